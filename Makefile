@@ -1,0 +1,86 @@
+# ds4relay: `make demo` shows it, `make test` tests it; both set up what they need (Debian, root, Go).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+export DEBIAN_FRONTEND := noninteractive
+
+VERSION := $(shell git describe --tags --dirty 2>/dev/null || echo 0.1.0-dev)
+CACHE ?= $(HOME)/.cache/ds4relay
+BUILD := $(CACHE)/build
+GOFLAGS_RELEASE := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# What the lab needs: QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
+PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils iproute2 procps nftables curl iperf3 shellcheck
+
+# LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.
+LAB ?= vm
+export DS4RELAY_CACHE := $(CACHE)/lab
+LABCTL := $(BUILD)/labctl
+ifeq ($(LAB),vm)
+IN_LAB := $(LABCTL) exec --
+LAB_EXEC := -exec "$(IN_LAB)"
+else
+IN_LAB := env DS4RELAY_LAB=host
+LAB_EXEC :=
+export DS4RELAY_LAB := host
+endif
+
+.PHONY: all demo test unit lab lint bench fuzz size deps labctl clean
+
+all: $(BUILD)/ds4relay
+
+demo: deps labctl $(BUILD)/ds4relay
+	@DS4RELAY_COLOUR=$$([ -t 1 ] && echo 1 || echo 0) $(IN_LAB) $(LABCTL) demo $(BUILD)/ds4relay
+
+test: unit lab size
+
+unit:
+	go test ./...
+
+lab: deps labctl
+	go test -tags lab -count=1 -timeout 20m $(LAB_EXEC) ./internal/lab ./cmd/ds4relay
+
+lint: deps
+	@out=$$(gofmt -l cmd internal); test -z "$$out" || { echo "gofmt: $$out"; exit 1; }
+	go vet ./...
+	go vet -tags lab ./...
+	go run $(STATICCHECK) ./...
+	go run $(STATICCHECK) -tags lab ./...
+	shellcheck .ci/run
+
+# The figures of README and docs: `up` against the same steps by hand, throughput and round trip.
+bench: deps labctl
+	go test -tags "lab bench" -count=1 -timeout 30m -run '^TestBench' -v $(LAB_EXEC) ./cmd/ds4relay
+
+fuzz:
+	go test -fuzz FuzzParse -fuzztime 60s ./internal/uci
+	go test -fuzz FuzzNew -fuzztime 60s ./internal/config
+
+# The router's program has to fit into a router's flash.
+MIPS_LIMIT := 1200000
+size: deps
+	@mkdir -p $(BUILD)
+	CGO_ENABLED=0 GOOS=linux GOARCH=mips GOMIPS=softfloat go build $(GOFLAGS_RELEASE) -o $(BUILD)/ds4relay-mips ./cmd/ds4relay
+	@size=$$(xz -9e -c $(BUILD)/ds4relay-mips | wc -c); echo "ds4relay for mips softfloat: $$size bytes as xz -9e (at most $(MIPS_LIMIT))"; test $$size -le $(MIPS_LIMIT)
+
+$(BUILD)/ds4relay: FORCE
+	@mkdir -p $(BUILD)
+	CGO_ENABLED=0 go build $(GOFLAGS_RELEASE) -o $@ ./cmd/ds4relay
+
+labctl: deps
+	@mkdir -p $(BUILD)
+	@go build -o $(LABCTL) ./internal/lab/labctl
+	@if [ "$(LAB)" = vm ]; then $(LABCTL) prepare; fi
+
+deps:
+	@command -v go >/dev/null || { echo "Go is missing; ds4relay needs Go 1.26 or later"; exit 1; }
+	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -q '^install ok' || echo $$p; done); \
+	if [ -n "$$missing" ]; then echo "installing" $$missing; \
+	  { apt-get -qq update && apt-get -qq -y --no-install-recommends install $$missing; } >$(or $(TMPDIR),/tmp)/ds4relay-apt.log 2>&1 \
+	  || { cat $(or $(TMPDIR),/tmp)/ds4relay-apt.log; exit 1; }; fi
+
+clean:
+	rm -rf $(BUILD)
+
+FORCE:

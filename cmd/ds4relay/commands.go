@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/ping"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+func (a *app) kernel() control.Kernel {
+	var k control.Kernel = &kernel.Kernel{Run: a.run}
+	if a.apply != nil {
+		k = a.apply(k)
+	}
+	return k
+}
+
+// errRoot is returned where the caller may not change the kernel.
+var errRoot = errors.New("this needs root (CAP_NET_ADMIN); run it with sudo")
+
+func needRoot() error {
+	if os.Geteuid() != 0 {
+		return errRoot
+	}
+	return nil
+}
+
+func (a *app) show(step state.Step) {
+	if a.quiet {
+		return
+	}
+	for _, command := range step.Commands() {
+		fmt.Fprintln(a.stdout, "[#] "+command)
+	}
+}
+
+func (a *app) waiting(holder string) {
+	fmt.Fprintf(a.stderr, "waiting for another ds4relay (process %s) to finish\n", holder)
+}
+
+func (a *app) unchanged(changed bool, text string) {
+	if !changed && !a.quiet {
+		fmt.Fprintln(a.stdout, text)
+	}
+}
+
+func (a *app) up(args []string) error {
+	f := a.flags("up")
+	force := f.Bool("force", false, "")
+	f.BoolVar(&a.quiet, "q", a.quiet, "")
+	names, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	c, _, err := a.load(a.path)
+	if err != nil {
+		return err
+	}
+	if err := needRoot(); err != nil {
+		return err
+	}
+	check := func(relays []*config.Relay) error {
+		if *force {
+			return nil
+		}
+		return control.Lockout(relays, a.env("SSH_CONNECTION"))
+	}
+	m := &control.Machine{Config: c, Kernel: a.kernel()}
+	changed, err := m.Up(names, check, a.show, a.waiting)
+	if err == nil {
+		a.unchanged(changed, "Nothing to do: the kernel is as the configuration says.")
+	}
+	return err
+}
+
+func (a *app) down(args []string) error {
+	f := a.flags("down")
+	f.BoolVar(&a.quiet, "q", a.quiet, "")
+	names, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	m := &control.Machine{Kernel: a.kernel()}
+	if len(names) > 0 { // without names everything of ours goes, whatever the file says
+		if m.Config, _, err = a.load(a.path); err != nil {
+			return err
+		}
+	}
+	if err := needRoot(); err != nil {
+		return err
+	}
+	changed, err := m.Down(names, a.show, a.waiting)
+	if err == nil {
+		a.unchanged(changed, "Nothing to do: nothing of ds4relay is installed.")
+	}
+	return err
+}
+
+func (a *app) plan(args []string) error {
+	f := a.flags("plan")
+	down := f.Bool("down", false, "")
+	names, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	m := &control.Machine{Kernel: a.kernel()}
+	if !*down || len(names) > 0 {
+		if m.Config, _, err = a.load(a.path); err != nil {
+			return err
+		}
+	}
+	if err := needRoot(); err != nil {
+		return err
+	}
+	steps, err := m.Plan(names, *down)
+	if err != nil {
+		return err
+	}
+	for _, step := range steps {
+		for _, command := range step.Commands() {
+			fmt.Fprintln(a.stdout, command)
+		}
+	}
+	return nil
+}
+
+func (a *app) status(args []string) error {
+	f := a.flags("status")
+	asJSON := f.Bool("json", false, "")
+	args, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	if len(args) > 0 {
+		return usageError("status takes no arguments but --json")
+	}
+	c, warnings, err := a.load(a.path)
+	if err != nil {
+		return err
+	}
+	if err := needRoot(); err != nil {
+		return err
+	}
+	m := &control.Machine{Config: c, Kernel: a.kernel()}
+	s, err := m.Status()
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		s.Warning = append(s.Warning, w.Error())
+	}
+	if *asJSON {
+		encoder := json.NewEncoder(a.stdout)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(s); err != nil {
+			return err
+		}
+	} else {
+		s.Print(a.stdout)
+	}
+	if !s.OK() {
+		return exitCode(exitDiffers)
+	}
+	return nil
+}
+
+// Bounds of ping's options: a long test of a day at one packet a second, and never a flood.
+const (
+	maxPings        = 86400
+	minPingInterval = 10 * time.Millisecond
+)
+
+func (a *app) ping(args []string) error {
+	f := a.flags("ping")
+	count := f.Int("c", 10, "")
+	interval := f.Float64("i", 1, "")
+	hosts, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	wait := time.Duration(*interval * float64(time.Second))
+	switch {
+	case len(hosts) != 2:
+		return usageError("ping takes two hosts: ds4relay ping HOST4 HOST6, the same one by its IPv4 and its IPv6 address")
+	case *count < 1 || *count > maxPings:
+		return usageError(fmt.Sprintf("ping -c %d: allowed is a number from 1 to %d", *count, maxPings))
+	case wait < minPingInterval || wait > time.Hour:
+		return usageError(fmt.Sprintf("ping -i %g: allowed are seconds from %g to 3600", *interval, minPingInterval.Seconds()))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	progress := func(host string, seq int, rtt time.Duration, err error) {
+		switch {
+		case a.quiet:
+		case err != nil:
+			fmt.Fprintf(a.stdout, "%s: seq=%d %v\n", host, seq, err)
+		default:
+			fmt.Fprintf(a.stdout, "%s: seq=%d time=%.3f ms\n", host, seq, float64(rtt)/float64(time.Millisecond))
+		}
+	}
+	v4, v6, err := ping.Compare(ctx, hosts[0], hosts[1], ping.Options{Count: *count, Interval: wait}, progress)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(a.stdout)
+	fmt.Fprint(a.stdout, ping.Format(v4, v6))
+	if v4.Received == 0 || v6.Received == 0 {
+		return exitCode(exitFailed)
+	}
+	return nil
+}
+
+// ancestors bounds the search for the ssh session that sudo hid.
+const ancestors = 32
+
+// sessionEnv reads a variable from the environment, else from that of the nearest ancestor that has it: sudo and su
+// remove SSH_CONNECTION, but the shell that they were called from still has it.
+func sessionEnv(name string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	pid := os.Getppid()
+	for range ancestors {
+		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		if err != nil || pid <= 1 {
+			return ""
+		}
+		for entry := range strings.SplitSeq(string(environ), "\x00") {
+			if value, ok := strings.CutPrefix(entry, name+"="); ok && value != "" {
+				return value
+			}
+		}
+		if pid = parentOf(pid); pid == 0 {
+			return ""
+		}
+	}
+	return ""
+}
+
+// parentOf reads the fourth field of /proc/PID/stat (proc(5)), behind the command's name in parentheses.
+func parentOf(pid int) int {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(stat[max(strings.LastIndexByte(string(stat), ')'), 0):]), " ")
+	words := strings.Fields(rest)
+	if len(words) < 2 {
+		return 0
+	}
+	parent, _ := strconv.Atoi(words[1])
+	return parent
+}

@@ -1,0 +1,365 @@
+//go:build lab
+
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/lab"
+)
+
+// reaches checks everything that the client may do with the home server's public address.
+func (r *relay) reaches(t *testing.T) {
+	t.Helper()
+	seenTCP(t, r.Client, public+":80", client4)
+	seenUDP(t, r.Client, public+":5000", client4, 100)
+	pings(t, r.Client, public)
+}
+
+// TestReversePath is the whole matrix of the router's rp_filter, with and without another IPv4 default route, for both
+// kinds of egress, before and after the WAN's addresses were set anew.
+func TestReversePath(t *testing.T) {
+	for _, filter := range []int{0, 1, 2} {
+		for _, noDefault := range []bool{false, true} {
+			for _, egress := range []string{"replies", "all"} {
+				t.Run(fmt.Sprintf("rp_filter=%d,no_default=%v,egress=%s", filter, noDefault, egress), func(t *testing.T) {
+					r := newRelay(t, lab.Options{RPFilter: filter, NoIPv4Default: noDefault}, forwardAll+"\toption egress '"+egress+"'\n")
+					serveTCP(t, r.Host, 80)
+					serveUDP(t, r.Host, 5000)
+					serveTCP(t, r.Client, 90)
+					r.up()
+					r.reaches(t)
+					switch {
+					case egress == "all":
+						seenTCP(t, r.Host, client4+":90", public)
+					case noDefault:
+						refusedTCP(t, r.Host, client4+":90")
+					default:
+						seenTCP(t, r.Host, client4+":90", natted4)
+					}
+					if err := r.FlushWAN(); err != nil {
+						t.Fatal(err)
+					}
+					r.reaches(t)
+					if out := r.router.do("up"); !strings.Contains(out, "Nothing to do") {
+						t.Errorf("up after the WAN's addresses were set anew: %s", out)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestOnTheWire looks at the packets between VPS and router, and at both ends of the path.
+func TestOnTheWire(t *testing.T) {
+	for _, limit := range []string{"none", "4"} {
+		t.Run("encaplimit="+limit, func(t *testing.T) {
+			r := newRelay(t, lab.Options{}, forwardAll)
+			option := "\toption encaplimit '" + limit + "'\n"
+			r.vps.write(vpsRelay + option + forwardAll)
+			r.router.write(routerRelay + option + forwardAll)
+			serveTCP(t, r.Host, 80)
+			serveUDP(t, r.Host, 5000)
+			r.up()
+			// The server's DNS, time and other traffic of its own is none here: what is on the WAN is ours.
+			wan, server, client := capture(t, r.Router, "wan"), capture(t, r.Host, "eth0"), capture(t, r.Client, "eth0")
+			r.reaches(t)
+			tunnelled := 0
+			for _, p := range wan() {
+				switch {
+				case p.IPv6 == nil:
+					t.Errorf("plain IPv4 on the WAN: %+v", p)
+				case p.Proto == 58: // neighbour discovery
+				case p.Outgoing && (p.IPv6.Src != routerEndpoint || p.IPv6.Dst != vpsEndpoint),
+					!p.Outgoing && (p.IPv6.Src != vpsEndpoint || p.IPv6.Dst != routerEndpoint):
+					t.Errorf("not between the two endpoints: %+v %+v", p, p.IPv6)
+				case limit == "none" && (p.IPv6.NextHeader != 4 || p.IPv6.HasDstOpts), limit != "none" && p.IPv6.EncapLimit != 4:
+					t.Errorf("wrong headers for encaplimit %s: %+v %+v", limit, p, p.IPv6)
+				default:
+					tunnelled++
+				}
+			}
+			if tunnelled < 10 {
+				t.Errorf("%d packets went through the tunnel, want at least 10", tunnelled)
+			}
+			protocols := map[byte]bool{}
+			for _, p := range server() {
+				if p.IPv6 != nil || p.Src.String() != client4 && p.Dst.String() != client4 {
+					continue
+				}
+				if p.Outgoing && p.Src.String() != home4 || !p.Outgoing && (p.Src.String() != client4 || p.Dst.String() != home4) {
+					t.Errorf("the server's packet: %+v", p)
+				}
+				protocols[p.Proto] = true
+			}
+			for _, p := range client() {
+				if p.IPv6 == nil && !p.Outgoing && p.Src.String() != public {
+					t.Errorf("an answer to the client comes from %s, want %s", p.Src, public)
+				}
+			}
+			if !protocols[1] || !protocols[6] || !protocols[17] {
+				t.Errorf("the server saw protocols %v, want ICMP, TCP and UDP", protocols)
+			}
+		})
+	}
+}
+
+// TestTransfer moves much and large through paths of different MTU.
+func TestTransfer(t *testing.T) {
+	for _, mtu := range []int{1500, 1400} {
+		t.Run(fmt.Sprintf("path=%d", mtu), func(t *testing.T) {
+			r := newRelay(t, lab.Options{PathMTU: mtu}, forwardAll)
+			serveUDP(t, r.Host, 5000)
+			sums := make(chan [2]any, 1)
+			listener, err := r.Host.Listen("tcp4", ":80")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			const size = 100 << 20
+			go func() {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				conn.SetDeadline(time.Now().Add(time.Minute * 2))
+				hash := sha256.New()
+				n, _ := io.Copy(hash, conn)
+				sums <- [2]any{n, fmt.Sprintf("%x", hash.Sum(nil))}
+				_, err = io.CopyN(conn, pattern(0), size)
+				if err != nil {
+					t.Error(err)
+				}
+			}()
+			r.up()
+			conn, err := r.Client.Dial("tcp4", public+":80", patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(time.Minute * 2))
+			hash := sha256.New()
+			if _, err := io.CopyN(io.MultiWriter(conn, hash), pattern(1), size); err != nil {
+				t.Fatal(err)
+			}
+			conn.(*net.TCPConn).CloseWrite()
+			sum := <-sums
+			if want := [2]any{int64(size), fmt.Sprintf("%x", hash.Sum(nil))}; sum != want {
+				t.Errorf("up: the server got %v, want %v", sum, want)
+			}
+			hash.Reset()
+			n, err := io.Copy(hash, conn)
+			if err != nil || n != size {
+				t.Errorf("down: the client got %d bytes, %v", n, err)
+			}
+			expected := sha256.New()
+			io.CopyN(expected, pattern(0), size)
+			if !bytes.Equal(hash.Sum(nil), expected.Sum(nil)) {
+				t.Error("down: the bytes differ")
+			}
+			for _, size := range []int{1400, 9000} {
+				seenUDP(t, r.Client, public+":5000", client4, size)
+			}
+		})
+	}
+}
+
+// TestPathMTU wants the client told of a narrow link inside the tunnel's path.
+func TestPathMTU(t *testing.T) {
+	r := newRelay(t, lab.Options{PathMTU: 1400}, forwardAll)
+	r.up()
+	client := capture(t, r.Client, "eth0")
+	for range 3 {
+		r.Client.Run("ping", "-4", "-n", "-M", "do", "-s", "1400", "-c", "1", "-W", "1", public)
+	}
+	told := 0
+	for _, p := range client() {
+		if !p.Outgoing && p.Proto == 1 && p.ICMPType == 3 && p.ICMPCode == 4 {
+			told = p.ICMPMTU
+		}
+	}
+	if told != 1360 {
+		t.Errorf("the client was told an MTU of %d, want 1360 (1400 less the outer header)", told)
+	}
+	pings(t, r.Client, public)
+}
+
+// pattern is an endless stream that repeats late.
+type patternReader uint32
+
+func pattern(seed uint32) *patternReader { p := patternReader(seed); return &p }
+
+func (p *patternReader) Read(b []byte) (int, error) {
+	for i := range b {
+		*p = *p*1664525 + 1013904223
+		b[i] = byte(*p >> 24)
+	}
+	return len(b), nil
+}
+
+// TestEgress: what the home's hosts send by themselves.
+func TestEgress(t *testing.T) {
+	for egress, seen := range map[string]string{"replies": natted4, "all": public} {
+		t.Run(egress, func(t *testing.T) {
+			r := newRelay(t, lab.Options{}, forwardAll+"\toption egress '"+egress+"'\n")
+			serveTCP(t, r.Client, 90)
+			serveTCP(t, r.LAN2, 90)
+			serveTCP(t, r.Host2, 90)
+			serveTCP(t, r.Host, 80)
+			r.up()
+			tunnel := capture(t, r.Router, "wrap1")
+			seenTCP(t, r.Host, client4+":90", seen)
+			seenTCP(t, r.Host2, client4+":90", natted4)
+			seenTCP(t, r.Host, "192.168.2.20:90", home4)
+			seenTCP(t, r.Host, "192.168.1.211:90", home4)
+			seenTCP(t, r.LAN2, home4+":80", "192.168.2.20")
+			for _, p := range tunnel() {
+				if egress == "replies" || p.Src.String() != client4 && p.Dst.String() != client4 {
+					t.Errorf("in the tunnel: %+v", p)
+				}
+			}
+			if egress != "replies" {
+				return
+			}
+			r.vps.do("down")
+			refusedTCP(t, r.Client, public+":80")
+			seenTCP(t, r.Host, client4+":90", natted4)
+			if _, err := r.Router.Run("ip", "link", "set", "wrap1", "down"); err != nil {
+				t.Fatal(err)
+			}
+			seenTCP(t, r.Host, client4+":90", natted4)
+		})
+	}
+}
+
+// TestPorts forwards single ports to two hosts, beside all the rest and kept ports.
+func TestPorts(t *testing.T) {
+	r := newRelay(t, lab.Options{}, forwardAll+forwardWeb)
+	for _, h := range []*lab.Host{r.Host, r.Host2, r.VPS} {
+		serveTCP(t, h, 80)
+		serveUDP(t, h, 80)
+		serveTCP(t, h, 22)
+	}
+	serveTCP(t, r.Router, 80)
+	r.up()
+	server := capture(t, r.Host, "eth0")
+	other := capture(t, r.Host2, "eth0")
+	seenTCP(t, r.Client, public+":8080", client4)
+	seenUDP(t, r.Client, public+":8080", client4, 500)
+	if count(server(), client4) != 0 || count(other(), client4) == 0 {
+		t.Error("port 8080 went to the host of all, not to its own")
+	}
+	server = capture(t, r.Host, "eth0")
+	seenTCP(t, r.Client, public+":80", client4)
+	if count(server(), client4) == 0 {
+		t.Error("port 80 did not go to the host of all")
+	}
+	server = capture(t, r.Host, "eth0")
+	seenTCP(t, r.Client, public+":22", client4)
+	if count(server(), client4) != 0 {
+		t.Error("the kept port 22 went to the home")
+	}
+
+	// Without all, nothing but the port.
+	r.vps.write(vpsRelay + forwardWeb)
+	r.router.write(routerRelay + forwardWeb)
+	r.up()
+	seenTCP(t, r.Client, public+":8080", client4)
+	server = capture(t, r.Host, "eth0")
+	seenTCP(t, r.Client, public+":80", client4) // the VPS's own server
+	if n := count(server(), client4); n != 0 {
+		t.Errorf("%d packets of the client reached a host without a forward", n)
+	}
+}
+
+func count(packets []lab.Packet, addr string) (n int) {
+	for _, p := range packets {
+		if p.Src.String() == addr || p.Dst.String() == addr {
+			n++
+		}
+	}
+	return n
+}
+
+// TestForged: packets that nobody may send do not get through.
+func TestForged(t *testing.T) {
+	r := newRelay(t, lab.Options{}, forwardWeb)
+	r.up()
+	client := netip.MustParseAddrPort(client4 + ":4000")
+	web := netip.MustParseAddrPort("192.168.1.211:80")
+	good := lab.UDP4(client, web, []byte("good"))
+	lan := capture(t, r.Host2, "eth0")
+	in := capture(t, r.Router, "wrap1")
+	attacker := netip.MustParseAddr("2001:db8:c::10")
+	send := func(src, dst netip.Addr, packet []byte) {
+		t.Helper()
+		if err := lab.Send4in6(r.Client, src, dst, packet); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(attacker, routerEndpoint, good)
+	out := capture(t, r.VPS, "wrap1")
+	send(attacker, vpsEndpoint, lab.UDP4(netip.MustParseAddrPort("192.168.1.211:80"), client, []byte("bad")))
+	time.Sleep(200 * time.Millisecond)
+	if n := count(in(), client4); n != 0 {
+		t.Errorf("%d packets of a stranger came out of the router's tunnel", n)
+	}
+	if n := count(lan(), client4); n != 0 {
+		t.Errorf("%d packets of a stranger reached the home", n)
+	}
+	if n := count(out(), client4); n != 0 {
+		t.Errorf("%d packets of a stranger came out of the VPS's tunnel", n)
+	}
+
+	// Out of the tunnel at the VPS: only the configured host's packets go on.
+	for source, want := range map[string]int{"192.168.1.211:80": 1, "192.168.1.210:80": 0, "203.0.113.99:80": 0, "192.168.1.1:80": 0} {
+		arrived := capture(t, r.Client, "eth0")
+		packet := lab.UDP4(netip.MustParseAddrPort(source), client, []byte("out"))
+		if err := lab.SendRaw4(r.Router, "wrap1", packet); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		got := 0
+		for _, p := range arrived() {
+			if !p.Outgoing && p.Proto == 17 && strings.HasPrefix(string(p.Payload), "out") {
+				got++
+				if p.Src.String() != public {
+					t.Errorf("from %s: the client saw %s, want %s", source, p.Src, public)
+				}
+			}
+		}
+		if got != want {
+			t.Errorf("from %s: %d packets arrived at the client, want %d", source, got, want)
+		}
+	}
+
+	// Out of the tunnel at the router: only to the forwarded host and port, never to the router itself.
+	for destination, want := range map[string]int{"192.168.1.211:80": 1, "192.168.1.211:81": 0, "192.168.1.210:80": 0, "192.168.1.1:80": 0,
+		"192.168.2.20:80": 0} {
+		hosts := []func() []lab.Packet{capture(t, r.Host2, "eth0"), capture(t, r.Host, "eth0"), capture(t, r.LAN2, "eth0")}
+		if err := lab.SendRaw4(r.VPS, "wrap1", lab.UDP4(client, netip.MustParseAddrPort(destination), []byte("in"))); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		got := 0
+		for _, stop := range hosts {
+			for _, p := range stop() {
+				if !p.Outgoing && p.Proto == 17 && string(p.Payload) == "in" {
+					got++
+				}
+			}
+		}
+		if got != want {
+			t.Errorf("to %s: %d packets arrived in the home, want %d", destination, got, want)
+		}
+	}
+}

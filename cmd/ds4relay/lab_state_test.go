@@ -1,0 +1,504 @@
+//go:build lab
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// variants are two configurations of the same end that differ in everything that a step can change.
+func variants(e *end) (first, second string) {
+	relay := vpsRelay
+	if e.host.Name != "" && strings.HasSuffix(e.host.Name, "router") {
+		relay = routerRelay
+	}
+	return relay + forwardAll + "\toption egress 'all'\n",
+		strings.Replace(relay, "2001:db8:6ef9::/64", "2001:db8:6ef9::5", 1) + "\toption mtu '1400'\n\toption encaplimit '7'\n" + forwardWeb
+}
+
+// TestComesAndGoes: a second up changes nothing, what was altered by hand comes back, down leaves nothing.
+func TestComesAndGoes(t *testing.T) {
+	r := newRelay(t, lab.Options{}, forwardAll+"\toption egress 'all'\n")
+	for _, e := range []*end{r.vps, r.router} {
+		t.Run(e.host.Name, func(t *testing.T) {
+			before := e.snapshot()
+			if code, out, _ := e.try("status"); code != exitDiffers || !strings.Contains(out, "relay home") || !strings.Contains(out, ": down") {
+				t.Errorf("status before up: %d, %s", code, out)
+			}
+			if out := e.do("down"); !strings.Contains(out, "Nothing to do") {
+				t.Errorf("down before up: %s", out)
+			}
+			first := e.do("up")
+			if !strings.Contains(first, "[#] ip link add name wrap1") {
+				t.Errorf("up did not print its steps:\n%s", first)
+			}
+			up := e.snapshot()
+			if out := e.do("up"); out != "Nothing to do: the kernel is as the configuration says.\n" {
+				t.Errorf("second up: %s", out)
+			}
+			if out := e.do("-q", "up"); out != "" {
+				t.Errorf("-q up printed %s", out)
+			}
+			same(t, "the kernel after a second up", up, e.snapshot())
+			if out := e.do("plan"); out != "" {
+				t.Errorf("plan after up: %s", out)
+			}
+			var status control.Status
+			if err := json.Unmarshal([]byte(e.do("status", "--json")), &status); err != nil || len(status.Relays) != 1 || !status.Relays[0].Up {
+				t.Errorf("status --json: %v, %+v", err, status)
+			}
+
+			for _, damage := range []string{
+				"ip link del wrap1", "ip link set wrap1 down", "ip link set wrap1 mtu 1300", "ip -6 tunnel change wrap1 hoplimit 9",
+				"ip link set wrap1 alias ''", "ip -6 addr del " + map[bool]string{true: vpsEndpoint.String(), false: routerEndpoint.String()}[e == r.vps] + "/128 dev " + map[bool]string{true: "eth0", false: "wrap1"}[e == r.vps],
+				"ip route flush proto 46 table all", "ip rule flush protocol 46", "nft flush ruleset",
+				"nft delete table ip6 ds4relay", "nft flush chain ip ds4relay " + map[bool]string{true: "prerouting", false: "t_wrap1_prerouting"}[e == r.vps],
+				"nft add rule ip ds4relay " + map[bool]string{true: "forward", false: "t_wrap1_forward"}[e == r.vps] + " counter",
+				"nft flush set ip6 ds4relay peer", "nft add element ip6 ds4relay endpoint { 2001:db8::77 }",
+				"echo 0 > /proc/sys/net/ipv4/conf/wrap1/forwarding",
+			} {
+				if damage == "ip rule flush protocol 46" && e == r.vps {
+					continue
+				}
+				if out, err := e.host.Run("sh", "-c", damage); err != nil {
+					t.Errorf("%s: %v %s", damage, err, out)
+					continue
+				}
+				if code, out, _ := e.try("status"); code != exitDiffers {
+					t.Errorf("status after %s: exit status %d\n%s", damage, code, out)
+				}
+				repair := e.do("up")
+				if strings.Contains(repair, "Nothing to do") {
+					t.Errorf("up after %s: %s", damage, repair)
+				}
+				e.do("status")
+				if !strings.Contains(damage, "link del") { // a new link has a new index, which others show
+					same(t, "the kernel after "+damage+" and up", up, e.snapshot())
+				}
+			}
+			e.do("plan", "--down")
+			if out := e.do("down"); !strings.Contains(out, "[#] ") {
+				t.Errorf("down: %s", out)
+			}
+			same(t, "the kernel after down", before, e.snapshot())
+			if left, _ := filepath.Glob(e.runDir() + "/*"); len(left) != 1 { // the lock
+				t.Errorf("after down there is %v", left)
+			}
+		})
+	}
+}
+
+var errInjected = errors.New("injected failure")
+
+// faulty fails at one step and lets all others through.
+type faulty struct {
+	control.Kernel
+	at   *int // counts down
+	kill func(before bool)
+}
+
+func (f faulty) Apply(s state.Step) error {
+	*f.at--
+	if *f.at == 0 && f.kill == nil {
+		return errInjected
+	}
+	if *f.at == 0 {
+		f.kill(true)
+	}
+	err := f.Kernel.Apply(s)
+	if *f.at == 0 {
+		f.kill(false)
+	}
+	return err
+}
+
+// transitions are the ways that faults are tried on: from nothing, from one configuration to the other and back, and to
+// nothing.
+var transitions = []struct{ name, from, to string }{
+	{"up", "", "first"}, {"change", "first", "second"}, {"change back", "second", "first"}, {"down", "first", ""},
+}
+
+// arrange brings the end into a state without faults.
+func arrange(e *end, which string) {
+	e.t.Helper()
+	e.apply = nil
+	first, second := variants(e)
+	switch which {
+	case "":
+		e.do("-q", "down")
+	case "first":
+		e.write(first)
+		e.do("-q", "up")
+	case "second":
+		e.write(second)
+		e.do("-q", "up")
+	}
+}
+
+// command is what leads to a state, with its file in place.
+func command(e *end, which string) []string {
+	first, second := variants(e)
+	switch which {
+	case "first":
+		e.write(first)
+		return []string{"up"}
+	case "second":
+		e.write(second)
+		return []string{"up"}
+	}
+	return []string{"down"}
+}
+
+const maxSteps = 60
+
+// withoutIndex removes what is new with every new link, although the link is the same: its index, and the order in which
+// links, addresses and sysctls of it are listed.
+func withoutIndex(snapshot string) string {
+	lines := strings.Split(snapshot, "\n")
+	for i, line := range lines {
+		if number, rest, ok := strings.Cut(line, ": "); ok {
+			if _, err := strconv.Atoi(number); err == nil {
+				lines[i] = rest
+			}
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// TestEveryStepFails makes each step of each transition fail: the kernel is then as before.
+func TestEveryStepFails(t *testing.T) {
+	r := newRelay(t, lab.Options{}, "")
+	for _, e := range []*end{r.vps, r.router} {
+		for _, transition := range transitions {
+			t.Run(e.host.Name+" "+transition.name, func(t *testing.T) {
+				arrange(e, "")
+				arrange(e, transition.from)
+				before := withoutIndex(e.snapshot())
+				failures := 0
+				for n := 1; n <= maxSteps; n++ {
+					at := n
+					e.apply = func(k control.Kernel) control.Kernel { return faulty{Kernel: k, at: &at} }
+					code, _, stderr := e.try(command(e, transition.to)...)
+					if at > 0 {
+						break // more than there are steps
+					}
+					failures++
+					if code != exitFailed || !strings.Contains(stderr, errInjected.Error()) {
+						t.Fatalf("step %d: exit status %d, %s", n, code, stderr)
+					}
+					if after := withoutIndex(e.snapshot()); after != before {
+						t.Fatalf("after step %d failed (%s):\n%s", n, strings.TrimSpace(stderr), difference(before, after))
+					}
+				}
+				if failures < 5 || failures == maxSteps {
+					t.Errorf("%d steps were made to fail", failures)
+				}
+				t.Logf("%d steps", failures)
+			})
+		}
+	}
+}
+
+// childEnv carries, for a process that kills itself, the step and whether it comes before or after it.
+const childEnv = "DS4RELAY_TEST_KILL"
+
+// child is the program with a kernel that ends it with SIGKILL.
+func child() int {
+	when, number, _ := strings.Cut(os.Getenv(childEnv), " ")
+	at, _ := strconv.Atoi(number)
+	a := &app{stdout: os.Stdout, stderr: os.Stderr, env: func(string) string { return "" }}
+	a.apply = func(k control.Kernel) control.Kernel {
+		return faulty{k, &at, func(before bool) {
+			if before == (when == "before") {
+				syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			}
+		}}
+	}
+	return a.main(os.Args[1:])
+}
+
+// TestKilled kills the program at each step: up and down then end where they should.
+func TestKilled(t *testing.T) {
+	r := newRelay(t, lab.Options{}, "")
+	for _, e := range []*end{r.vps, r.router} {
+		arrange(e, "")
+		empty := withoutIndex(e.snapshot())
+		for i, transition := range transitions {
+			t.Run(e.host.Name+" "+transition.name, func(t *testing.T) {
+				for n := 1; n <= maxSteps; n++ {
+					// Before a step is the same as after the one before it, but for the first and for records: take turns.
+					when := []string{"after", "before"}[(n+i)%2]
+					arrange(e, "")
+					arrange(e, transition.from)
+					args := append([]string{"-c", e.config, "--run", e.runDir()}, command(e, transition.to)...)
+					cmd := e.host.Command(os.Args[0], args...)
+					cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", childEnv, when, n))
+					out, err := cmd.CombinedOutput()
+					if err == nil {
+						break // more than there are steps
+					}
+					var exit *exec.ExitError
+					if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+						t.Fatalf("%s step %d: %v\n%s", when, n, err, out)
+					}
+					if n%2 == 0 {
+						e.do("down")
+						same(t, fmt.Sprintf("%s step %d, down", when, n), empty, withoutIndex(e.snapshot()))
+						continue
+					}
+					e.do("up")
+					e.do("status")
+					e.do("down")
+					same(t, fmt.Sprintf("%s step %d, up, down", when, n), empty, withoutIndex(e.snapshot()))
+				}
+			})
+		}
+	}
+}
+
+// TestTwoAtOnce: one waits for the other, and the result is the same.
+func TestTwoAtOnce(t *testing.T) {
+	r := newRelay(t, lab.Options{}, forwardAll)
+	var wait sync.WaitGroup
+	outputs := make([]string, 2)
+	for i := range outputs {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			code, stdout, stderr := r.vps.try("up")
+			if code != 0 {
+				t.Errorf("exit status %d: %s", code, stderr)
+			}
+			outputs[i] = stdout
+		}()
+	}
+	wait.Wait()
+	slices.Sort(outputs)
+	if !strings.HasPrefix(outputs[0], "Nothing to do") || !strings.HasPrefix(outputs[1], "[#]") {
+		t.Errorf("two ups printed:\n%s\n---\n%s", outputs[0], outputs[1])
+	}
+
+	lock, err := os.OpenFile(filepath.Join(r.vps.runDir(), "lock"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(500*time.Millisecond, func() { syscall.Flock(int(lock.Fd()), syscall.LOCK_UN) })
+	if code, _, stderr := r.vps.try("up"); code != 0 || !strings.Contains(stderr, "waiting for another ds4relay (process ") {
+		t.Errorf("behind another: exit status %d, %s", code, stderr)
+	}
+}
+
+// TestPlanByHand types what plan prints into an empty machine and compares it with what up does.
+func TestPlanByHand(t *testing.T) {
+	for _, forwards := range []string{forwardAll + "\toption egress 'all'\n", forwardAll + forwardWeb} {
+		r := newRelay(t, lab.Options{}, forwards)
+		for _, e := range []*end{r.vps, r.router} {
+			before := e.snapshot()
+			plan, down := e.do("plan"), ""
+			same(t, "the kernel after plan", before, e.snapshot())
+			e.do("up")
+			down = e.do("plan", "--down")
+			byUp := withoutIndex(e.snapshot())
+			e.do("down")
+			if out, err := e.host.RunInput("set -e\n"+plan, "sh"); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			same(t, e.host.Name+": the kernel by plan's lines", byUp, withoutIndex(e.snapshot()))
+			if out, err := e.host.RunInput("set -e\n"+down, "sh"); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			same(t, e.host.Name+": the kernel by plan --down's lines", before, e.snapshot())
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestForeign: what others own stays as it is, and the error says what to do.
+func TestForeign(t *testing.T) {
+	r := newRelay(t, lab.Options{}, forwardAll)
+	for _, c := range []struct {
+		name        string
+		end         *end
+		make, clear string
+		want        string
+	}{
+		{"a rule", r.router, "ip rule add priority 4600 from 10.9.9.9 lookup 7 protocol 186", "ip rule del priority 4600",
+			`there is an ip rule of priority 4600 that ds4relay did not make (it seems to be from bgp); remove it, or take other priorities with: option priority`},
+		{"a device", r.vps, "ip link add wrap1 type dummy", "ip link del wrap1",
+			`relay "home": there is a device wrap1 already that ds4relay did not make (dummy); remove it, or give the tunnel another name with: option device`},
+		{"the same tunnel by hand", r.vps,
+			"ip -6 tunnel add wrap1 mode ipip6 remote 2001:db8:fdd2:0:198:51:100:144 local 2001:db8:6ef9:0:198:51:100:144 encaplimit none", "ip link del wrap1",
+			`relay "home": there is a device wrap1 already that ds4relay did not make (ip6tnl); remove it, or give the tunnel another name with: option device`},
+		{"a table", r.router, "ip route add 10.9.9.0/24 dev lan2 table 42 proto static", "ip route flush table 42",
+			`table 42 has a route to 10.9.9.0/24 through lan2 that ds4relay did not make (it seems to be from a person or a script (protocol static)); remove it, or: option ip4table names another table`},
+		{"a route to the host", r.vps, "ip route add 192.168.1.210 via 198.51.100.1", "ip route del 192.168.1.210",
+			`table main has a route to 192.168.1.210/32 through eth0 that ds4relay did not make (it seems to be from a person or a script (protocol boot)); remove it, or: option dest_ip names another host`},
+		{"an nft table", r.vps, "nft 'add table ip ds4relay; add chain ip ds4relay mine'", "nft delete table ip ds4relay",
+			`there is an nft table ip ds4relay without the chain made_by_ds4relay: somebody else made it; no option avoids this, rename or remove it: nft delete table ip ds4relay`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if out, err := c.end.host.Run("sh", "-c", c.make); err != nil {
+				t.Fatal(err, out)
+			}
+			before := c.end.snapshot()
+			code, stdout, stderr := c.end.try("up")
+			if code != exitFailed || stdout != "" || stderr != "ds4relay: "+c.want+"\n" {
+				t.Errorf("exit status %d, stdout %q, stderr\n%s", code, stdout, stderr)
+			}
+			if code, out, _ := c.end.try("status"); code != exitDiffers || !strings.Contains(out, c.want) {
+				t.Errorf("status: exit status %d\n%s", code, out)
+			}
+			c.end.do("down")
+			same(t, "the kernel", before, c.end.snapshot())
+			if out, err := c.end.host.Run("sh", "-c", c.clear); err != nil {
+				t.Fatal(err, out)
+			}
+			c.end.do("up")
+			c.end.do("down")
+		})
+	}
+
+	t.Run("an endpoint that the machine has", func(t *testing.T) {
+		if _, err := r.VPS.Run("ip", "-6", "addr", "add", vpsEndpoint.String()+"/64", "dev", "eth0"); err != nil {
+			t.Fatal(err)
+		}
+		before := r.vps.snapshot()
+		if out := r.vps.do("up"); strings.Contains(out, "addr add") {
+			t.Errorf("up:\n%s", out)
+		}
+		r.vps.do("down")
+		same(t, "the kernel", before, r.vps.snapshot())
+	})
+}
+
+// TestLockout: the ssh session's port is not handed over.
+func TestLockout(t *testing.T) {
+	r := newRelay(t, lab.Options{}, forwardAll)
+	withoutKeep := strings.Replace(vpsRelay, "\tlist keep 'tcp:22'\n", "", 1)
+	r.vps.write(withoutKeep + forwardAll)
+	before := r.vps.snapshot()
+	r.vps.env["SSH_CONNECTION"] = "203.0.113.10 50000 198.51.100.144 22"
+	code, stdout, stderr := r.vps.try("up")
+	if code != exitFailed || stdout != "" || !strings.Contains(stderr, "list keep 'tcp:22'") || !strings.Contains(stderr, "--force") {
+		t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
+	}
+	same(t, "the kernel", before, r.vps.snapshot())
+	r.vps.do("up", "--force")
+	r.vps.do("down")
+	for _, connection := range []string{"", "203.0.113.10 50000 198.51.100.144 2222", "2001:db8:c::10 50000 2001:db8:6ef9::1 22"} {
+		r.vps.env["SSH_CONNECTION"] = connection
+		r.vps.write(withoutKeep + forwardWeb)
+		r.vps.do("up")
+	}
+	r.vps.env["SSH_CONNECTION"] = "203.0.113.10 50000 198.51.100.144 22"
+	r.vps.write(vpsRelay + forwardAll)
+	r.vps.do("up")
+}
+
+// TestMissing: what the machine lacks is said in one sentence, and nothing is changed.
+func TestMissing(t *testing.T) {
+	r := newRelay(t, lab.Options{}, forwardAll)
+	before := r.vps.snapshot()
+	fails := func(t *testing.T, want string) {
+		t.Helper()
+		code, _, stderr := r.vps.try("up")
+		if code != exitFailed || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("exit status %d, %q, want %q", code, stderr, want)
+		}
+		same(t, "the kernel", before, r.vps.snapshot())
+	}
+	t.Run("tunlink", func(t *testing.T) {
+		r.vps.write(strings.Replace(vpsRelay, "'eth0'", "'eth9'", 1) + forwardAll)
+		fails(t, `relay "home": there is no device eth9 (option tunlink); this machine has: lo, eth0`)
+		r.vps.write(strings.ReplaceAll(strings.Replace(vpsRelay, "\toption tunlink 'eth0'\n", "", 1), public, "198.51.100.145") + forwardAll)
+		fails(t, `no device has the address 198.51.100.145 (option ipaddr)`)
+		r.vps.write(strings.Replace(vpsRelay, "\toption tunlink 'eth0'\n", "", 1) + forwardAll)
+		if out := r.vps.do("up"); !strings.Contains(out, "dev eth0 metric 46") {
+			t.Errorf("tunlink was not found by ipaddr:\n%s", out)
+		}
+		r.vps.do("down")
+		r.vps.write(vpsRelay + forwardAll)
+	})
+	t.Run("nft", func(t *testing.T) {
+		path, err := exec.LookPath("nft")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if os.Getenv(lab.Environment) == "host" {
+			t.Skip("would move the machine's own nft")
+		}
+		if err := os.Rename(path, path+".away"); err != nil {
+			t.Fatal(err)
+		}
+		code, _, stderr := r.vps.try("up")
+		if err := os.Rename(path+".away", path); err != nil {
+			t.Fatal(err)
+		}
+		if code != exitFailed || !strings.Contains(stderr, "the program nft is missing; install it: apt install nftables (Debian), opkg install nftables (OpenWrt)") {
+			t.Errorf("exit status %d, %q", code, stderr)
+		}
+		same(t, "the kernel", before, r.vps.snapshot())
+	})
+	t.Run("root", func(t *testing.T) {
+		for _, args := range [][]string{{"up"}, {"down"}, {"plan"}, {"status"}} {
+			cmd := r.VPS.Command(os.Args[0], append([]string{"-c", "/dev/stdin", "--run", "/run/nobody"}, args...)...)
+			cmd.Env = append(os.Environ(), childEnv+"=never 0")
+			cmd.Stdin = strings.NewReader(vpsRelay + forwardAll)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			out, err := cmd.CombinedOutput()
+			if err == nil || string(out) != "ds4relay: this needs root (CAP_NET_ADMIN); run it with sudo\n" {
+				t.Errorf("%v: %v, %q", args, err, out)
+			}
+		}
+	})
+	t.Run("configuration", func(t *testing.T) {
+		r.vps.write(vpsRelay + strings.Replace(forwardAll, home4, "192.168.1.300", 1))
+		for _, args := range [][]string{{"up"}, {"plan"}, {"status"}, {"check"}} {
+			if code, _, stderr := r.vps.try(args...); code != exitUsage || !strings.Contains(stderr, "192.168.1.300") {
+				t.Errorf("%v: exit status %d, %s", args, code, stderr)
+			}
+		}
+		same(t, "the kernel", before, r.vps.snapshot())
+		r.vps.do("down") // needs no configuration
+		r.vps.write(vpsRelay + forwardAll)
+		if code, _, stderr := r.vps.try("up", "hoem"); code != exitUsage || !strings.Contains(stderr, `unknown relay "hoem"`) {
+			t.Errorf("an unknown relay: exit status %d, %s", code, stderr)
+		}
+	})
+}
+
+// TestPing compares the relay with the way over IPv6.
+func TestPing(t *testing.T) {
+	r := newRelay(t, lab.Options{}, forwardAll)
+	r.up()
+	e := newEnd(t, r.Client, vpsRelay)
+	out := e.do("ping", public, home6, "-c", "4", "-i", "0.05")
+	for _, want := range []string{"--- " + public, "--- " + home6, "4 packets transmitted, 4 received, 0% packet loss", "rtt min/avg/max/mdev = ", "IPv4 by relay - IPv6 direct: "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+}

@@ -1,0 +1,202 @@
+// Command ds4relay gives a home behind DS-Lite a global IPv4 address: it installs one end of a relay, on the VPS or on
+// the home's router.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+)
+
+// version is set by the linker.
+var version = "0.1.0-dev"
+
+// Exit statuses.
+const (
+	exitFailed  = 1 // and rolled back
+	exitUsage   = 2 // bad usage or configuration, nothing was changed
+	exitDiffers = 3 // status: the kernel is not as the configuration says
+)
+
+const usage = `ds4relay gives a home behind DS-Lite a global IPv4 address, through a VPS.
+
+usage: ds4relay [-c FILE] [--run DIR] [-q] COMMAND
+
+  up [RELAY…] [--force]    make the kernel match the configuration; all enabled relays, or the named ones
+  down [RELAY…]            remove what up made
+  reload [RELAY…]          the same as up
+  plan [--down] [RELAY…]   print what up (or down) would do, as commands that a person could type
+  status [--json]          show the relays and what differs from the configuration (exit status 3: something does)
+  check [FILE]             report every mistake in the configuration
+  ping HOST4 HOST6 [-c N] [-i SECONDS]
+                           compare the round trip over IPv4 by the relay with that over IPv6
+  version
+
+  -c FILE    the configuration, default /etc/config/ds4relay
+  --run DIR  records of what is installed, default /run/ds4relay
+  -q         do not print the steps
+
+exit status: 0 done, 1 failed and rolled back, 2 bad usage or configuration
+`
+
+// app is one call of the program.
+type app struct {
+	path   string
+	run    string
+	quiet  bool
+	stdout io.Writer
+	stderr io.Writer
+	env    func(string) string
+	// apply wraps the kernel; tests make steps fail with it.
+	apply func(control.Kernel) control.Kernel
+}
+
+func main() {
+	a := &app{stdout: os.Stdout, stderr: os.Stderr, env: sessionEnv}
+	os.Exit(a.main(os.Args[1:]))
+}
+
+// usageError is a mistake on the command line.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+func (a *app) flags(name string) *flag.FlagSet {
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	return f
+}
+
+// parse allows options before, between and after the other arguments, and returns those.
+func parse(f *flag.FlagSet, args []string) ([]string, error) {
+	var rest []string
+	for {
+		if err := f.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, usageError(fmt.Sprintf("%s; see: ds4relay help", err))
+		}
+		if f.NArg() == 0 {
+			return rest, nil
+		}
+		rest, args = append(rest, f.Arg(0)), f.Args()[1:]
+	}
+}
+
+func (a *app) main(args []string) int {
+	err := a.dispatch(args)
+	var problems config.Problems
+	var bad usageError
+	var code exitCode
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(a.stdout, usage)
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &problems), errors.Is(err, control.ErrUnknownRelay), errors.As(err, &bad), errors.Is(err, errConfig):
+		fmt.Fprintln(a.stderr, err)
+		return exitUsage
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintln(a.stderr, "ds4relay: "+line)
+	}
+	return exitFailed
+}
+
+// exitCode ends the program without a message.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+var errConfig = errors.New("the configuration cannot be read")
+
+func (a *app) dispatch(args []string) error {
+	f := a.flags("ds4relay")
+	f.StringVar(&a.path, "c", config.DefaultPath, "")
+	f.StringVar(&a.path, "config", config.DefaultPath, "")
+	f.StringVar(&a.run, "run", "/run/ds4relay", "")
+	f.BoolVar(&a.quiet, "q", false, "")
+	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return usageError(fmt.Sprintf("%s; see: ds4relay help", err))
+	}
+	if f.NArg() == 0 {
+		return usageError(strings.TrimRight(usage, "\n"))
+	}
+	commands := map[string]func([]string) error{
+		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping,
+		"version": a.version, "help": func([]string) error { return flag.ErrHelp },
+	}
+	name := f.Arg(0)
+	command, ok := commands[name]
+	if !ok {
+		return usageError(fmt.Sprintf("unknown command %q; see: ds4relay help", name))
+	}
+	return command(f.Args()[1:])
+}
+
+func (a *app) version(args []string) error {
+	if len(args) > 0 {
+		return usageError("version takes no arguments")
+	}
+	fmt.Fprintln(a.stdout, "ds4relay "+version)
+	return nil
+}
+
+// load reads the configuration; warnings are printed.
+func (a *app) load(path string) (*config.Config, config.Problems, error) {
+	role := config.VPS
+	if kernel.OpenWrt() {
+		role = config.Router
+	}
+	c, warnings, err := config.Load(path, role)
+	for _, w := range warnings {
+		fmt.Fprintln(a.stderr, "warning: "+w.Error())
+	}
+	var problems config.Problems
+	if err != nil && !errors.As(err, &problems) {
+		err = fmt.Errorf("%w: %w", errConfig, err)
+	}
+	return c, warnings, err
+}
+
+func (a *app) check(args []string) error {
+	args, err := parse(a.flags("check"), args)
+	if err != nil {
+		return err
+	}
+	if len(args) > 1 {
+		return usageError("check takes one file")
+	}
+	path := a.path
+	if len(args) == 1 {
+		path = args[0]
+	}
+	c, warnings, err := a.load(path)
+	if err != nil {
+		return err
+	}
+	forwards := 0
+	for _, r := range c.Relays {
+		forwards += len(r.Forwards)
+	}
+	note := ""
+	if len(warnings) > 0 {
+		note = fmt.Sprintf(", %d warnings", len(warnings))
+	}
+	fmt.Fprintf(a.stdout, "%s: correct (relays: %d, forwards: %d%s)\n", path, len(c.Relays), forwards, note)
+	return nil
+}

@@ -1,0 +1,139 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// DefaultPath is where both ends keep their configuration.
+const DefaultPath = "/etc/config/ds4relay"
+
+// Role is what this machine is in a relay.
+type Role string
+
+// The two ends of a relay.
+const (
+	Router Role = "router" // at home, behind DS-Lite
+	VPS    Role = "vps"    // has the public IPv4 address
+)
+
+// Egress says what a forwarded host sends through the tunnel.
+type Egress string
+
+// The values of `option egress`.
+const (
+	Replies Egress = "replies" // only answers to connections that came through the tunnel
+	All     Egress = "all"     // the host's own connections too
+)
+
+// NoEncapLimit is the value of Relay.EncapLimit for `encaplimit none`: no destination options header.
+const NoEncapLimit = -1
+
+// Config is a file without mistakes.
+type Config struct {
+	Path   string
+	Relays []*Relay // in the order of the file, disabled ones too
+}
+
+// Relay is one public IPv4 address, the tunnel behind it and its two ends, seen from this end.
+type Relay struct {
+	Name       string
+	Line       int // of the section
+	Enabled    bool
+	Role       Role
+	IPAddr     netip.Addr // the VPS's public IPv4 address
+	Local      netip.Addr // this end's endpoint
+	Peer       netip.Addr // the other end's endpoint; not valid where PeerName is set
+	PeerName   string     // DNS name of the other end's endpoint
+	Tunlink    string     // "" where it is to be found out
+	Device     string
+	MTU        int // bytes; 0 for auto
+	EncapLimit int // 0-255 or NoEncapLimit
+	TTL        int
+	Table      uint32
+	Priority   int // of the first ip rule
+	Egress     Egress
+	Keep       []PortSet
+	Forwards   []*Forward // enabled ones only
+}
+
+// PortSet is a range of ports of one IP protocol, or all of the protocol where First is 0.
+type PortSet struct {
+	Proto       uint8
+	First, Last uint16
+}
+
+// String writes it as `list keep` does: tcp:22.
+func (p PortSet) String() string {
+	switch {
+	case p.First == 0:
+		return ProtoName(p.Proto)
+	case p.First == p.Last:
+		return fmt.Sprintf("%s:%d", ProtoName(p.Proto), p.First)
+	}
+	return fmt.Sprintf("%s:%d-%d", ProtoName(p.Proto), p.First, p.Last)
+}
+
+func (p PortSet) overlaps(q PortSet) bool {
+	return p.Proto == q.Proto && (p.First == 0) == (q.First == 0) && p.First <= q.Last && q.First <= p.Last
+}
+
+// Forward is what is let through to one host of the home.
+type Forward struct {
+	Section  string // name of the section, or "forward[N]" for the Nth anonymous one
+	Name     string // the user's own words for it, may be empty
+	Line     int
+	All      bool      // every protocol: the VPS's address becomes the host's (1:1)
+	Ports    []PortSet // public side; empty with All
+	DestIP   netip.Addr
+	DestPort uint16 // port on the host that the first public port maps to; 0 without ports
+	Egress   Egress
+}
+
+// String describes it in one line for status: `tcp:443, udp:443 → 192.168.1.210:8443`.
+func (f *Forward) String() string {
+	var ports []string
+	for _, p := range f.Ports {
+		ports = append(ports, p.String())
+	}
+	what := strings.Join(ports, ", ")
+	if f.All {
+		what = "all"
+	}
+	dest := f.DestIP.String()
+	if f.DestPort != 0 && f.DestPort != f.Ports[0].First {
+		dest = fmt.Sprintf("%s:%d", dest, f.DestPort)
+	}
+	return what + " → " + dest
+}
+
+// Relay returns the relay of that name, or nil.
+func (c *Config) Relay(name string) *Relay {
+	for _, r := range c.Relays {
+		if r.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// Derive makes an endpoint of a prefix: the octets of the relay's IPv4 address, written in decimal as in the IPv4
+// address, become the last four groups. 2001:db8:1::/64 and 198.51.100.144 give 2001:db8:1:0:198:51:100:144.
+func Derive(prefix netip.Prefix, ipaddr netip.Addr) netip.Addr {
+	a := prefix.Masked().Addr().As16()
+	for i, octet := range ipaddr.As4() {
+		group := uint16(octet/100)<<8 | uint16(octet/10%10)<<4 | uint16(octet%10)
+		a[8+2*i], a[9+2*i] = byte(group>>8), byte(group)
+	}
+	return netip.AddrFrom16(a)
+}
+
+// MarkMask is the part of packet and connection marks that ds4relay uses; mwan3 and pbr have their bits below it.
+const MarkMask = 0xff000000
+
+// Mark is the connection mark of what came in by the relay's tunnel: 0x46000000 for table 42, one more for each table
+// after it. It is made of the table, which no other relay has, so that it stays the same when relays come and go.
+func (r *Relay) Mark() uint32 {
+	return (1 + (r.Table%255+255+0x45-42)%255) << 24
+}

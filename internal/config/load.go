@@ -1,0 +1,527 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/ds4relay/ds4relay/internal/uci"
+)
+
+// Load reads the file at path. role is what a relay without `option role` gets. The error is Problems where the
+// file was read and has mistakes; warnings are returned either way.
+func Load(path string, role Role) (*Config, Problems, error) {
+	file, err := uci.Load(path)
+	var syntax uci.Errors
+	if errors.As(err, &syntax) {
+		problems := make(Problems, len(syntax))
+		for i, e := range syntax {
+			problems[i] = Problem{File: e.Path, Line: e.Line, Message: e.Msg}
+		}
+		return nil, nil, problems
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return New(file, role)
+}
+
+// New checks what was read from a file. See Load.
+func New(file *uci.File, role Role) (*Config, Problems, error) {
+	r := &reader{file: file, config: &Config{Path: file.Path}, lines: map[any]func(string) int{}}
+	r.sections(role)
+	if len(r.problems) == 0 {
+		r.cross()
+	}
+	byLine := func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) }
+	slices.SortStableFunc(r.problems, byLine)
+	slices.SortStableFunc(r.warnings, byLine)
+	if len(r.problems) > 0 {
+		return nil, r.warnings, r.problems
+	}
+	return r.config, r.warnings, nil
+}
+
+type reader struct {
+	file     *uci.File
+	config   *Config
+	problems Problems
+	warnings Problems
+	forwards []pending
+	lines    map[any]func(option string) int // relay or forward → line of its option
+}
+
+// pending is a forward whose relay is looked up when all sections are read.
+type pending struct {
+	section *section
+	forward *Forward
+	enabled bool
+}
+
+// section is one section with its options checked against the schema.
+type section struct {
+	r      *reader
+	spec   *SectionSpec
+	label  string
+	line   int
+	values map[string][]uci.Value
+}
+
+func (r *reader) sections(role Role) {
+	var types, names []string
+	for _, spec := range Schema {
+		types = append(types, spec.Type)
+	}
+	anonymous := map[string]int{}
+	for i := range r.file.Sections {
+		raw := &r.file.Sections[i]
+		name := raw.Name
+		if raw.Anonymous {
+			name = fmt.Sprintf("%s[%d]", raw.Type, anonymous[raw.Type])
+			anonymous[raw.Type]++
+		}
+		spec := sectionSpec(raw.Type)
+		if spec == nil {
+			message := fmt.Sprintf("unknown section type %q is ignored", raw.Type)
+			if near := nearest(raw.Type, types); near != "" {
+				message += fmt.Sprintf("; did you mean %q?", near)
+			}
+			r.warnings = append(r.warnings, Problem{File: r.file.Path, Line: raw.Line, Message: message})
+			continue
+		}
+		s := &section{r: r, spec: spec, label: fmt.Sprintf("%s %q", raw.Type, name), line: raw.Line, values: map[string][]uci.Value{}}
+		s.collect(raw)
+		switch raw.Type {
+		case "relay":
+			if raw.Anonymous || !relayName(name) {
+				s.problem("", "a relay needs a name of 1 to 11 characters out of a-z 0-9 _, as in: config relay 'home'")
+			}
+			names = append(names, name)
+			r.config.Relays = append(r.config.Relays, s.relay(name, role))
+		case "forward":
+			r.forwards = append(r.forwards, s.forward(name))
+		}
+	}
+	for _, p := range r.forwards {
+		relay := p.section.relayOf(names)
+		if relay == nil {
+			continue
+		}
+		if !p.section.has("egress") {
+			p.forward.Egress = relay.Egress
+		}
+		if p.enabled {
+			relay.Forwards = append(relay.Forwards, p.forward)
+		}
+	}
+}
+
+func relayName(s string) bool {
+	return s != "" && len(s) <= 11 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
+}
+
+// collect takes the options that the schema knows and warns of the others.
+func (s *section) collect(raw *uci.Section) {
+	var names []string
+	for _, spec := range s.spec.Options {
+		names = append(names, spec.Name)
+	}
+	for _, option := range raw.Options {
+		spec := s.spec.option(option.Name)
+		if spec == nil {
+			message := "unknown option is ignored"
+			if near := nearest(option.Name, names); near != "" {
+				message += fmt.Sprintf("; did you mean %s?", near)
+			}
+			p := Problem{File: s.r.file.Path, Line: option.Line, Section: s.label, Option: option.Name, Message: message}
+			if option.Name == "src_ip" { // ignoring a restriction would open more than the user wants
+				p.Message = "limiting a forward to some clients is not supported by this version; remove the option to let every client in"
+				s.r.problems = append(s.r.problems, p)
+			} else {
+				s.r.warnings = append(s.r.warnings, p)
+			}
+			continue
+		}
+		values := option.Values
+		if !spec.List && len(values) > 1 {
+			s.problemAt(values[1], option.Name, fmt.Sprintf("is given %d times as a list; allowed is one option", len(values)))
+			values = values[:1]
+		}
+		if spec.List && !option.List {
+			values = nil
+			for _, value := range option.Values {
+				for _, word := range strings.Fields(value.Text) {
+					values = append(values, uci.Value{Text: word, Line: value.Line})
+				}
+			}
+		}
+		s.values[option.Name] = values
+	}
+	for _, spec := range s.spec.Options {
+		if spec.Required && !s.has(spec.Name) {
+			s.problem("", fmt.Sprintf("option %s is missing; it takes %s", spec.Name, spec.Allowed))
+		}
+	}
+}
+
+func (s *section) has(option string) bool { return len(s.values[option]) > 0 }
+
+func (s *section) lineOf(option string) int {
+	if values := s.values[option]; len(values) > 0 {
+		return values[0].Line
+	}
+	return s.line
+}
+
+func (s *section) problem(option, message string) {
+	p := Problem{File: s.r.file.Path, Line: s.line, Section: s.label, Option: option, Message: message}
+	if values := s.values[option]; len(values) > 0 {
+		p.Line, p.Value = values[0].Line, values[0].Text
+	}
+	s.r.problems = append(s.r.problems, p)
+}
+
+func (s *section) problemAt(value uci.Value, option, message string) {
+	s.r.problems = append(s.r.problems,
+		Problem{File: s.r.file.Path, Line: value.Line, Section: s.label, Option: option, Value: value.Text, Message: message})
+}
+
+// refuse reports a value that is not what the schema allows.
+func (s *section) refuse(value uci.Value, option string) {
+	s.problemAt(value, option, "allowed is "+s.spec.option(option).Allowed)
+}
+
+// parse reads a single option, or its default, with f; where f refuses it, that is a problem and zero is returned.
+func parse[T any](s *section, option string, f func(string) (T, bool)) T {
+	value := uci.Value{Text: s.spec.option(option).Default, Line: s.line}
+	if s.has(option) {
+		value = s.values[option][0]
+	}
+	var zero T
+	if value.Text == "" && !s.has(option) {
+		return zero
+	}
+	result, ok := f(value.Text)
+	if !ok {
+		s.refuse(value, option)
+		return zero
+	}
+	return result
+}
+
+func number(low, high int64) func(string) (int, bool) {
+	return func(s string) (int, bool) {
+		n, err := strconv.ParseInt(s, 10, 64)
+		return int(n), err == nil && plainNumber(s) && n >= low && n <= high
+	}
+}
+
+// numberOr reads a number, or a word that stands for the value instead.
+func numberOr(word string, instead int, low, high int64) func(string) (int, bool) {
+	return func(s string) (int, bool) {
+		if s == word {
+			return instead, true
+		}
+		return number(low, high)(s)
+	}
+}
+
+func oneOf[T ~string](allowed ...T) func(string) (T, bool) {
+	return func(s string) (T, bool) { return T(s), slices.Contains(allowed, T(s)) }
+}
+
+// boolean reads what OpenWrt's scripts take for a boolean (config_get_bool).
+func boolean(s string) (bool, bool) {
+	switch s {
+	case "1", "on", "true", "yes", "enabled":
+		return true, true
+	case "0", "off", "false", "no", "disabled":
+		return false, true
+	}
+	return false, false
+}
+
+func deviceName(s string) (string, bool) {
+	ok := s != "" && len(s) <= 15 && s != "." && s != ".." && s != "all" && s != "default"
+	for _, c := range s {
+		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_.-", c))
+	}
+	return s, ok && s[0] != '-'
+}
+
+// linkName is laxer than deviceName: a device that is there already may have any name that the kernel takes.
+func linkName(s string) (string, bool) {
+	return s, s != "" && len(s) <= 15 && s != "." && s != ".." && !strings.ContainsFunc(s, func(c rune) bool {
+		return unicode.IsSpace(c) || unicode.IsControl(c) || c == '/' || c == ':' || c == '"'
+	})
+}
+
+func table(s string) (uint32, bool) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	return uint32(n), err == nil && plainNumber(s) && n > 0 && (n < 253 || n > 255)
+}
+
+// reserved are networks that no VPS has as its public address (RFC 6890), the documentation networks excepted.
+var reserved = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("198.18.0.0/15"),
+	netip.MustParsePrefix("224.0.0.0/3"),
+}
+
+func public4(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || !a.Is4() {
+		return a, false
+	}
+	return a, !slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+func unicast4(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(s)
+	return a, err == nil && a.Is4() && a.As4()[0] != 0 && a.As4()[0] < 224 && !a.IsLoopback()
+}
+
+func unicast6(a netip.Addr) bool {
+	return a.Is6() && !a.Is4In6() && a.Zone() == "" && a.IsGlobalUnicast()
+}
+
+// endpoint reads an address or a prefix; a prefix is made an address with ipaddr (see Derive) where that is valid.
+func (s *section) endpoint(option string, ipaddr netip.Addr) netip.Addr {
+	if !s.has(option) {
+		return netip.Addr{}
+	}
+	value := s.values[option][0]
+	if !strings.Contains(value.Text, "/") {
+		a, err := netip.ParseAddr(value.Text)
+		if err != nil || !unicast6(a) {
+			s.refuse(value, option)
+			return netip.Addr{}
+		}
+		return a
+	}
+	prefix, err := netip.ParsePrefix(value.Text)
+	switch {
+	case err != nil || !unicast6(prefix.Masked().Addr()):
+		s.refuse(value, option)
+	case prefix.Masked() != prefix && prefix.Bits() < 128:
+		s.problemAt(value, option, fmt.Sprintf("has bits set behind the prefix; allowed is the prefix %s or the address %s",
+			prefix.Masked(), prefix.Addr()))
+	case prefix.Bits() == 128:
+		return prefix.Addr()
+	case !ipaddr.IsValid():
+	default:
+		if a := Derive(prefix, ipaddr); prefix.Contains(a) {
+			return a
+		}
+		s.problemAt(value, option, fmt.Sprintf("the endpoint %s made of it and ipaddr lies outside; allowed is a prefix of at most 64 bits, or an address",
+			Derive(prefix, ipaddr)))
+	}
+	return netip.Addr{}
+}
+
+// dnsName takes what can be looked up: labels of letters, digits and hyphens (RFC 1123), at least two of them.
+func dnsName(s string) bool {
+	s = strings.TrimSuffix(s, ".")
+	labels := strings.Split(s, ".")
+	if len(s) > 253 || len(labels) < 2 {
+		return false
+	}
+	letter := false
+	for _, label := range labels {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, c := range label {
+			isLetter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+			if !isLetter && c != '-' && c != '_' && (c < '0' || c > '9') {
+				return false
+			}
+			letter = letter || isLetter
+		}
+	}
+	return letter
+}
+
+// portSet reads protocol:port, protocol:first-last or protocol.
+func portSet(s string) (PortSet, bool) {
+	name, ports, hasPorts := strings.Cut(s, ":")
+	proto, ok := ParseProto(name)
+	if !ok || !hasPorts || !HasPorts(proto) {
+		// A bare number is more likely a port whose protocol was forgotten than a protocol.
+		return PortSet{Proto: proto}, ok && !hasPorts && !HasPorts(proto) && !plainNumber(name)
+	}
+	first, last, ok := portRange(ports)
+	return PortSet{proto, first, last}, ok
+}
+
+func portRange(s string) (first, last uint16, ok bool) {
+	low, high, isRange := strings.Cut(s, "-")
+	if !isRange {
+		high = low
+	}
+	a, err1 := strconv.ParseUint(low, 10, 16)
+	b, err2 := strconv.ParseUint(high, 10, 16)
+	return uint16(a), uint16(b), err1 == nil && err2 == nil && a > 0 && a <= b && plainNumber(low) && plainNumber(high)
+}
+
+func (s *section) relay(name string, role Role) *Relay {
+	relay := &Relay{
+		Name:       name,
+		Line:       s.line,
+		Enabled:    parse(s, "enabled", boolean),
+		Role:       role,
+		IPAddr:     parse(s, "ipaddr", public4),
+		Tunlink:    parse(s, "tunlink", linkName),
+		Device:     "ds4-" + name,
+		MTU:        parse(s, "mtu", numberOr("auto", 0, 576, 65000)),
+		EncapLimit: parse(s, "encaplimit", numberOr("none", NoEncapLimit, 0, 255)),
+		TTL:        parse(s, "ttl", number(1, 255)),
+		Table:      parse(s, "ip4table", table),
+		Priority:   parse(s, "priority", number(1, 32000)),
+		Egress:     Replies,
+	}
+	if s.has("role") {
+		relay.Role = parse(s, "role", oneOf(Router, VPS))
+	}
+	if s.has("device") {
+		relay.Device = parse(s, "device", deviceName)
+	}
+	if s.has("egress") {
+		relay.Egress = parse(s, "egress", oneOf(Replies, All))
+	}
+	relay.Local = s.endpoint("ip6addr", relay.IPAddr)
+	if s.has("peeraddr") && dnsName(s.values["peeraddr"][0].Text) {
+		relay.PeerName = s.values["peeraddr"][0].Text
+	} else {
+		relay.Peer = s.endpoint("peeraddr", relay.IPAddr)
+	}
+	if relay.Local.IsValid() && relay.Local == relay.Peer {
+		s.problem("peeraddr", fmt.Sprintf("both endpoints are %s; ip6addr is this end's, peeraddr the other end's", relay.Local))
+	}
+	if s.has("tunlink") && relay.Tunlink == relay.Device {
+		s.problem("device", fmt.Sprintf("%s is also the tunlink; allowed is a name of its own for the tunnel", relay.Device))
+	}
+	for _, value := range s.values["keep"] {
+		if set, ok := portSet(value.Text); ok {
+			relay.Keep = append(relay.Keep, set)
+		} else {
+			s.refuse(value, "keep")
+		}
+	}
+	s.r.lines[relay] = s.lineOf
+	return relay
+}
+
+func (s *section) forward(name string) pending {
+	f := &Forward{
+		Section: name,
+		Name:    parse(s, "name", title),
+		Line:    s.line,
+		DestIP:  parse(s, "dest_ip", unicast4),
+		Egress:  parse(s, "egress", oneOf(Replies, All)),
+	}
+	protos := s.values["proto"]
+	if !s.has("proto") {
+		for _, word := range strings.Fields(s.spec.option("proto").Default) {
+			protos = append(protos, uci.Value{Text: word, Line: s.line})
+		}
+	}
+	s.ports(f, protos)
+	s.r.lines[f] = s.lineOf
+	return pending{s, f, parse(s, "enabled", boolean)}
+}
+
+func title(s string) (string, bool) {
+	return s, len([]rune(s)) <= 64 && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// ports fills in what the options proto, src_dport and dest_port say together.
+func (s *section) ports(f *Forward, protos []uci.Value) {
+	first, last, ok := portRange("1")
+	if s.has("src_dport") {
+		if first, last, ok = portRange(s.values["src_dport"][0].Text); !ok {
+			s.refuse(s.values["src_dport"][0], "src_dport")
+		}
+	}
+	var withPorts, withoutPorts []string
+	for _, value := range protos {
+		if value.Text == "all" || value.Text == "any" {
+			f.All = true
+			continue
+		}
+		if value.Text == "tcpudp" {
+			f.Ports = append(f.Ports, PortSet{6, first, last}, PortSet{17, first, last})
+			withPorts = append(withPorts, "tcp")
+			continue
+		}
+		proto, ok := ParseProto(value.Text)
+		switch {
+		case !ok:
+			s.refuse(value, "proto")
+			withPorts = append(withPorts, value.Text)
+		case HasPorts(proto):
+			f.Ports = append(f.Ports, PortSet{proto, first, last})
+			withPorts = append(withPorts, value.Text)
+		default:
+			f.Ports = append(f.Ports, PortSet{Proto: proto})
+			withoutPorts = append(withoutPorts, value.Text)
+		}
+	}
+	switch {
+	case f.All && len(protos) > 1:
+		s.problem("proto", "all cannot stand beside other protocols; allowed is all alone, or a list without it")
+	case f.All && s.has("src_dport"):
+		s.problem("src_dport", "proto all has no ports; allowed is no src_dport, or a protocol with ports such as tcp")
+	case len(withoutPorts) > 0 && s.has("src_dport"):
+		s.problem("src_dport", fmt.Sprintf("proto %s has no ports; allowed is no src_dport, or a forward of its own for that protocol", withoutPorts[0]))
+	case len(withPorts) > 0 && !s.has("src_dport"):
+		s.problem("", fmt.Sprintf("option src_dport is missing; it takes %s (or set proto to all: every protocol and port)", portWords))
+	}
+	if !s.has("dest_port") {
+		if s.has("src_dport") {
+			f.DestPort = first
+		}
+		return
+	}
+	destFirst, destLast, destOK := portRange(s.values["dest_port"][0].Text)
+	switch {
+	case !destOK:
+		s.refuse(s.values["dest_port"][0], "dest_port")
+	case !s.has("src_dport"):
+		s.problem("dest_port", "needs a src_dport, the public port that it stands for")
+	case ok && int(destLast)-int(destFirst) != int(last)-int(first):
+		s.problem("dest_port", fmt.Sprintf("has %d ports, src_dport has %d; allowed is as many, mapped one to one",
+			int(destLast)-int(destFirst)+1, int(last)-int(first)+1))
+	}
+	f.DestPort = destFirst
+}
+
+// relayOf finds the relay that a forward belongs to, or reports why there is none.
+func (s *section) relayOf(names []string) *Relay {
+	if !s.has("relay") {
+		switch len(names) {
+		case 0:
+			s.problem("", "there is no relay section for it; add one: config relay 'home'")
+		case 1:
+			return s.r.config.Relays[0]
+		default:
+			s.problem("", fmt.Sprintf("option relay is missing; with several relays it takes one of: %s", strings.Join(names, ", ")))
+		}
+		return nil
+	}
+	if relay := s.r.config.Relay(s.values["relay"][0].Text); relay != nil {
+		return relay
+	}
+	message := "there is no relay section of that name"
+	if len(names) > 0 {
+		message += "; allowed is " + strings.Join(names, ", ")
+	}
+	s.problem("relay", message)
+	return nil
+}

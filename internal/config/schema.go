@@ -1,0 +1,104 @@
+package config
+
+// A Spec describes one option: the only place where its name, default and allowed values are written down.
+type Spec struct {
+	Name     string
+	List     bool   // a `list`; also taken as one `option` with values between blanks, as LuCI writes some
+	Required bool   // an error where it is missing
+	Default  string // what a missing option means; "" where that depends on others, see Allowed
+	Allowed  string // what is allowed, in the words that errors use
+}
+
+// A SectionSpec describes one section type and its options.
+type SectionSpec struct {
+	Type    string
+	Options []Spec
+}
+
+const (
+	boolWords = "1 or 0 (also yes/no, on/off, true/false)"
+	portWords = "a port from 1 to 65535, or a range such as 8000-8010"
+	addrWords = "an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64"
+)
+
+// Schema lists the section types of /etc/config/ds4relay with their options.
+var Schema = []SectionSpec{
+	{Type: "relay", Options: []Spec{
+		{Name: "enabled", Default: "1", Allowed: boolWords},
+		{Name: "role", Allowed: "router or vps"},
+		{Name: "ipaddr", Required: true, Allowed: "the VPS's public IPv4 address (not a private, multicast or reserved one)"},
+		{Name: "ip6addr", Required: true, Allowed: addrWords},
+		{Name: "peeraddr", Required: true, Allowed: addrWords + ", or a DNS name"},
+		{Name: "tunlink", Allowed: "the name of a network device, at most 15 characters"},
+		{Name: "device", Allowed: "a device name of 1 to 15 characters out of a-z A-Z 0-9 _ . -"},
+		{Name: "mtu", Default: "auto", Allowed: "auto, or a number from 576 to 65000"},
+		{Name: "encaplimit", Default: "none", Allowed: "none, or a number from 0 to 255"},
+		{Name: "ttl", Default: "64", Allowed: "a number from 1 to 255"},
+		{Name: "ip4table", Default: "42", Allowed: "a routing table number from 1 to 4294967295, except 253, 254 and 255"},
+		{Name: "priority", Default: "4600", Allowed: "a number from 1 to 32000, the first of five priorities for ip rules"},
+		{Name: "egress", Default: "replies", Allowed: "replies or all"},
+		{Name: "keep", List: true, Allowed: "protocol:port, protocol:first-last or protocol, such as tcp:22, udp:60000-61000 or icmp"},
+	}},
+	{Type: "forward", Options: []Spec{
+		{Name: "enabled", Default: "1", Allowed: boolWords},
+		{Name: "relay", Allowed: "the name of a relay section"},
+		{Name: "name", Allowed: "any text of at most 64 characters on one line"},
+		{Name: "proto", List: true, Default: "tcp udp", Allowed: "tcp, udp, icmp, another protocol's name or number, or all"},
+		{Name: "src_dport", Allowed: portWords},
+		{Name: "dest_ip", Required: true, Allowed: "the IPv4 address of one host in the home network"},
+		{Name: "dest_port", Allowed: portWords + ", as long as the one of src_dport"},
+		{Name: "egress", Allowed: "replies or all"},
+	}},
+}
+
+func sectionSpec(typ string) *SectionSpec {
+	for i := range Schema {
+		if Schema[i].Type == typ {
+			return &Schema[i]
+		}
+	}
+	return nil
+}
+
+func (s *SectionSpec) option(name string) *Spec {
+	for i := range s.Options {
+		if s.Options[i].Name == name {
+			return &s.Options[i]
+		}
+	}
+	return nil
+}
+
+// nearest returns the candidate that is most like word, or "" if none is near (more than a third of it differs).
+func nearest(word string, candidates []string) string {
+	best, bestDistance := "", len(word)/3+2
+	for _, candidate := range candidates {
+		if d := distance(word, candidate); d < bestDistance {
+			best, bestDistance = candidate, d
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance of a and b; inputs beyond 64 bytes count as unlike.
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

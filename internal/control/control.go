@@ -1,0 +1,161 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// A Kernel is what control needs of package kernel.
+type Kernel interface {
+	kernel.Applier
+	Facts([]*config.Relay) (state.Facts, error)
+	Observe(want state.State) (state.Observed, error)
+	Lock(waiting func(holder string)) (unlock func(), err error)
+}
+
+// Machine is one end: its configuration and its kernel.
+type Machine struct {
+	Config *config.Config // nil is allowed where everything is taken down
+	Kernel Kernel
+}
+
+// ErrUnknownRelay is wrapped by errors about a name that the configuration does not have.
+var ErrUnknownRelay = errors.New("unknown relay")
+
+// select finds the named relays.
+func (m *Machine) relays(names []string) ([]*config.Relay, error) {
+	var relays []*config.Relay
+	for _, name := range names {
+		relay := m.Config.Relay(name)
+		if relay == nil {
+			var known []string
+			for _, r := range m.Config.Relays {
+				known = append(known, r.Name)
+			}
+			return nil, fmt.Errorf("%w %q; %s has: %s", ErrUnknownRelay, name, m.Config.Path, strings.Join(known, ", "))
+		}
+		relays = append(relays, relay)
+	}
+	return relays, nil
+}
+
+// running are the names of the relays that have a tunnel.
+func running(o state.Observed) []string {
+	var names []string
+	for _, link := range o.Links {
+		names = append(names, link.Relay)
+	}
+	return names
+}
+
+// wantUp are the relays that are up after `up names…`: all enabled ones, or the named ones beside those that are up.
+func (m *Machine) wantUp(names []string) ([]*config.Relay, error) {
+	named, err := m.relays(names)
+	if err != nil {
+		return nil, err
+	}
+	var already []string
+	if len(names) > 0 {
+		o, err := m.Kernel.Observe(state.State{})
+		if err != nil {
+			return nil, err
+		}
+		already = running(o)
+	}
+	var want []*config.Relay
+	for _, relay := range m.Config.Relays {
+		if slices.Contains(named, relay) || slices.Contains(already, relay.Name) || len(names) == 0 && relay.Enabled {
+			want = append(want, relay)
+		}
+	}
+	return want, nil
+}
+
+// wantDown are the relays that stay up after `down names…`.
+func (m *Machine) wantDown(names []string) ([]*config.Relay, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	if _, err := m.relays(names); err != nil {
+		return nil, err
+	}
+	o, err := m.Kernel.Observe(state.State{})
+	if err != nil {
+		return nil, err
+	}
+	var want []*config.Relay
+	for _, relay := range m.Config.Relays {
+		if slices.Contains(running(o), relay.Name) && !slices.Contains(names, relay.Name) {
+			want = append(want, relay)
+		}
+	}
+	return want, nil
+}
+
+// steps is the way to a state in which exactly these relays are up.
+func (m *Machine) steps(relays []*config.Relay) ([]state.Step, state.State, state.Observed, error) {
+	facts, err := m.Kernel.Facts(relays)
+	if err != nil {
+		return nil, state.State{}, state.Observed{}, err
+	}
+	want := state.Compile(relays, facts)
+	have, err := m.Kernel.Observe(want)
+	if err != nil {
+		return nil, want, have, err
+	}
+	steps, err := state.Plan(have, want)
+	return steps, want, have, err
+}
+
+// Up brings up the named relays, or all enabled ones. check may refuse the relays before anything is changed.
+func (m *Machine) Up(names []string, check func([]*config.Relay) error, show func(state.Step), waiting func(string)) (changed bool, err error) {
+	return m.change(func() ([]*config.Relay, error) {
+		relays, err := m.wantUp(names)
+		if err == nil && check != nil {
+			err = check(relays)
+		}
+		return relays, err
+	}, show, waiting)
+}
+
+// Down takes down the named relays, or all.
+func (m *Machine) Down(names []string, show func(state.Step), waiting func(string)) (changed bool, err error) {
+	return m.change(func() ([]*config.Relay, error) { return m.wantDown(names) }, show, waiting)
+}
+
+func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string)) (bool, error) {
+	unlock, err := m.Kernel.Lock(waiting)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	relays, err := want()
+	if err != nil {
+		return false, err
+	}
+	steps, _, _, err := m.steps(relays)
+	if err != nil {
+		return false, err
+	}
+	return len(steps) > 0, kernel.Do(m.Kernel, steps, show)
+}
+
+// Plan is what Up would do, or Down.
+func (m *Machine) Plan(names []string, down bool) ([]state.Step, error) {
+	want := m.wantUp
+	if down {
+		want = m.wantDown
+	}
+	relays, err := want(names)
+	if err != nil {
+		return nil, err
+	}
+	steps, _, _, err := m.steps(relays)
+	return steps, err
+}

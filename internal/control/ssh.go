@@ -1,0 +1,46 @@
+package control
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// Lockout refuses relays that would hand the port of an ssh session to the home. connection is the value of
+// SSH_CONNECTION (ssh(1)): client address, client port, server address, server port.
+func Lockout(relays []*config.Relay, connection string) error {
+	words := strings.Fields(connection)
+	if len(words) != 4 {
+		return nil
+	}
+	server, err := netip.ParseAddr(words[2])
+	port, portErr := strconv.ParseUint(words[3], 10, 16)
+	if err != nil || portErr != nil {
+		return nil
+	}
+	ssh := config.PortSet{Proto: 6, First: uint16(port), Last: uint16(port)}
+	for _, r := range relays {
+		if r.Role != config.VPS || r.IPAddr != server.Unmap() || contains(r.Keep, ssh) {
+			continue
+		}
+		for _, f := range r.Forwards {
+			if f.All || contains(f.Ports, ssh) {
+				return fmt.Errorf("relay %q: forward %q would hand over port %d of %s, which this ssh session uses: the VPS could not be reached by it any more; "+
+					"keep the port with: list keep 'tcp:%d' (in the relay section), or go on with --force", r.Name, f.Section, port, r.IPAddr, port)
+			}
+		}
+	}
+	return nil
+}
+
+func contains(sets []config.PortSet, set config.PortSet) bool {
+	for _, s := range sets {
+		if s.Proto == set.Proto && s.First != 0 && s.First <= set.First && set.Last <= s.Last {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,177 @@
+package control
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// Status is what `status --json` prints.
+type Status struct {
+	Relays  []RelayStatus `json:"relays"`
+	Differs []string      `json:"differs"`            // the commands that would make the kernel match the configuration
+	Blocked []string      `json:"blocked,omitempty"`  // what of others is in the way of that
+	Warning []string      `json:"warnings,omitempty"` // about the configuration
+}
+
+// RelayStatus is one relay seen from this end.
+type RelayStatus struct {
+	Name       string           `json:"name"`
+	Enabled    bool             `json:"enabled"`
+	Role       config.Role      `json:"role"`
+	Up         bool             `json:"up"`
+	IPAddr     string           `json:"ipaddr"` // the public IPv4 address
+	Device     string           `json:"device"`
+	Tunlink    string           `json:"tunlink,omitempty"`
+	Local      string           `json:"local"` // endpoints
+	Peer       string           `json:"peer"`
+	MTU        int              `json:"mtu"`        // bytes
+	EncapLimit int              `json:"encaplimit"` // -1 for none
+	Counters   *kernel.Counters `json:"counters,omitempty"`
+	Forwards   []ForwardStatus  `json:"forwards"`
+	Keep       []string         `json:"keep,omitempty"`
+}
+
+// ForwardStatus is one forward.
+type ForwardStatus struct {
+	Section string        `json:"section"`
+	Name    string        `json:"name,omitempty"`
+	Ports   string        `json:"ports"` // "tcp:443 → 192.168.1.210"
+	Egress  config.Egress `json:"egress"`
+}
+
+// OK tells whether the kernel is as the configuration says.
+func (s *Status) OK() bool { return len(s.Differs) == 0 && len(s.Blocked) == 0 }
+
+// Status compares the kernel with the configuration: all enabled relays up, nothing else.
+func (m *Machine) Status() (*Status, error) {
+	relays, err := m.wantUp(nil)
+	if err != nil {
+		return nil, err
+	}
+	facts, err := m.Kernel.Facts(relays)
+	status := &Status{Relays: []RelayStatus{}, Differs: []string{}}
+	if err != nil { // a relay that cannot come up is a state to report, not a failure to report it
+		status.Blocked = append(status.Blocked, strings.Split(err.Error(), "\n")...)
+	}
+	want := state.Compile(relays, facts)
+	have, err := m.Kernel.Observe(want)
+	if err != nil {
+		return nil, err
+	}
+	if len(status.Blocked) == 0 {
+		steps, err := state.Plan(have, want)
+		if err != nil {
+			status.Blocked = strings.Split(err.Error(), "\n")
+		}
+		for _, step := range steps {
+			status.Differs = append(status.Differs, step.Commands()...)
+		}
+	}
+	for _, r := range m.Config.Relays {
+		status.Relays = append(status.Relays, relayStatus(r, facts, have))
+	}
+	return status, nil
+}
+
+func relayStatus(r *config.Relay, facts state.Facts, have state.Observed) RelayStatus {
+	peer := r.Peer
+	if r.PeerName != "" {
+		peer = facts.Peer[r.Name]
+	}
+	s := RelayStatus{Name: r.Name, Enabled: r.Enabled, Role: r.Role, IPAddr: r.IPAddr.String(), Device: r.Device,
+		Tunlink: facts.Tunlink[r.Name], Local: r.Local.String(), Peer: peer.String(), MTU: state.TunnelMTU(r, facts),
+		EncapLimit: r.EncapLimit, Forwards: []ForwardStatus{}}
+	for _, link := range have.Links {
+		if link.Name == r.Device && link.Relay == r.Name {
+			s.Up, s.Local, s.Peer, s.MTU, s.EncapLimit = link.Up, link.Local.String(), link.Remote.String(), link.MTU, link.EncapLimit
+			if counters, err := kernel.LinkCounters(link.Name); err == nil {
+				s.Counters = &counters
+			}
+		}
+	}
+	for _, f := range r.Forwards {
+		s.Forwards = append(s.Forwards, ForwardStatus{Section: f.Section, Name: f.Name, Ports: f.String(), Egress: f.Egress})
+	}
+	for _, keep := range r.Keep {
+		s.Keep = append(s.Keep, keep.String())
+	}
+	return s
+}
+
+// Print writes the status for a person.
+func (s *Status) Print(w io.Writer) {
+	for i, r := range s.Relays {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		condition := "down"
+		switch {
+		case r.Up:
+			condition = "up"
+		case !r.Enabled:
+			condition = "disabled"
+		}
+		fmt.Fprintf(w, "relay %s (%s): %s\n", r.Name, r.Role, condition)
+		fmt.Fprintf(w, "  public address  %s\n", r.IPAddr)
+		limit := "none"
+		if r.EncapLimit >= 0 {
+			limit = fmt.Sprint(r.EncapLimit)
+		}
+		on := ""
+		if r.Tunlink != "" {
+			on = " on " + r.Tunlink
+		}
+		fmt.Fprintf(w, "  tunnel          %s%s, mtu %d, encaplimit %s\n", r.Device, on, r.MTU, limit)
+		fmt.Fprintf(w, "  endpoints       %s (here) - %s\n", r.Local, r.Peer)
+		if c := r.Counters; c != nil {
+			fmt.Fprintf(w, "  traffic         %d packets, %s in; %d packets, %s out\n", c.RxPackets, size(c.RxBytes), c.TxPackets, size(c.TxBytes))
+		}
+		for i, f := range r.Forwards {
+			label := ""
+			if i == 0 {
+				label = "forwards"
+			}
+			name := ""
+			if f.Name != "" {
+				name = ", " + f.Name
+			}
+			fmt.Fprintf(w, "  %-15s %s (egress %s%s)\n", label, f.Ports, f.Egress, name)
+		}
+		if len(r.Keep) > 0 {
+			fmt.Fprintf(w, "  kept            %s\n", strings.Join(r.Keep, ", "))
+		}
+	}
+	if len(s.Relays) == 0 {
+		fmt.Fprintln(w, "The configuration has no relay.")
+	}
+	for _, b := range s.Blocked {
+		fmt.Fprintln(w, "\nin the way: "+b)
+	}
+	switch {
+	case len(s.Differs) > 0:
+		fmt.Fprintln(w, "\nThe kernel differs from the configuration; `ds4relay up` would run:")
+		for _, command := range s.Differs {
+			fmt.Fprintln(w, "  "+strings.ReplaceAll(strings.TrimRight(command, "\n"), "\n", "\n  "))
+		}
+	case s.OK():
+		fmt.Fprintln(w, "\nThe kernel is as the configuration says.")
+	}
+}
+
+// size writes a number of bytes with a unit that keeps it short.
+func size(bytes uint64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
+	value, unit := float64(bytes), 0
+	for value >= 1024 && unit < len(units)-1 {
+		value, unit = value/1024, unit+1
+	}
+	if unit == 0 {
+		return fmt.Sprintf("%d B", bytes)
+	}
+	return fmt.Sprintf("%.1f %s", value, units[unit])
+}

@@ -1,0 +1,183 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// An Applier does a step whole or not at all.
+type Applier interface {
+	Apply(state.Step) error
+}
+
+// Do applies the steps in order and calls show before each. Where one fails, those before it are undone, in the
+// opposite order, and the error says so.
+func Do(k Applier, steps []state.Step, show func(state.Step)) error {
+	for i, step := range steps {
+		show(step)
+		err := k.Apply(step)
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("%s: %w", step.Commands()[0], err)
+		for j := i - 1; j >= 0; j-- {
+			for _, undo := range steps[j].Undo() {
+				if undoErr := k.Apply(undo); undoErr != nil {
+					err = errors.Join(err, fmt.Errorf("and while undoing: %s: %w", undo.Commands()[0], undoErr))
+				}
+			}
+		}
+		return err
+	}
+	return nil
+}
+
+// Apply implements Applier.
+func (k *Kernel) Apply(step state.Step) error {
+	switch s := step.(type) {
+	case state.AddLink:
+		return explainTunnel(netlink.LinkAdd(tunnel(s.Link, state.Group)))
+	case state.DelLink:
+		return onLink(s.Link.Name, netlink.LinkDel)
+	case state.ChangeLink:
+		return changeLink(s.To)
+	case state.SetAlias:
+		return onLink(s.Device, func(l netlink.Link) error { return netlink.LinkSetAlias(l, s.Alias()) })
+	case state.SetMTU:
+		return onLink(s.Device, func(l netlink.Link) error { return netlink.LinkSetMTU(l, s.To) })
+	case state.SetUp:
+		if s.Up {
+			return onLink(s.Device, netlink.LinkSetUp)
+		}
+		return onLink(s.Device, netlink.LinkSetDown)
+	case state.AddAddr:
+		return addr(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.Addr)
+	case state.DelAddr:
+		return addr(unix.RTM_DELADDR, 0, s.Addr)
+	case state.AddRoute:
+		return route(s.Route, netlink.RouteAdd)
+	case state.DelRoute:
+		return route(s.Route, netlink.RouteDel)
+	case state.AddRule:
+		return netlink.RuleAdd(rule(s.Rule))
+	case state.DelRule:
+		return netlink.RuleDel(rule(s.Rule))
+	case state.SetSysctl:
+		return k.setSysctl(s)
+	case state.LoadTables:
+		return k.loadTables(s)
+	}
+	return fmt.Errorf("unknown step %T", step)
+}
+
+func onLink(name string, f func(netlink.Link) error) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return f(link)
+}
+
+func explainTunnel(err error) error {
+	if isErrno(err, unix.EOPNOTSUPP, unix.ENODEV) {
+		return fmt.Errorf("%w: the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe ip6_tunnel (Debian)", err)
+	}
+	return err
+}
+
+func tunnel(l state.Link, group uint32) *netlink.Ip6tnl {
+	t := &netlink.Ip6tnl{LinkAttrs: netlink.LinkAttrs{Name: l.Name, Group: group}, Local: l.Local.AsSlice(), Remote: l.Remote.AsSlice(),
+		Ttl: uint8(l.TTL), Proto: unix.IPPROTO_IPIP, EncapLimit: uint8(max(l.EncapLimit, 0))}
+	if l.EncapLimit < 0 {
+		t.Flags |= flagIgnoreEncapLimit
+	}
+	return t
+}
+
+func changeLink(l state.Link) error {
+	return onLink(l.Name, func(link netlink.Link) error {
+		t := tunnel(l, 0)
+		t.Index = link.Attrs().Index
+		return netlink.LinkModify(t)
+	})
+}
+
+// forever is an address's infinite lifetime in seconds (INFINITY_LIFE_TIME of linux/addrconf.h).
+const forever = 0xffffffff
+
+// addr adds or removes an endpoint: deprecated, so that nothing chooses it as its source (RFC 6724 rule 3), and without
+// a prefix route. The netlink package's AddrAdd cannot set the metric, nor a preferred lifetime of 0 on 32-bit machines.
+func addr(message, flags int, a state.Addr) error {
+	return onLink(a.Device, func(link netlink.Link) error {
+		req := nl.NewNetlinkRequest(message, flags|unix.NLM_F_ACK)
+		msg := nl.NewIfAddrmsg(unix.AF_INET6)
+		msg.Prefixlen, msg.Index = 128, uint32(link.Attrs().Index)
+		req.AddData(msg)
+		req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, a.Addr.AsSlice()))
+		req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, a.Addr.AsSlice()))
+		if message == unix.RTM_NEWADDR {
+			req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NOPREFIXROUTE)))
+			req.AddData(nl.NewRtAttr(unix.IFA_RT_PRIORITY, nl.Uint32Attr(state.Metric)))
+			lifetimes := nl.IfaCacheInfo{IfaCacheinfo: unix.IfaCacheinfo{Prefered: 0, Valid: forever}}
+			req.AddData(nl.NewRtAttr(unix.IFA_CACHEINFO, lifetimes.Serialize()))
+		}
+		_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+		return err
+	})
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
+}
+
+func route(r state.Route, f func(*netlink.Route) error) error {
+	return onLink(r.Device, func(link netlink.Link) error {
+		return f(&netlink.Route{Family: unix.AF_INET, LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: ipNet(r.Dst),
+			Table: int(r.Table), Protocol: state.Protocol})
+	})
+}
+
+func rule(r state.Rule) *netlink.Rule {
+	n := netlink.NewRule()
+	n.Family, n.Priority, n.IifName, n.Table, n.Protocol, n.Mark = unix.AF_INET, r.Priority, r.IIF, int(r.Table), state.Protocol, r.Mark
+	if r.From.IsValid() {
+		n.Src = ipNet(r.From)
+	}
+	if r.Mask != 0 {
+		n.Mask = &r.Mask
+	}
+	if r.NoDefault {
+		n.SuppressPrefixlen = 0
+	}
+	if r.Unreachable {
+		n.Type = unix.RTN_UNREACHABLE
+	}
+	return n
+}
+
+// setSysctl notes the former value before the change, so that it is known whenever the process ends.
+func (k *Kernel) setSysctl(s state.SetSysctl) error {
+	if s.Save {
+		if err := k.saveSysctl(s.Key, s.From); err != nil {
+			return err
+		}
+	}
+	err := os.WriteFile(filepath.Join("/proc/sys", s.Key), []byte(s.To), 0)
+	if s.Forget && errors.Is(err, os.ErrNotExist) {
+		err = nil // the device is gone, and its sysctls with it
+	}
+	if s.Save && err != nil || s.Forget && err == nil {
+		err = errors.Join(err, k.forgetSysctl(s.Key))
+	}
+	return err
+}

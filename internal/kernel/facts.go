@@ -1,0 +1,137 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// OpenWrt tells whether this machine runs OpenWrt.
+func OpenWrt() bool {
+	_, err := os.Stat("/etc/openwrt_release")
+	return err == nil
+}
+
+// resolveTime bounds one look-up of a name.
+const resolveTime = 10 * time.Second
+
+// Facts finds out what Compile needs to know for the relays.
+func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
+	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}}
+	var errs []error
+	for _, r := range relays {
+		peer := r.Peer
+		if r.PeerName != "" {
+			var err error
+			if peer, err = resolve(r.PeerName); err != nil {
+				errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
+				continue
+			}
+			if peer == r.Local {
+				errs = append(errs, fmt.Errorf("relay %q: %s has the address %s, which is this end's own endpoint (option ip6addr)", r.Name, r.PeerName, peer))
+			}
+			f.Peer[r.Name] = peer
+		}
+		if _, mtu, err := routeTo(peer); err == nil {
+			f.PathMTU[r.Name] = mtu
+		}
+		if tunlink, err := tunlink(r); err != nil {
+			errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
+		} else if tunlink != "" {
+			f.Tunlink[r.Name] = tunlink
+		}
+		if r.Role == config.Router {
+			for _, forward := range r.Forwards {
+				if device, _, err := routeTo(forward.DestIP); err == nil && device != "lo" {
+					f.LAN[forward.DestIP] = device
+				}
+			}
+		}
+	}
+	return f, errors.Join(errs...)
+}
+
+func resolve(name string) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTime)
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip6", name)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("look up peeraddr %s: %w", name, err)
+	}
+	for _, a := range addrs {
+		if a.IsGlobalUnicast() && !a.Is4In6() {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("peeraddr %s has no global IPv6 address", name)
+}
+
+// routeTo looks up the entry of the routing table for an address, not what was learnt about the path to it.
+func routeTo(dst netip.Addr) (device string, mtu int, err error) {
+	routes, err := netlink.RouteGetWithOptions(dst.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
+	if err != nil || len(routes) == 0 {
+		return "", 0, fmt.Errorf("no route to %s", dst)
+	}
+	index := routes[0].LinkIndex
+	if index == 0 && len(routes[0].MultiPath) > 0 {
+		index = routes[0].MultiPath[0].LinkIndex
+	}
+	link, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return "", 0, err
+	}
+	mtu = link.Attrs().MTU
+	if routes[0].MTU > 0 {
+		mtu = min(mtu, routes[0].MTU)
+	}
+	return link.Attrs().Name, mtu, nil
+}
+
+// tunlink is the device that the tunnel rides on: what the option says, else on a VPS the one that has the relay's
+// IPv4 address.
+func tunlink(r *config.Relay) (string, error) {
+	links, err := dump(netlink.LinkList)
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	for _, link := range links {
+		if link.Attrs().Name == r.Tunlink {
+			return r.Tunlink, nil
+		}
+		names = append(names, link.Attrs().Name)
+	}
+	switch {
+	case r.Tunlink != "" && r.Role == config.Router && OpenWrt():
+		return "", nil // an interface of netifd
+	case r.Tunlink != "":
+		return "", fmt.Errorf("there is no device %s (option tunlink); this machine has: %s", r.Tunlink, strings.Join(names, ", "))
+	case r.Role == config.Router:
+		return "", nil
+	}
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, unix.AF_INET) })
+	if err != nil {
+		return "", err
+	}
+	for _, a := range addrs {
+		if addr, ok := netip.AddrFromSlice(a.IP.To4()); ok && addr == r.IPAddr {
+			link, err := netlink.LinkByIndex(a.LinkIndex)
+			if err != nil {
+				return "", err
+			}
+			return link.Attrs().Name, nil
+		}
+	}
+	return "", fmt.Errorf("no device has the address %s (option ipaddr); correct it, or name the device that it reaches this machine by with: option tunlink", r.IPAddr)
+}

@@ -1,0 +1,301 @@
+package kernel
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// A table is compared by what the kernel says of it, not by what nft prints: nft's output differs between versions, and
+// starting nft costs more than all other observing. Of tables, chains, rules and sets the attributes that say what they
+// are (linux/netfilter/nf_tables.h) go into a sum, handles and use counts do not. The sum is noted when the table is
+// loaded, beside the text that it was loaded from; as long as it is the same, the table is that text.
+
+type nftObject struct {
+	get  int
+	kept []uint16 // attributes that go into the sum
+}
+
+// nftObjects are what a table is made of. The attribute that names an object's table is always the first.
+var nftObjects = []nftObject{
+	{unix.NFT_MSG_GETCHAIN, []uint16{unix.NFTA_CHAIN_NAME, unix.NFTA_CHAIN_HOOK, unix.NFTA_CHAIN_POLICY, unix.NFTA_CHAIN_TYPE}},
+	{unix.NFT_MSG_GETRULE, []uint16{unix.NFTA_RULE_CHAIN, unix.NFTA_RULE_EXPRESSIONS, unix.NFTA_RULE_COMPAT, unix.NFTA_RULE_USERDATA}},
+	{unix.NFT_MSG_GETSET, []uint16{unix.NFTA_SET_NAME, unix.NFTA_SET_FLAGS, unix.NFTA_SET_KEY_TYPE, unix.NFTA_SET_KEY_LEN,
+		unix.NFTA_SET_DATA_TYPE, unix.NFTA_SET_DATA_LEN, unix.NFTA_SET_TIMEOUT}},
+	{unix.NFT_MSG_GETOBJ, []uint16{unix.NFTA_OBJ_NAME, unix.NFTA_OBJ_TYPE}},
+}
+
+var families = map[string]uint8{"ip": unix.NFPROTO_IPV4, "ip6": unix.NFPROTO_IPV6}
+
+// nftDump asks for objects of a family; request are attributes of the question.
+func nftDump(get int, family uint8, request ...*nl.RtAttr) ([]map[uint16][]byte, error) {
+	messages, err := dump(func() ([][]byte, error) {
+		req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|get, unix.NLM_F_DUMP)
+		req.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
+		for _, attr := range request {
+			req.AddData(attr)
+		}
+		return req.Execute(unix.NETLINK_NETFILTER, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var result []map[uint16][]byte
+	for _, m := range messages {
+		if len(m) < nl.SizeofNfgenmsg || m[0] != family {
+			continue
+		}
+		attrs, err := attributes(m[nl.SizeofNfgenmsg:])
+		if err != nil {
+			return nil, err
+		}
+		result = append(result, attrs)
+	}
+	return result, nil
+}
+
+func attributes(b []byte) (map[uint16][]byte, error) {
+	parsed, err := nl.ParseRouteAttr(b)
+	if err != nil {
+		return nil, err
+	}
+	attrs := make(map[uint16][]byte, len(parsed))
+	for _, attr := range parsed {
+		attrs[attr.Attr.Type&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER)] = attr.Value
+	}
+	return attrs, nil
+}
+
+func text(b []byte) string { return string(bytes.TrimRight(b, "\x00")) }
+
+// observeTables reads our tables. A table that is not as we loaded it is what nft prints of it: text that can be loaded
+// again, and that differs from every text of ours.
+func (k *Kernel) observeTables(o *state.Observed) error {
+	for _, family := range []string{"ip", "ip6"} {
+		table, ours, err := k.observeTable(family)
+		switch {
+		case isErrno(err, unix.EOPNOTSUPP, unix.EINVAL, unix.EPROTONOSUPPORT):
+			return nil // a kernel without nf_tables has no tables
+		case err != nil:
+			return err
+		case table == nil:
+		case !ours:
+			o.ForeignTables = append(o.ForeignTables, family)
+		default:
+			o.Tables = append(o.Tables, *table)
+		}
+	}
+	return nil
+}
+
+// tableSum is the kernel's sum of our table of a family, and whether there is one and it has our mark.
+func tableSum(family string) (sum []byte, exists, ours bool, err error) {
+	number := families[family]
+	tables, err := nftDump(unix.NFT_MSG_GETTABLE, number)
+	if err != nil {
+		return nil, false, false, err
+	}
+	for _, t := range tables {
+		exists = exists || text(t[unix.NFTA_TABLE_NAME]) == state.TableName
+	}
+	if !exists {
+		return nil, false, false, nil
+	}
+	hash := sha256.New()
+	for _, object := range nftObjects {
+		found, err := nftDump(object.get, number, nl.NewRtAttr(1, nl.ZeroTerminated(state.TableName)))
+		if err != nil {
+			return nil, false, false, err
+		}
+		for _, attrs := range found {
+			if text(attrs[1]) != state.TableName {
+				continue
+			}
+			ours = ours || object.get == unix.NFT_MSG_GETCHAIN && text(attrs[unix.NFTA_CHAIN_NAME]) == state.MarkChain
+			fmt.Fprintf(hash, "%d\n", object.get)
+			for _, kept := range object.kept {
+				fmt.Fprintf(hash, "%d %d ", kept, len(attrs[kept]))
+				hash.Write(attrs[kept])
+			}
+		}
+	}
+	return hash.Sum(nil), true, ours, nil
+}
+
+func (k *Kernel) observeTable(family string) (table *state.Table, ours bool, err error) {
+	sum, exists, ours, err := tableSum(family)
+	if err != nil || !exists {
+		return nil, false, err
+	}
+	table = &state.Table{Family: family}
+	if !ours {
+		return table, false, nil
+	}
+	record, err := k.tableRecord(family)
+	if err != nil {
+		return nil, false, err
+	}
+	if record.Sum != hex.EncodeToString(sum) {
+		table.Ruleset, err = runNft("", "-s", "list", "table", family, state.TableName)
+		return table, true, err
+	}
+	table.Ruleset = record.Ruleset
+	for _, set := range record.Sets {
+		if set.Elements, err = elements(families[family], set); err != nil {
+			return nil, false, err
+		}
+		table.Sets = append(table.Sets, set)
+	}
+	return table, true, nil
+}
+
+func elements(family uint8, set state.Set) ([]state.Element, error) {
+	found, err := nftDump(unix.NFT_MSG_GETSETELEM, family, nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_TABLE, nl.ZeroTerminated(state.TableName)),
+		nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(set.Name)))
+	if err != nil {
+		return nil, err
+	}
+	var result []state.Element
+	for _, attrs := range found {
+		list, err := nl.ParseRouteAttr(attrs[unix.NFTA_SET_ELEM_LIST_ELEMENTS])
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range list {
+			element, err := attributes(item.Value)
+			if err != nil {
+				return nil, err
+			}
+			key, err := fields(element[unix.NFTA_SET_ELEM_KEY], set.Key)
+			if err != nil {
+				return nil, err
+			}
+			value, err := fields(element[unix.NFTA_SET_ELEM_DATA], set.Value)
+			if err != nil {
+				return nil, err
+			}
+			result = append(result, state.Element{Key: key, Value: value})
+		}
+	}
+	return result, nil
+}
+
+// fields decodes the key or value of an element: its fields one after another, each filled up to four bytes.
+func fields(nested []byte, types []state.Type) (string, error) {
+	if types == nil {
+		return "", nil
+	}
+	attrs, err := attributes(nested)
+	if err != nil {
+		return "", err
+	}
+	data := attrs[unix.NFTA_DATA_VALUE]
+	sizes := map[state.Type]int{state.IPv4: 4, state.IPv6: 16, state.Proto: 1, state.Service: 2, state.IfName: 16}
+	var words []string
+	for _, t := range types {
+		size := sizes[t]
+		if len(data) < size {
+			return "", errors.New("an nft element is shorter than its type")
+		}
+		switch field := data[:size]; t {
+		case state.IPv4, state.IPv6:
+			addr, _ := netip.AddrFromSlice(field)
+			words = append(words, addr.String())
+		case state.Proto:
+			words = append(words, config.ProtoName(field[0]))
+		case state.Service:
+			words = append(words, strconv.Itoa(int(binary.BigEndian.Uint16(field))))
+		case state.IfName:
+			words = append(words, strconv.Quote(text(field)))
+		}
+		data = data[min(len(data), (size+3)&^3):]
+	}
+	return strings.Join(words, " . "), nil
+}
+
+// loadTables runs a script as one transaction and notes what the tables are then.
+func (k *Kernel) loadTables(step state.LoadTables) error {
+	if _, err := runNft(step.Script, "-f", "-"); err != nil {
+		return err
+	}
+	err := k.noteTables(step)
+	if err != nil {
+		_, back := runNft(step.Back, "-f", "-")
+		err = errors.Join(err, back)
+	}
+	return err
+}
+
+func (k *Kernel) noteTables(step state.LoadTables) error {
+	for family := range step.Former {
+		if _, stays := step.Loaded[family]; !stays {
+			if err := k.forgetTable(family); err != nil {
+				return err
+			}
+		}
+	}
+	for family, table := range step.Loaded {
+		if err := k.noteTable(family, table); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nft limits: a ruleset of 10,000 forwards loads in a second on a slow machine, so that a minute is an error.
+const nftSeconds = 60
+
+// ErrNoNft is returned where nft is not installed.
+var ErrNoNft = errors.New("the program nft is missing; install it: apt install nftables (Debian), opkg install nftables (OpenWrt)")
+
+func runNft(input string, args ...string) (string, error) {
+	path, err := exec.LookPath("nft")
+	if err != nil {
+		if path = "/usr/sbin/nft"; !isExecutable(path) {
+			return "", ErrNoNft
+		}
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Stdin = strings.NewReader(input)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var out, problems bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &problems
+	if err := cmd.Start(); err != nil {
+		return "", fmt.Errorf("run nft: %w", err)
+	}
+	stop := afterSeconds(nftSeconds, func() { cmd.Process.Kill() })
+	err = cmd.Wait()
+	if !stop() {
+		return "", fmt.Errorf("nft did not end within %d seconds", nftSeconds)
+	}
+	if err != nil {
+		return "", fmt.Errorf("nft: %w: %s", err, firstLines(problems.String()))
+	}
+	return out.String(), nil
+}
+
+func isExecutable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&0o111 != 0
+}
+
+// firstLines shortens nft's complaint, which may repeat a whole ruleset.
+func firstLines(s string) string {
+	lines := strings.SplitN(strings.TrimSpace(s), "\n", 4)
+	return strings.Join(lines[:min(len(lines), 3)], "; ")
+}

@@ -1,0 +1,273 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// Kernel is the network namespace that the process runs in.
+type Kernel struct {
+	Run string // directory of run-time records, /run/ds4relay
+}
+
+// flagIgnoreEncapLimit is IP6_TNL_F_IGN_ENCAP_LIMIT of linux/ip6_tunnel.h: `encaplimit none`.
+const flagIgnoreEncapLimit = 1
+
+// dumpTries bounds how often a dump is asked for again that changes interrupted (NLM_F_DUMP_INTR).
+const dumpTries = 5
+
+func dump[T any](list func() ([]T, error)) ([]T, error) {
+	for try := 1; ; try++ {
+		items, err := list()
+		if err == nil || !errors.Is(err, netlink.ErrDumpInterrupted) || try == dumpTries {
+			return items, err
+		}
+	}
+}
+
+// Observe reads what carries our marks, and what others have where want would go.
+func (k *Kernel) Observe(want state.State) (state.Observed, error) {
+	o := state.Observed{ForeignLinks: map[string]string{}, ForeignAddrs: map[netip.Addr]string{}, SysctlValues: map[string]string{}}
+	links, err := k.observeLinks(&o)
+	if err != nil {
+		return o, fmt.Errorf("list links: %w", err)
+	}
+	if err := observeAddrs(&o, links); err != nil {
+		return o, fmt.Errorf("list addresses: %w", err)
+	}
+	if err := observeRoutes(&o, want, links); err != nil {
+		return o, fmt.Errorf("list routes: %w", err)
+	}
+	if err := observeRules(&o); err != nil {
+		return o, fmt.Errorf("list rules: %w", err)
+	}
+	if err := k.observeSysctls(&o, want); err != nil {
+		return o, err
+	}
+	if err := k.observeTables(&o); err != nil {
+		return o, fmt.Errorf("list nft tables: %w", err)
+	}
+	return o, nil
+}
+
+// observeLinks returns the names of all links by index.
+func (k *Kernel) observeLinks(o *state.Observed) (map[int]string, error) {
+	all, err := dump(netlink.LinkList)
+	if err != nil {
+		return nil, err
+	}
+	names := map[int]string{}
+	for _, link := range all {
+		attrs := link.Attrs()
+		names[attrs.Index] = attrs.Name
+		tunnel, ok := link.(*netlink.Ip6tnl)
+		relay, marked := strings.CutPrefix(attrs.Alias, state.AliasPrefix)
+		if !ok || !marked && (attrs.Alias != "" || attrs.Group != state.Group) {
+			o.ForeignLinks[attrs.Name] = link.Type()
+			continue
+		}
+		ours := state.Link{Name: attrs.Name, EncapLimit: int(tunnel.EncapLimit), TTL: int(tunnel.Ttl), MTU: attrs.MTU,
+			Up: attrs.RawFlags&unix.IFF_UP != 0}
+		if marked {
+			ours.Relay = relay
+		}
+		if tunnel.Flags&flagIgnoreEncapLimit != 0 {
+			ours.EncapLimit = -1
+		}
+		ours.Local, _ = netip.AddrFromSlice(tunnel.Local.To16())
+		ours.Remote, _ = netip.AddrFromSlice(tunnel.Remote.To16())
+		o.Links = append(o.Links, ours)
+	}
+	return names, nil
+}
+
+func observeAddrs(o *state.Observed, links map[int]string) error {
+	// IFA_RT_PRIORITY, our mark, is what the netlink package's AddrList leaves out.
+	messages, err := dump(func() ([][]byte, error) {
+		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+		req.AddData(nl.NewIfAddrmsg(unix.AF_INET6))
+		return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range messages {
+		msg := nl.DeserializeIfAddrmsg(m)
+		attrs, err := nl.ParseRouteAttr(m[msg.Len():])
+		if err != nil {
+			return err
+		}
+		var addr netip.Addr
+		var metric uint32
+		for _, attr := range attrs {
+			switch attr.Attr.Type {
+			case unix.IFA_ADDRESS:
+				addr, _ = netip.AddrFromSlice(attr.Value)
+			case unix.IFA_RT_PRIORITY:
+				metric = nl.NativeEndian().Uint32(attr.Value)
+			}
+		}
+		device := links[int(msg.Index)]
+		if metric == state.Metric && msg.Prefixlen == 128 {
+			o.Addrs = append(o.Addrs, state.Addr{Addr: addr, Device: device})
+		} else {
+			o.ForeignAddrs[addr] = device
+		}
+	}
+	return nil
+}
+
+func observeRoutes(o *state.Observed, want state.State, links map[int]string) error {
+	add := func(filter *netlink.Route, mask uint64, ours bool) error {
+		routes, err := dump(func() ([]netlink.Route, error) {
+			return netlink.RouteListFiltered(unix.AF_INET, filter, mask)
+		})
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			dst := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+			if r.Dst != nil {
+				addr, _ := netip.AddrFromSlice(r.Dst.IP.To4())
+				bits, _ := r.Dst.Mask.Size()
+				dst = netip.PrefixFrom(addr, bits)
+			}
+			if ours {
+				o.Routes = append(o.Routes, state.Route{Table: uint32(r.Table), Dst: dst, Device: links[r.LinkIndex]})
+			} else if r.Protocol != state.Protocol {
+				o.ForeignRoutes = append(o.ForeignRoutes, state.ForeignRoute{Table: uint32(r.Table), Dst: dst,
+					Owner: owner(int(r.Protocol)), Device: links[r.LinkIndex]})
+			}
+		}
+		return nil
+	}
+	if err := add(&netlink.Route{Protocol: state.Protocol}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE, true); err != nil {
+		return err
+	}
+	seen := map[uint32]bool{}
+	for _, route := range want.Routes {
+		filter, mask := &netlink.Route{Table: int(route.Table)}, netlink.RT_FILTER_TABLE
+		if route.Table == state.MainTable {
+			filter.Dst = &net.IPNet{IP: route.Dst.Addr().AsSlice(), Mask: net.CIDRMask(route.Dst.Bits(), 32)}
+			mask |= netlink.RT_FILTER_DST
+		} else if seen[route.Table] {
+			continue
+		}
+		seen[route.Table] = true
+		if err := add(filter, mask, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// owner names who a route or rule is from by its protocol number, as /etc/iproute2/rt_protos of iproute2 does.
+func owner(protocol int) string {
+	names := map[int]string{0: "a person or a script (no protocol)", 2: "the kernel", 3: "a person or a script (protocol boot)",
+		4: "a person or a script (protocol static)", 9: "a router advertisement", 11: "zebra", 12: "bird", 15: "NetworkManager or a mesh daemon",
+		16: "a DHCP client", 18: "keepalived", 42: "babel", 186: "bgp", 188: "ospf"}
+	if name, ok := names[protocol]; ok {
+		return name
+	}
+	return fmt.Sprintf("protocol %d", protocol)
+}
+
+func observeRules(o *state.Observed) error {
+	rules, err := dump(func() ([]netlink.Rule, error) { return netlink.RuleList(unix.AF_INET) })
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		if r.Protocol != state.Protocol {
+			o.ForeignRules = append(o.ForeignRules, state.ForeignRule{Priority: max(r.Priority, 0), Owner: owner(int(r.Protocol))})
+			continue
+		}
+		ours := state.Rule{Priority: r.Priority, IIF: r.IifName, Mark: r.Mark, Table: uint32(r.Table), NoDefault: r.SuppressPrefixlen == 0,
+			Unreachable: r.Type == unix.RTN_UNREACHABLE}
+		if ours.Unreachable {
+			ours.Table = 0
+		}
+		if r.Mask != nil {
+			ours.Mask = *r.Mask
+		}
+		if r.Src != nil {
+			addr, _ := netip.AddrFromSlice(r.Src.IP.To4())
+			bits, _ := r.Src.Mask.Size()
+			ours.From = netip.PrefixFrom(addr, bits)
+		}
+		o.Rules = append(o.Rules, ours)
+	}
+	return nil
+}
+
+func (k *Kernel) observeSysctls(o *state.Observed, want state.State) error {
+	saved, err := k.savedSysctls()
+	if err != nil {
+		return err
+	}
+	o.SavedSysctls = saved
+	for _, s := range slices.Concat(want.Sysctls, saved) {
+		if value, err := readSysctl(s.Key); err == nil {
+			o.SysctlValues[s.Key] = value
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	for _, link := range o.Links {
+		for _, name := range []string{"forwarding", "src_valid_mark"} {
+			key := "net/ipv4/conf/" + link.Name + "/" + name
+			if value, err := readSysctl(key); err == nil {
+				o.Sysctls = append(o.Sysctls, state.Sysctl{Key: key, Value: value, Device: link.Name})
+			}
+		}
+	}
+	return nil
+}
+
+func readSysctl(key string) (string, error) {
+	data, err := os.ReadFile(filepath.Join("/proc/sys", key))
+	return strings.TrimSpace(string(data)), err
+}
+
+// Counters are a link's traffic since it was made.
+type Counters struct {
+	RxBytes   uint64 `json:"rx_bytes"`
+	RxPackets uint64 `json:"rx_packets"`
+	TxBytes   uint64 `json:"tx_bytes"`
+	TxPackets uint64 `json:"tx_packets"`
+	RxErrors  uint64 `json:"rx_errors"`
+	TxErrors  uint64 `json:"tx_errors"`
+}
+
+// LinkCounters reads them.
+func LinkCounters(device string) (Counters, error) {
+	link, err := netlink.LinkByName(device)
+	if err != nil || link.Attrs().Statistics == nil {
+		return Counters{}, err
+	}
+	s := link.Attrs().Statistics
+	return Counters{s.RxBytes, s.RxPackets, s.TxBytes, s.TxPackets, s.RxErrors, s.TxErrors}, nil
+}
+
+// HasTunnels tells whether the kernel is known to have ip6_tunnel: the module is loaded, or built in.
+func HasTunnels() bool {
+	_, err := os.Stat("/sys/module/ip6_tunnel")
+	return err == nil
+}
+
+func isErrno(err error, numbers ...syscall.Errno) bool {
+	return slices.ContainsFunc(numbers, func(n syscall.Errno) bool { return errors.Is(err, n) })
+}

@@ -1,0 +1,93 @@
+//go:build linux
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// runLimit bounds Host.Run; programs that take longer are started with Host.Command.
+const runLimit = 2 * time.Minute
+
+// Cmd is an exec.Cmd whose process runs inside a host's namespace. It is killed when the Net is closed.
+type Cmd struct {
+	*exec.Cmd
+	host *Host
+}
+
+// Command returns a program to be started on the host. /sys is the machine's, unlike with ip netns exec.
+func (h *Host) Command(name string, args ...string) *Cmd {
+	return &Cmd{exec.Command(name, args...), h}
+}
+
+// CommandContext is Command with a context that ends the process.
+func (h *Host) CommandContext(ctx context.Context, name string, args ...string) *Cmd {
+	return &Cmd{exec.CommandContext(ctx, name, args...), h}
+}
+
+// Start is exec.Cmd's.
+func (c *Cmd) Start() error {
+	if err := c.host.Do(c.Cmd.Start); err != nil {
+		return fmt.Errorf("%s: %w", c.host.Name, err)
+	}
+	c.host.mu.Lock()
+	defer c.host.mu.Unlock()
+	c.host.children = append(c.host.children, c)
+	return nil
+}
+
+// Run is exec.Cmd's.
+func (c *Cmd) Run() error {
+	if err := c.Start(); err != nil {
+		return err
+	}
+	return c.Wait()
+}
+
+// Output is exec.Cmd's.
+func (c *Cmd) Output() ([]byte, error) {
+	var out strings.Builder
+	c.Stdout = &out
+	err := c.Run()
+	return []byte(out.String()), err
+}
+
+// CombinedOutput is exec.Cmd's.
+func (c *Cmd) CombinedOutput() ([]byte, error) {
+	var out strings.Builder
+	c.Stdout, c.Stderr = &out, &out
+	err := c.Run()
+	return []byte(out.String()), err
+}
+
+// Run runs a program on the host for two minutes at most and returns what it wrote to stdout and stderr.
+// The error has that text too.
+func (h *Host) Run(args ...string) (string, error) {
+	return h.RunInput("", args...)
+}
+
+// RunInput is Run with a text for the program's stdin.
+func (h *Host) RunInput(input string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
+	defer cancel()
+	cmd := h.CommandContext(ctx, args[0], args[1:]...)
+	if input != "" {
+		cmd.Stdin = strings.NewReader(input)
+	}
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("%s: %s: %w: %s", h.Name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return string(out), nil
+}
+
+// NFT loads a ruleset with nft -f, in one transaction.
+func (h *Host) NFT(ruleset string) error {
+	_, err := h.RunInput(ruleset, "nft", "-f", "-")
+	return err
+}

@@ -1,0 +1,126 @@
+//go:build linux
+
+package lab
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// UDP4 makes an IPv4 packet with a UDP datagram, don't fragment not set, checksums right.
+func UDP4(src, dst netip.AddrPort, payload []byte) []byte {
+	udp := binary.BigEndian.AppendUint16(nil, src.Port())
+	udp = binary.BigEndian.AppendUint16(udp, dst.Port())
+	udp = binary.BigEndian.AppendUint16(udp, uint16(8+len(payload)))
+	udp = append(udp, 0, 0)
+	udp = append(udp, payload...)
+	pseudo := append(src.Addr().AsSlice(), dst.Addr().AsSlice()...)
+	pseudo = append(pseudo, 0, unix.IPPROTO_UDP, byte(len(udp)>>8), byte(len(udp)))
+	sum := checksum(append(pseudo, udp...))
+	if sum == 0 {
+		sum = 0xffff // RFC 768: 0 means none
+	}
+	binary.BigEndian.PutUint16(udp[6:], sum)
+	return IPv4(src.Addr(), dst.Addr(), unix.IPPROTO_UDP, udp)
+}
+
+// IPv4 makes an IPv4 packet without options.
+func IPv4(src, dst netip.Addr, proto byte, payload []byte) []byte {
+	packet := []byte{0x45, 0}
+	packet = binary.BigEndian.AppendUint16(packet, uint16(20+len(payload)))
+	packet = append(packet, 0x12, 0x34, 0, 0, 64, proto, 0, 0)
+	packet = append(packet, src.AsSlice()...)
+	packet = append(packet, dst.AsSlice()...)
+	binary.BigEndian.PutUint16(packet[10:], checksum(packet))
+	return append(packet, payload...)
+}
+
+// checksum is that of RFC 1071.
+func checksum(data []byte) uint16 {
+	var sum uint32
+	for i := 0; i+1 < len(data); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(data[i:]))
+	}
+	if len(data)%2 == 1 {
+		sum += uint32(data[len(data)-1]) << 8
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
+
+// SendRaw6 sends an IPv6 packet from any source address, routed by its destination, or through dev if that is not empty.
+// The payload follows the fixed header as it is: proto is its next header.
+func SendRaw6(h *Host, src, dst netip.Addr, dev string, proto byte, payload []byte) error {
+	packet := []byte{0x60, 0, 0, 0}
+	packet = binary.BigEndian.AppendUint16(packet, uint16(len(payload)))
+	packet = append(packet, proto, 64)
+	packet = append(packet, src.AsSlice()...)
+	packet = append(packet, dst.AsSlice()...)
+	packet = append(packet, payload...)
+	return sendRaw(h, unix.AF_INET6, dev, packet, &unix.SockaddrInet6{Addr: dst.As16()})
+}
+
+// Send4in6 sends an IPv4 packet, such as one of UDP4, inside an IPv6 packet from any source address.
+func Send4in6(h *Host, src, dst netip.Addr, inner []byte) error {
+	return SendRaw6(h, src, dst, "", unix.IPPROTO_IPIP, inner)
+}
+
+// SendRaw4 sends an IPv4 packet with any source address out of dev. Into a tunnel it goes past the host's netfilter;
+// on an ethernet device the host routes it there like a packet of its own.
+func SendRaw4(h *Host, dev string, packet []byte) error {
+	if len(packet) < 20 {
+		return fmt.Errorf("%s: send to %s: %d bytes are no IPv4 packet", h.Name, dev, len(packet))
+	}
+	link, err := h.Netlink.LinkByName(dev)
+	if err != nil {
+		return fmt.Errorf("%s: send to %s: %w", h.Name, dev, err)
+	}
+	if link.Attrs().EncapType == "ether" {
+		return sendRaw(h, unix.AF_INET, dev, packet, &unix.SockaddrInet4{Addr: [4]byte(packet[16:])})
+	}
+	return sendToLink(h, link, packet)
+}
+
+func sendRaw(h *Host, family int, dev string, packet []byte, to unix.Sockaddr) error {
+	err := h.Do(func() error {
+		socket, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(socket)
+		if dev != "" {
+			if err := unix.BindToDevice(socket, dev); err != nil {
+				return err
+			}
+		}
+		return unix.Sendto(socket, packet, 0, to)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: send raw packet: %w", h.Name, err)
+	}
+	return nil
+}
+
+func sendToLink(h *Host, link netlink.Link, packet []byte) error {
+	err := h.Do(func() error {
+		// Not SOCK_DGRAM: that wants a link address, of 16 bytes for an ip6tnl, which SockaddrLinklayer cannot hold.
+		socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(socket)
+		return unix.Sendto(socket, packet, 0, &unix.SockaddrLinklayer{
+			Protocol: bigEndian(unix.ETH_P_IP), Ifindex: link.Attrs().Index,
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("%s: send to %s: %w", h.Name, link.Attrs().Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+// Labctl runs programs, such as test binaries, in the lab's virtual machine.
+//
+//	labctl prepare                      fetch a kernel into the cache
+//	labctl exec [flags] -- PROGRAM …    run PROGRAM in the virtual machine, in this working directory
+//	labctl exec -- labctl demo DS4RELAY   show the relay in the lab
+//	go test -exec "labctl exec --" -tags lab ./internal/lab/...
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/lab/demo"
+	"github.com/ds4relay/ds4relay/internal/lab/vm"
+)
+
+const usage = `usage: labctl prepare
+       labctl exec [flags] -- PROGRAM [ARGUMENT…]
+       labctl demo DS4RELAY        (inside the lab)
+`
+
+// Exit statuses of labctl itself, as timeout(1) and env(1) have them.
+const (
+	exitUsage   = 2
+	exitTimeout = 124
+	exitFailed  = 125
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(exitUsage)
+	}
+	switch args := os.Args[2:]; os.Args[1] {
+	case "prepare":
+		ctx, stop := interruptible()
+		defer stop()
+		kernel, err := vm.Prepare(ctx, os.Stderr)
+		if err != nil {
+			fail(err)
+		}
+		fmt.Println(kernel.Version)
+	case "exec":
+		os.Exit(run(args))
+	case "demo":
+		if len(args) != 1 {
+			fmt.Fprint(os.Stderr, usage)
+			os.Exit(exitUsage)
+		}
+		if err := lab.Require(); err != nil {
+			fail(err)
+		}
+		if err := demo.Run(os.Stdout, args[0], os.Getenv("DS4RELAY_COLOUR") == "1"); err != nil {
+			fail(err)
+		}
+	case "guest-init": // only as process 1 of the virtual machine, see vm/init.sh
+		if os.Getpid() != 1 || len(args) != 1 {
+			fmt.Fprint(os.Stderr, usage)
+			os.Exit(exitUsage)
+		}
+		vm.Guest(args[0])
+	default:
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(exitUsage)
+	}
+}
+
+func run(args []string) int {
+	flags := flag.NewFlagSet("labctl exec", flag.ExitOnError)
+	flags.Usage = func() {
+		fmt.Fprint(os.Stderr, usage)
+		flags.PrintDefaults()
+	}
+	memory := flags.Int("mem", 2048, "memory of the virtual machine in `MB`")
+	icount := flags.Bool("icount", false, "one CPU whose clock counts instructions: repeatable figures")
+	timeout := flags.Duration("timeout", 20*time.Minute, "end the virtual machine after this time")
+	share := flags.String("share", "", "mount `DIR` writable at /mnt/share")
+	verbose := flags.Bool("v", false, "say how long the boot took")
+	flags.Parse(args)
+	if flags.NArg() == 0 {
+		flags.Usage()
+		return exitUsage
+	}
+
+	ctx, stop := interruptible()
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	defer cancel()
+
+	kernel, err := vm.Prepare(ctx, os.Stderr)
+	if err != nil {
+		fail(err)
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		fail(err)
+	}
+	opts := vm.Options{
+		Args: flags.Args(), Env: environment(), Dir: dir,
+		MemoryMB: *memory, Icount: *icount,
+		Stdout: os.Stdout, Stderr: os.Stderr,
+	}
+	if *share != "" {
+		if opts.Share, err = filepath.Abs(*share); err != nil {
+			fail(err)
+		}
+	}
+	if *verbose {
+		opts.Booted = func(after time.Duration) {
+			fmt.Fprintf(os.Stderr, "labctl: %s booted in %.1f s\n", kernel.Version, after.Seconds())
+		}
+	}
+	status, err := vm.Run(ctx, kernel, opts)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		fmt.Fprintf(os.Stderr, "labctl: %s: not finished after %v\n", flags.Arg(0), *timeout)
+		return exitTimeout
+	case err != nil:
+		fail(err)
+	}
+	return status
+}
+
+// interruptible ends with the signals of a terminal, of kill(1), and of a go test that runs out of time.
+func interruptible() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+}
+
+// environment is the guest's: tools find their programs, and the project's own variables pass.
+func environment() []string {
+	env := []string{
+		"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin:/usr/bin:/bin",
+		"HOME=/root",
+		"TERM=" + os.Getenv("TERM"),
+	}
+	for _, entry := range os.Environ() {
+		if strings.HasPrefix(entry, "DS4RELAY_") && !strings.HasPrefix(entry, "DS4RELAY_LAB=") {
+			env = append(env, entry)
+		}
+	}
+	return append(env, "DS4RELAY_LAB=vm")
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "labctl:", err)
+	os.Exit(exitFailed)
+}

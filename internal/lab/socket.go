@@ -1,0 +1,44 @@
+//go:build linux
+
+package lab
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// Listen listens on the host with plain TCP (not MPTCP, which Go would choose). The address is literal: there is no DNS.
+func (h *Host) Listen(network, address string) (listener net.Listener, err error) {
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	err = h.Do(func() error {
+		listener, err = config.Listen(context.Background(), network, address)
+		return err
+	})
+	return listener, err
+}
+
+// ListenPacket opens a datagram socket on the host, or a raw one with a network such as "ip4:icmp".
+func (h *Host) ListenPacket(network, address string) (conn net.PacketConn, err error) {
+	err = h.Do(func() error {
+		conn, err = net.ListenPacket(network, address)
+		return err
+	})
+	return conn, err
+}
+
+// Dial connects from the host to a literal address within timeout.
+func (h *Host) Dial(network, address string, timeout time.Duration) (conn net.Conn, err error) {
+	return h.DialFrom(nil, network, address, timeout)
+}
+
+// DialFrom is Dial with a local address, for example a *net.TCPAddr; nil lets the kernel choose.
+func (h *Host) DialFrom(local net.Addr, network, address string, timeout time.Duration) (conn net.Conn, err error) {
+	dialer := net.Dialer{Timeout: timeout, LocalAddr: local}
+	err = h.Do(func() error {
+		conn, err = dialer.Dial(network, address)
+		return err
+	})
+	return conn, err
+}

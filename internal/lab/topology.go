@@ -1,0 +1,207 @@
+//go:build linux
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// Addresses of the lab.
+var (
+	ClientIPv4  = netip.MustParseAddr("203.0.113.10")
+	ClientIPv6  = netip.MustParseAddr("2001:db8:c::10")
+	VPSIPv4     = netip.MustParseAddr("198.51.100.144")
+	VPSIPv6     = netip.MustParseAddr("2001:db8:6ef9::1")
+	VPSPrefix   = netip.MustParsePrefix("2001:db8:6ef9::/64")
+	CarrierIPv4 = netip.MustParseAddr("192.0.2.1")
+	CarrierIPv6 = netip.MustParseAddr("2001:db8:af::1")
+	WANIPv6     = netip.MustParseAddr("2001:db8:fdd1::2")
+	HomePrefix  = netip.MustParsePrefix("2001:db8:fdd2::/56") // delegated to the router
+	LANPrefix   = netip.MustParsePrefix("2001:db8:fdd2::/64")
+	HostIPv4    = netip.MustParseAddr("192.168.1.210")
+	HostIPv6    = netip.MustParseAddr("2001:db8:fdd2::210")
+	Host2IPv4   = netip.MustParseAddr("192.168.1.211")
+	Host2IPv6   = netip.MustParseAddr("2001:db8:fdd2::211")
+	LAN2IPv4    = netip.MustParseAddr("192.168.2.20")
+)
+
+// Device names of the lab that are not eth0.
+const (
+	WANDevice      = "wan"
+	LANDevice      = "br-lan"
+	LAN2Device     = "lan2"
+	DSLiteDevice   = "ds-wan6_4" // the router's end of the softwire
+	SoftwireDevice = "softwire"  // the carrier's
+)
+
+// Options vary the lab. The zero value is the usual home.
+type Options struct {
+	Prefix         string // of the namespaces' names; default "ds4-"
+	AccessMTU      int    // of the link between isp and router, default 1500
+	PathMTU        int    // of the link between core and isp, default 1500
+	NoIPv4Default  bool   // leave DS-Lite away: the router has no way to the IPv4 internet
+	RPFilter       int    // net.ipv4.conf.{all,default}.rp_filter on the router
+	RouterFirewall bool   // the firewall of a home router, see OpenRouterFirewall
+}
+
+// Net is the lab.
+type Net struct {
+	Client  *Host // somebody on the internet
+	Core    *Host // the internet: devices client, vps, isp, carrier
+	Carrier *Host // AFTR of DS-Lite
+	VPS     *Host // IPv4 forwarding is off
+	ISP     *Host // IPv6 only: devices core, router
+	Router  *Host // of the home
+	Host    *Host // the server at home
+	Host2   *Host // its neighbour
+	LAN2    *Host // in another network of the home
+
+	options Options
+	hosts   []*Host
+}
+
+// New builds the lab. It takes tens of milliseconds and one process (nft) on the machine's own kernel.
+func New(opts Options) (*Net, error) {
+	if opts.Prefix == "" {
+		opts.Prefix = "ds4-"
+	}
+	if opts.AccessMTU == 0 {
+		opts.AccessMTU = 1500
+	}
+	if opts.PathMTU == 0 {
+		opts.PathMTU = 1500
+	}
+	n := &Net{options: opts}
+	if err := n.build(); err != nil {
+		return nil, errors.Join(fmt.Errorf("lab: %w", err), n.Close())
+	}
+	return n, nil
+}
+
+// Close kills the programs that were started on the hosts and removes the namespaces.
+func (n *Net) Close() error {
+	var errs []error
+	for _, h := range n.hosts {
+		errs = append(errs, h.close())
+	}
+	n.hosts = nil
+	return errors.Join(errs...)
+}
+
+func (n *Net) build() error {
+	steps := []func() error{n.addHosts, n.connectHosts, n.addRoutes}
+	if !n.options.NoIPv4Default {
+		steps = append(steps, n.addDSLite)
+	}
+	if n.options.RouterFirewall {
+		steps = append(steps, n.loadRouterFirewall)
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Net) addHosts() error {
+	for _, entry := range []struct {
+		name string
+		host **Host
+	}{
+		{"client", &n.Client}, {"core", &n.Core}, {"carrier", &n.Carrier}, {"vps", &n.VPS}, {"isp", &n.ISP},
+		{"router", &n.Router}, {"host", &n.Host}, {"host2", &n.Host2}, {"lan2", &n.LAN2},
+	} {
+		h, err := newHost(n.options.Prefix + entry.name)
+		if err != nil {
+			return err
+		}
+		*entry.host = h
+		n.hosts = append(n.hosts, h)
+	}
+	// Before the devices are made, since they copy "default".
+	for _, h := range []*Host{n.Core, n.Carrier, n.ISP, n.Router} {
+		if err := h.forward(); err != nil {
+			return err
+		}
+	}
+	if err := n.VPS.Sysctl("net.ipv4.ip_forward", "0"); err != nil {
+		return err
+	}
+	for _, conf := range []string{"all", "default"} {
+		if n.options.RPFilter <= 0 {
+			break
+		}
+		if err := n.Router.Sysctl("net.ipv4.conf."+conf+".rp_filter", fmt.Sprint(n.options.RPFilter)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Net) connectHosts() error {
+	for i, cable := range []struct {
+		mtu  int
+		a, b port
+	}{
+		{1500, port{n.Core, "client", []string{"203.0.113.1/24", "2001:db8:c::1/64"}},
+			port{n.Client, "eth0", []string{"203.0.113.10/24", "2001:db8:c::10/64"}}},
+		{1500, port{n.Core, "vps", []string{"198.51.100.1/24", "2001:db8:6ef9::ff/64"}},
+			port{n.VPS, "eth0", []string{"198.51.100.144/24", "2001:db8:6ef9::1/64"}}},
+		{1500, port{n.Core, "carrier", []string{"192.0.2.254/24", "2001:db8:af::ff/64"}},
+			port{n.Carrier, "eth0", []string{"192.0.2.1/24", "2001:db8:af::1/64"}}},
+		{n.options.PathMTU, port{n.Core, "isp", []string{"2001:db8:fdd0::1/64"}},
+			port{n.ISP, "core", []string{"2001:db8:fdd0::2/64"}}},
+		{n.options.AccessMTU, port{n.ISP, "router", []string{"2001:db8:fdd1::1/64"}},
+			port{n.Router, WANDevice, []string{"2001:db8:fdd1::2/64"}}},
+		{1500, port{n.Router, "lan-host", nil},
+			port{n.Host, "eth0", []string{"192.168.1.210/24", "2001:db8:fdd2::210/64"}}},
+		{1500, port{n.Router, "lan-host2", nil},
+			port{n.Host2, "eth0", []string{"192.168.1.211/24", "2001:db8:fdd2::211/64"}}},
+		{1500, port{n.Router, LAN2Device, []string{"192.168.2.1/24"}},
+			port{n.LAN2, "eth0", []string{"192.168.2.20/24"}}},
+	} {
+		if err := connect(byte(i+1), cable.mtu, cable.a, cable.b); err != nil {
+			return err
+		}
+	}
+	if err := n.Router.bridge(LANDevice, []byte{2, 0, 0, 0, 0xff, 1}, "lan-host", "lan-host2"); err != nil {
+		return err
+	}
+	return port{n.Router, LANDevice, []string{"192.168.1.1/24", "2001:db8:fdd2::1/64"}}.up()
+}
+
+func (n *Net) addRoutes() error {
+	for _, r := range []struct {
+		host             *Host
+		destination, via string
+		device           string
+	}{
+		{n.Client, "0.0.0.0/0", "203.0.113.1", "eth0"},
+		{n.Client, "::/0", "2001:db8:c::1", "eth0"},
+		{n.VPS, "0.0.0.0/0", "198.51.100.1", "eth0"},
+		{n.VPS, "::/0", "2001:db8:6ef9::ff", "eth0"},
+		{n.Carrier, "0.0.0.0/0", "192.0.2.254", "eth0"},
+		{n.Carrier, "::/0", "2001:db8:af::ff", "eth0"},
+		{n.Core, "2001:db8:fdd1::/64", "2001:db8:fdd0::2", "isp"},
+		{n.Core, "2001:db8:fdd2::/56", "2001:db8:fdd0::2", "isp"},
+		{n.ISP, "::/0", "2001:db8:fdd0::1", "core"},
+		{n.ISP, "2001:db8:fdd2::/56", "2001:db8:fdd1::2", "router"},
+		{n.Host, "0.0.0.0/0", "192.168.1.1", "eth0"},
+		{n.Host, "::/0", "2001:db8:fdd2::1", "eth0"},
+		{n.Host2, "0.0.0.0/0", "192.168.1.1", "eth0"},
+		{n.Host2, "::/0", "2001:db8:fdd2::1", "eth0"},
+		{n.LAN2, "0.0.0.0/0", "192.168.2.1", "eth0"},
+	} {
+		if err := r.host.route(r.destination, r.via, r.device); err != nil {
+			return err
+		}
+	}
+	return n.addWANRoute()
+}
+
+func (n *Net) addWANRoute() error {
+	return n.Router.route("::/0", "2001:db8:fdd1::1", WANDevice)
+}

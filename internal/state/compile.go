@@ -1,0 +1,160 @@
+package state
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// Facts is what has to be known of this machine to say what a relay needs on it.
+type Facts struct {
+	Peer    map[string]netip.Addr // relay → the other end's endpoint, where the configuration has a name
+	Tunlink map[string]string     // relay → the device that it rides on; missing where there is none
+	PathMTU map[string]int        // relay → MTU in bytes of the route to the other end; missing where there is no route
+	LAN     map[netip.Addr]string // host → device of the route to it; missing where there is none
+}
+
+// defaultPathMTU is assumed where there is no route to the other end yet (Ethernet's).
+const defaultPathMTU = 1500
+
+// outerHeader is what the tunnel adds to a packet in bytes, and encapLimitOption what an encapsulation limit adds to
+// that (RFC 2473 §5, §4.1.1).
+const (
+	outerHeader      = 40
+	encapLimitOption = 8
+)
+
+// Compile says what the given relays need on this machine.
+func Compile(relays []*config.Relay, facts Facts) State {
+	var s State
+	vps := vpsTables{}
+	router := routerTables{}
+	for _, r := range relays {
+		peer := r.Peer
+		if r.PeerName != "" {
+			peer = facts.Peer[r.Name]
+		}
+		link := Link{Name: r.Device, Relay: r.Name, Local: r.Local, Remote: peer, EncapLimit: r.EncapLimit, TTL: r.TTL,
+			MTU: TunnelMTU(r, facts), Up: true}
+		s.Links = append(s.Links, link)
+		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(link.Name, "forwarding"), Value: "1", Device: link.Name})
+		if r.Role == config.VPS {
+			s.compileVPS(r, facts)
+			vps.add(r, link)
+		} else {
+			s.compileRouter(r, facts)
+			router.add(r, link)
+		}
+	}
+	if table, ok := natTable(vps, router); ok {
+		s.Tables = append(s.Tables, table, outerTable(s.Links))
+	}
+	s.normalize()
+	return s
+}
+
+// TunnelMTU is the MTU of a relay's tunnel in bytes.
+func TunnelMTU(r *config.Relay, facts Facts) int {
+	if r.MTU != 0 {
+		return r.MTU
+	}
+	mtu, ok := facts.PathMTU[r.Name]
+	if !ok {
+		mtu = defaultPathMTU
+	}
+	if r.EncapLimit != config.NoEncapLimit {
+		mtu -= encapLimitOption
+	}
+	return mtu - outerHeader
+}
+
+func deviceKey(device, name string) string { return "net/ipv4/conf/" + device + "/" + name }
+
+func (s *State) compileVPS(r *config.Relay, facts Facts) {
+	if tunlink := facts.Tunlink[r.Name]; tunlink != "" {
+		s.Addrs = append(s.Addrs, Addr{Addr: r.Local, Device: tunlink})
+		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(tunlink, "forwarding"), Value: "1"})
+	}
+	for _, host := range hosts(r) {
+		s.Routes = append(s.Routes, Route{Table: MainTable, Dst: netip.PrefixFrom(host, 32), Device: r.Device})
+	}
+}
+
+func (s *State) compileRouter(r *config.Relay, facts Facts) {
+	s.Addrs = append(s.Addrs, Addr{Addr: r.Local, Device: r.Device})
+	// The mark decides about the reverse path too (ip-sysctl: src_valid_mark): with it packets out of the tunnel pass
+	// rp_filter, strict or loose, with or without another default route.
+	s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "src_valid_mark"), Value: "1", Device: r.Device})
+	for _, host := range hosts(r) {
+		if lan := facts.LAN[host]; lan != "" && lan != r.Device {
+			s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(lan, "forwarding"), Value: "1"})
+		}
+	}
+	s.Routes = append(s.Routes, Route{Table: r.Table, Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Device: r.Device})
+	s.Rules = append(s.Rules,
+		// What comes out of the tunnel goes to networks of the home, and nowhere else.
+		Rule{Priority: r.Priority, IIF: r.Device, Table: MainTable, NoDefault: true},
+		Rule{Priority: r.Priority + 1, IIF: r.Device, Unreachable: true},
+		// Answers go back by the tunnel, whatever routes there are.
+		Rule{Priority: r.Priority + 2, Mark: r.Mark(), Mask: config.MarkMask, Table: r.Table})
+	for _, host := range egressHosts(r) {
+		from := netip.PrefixFrom(host, 32)
+		s.Rules = append(s.Rules,
+			Rule{Priority: r.Priority + 3, From: from, Table: MainTable, NoDefault: true},
+			Rule{Priority: r.Priority + 4, From: from, Table: r.Table})
+	}
+}
+
+// hosts are the addresses that a relay forwards to, each once, in order.
+func hosts(r *config.Relay) []netip.Addr {
+	var all []netip.Addr
+	for _, f := range r.Forwards {
+		all = append(all, f.DestIP)
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
+}
+
+// egressHosts are those of them whose own connections go through the tunnel.
+func egressHosts(r *config.Relay) []netip.Addr {
+	var all []netip.Addr
+	for _, f := range r.Forwards {
+		if f.Egress == config.All {
+			all = append(all, f.DestIP)
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
+}
+
+// normalize removes what two relays have in common and brings elements in order.
+func (s *State) normalize() {
+	slices.SortFunc(s.Sysctls, func(a, b Sysctl) int { return cmp.Compare(a.Key, b.Key) })
+	s.Sysctls = slices.Compact(s.Sysctls)
+	s.Rules = unique(s.Rules)
+	s.Routes = unique(s.Routes)
+	s.Addrs = unique(s.Addrs)
+	for _, table := range s.Tables {
+		for i := range table.Sets {
+			set := &table.Sets[i]
+			slices.SortFunc(set.Elements, func(a, b Element) int { return cmp.Compare(a.Key, b.Key) })
+			set.Elements = slices.CompactFunc(set.Elements, func(a, b Element) bool { return a.Key == b.Key })
+		}
+	}
+}
+
+func unique[T comparable](items []T) []T {
+	seen := map[T]bool{}
+	return slices.DeleteFunc(items, func(item T) bool {
+		if seen[item] {
+			return true
+		}
+		seen[item] = true
+		return false
+	})
+}
+
+func quote(s string) string { return fmt.Sprintf("%q", s) }

@@ -1,0 +1,320 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Plan is the way from what is observed to what is wanted: steps that leave the tunnel unusable until everything that
+// guards it is in place, or the reasons why there is no way.
+func Plan(have Observed, want State) ([]Step, error) {
+	if err := conflicts(have, want); err != nil {
+		return nil, err
+	}
+	p := &planner{have: have, want: want}
+	p.removeRules()
+	p.removeRoutes()
+	p.removeAddrs()
+	p.removeLinks()
+	p.links()
+	p.addAddrs()
+	p.tables()
+	p.sysctls()
+	p.ups()
+	p.addRoutes()
+	p.addRules()
+	p.restoreSysctls()
+	return p.steps, nil
+}
+
+type planner struct {
+	have  Observed
+	want  State
+	steps []Step
+}
+
+func (p *planner) add(s ...Step) { p.steps = append(p.steps, s...) }
+
+// conflicts are things of others that stand where ours would go.
+func conflicts(have Observed, want State) error {
+	var errs []error
+	for _, link := range want.Links {
+		if kind, ok := have.ForeignLinks[link.Name]; ok {
+			errs = append(errs, fmt.Errorf("relay %q: there is a device %s already that ds4relay did not make (%s); "+
+				"remove it, or give the tunnel another name with: option device", link.Relay, link.Name, kind))
+		}
+	}
+	for _, route := range want.Routes {
+		for _, foreign := range have.ForeignRoutes {
+			if foreign.Table != route.Table || route.Table == MainTable && foreign.Dst != route.Dst {
+				continue
+			}
+			option := "option ip4table names another table"
+			if route.Table == MainTable {
+				option = "option dest_ip names another host"
+			}
+			errs = append(errs, fmt.Errorf("table %s has a route to %s through %s that ds4relay did not make (it seems to be from %s); "+
+				"remove it, or: %s", tableName(route.Table), dstName(foreign.Dst), foreign.Device, foreign.Owner, option))
+		}
+	}
+	for _, rule := range want.Rules {
+		for _, foreign := range have.ForeignRules {
+			if foreign.Priority == rule.Priority {
+				errs = append(errs, fmt.Errorf("there is an ip rule of priority %d that ds4relay did not make (it seems to be from %s); "+
+					"remove it, or take other priorities with: option priority", rule.Priority, foreign.Owner))
+			}
+		}
+	}
+	for _, table := range want.Tables {
+		if slices.Contains(have.ForeignTables, table.Family) {
+			errs = append(errs, fmt.Errorf("there is an nft table %s %s without the chain %s: somebody else made it; "+
+				"no option avoids this, rename or remove it: nft delete table %s %s", table.Family, TableName, MarkChain, table.Family, TableName))
+		}
+	}
+	return errors.Join(uniqueErrors(errs)...)
+}
+
+func uniqueErrors(errs []error) []error {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(errs, func(err error) bool {
+		again := seen[err.Error()]
+		seen[err.Error()] = true
+		return again
+	})
+}
+
+func tableName(table uint32) string {
+	if table == MainTable {
+		return "main"
+	}
+	return fmt.Sprint(table)
+}
+
+func dstName(dst netip.Prefix) string {
+	if dst.Bits() == 0 {
+		return "default"
+	}
+	return dst.String()
+}
+
+func missing[T comparable](have, from []T) []T {
+	set := make(map[T]bool, len(have))
+	for _, item := range have {
+		set[item] = true
+	}
+	var result []T
+	for _, item := range from {
+		if !set[item] {
+			result = append(result, item)
+		}
+	}
+	return result
+}
+
+func (p *planner) removeRules() {
+	for _, rule := range missing(p.want.Rules, p.have.Rules) {
+		p.add(DelRule{rule})
+	}
+}
+
+func (p *planner) removeRoutes() {
+	for _, route := range missing(p.want.Routes, p.have.Routes) {
+		p.add(DelRoute{route})
+	}
+}
+
+func (p *planner) addRoutes() {
+	for _, route := range missing(p.have.Routes, p.want.Routes) {
+		p.add(AddRoute{route})
+	}
+}
+
+func (p *planner) addRules() {
+	for _, rule := range missing(p.have.Rules, p.want.Rules) {
+		p.add(AddRule{rule})
+	}
+}
+
+func (s *State) link(name string) *Link {
+	for i := range s.Links {
+		if s.Links[i].Name == name {
+			return &s.Links[i]
+		}
+	}
+	return nil
+}
+
+// links makes new tunnels and changes existing ones; new ones stay down.
+func (p *planner) links() {
+	for _, want := range p.want.Links {
+		have := p.have.link(want.Name)
+		switch {
+		case have == nil:
+			p.add(AddLink{want}, SetAlias{Device: want.Name, To: want.Relay}, SetMTU{Device: want.Name, To: want.MTU})
+			continue
+		case have.Local != want.Local || have.Remote != want.Remote || have.EncapLimit != want.EncapLimit || have.TTL != want.TTL:
+			p.add(ChangeLink{*have, want})
+		}
+		if have.Relay != want.Relay {
+			p.add(SetAlias{want.Name, have.Relay, want.Relay})
+		}
+		if have.MTU != want.MTU {
+			p.add(SetMTU{want.Name, have.MTU, want.MTU})
+		}
+	}
+}
+
+func (p *planner) ups() {
+	for _, want := range p.want.Links {
+		if have := p.have.link(want.Name); have == nil || !have.Up {
+			p.add(SetUp{want.Name, true})
+		}
+	}
+}
+
+func (p *planner) removeLinks() {
+	for _, have := range p.have.Links {
+		if p.want.link(have.Name) != nil {
+			continue
+		}
+		step := DelLink{Link: have}
+		for _, sysctl := range p.have.Sysctls {
+			if sysctl.Device == have.Name {
+				step.Sysctls = append(step.Sysctls, SetSysctl{Key: sysctl.Key, To: sysctl.Value})
+			}
+		}
+		p.add(step)
+	}
+}
+
+func (p *planner) removeAddrs() {
+	for _, addr := range missing(p.want.Addrs, p.have.Addrs) {
+		p.add(DelAddr{addr})
+	}
+}
+
+// addAddrs adds endpoints; one that the machine has by itself is used as it is.
+func (p *planner) addAddrs() {
+	for _, addr := range missing(p.have.Addrs, p.want.Addrs) {
+		if _, ok := p.have.ForeignAddrs[addr.Addr]; !ok {
+			p.add(AddAddr{addr})
+		}
+	}
+}
+
+func (p *planner) sysctls() {
+	for _, want := range p.want.Sysctls {
+		value := p.have.SysctlValues[want.Key]
+		if want.Device != "" && p.have.link(want.Device) == nil {
+			value = "0" // what it is on a new device does not matter: it is set
+		}
+		if value == want.Value {
+			continue
+		}
+		p.add(SetSysctl{Key: want.Key, From: value, To: want.Value, Save: want.Device == "" && !p.saved(want.Key)})
+	}
+}
+
+func (p *planner) saved(key string) bool {
+	return slices.ContainsFunc(p.have.SavedSysctls, func(s Sysctl) bool { return s.Key == key })
+}
+
+// restoreSysctls puts back what nobody wants any more.
+func (p *planner) restoreSysctls() {
+	for _, saved := range p.have.SavedSysctls {
+		if slices.ContainsFunc(p.want.Sysctls, func(s Sysctl) bool { return s.Key == saved.Key }) {
+			continue
+		}
+		p.add(SetSysctl{Key: saved.Key, From: p.have.SysctlValues[saved.Key], To: saved.Value, Forget: true})
+	}
+}
+
+func (s *State) table(family string) *Table {
+	for i := range s.Tables {
+		if s.Tables[i].Family == family {
+			return &s.Tables[i]
+		}
+	}
+	return nil
+}
+
+// tables is one transaction that loads new or altered tables whole, and changes single elements of the others.
+func (p *planner) tables() {
+	var script, back strings.Builder
+	step := LoadTables{Loaded: map[string]Table{}, Former: map[string]Table{}}
+	for _, family := range []string{"ip", "ip6"} {
+		have, want := p.have.table(family), p.want.table(family)
+		switch {
+		case have == nil && want == nil:
+		case have == nil:
+			script.WriteString(want.script())
+			fmt.Fprintf(&back, "delete table %s %s\n", family, TableName)
+			step.Loaded[family] = *want
+		case want == nil:
+			fmt.Fprintf(&script, "delete table %s %s\n", family, TableName)
+			back.WriteString(have.script())
+			step.Former[family] = *have
+		case have.Ruleset != want.Ruleset:
+			fmt.Fprintf(&script, "delete table %s %s\n%s", family, TableName, want.script())
+			fmt.Fprintf(&back, "delete table %s %s\n%s", family, TableName, have.script())
+			step.Loaded[family], step.Former[family] = *want, *have
+		default:
+			for i := range want.Sets {
+				former := have.set(want.Sets[i].Name)
+				script.WriteString(elementChanges(family, former, want.Sets[i]))
+				back.WriteString(elementChanges(family, want.Sets[i], former))
+			}
+		}
+	}
+	if script.Len() > 0 {
+		step.Script, step.Back = script.String(), back.String()
+		p.add(step)
+	}
+}
+
+func (t *Table) set(name string) Set {
+	for _, s := range t.Sets {
+		if s.Name == name {
+			return s
+		}
+	}
+	return Set{Name: name}
+}
+
+// script makes the table anew.
+func (t *Table) script() string {
+	var b strings.Builder
+	b.WriteString(t.Ruleset)
+	for _, set := range t.Sets {
+		b.WriteString(elementChanges(t.Family, Set{Name: set.Name}, set))
+	}
+	return b.String()
+}
+
+// elementChanges is the part of a script that makes the set's elements those of want. A value is changed by removing
+// the element and adding it again in the same transaction.
+func elementChanges(family string, have, want Set) string {
+	var b strings.Builder
+	write := func(verb string, elements []Element) {
+		if len(elements) == 0 {
+			return
+		}
+		fmt.Fprintf(&b, "%s element %s %s %s {", verb, family, TableName, want.Name)
+		for i, e := range elements {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			b.WriteString(" " + e.Key)
+			if e.Value != "" {
+				b.WriteString(" : " + e.Value)
+			}
+		}
+		b.WriteString(" }\n")
+	}
+	write("delete", missing(want.Elements, have.Elements))
+	write("add", missing(have.Elements, want.Elements))
+	return b.String()
+}

@@ -1,0 +1,240 @@
+package state
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A Step is one change of the kernel.
+type Step interface {
+	// Commands are what a person would type for it.
+	Commands() []string
+	// Undo are the steps that take it back.
+	Undo() []Step
+}
+
+// The kinds of steps. Each is a single operation of the kernel, so that it is done or not done, never half done.
+type (
+	// AddLink makes a tunnel, down and without an alias, in our link group.
+	AddLink struct{ Link Link }
+	// DelLink removes a tunnel and with it its sysctls.
+	DelLink struct {
+		Link    Link
+		Sysctls []SetSysctl // what the link's own sysctls have to be set to when it is made again
+	}
+	// ChangeLink changes a tunnel's endpoints, encapsulation limit or hop limit.
+	ChangeLink struct{ From, To Link }
+	// SetAlias marks a link with its relay; "" is no alias.
+	SetAlias struct{ Device, From, To string }
+	// SetMTU changes a link's MTU in bytes.
+	SetMTU struct {
+		Device   string
+		From, To int
+	}
+	// SetUp switches a link on, or off.
+	SetUp struct {
+		Device string
+		Up     bool
+	}
+	// AddAddr and DelAddr are about an endpoint.
+	AddAddr struct{ Addr Addr }
+	// DelAddr removes an endpoint.
+	DelAddr struct{ Addr Addr }
+	// AddRoute adds a route.
+	AddRoute struct{ Route Route }
+	// DelRoute removes a route.
+	DelRoute struct{ Route Route }
+	// AddRule adds a policy rule.
+	AddRule struct{ Rule Rule }
+	// DelRule removes a policy rule.
+	DelRule struct{ Rule Rule }
+	// SetSysctl changes a value. With Save the former one is noted first, with Forget the note is removed after.
+	SetSysctl struct {
+		Key, From, To string
+		Save, Forget  bool
+	}
+	// LoadTables changes nft tables in one transaction.
+	LoadTables struct {
+		Script string
+		Back   string           // the script that takes it back
+		Loaded map[string]Table // family → the table as it is then; missing where only elements change
+		Former map[string]Table // the same before
+	}
+)
+
+func linkParameters(l Link) string {
+	limit := "none"
+	if l.EncapLimit >= 0 {
+		limit = fmt.Sprint(l.EncapLimit)
+	}
+	return fmt.Sprintf("type ip6tnl mode ipip6 local %s remote %s encaplimit %s hoplimit %d", l.Local, l.Remote, limit, l.TTL)
+}
+
+// Commands implements Step with ip-link(8).
+func (s AddLink) Commands() []string {
+	return []string{fmt.Sprintf("ip link add name %s group %d %s", s.Link.Name, Group, linkParameters(s.Link))}
+}
+
+// Undo implements Step.
+func (s AddLink) Undo() []Step { return []Step{DelLink{Link: s.Link}} }
+
+// Commands implements Step with ip-link(8).
+func (s DelLink) Commands() []string { return []string{"ip link del dev " + s.Link.Name} }
+
+// Undo implements Step: the link is made again with all that belongs to it.
+func (s DelLink) Undo() []Step {
+	steps := []Step{AddLink{s.Link}}
+	if s.Link.Relay != "" {
+		steps = append(steps, SetAlias{Device: s.Link.Name, To: s.Link.Relay})
+	}
+	if s.Link.MTU != 0 {
+		steps = append(steps, SetMTU{Device: s.Link.Name, To: s.Link.MTU})
+	}
+	for _, sysctl := range s.Sysctls {
+		steps = append(steps, sysctl)
+	}
+	if s.Link.Up {
+		steps = append(steps, SetUp{s.Link.Name, true})
+	}
+	return steps
+}
+
+// Commands implements Step with ip-link(8).
+func (s ChangeLink) Commands() []string {
+	return []string{fmt.Sprintf("ip link change dev %s %s", s.To.Name, linkParameters(s.To))}
+}
+
+// Undo implements Step.
+func (s ChangeLink) Undo() []Step { return []Step{ChangeLink{s.To, s.From}} }
+
+// Commands implements Step with ip-link(8).
+func (s SetAlias) Commands() []string {
+	return []string{fmt.Sprintf("ip link set dev %s alias %q", s.Device, s.Alias())}
+}
+
+// Alias is the whole text of the new alias.
+func (s SetAlias) Alias() string {
+	if s.To == "" {
+		return ""
+	}
+	return AliasPrefix + s.To
+}
+
+// Undo implements Step.
+func (s SetAlias) Undo() []Step { return []Step{SetAlias{s.Device, s.To, s.From}} }
+
+// Commands implements Step with ip-link(8).
+func (s SetMTU) Commands() []string {
+	return []string{fmt.Sprintf("ip link set dev %s mtu %d", s.Device, s.To)}
+}
+
+// Undo implements Step.
+func (s SetMTU) Undo() []Step { return []Step{SetMTU{s.Device, s.To, s.From}} }
+
+// Commands implements Step with ip-link(8).
+func (s SetUp) Commands() []string {
+	state := "down"
+	if s.Up {
+		state = "up"
+	}
+	return []string{fmt.Sprintf("ip link set dev %s %s", s.Device, state)}
+}
+
+// Undo implements Step.
+func (s SetUp) Undo() []Step { return []Step{SetUp{s.Device, !s.Up}} }
+
+// Commands implements Step with ip-address(8).
+func (s AddAddr) Commands() []string {
+	return []string{fmt.Sprintf("ip -6 addr add %s/128 dev %s metric %d noprefixroute preferred_lft 0", s.Addr.Addr, s.Addr.Device, Metric)}
+}
+
+// Undo implements Step.
+func (s AddAddr) Undo() []Step { return []Step{DelAddr(s)} }
+
+// Commands implements Step with ip-address(8).
+func (s DelAddr) Commands() []string {
+	return []string{fmt.Sprintf("ip -6 addr del %s/128 dev %s", s.Addr.Addr, s.Addr.Device)}
+}
+
+// Undo implements Step.
+func (s DelAddr) Undo() []Step { return []Step{AddAddr(s)} }
+
+func routeText(r Route) string {
+	dst := r.Dst.String()
+	if r.Dst.Bits() == 0 {
+		dst = "default"
+	}
+	text := fmt.Sprintf("%s dev %s proto %d", dst, r.Device, Protocol)
+	if r.Table != MainTable {
+		text += fmt.Sprintf(" table %d", r.Table)
+	}
+	return text
+}
+
+// Commands implements Step with ip-route(8).
+func (s AddRoute) Commands() []string { return []string{"ip -4 route add " + routeText(s.Route)} }
+
+// Undo implements Step.
+func (s AddRoute) Undo() []Step { return []Step{DelRoute(s)} }
+
+// Commands implements Step with ip-route(8).
+func (s DelRoute) Commands() []string { return []string{"ip -4 route del " + routeText(s.Route)} }
+
+// Undo implements Step.
+func (s DelRoute) Undo() []Step { return []Step{AddRoute(s)} }
+
+func ruleText(r Rule) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "priority %d", r.Priority)
+	if r.From.IsValid() {
+		fmt.Fprintf(&b, " from %s", r.From.Addr())
+	}
+	if r.IIF != "" {
+		fmt.Fprintf(&b, " iif %s", r.IIF)
+	}
+	if r.Mask != 0 {
+		fmt.Fprintf(&b, " fwmark %#08x/%#08x", r.Mark, r.Mask)
+	}
+	switch {
+	case r.Unreachable:
+		b.WriteString(" unreachable")
+	case r.Table == MainTable:
+		b.WriteString(" lookup main")
+	default:
+		fmt.Fprintf(&b, " lookup %d", r.Table)
+	}
+	if r.NoDefault {
+		b.WriteString(" suppress_prefixlength 0")
+	}
+	return fmt.Sprintf("%s protocol %d", b.String(), Protocol)
+}
+
+// Commands implements Step with ip-rule(8).
+func (s AddRule) Commands() []string { return []string{"ip -4 rule add " + ruleText(s.Rule)} }
+
+// Undo implements Step.
+func (s AddRule) Undo() []Step { return []Step{DelRule(s)} }
+
+// Commands implements Step with ip-rule(8).
+func (s DelRule) Commands() []string { return []string{"ip -4 rule del " + ruleText(s.Rule)} }
+
+// Undo implements Step.
+func (s DelRule) Undo() []Step { return []Step{AddRule(s)} }
+
+// Commands implements Step with sysctl(8).
+func (s SetSysctl) Commands() []string { return []string{fmt.Sprintf("sysctl -qw %s=%s", s.Key, s.To)} }
+
+// Undo implements Step.
+func (s SetSysctl) Undo() []Step {
+	return []Step{SetSysctl{Key: s.Key, From: s.To, To: s.From, Save: s.Forget, Forget: s.Save}}
+}
+
+// Commands implements Step with nft(8).
+func (s LoadTables) Commands() []string {
+	return []string{"nft -f - <<'EOF'\n" + s.Script + "EOF"}
+}
+
+// Undo implements Step.
+func (s LoadTables) Undo() []Step {
+	return []Step{LoadTables{Script: s.Back, Back: s.Script, Loaded: s.Former, Former: s.Loaded}}
+}

@@ -1,0 +1,157 @@
+package uci
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// lexer takes words from the file as libuci's file.c does (parse_str, parse_single_quote, parse_double_quote).
+type lexer struct {
+	data []byte
+	pos  int
+	line int
+}
+
+// word is one argument of a statement.
+type word struct {
+	text string
+	line int // where it begins
+}
+
+// isSpace is C's isspace: what separates words, a line feed excepted, which ends the statement.
+func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
+
+func (l *lexer) end() bool { return l.pos >= len(l.data) }
+
+func (l *lexer) advance() byte {
+	c := l.data[l.pos]
+	l.pos++
+	if c == '\n' {
+		l.line++
+	}
+	return c
+}
+
+// skipLine moves behind the next line feed.
+func (l *lexer) skipLine() {
+	if i := bytes.IndexByte(l.data[l.pos:], '\n'); i >= 0 {
+		l.pos += i + 1
+		l.line++
+		return
+	}
+	l.pos = len(l.data)
+}
+
+// skipEmpty moves to the first word of the next statement.
+func (l *lexer) skipEmpty() {
+	for !l.end() {
+		switch c := l.data[l.pos]; {
+		case isSpace(c):
+			l.advance()
+		case c == '#':
+			l.skipLine()
+		default:
+			return
+		}
+	}
+}
+
+// keyword takes the raw text up to a blank or the end of the line: quotes mean nothing there.
+func (l *lexer) keyword() string {
+	start := l.pos
+	for !l.end() && !isSpace(l.data[l.pos]) {
+		l.pos++
+	}
+	return string(l.data[start:l.pos])
+}
+
+// arguments takes the words up to the end of the statement.
+func (l *lexer) arguments() ([]word, error) {
+	var words []word
+	for {
+		for !l.end() && isSpace(l.data[l.pos]) {
+			if l.advance() == '\n' {
+				return words, nil
+			}
+		}
+		if l.end() {
+			return words, nil
+		}
+		switch l.data[l.pos] {
+		case '#':
+			l.skipLine()
+			return words, nil
+		case ';':
+			return words, l.semicolon()
+		}
+		w, err := l.word()
+		if err != nil {
+			return nil, err
+		}
+		words = append(words, w)
+	}
+}
+
+// semicolon ends a statement. libuci drops what follows it on the line.
+func (l *lexer) semicolon() error {
+	l.pos++
+	for !l.end() && l.data[l.pos] != '\n' && isSpace(l.data[l.pos]) {
+		l.pos++
+	}
+	if l.end() || l.data[l.pos] == '\n' || l.data[l.pos] == '#' {
+		l.skipLine()
+		return nil
+	}
+	return fmt.Errorf("what follows the ; would be dropped without a word; put it on a line of its own, or the ; into quotes")
+}
+
+func (l *lexer) word() (word, error) {
+	w := word{line: l.line}
+	var text []byte
+	for !l.end() && !isSpace(l.data[l.pos]) && l.data[l.pos] != '#' && l.data[l.pos] != ';' {
+		switch c := l.advance(); c {
+		case '\'', '"':
+			quoted, err := l.quoted(c)
+			if err != nil {
+				return w, err
+			}
+			text = append(text, quoted...)
+		case '\\':
+			text = l.escaped(text)
+		default:
+			text = append(text, c)
+		}
+	}
+	w.text = string(text)
+	return w, nil
+}
+
+// escaped takes the character behind a backslash; a line feed there joins two lines.
+func (l *lexer) escaped(text []byte) []byte {
+	if l.end() {
+		return text
+	}
+	if l.data[l.pos] == '\r' && l.pos+1 < len(l.data) && l.data[l.pos+1] == '\n' {
+		l.pos++
+	}
+	if c := l.advance(); c != '\n' {
+		text = append(text, c)
+	}
+	return text
+}
+
+func (l *lexer) quoted(quote byte) ([]byte, error) {
+	began := l.line
+	var text []byte
+	for !l.end() {
+		switch c := l.advance(); {
+		case c == quote:
+			return text, nil
+		case c == '\\' && quote == '"':
+			text = l.escaped(text)
+		default:
+			text = append(text, c)
+		}
+	}
+	return nil, fmt.Errorf("the %c of line %d is never closed", quote, began)
+}

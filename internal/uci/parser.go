@@ -1,0 +1,153 @@
+package uci
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+)
+
+// parser makes sections of statements as libuci's uci_parse_line does, in its strict mode.
+type parser struct {
+	path string
+	lexer
+	sections []Section
+	names    map[string]int // of sections → index
+	current  *Section       // the section that options go to
+	options  map[string]int // its options → index
+	errors   Errors
+}
+
+func (p *parser) fail(line int, format string, args ...any) {
+	p.errors = append(p.errors, &SyntaxError{p.path, line, fmt.Sprintf(format, args...)})
+}
+
+func (p *parser) parse() {
+	if i := bytes.IndexByte(p.data, 0); i >= 0 {
+		p.fail(1+bytes.Count(p.data[:i], []byte("\n")), "a byte of value 0; allowed is text")
+		return
+	}
+	for p.skipEmpty(); !p.end() && len(p.errors) < maxErrors; p.skipEmpty() {
+		line, pos := p.line, p.pos
+		keyword := p.keyword()
+		words, err := p.arguments()
+		if err != nil {
+			p.fail(line, "%v", err)
+			// What is wrong with the rest of the file is found by going on at the next line.
+			p.line, p.pos = line, pos
+			p.skipLine()
+			continue
+		}
+		p.statement(keyword, words, line)
+	}
+	slices.SortStableFunc(p.errors, func(a, b *SyntaxError) int { return a.Line - b.Line })
+}
+
+func (p *parser) statement(keyword string, words []word, line int) {
+	switch keyword {
+	case "package", "p":
+		if len(words) != 1 || !isName(words[0].text, true) {
+			p.fail(line, "package takes one name out of a-z A-Z 0-9 _ -")
+		}
+	case "config", "c":
+		p.section(words, line)
+	case "option", "o":
+		p.option(words, line, false)
+	case "list", "l":
+		p.option(words, line, true)
+	default:
+		p.fail(line, "unknown word %q; a line begins with config, option or list", keyword)
+		if len(keyword) > 0 && keyword[0] == 'c' {
+			p.current = nil
+		}
+	}
+}
+
+func isName(s string, hyphen bool) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && (c != '-' || !hyphen) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func (p *parser) section(words []word, line int) {
+	// After a bad config statement its options are not held against the section before.
+	p.current = &Section{}
+	p.options = map[string]int{}
+	switch {
+	case len(words) == 0 || words[0].text == "":
+		p.fail(line, "config takes a type, as in: config relay 'home'")
+		return
+	case len(words) > 2:
+		p.fail(line, "too many words after config; it takes a type and a name, as in: config relay 'home'")
+		return
+	}
+	typ, name := words[0].text, ""
+	for i := range len(typ) {
+		if typ[i] < 33 || typ[i] > 126 {
+			p.fail(line, "the section type %q has a character that is not allowed; letters, digits and _ are", typ)
+			return
+		}
+	}
+	if len(words) == 2 {
+		name = words[1].text
+	}
+	if name != "" && !isName(name, false) {
+		p.fail(line, "the section name %q has a character that is not allowed; letters, digits and _ are", name)
+		return
+	}
+	if i, ok := p.names[name]; ok && name != "" {
+		if p.sections[i].Type != typ {
+			p.fail(line, "there is a section %q already, a %s (line %d); give this %s another name", name, p.sections[i].Type, p.sections[i].Line, typ)
+			return
+		}
+		p.current = &p.sections[i]
+		for j, o := range p.current.Options {
+			p.options[o.Name] = j
+		}
+		return
+	}
+	p.names[name] = len(p.sections)
+	p.sections = append(p.sections, Section{Type: typ, Name: name, Anonymous: name == "", Line: line})
+	p.current = &p.sections[len(p.sections)-1]
+}
+
+func (p *parser) option(words []word, line int, list bool) {
+	keyword := "option"
+	if list {
+		keyword = "list"
+	}
+	switch {
+	case p.current == nil:
+		p.fail(line, "%s before the first section; begin with a line such as: config relay 'home'", keyword)
+		p.current, p.options = &Section{}, map[string]int{} // said once
+		return
+	case len(words) == 0 || words[0].text == "":
+		p.fail(line, "%s takes a name and a value, as in: %s ipaddr '198.51.100.144'", keyword, keyword)
+		return
+	case !isName(words[0].text, false):
+		p.fail(line, "the option name %q has a character that is not allowed; letters, digits and _ are", words[0].text)
+		return
+	case len(words) > 2:
+		p.fail(line, "too many words after %s %s; put a value with blanks into quotes", keyword, words[0].text)
+		return
+	}
+	name, value := words[0].text, Value{Line: line}
+	if len(words) == 2 {
+		value = Value{Text: words[1].text, Line: words[1].line}
+	}
+	i, exists := p.options[name]
+	switch {
+	case !list && value.Text == "": // libuci: no such option, or leave it as it is
+	case !exists:
+		p.options[name] = len(p.current.Options)
+		p.current.Options = append(p.current.Options, Option{Name: name, List: list, Values: []Value{value}, Line: line})
+	case list:
+		option := &p.current.Options[i]
+		option.List, option.Values = true, append(option.Values, value)
+	default:
+		p.current.Options[i] = Option{Name: name, Values: []Value{value}, Line: line}
+	}
+}
