@@ -11,7 +11,7 @@ GOFLAGS_RELEASE := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the lab needs: QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
-PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils iproute2 procps nftables curl iperf3 shellcheck
+PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils iproute2 iputils-ping procps diffutils nftables curl iperf3 shellcheck
 
 # LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.
 LAB ?= vm

@@ -262,10 +262,10 @@ func seenUDP(t *testing.T, h *lab.Host, to, want string, size int) {
 	buffer := make([]byte, 1<<16)
 	var last error
 	for range 3 { // the first large one may only teach the sender the path's MTU
+		conn.SetDeadline(time.Now().Add(patience / 2))
 		if _, last = conn.Write(payload); last != nil {
 			continue
 		}
-		conn.SetDeadline(time.Now().Add(patience / 2))
 		n, err := conn.Read(buffer)
 		if last = err; err != nil {
 			continue

@@ -114,9 +114,9 @@ func TestOnTheWire(t *testing.T) {
 
 // TestTransfer moves much and large through paths of different MTU.
 func TestTransfer(t *testing.T) {
-	for _, mtu := range []int{1500, 1400} {
-		t.Run(fmt.Sprintf("path=%d", mtu), func(t *testing.T) {
-			r := newRelay(t, lab.Options{PathMTU: mtu}, forwardAll)
+	for _, options := range []lab.Options{{}, {PathMTU: 1400}, {PathMTU: 1400, NoIPv4Default: true}} {
+		t.Run(fmt.Sprintf("path=%d,no_default=%v", options.PathMTU, options.NoIPv4Default), func(t *testing.T) {
+			r := newRelay(t, options, forwardAll)
 			serveUDP(t, r.Host, 5000)
 			sums := make(chan [2]any, 1)
 			listener, err := r.Host.Listen("tcp4", ":80")
@@ -131,7 +131,7 @@ func TestTransfer(t *testing.T) {
 					return
 				}
 				defer conn.Close()
-				conn.SetDeadline(time.Now().Add(time.Minute * 2))
+				conn.SetDeadline(time.Now().Add(time.Minute))
 				hash := sha256.New()
 				n, _ := io.Copy(hash, conn)
 				sums <- [2]any{n, fmt.Sprintf("%x", hash.Sum(nil))}
@@ -146,7 +146,7 @@ func TestTransfer(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(time.Minute * 2))
+			conn.SetDeadline(time.Now().Add(time.Minute))
 			hash := sha256.New()
 			if _, err := io.CopyN(io.MultiWriter(conn, hash), pattern(1), size); err != nil {
 				t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,7 +66,7 @@ func TestComesAndGoes(t *testing.T) {
 			}
 
 			for _, damage := range []string{
-				"ip link del wrap1", "ip link set wrap1 down", "ip link set wrap1 mtu 1300", "ip -6 tunnel change wrap1 hoplimit 9",
+				"ip link del wrap1", "ip link set wrap1 down", "ip link set wrap1 mtu 1300", "ip link change wrap1 type ip6tnl hoplimit 9",
 				"ip link set wrap1 alias ''", "ip -6 addr del " + map[bool]string{true: vpsEndpoint.String(), false: routerEndpoint.String()}[e == r.vps] + "/128 dev " + map[bool]string{true: "eth0", false: "wrap1"}[e == r.vps],
 				"ip route flush proto 46 table all", "ip rule flush protocol 46", "nft flush ruleset",
 				"nft delete table ip6 ds4relay", "nft flush chain ip ds4relay " + map[bool]string{true: "prerouting", false: "t_wrap1_prerouting"}[e == r.vps],
@@ -88,9 +89,7 @@ func TestComesAndGoes(t *testing.T) {
 					t.Errorf("up after %s: %s", damage, repair)
 				}
 				e.do("status")
-				if !strings.Contains(damage, "link del") { // a new link has a new index, which others show
-					same(t, "the kernel after "+damage+" and up", up, e.snapshot())
-				}
+				same(t, "the kernel after "+damage+" and up", sameLink(up), sameLink(e.snapshot()))
 			}
 			e.do("plan", "--down")
 			if out := e.do("down"); !strings.Contains(out, "[#] ") {
@@ -167,9 +166,14 @@ func command(e *end, which string) []string {
 
 const maxSteps = 60
 
-// withoutIndex removes what is new with every new link, although the link is the same: its index, and the order in which
-// links, addresses and sysctls of it are listed.
-func withoutIndex(snapshot string) string {
+// sameLink removes what is new with every new link, although the link is the same: its index, the random address that
+// it makes its link-local one of, and the order in which links, addresses and sysctls are listed.
+func sameLink(snapshot string) string {
+	random := regexp.MustCompile(`permaddr \S+|@[a-z0-9-]+:`)
+	snapshot = random.ReplaceAllString(snapshot, "")
+	if own := regexp.MustCompile(`local (fe80::\S+) dev wrap1 `).FindStringSubmatch(snapshot); own != nil {
+		snapshot = strings.ReplaceAll(snapshot, own[1], "fe80::random")
+	}
 	lines := strings.Split(snapshot, "\n")
 	for i, line := range lines {
 		if number, rest, ok := strings.Cut(line, ": "); ok {
@@ -190,7 +194,7 @@ func TestEveryStepFails(t *testing.T) {
 			t.Run(e.host.Name+" "+transition.name, func(t *testing.T) {
 				arrange(e, "")
 				arrange(e, transition.from)
-				before := withoutIndex(e.snapshot())
+				before := sameLink(e.snapshot())
 				failures := 0
 				for n := 1; n <= maxSteps; n++ {
 					at := n
@@ -203,7 +207,7 @@ func TestEveryStepFails(t *testing.T) {
 					if code != exitFailed || !strings.Contains(stderr, errInjected.Error()) {
 						t.Fatalf("step %d: exit status %d, %s", n, code, stderr)
 					}
-					if after := withoutIndex(e.snapshot()); after != before {
+					if after := sameLink(e.snapshot()); after != before {
 						t.Fatalf("after step %d failed (%s):\n%s", n, strings.TrimSpace(stderr), difference(before, after))
 					}
 				}
@@ -239,7 +243,7 @@ func TestKilled(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
 	for _, e := range []*end{r.vps, r.router} {
 		arrange(e, "")
-		empty := withoutIndex(e.snapshot())
+		empty := sameLink(e.snapshot())
 		for i, transition := range transitions {
 			t.Run(e.host.Name+" "+transition.name, func(t *testing.T) {
 				for n := 1; n <= maxSteps; n++ {
@@ -260,13 +264,13 @@ func TestKilled(t *testing.T) {
 					}
 					if n%2 == 0 {
 						e.do("down")
-						same(t, fmt.Sprintf("%s step %d, down", when, n), empty, withoutIndex(e.snapshot()))
+						same(t, fmt.Sprintf("%s step %d, down", when, n), empty, sameLink(e.snapshot()))
 						continue
 					}
 					e.do("up")
 					e.do("status")
 					e.do("down")
-					same(t, fmt.Sprintf("%s step %d, up, down", when, n), empty, withoutIndex(e.snapshot()))
+					same(t, fmt.Sprintf("%s step %d, up, down", when, n), empty, sameLink(e.snapshot()))
 				}
 			})
 		}
@@ -319,12 +323,12 @@ func TestPlanByHand(t *testing.T) {
 			same(t, "the kernel after plan", before, e.snapshot())
 			e.do("up")
 			down = e.do("plan", "--down")
-			byUp := withoutIndex(e.snapshot())
+			byUp := sameLink(e.snapshot())
 			e.do("down")
 			if out, err := e.host.RunInput("set -e\n"+plan, "sh"); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			same(t, e.host.Name+": the kernel by plan's lines", byUp, withoutIndex(e.snapshot()))
+			same(t, e.host.Name+": the kernel by plan's lines", byUp, sameLink(e.snapshot()))
 			if out, err := e.host.RunInput("set -e\n"+down, "sh"); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
@@ -350,7 +354,7 @@ func TestForeign(t *testing.T) {
 		{"a device", r.vps, "ip link add wrap1 type dummy", "ip link del wrap1",
 			`relay "home": there is a device wrap1 already that ds4relay did not make (dummy); remove it, or give the tunnel another name with: option device`},
 		{"the same tunnel by hand", r.vps,
-			"ip -6 tunnel add wrap1 mode ipip6 remote 2001:db8:fdd2:0:198:51:100:144 local 2001:db8:6ef9:0:198:51:100:144 encaplimit none", "ip link del wrap1",
+			"ip link add wrap1 type ip6tnl mode ipip6 remote 2001:db8:fdd2:0:198:51:100:144 local 2001:db8:6ef9:0:198:51:100:144 encaplimit none", "ip link del wrap1",
 			`relay "home": there is a device wrap1 already that ds4relay did not make (ip6tnl); remove it, or give the tunnel another name with: option device`},
 		{"a table", r.router, "ip route add 10.9.9.0/24 dev lan2 table 42 proto static", "ip route flush table 42",
 			`table 42 has a route to 10.9.9.0/24 through lan2 that ds4relay did not make (it seems to be from a person or a script (protocol static)); remove it, or: option ip4table names another table`},
@@ -463,10 +467,24 @@ func TestMissing(t *testing.T) {
 		same(t, "the kernel", before, r.vps.snapshot())
 	})
 	t.Run("root", func(t *testing.T) {
+		// The directory of the test's binary is closed to others.
+		binary, err := os.ReadFile(os.Args[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		program := "/run/ds4relay.test"
+		if err := os.WriteFile(program, binary, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(program)
+		file := "/run/ds4relay.test.conf"
+		if err := os.WriteFile(file, []byte(vpsRelay+forwardAll), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(file)
 		for _, args := range [][]string{{"up"}, {"down"}, {"plan"}, {"status"}} {
-			cmd := r.VPS.Command(os.Args[0], append([]string{"-c", "/dev/stdin", "--run", "/run/nobody"}, args...)...)
+			cmd := r.VPS.Command(program, append([]string{"-c", file, "--run", "/run/nobody"}, args...)...)
 			cmd.Env = append(os.Environ(), childEnv+"=never 0")
-			cmd.Stdin = strings.NewReader(vpsRelay + forwardAll)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 			out, err := cmd.CombinedOutput()
 			if err == nil || string(out) != "ds4relay: this needs root (CAP_NET_ADMIN); run it with sudo\n" {

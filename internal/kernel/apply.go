@@ -50,7 +50,8 @@ func (k *Kernel) Apply(step state.Step) error {
 	case state.DelLink:
 		return onLink(s.Link.Name, netlink.LinkDel)
 	case state.ChangeLink:
-		return changeLink(s.To)
+		// By name, not by index: with an index the message means a new name, which a link that is up refuses.
+		return netlink.LinkModify(tunnel(s.To, 0))
 	case state.SetAlias:
 		return onLink(s.Device, func(l netlink.Link) error { return netlink.LinkSetAlias(l, s.Alias()) })
 	case state.SetMTU:
@@ -96,20 +97,14 @@ func explainTunnel(err error) error {
 }
 
 func tunnel(l state.Link, group uint32) *netlink.Ip6tnl {
-	t := &netlink.Ip6tnl{LinkAttrs: netlink.LinkAttrs{Name: l.Name, Group: group}, Local: l.Local.AsSlice(), Remote: l.Remote.AsSlice(),
+	attrs := netlink.NewLinkAttrs() // leaves the queue's length to the kernel
+	attrs.Name, attrs.Group = l.Name, group
+	t := &netlink.Ip6tnl{LinkAttrs: attrs, Local: l.Local.AsSlice(), Remote: l.Remote.AsSlice(),
 		Ttl: uint8(l.TTL), Proto: unix.IPPROTO_IPIP, EncapLimit: uint8(max(l.EncapLimit, 0))}
 	if l.EncapLimit < 0 {
 		t.Flags |= flagIgnoreEncapLimit
 	}
 	return t
-}
-
-func changeLink(l state.Link) error {
-	return onLink(l.Name, func(link netlink.Link) error {
-		t := tunnel(l, 0)
-		t.Index = link.Attrs().Index
-		return netlink.LinkModify(t)
-	})
 }
 
 // forever is an address's infinite lifetime in seconds (INFINITY_LIFE_TIME of linux/addrconf.h).

@@ -196,10 +196,7 @@ func observeRules(o *state.Observed) error {
 			continue
 		}
 		ours := state.Rule{Priority: r.Priority, IIF: r.IifName, Mark: r.Mark, Table: uint32(r.Table), NoDefault: r.SuppressPrefixlen == 0,
-			Unreachable: r.Type == unix.RTN_UNREACHABLE}
-		if ours.Unreachable {
-			ours.Table = 0
-		}
+			Unreachable: r.Table == unix.RT_TABLE_UNSPEC} // the netlink package leaves the action out
 		if r.Mask != nil {
 			ours.Mask = *r.Mask
 		}

@@ -49,8 +49,8 @@ func Compile(relays []*config.Relay, facts Facts) State {
 			router.add(r, link)
 		}
 	}
-	if table, ok := natTable(vps, router); ok {
-		s.Tables = append(s.Tables, table, outerTable(s.Links))
+	if table, ok := natTable(vps, &router); ok {
+		s.Tables = append(s.Tables, table, outerTable(s.Links, &router))
 	}
 	s.normalize()
 	return s

@@ -171,16 +171,17 @@ const routerRules = `
 	}
 
 	# The mark of a connection that came by the tunnel: on its packets out of it for rp_filter, on the answers for
-	# the way back.
+	# the way back. Errors about the answers go to the host, not back.
 	chain DEVICE_prerouting {
 		type filter hook prerouting priority mangle; policy accept;
 		iifname "DEVICE" ct state new,invalid,untracked goto DEVICE_in
+		iifname != "DEVICE" ct direction original accept
 		ct mark & 0xff000000 == MARK meta mark set meta mark & 0x00ffffff | MARK
 	}
 
 	chain DEVICE_output {
 		type route hook output priority mangle; policy accept;
-		ct mark & 0xff000000 == MARK meta mark set meta mark & 0x00ffffff | MARK
+		ct direction reply ct mark & 0xff000000 == MARK meta mark set meta mark & 0x00ffffff | MARK
 	}
 
 	chain DEVICE_forward {
@@ -196,7 +197,7 @@ const routerRules = `
 
 // routerTables collects the rules and elements of the router's relays.
 type routerTables struct {
-	rules                            strings.Builder
+	rules, errorRules                strings.Builder
 	openPort, openProtocol, openHost []Element
 }
 
@@ -204,10 +205,13 @@ type routerTables struct {
 const ipTCPHeaders = 40
 
 func (t *routerTables) add(r *config.Relay, link Link) {
-	t.rules.WriteString(strings.NewReplacer(
+	fill := strings.NewReplacer(
 		"chain DEVICE", "chain "+chainName(link.Name), "goto DEVICE", "goto "+chainName(link.Name), "jump DEVICE", "jump "+chainName(link.Name), "DEVICE", link.Name,
 		"MARK", fmt.Sprintf("%#08x", r.Mark()), "MSS", fmt.Sprint(link.MTU-ipTCPHeaders),
-	).Replace(routerRules))
+		"LOCAL", link.Local.String(),
+	)
+	fill.WriteString(&t.rules, routerRules)
+	fill.WriteString(&t.errorRules, errorRules)
 	for _, f := range r.Forwards {
 		key := quote(link.Name) + " . " + f.DestIP.String()
 		if f.All {
@@ -240,7 +244,7 @@ func chainName(device string) string {
 }
 
 // natTable is table ip ds4relay, or false where there is no relay.
-func natTable(vps vpsTables, router routerTables) (Table, bool) {
+func natTable(vps vpsTables, router *routerTables) (Table, bool) {
 	if !vps.any && router.rules.Len() == 0 {
 		return Table{}, false
 	}
@@ -256,6 +260,16 @@ func natTable(vps vpsTables, router routerTables) (Table, bool) {
 	}
 	return Table{Family: "ip", Ruleset: tableText("ip", body), Sets: sets}, true
 }
+
+// errorRules are for one tunnel of a router. An ICMPv6 error about an outer packet becomes an ICMP error about the inner
+// one only if the kernel's look-up of the inner packet's way ends in a tunnel (ip4ip6_err in net/ipv6/ip6_tunnel.c).
+// Answers have their way by the mark, and the look-up takes the mark of the error.
+const errorRules = `
+	chain DEVICE_prerouting {
+		type filter hook prerouting priority mangle; policy accept;
+		ip6 daddr LOCAL icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } meta mark set meta mark & 0x00ffffff | MARK
+	}
+`
 
 // outerRuleset lets IPv4 in IPv6 (protocol 4) to an endpoint of ours only from its other end. Other tunnels of the
 // machine, such as the DS-Lite line itself, have other endpoints.
@@ -275,13 +289,13 @@ const outerRuleset = `
 	}
 `
 
-func outerTable(links []Link) Table {
+func outerTable(links []Link, router *routerTables) Table {
 	var endpoints, peers []Element
 	for _, l := range links {
 		endpoints = append(endpoints, Element{Key: l.Local.String()})
 		peers = append(peers, Element{Key: l.Remote.String() + " . " + l.Local.String()})
 	}
-	return Table{Family: "ip6", Ruleset: tableText("ip6", outerRuleset), Sets: []Set{
+	return Table{Family: "ip6", Ruleset: tableText("ip6", outerRuleset+router.errorRules.String()), Sets: []Set{
 		{"endpoint", []Type{IPv6}, nil, endpoints},
 		{"peer", []Type{IPv6, IPv6}, nil, peers},
 	}}

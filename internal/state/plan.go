@@ -151,17 +151,18 @@ func (s *State) link(name string) *Link {
 func (p *planner) links() {
 	for _, want := range p.want.Links {
 		have := p.have.link(want.Name)
-		switch {
-		case have == nil:
+		if have == nil {
 			p.add(AddLink{want}, SetAlias{Device: want.Name, To: want.Relay}, SetMTU{Device: want.Name, To: want.MTU})
 			continue
-		case have.Local != want.Local || have.Remote != want.Remote || have.EncapLimit != want.EncapLimit || have.TTL != want.TTL:
+		}
+		changed := have.Local != want.Local || have.Remote != want.Remote || have.EncapLimit != want.EncapLimit || have.TTL != want.TTL
+		if changed {
 			p.add(ChangeLink{*have, want})
 		}
 		if have.Relay != want.Relay {
 			p.add(SetAlias{want.Name, have.Relay, want.Relay})
 		}
-		if have.MTU != want.MTU {
+		if changed || have.MTU != want.MTU { // a change gives the tunnel another MTU
 			p.add(SetMTU{want.Name, have.MTU, want.MTU})
 		}
 	}

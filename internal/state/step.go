@@ -104,8 +104,10 @@ func (s ChangeLink) Commands() []string {
 	return []string{fmt.Sprintf("ip link change dev %s %s", s.To.Name, linkParameters(s.To))}
 }
 
-// Undo implements Step.
-func (s ChangeLink) Undo() []Step { return []Step{ChangeLink{s.To, s.From}} }
+// Undo implements Step. The kernel gives a tunnel another MTU when it is changed (ip6_tnl_link_config).
+func (s ChangeLink) Undo() []Step {
+	return []Step{ChangeLink{s.To, s.From}, SetMTU{s.From.Name, s.To.MTU, s.From.MTU}}
+}
 
 // Commands implements Step with ip-link(8).
 func (s SetAlias) Commands() []string {
