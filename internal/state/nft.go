@@ -13,43 +13,17 @@ const MarkChain = "made_by_ds4relay"
 // vpsRuleset is the same for every configuration: only the elements differ, so that the cost of a packet does not grow
 // with the forwards and a change of one forward changes one element.
 const vpsRuleset = `
-	# public address . protocol . port → host . its port
-	map port_forward {
-		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
-	}
-
-	# public address . protocol → host, for protocols without ports
-	map protocol_forward {
-		type ipv4_addr . inet_proto : ipv4_addr
-	}
-
-	# public address → host, for all that is left (1:1)
-	map address_forward {
-		type ipv4_addr : ipv4_addr
-	}
-
-	# public address . protocol . port that stay the VPS's own
-	set keep_port {
-		type ipv4_addr . inet_proto . inet_service
-	}
-
-	set keep_protocol {
-		type ipv4_addr . inet_proto
-	}
-
-	set tunnel {
-		type ifname
-	}
-
-	# tunnel . host: who may come out of a tunnel
-	set host {
-		type ifname . ipv4_addr
-	}
-
-	# tunnel . host → public address: whom the host's own connections come from
-	map source {
-		type ifname . ipv4_addr : ipv4_addr
-	}
+	# public address . protocol . port → host . its port; without ports; and all that is left (1:1)
+	map port_forward { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+	map protocol_forward { type ipv4_addr . inet_proto : ipv4_addr; }
+	map address_forward { type ipv4_addr : ipv4_addr; }
+	# what stays the VPS's own
+	set keep_port { type ipv4_addr . inet_proto . inet_service; }
+	set keep_protocol { type ipv4_addr . inet_proto; }
+	# who may come out of which tunnel, and from which public address the host's own connections come
+	set tunnel { type ifname; }
+	set host { type ifname . ipv4_addr; }
+	map source { type ifname . ipv4_addr : ipv4_addr; }
 
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
@@ -59,23 +33,19 @@ const vpsRuleset = `
 		dnat to ip daddr . meta l4proto map @protocol_forward
 		dnat to ip daddr map @address_forward
 	}
-
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		iifname @tunnel snat to iifname . ip saddr map @source
 	}
-
-	# Errors about connections of ours may come from the router itself, everything else only from the hosts.
+	# errors about connections of ours may come from the router itself, everything else only from the hosts
 	chain out_of_tunnel {
 		type filter hook prerouting priority mangle; policy accept;
 		iifname @tunnel iifname . ip saddr != @host ct state != related drop
 	}
-
 	chain forward {
 		type filter hook forward priority mangle; policy accept;
 		tcp flags & (syn | rst) == syn goto mss
 	}
-
 	chain mss {
 		oifname @tunnel tcp option maxseg size set rt mtu
 		iifname @tunnel tcp option maxseg size set rt mtu
@@ -141,18 +111,10 @@ func (t *vpsTables) sets() []Set {
 
 // routerSets are the declarations of the router's sets: what may come out of a tunnel, and to whom.
 const routerSets = `
-	# tunnel . host . protocol . port that may be reached through the tunnel
-	set open_port {
-		type ifname . ipv4_addr . inet_proto . inet_service
-	}
-
-	set open_protocol {
-		type ifname . ipv4_addr . inet_proto
-	}
-
-	set open_host {
-		type ifname . ipv4_addr
-	}
+	# what may be reached through which tunnel: host . protocol . port; without ports; and all of a host
+	set open_port { type ifname . ipv4_addr . inet_proto . inet_service; }
+	set open_protocol { type ifname . ipv4_addr . inet_proto; }
+	set open_host { type ifname . ipv4_addr; }
 `
 
 // routerRules are for one tunnel; DEVICE, MARK and MSS stand for its values. Only the upper eight bits of marks are
@@ -164,31 +126,26 @@ const routerRules = `
 		iifname . ip daddr @open_host goto DEVICE_new
 		drop
 	}
-
 	chain DEVICE_new {
 		ct mark set ct mark & 0x00ffffff | MARK
 		meta mark set meta mark & 0x00ffffff | MARK
 	}
-
-	# The mark of a connection that came by the tunnel: on its packets out of it for rp_filter, on the answers for
-	# the way back. Errors about the answers go to the host, not back.
+	# the mark of a connection that came by the tunnel: on its packets out of it for rp_filter, on the answers for the
+	# way back; errors about the answers go to the host, not back
 	chain DEVICE_prerouting {
 		type filter hook prerouting priority mangle; policy accept;
 		iifname "DEVICE" ct state new,invalid,untracked goto DEVICE_in
 		iifname != "DEVICE" ct direction original accept
 		ct mark & 0xff000000 == MARK meta mark set meta mark & 0x00ffffff | MARK
 	}
-
 	chain DEVICE_output {
 		type route hook output priority mangle; policy accept;
 		ct direction reply ct mark & 0xff000000 == MARK meta mark set meta mark & 0x00ffffff | MARK
 	}
-
 	chain DEVICE_forward {
 		type filter hook forward priority mangle; policy accept;
 		tcp flags & (syn | rst) == syn jump DEVICE_mss
 	}
-
 	chain DEVICE_mss {
 		oifname "DEVICE" tcp option maxseg size set MSS
 		iifname "DEVICE" tcp option maxseg size set MSS
@@ -264,8 +221,7 @@ func natTable(vps vpsTables, router *routerTables) (Table, bool) {
 // errorRules are for one tunnel of a router. An ICMPv6 error about an outer packet becomes an ICMP error about the inner
 // one only if the kernel's look-up of the inner packet's way ends in a tunnel (ip4ip6_err in net/ipv6/ip6_tunnel.c).
 // Answers have their way by the mark, and the look-up takes the mark of the error.
-const errorRules = `
-	chain DEVICE_prerouting {
+const errorRules = `	chain DEVICE_prerouting {
 		type filter hook prerouting priority mangle; policy accept;
 		ip6 daddr LOCAL icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } meta mark set meta mark & 0x00ffffff | MARK
 	}
@@ -274,15 +230,9 @@ const errorRules = `
 // outerRuleset lets IPv4 in IPv6 (protocol 4) to an endpoint of ours only from its other end. Other tunnels of the
 // machine, such as the DS-Lite line itself, have other endpoints.
 const outerRuleset = `
-	set endpoint {
-		type ipv6_addr
-	}
-
-	# endpoint of the other end . our endpoint
-	set peer {
-		type ipv6_addr . ipv6_addr
-	}
-
+	# our endpoints; endpoint of the other end . ours
+	set endpoint { type ipv6_addr; }
+	set peer { type ipv6_addr . ipv6_addr; }
 	chain input {
 		type filter hook input priority mangle; policy accept;
 		meta l4proto 4 ip6 daddr @endpoint ip6 saddr . ip6 daddr != @peer drop
@@ -302,5 +252,5 @@ func outerTable(links []Link, router *routerTables) Table {
 }
 
 func tableText(family, body string) string {
-	return fmt.Sprintf("table %s %s {\n\tchain %s {\n\t}\n%s}\n", family, TableName, MarkChain, body)
+	return fmt.Sprintf("table %s %s {\n\tchain %s { }%s}\n", family, TableName, MarkChain, body)
 }

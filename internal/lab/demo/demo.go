@@ -48,7 +48,7 @@ type story struct {
 	w      io.Writer
 	colour bool
 	binary string
-	dirs   map[*lab.Host]string // the /etc/config and /run/ds4relay of each end
+	dirs   map[*lab.Host]string // the /etc/config and /run/ds4relay of each machine
 	err    error
 }
 
@@ -106,7 +106,7 @@ func (s *story) printed(out string, err error, wanted bool, command string) {
 	s.say("")
 }
 
-// relay runs ds4relay on an end, which has an /etc/config and a /run/ds4relay of its own in a mount namespace.
+// relay runs ds4relay on a machine that has an /etc/config and a /run/ds4relay of its own in a mount namespace.
 func (s *story) relay(h *lab.Host, args ...string) {
 	if s.err != nil {
 		return
@@ -139,7 +139,7 @@ func Run(w io.Writer, binary string, colour bool) (err error) {
 			return err
 		}
 	}
-	for name, h := range map[string]*lab.Host{"vps": net.VPS, "router": net.Router} {
+	for name, h := range map[string]*lab.Host{"vps": net.VPS, "router": net.Router, "client": net.Client} {
 		s.dirs[h] = filepath.Join(dir, name)
 		for _, sub := range []string{"config", "run"} {
 			if err := os.MkdirAll(filepath.Join(s.dirs[h], sub), 0o755); err != nil {
@@ -158,7 +158,7 @@ func Run(w io.Writer, binary string, colour bool) (err error) {
 
 func (s *story) tell(n *lab.Net) {
 	before := map[*lab.Host]string{}
-	for h := range s.dirs {
+	for _, h := range []*lab.Host{n.VPS, n.Router} {
 		text, err := h.Snapshot()
 		s.keep(err)
 		before[h] = text

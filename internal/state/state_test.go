@@ -1,0 +1,145 @@
+package state
+
+import (
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/uci"
+)
+
+var update = flag.Bool("update", false, "write what is planned into the cases")
+
+// TestPlan reads a case a file: the configuration, facts about the machine, the plan. With a part `from` the machine has
+// what that configuration wants, else nothing.
+func TestPlan(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatal(paths, err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts := map[string]*txtar.File{}
+			for i := range archive.Files {
+				parts[archive.Files[i].Name] = &archive.Files[i]
+			}
+			facts := parseFacts(t, string(parts["facts"].Data))
+			have := Observed{SysctlValues: map[string]string{}}
+			if from := parts["from"]; from != nil {
+				have.State = compile(t, from.Data, facts)
+				for _, s := range have.Sysctls {
+					have.SysctlValues[s.Key] = s.Value
+					if s.Device == "" {
+						have.SavedSysctls = append(have.SavedSysctls, Sysctl{Key: s.Key, Value: "0"})
+					}
+				}
+			}
+			want := compile(t, parts["ds4relay"].Data, facts)
+			steps, err := Plan(have, want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			for _, step := range steps {
+				for _, command := range step.Commands() {
+					got.WriteString(command + "\n")
+				}
+			}
+			if *update {
+				parts["plan"].Data = []byte(got.String())
+				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			} else if got.String() != string(parts["plan"].Data) {
+				t.Errorf("got\n%s", got.String())
+			}
+			checkUndo(t, steps)
+		})
+	}
+}
+
+func compile(t *testing.T, text []byte, facts Facts) State {
+	t.Helper()
+	file, err := uci.Parse("ds4relay", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := config.New(file, config.VPS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var relays []*config.Relay
+	for _, r := range c.Relays {
+		if r.Enabled {
+			relays = append(relays, r)
+		}
+	}
+	return Compile(relays, facts)
+}
+
+// parseFacts reads lines: tunlink RELAY DEVICE, mtu RELAY BYTES, peer RELAY ADDRESS, lan HOST DEVICE.
+func parseFacts(t *testing.T, text string) Facts {
+	t.Helper()
+	f := Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}}
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		switch words[0] {
+		case "tunlink":
+			f.Tunlink[words[1]] = words[2]
+		case "mtu":
+			mtu, err := strconv.Atoi(words[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.PathMTU[words[1]] = mtu
+		case "peer":
+			f.Peer[words[1]] = netip.MustParseAddr(words[2])
+		case "lan":
+			f.LAN[netip.MustParseAddr(words[1])] = words[2]
+		default:
+			t.Fatalf("unknown fact %q", line)
+		}
+	}
+	return f
+}
+
+// checkUndo: what is undone twice is done.
+func checkUndo(t *testing.T, steps []Step) {
+	t.Helper()
+	for _, step := range steps {
+		undo := step.Undo()
+		if len(undo) == 0 {
+			t.Errorf("%s cannot be undone", step.Commands()[0])
+			continue
+		}
+		if again := undo[0].Undo(); len(again) == 0 || again[0].Commands()[0] != step.Commands()[0] {
+			t.Errorf("%s is undone to %s", step.Commands()[0], again[0].Commands()[0])
+		}
+	}
+}
+
+func TestTunnelMTU(t *testing.T) {
+	for _, c := range []struct{ mtu, limit, path, want int }{
+		{0, config.NoEncapLimit, 1500, 1460}, {0, 4, 1500, 1452}, {0, config.NoEncapLimit, 1492, 1452}, {0, config.NoEncapLimit, 0, 1460},
+		{1400, 4, 1280, 1400},
+	} {
+		facts := Facts{PathMTU: map[string]int{}}
+		if c.path != 0 {
+			facts.PathMTU["r"] = c.path
+		}
+		if got := TunnelMTU(&config.Relay{Name: "r", MTU: c.mtu, EncapLimit: c.limit}, facts); got != c.want {
+			t.Errorf("mtu %d, encaplimit %d, path %d: %d, want %d", c.mtu, c.limit, c.path, got, c.want)
+		}
+	}
+}
