@@ -1,0 +1,237 @@
+//go:build lab && bench
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/lab"
+)
+
+// repetitions of every measurement; what is printed are medians, and ratios of medians.
+const repetitions = 7
+
+func median[T time.Duration | float64](values []T) T {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// TestBenchUp compares `up` from nothing with the same steps typed as commands, both as processes of their own.
+func TestBenchUp(t *testing.T) {
+	binary := os.Getenv("DS4RELAY_BINARY")
+	if binary == "" {
+		t.Fatal("DS4RELAY_BINARY names no program; run this with make bench")
+	}
+	r := newRelay(t, lab.Options{}, forwardAll)
+	for _, e := range []*end{r.vps, r.router} {
+		script := "set -e\n" + e.do("plan")
+		var program, typed []time.Duration
+		for range repetitions {
+			start := time.Now()
+			if _, err := e.host.Run(binary, "-c", e.config, "--run", e.runDir(), "-q", "up"); err != nil {
+				t.Fatal(err)
+			}
+			program = append(program, time.Since(start))
+			e.do("down")
+			start = time.Now()
+			if _, err := e.host.RunInput(script, "sh"); err != nil {
+				t.Fatal(err)
+			}
+			typed = append(typed, time.Since(start))
+			e.do("down")
+		}
+		a, b := median(program), median(typed)
+		fmt.Printf("up from nothing, %s: %v; the same steps as %d commands: %v; ratio %.2f\n", e.host.Name, a.Round(time.Millisecond),
+			strings.Count(script, "\nip ")+strings.Count(script, "\nnft ")+strings.Count(script, "\nsysctl "), b.Round(time.Millisecond), float64(a)/float64(b))
+	}
+}
+
+// byHand is the relay as people who know nft set it up: a tunnel without an encapsulation limit, DNAT, SNAT and MSS
+// clamp on the VPS, a source rule and MSS clamp on the router.
+var byHand = map[string]string{
+	"vps": `
+ip -6 addr add 2001:db8:6ef9:0:198:51:100:144/128 dev eth0 preferred_lft 0
+ip link add wrap1 type ip6tnl mode ipip6 local 2001:db8:6ef9:0:198:51:100:144 remote 2001:db8:fdd2:0:198:51:100:144 encaplimit none
+ip link set wrap1 mtu 1460 up
+ip route add 192.168.1.210 dev wrap1
+sysctl -qw net.ipv4.ip_forward=1
+nft -f - <<EOF
+table ip byhand {
+	chain prerouting { type nat hook prerouting priority dstnat; ip daddr 198.51.100.144 tcp dport != 22 dnat to 192.168.1.210; }
+	chain postrouting { type nat hook postrouting priority srcnat; oifname eth0 ip saddr 192.168.1.210 snat to 198.51.100.144; }
+	chain forward { type filter hook forward priority mangle; tcp flags syn tcp option maxseg size set rt mtu; }
+}
+EOF
+`,
+	"vps down": "ip link del wrap1; ip -6 addr del 2001:db8:6ef9:0:198:51:100:144/128 dev eth0; nft delete table ip byhand; sysctl -qw net.ipv4.ip_forward=0\n",
+	"router": `
+ip link add wrap1 type ip6tnl mode ipip6 local 2001:db8:fdd2:0:198:51:100:144 remote 2001:db8:6ef9:0:198:51:100:144 encaplimit none
+ip -6 addr add 2001:db8:fdd2:0:198:51:100:144/128 dev wrap1
+ip link set wrap1 mtu 1460 up
+ip route add default dev wrap1 table 42
+ip rule add from 192.168.1.210 lookup 42
+nft -f - <<EOF
+table ip byhand {
+	chain forward { type filter hook forward priority mangle; oifname wrap1 tcp flags syn tcp option maxseg size set 1420; }
+}
+EOF
+`,
+	"router down": "ip link del wrap1; ip rule del from 192.168.1.210 lookup 42; nft delete table ip byhand\n",
+}
+
+const (
+	benchBytes = 48 << 20
+	benchTrips = 400
+)
+
+// figures are one run over one path.
+type figures struct{ up, down, trip float64 } // bytes a second, bytes a second, seconds
+
+func measure(t *testing.T, r *relay, to string) (f figures) {
+	t.Helper()
+	network := "tcp"
+	dial := func() (conn io.ReadWriteCloser) {
+		c, err := r.Client.Dial(network, to, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.SetDeadline(time.Now().Add(2 * time.Minute))
+		return c
+	}
+	one := make([]byte, 1)
+	ask := func(what byte, n int64) io.ReadWriteCloser {
+		c := dial()
+		fmt.Fprintf(c, "%c%010d", what, n)
+		return c
+	}
+	c := ask('u', benchBytes)
+	start := time.Now()
+	io.CopyN(c, zeros{}, benchBytes)
+	io.ReadFull(c, one)
+	f.up = benchBytes / time.Since(start).Seconds()
+	c.Close()
+	c = ask('d', benchBytes)
+	start = time.Now()
+	if n, err := io.CopyN(io.Discard, c, benchBytes); err != nil {
+		t.Fatal(n, err)
+	}
+	f.down = benchBytes / time.Since(start).Seconds()
+	c.Close()
+	c = ask('e', benchTrips)
+	defer c.Close()
+	var trips []float64
+	for range benchTrips {
+		start = time.Now()
+		c.Write(one)
+		if _, err := io.ReadFull(c, one); err != nil {
+			t.Fatal(err)
+		}
+		trips = append(trips, time.Since(start).Seconds())
+	}
+	f.trip = median(trips)
+	return f
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
+
+// benchServer takes, sends or echoes as the first eleven bytes of a connection say.
+func benchServer(t *testing.T, h *lab.Host) {
+	t.Helper()
+	listener, err := h.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				var what byte
+				var n int64
+				head := make([]byte, 11)
+				if _, err := io.ReadFull(c, head); err != nil {
+					return
+				}
+				fmt.Sscanf(string(head), "%c%d", &what, &n)
+				switch what {
+				case 'u':
+					io.CopyN(io.Discard, c, n)
+					c.Write(head[:1])
+				case 'd':
+					io.CopyN(c, zeros{}, n)
+				case 'e':
+					io.CopyN(c, c, n)
+				}
+			}()
+		}
+	}()
+}
+
+// TestBenchPath compares the way through the relay with the one set up by hand and with plain IPv6 routing.
+func TestBenchPath(t *testing.T) {
+	for _, offloads := range []bool{true, false} {
+		r := newRelay(t, lab.Options{}, forwardAll)
+		benchServer(t, r.Host)
+		if !offloads {
+			for _, h := range []*lab.Host{r.Client, r.Host} {
+				if out, err := h.Run("ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off"); err != nil {
+					t.Fatal(err, out)
+				}
+			}
+		}
+		sh := func(h *lab.Host, script string) {
+			if out, err := h.RunInput("set -e\n"+script, "sh"); err != nil {
+				t.Fatal(err, out)
+			}
+		}
+		paths := []struct {
+			name     string
+			to       string
+			up, down func()
+		}{
+			{"plain IPv6 routing", "[" + home6 + "]:80", func() {}, func() {}},
+			{"by hand", public + ":80", func() { sh(r.VPS, byHand["vps"]); sh(r.Router, byHand["router"]) },
+				func() { sh(r.VPS, byHand["vps down"]); sh(r.Router, byHand["router down"]) }},
+			{"ds4relay", public + ":80", r.up, func() { r.vps.do("down"); r.router.do("down") }},
+		}
+		results := make([][]figures, len(paths))
+		for repetition := range repetitions + 1 {
+			for i, path := range paths {
+				path.up()
+				f := measure(t, r, path.to)
+				path.down()
+				if repetition > 0 { // the first only warms up
+					results[i] = append(results[i], f)
+				}
+			}
+		}
+		of := func(i int, get func(figures) float64) float64 {
+			var values []float64
+			for _, f := range results[i] {
+				values = append(values, get(f))
+			}
+			return median(values)
+		}
+		fmt.Printf("\nsegmentation offloads: %v\n%-20s %8s %8s %8s   ratio to by hand: %6s %6s %6s\n", offloads, "path", "up MB/s", "down", "trip us", "up", "down", "trip")
+		for i, path := range paths {
+			up, down, trip := of(i, func(f figures) float64 { return f.up }), of(i, func(f figures) float64 { return f.down }), of(i, func(f figures) float64 { return f.trip })
+			fmt.Printf("%-20s %8.1f %8.1f %8.1f   %25.3f %6.3f %6.3f\n", path.name, up/1e6, down/1e6, trip*1e6,
+				up/of(1, func(f figures) float64 { return f.up }), down/of(1, func(f figures) float64 { return f.down }), trip/of(1, func(f figures) float64 { return f.trip }))
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
