@@ -466,6 +466,32 @@ func TestMissing(t *testing.T) {
 		}
 		same(t, "the kernel", before, r.vps.snapshot())
 	})
+	t.Run("ip6_tunnel", func(t *testing.T) {
+		if os.Getenv(lab.Environment) == "host" {
+			t.Skip("would unload a module of the machine")
+		}
+		// The lab's own DS-Lite tunnels use the module: they have to go first.
+		const module = "/proc/sys/kernel/modprobe"
+		modprobe, err := os.ReadFile(module)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(module, []byte("/bin/false"), 0); err != nil {
+			t.Fatal(err)
+		}
+		defer os.WriteFile(module, modprobe, 0)
+		for host, device := range map[*lab.Host]string{r.Router: lab.DSLiteDevice, r.Carrier: lab.SoftwireDevice} {
+			if out, err := host.Run("ip", "link", "del", device); err != nil {
+				t.Fatal(err, out)
+			}
+		}
+		if out, err := r.VPS.Run("rmmod", "ip6_tunnel"); err != nil {
+			t.Fatal(err, out)
+		}
+		defer r.VPS.Run("modprobe", "ip6_tunnel")
+		before = r.vps.snapshot()
+		fails(t, "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe ip6_tunnel (Debian)")
+	})
 	t.Run("root", func(t *testing.T) {
 		// The directory of the test's binary is closed to others.
 		binary, err := os.ReadFile(os.Args[0])

@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -10,7 +11,7 @@ import (
 // MarkChain is an empty chain that marks a table as ours. (A comment on the table would need Linux 5.10.)
 const MarkChain = "made_by_ds4relay"
 
-// vpsRuleset is the same for every configuration: only the elements differ, so that the cost of a packet does not grow
+// vpsRuleset is the same for every configuration (GROUP stands for Group): only the elements differ, so that the cost of a packet does not grow
 // with the forwards and a change of one forward changes one element.
 const vpsRuleset = `
 	# public address . protocol . port → host . its port; without ports; and all that is left (1:1)
@@ -21,8 +22,7 @@ const vpsRuleset = `
 	set keep_port { type ipv4_addr . inet_proto . inet_service; }
 	set keep_protocol { type ipv4_addr . inet_proto; }
 	# who may come out of which tunnel, and from which public address the host's own connections come
-	set tunnel { type ifname; }
-	set host { type ifname . ipv4_addr; }
+	set host { type ifname . ipv4_addr; size 65536; }
 	map source { type ifname . ipv4_addr : ipv4_addr; }
 
 	chain prerouting {
@@ -35,34 +35,34 @@ const vpsRuleset = `
 	}
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
-		iifname @tunnel snat to iifname . ip saddr map @source
+		iifgroup GROUP snat to iifname . ip saddr map @source
 	}
 	# errors about connections of ours may come from the router itself, everything else only from the hosts
-	chain out_of_tunnel {
-		type filter hook prerouting priority mangle; policy accept;
-		iifname @tunnel iifname . ip saddr != @host ct state != related drop
+	chain input {
+		type filter hook input priority mangle; policy accept;
+		iifgroup GROUP iifname . ip saddr != @host ct state != related drop
 	}
 	chain forward {
 		type filter hook forward priority mangle; policy accept;
+		iifgroup GROUP iifname . ip saddr != @host ct state != related drop
 		tcp flags & (syn | rst) == syn goto mss
 	}
 	chain mss {
-		oifname @tunnel tcp option maxseg size set rt mtu
-		iifname @tunnel tcp option maxseg size set rt mtu
+		oifgroup GROUP tcp option maxseg size set rt mtu
+		iifgroup GROUP tcp option maxseg size set rt mtu
 	}
 `
 
 // vpsTables collects the elements of vpsRuleset.
 type vpsTables struct {
-	any                                             bool
-	portForward, protocolForward, addressForward    []Element
-	keepPort, keepProtocol, tunnel, host, addSource []Element
+	any                                          bool
+	portForward, protocolForward, addressForward []Element
+	keepPort, keepProtocol, host, addSource      []Element
 }
 
 func (t *vpsTables) add(r *config.Relay, link Link) {
 	t.any = true
 	public := r.IPAddr.String()
-	t.tunnel = append(t.tunnel, Element{Key: quote(link.Name)})
 	for _, host := range hosts(r) {
 		key := quote(link.Name) + " . " + host.String()
 		t.host = append(t.host, Element{Key: key})
@@ -103,7 +103,6 @@ func (t *vpsTables) sets() []Set {
 		{"address_forward", []Type{IPv4}, []Type{IPv4}, t.addressForward},
 		{"keep_port", []Type{IPv4, Proto, Service}, nil, t.keepPort},
 		{"keep_protocol", []Type{IPv4, Proto}, nil, t.keepProtocol},
-		{"tunnel", []Type{IfName}, nil, t.tunnel},
 		{"host", []Type{IfName, IPv4}, nil, t.host},
 		{"source", []Type{IfName, IPv4}, []Type{IPv4}, t.addSource},
 	}
@@ -117,7 +116,7 @@ const routerSets = `
 	set open_host { type ifname . ipv4_addr; }
 `
 
-// routerRules are for one tunnel; DEVICE, MARK and MSS stand for its values. Only the upper eight bits of marks are
+// routerRules are for one tunnel; DEVICE, MARK and MSS stand for its values, GROUP for Group. Only the upper eight bits of marks are
 // touched (config.MarkMask).
 const routerRules = `
 	chain DEVICE_in {
@@ -134,9 +133,12 @@ const routerRules = `
 	# way back; errors about the answers go to the host, not back
 	chain DEVICE_prerouting {
 		type filter hook prerouting priority mangle; policy accept;
-		iifname "DEVICE" ct state new,invalid,untracked goto DEVICE_in
-		iifname != "DEVICE" ct direction original accept
-		ct mark & 0xff000000 == MARK meta mark set meta mark & 0x00ffffff | MARK
+		ct mark & 0xff000000 == MARK goto DEVICE_marked
+		iifgroup GROUP iifname "DEVICE" ct state new,invalid,untracked goto DEVICE_in
+	}
+	chain DEVICE_marked {
+		iifgroup != GROUP ct direction original accept
+		meta mark set meta mark & 0x00ffffff | MARK
 	}
 	chain DEVICE_output {
 		type route hook output priority mangle; policy accept;
@@ -165,7 +167,7 @@ func (t *routerTables) add(r *config.Relay, link Link) {
 	fill := strings.NewReplacer(
 		"chain DEVICE", "chain "+chainName(link.Name), "goto DEVICE", "goto "+chainName(link.Name), "jump DEVICE", "jump "+chainName(link.Name), "DEVICE", link.Name,
 		"MARK", fmt.Sprintf("%#08x", r.Mark()), "MSS", fmt.Sprint(link.MTU-ipTCPHeaders),
-		"LOCAL", link.Local.String(),
+		"LOCAL", link.Local.String(), "GROUP", strconv.Itoa(Group),
 	)
 	fill.WriteString(&t.rules, routerRules)
 	fill.WriteString(&t.errorRules, errorRules)
@@ -208,7 +210,7 @@ func natTable(vps vpsTables, router *routerTables) (Table, bool) {
 	var body string
 	var sets []Set
 	if vps.any {
-		body += vpsRuleset
+		body += strings.ReplaceAll(vpsRuleset, "GROUP", strconv.Itoa(Group))
 		sets = append(sets, vps.sets()...)
 	}
 	if router.rules.Len() > 0 {
@@ -221,33 +223,32 @@ func natTable(vps vpsTables, router *routerTables) (Table, bool) {
 // errorRules are for one tunnel of a router. An ICMPv6 error about an outer packet becomes an ICMP error about the inner
 // one only if the kernel's look-up of the inner packet's way ends in a tunnel (ip4ip6_err in net/ipv6/ip6_tunnel.c).
 // Answers have their way by the mark, and the look-up takes the mark of the error.
-const errorRules = `	chain DEVICE_prerouting {
-		type filter hook prerouting priority mangle; policy accept;
-		ip6 daddr LOCAL icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } meta mark set meta mark & 0x00ffffff | MARK
-	}
+const errorRules = `		icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } ip6 daddr LOCAL meta mark set meta mark & 0x00ffffff | MARK
 `
 
-// outerRuleset lets IPv4 in IPv6 (protocol 4) to an endpoint of ours only from its other end. Other tunnels of the
-// machine, such as the DS-Lite line itself, have other endpoints.
+// outerRuleset lets IPv4 in IPv6 (protocol 4) to an endpoint of ours only from the other end of a relay; of which one,
+// the kernel sees to: a tunnel takes what has its remote and its local address (ip6_tnl_lookup). Other tunnels of the
+// machine, such as the DS-Lite line itself, have other endpoints. ERRORS stands for the errorRules of all tunnels.
 const outerRuleset = `
-	# our endpoints; endpoint of the other end . ours
+	# our endpoints, and those of the other ends
 	set endpoint { type ipv6_addr; }
-	set peer { type ipv6_addr . ipv6_addr; }
-	chain input {
-		type filter hook input priority mangle; policy accept;
-		meta l4proto 4 ip6 daddr @endpoint ip6 saddr . ip6 daddr != @peer drop
-	}
+	set peer { type ipv6_addr; size 1024; }
+	chain prerouting {
+		type filter hook prerouting priority mangle; policy accept;
+		meta l4proto 4 ip6 saddr @peer accept
+		meta l4proto 4 ip6 daddr @endpoint drop
+ERRORS	}
 `
 
 func outerTable(links []Link, router *routerTables) Table {
 	var endpoints, peers []Element
 	for _, l := range links {
 		endpoints = append(endpoints, Element{Key: l.Local.String()})
-		peers = append(peers, Element{Key: l.Remote.String() + " . " + l.Local.String()})
+		peers = append(peers, Element{Key: l.Remote.String()})
 	}
-	return Table{Family: "ip6", Ruleset: tableText("ip6", outerRuleset+router.errorRules.String()), Sets: []Set{
+	return Table{Family: "ip6", Ruleset: tableText("ip6", strings.ReplaceAll(outerRuleset, "ERRORS", router.errorRules.String())), Sets: []Set{
 		{"endpoint", []Type{IPv6}, nil, endpoints},
-		{"peer", []Type{IPv6, IPv6}, nil, peers},
+		{"peer", []Type{IPv6}, nil, peers},
 	}}
 }
 
