@@ -67,7 +67,7 @@ func TestComesAndGoes(t *testing.T) {
 
 			for _, damage := range []string{
 				"ip link del wrap1", "ip link set wrap1 down", "ip link set wrap1 mtu 1300", "ip link change wrap1 type ip6tnl hoplimit 9",
-				"ip link set wrap1 alias ''", "ip -6 addr del " + map[bool]string{true: vpsEndpoint.String(), false: routerEndpoint.String()}[e == r.vps] + "/128 dev " + map[bool]string{true: "eth0", false: "wrap1"}[e == r.vps],
+				"ip link set wrap1 alias ''", "ip link set wrap1 group 0", "ip -6 addr del " + map[bool]string{true: vpsEndpoint.String(), false: routerEndpoint.String()}[e == r.vps] + "/128 dev " + map[bool]string{true: "eth0", false: "wrap1"}[e == r.vps],
 				"ip route flush proto 46 table all", "ip rule flush protocol 46", "nft flush ruleset",
 				"nft delete table ip6 ds4relay", "nft flush chain ip ds4relay " + map[bool]string{true: "prerouting", false: "t_wrap1_prerouting"}[e == r.vps],
 				"nft add rule ip ds4relay " + map[bool]string{true: "forward", false: "t_wrap1_forward"}[e == r.vps] + " counter",

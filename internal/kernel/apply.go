@@ -46,16 +46,18 @@ func Do(k Applier, steps []state.Step, show func(state.Step)) error {
 func (k *Kernel) Apply(step state.Step) error {
 	switch s := step.(type) {
 	case state.AddLink:
-		return explainTunnel(netlink.LinkAdd(tunnel(s.Link, state.Group)))
+		return explainTunnel(netlink.LinkAdd(tunnel(s.Link)))
 	case state.DelLink:
 		return onLink(s.Link.Name, netlink.LinkDel)
 	case state.ChangeLink:
 		// By name, not by index: with an index the message means a new name, which a link that is up refuses.
-		return netlink.LinkModify(tunnel(s.To, 0))
+		return netlink.LinkModify(tunnel(s.To))
 	case state.SetAlias:
 		return onLink(s.Device, func(l netlink.Link) error { return netlink.LinkSetAlias(l, s.Alias()) })
 	case state.SetMTU:
 		return onLink(s.Device, func(l netlink.Link) error { return netlink.LinkSetMTU(l, s.To) })
+	case state.SetGroup:
+		return onLink(s.Device, func(l netlink.Link) error { return netlink.LinkSetGroup(l, s.To) })
 	case state.SetUp:
 		if s.Up {
 			return onLink(s.Device, netlink.LinkSetUp)
@@ -96,9 +98,9 @@ func explainTunnel(err error) error {
 	return err
 }
 
-func tunnel(l state.Link, group uint32) *netlink.Ip6tnl {
+func tunnel(l state.Link) *netlink.Ip6tnl {
 	attrs := netlink.NewLinkAttrs() // leaves the queue's length to the kernel
-	attrs.Name, attrs.Group = l.Name, group
+	attrs.Name, attrs.Group = l.Name, uint32(l.Group)
 	t := &netlink.Ip6tnl{LinkAttrs: attrs, Local: l.Local.AsSlice(), Remote: l.Remote.AsSlice(),
 		Ttl: uint8(l.TTL), Proto: unix.IPPROTO_IPIP, EncapLimit: uint8(max(l.EncapLimit, 0))}
 	if l.EncapLimit < 0 {

@@ -79,7 +79,7 @@ func (k *Kernel) observeLinks(o *state.Observed) (map[int]string, error) {
 			o.ForeignLinks[attrs.Name] = link.Type()
 			continue
 		}
-		ours := state.Link{Name: attrs.Name, EncapLimit: int(tunnel.EncapLimit), TTL: int(tunnel.Ttl), MTU: attrs.MTU,
+		ours := state.Link{Name: attrs.Name, EncapLimit: int(tunnel.EncapLimit), TTL: int(tunnel.Ttl), MTU: attrs.MTU, Group: int(attrs.Group),
 			Up: attrs.RawFlags&unix.IFF_UP != 0}
 		if marked {
 			ours.Relay = relay

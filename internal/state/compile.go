@@ -38,7 +38,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 			peer = facts.Peer[r.Name]
 		}
 		link := Link{Name: r.Device, Relay: r.Name, Local: r.Local, Remote: peer, EncapLimit: r.EncapLimit, TTL: r.TTL,
-			MTU: TunnelMTU(r, facts), Up: true}
+			MTU: TunnelMTU(r, facts), Group: Group, Up: true}
 		s.Links = append(s.Links, link)
 		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(link.Name, "forwarding"), Value: "1", Device: link.Name})
 		if r.Role == config.VPS {

@@ -159,6 +159,9 @@ func (p *planner) links() {
 		if changed {
 			p.add(ChangeLink{*have, want})
 		}
+		if have.Group != want.Group {
+			p.add(SetGroup{want.Name, have.Group, want.Group})
+		}
 		if have.Relay != want.Relay {
 			p.add(SetAlias{want.Name, have.Relay, want.Relay})
 		}

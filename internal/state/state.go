@@ -38,6 +38,7 @@ type Link struct {
 	EncapLimit int // 0-255, or -1 for none
 	TTL        int
 	MTU        int // bytes
+	Group      int // of devices: the rules of our tables know tunnels by it
 	Up         bool
 }
 

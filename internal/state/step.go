@@ -31,6 +31,11 @@ type (
 		Device   string
 		From, To int
 	}
+	// SetGroup puts a link into another group of devices.
+	SetGroup struct {
+		Device   string
+		From, To int
+	}
 	// SetUp switches a link on, or off.
 	SetUp struct {
 		Device string
@@ -72,7 +77,7 @@ func linkParameters(l Link) string {
 
 // Commands implements Step with ip-link(8).
 func (s AddLink) Commands() []string {
-	return []string{fmt.Sprintf("ip link add name %s group %d %s", s.Link.Name, Group, linkParameters(s.Link))}
+	return []string{fmt.Sprintf("ip link add name %s group %d %s", s.Link.Name, s.Link.Group, linkParameters(s.Link))}
 }
 
 // Undo implements Step.
@@ -132,6 +137,14 @@ func (s SetMTU) Commands() []string {
 
 // Undo implements Step.
 func (s SetMTU) Undo() []Step { return []Step{SetMTU{s.Device, s.To, s.From}} }
+
+// Commands implements Step with ip-link(8).
+func (s SetGroup) Commands() []string {
+	return []string{fmt.Sprintf("ip link set dev %s group %d", s.Device, s.To)}
+}
+
+// Undo implements Step.
+func (s SetGroup) Undo() []Step { return []Step{SetGroup{s.Device, s.To, s.From}} }
 
 // Commands implements Step with ip-link(8).
 func (s SetUp) Commands() []string {

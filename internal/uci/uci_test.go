@@ -1,10 +1,13 @@
 package uci
 
 import (
+	"bytes"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -143,6 +146,36 @@ func TestBounds(t *testing.T) {
 	}
 	if _, err := Parse("F", []byte(strings.Repeat("c r\no a 1\n", maxSections))); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestGarbage reads 1 MiB of what is no configuration, within a bounded time and memory.
+func TestGarbage(t *testing.T) {
+	random := make([]byte, maxSize)
+	rand.NewChaCha8([32]byte{}).Read(random)
+	for name, data := range map[string][]byte{
+		"random":        random,
+		"quotes":        bytes.Repeat([]byte("c r '\n"), maxSize/6),
+		"open quote":    append([]byte("c r n\no a '"), bytes.Repeat([]byte("x\n"), maxSize/2-8)...),
+		"one word":      bytes.Repeat([]byte("x"), maxSize),
+		"semicolons":    bytes.Repeat([]byte(";"), maxSize),
+		"backslashes":   bytes.Repeat([]byte("\\\n"), maxSize/2),
+		"one statement": append([]byte("o a"), bytes.Repeat([]byte(" x"), maxSize/2-2)...),
+		"sections":      bytes.Repeat([]byte("c r\n"), maxSize/4),
+		"options":       append([]byte("c r\n"), bytes.Repeat([]byte("o a 1\n"), maxSize/6-1)...),
+		"list":          append([]byte("c r\n"), bytes.Repeat([]byte("l a 1\n"), maxSize/6-1)...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			if _, err := Parse("F", data); err == nil && name != "options" && name != "open quote" && name != "backslashes" {
+				t.Error("read without an error")
+			}
+			runtime.ReadMemStats(&after)
+			if used := after.TotalAlloc - before.TotalAlloc; used > 256<<20 {
+				t.Errorf("%d MiB were allocated on the way", used>>20)
+			}
+		})
 	}
 }
 
