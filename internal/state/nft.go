@@ -233,8 +233,8 @@ const outerRuleset = `
 	# our endpoints, and those of the other ends
 	set endpoint { type ipv6_addr; }
 	set peer { type ipv6_addr; size 1024; }
-	chain prerouting {
-		type filter hook prerouting priority mangle; policy accept;
+	chain input {
+		type filter hook input priority mangle; policy accept;
 		meta l4proto 4 ip6 saddr @peer accept
 		meta l4proto 4 ip6 daddr @endpoint drop
 ERRORS	}
