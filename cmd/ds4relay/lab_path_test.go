@@ -193,6 +193,45 @@ func TestPathMTU(t *testing.T) {
 	pings(t, r.Client, public)
 }
 
+// TestErrorReachesHost: the host is told of a narrow link by the first packet that does not fit, also where the router
+// has no other IPv4 route.
+func TestErrorReachesHost(t *testing.T) {
+	r := newRelay(t, lab.Options{PathMTU: 1400, NoIPv4Default: true}, forwardAll)
+	r.up()
+	server, err := r.Host.ListenPacket("udp4", ":5000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	client, err := r.Client.Dial("udp4", public+":5000", patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	host := capture(t, r.Host, "eth0")
+	if _, err := client.Write([]byte("how much?")); err != nil {
+		t.Fatal(err)
+	}
+	server.SetDeadline(time.Now().Add(patience))
+	_, from, err := server.ReadFrom(make([]byte, 100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.WriteTo(make([]byte, 1420), from); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	told := 0
+	for _, p := range host() {
+		if !p.Outgoing && p.Proto == 1 && p.ICMPType == 3 && p.ICMPCode == 4 {
+			told = p.ICMPMTU
+		}
+	}
+	if told != 1360 {
+		t.Errorf("the host was told an MTU of %d, want 1360", told)
+	}
+}
+
 // pattern is an endless stream that repeats late.
 type patternReader uint32
 
