@@ -71,7 +71,9 @@ func TestComesAndGoes(t *testing.T) {
 				"ip route flush proto 46 table all", "ip rule flush protocol 46", "nft flush ruleset",
 				"nft delete table ip6 ds4relay", "nft flush chain ip ds4relay " + map[bool]string{true: "prerouting", false: "t_wrap1_prerouting"}[e == r.vps],
 				"nft add rule ip ds4relay " + map[bool]string{true: "forward", false: "t_wrap1_forward"}[e == r.vps] + " counter",
-				"nft flush set ip6 ds4relay peer", "nft add element ip6 ds4relay endpoint { 2001:db8::77 }",
+				"nft flush chain ip6 ds4relay input",
+				map[bool]string{true: "nft flush set ip6 ds4relay peer", false: "nft flush set ip ds4relay open_host"}[e == r.vps],
+				map[bool]string{true: "nft add element ip6 ds4relay endpoint { 2001:db8::77 }", false: "nft 'add element ip ds4relay open_host { wrap1 . 192.168.1.1 }'"}[e == r.vps],
 				"echo 0 > /proc/sys/net/ipv4/conf/wrap1/forwarding",
 			} {
 				if damage == "ip rule flush protocol 46" && e == r.vps {

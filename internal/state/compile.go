@@ -50,7 +50,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 		}
 	}
 	if table, ok := natTable(vps, &router); ok {
-		s.Tables = append(s.Tables, table, outerTable(s.Links, &router))
+		s.Tables = append(s.Tables, table, outerTable(vps, &router))
 	}
 	s.normalize()
 	return s

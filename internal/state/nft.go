@@ -58,11 +58,14 @@ type vpsTables struct {
 	any                                          bool
 	portForward, protocolForward, addressForward []Element
 	keepPort, keepProtocol, host, addSource      []Element
+	endpoint, peer                               []Element
 }
 
 func (t *vpsTables) add(r *config.Relay, link Link) {
 	t.any = true
 	public := r.IPAddr.String()
+	t.endpoint = append(t.endpoint, Element{Key: link.Local.String()})
+	t.peer = append(t.peer, Element{Key: link.Remote.String()})
 	for _, host := range hosts(r) {
 		key := quote(link.Name) + " . " + host.String()
 		t.host = append(t.host, Element{Key: key})
@@ -226,30 +229,32 @@ func natTable(vps vpsTables, router *routerTables) (Table, bool) {
 const errorRules = `		icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } ip6 daddr LOCAL meta mark set meta mark & 0x00ffffff | MARK
 `
 
-// outerRuleset lets IPv4 in IPv6 (protocol 4) to an endpoint of ours only from the other end of a relay; of which one,
-// the kernel sees to: a tunnel takes what has its remote and its local address (ip6_tnl_lookup). Other tunnels of the
-// machine, such as the DS-Lite line itself, have other endpoints. ERRORS stands for the errorRules of all tunnels.
-const outerRuleset = `
+// guardSets and guardRules let IPv4 in IPv6 (protocol 4) to an endpoint of a VPS only from the other end of a relay; of
+// which one, the kernel sees to: a tunnel takes what has its remote and its local address (ip6_tnl_lookup). Other tunnels
+// of the machine have other endpoints.
+const guardSets = `
 	# our endpoints, and those of the other ends
 	set endpoint { type ipv6_addr; }
-	set peer { type ipv6_addr; size 1024; }
-	chain input {
-		type filter hook input priority mangle; policy accept;
-		meta l4proto 4 ip6 saddr @peer accept
+	set peer { type ipv6_addr; size 1024; }`
+
+const guardRules = `		meta l4proto 4 ip6 saddr @peer accept
 		meta l4proto 4 ip6 daddr @endpoint drop
-ERRORS	}
 `
 
-func outerTable(links []Link, router *routerTables) Table {
-	var endpoints, peers []Element
-	for _, l := range links {
-		endpoints = append(endpoints, Element{Key: l.Local.String()})
-		peers = append(peers, Element{Key: l.Remote.String()})
+// outerTable is table ip6 ds4relay: what concerns the tunnels' own packets.
+func outerTable(vps vpsTables, router *routerTables) Table {
+	table := Table{Family: "ip6"}
+	var sets, rules string
+	if vps.any {
+		sets, rules = guardSets, guardRules
+		table.Sets = []Set{{"endpoint", []Type{IPv6}, nil, vps.endpoint}, {"peer", []Type{IPv6}, nil, vps.peer}}
 	}
-	return Table{Family: "ip6", Ruleset: tableText("ip6", strings.ReplaceAll(outerRuleset, "ERRORS", router.errorRules.String())), Sets: []Set{
-		{"endpoint", []Type{IPv6}, nil, endpoints},
-		{"peer", []Type{IPv6}, nil, peers},
-	}}
+	table.Ruleset = tableText("ip6", sets+`
+	chain input {
+		type filter hook input priority mangle; policy accept;
+`+rules+router.errorRules.String()+`	}
+`)
+	return table
 }
 
 func tableText(family, body string) string {
