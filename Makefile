@@ -6,7 +6,7 @@ export DEBIAN_FRONTEND := noninteractive
 
 VERSION := $(shell git describe --tags --dirty 2>/dev/null || echo 0.1.0-dev)
 CACHE ?= $(HOME)/.cache/ds4relay
-BUILD := $(CACHE)/build
+BUILD := $(CURDIR)/build
 GOFLAGS_RELEASE := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
