@@ -87,11 +87,12 @@ type Forward struct {
 	All      bool      // every protocol: the VPS's address becomes the host's (1:1)
 	Ports    []PortSet // public side; empty with All
 	DestIP   netip.Addr
-	DestPort uint16 // port on the host that the first public port maps to; 0 without ports
+	DestPort uint16         // port on the host that the first public port maps to; 0 without ports
+	Clients  []netip.Prefix // who may use it, none within another; nil for everybody
 	Egress   Egress
 }
 
-// String describes it in one line for status: `tcp:443, udp:443 → 192.168.1.210:8443`.
+// String describes it in one line for status: `tcp:443, udp:443 → 192.168.1.210:8443 for 203.0.113.0/24`.
 func (f *Forward) String() string {
 	var ports []string
 	for _, p := range f.Ports {
@@ -104,6 +105,13 @@ func (f *Forward) String() string {
 	dest := f.DestIP.String()
 	if f.DestPort != 0 && f.DestPort != f.Ports[0].First {
 		dest = fmt.Sprintf("%s:%d", dest, f.DestPort)
+	}
+	if len(f.Clients) > 0 {
+		var clients []string
+		for _, c := range f.Clients {
+			clients = append(clients, strings.TrimSuffix(c.String(), "/32"))
+		}
+		dest += " for " + strings.Join(clients, ", ")
 	}
 	return what + " → " + dest
 }

@@ -116,6 +116,9 @@ func TestForms(t *testing.T) {
 			func(r *Relay) any { return r.Forwards[0].Ports }, []PortSet{{Proto: 1}}},
 		{"a disabled forward", "option name 'Web server'\n\toption enabled '1'", "option enabled 'off'", func(r *Relay) any { return len(r.Forwards) }, 0},
 		{"egress of the relay", "\toption egress 'all'\n", "", func(r *Relay) any { return r.Forwards[0].Egress }, Replies},
+		{"clients", "option dest_port '8443'", "list src_ip '203.0.113.128/25'\n\tlist src_ip '10.1.2.3'\n\tlist src_ip '203.0.113.0/24'\n\tlist src_ip '10.1.2.3'",
+			func(r *Relay) any { return r.Forwards[0].String() }, "tcp:443 → 192.168.1.210 for 10.1.2.3, 203.0.113.0/24"},
+		{"every client", "option dest_port '8443'", "option src_ip '203.0.113.128/25 0.0.0.0/0'", func(r *Relay) any { return len(r.Forwards[0].Clients) }, 0},
 		{"a name with quotes", "'Web server'", `'Dad'\''s <b>NAS</b>'`, func(r *Relay) any { return r.Forwards[0].Name }, "Dad's <b>NAS</b>"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -147,6 +150,7 @@ func TestMistakes(t *testing.T) {
 	const destPortWords = portWords + ", as long as the one of src_dport"
 	const keepWords = "allowed is protocol:port, protocol:first-last or protocol, such as tcp:22, udp:60000-61000 or icmp"
 	const protoWords = "allowed is tcp, udp, icmp, another protocol's name or number, or all"
+	const clientWords = "allowed is an IPv4 address such as 203.0.113.7, or a network such as 203.0.113.0/24"
 	const deviceWords = "allowed is a device name of 1 to 15 characters out of a-z A-Z 0-9 _ . -"
 	const tableWords = "allowed is a routing table number from 1 to 4294967295, except 253, 254 and 255"
 	const boolWords = "allowed is 1 or 0 (also yes/no, on/off, true/false)"
@@ -239,7 +243,14 @@ func TestMistakes(t *testing.T) {
 		{"'8443'", "'0'", `F:24: forward "web": option dest_port "0": ` + destPortWords},
 		{"'8443'", "'9000-9001'", `F:24: forward "web": option dest_port "9000-9001": has 2 ports, src_dport has 1; allowed is as many, mapped one to one`},
 		{"'all'\n", "'none'\n", `F:25: forward "web": option egress "none": allowed is replies or all`},
-		{"option dest_port '8443'", "option src_ip '203.0.113.0/24'", `F:24: forward "web": option src_ip: limiting a forward to some clients is not supported by this version; remove the option to let every client in`},
+		{"option dest_port '8443'", "option src_ip '203.0.113.1/24'", `F:24: forward "web": option src_ip "203.0.113.1/24": ` + clientWords},
+		{"option dest_port '8443'", "list src_ip '203.0.113.1'\n\tlist src_ip 'office'", `F:25: forward "web": option src_ip "office": ` + clientWords},
+		{"option dest_port '8443'", "option src_ip '2001:db8::/32'", `F:24: forward "web": option src_ip "2001:db8::/32": ` + clientWords},
+		{"option dest_port '8443'", "option src_ip '10.0.0.0/33'", `F:24: forward "web": option src_ip "10.0.0.0/33": ` + clientWords},
+		{base, base + second + "\nconfig forward 'ssh'\n\toption relay 'cabin'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n\toption egress 'all'\n",
+			`F:38: forward "ssh": option egress "all": 192.168.1.210 sends its own connections through relay "home" already; allowed is egress 'replies' in one of the two`},
+		{base, base + strings.ReplaceAll(second, "198.51.100.145", "198.51.100.144") + "\nconfig forward 'ssh'\n\toption relay 'cabin'\n\toption proto 'tcp'\n\toption src_dport '22'\n\toption dest_ip '192.168.1.211'\n",
+			`F:37: forward "ssh": option src_dport "tcp:22": is also kept for the VPS (list keep 'tcp:22' of relay "home"); remove one of the two`},
 		{"option mtu 'auto'", "list mtu '1400'\n\tlist mtu '1500'", `F:10: relay "home": option mtu "1500": is given 2 times as a list; allowed is one option`},
 		{base, base + strings.Replace(second, "2001:db8:6efa", "2001:db8:6ef9", 1) + "\toption device 'wrap1'\n", `F:33: relay "cabin": option device "wrap1": relay "home" has the same device; give each relay its own`},
 		{base, base + strings.Replace(second, "'43'", "'42'", 1), `F:32: relay "cabin": option ip4table "42": relay "home" has the same table; give each relay its own`},

@@ -1,14 +1,21 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // cross reports what is wrong between sections. Only enabled relays and forwards take part.
 func (r *reader) cross() {
-	devices, tables, tunnels := map[string]*Relay{}, map[uint32]*Relay{}, map[[2]netip.Addr]*Relay{}
-	var before []*Relay
+	devices, tables, marks, tunnels := map[string]*Relay{}, map[uint32]*Relay{}, map[uint32]*Relay{}, map[[2]netip.Addr]*Relay{}
+	type public struct {
+		addr netip.Addr
+		role Role
+	}
+	var enabled []*Relay
+	addresses := map[public][]*Relay{}
 	for _, relay := range r.config.Relays {
 		if !relay.Enabled {
 			continue
@@ -21,22 +28,25 @@ func (r *reader) cross() {
 			if other := tables[relay.Table]; other != nil {
 				r.relayProblem(relay, "ip4table", fmt.Sprint(relay.Table), fmt.Sprintf("relay %q has the same table; give each relay its own", other.Name))
 			}
-			for _, other := range tables {
-				if other.Table != relay.Table && other.Mark() == relay.Mark() {
-					r.relayProblem(relay, "ip4table", fmt.Sprint(relay.Table), fmt.Sprintf(
-						"relay %q has table %d, which gives the same connection mark; allowed is a table whose distance is no multiple of 255", other.Name, other.Table))
-				}
+			if other := marks[relay.Mark()]; other != nil && other.Table != relay.Table {
+				r.relayProblem(relay, "ip4table", fmt.Sprint(relay.Table), fmt.Sprintf(
+					"relay %q has table %d, which gives the same connection mark; allowed is a table whose distance is no multiple of 255", other.Name, other.Table))
 			}
-			tables[relay.Table] = relay
+			tables[relay.Table], marks[relay.Mark()] = relay, relay
 		}
 		pair := [2]netip.Addr{relay.Local, relay.Peer}
 		if other := tunnels[pair]; other != nil && relay.Peer.IsValid() {
 			r.relayProblem(relay, "peeraddr", relay.Peer.String(), fmt.Sprintf("relay %q has a tunnel between the same two endpoints; one of the four must differ", other.Name))
 		}
 		tunnels[pair] = relay
-		r.overlaps(relay, before)
-		before = append(before, relay)
+		enabled = append(enabled, relay)
+		key := public{relay.IPAddr, relay.Role}
+		addresses[key] = append(addresses[key], relay)
 	}
+	for _, relays := range addresses {
+		r.overlaps(relays)
+	}
+	r.egresses(enabled)
 }
 
 func (r *reader) relayProblem(relay *Relay, option, value, message string) {
@@ -44,71 +54,85 @@ func (r *reader) relayProblem(relay *Relay, option, value, message string) {
 		Option: option, Value: value, Message: message})
 }
 
-// overlaps reports ports of a relay's address that two forwards want, or that are both kept and forwarded. A forward
-// of all takes what the others leave and overlaps only with another of all.
-func (r *reader) overlaps(relay *Relay, before []*Relay) {
-	type claim struct {
-		forward *Forward
-		relay   *Relay
-	}
-	var claims []claim
-	for _, other := range before {
-		if other.IPAddr == relay.IPAddr && other.Role == relay.Role {
-			for _, f := range other.Forwards {
-				claims = append(claims, claim{f, other})
-			}
-		}
-	}
-	index := map[uint8][]struct {
-		PortSet
-		claim
-	}{}
-	taken := func(set PortSet) *claim {
-		for i := range index[set.Proto] {
-			if c := &index[set.Proto][i]; c.overlaps(set) {
-				return &c.claim
-			}
-		}
-		return nil
-	}
+// claim is a set of ports of a public address that a forward wants; order is that of the file.
+type claim struct {
+	PortSet
+	forward *Forward
+	relay   *Relay
+	order   int
+}
+
+// overlaps reports ports of an address that two forwards want, or that are both kept and forwarded; the relays have the
+// address and the role in common. A forward of all takes what the others leave and overlaps only with another of all.
+func (r *reader) overlaps(relays []*Relay) {
 	var all *claim
-	add := func(c claim) {
-		if c.forward.All {
-			all = &c
-		}
-		for _, set := range c.forward.Ports {
-			index[set.Proto] = append(index[set.Proto], struct {
-				PortSet
-				claim
-			}{set, c})
-		}
-	}
-	for _, c := range claims {
-		add(c)
-	}
-	for _, f := range relay.Forwards {
-		if f.DestIP == relay.IPAddr {
-			r.forwardProblem(f, "dest_ip", f.DestIP.String(), "is the public address itself; allowed is "+sectionSpec("forward").option("dest_ip").Allowed)
-		}
-		if f.All && all != nil {
-			r.forwardProblem(f, "proto", "all", fmt.Sprintf("forward %q of relay %q has all of %s already; only one host can", all.forward.Section, all.relay.Name, relay.IPAddr))
-		}
-		for _, set := range f.Ports {
-			if other := taken(set); other != nil {
-				option := "src_dport"
-				if set.First == 0 {
-					option = "proto"
-				}
-				r.forwardProblem(f, option, set.String(), fmt.Sprintf("overlaps with forward %q of relay %q (%s); a port of %s can go to one host only",
-					other.forward.Section, other.relay.Name, other.forward, relay.IPAddr))
+	claims := map[uint8][]claim{}
+	order := 0
+	for _, relay := range relays {
+		for _, f := range relay.Forwards {
+			if f.DestIP == relay.IPAddr {
+				r.forwardProblem(f, "dest_ip", f.DestIP.String(), "is the public address itself; allowed is "+sectionSpec("forward").option("dest_ip").Allowed)
 			}
-			for _, keep := range relay.Keep {
-				if keep.overlaps(set) {
-					r.forwardProblem(f, "src_dport", set.String(), fmt.Sprintf("is also kept for the VPS (list keep '%s' of relay %q); remove one of the two", keep, relay.Name))
+			if f.All && all != nil {
+				r.forwardProblem(f, "proto", "all", fmt.Sprintf("forward %q of relay %q has all of %s already; only one host can", all.forward.Section, all.relay.Name, relay.IPAddr))
+			}
+			if f.All && all == nil {
+				all = &claim{forward: f, relay: relay}
+			}
+			for _, set := range f.Ports {
+				claims[set.Proto] = append(claims[set.Proto], claim{set, f, relay, order})
+				order++
+				for _, other := range relays {
+					for _, keep := range other.Keep {
+						if keep.overlaps(set) {
+							r.forwardProblem(f, "src_dport", set.String(), fmt.Sprintf("is also kept for the VPS (list keep '%s' of relay %q); remove one of the two", keep, other.Name))
+						}
+					}
 				}
 			}
 		}
-		add(claim{f, relay})
+	}
+	for _, of := range claims {
+		r.clashes(of)
+	}
+}
+
+// clashes reports, of one protocol's claims, each that begins within one before it.
+func (r *reader) clashes(claims []claim) {
+	slices.SortFunc(claims, func(a, b claim) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.order, b.order)) })
+	for i, furthest := 1, 0; i < len(claims); i++ {
+		if claims[i].First <= claims[furthest].Last {
+			later, earlier := claims[i], claims[furthest]
+			if later.order < earlier.order {
+				later, earlier = earlier, later
+			}
+			option := "src_dport"
+			if later.First == 0 {
+				option = "proto"
+			}
+			r.forwardProblem(later.forward, option, later.String(), fmt.Sprintf("overlaps with forward %q of relay %q (%s); a port of %s can go to one host only",
+				earlier.forward.Section, earlier.relay.Name, earlier.forward, later.relay.IPAddr))
+		}
+		if claims[i].Last > claims[furthest].Last {
+			furthest = i
+		}
+	}
+}
+
+// egresses reports hosts of a router whose own connections would have to go through two tunnels.
+func (r *reader) egresses(relays []*Relay) {
+	through := map[netip.Addr]*Relay{}
+	for _, relay := range relays {
+		for _, f := range relay.Forwards {
+			if relay.Role != Router || f.Egress != All {
+				continue
+			}
+			if other := through[f.DestIP]; other != nil && other != relay {
+				r.forwardProblem(f, "egress", "all", fmt.Sprintf("%s sends its own connections through relay %q already; allowed is egress 'replies' in one of the two", f.DestIP, other.Name))
+				continue
+			}
+			through[f.DestIP] = relay
+		}
 	}
 }
 

@@ -138,13 +138,7 @@ func (s *section) collect(raw *uci.Section) {
 			if near := nearest(option.Name, names); near != "" {
 				message += fmt.Sprintf("; did you mean %s?", near)
 			}
-			p := Problem{File: s.r.file.Path, Line: option.Line, Section: s.label, Option: option.Name, Message: message}
-			if option.Name == "src_ip" { // ignoring a restriction would open more than the user wants
-				p.Message = "limiting a forward to some clients is not supported by this version; remove the option to let every client in"
-				s.r.problems = append(s.r.problems, p)
-			} else {
-				s.r.warnings = append(s.r.warnings, p)
-			}
+			s.r.warnings = append(s.r.warnings, Problem{File: s.r.file.Path, Line: option.Line, Section: s.label, Option: option.Name, Message: message})
 			continue
 		}
 		values := option.Values
@@ -285,6 +279,36 @@ func public4(s string) (netip.Addr, bool) {
 func unicast4(s string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(s)
 	return a, err == nil && a.Is4() && a.As4()[0] != 0 && a.As4()[0] < 224 && !a.IsLoopback()
+}
+
+// network4 reads an address, or a network without bits set behind its prefix.
+func network4(s string) (netip.Prefix, bool) {
+	if !strings.Contains(s, "/") {
+		a, err := netip.ParseAddr(s)
+		if err != nil || !a.Is4() {
+			return netip.Prefix{}, false
+		}
+		return netip.PrefixFrom(a, 32), true
+	}
+	p, err := netip.ParsePrefix(s)
+	return p, err == nil && p.Addr().Is4() && p == p.Masked()
+}
+
+// Outermost leaves out the networks that lie within another one of them, and sorts the others. Everybody (0.0.0.0/0) is nil.
+func Outermost(networks []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(networks, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	var outer []netip.Prefix
+	for _, p := range networks {
+		if n := len(outer); n == 0 || !outer[n-1].Overlaps(p) {
+			outer = append(outer, p)
+		}
+	}
+	if len(outer) == 1 && outer[0].Bits() == 0 {
+		return nil
+	}
+	return outer
 }
 
 func unicast6(a netip.Addr) bool {
@@ -433,6 +457,14 @@ func (s *section) forward(name string) pending {
 		}
 	}
 	s.ports(f, protos)
+	for _, value := range s.values["src_ip"] {
+		if network, ok := network4(value.Text); ok {
+			f.Clients = append(f.Clients, network)
+		} else {
+			s.refuse(value, "src_ip")
+		}
+	}
+	f.Clients = Outermost(f.Clients)
 	s.r.lines[f] = s.lineOf
 	return pending{s, f, parse(s, "enabled", boolean)}
 }

@@ -47,6 +47,7 @@ var Schema = []SectionSpec{
 		{Name: "src_dport", Allowed: portWords},
 		{Name: "dest_ip", Required: true, Allowed: "the IPv4 address of one host in the home network"},
 		{Name: "dest_port", Allowed: portWords + ", as long as the one of src_dport"},
+		{Name: "src_ip", List: true, Default: "0.0.0.0/0", Allowed: "an IPv4 address such as 203.0.113.7, or a network such as 203.0.113.0/24"},
 		{Name: "egress", Allowed: "replies or all"},
 	}},
 }

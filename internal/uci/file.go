@@ -9,7 +9,7 @@ import (
 
 // maxSize bounds a configuration file in bytes, maxErrors how many mistakes of one file are reported.
 const (
-	maxSize   = 1 << 20
+	maxSize   = 4 << 20
 	maxErrors = 50
 )
 
@@ -63,7 +63,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Load reads the file at path, which may be 1 MiB long. Mistakes in it come as Errors.
+// Load reads the file at path, which may be 4 MiB long. Mistakes in it come as Errors.
 func Load(path string) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -75,7 +75,7 @@ func Load(path string) (*File, error) {
 		return nil, err
 	}
 	if len(data) > maxSize {
-		return nil, fmt.Errorf("%s: longer than 1 MiB; that is no configuration of ds4relay", path)
+		return nil, fmt.Errorf("%s: longer than 4 MiB; that is no configuration of ds4relay", path)
 	}
 	return Parse(path, data)
 }

@@ -17,16 +17,14 @@ const (
 	maxValues   = 5000
 )
 
-const rewritten = "ds4relay"
+// chunk is how many sections go-uci is given in one file: each look-up goes through all sections of a file, so that the
+// time would grow with their square.
+const chunk = 32
 
 // readBack writes the file as go-uci reads it, and takes every value from there.
 func readBack(file *File) error {
 	if len(file.Sections) > maxSections {
 		return fmt.Errorf("more than %d sections", maxSections)
-	}
-	text, err := rewrite(file)
-	if err != nil {
-		return err
 	}
 	// go-uci reads nothing but files.
 	dir, err := os.MkdirTemp("", "ds4relay")
@@ -34,6 +32,21 @@ func readBack(file *File) error {
 		return fmt.Errorf("no room to read the configuration: %w", err)
 	}
 	defer os.RemoveAll(dir)
+	for first := 0; first < len(file.Sections); first += chunk {
+		if err := readChunk(dir, file.Sections[first:min(first+chunk, len(file.Sections))]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const rewritten = "ds4relay"
+
+func readChunk(dir string, sections []Section) error {
+	text, err := rewrite(sections)
+	if err != nil {
+		return err
+	}
 	if err := os.WriteFile(filepath.Join(dir, rewritten), []byte(text), 0o600); err != nil {
 		return fmt.Errorf("no room to read the configuration: %w", err)
 	}
@@ -41,8 +54,8 @@ func readBack(file *File) error {
 	if err := tree.LoadConfig(rewritten, false); err != nil {
 		return fmt.Errorf("go-uci: %w", err)
 	}
-	for i := range file.Sections {
-		section := &file.Sections[i]
+	for i := range sections {
+		section := &sections[i]
 		for j := range section.Options {
 			option := &section.Options[j]
 			values, _ := tree.Get(rewritten, sectionName(section, i), option.Name)
@@ -70,10 +83,10 @@ func sectionName(s *Section, index int) string {
 
 // rewrite writes a file out of what go-uci reads: one-line values in single quotes, without quotes and backslashes in
 // them, all different within a list (go-uci drops repetitions). Types do not matter any more.
-func rewrite(file *File) (string, error) {
+func rewrite(sections []Section) (string, error) {
 	var b strings.Builder
-	for i := range file.Sections {
-		section := &file.Sections[i]
+	for i := range sections {
+		section := &sections[i]
 		if len(section.Options) > maxOptions {
 			return "", fmt.Errorf("line %d: more than %d options in one section", section.Line, maxOptions)
 		}

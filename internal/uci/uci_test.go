@@ -121,10 +121,10 @@ func TestErrors(t *testing.T) {
 
 func TestBounds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
-	if err := os.WriteFile(path, []byte(strings.Repeat("#\n", 1<<19+1)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Repeat("#\n", maxSize/2+1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "longer than 1 MiB") {
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "longer than 4 MiB") {
 		t.Error(err)
 	}
 	for name, text := range map[string]string{
@@ -151,19 +151,20 @@ func TestBounds(t *testing.T) {
 
 // TestGarbage reads 1 MiB of what is no configuration, within a bounded time and memory.
 func TestGarbage(t *testing.T) {
-	random := make([]byte, maxSize)
+	const size = 1 << 20
+	random := make([]byte, size)
 	rand.NewChaCha8([32]byte{}).Read(random)
 	for name, data := range map[string][]byte{
 		"random":        random,
-		"quotes":        bytes.Repeat([]byte("c r '\n"), maxSize/6),
-		"open quote":    append([]byte("c r n\no a '"), bytes.Repeat([]byte("x\n"), maxSize/2-8)...),
-		"one word":      bytes.Repeat([]byte("x"), maxSize),
-		"semicolons":    bytes.Repeat([]byte(";"), maxSize),
-		"backslashes":   bytes.Repeat([]byte("\\\n"), maxSize/2),
-		"one statement": append([]byte("o a"), bytes.Repeat([]byte(" x"), maxSize/2-2)...),
-		"sections":      bytes.Repeat([]byte("c r\n"), maxSize/4),
-		"options":       append([]byte("c r\n"), bytes.Repeat([]byte("o a 1\n"), maxSize/6-1)...),
-		"list":          append([]byte("c r\n"), bytes.Repeat([]byte("l a 1\n"), maxSize/6-1)...),
+		"quotes":        bytes.Repeat([]byte("c r '\n"), size/6),
+		"open quote":    append([]byte("c r n\no a '"), bytes.Repeat([]byte("x\n"), size/2-8)...),
+		"one word":      bytes.Repeat([]byte("x"), size),
+		"semicolons":    bytes.Repeat([]byte(";"), size),
+		"backslashes":   bytes.Repeat([]byte("\\\n"), size/2),
+		"one statement": append([]byte("o a"), bytes.Repeat([]byte(" x"), size/2-2)...),
+		"sections":      bytes.Repeat([]byte("c r\n"), size/4),
+		"options":       append([]byte("c r\n"), bytes.Repeat([]byte("o a 1\n"), size/6-1)...),
+		"list":          append([]byte("c r\n"), bytes.Repeat([]byte("l a 1\n"), size/6-1)...),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var before, after runtime.MemStats
