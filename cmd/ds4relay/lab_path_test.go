@@ -331,7 +331,7 @@ func count(packets []lab.Packet, addr string) (n int) {
 
 // TestForged: packets that nobody may send do not get through.
 func TestForged(t *testing.T) {
-	r := newRelay(t, lab.Options{}, forwardWeb)
+	r := newRelay(t, lab.Options{}, forwardWeb+"\toption egress 'all'\n")
 	r.up()
 	client := netip.MustParseAddrPort(client4 + ":4000")
 	web := netip.MustParseAddrPort("192.168.1.211:80")

@@ -79,6 +79,8 @@ func (k *Kernel) Apply(step state.Step) error {
 		return k.setSysctl(s)
 	case state.LoadTables:
 		return k.loadTables(s)
+	case state.EndFlows:
+		return endFlows(s)
 	}
 	return fmt.Errorf("unknown step %T", step)
 }

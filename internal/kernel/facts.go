@@ -29,6 +29,11 @@ const resolveTime = 10 * time.Second
 // Facts finds out what Compile needs to know for the relays.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}}
+	own, err := ownRoutes()
+	if err != nil {
+		return f, fmt.Errorf("list routes: %w", err)
+	}
+	f.Own = own
 	var errs []error
 	for _, r := range relays {
 		peer := r.Peer
@@ -60,6 +65,21 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		}
 	}
 	return f, errors.Join(errs...)
+}
+
+// ownRoutes are the routes that carry our mark, in all tables.
+func ownRoutes() ([]state.Route, error) {
+	links, err := dump(netlink.LinkList)
+	if err != nil {
+		return nil, err
+	}
+	names := map[int]string{}
+	for _, link := range links {
+		names[link.Attrs().Index] = link.Attrs().Name
+	}
+	var o state.Observed
+	err = observeRoutes(&o, state.State{}, names)
+	return o.Routes, err
 }
 
 func resolve(name string) (netip.Addr, error) {

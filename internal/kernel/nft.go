@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -181,11 +182,11 @@ func elements(family uint8, set state.Set) ([]state.Element, error) {
 			if err != nil {
 				return nil, err
 			}
-			key, err := fields(element[unix.NFTA_SET_ELEM_KEY], set.Key)
+			key, err := fields(element[unix.NFTA_SET_ELEM_KEY], element[nftaSetElemKeyEnd], set.Key)
 			if err != nil {
 				return nil, err
 			}
-			value, err := fields(element[unix.NFTA_SET_ELEM_DATA], set.Value)
+			value, err := fields(element[unix.NFTA_SET_ELEM_DATA], nil, set.Value)
 			if err != nil {
 				return nil, err
 			}
@@ -195,37 +196,99 @@ func elements(family uint8, set state.Set) ([]state.Element, error) {
 	return result, nil
 }
 
-// fields decodes the key or value of an element: its fields one after another, each filled up to four bytes.
-func fields(nested []byte, types []state.Type) (string, error) {
+// nftaSetElemKeyEnd is NFTA_SET_ELEM_KEY_END of linux/netfilter/nf_tables.h: where an element of intervals ends.
+const nftaSetElemKeyEnd = 10
+
+// fieldSizes are the types' sizes in bytes.
+var fieldSizes = map[state.Type]int{state.IPv4: 4, state.IPv6: 16, state.Proto: 1, state.Service: 2, state.IfName: 16, state.CtState: 4}
+
+// ctStates are the bits of a connection's state (NF_CT_STATE_BIT).
+var ctStates = map[uint32]string{1: "invalid", 2: "established", 4: "related", 8: "new", 64: "untracked"}
+
+// fields decodes the key or value of an element: its fields one after another, each filled up to four bytes. last is
+// where the element's intervals end, if it has some.
+func fields(first, last []byte, types []state.Type) (string, error) {
 	if types == nil {
 		return "", nil
 	}
+	attrs, err := attributes(first)
+	if err != nil {
+		return "", err
+	}
+	if types[0] == state.Verdict {
+		return verdict(attrs[unix.NFTA_DATA_VERDICT])
+	}
+	data := attrs[unix.NFTA_DATA_VALUE]
+	end := data
+	if last != nil {
+		if attrs, err = attributes(last); err != nil {
+			return "", err
+		}
+		end = attrs[unix.NFTA_DATA_VALUE]
+	}
+	var words []string
+	for _, t := range types {
+		size := fieldSizes[t]
+		if len(data) < size || len(end) < size {
+			return "", errors.New("an nft element is shorter than its type")
+		}
+		words = append(words, interval(t, data[:size], end[:size]))
+		next := min(len(data), len(end), (size+3)&^3)
+		data, end = data[next:], end[next:]
+	}
+	return strings.Join(words, " . "), nil
+}
+
+// interval writes a field as nft does: a value, a network or a range.
+func interval(t state.Type, first, last []byte) string {
+	low := field(t, first)
+	if bytes.Equal(first, last) {
+		return low
+	}
+	if t == state.IPv4 {
+		a, b := binary.BigEndian.Uint32(first), binary.BigEndian.Uint32(last)
+		if hosts := a ^ b; hosts&(hosts+1) == 0 && a&hosts == 0 {
+			return fmt.Sprintf("%s/%d", low, bits.LeadingZeros32(hosts))
+		}
+	}
+	return low + "-" + field(t, last)
+}
+
+func field(t state.Type, b []byte) string {
+	switch t {
+	case state.Proto:
+		return config.ProtoName(b[0])
+	case state.Service:
+		return strconv.Itoa(int(binary.BigEndian.Uint16(b)))
+	case state.IfName:
+		return strconv.Quote(text(b))
+	case state.CtState:
+		return ctStates[binary.NativeEndian.Uint32(b)]
+	}
+	addr, _ := netip.AddrFromSlice(b)
+	return addr.String()
+}
+
+// verdict decodes what a verdict map says (NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN; linux/netfilter/nf_tables.h).
+func verdict(nested []byte) (string, error) {
 	attrs, err := attributes(nested)
 	if err != nil {
 		return "", err
 	}
-	data := attrs[unix.NFTA_DATA_VALUE]
-	sizes := map[state.Type]int{state.IPv4: 4, state.IPv6: 16, state.Proto: 1, state.Service: 2, state.IfName: 16}
-	var words []string
-	for _, t := range types {
-		size := sizes[t]
-		if len(data) < size {
-			return "", errors.New("an nft element is shorter than its type")
-		}
-		switch field := data[:size]; t {
-		case state.IPv4, state.IPv6:
-			addr, _ := netip.AddrFromSlice(field)
-			words = append(words, addr.String())
-		case state.Proto:
-			words = append(words, config.ProtoName(field[0]))
-		case state.Service:
-			words = append(words, strconv.Itoa(int(binary.BigEndian.Uint16(field))))
-		case state.IfName:
-			words = append(words, strconv.Quote(text(field)))
-		}
-		data = data[min(len(data), (size+3)&^3):]
+	code := attrs[unix.NFTA_VERDICT_CODE]
+	if len(code) != 4 {
+		return "", errors.New("an nft verdict without a code")
 	}
-	return strings.Join(words, " . "), nil
+	switch code := int32(binary.BigEndian.Uint32(code)); code {
+	case unix.NFT_GOTO:
+		return "goto " + text(attrs[unix.NFTA_VERDICT_CHAIN]), nil
+	case unix.NFT_JUMP:
+		return "jump " + text(attrs[unix.NFTA_VERDICT_CHAIN]), nil
+	case 1:
+		return "accept", nil
+	default:
+		return fmt.Sprintf("verdict %d", code), nil
+	}
 }
 
 // loadTables runs a script as one transaction and notes what the tables are then.

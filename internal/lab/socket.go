@@ -4,8 +4,12 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"net"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Listen listens on the host with plain TCP (not MPTCP, which Go would choose). The address is literal: there is no DNS.
@@ -33,9 +37,17 @@ func (h *Host) Dial(network, address string, timeout time.Duration) (conn net.Co
 	return h.DialFrom(nil, network, address, timeout)
 }
 
-// DialFrom is Dial with a local address, for example a *net.TCPAddr; nil lets the kernel choose.
+// DialFrom is Dial with a local address, for example a *net.TCPAddr; nil lets the kernel choose. One address and port may
+// be used to several remote ones at a time.
 func (h *Host) DialFrom(local net.Addr, network, address string, timeout time.Duration) (conn net.Conn, err error) {
 	dialer := net.Dialer{Timeout: timeout, LocalAddr: local}
+	if local != nil {
+		dialer.Control = func(_, _ string, c syscall.RawConn) error {
+			return errors.Join(c.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+			}), err)
+		}
+	}
 	err = h.Do(func() error {
 		conn, err = dialer.Dial(network, address)
 		return err

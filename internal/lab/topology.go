@@ -44,6 +44,7 @@ type Options struct {
 	NoIPv4Default  bool   // leave DS-Lite away: the router has no way to the IPv4 internet
 	RPFilter       int    // net.ipv4.conf.{all,default}.rp_filter on the router
 	RouterFirewall bool   // the firewall of a home router, see OpenRouterFirewall
+	Second         bool   // another VPS and another home
 }
 
 // Net is the lab.
@@ -57,6 +58,10 @@ type Net struct {
 	Host    *Host // the server at home
 	Host2   *Host // its neighbour
 	LAN2    *Host // in another network of the home
+
+	VPS2        *Host // with Options.Second: another one, at VPS2IPv4
+	CabinRouter *Host // of another home
+	CabinHost   *Host // the server there
 
 	options Options
 	hosts   []*Host
@@ -94,6 +99,9 @@ func (n *Net) build() error {
 	steps := []func() error{n.addHosts, n.connectHosts, n.addRoutes}
 	if !n.options.NoIPv4Default {
 		steps = append(steps, n.addDSLite)
+	}
+	if n.options.Second {
+		steps = append(steps, n.addSecond)
 	}
 	if n.options.RouterFirewall {
 		steps = append(steps, n.loadRouterFirewall)

@@ -15,6 +15,7 @@ type Facts struct {
 	Tunlink map[string]string     // relay → the device that it rides on; missing where there is none
 	PathMTU map[string]int        // relay → MTU in bytes of the route to the other end; missing where there is no route
 	LAN     map[netip.Addr]string // host → device of the route to it; missing where there is none
+	Own     []Route               // our routes that are there already
 }
 
 // defaultPathMTU is assumed where there is no route to the other end yet (Ethernet's).
@@ -30,8 +31,16 @@ const (
 // Compile says what the given relays need on this machine.
 func Compile(relays []*config.Relay, facts Facts) State {
 	var s State
-	vps := vpsTables{}
-	router := routerTables{}
+	vps := &vpsTables{elements: map[string][]Element{}}
+	router := &routerTables{elements: map[string][]Element{}, hosts: map[netip.Addr]bool{}}
+	var onVPS []*config.Relay
+	for _, r := range relays {
+		if r.Role == config.VPS {
+			onVPS = append(onVPS, r)
+		}
+	}
+	vps.slots = assignSlots(onVPS, facts.Own)
+	vps.addSlots(onVPS)
 	for _, r := range relays {
 		peer := r.Peer
 		if r.PeerName != "" {
@@ -42,15 +51,15 @@ func Compile(relays []*config.Relay, facts Facts) State {
 		s.Links = append(s.Links, link)
 		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(link.Name, "forwarding"), Value: "1", Device: link.Name})
 		if r.Role == config.VPS {
-			s.compileVPS(r, facts)
+			s.compileVPS(r, facts, vps.slots)
 			vps.add(r, link)
 		} else {
 			s.compileRouter(r, facts)
-			router.add(r, link)
+			router.add(r, link, facts)
 		}
 	}
-	if table, ok := natTable(vps, &router); ok {
-		s.Tables = append(s.Tables, table, outerTable(vps, &router))
+	if table, ok := natTable(vps, router); ok {
+		s.Tables = append(s.Tables, table, outerTable(vps, router))
 	}
 	s.normalize()
 	return s
@@ -73,13 +82,22 @@ func TunnelMTU(r *config.Relay, facts Facts) int {
 
 func deviceKey(device, name string) string { return "net/ipv4/conf/" + device + "/" + name }
 
-func (s *State) compileVPS(r *config.Relay, facts Facts) {
+func (s *State) compileVPS(r *config.Relay, facts Facts, slots slots) {
 	if tunlink := facts.Tunlink[r.Name]; tunlink != "" {
 		s.Addrs = append(s.Addrs, Addr{Addr: r.Local, Device: tunlink})
 		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(tunlink, "forwarding"), Value: "1"})
 	}
+	slot, hasSlot := slots.of[r.Name]
 	for _, host := range hosts(r) {
-		s.Routes = append(s.Routes, Route{Table: MainTable, Dst: netip.PrefixFrom(host, 32), Device: r.Device})
+		route := Route{Table: MainTable, Dst: netip.PrefixFrom(host, 32), Device: r.Device}
+		if slots.has(r.Name, host) {
+			route.Table = slotTable + uint32(slot)
+		}
+		s.Routes = append(s.Routes, route)
+	}
+	if hasSlot {
+		s.Rules = append(s.Rules, Rule{Priority: r.Priority, Mark: markOfSlot(slot), Mask: slotMarkMask, Table: slotTable + uint32(slot)})
+		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "src_valid_mark"), Value: "1", Device: r.Device})
 	}
 }
 

@@ -2,6 +2,8 @@ package state
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,104 +13,264 @@ import (
 // MarkChain is an empty chain that marks a table as ours. (A comment on the table would need Linux 5.10.)
 const MarkChain = "made_by_ds4relay"
 
-// vpsRuleset is the same for every configuration (GROUP stands for Group): only the elements differ, so that the cost of a packet does not grow
-// with the forwards and a change of one forward changes one element.
+// vpsRuleset is the same for every configuration (GROUP stands for Group): only the elements differ, so that the cost of
+// a packet does not grow with the forwards and a change of one forward changes one element.
 const vpsRuleset = `
-	# public address . protocol . port → host . its port; without ports; and all that is left (1:1)
+	# public address . protocol . port → host . its port; ranges that keep their ports; without ports; all that is left
+	# (1:1), and the same for some clients
 	map port_forward { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+	map range_forward { type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; }
 	map protocol_forward { type ipv4_addr . inet_proto : ipv4_addr; }
 	map address_forward { type ipv4_addr : ipv4_addr; }
-	# what stays the VPS's own
-	set keep_port { type ipv4_addr . inet_proto . inet_service; }
-	set keep_protocol { type ipv4_addr . inet_proto; }
+	map client_forward { type ipv4_addr . ipv4_addr : ipv4_addr; flags interval; }
+	# what stays the VPS's own (accept), and what is forwarded for some clients only
+	map port_exception { type ipv4_addr . inet_proto . inet_service : verdict; }
+	map protocol_exception { type ipv4_addr . inet_proto : verdict; }
+	set port_client { type ipv4_addr . inet_proto . inet_service . ipv4_addr; flags interval; }
+	set protocol_client { type ipv4_addr . inet_proto . ipv4_addr; flags interval; }
 	# who may come out of which tunnel, and from which public address the host's own connections come
-	set host { type ifname . ipv4_addr; size 65536; }
+	map host { type ifname . ipv4_addr . ct_state : verdict; size 65536; }
 	map source { type ifname . ipv4_addr : ipv4_addr; }
 
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
-		ip daddr . meta l4proto . th dport @keep_port accept
-		ip daddr . meta l4proto @keep_protocol accept
+		ip daddr . meta l4proto . th dport vmap @port_exception
+		ip daddr . meta l4proto vmap @protocol_exception
 		dnat to ip daddr . meta l4proto . th dport map @port_forward
+		dnat to ip daddr . meta l4proto . th dport map @range_forward
 		dnat to ip daddr . meta l4proto map @protocol_forward
 		dnat to ip daddr map @address_forward
+		dnat to ip daddr . ip saddr map @client_forward
+	}
+	chain limited_port {
+		ip daddr . meta l4proto . th dport . ip saddr != @port_client accept
+		dnat to ip daddr . meta l4proto . th dport map @port_forward
+		dnat to ip daddr . meta l4proto . th dport map @range_forward
+	}
+	chain limited_protocol {
+		ip daddr . meta l4proto . ip saddr != @protocol_client accept
+		dnat to ip daddr . meta l4proto map @protocol_forward
 	}
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		iifgroup GROUP snat to iifname . ip saddr map @source
 	}
-	# errors about connections of ours may come from the router itself, everything else only from the hosts
 	chain input {
 		type filter hook input priority mangle; policy accept;
-		iifgroup GROUP iifname . ip saddr != @host ct state != related drop
+		iifgroup GROUP goto from_home
 	}
 	chain forward {
 		type filter hook forward priority mangle; policy accept;
-		iifgroup GROUP iifname . ip saddr != @host ct state != related drop
-		tcp flags & (syn | rst) == syn goto mss
+		tcp flags & (syn | rst) == syn jump mss
+		iifgroup GROUP goto from_home
 	}
 	chain mss {
 		oifgroup GROUP tcp option maxseg size set rt mtu
 		iifgroup GROUP tcp option maxseg size set rt mtu
 	}
+	# answers of the hosts, and their own connections where they may have some; errors may come from the router too
+	chain from_home {
+		iifname . ip saddr . ct state vmap @host
+		ct state related accept
+		drop
+	}
+	# a connection begins with its first packet: what goes on without one belonged to a forward that is gone
+	chain opened {
+		tcp flags & (fin | syn | rst | ack) != syn reject with tcp reset
+	}
 `
+
+// expandable is how many ports of a range become elements of their own: a look-up in a hash table is cheaper than one
+// among intervals, but a range of all ports would fill a router's memory.
+const expandable = 64
+
+// keepsPorts tells whether the ports are the same on both sides.
+func keepsPorts(f *config.Forward, set config.PortSet) bool { return f.DestPort == set.First }
+
+func wide(first, last uint16) bool { return int(last)-int(first) >= expandable }
+
+func portText(first, last uint16) string {
+	if first == last {
+		return strconv.Itoa(int(first))
+	}
+	return fmt.Sprintf("%d-%d", first, last)
+}
+
+func clientText(p netip.Prefix) string {
+	if p.Bits() == 32 {
+		return p.Addr().String()
+	}
+	return p.String()
+}
 
 // vpsTables collects the elements of vpsRuleset.
 type vpsTables struct {
-	any                                          bool
-	portForward, protocolForward, addressForward []Element
-	keepPort, keepProtocol, host, addSource      []Element
-	endpoint, peer                               []Element
+	any      bool
+	elements map[string][]Element // set → elements
+	slots    slots
+}
+
+func (t *vpsTables) put(set, key, value string) {
+	t.elements[set] = append(t.elements[set], Element{key, value})
 }
 
 func (t *vpsTables) add(r *config.Relay, link Link) {
 	t.any = true
 	public := r.IPAddr.String()
-	t.endpoint = append(t.endpoint, Element{Key: link.Local.String()})
-	t.peer = append(t.peer, Element{Key: link.Remote.String()})
+	t.put("endpoint", link.Local.String(), "")
+	t.put("peer", link.Remote.String(), "")
 	for _, host := range hosts(r) {
 		key := quote(link.Name) + " . " + host.String()
-		t.host = append(t.host, Element{Key: key})
-		t.addSource = append(t.addSource, Element{Key: key, Value: public})
+		t.put("host", key+" . established", "accept")
+		if slices.Contains(egressHosts(r), host) {
+			t.put("host", key+" . new", "goto opened")
+			t.put("source", key, public)
+		}
 	}
 	for _, keep := range r.Keep {
 		key := public + " . " + config.ProtoName(keep.Proto)
 		if keep.First == 0 {
-			t.keepProtocol = append(t.keepProtocol, Element{Key: key})
+			t.put("protocol_exception", key, "accept")
 			continue
 		}
 		for port := int(keep.First); port <= int(keep.Last); port++ {
-			t.keepPort = append(t.keepPort, Element{Key: fmt.Sprintf("%s . %d", key, port)})
+			t.put("port_exception", fmt.Sprintf("%s . %d", key, port), "accept")
 		}
 	}
 	for _, f := range r.Forwards {
-		if f.All {
-			t.addressForward = append(t.addressForward, Element{public, f.DestIP.String()})
+		host := f.DestIP.String()
+		if f.All && len(f.Clients) == 0 {
+			t.put("address_forward", public, host)
+		}
+		for _, client := range f.Clients {
+			if f.All {
+				t.put("client_forward", public+" . "+clientText(client), host)
+			}
+			for _, set := range f.Ports {
+				key := public + " . " + config.ProtoName(set.Proto)
+				if set.First == 0 {
+					t.put("protocol_client", key+" . "+clientText(client), "")
+				} else {
+					t.put("port_client", key+" . "+portText(set.First, set.Last)+" . "+clientText(client), "")
+				}
+			}
 		}
 		for _, set := range f.Ports {
 			key := public + " . " + config.ProtoName(set.Proto)
 			if set.First == 0 {
-				t.protocolForward = append(t.protocolForward, Element{key, f.DestIP.String()})
+				t.put("protocol_forward", key, host)
+				if len(f.Clients) > 0 {
+					t.put("protocol_exception", key, "goto limited_protocol")
+				}
 				continue
 			}
-			for i := 0; i <= int(set.Last)-int(set.First); i++ {
-				t.portForward = append(t.portForward, Element{fmt.Sprintf("%s . %d", key, int(set.First)+i),
-					fmt.Sprintf("%s . %d", f.DestIP, int(f.DestPort)+i)})
+			if wide(set.First, set.Last) && keepsPorts(f, set) {
+				t.put("range_forward", key+" . "+portText(set.First, set.Last), host)
+			} else {
+				for i := 0; i <= int(set.Last)-int(set.First); i++ {
+					t.put("port_forward", fmt.Sprintf("%s . %d", key, int(set.First)+i), fmt.Sprintf("%s . %d", host, int(f.DestPort)+i))
+				}
+			}
+			for port := int(set.First); len(f.Clients) > 0 && port <= int(set.Last); port++ {
+				t.put("port_exception", fmt.Sprintf("%s . %d", key, port), "goto limited_port")
 			}
 		}
 	}
 }
 
-func (t *vpsTables) sets() []Set {
-	return []Set{
-		{"port_forward", []Type{IPv4, Proto, Service}, []Type{IPv4, Service}, t.portForward},
-		{"protocol_forward", []Type{IPv4, Proto}, []Type{IPv4}, t.protocolForward},
-		{"address_forward", []Type{IPv4}, []Type{IPv4}, t.addressForward},
-		{"keep_port", []Type{IPv4, Proto, Service}, nil, t.keepPort},
-		{"keep_protocol", []Type{IPv4, Proto}, nil, t.keepProtocol},
-		{"host", []Type{IfName, IPv4}, nil, t.host},
-		{"source", []Type{IfName, IPv4}, []Type{IPv4}, t.addSource},
+// addSlots fills the maps of slotChains for the relays, all that this machine has.
+func (t *vpsTables) addSlots(relays []*config.Relay) {
+	public := map[netip.Addr]bool{} // those that have a host of a slot
+	for _, r := range relays {
+		if len(t.slots.hosts[r.Name]) > 0 {
+			public[r.IPAddr] = true
+		}
 	}
+	for _, r := range relays {
+		for _, host := range hosts(r) {
+			if t.slots.has(r.Name, host) {
+				_, verdict := slotVerdicts(t.slots.of[r.Name], r, host)
+				t.put("slot_host", quote(r.Device)+" . "+host.String(), verdict)
+			}
+		}
+		if !public[r.IPAddr] {
+			continue
+		}
+		put := func(set config.PortSet, verdict string) {
+			key := r.IPAddr.String() + " . " + config.ProtoName(set.Proto)
+			switch {
+			case set.First == 0:
+				t.put("slot_protocol", key, verdict)
+			case wide(set.First, set.Last):
+				t.put("slot_range", key+" . "+portText(set.First, set.Last), verdict)
+			default:
+				for port := int(set.First); port <= int(set.Last); port++ {
+					t.put("slot_port", fmt.Sprintf("%s . %d", key, port), verdict)
+				}
+			}
+		}
+		for _, keep := range r.Keep {
+			put(keep, "accept")
+		}
+		for _, f := range r.Forwards {
+			verdict := "accept"
+			if t.slots.has(r.Name, f.DestIP) {
+				verdict, _ = slotVerdicts(t.slots.of[r.Name], r, f.DestIP)
+			}
+			for _, set := range f.Ports {
+				put(set, verdict)
+			}
+			if f.All {
+				t.put("slot_address", r.IPAddr.String(), verdict)
+			}
+		}
+	}
+}
+
+// vpsSets are the sets of vpsRuleset, slotSetTypes those of slotSets.
+var vpsSets = []Set{
+	{Name: "port_forward", Key: []Type{IPv4, Proto, Service}, Value: []Type{IPv4, Service}},
+	{Name: "range_forward", Key: []Type{IPv4, Proto, Service}, Value: []Type{IPv4}},
+	{Name: "protocol_forward", Key: []Type{IPv4, Proto}, Value: []Type{IPv4}},
+	{Name: "address_forward", Key: []Type{IPv4}, Value: []Type{IPv4}},
+	{Name: "client_forward", Key: []Type{IPv4, IPv4}, Value: []Type{IPv4}},
+	{Name: "port_exception", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},
+	{Name: "protocol_exception", Key: []Type{IPv4, Proto}, Value: []Type{Verdict}},
+	{Name: "port_client", Key: []Type{IPv4, Proto, Service, IPv4}},
+	{Name: "protocol_client", Key: []Type{IPv4, Proto, IPv4}},
+	{Name: "host", Key: []Type{IfName, IPv4, CtState}, Value: []Type{Verdict}},
+	{Name: "source", Key: []Type{IfName, IPv4}, Value: []Type{IPv4}},
+}
+
+var slotSetTypes = []Set{
+	{Name: "slot_host", Key: []Type{IfName, IPv4}, Value: []Type{Verdict}},
+	{Name: "slot_port", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},
+	{Name: "slot_range", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},
+	{Name: "slot_protocol", Key: []Type{IPv4, Proto}, Value: []Type{Verdict}},
+	{Name: "slot_address", Key: []Type{IPv4}, Value: []Type{Verdict}},
+}
+
+func filled(types []Set, elements map[string][]Element) []Set {
+	sets := slices.Clone(types)
+	for i := range sets {
+		sets[i].Elements = elements[sets[i].Name]
+	}
+	return sets
+}
+
+// text is the part of table ip for the role of a VPS, with its sets.
+func (t *vpsTables) text() (string, []Set) {
+	body, sets := vpsRuleset, filled(vpsSets, t.elements)
+	if numbers := sortedSlots(t.slots); len(numbers) > 0 {
+		body += slotSets
+		for _, n := range numbers {
+			body += strings.NewReplacer("_N_", fmt.Sprintf("_%d_", n), "set N", fmt.Sprintf("set %d", n),
+				"MARK", fmt.Sprintf("%#08x", markOfSlot(n))).Replace(slotRules)
+		}
+		body += slotChains
+		sets = append(sets, filled(slotSetTypes, t.elements)...)
+	}
+	return strings.ReplaceAll(body, "GROUP", strconv.Itoa(Group)), sets
 }
 
 // routerSets are the declarations of the router's sets: what may come out of a tunnel, and to whom.
@@ -119,14 +281,26 @@ const routerSets = `
 	set open_host { type ifname . ipv4_addr; }
 `
 
-// routerRules are for one tunnel; DEVICE, MARK and MSS stand for its values, GROUP for Group. Only the upper eight bits of marks are
-// touched (config.MarkMask).
+// limitedSets are for one tunnel where a forward is for some clients only, or for a wide range of ports.
+const limitedSets = `
+	set DEVICE_port { type ipv4_addr . inet_proto . inet_service . ipv4_addr; flags interval; }
+	set DEVICE_protocol { type ipv4_addr . inet_proto . ipv4_addr; flags interval; }
+	set DEVICE_host { type ipv4_addr . ipv4_addr; flags interval; }
+`
+
+const limitedRules = `		ip daddr . meta l4proto . th dport . ip saddr @DEVICE_port goto DEVICE_new
+		ip daddr . meta l4proto . ip saddr @DEVICE_protocol goto DEVICE_new
+		ip daddr . ip saddr @DEVICE_host goto DEVICE_new
+`
+
+// routerRules are for one tunnel; NAME stands for its device's name, DEVICE for its chains', MARK and MSS for its values,
+// LIMITED for limitedRules or nothing, GROUP for Group. Only the upper eight bits of marks are touched (config.MarkMask).
 const routerRules = `
 	chain DEVICE_in {
 		iifname . ip daddr . meta l4proto . th dport @open_port goto DEVICE_new
 		iifname . ip daddr . meta l4proto @open_protocol goto DEVICE_new
 		iifname . ip daddr @open_host goto DEVICE_new
-		drop
+LIMITED		drop
 	}
 	chain DEVICE_new {
 		ct mark set ct mark & 0x00ffffff | MARK
@@ -137,7 +311,7 @@ const routerRules = `
 	chain DEVICE_prerouting {
 		type filter hook prerouting priority mangle; policy accept;
 		ct mark & 0xff000000 == MARK goto DEVICE_marked
-		iifgroup GROUP iifname "DEVICE" ct state new,invalid,untracked goto DEVICE_in
+		iifgroup GROUP iifname "NAME" ct state new,invalid,untracked goto DEVICE_in
 	}
 	chain DEVICE_marked {
 		iifgroup != GROUP ct direction original accept
@@ -152,52 +326,237 @@ const routerRules = `
 		tcp flags & (syn | rst) == syn jump DEVICE_mss
 	}
 	chain DEVICE_mss {
-		oifname "DEVICE" tcp option maxseg size set MSS
-		iifname "DEVICE" tcp option maxseg size set MSS
+		oifname "NAME" tcp option maxseg size set MSS
+		iifname "NAME" tcp option maxseg size set MSS
 	}
 `
 
+// sharedRules are for a tunnel to a host that another relay leads to as well. One client may use both from the same port,
+// and the host could not tell the two connections apart: in a zone of its own the second one is a connection of its own,
+// and the kernel gives it another port of the client.
+const sharedRules = `
+	chain DEVICE_zone {
+		type filter hook prerouting priority raw; policy accept;
+		iifname "NAME" ct original zone set ZONE
+	}
+	chain DEVICE_unique {
+		type nat hook prerouting priority dstnat; policy accept;
+	}
+	chain DEVICE_uniquely {
+		type nat hook postrouting priority srcnat; policy accept;
+	}
+`
+
+// hairpin is for clients in the network of a host that use the public address: they stay at home. Where client and
+// server are neighbours, the answers have to come back this way too.
+const hairpin = `
+	# devices with forwarded hosts behind them, public addresses, and what is behind those
+	set hairpin_device { type ifname; }
+	set hairpin_pair { type ifname . ifname; }
+	set hairpin_public { type ipv4_addr; }
+	map hairpin_exception { type ipv4_addr . inet_proto . inet_service : verdict; }
+	map hairpin_protocol_exception { type ipv4_addr . inet_proto : verdict; }
+	map hairpin_port { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+	map hairpin_range { type ipv4_addr . inet_proto . inet_service : ipv4_addr; flags interval; }
+	map hairpin_protocol { type ipv4_addr . inet_proto : ipv4_addr; }
+	map hairpin_address { type ipv4_addr : ipv4_addr; }
+
+	chain hairpin_prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr @hairpin_public iifname @hairpin_device goto hairpin
+	}
+	chain hairpin {
+		ip daddr . meta l4proto . th dport vmap @hairpin_exception
+		ip daddr . meta l4proto vmap @hairpin_protocol_exception
+		dnat to ip daddr . meta l4proto . th dport map @hairpin_port
+		dnat to ip daddr . meta l4proto . th dport map @hairpin_range
+		dnat to ip daddr . meta l4proto map @hairpin_protocol
+		dnat to ip daddr map @hairpin_address
+	}
+	chain hairpin_postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ct original ip daddr @hairpin_public iifname . oifname @hairpin_pair masquerade
+	}
+`
+
+var routerSetTypes = []Set{
+	{Name: "open_port", Key: []Type{IfName, IPv4, Proto, Service}},
+	{Name: "open_protocol", Key: []Type{IfName, IPv4, Proto}},
+	{Name: "open_host", Key: []Type{IfName, IPv4}},
+}
+
+var hairpinSetTypes = []Set{
+	{Name: "hairpin_device", Key: []Type{IfName}},
+	{Name: "hairpin_pair", Key: []Type{IfName, IfName}},
+	{Name: "hairpin_public", Key: []Type{IPv4}},
+	{Name: "hairpin_exception", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},
+	{Name: "hairpin_protocol_exception", Key: []Type{IPv4, Proto}, Value: []Type{Verdict}},
+	{Name: "hairpin_port", Key: []Type{IPv4, Proto, Service}, Value: []Type{IPv4, Service}},
+	{Name: "hairpin_range", Key: []Type{IPv4, Proto, Service}, Value: []Type{IPv4}},
+	{Name: "hairpin_protocol", Key: []Type{IPv4, Proto}, Value: []Type{IPv4}},
+	{Name: "hairpin_address", Key: []Type{IPv4}, Value: []Type{IPv4}},
+}
+
 // routerTables collects the rules and elements of the router's relays.
 type routerTables struct {
-	rules, errorRules                strings.Builder
-	openPort, openProtocol, openHost []Element
+	declarations, rules, errorRules strings.Builder
+	limited                         []Set
+	elements                        map[string][]Element
+	hosts                           map[netip.Addr]bool // of the relays so far
+}
+
+// alone tells whether no relay before leads to a host of this one.
+func (t *routerTables) alone(r *config.Relay) bool {
+	alone := true
+	for _, host := range hosts(r) {
+		alone = alone && !t.hosts[host]
+		t.hosts[host] = true
+	}
+	return alone
+}
+
+func (t *routerTables) put(set, key, value string) {
+	t.elements[set] = append(t.elements[set], Element{key, value})
 }
 
 // ipTCPHeaders are the IPv4 and TCP headers without options, in bytes: what an MSS leaves out of an MTU.
 const ipTCPHeaders = 40
 
-func (t *routerTables) add(r *config.Relay, link Link) {
-	fill := strings.NewReplacer(
-		"chain DEVICE", "chain "+chainName(link.Name), "goto DEVICE", "goto "+chainName(link.Name), "jump DEVICE", "jump "+chainName(link.Name), "DEVICE", link.Name,
-		"MARK", fmt.Sprintf("%#08x", r.Mark()), "MSS", fmt.Sprint(link.MTU-ipTCPHeaders),
-		"LOCAL", link.Local.String(), "GROUP", strconv.Itoa(Group),
-	)
-	fill.WriteString(&t.rules, routerRules)
+func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
+	chain := chainName(link.Name)
+	limitedPart := ""
+	if limited := t.open(r, link.Name); limited {
+		limitedPart = limitedRules
+		t.declarations.WriteString(strings.ReplaceAll(limitedSets, "DEVICE", chain))
+		t.limited = append(t.limited, Set{Name: chain + "_port", Key: []Type{IPv4, Proto, Service, IPv4}},
+			Set{Name: chain + "_protocol", Key: []Type{IPv4, Proto, IPv4}}, Set{Name: chain + "_host", Key: []Type{IPv4, IPv4}})
+	}
+	if !t.alone(r) {
+		t.rules.WriteString(strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "ZONE", fmt.Sprint(r.Mark()>>24)).Replace(sharedRules))
+	}
+	fill := strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "MARK", fmt.Sprintf("%#08x", r.Mark()),
+		"MSS", fmt.Sprint(link.MTU-ipTCPHeaders), "LOCAL", link.Local.String(), "GROUP", strconv.Itoa(Group))
+	fill.WriteString(&t.rules, strings.Replace(routerRules, "LIMITED", limitedPart, 1))
 	fill.WriteString(&t.errorRules, errorRules)
+	t.addHairpin(r, facts)
+}
+
+// open puts what the forwards let in on the host's side, and tells whether some of it is limited to clients or a wide
+// range. Several public ports may lead to one port of a host, each for its clients.
+func (t *routerTables) open(r *config.Relay, device string) (limited bool) {
+	chain := chainName(device)
+	type hostProto struct {
+		host  netip.Addr
+		proto uint8
+	}
+	ports, protocols, all := map[hostProto][]span{}, map[hostProto][]span{}, map[hostProto][]span{}
 	for _, f := range r.Forwards {
-		key := quote(link.Name) + " . " + f.DestIP.String()
 		if f.All {
-			t.openHost = append(t.openHost, Element{Key: key})
+			key := hostProto{host: f.DestIP}
+			all[key] = append(all[key], span{clients: f.Clients})
 		}
 		for _, set := range f.Ports {
-			key := key + " . " + config.ProtoName(set.Proto)
+			key := hostProto{f.DestIP, set.Proto}
 			if set.First == 0 {
-				t.openProtocol = append(t.openProtocol, Element{Key: key})
-				continue
+				protocols[key] = append(protocols[key], span{clients: f.Clients})
+			} else {
+				ports[key] = append(ports[key], span{f.DestPort, f.DestPort + (set.Last - set.First), f.Clients})
 			}
-			for i := 0; i <= int(set.Last)-int(set.First); i++ {
-				t.openPort = append(t.openPort, Element{Key: fmt.Sprintf("%s . %d", key, int(f.DestPort)+i)})
+		}
+	}
+	for key, spans := range all {
+		clients := disjoint(spans)[0].clients
+		if clients == nil {
+			t.put("open_host", quote(device)+" . "+key.host.String(), "")
+		}
+		for _, client := range clients {
+			limited = true
+			t.put(chain+"_host", key.host.String()+" . "+clientText(client), "")
+		}
+	}
+	for key, spans := range protocols {
+		clients, text := disjoint(spans)[0].clients, key.host.String()+" . "+config.ProtoName(key.proto)
+		if clients == nil {
+			t.put("open_protocol", quote(device)+" . "+text, "")
+		}
+		for _, client := range clients {
+			limited = true
+			t.put(chain+"_protocol", text+" . "+clientText(client), "")
+		}
+	}
+	for key, spans := range ports {
+		text := key.host.String() + " . " + config.ProtoName(key.proto) + " . "
+		for _, s := range disjoint(spans) {
+			clients := s.clients
+			if clients == nil && wide(s.first, s.last) {
+				clients = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0)}
 			}
+			for _, client := range clients {
+				limited = true
+				t.put(chain+"_port", text+portText(s.first, s.last)+" . "+clientText(client), "")
+			}
+			for port := int(s.first); clients == nil && port <= int(s.last); port++ {
+				t.put("open_port", quote(device)+" . "+text+strconv.Itoa(port), "")
+			}
+		}
+	}
+	return limited
+}
+
+// addHairpin serves clients next to the hosts. A forward of all counts only where keep says what is the VPS's own: the
+// router cannot know better, and must not keep its users from the VPS.
+func (t *routerTables) addHairpin(r *config.Relay, facts Facts) {
+	public := r.IPAddr.String()
+	used := false
+	for _, f := range r.Forwards {
+		lan := facts.LAN[f.DestIP]
+		if lan == "" || lan == r.Device || f.All && len(r.Keep) == 0 {
+			continue
+		}
+		used = true
+		t.put("hairpin_device", quote(lan), "")
+		t.put("hairpin_pair", quote(lan)+" . "+quote(lan), "")
+		if f.All {
+			t.put("hairpin_address", public, f.DestIP.String())
+		}
+		for _, set := range f.Ports {
+			key := public + " . " + config.ProtoName(set.Proto)
+			switch {
+			case set.First == 0:
+				t.put("hairpin_protocol", key, f.DestIP.String())
+			case wide(set.First, set.Last) && keepsPorts(f, set):
+				t.put("hairpin_range", key+" . "+portText(set.First, set.Last), f.DestIP.String())
+			default:
+				for i := 0; i <= int(set.Last)-int(set.First); i++ {
+					t.put("hairpin_port", fmt.Sprintf("%s . %d", key, int(set.First)+i), fmt.Sprintf("%s . %d", f.DestIP, int(f.DestPort)+i))
+				}
+			}
+		}
+	}
+	if !used {
+		return
+	}
+	t.put("hairpin_public", public, "")
+	for _, keep := range r.Keep {
+		key := public + " . " + config.ProtoName(keep.Proto)
+		if keep.First == 0 {
+			t.put("hairpin_protocol_exception", key, "accept")
+		}
+		for port := int(keep.First); keep.First != 0 && port <= int(keep.Last); port++ {
+			t.put("hairpin_exception", fmt.Sprintf("%s . %d", key, port), "accept")
 		}
 	}
 }
 
-func (t *routerTables) sets() []Set {
-	return []Set{
-		{"open_port", []Type{IfName, IPv4, Proto, Service}, nil, t.openPort},
-		{"open_protocol", []Type{IfName, IPv4, Proto}, nil, t.openProtocol},
-		{"open_host", []Type{IfName, IPv4}, nil, t.openHost},
+// text is the part of table ip for the role of a router, with its sets.
+func (t *routerTables) text() (string, []Set) {
+	body := routerSets + t.declarations.String() + t.rules.String()
+	sets := slices.Concat(filled(routerSetTypes, t.elements), filled(t.limited, t.elements))
+	if len(t.elements["hairpin_public"]) > 0 {
+		body += hairpin
+		sets = append(sets, filled(hairpinSetTypes, t.elements)...)
 	}
+	return body, sets
 }
 
 // chainName makes a name that nft takes for a chain of a device's name: a letter first, no dots or hyphens.
@@ -206,21 +565,19 @@ func chainName(device string) string {
 }
 
 // natTable is table ip ds4relay, or false where there is no relay.
-func natTable(vps vpsTables, router *routerTables) (Table, bool) {
-	if !vps.any && router.rules.Len() == 0 {
-		return Table{}, false
-	}
+func natTable(vps *vpsTables, router *routerTables) (Table, bool) {
+	table := Table{Family: "ip"}
 	var body string
-	var sets []Set
 	if vps.any {
-		body += strings.ReplaceAll(vpsRuleset, "GROUP", strconv.Itoa(Group))
-		sets = append(sets, vps.sets()...)
+		text, sets := vps.text()
+		body, table.Sets = body+text, append(table.Sets, sets...)
 	}
 	if router.rules.Len() > 0 {
-		body += routerSets + router.rules.String()
-		sets = append(sets, router.sets()...)
+		text, sets := router.text()
+		body, table.Sets = body+text, append(table.Sets, sets...)
 	}
-	return Table{Family: "ip", Ruleset: tableText("ip", body), Sets: sets}, true
+	table.Ruleset = tableText("ip", body)
+	return table, body != ""
 }
 
 // errorRules are for one tunnel of a router. An ICMPv6 error about an outer packet becomes an ICMP error about the inner
@@ -242,12 +599,12 @@ const guardRules = `		meta l4proto 4 ip6 saddr @peer accept
 `
 
 // outerTable is table ip6 ds4relay: what concerns the tunnels' own packets.
-func outerTable(vps vpsTables, router *routerTables) Table {
+func outerTable(vps *vpsTables, router *routerTables) Table {
 	table := Table{Family: "ip6"}
 	var sets, rules string
 	if vps.any {
 		sets, rules = guardSets, guardRules
-		table.Sets = []Set{{"endpoint", []Type{IPv6}, nil, vps.endpoint}, {"peer", []Type{IPv6}, nil, vps.peer}}
+		table.Sets = filled([]Set{{Name: "endpoint", Key: []Type{IPv6}}, {Name: "peer", Key: []Type{IPv6}}}, vps.elements)
 	}
 	table.Ruleset = tableText("ip6", sets+`
 	chain input {

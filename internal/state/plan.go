@@ -27,6 +27,7 @@ func Plan(have Observed, want State) ([]Step, error) {
 	p.addRoutes()
 	p.addRules()
 	p.restoreSysctls()
+	p.endFlows()
 	return p.steps, nil
 }
 

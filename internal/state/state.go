@@ -101,6 +101,8 @@ const (
 	Proto   Type = "inet_proto"
 	Service Type = "inet_service"
 	IfName  Type = "ifname"
+	CtState Type = "ct_state"
+	Verdict Type = "verdict"
 )
 
 // Element is a set's element in nft's words; Value is "" in a set that is no map.

@@ -1,0 +1,151 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// endFlows deletes entries of connection tracking (linux/netfilter/nfnetlink_conntrack.h). Where the kernel has no
+// interface for it (the module nf_conntrack_netlink), connections end at the other end of the tunnel, or by time-out.
+func endFlows(step state.EndFlows) error {
+	ends := step.Ender()
+	var doomed [][]byte
+	_, err := dump(func() ([]struct{}, error) {
+		doomed = nil
+		var parseErr error
+		err := conntrack(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP).ExecuteIter(unix.NETLINK_NETFILTER, 0, func(m []byte) bool {
+			var flow state.Flow
+			var identity []byte
+			if flow, identity, parseErr = parseFlow(m); parseErr == nil && ends(flow) {
+				doomed = append(doomed, identity)
+			}
+			return parseErr == nil
+		})
+		if err == nil {
+			err = parseErr
+		}
+		return nil, err
+	})
+	if isErrno(err, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOENT, unix.EPROTONOSUPPORT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list connections: %w", err)
+	}
+	for _, identity := range doomed {
+		req := conntrack(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
+		req.AddRawData(identity)
+		if _, err := req.Execute(unix.NETLINK_NETFILTER, 0); err != nil && !isErrno(err, unix.ENOENT) { // ended by itself
+			return fmt.Errorf("end a connection: %w", err)
+		}
+	}
+	return nil
+}
+
+func conntrack(message, flags int) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|message, flags)
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_INET, Version: nl.NFNETLINK_V0})
+	return req
+}
+
+// parseFlow returns an entry, and the attributes that name it: its first tuple, zone and number.
+func parseFlow(m []byte) (flow state.Flow, identity []byte, err error) {
+	if len(m) < nl.SizeofNfgenmsg {
+		return flow, nil, fmt.Errorf("a short message of %d bytes", len(m))
+	}
+	parsed, err := nl.ParseRouteAttr(m[nl.SizeofNfgenmsg:])
+	if err != nil {
+		return flow, nil, err
+	}
+	for _, attr := range parsed {
+		switch kind := attr.Attr.Type &^ unix.NLA_F_NESTED; kind {
+		case nl.CTA_TUPLE_ORIG, nl.CTA_TUPLE_REPLY:
+			var t tuple
+			if t, err = parseTuple(attr.Value); err != nil {
+				return flow, nil, err
+			}
+			if kind == nl.CTA_TUPLE_REPLY {
+				flow.AnswerSrc, flow.AnswerPort = t.src, t.srcPort
+				continue
+			}
+			flow.Proto, flow.Src, flow.Dst, flow.DstPort = t.proto, t.src, t.dst, t.dstPort
+			identity = append(identity, nl.NewRtAttr(int(attr.Attr.Type), attr.Value).Serialize()...)
+		case nl.CTA_ZONE, nl.CTA_ID:
+			identity = append(identity, nl.NewRtAttr(int(attr.Attr.Type), attr.Value).Serialize()...)
+		case nl.CTA_MARK:
+			if len(attr.Value) == 4 {
+				flow.Mark = binary.BigEndian.Uint32(attr.Value)
+			}
+		}
+	}
+	return flow, identity, nil
+}
+
+type tuple struct {
+	proto            uint8
+	src, dst         netip.Addr
+	srcPort, dstPort uint16
+}
+
+// protoSrcPort is CTA_PROTO_SRC_PORT.
+const protoSrcPort = 2
+
+func parseTuple(nested []byte) (t tuple, err error) {
+	attrs, err := attributes(nested)
+	if err != nil {
+		return t, err
+	}
+	addrs, err := attributes(attrs[nl.CTA_TUPLE_IP])
+	if err != nil {
+		return t, err
+	}
+	proto, err := attributes(attrs[nl.CTA_TUPLE_PROTO])
+	if err != nil {
+		return t, err
+	}
+	t.src, _ = netip.AddrFromSlice(addrs[nl.CTA_IP_V4_SRC])
+	t.dst, _ = netip.AddrFromSlice(addrs[nl.CTA_IP_V4_DST])
+	if number := proto[nl.CTA_PROTO_NUM]; len(number) == 1 {
+		t.proto = number[0]
+	}
+	port := func(b []byte) uint16 {
+		if len(b) != 2 {
+			return 0
+		}
+		return binary.BigEndian.Uint16(b)
+	}
+	t.srcPort, t.dstPort = port(proto[protoSrcPort]), port(proto[nl.CTA_PROTO_DST_PORT])
+	return t, nil
+}
+
+// Connections are how many entries connection tracking has, and how many it may have.
+type Connections struct {
+	Count int `json:"count"`
+	Max   int `json:"max"`
+}
+
+// CountConnections reads them; nil where the kernel tracks no connections.
+func CountConnections() *Connections {
+	read := func(name string) int {
+		data, err := os.ReadFile("/proc/sys/net/netfilter/" + name)
+		if err != nil {
+			return 0
+		}
+		n, _ := strconv.Atoi(strings.TrimSpace(string(data)))
+		return n
+	}
+	c := Connections{read("nf_conntrack_count"), read("nf_conntrack_max")}
+	if c.Max == 0 {
+		return nil
+	}
+	return &c
+}

@@ -1,0 +1,64 @@
+//go:build linux
+
+package lab
+
+import (
+	"net/netip"
+)
+
+// Addresses of what Options.Second adds.
+var (
+	VPS2IPv4   = netip.MustParseAddr("198.51.100.200")
+	VPS2Prefix = netip.MustParsePrefix("2001:db8:6efa::/64")
+	CabinLAN   = netip.MustParsePrefix("2001:db8:fdd6::/64")
+)
+
+// addSecond builds another VPS (VPS2), and another home behind the same provider (CabinRouter, CabinHost) that has the
+// same private addresses as the first one, and no IPv4 line.
+func (n *Net) addSecond() error {
+	for _, entry := range []struct {
+		name string
+		host **Host
+	}{{"vps2", &n.VPS2}, {"cabin", &n.CabinRouter}, {"cabin-host", &n.CabinHost}} {
+		h, err := newHost(n.options.Prefix + entry.name)
+		if err != nil {
+			return err
+		}
+		*entry.host = h
+		n.hosts = append(n.hosts, h)
+	}
+	if err := n.CabinRouter.forward(); err != nil {
+		return err
+	}
+	for i, cable := range []struct{ a, b port }{
+		{port{n.Core, "vps2", []string{"198.51.100.193/26", "2001:db8:6efa::ff/64"}},
+			port{n.VPS2, "eth0", []string{"198.51.100.200/26", "2001:db8:6efa::1/64"}}},
+		{port{n.ISP, "cabin", []string{"2001:db8:fdd5::1/64"}},
+			port{n.CabinRouter, WANDevice, []string{"2001:db8:fdd5::2/64"}}},
+		{port{n.CabinRouter, LANDevice, []string{"192.168.1.1/24", "2001:db8:fdd6::1/64"}},
+			port{n.CabinHost, "eth0", []string{"192.168.1.210/24", "2001:db8:fdd6::210/64"}}},
+	} {
+		if err := connect(byte(0x40+i), 1500, cable.a, cable.b); err != nil {
+			return err
+		}
+	}
+	for _, r := range []struct {
+		host             *Host
+		destination, via string
+		device           string
+	}{
+		{n.VPS2, "0.0.0.0/0", "198.51.100.193", "eth0"},
+		{n.VPS2, "::/0", "2001:db8:6efa::ff", "eth0"},
+		{n.Core, "2001:db8:fdd5::/64", "2001:db8:fdd0::2", "isp"},
+		{n.Core, "2001:db8:fdd6::/56", "2001:db8:fdd0::2", "isp"},
+		{n.ISP, "2001:db8:fdd6::/56", "2001:db8:fdd5::2", "cabin"},
+		{n.CabinRouter, "::/0", "2001:db8:fdd5::1", WANDevice},
+		{n.CabinHost, "0.0.0.0/0", "192.168.1.1", "eth0"},
+		{n.CabinHost, "::/0", "2001:db8:fdd6::1", "eth0"},
+	} {
+		if err := r.host.route(r.destination, r.via, r.device); err != nil {
+			return err
+		}
+	}
+	return nil
+}

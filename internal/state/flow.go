@@ -1,0 +1,238 @@
+package state
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// Flow is an entry of connection tracking: what its first packet was, and where answers come from.
+type Flow struct {
+	Proto      uint8
+	Src, Dst   netip.Addr // of the first packet, before its destination was changed
+	DstPort    uint16     // 0 where the protocol has none
+	AnswerSrc  netip.Addr // who answers: the destination after the change
+	AnswerPort uint16
+	Mark       uint32
+}
+
+// EndFlows removes entries of connection tracking whose way is another one now, or none: their next packet is treated as
+// a connection's first. Without it a removed forward would go on for all who use it, and a new one would not be seen by
+// who had tried before.
+type EndFlows struct {
+	From, To Table // family ip; those that were and are loaded
+	// Devices are the tunnels of a router by their connection mark, before and after.
+	FromDevices, ToDevices map[uint32]string
+}
+
+// Commands implements Step. What conntrack(8) would have to be told are many lines, one for each port.
+func (s EndFlows) Commands() []string {
+	return []string{"# end the connections that this concerns (as conntrack -D does)"}
+}
+
+// Undo implements Step: what has ended has ended. It is the last step, after which nothing fails.
+func (s EndFlows) Undo() []Step { return nil }
+
+// Ender tells for any number of flows whether they end.
+func (s EndFlows) Ender() func(Flow) bool {
+	from, to := newWays(s.From, s.FromDevices), newWays(s.To, s.ToDevices)
+	return func(f Flow) bool {
+		if mark := f.Mark & config.MarkMask; s.FromDevices[mark] != "" || s.ToDevices[mark] != "" {
+			return from.open(f) && !to.open(f)
+		}
+		if !from.public[f.Dst] && !to.public[f.Dst] {
+			return false
+		}
+		was, is := from.of(f), to.of(f)
+		return was != is && is != way{f.AnswerSrc, f.AnswerPort}
+	}
+}
+
+// way is where a flow's packets go; without a forward, to the public address itself.
+type way struct {
+	host netip.Addr
+	port uint16
+}
+
+// ways answers for one table, as its rules would for a connection's first packet.
+type ways struct {
+	elements map[string]map[string]string // set → key → value
+	public   map[netip.Addr]bool          // addresses that something is forwarded of
+	devices  map[uint32]string
+}
+
+func newWays(table Table, devices map[uint32]string) *ways {
+	w := &ways{elements: map[string]map[string]string{}, public: map[netip.Addr]bool{}, devices: devices}
+	for _, set := range table.Sets {
+		m := make(map[string]string, len(set.Elements))
+		for _, e := range set.Elements {
+			m[e.Key] = e.Value
+			if strings.HasSuffix(set.Name, "_forward") {
+				address, _, _ := strings.Cut(e.Key, " ")
+				w.public[parseAddr(address)] = true
+			}
+		}
+		w.elements[set.Name] = m
+	}
+	return w
+}
+
+// inRange finds the element of an interval set that the fields are in.
+func (w *ways) inRange(set string, fields ...string) (value string, ok bool) {
+next:
+	for key, value := range w.elements[set] {
+		parts := strings.Split(key, " . ")
+		for i, part := range parts {
+			if !within(fields[i], part) {
+				continue next
+			}
+		}
+		return value, true
+	}
+	return "", false
+}
+
+// within tells whether a field is the element's, or in its network or range of ports.
+func within(field, part string) bool {
+	if field == part {
+		return true
+	}
+	if strings.Contains(part, "/") {
+		network, err := netip.ParsePrefix(part)
+		addr, err2 := netip.ParseAddr(field)
+		return err == nil && err2 == nil && network.Contains(addr)
+	}
+	if low, high, ok := strings.Cut(part, "-"); ok {
+		a, err1 := strconv.Atoi(low)
+		b, err2 := strconv.Atoi(high)
+		n, err3 := strconv.Atoi(field)
+		return err1 == nil && err2 == nil && err3 == nil && a <= n && n <= b
+	}
+	return false
+}
+
+func (w *ways) of(f Flow) way {
+	address, proto, port, client := f.Dst.String(), config.ProtoName(f.Proto), strconv.Itoa(int(f.DstPort)), f.Src.String()
+	unchanged := way{f.Dst, f.DstPort}
+	if config.HasPorts(f.Proto) {
+		key := address + " . " + proto + " . " + port
+		switch exception, ok := w.elements["port_exception"][key]; {
+		case exception == "accept":
+			return unchanged
+		case ok:
+			if _, ok := w.inRange("port_client", address, proto, port, client); !ok {
+				return unchanged
+			}
+		}
+		if to, ok := w.elements["port_forward"][key]; ok {
+			host, port, _ := strings.Cut(to, " . ")
+			n, _ := strconv.Atoi(port)
+			return way{parseAddr(host), uint16(n)}
+		}
+		if to, ok := w.inRange("range_forward", address, proto, port); ok {
+			return way{parseAddr(to), f.DstPort}
+		}
+	} else {
+		key := address + " . " + proto
+		switch exception, ok := w.elements["protocol_exception"][key]; {
+		case exception == "accept":
+			return unchanged
+		case ok:
+			if _, ok := w.inRange("protocol_client", address, proto, client); !ok {
+				return unchanged
+			}
+		}
+		if to, ok := w.elements["protocol_forward"][key]; ok {
+			return way{parseAddr(to), f.DstPort}
+		}
+	}
+	if to, ok := w.elements["address_forward"][address]; ok {
+		return way{parseAddr(to), f.DstPort}
+	}
+	if to, ok := w.inRange("client_forward", address, client); ok {
+		return way{parseAddr(to), f.DstPort}
+	}
+	return unchanged
+}
+
+// open tells whether a router lets the flow in through the tunnel.
+func (w *ways) open(f Flow) bool {
+	device, ok := w.devices[f.Mark&config.MarkMask]
+	if !ok {
+		return false
+	}
+	host, proto, port, client := f.Dst.String(), config.ProtoName(f.Proto), strconv.Itoa(int(f.DstPort)), f.Src.String()
+	chain, key := chainName(device), quote(device)+" . "+host
+	for _, look := range []struct{ set, key string }{
+		{"open_port", key + " . " + proto + " . " + port}, {"open_protocol", key + " . " + proto}, {"open_host", key},
+	} {
+		if _, ok := w.elements[look.set][look.key]; ok {
+			return true
+		}
+	}
+	if _, ok := w.inRange(chain+"_port", host, proto, port, client); ok {
+		return true
+	}
+	if _, ok := w.inRange(chain+"_protocol", host, proto, client); ok {
+		return true
+	}
+	_, ok = w.inRange(chain+"_host", host, client)
+	return ok
+}
+
+func parseAddr(s string) netip.Addr {
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a
+}
+
+// tunnelsByMark are the tunnels of a router by the mark of their connections.
+func (s *State) tunnelsByMark() map[uint32]string {
+	devices := map[uint32]string{}
+	for _, rule := range s.Rules {
+		if rule.Mask != config.MarkMask {
+			continue
+		}
+		for _, route := range s.Routes {
+			if route.Table == rule.Table && route.Dst.Bits() == 0 {
+				devices[rule.Mark] = route.Device
+			}
+		}
+	}
+	return devices
+}
+
+// endFlows comes last, where the way of some flows changes.
+func (p *planner) endFlows() {
+	have, want := p.have.table("ip"), p.want.table("ip")
+	if have == nil {
+		have = &Table{}
+	}
+	if want == nil {
+		want = &Table{}
+	}
+	for _, set := range want.Sets {
+		if !sameElements(have.set(set.Name), set) {
+			p.addEndFlows(*have, *want)
+			return
+		}
+	}
+	for _, set := range have.Sets {
+		if want.set(set.Name).Key == nil && len(set.Elements) > 0 {
+			p.addEndFlows(*have, *want)
+			return
+		}
+	}
+}
+
+func sameElements(a, b Set) bool {
+	return len(a.Elements) == len(b.Elements) && len(missing(a.Elements, b.Elements)) == 0
+}
+
+func (p *planner) addEndFlows(from, to Table) {
+	p.add(EndFlows{From: from, To: to, FromDevices: p.have.tunnelsByMark(), ToDevices: p.want.tunnelsByMark()})
+}

@@ -1,0 +1,99 @@
+package state
+
+import (
+	"net/netip"
+	"testing"
+)
+
+const flowRelay = `
+	option ipaddr '198.51.100.144'
+	option ip6addr '2001:db8:6ef9::/64'
+	option peeraddr '2001:db8:fdd2::/64'
+	list keep 'tcp:22'
+
+`
+
+// TestEnder has flows of a table before and after a change.
+func TestEnder(t *testing.T) {
+	addr := netip.MustParseAddr
+	client, public, host, other := addr("203.0.113.10"), addr("198.51.100.144"), addr("192.168.1.210"), addr("192.168.1.211")
+	web := "config forward 'web'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.210'\n"
+	elsewhere := "config forward 'web'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.211'\n"
+	limited := web + "\toption src_ip '192.0.2.0/24'\n"
+	still := web + "\toption src_ip '203.0.113.0/24'\n"
+	all := "config forward 'all'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n"
+	wide := "config forward 'wide'\n\toption src_dport '30-1000'\n\toption dest_ip '192.168.1.210'\n"
+	ping := "config forward 'ping'\n\toption proto 'icmp'\n\toption dest_ip '192.168.1.210'\n"
+	flow := func(proto uint8, port uint16, answer netip.Addr) Flow {
+		return Flow{Proto: proto, Src: client, Dst: public, DstPort: port, AnswerSrc: answer, AnswerPort: port}
+	}
+	for _, c := range []struct {
+		name     string
+		from, to string
+		flow     Flow
+		want     bool
+	}{
+		{"a forward goes", web, "", flow(6, 80, host), true},
+		{"a forward stays", web, web + ping, flow(6, 80, host), false},
+		{"a forward stays of the same table", web, web, flow(6, 80, host), false},
+		{"a forward comes", "", web, flow(17, 80, public), true},
+		{"a forward comes that was there by hand", "", web, flow(17, 80, host), false},
+		{"another host", web, elsewhere, flow(6, 80, host), true},
+		{"another host, already there", web, elsewhere, flow(6, 80, other), false},
+		{"not for this client any more", web, limited, flow(6, 80, host), true},
+		{"still for this client", web, still, flow(6, 80, host), false},
+		{"now within all", web, all, flow(6, 80, host), false},
+		{"now within a wide range", web, wide, flow(17, 80, host), false},
+		{"another port", web, "", flow(6, 81, public), false},
+		{"a kept port", "", all, flow(6, 22, public), false},
+		{"a kept port's neighbour", "", all, flow(6, 23, public), true},
+		{"ping", ping, "", flow(1, 0, host), true},
+		{"somebody else's address", web, "", Flow{Proto: 6, Src: client, Dst: addr("198.51.100.9"), DstPort: 80, AnswerSrc: host, AnswerPort: 80}, false},
+	} {
+		if got := ender(t, "vps", c.from, c.to)(c.flow); got != c.want {
+			t.Errorf("%s (vps): %v, want %v", c.name, got, c.want)
+		}
+	}
+	inside := func(proto uint8, port uint16, mark uint32) Flow {
+		return Flow{Proto: proto, Src: client, Dst: host, DstPort: port, AnswerSrc: host, AnswerPort: port, Mark: mark}
+	}
+	for _, c := range []struct {
+		name     string
+		from, to string
+		flow     Flow
+		want     bool
+	}{
+		{"a forward goes", web, ping, inside(6, 80, 0x46000001), true},
+		{"the relay goes", web, "none", inside(6, 80, 0x46000001), true},
+		{"a forward stays", web, web + ping, inside(6, 80, 0x46000000), false},
+		{"not by the tunnel", web, ping, inside(6, 80, 0), false},
+		{"not for this client any more", web, limited, inside(6, 80, 0x46000000), true},
+		{"still for this client", web, still, inside(6, 80, 0x46000000), false},
+		{"ping", ping, web, inside(1, 0, 0x46000000), true},
+		{"now within all", web, all, inside(6, 80, 0x46000000), false},
+	} {
+		if got := ender(t, "router", c.from, c.to)(c.flow); got != c.want {
+			t.Errorf("%s (router): %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func ender(t *testing.T, role, from, to string) func(Flow) bool {
+	t.Helper()
+	make := func(forwards string) State {
+		if forwards == "none" {
+			return State{}
+		}
+		text := "config relay 'home'\n\toption role '" + role + "'" + flowRelay + forwards
+		return compile(t, []byte(text), Facts{Tunlink: map[string]string{"home": "eth0"}})
+	}
+	have, want := make(from), make(to)
+	step := EndFlows{FromDevices: have.tunnelsByMark(), ToDevices: want.tunnelsByMark()}
+	if table := have.table("ip"); table != nil {
+		step.From = *table
+	}
+	if table := want.table("ip"); table != nil {
+		step.To = *table
+	}
+	return step.Ender()
+}

@@ -1,0 +1,53 @@
+package state
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// span is a range of ports that is open to some clients, or to all where clients is nil.
+type span struct {
+	first, last uint16
+	clients     []netip.Prefix
+}
+
+// disjoint makes of spans that may overlap others that do not: each port with all of its clients, neighbours with the
+// same clients as one.
+func disjoint(spans []span) []span {
+	var starts []int
+	for _, s := range spans {
+		starts = append(starts, int(s.first), int(s.last)+1)
+	}
+	slices.Sort(starts)
+	starts = slices.Compact(starts)
+	slices.SortFunc(spans, func(a, b span) int { return int(a.first) - int(b.first) })
+	var result []span
+	var active []span // those that reach to the present start
+	for i, start := range starts[:len(starts)-1] {
+		for ; len(spans) > 0 && int(spans[0].first) == start; spans = spans[1:] {
+			active = append(active, spans[0])
+		}
+		active = slices.DeleteFunc(active, func(s span) bool { return int(s.last) < start })
+		if len(active) == 0 {
+			continue
+		}
+		var clients []netip.Prefix
+		everybody := false
+		for _, s := range active {
+			clients = append(clients, s.clients...)
+			everybody = everybody || s.clients == nil
+		}
+		if clients = config.Outermost(clients); everybody {
+			clients = nil
+		}
+		next := span{uint16(start), uint16(starts[i+1] - 1), clients}
+		if n := len(result); n > 0 && int(result[n-1].last)+1 == start && slices.Equal(result[n-1].clients, clients) {
+			result[n-1].last = next.last
+		} else {
+			result = append(result, next)
+		}
+	}
+	return result
+}
