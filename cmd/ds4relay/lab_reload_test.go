@@ -1,0 +1,275 @@
+//go:build lab
+
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/lab"
+)
+
+// open connects to an echoing server and has the first line behind it.
+func open(t *testing.T, h *lab.Host, to string) net.Conn {
+	t.Helper()
+	_, conn, err := askTCP(h, to)
+	if err != nil {
+		t.Fatalf("%s to %s: %v", h.Name, to, err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// alive fails the test unless the connection echoes.
+func alive(t *testing.T, what string, conn net.Conn) {
+	t.Helper()
+	conn.SetDeadline(time.Now().Add(patience))
+	if _, err := conn.Write([]byte("!")); err != nil {
+		t.Errorf("%s: %v", what, err)
+		return
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+}
+
+// ended fails the test unless the connection is broken, or nothing comes back.
+func ended(t *testing.T, what string, conn net.Conn) {
+	t.Helper()
+	conn.SetDeadline(time.Now().Add(1500 * time.Millisecond))
+	if _, err := conn.Write([]byte("!")); err != nil {
+		return
+	}
+	if n, _ := io.ReadFull(conn, make([]byte, 1)); n > 0 {
+		t.Errorf("%s goes on", what)
+	}
+}
+
+// TestConnectionsEnd: what is not forwarded any more ends, at either end alone; what is, goes on.
+func TestConnectionsEnd(t *testing.T) {
+	two := strings.Replace(forwardWeb, "'web'", "'two'", 1)
+	two = strings.Replace(strings.Replace(two, "8080", "8081", 1), "'80'", "'81'", 1)
+	for _, egress := range []string{"replies", "all"} {
+		for _, ends := range []string{"both", "vps", "router"} {
+			t.Run(egress+" "+ends, func(t *testing.T) {
+				option := "\toption egress '" + egress + "'\n"
+				both, one := forwardWeb+option+two+option, forwardWeb+option
+				r := newRelay(t, lab.Options{}, both)
+				for _, port := range []int{80, 81} {
+					serveTCP(t, r.Host2, port)
+					serveUDP(t, r.Host2, port)
+				}
+				r.up()
+				stays, goes := open(t, r.Client, public+":8080"), open(t, r.Client, public+":8081")
+				udp, err := r.Client.Dial("udp4", public+":8081", patience)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer udp.Close()
+				udp.Write([]byte("?"))
+				udp.SetDeadline(time.Now().Add(patience))
+				if _, err := udp.Read(make([]byte, 100)); err != nil {
+					t.Fatal(err)
+				}
+				if ends != "router" {
+					r.vps.write(vpsRelay + one)
+					r.vps.do("reload")
+				}
+				if ends != "vps" {
+					r.router.write(routerRelay + one)
+					r.router.do("reload")
+				}
+				alive(t, "what stays", stays)
+				ended(t, "the removed forward", goes)
+				udp.SetDeadline(time.Now().Add(time.Second))
+				udp.Write([]byte("?"))
+				if n, err := udp.Read(make([]byte, 100)); err == nil {
+					t.Errorf("over UDP the removed forward goes on: %d bytes", n)
+				}
+
+				// It comes back; who kept trying is served again.
+				r.vps.write(vpsRelay + both)
+				r.router.write(routerRelay + both)
+				r.up()
+				// The first error may still be that of before.
+				for range 3 {
+					udp.SetDeadline(time.Now().Add(patience))
+					if _, err = udp.Write([]byte("?")); err == nil {
+						if _, err = udp.Read(make([]byte, 100)); err == nil {
+							break
+						}
+					}
+				}
+				if err != nil {
+					t.Errorf("the forward that came again: %v", err)
+				}
+				alive(t, "what stays", stays)
+
+				// down ends all.
+				r.vps.do("down")
+				ended(t, "what had stayed, after down", stays)
+			})
+		}
+	}
+}
+
+// lost is how many TCP segments a host has sent again because they were lost: those sent again, less those that the
+// receiver said it had already (duplicate SACK, RFC 2883), which a busy emulated machine was only slow with.
+func lost(t *testing.T, h *lab.Host) int {
+	t.Helper()
+	values := map[string]int{}
+	err := h.Do(func() error {
+		for _, name := range []string{"snmp", "netstat"} {
+			data, err := os.ReadFile("/proc/thread-self/net/" + name)
+			if err != nil {
+				return err
+			}
+			var names []string // lines come in pairs: names, and values
+			for line := range strings.Lines(string(data)) {
+				words := strings.Fields(line)
+				if names == nil || names[0] != words[0] {
+					names = words
+					continue
+				}
+				for i, name := range names[1:] {
+					values[words[0]+name], _ = strconv.Atoi(words[i+1])
+				}
+				names = nil
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return values["Tcp:RetransSegs"] - values["TcpExt:TCPDSACKRecv"] - values["TcpExt:TCPDSACKOfoRecv"]
+}
+
+// TestReloadInvisible changes the forwards a hundred times under 200 TCP streams and a UDP stream of another forward.
+func TestReloadInvisible(t *testing.T) {
+	const streams, changes = 200, 100
+	r := newRelay(t, lab.Options{Second: true}, forwardWeb)
+	serveTCP(t, r.Host2, 80)
+	serveUDP(t, r.Host2, 80)
+	r.up()
+
+	var stop atomic.Bool
+	var wait sync.WaitGroup
+	var trips atomic.Int64
+	for i := range streams {
+		conn := open(t, r.Client, public+":8080")
+		wait.Go(func() {
+			out, in := make([]byte, 64), make([]byte, 64)
+			for n := uint64(1); !stop.Load(); n++ {
+				binary.BigEndian.PutUint64(out, n)
+				conn.SetDeadline(time.Now().Add(20 * time.Second))
+				if _, err := conn.Write(out); err != nil {
+					t.Errorf("stream %d: %v", i, err)
+					return
+				}
+				if _, err := io.ReadFull(conn, in); err != nil || binary.BigEndian.Uint64(in) != n {
+					t.Errorf("stream %d: %v", i, err)
+					return
+				}
+				trips.Add(1)
+				time.Sleep(time.Second)
+			}
+		})
+	}
+	udp, err := r.Client.Dial("udp4", public+":8080", patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	defer func() { stop.Store(true); wait.Wait() }()
+	var sent, received atomic.Int64
+	wait.Go(func() {
+		for !stop.Load() {
+			if _, err := fmt.Fprintf(udp, "%d", sent.Add(1)); err != nil {
+				t.Error(err)
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	wait.Go(func() {
+		buffer := make([]byte, 200)
+		for !stop.Load() || received.Load() < sent.Load() {
+			udp.SetReadDeadline(time.Now().Add(3 * time.Second))
+			if _, err := udp.Read(buffer); err != nil {
+				if !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("the UDP stream: %v", err)
+				}
+				return
+			}
+			received.Add(1)
+		}
+	})
+
+	before := lost(t, r.Client) + lost(t, r.Host2)
+	start := time.Now()
+	for n := range changes {
+		var more strings.Builder
+		more.WriteString(forwardWeb)
+		for i := range n % 4 { // added, changed, removed
+			fmt.Fprintf(&more, "\nconfig forward 'f%d'\n\toption src_dport '%d'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '%d'\n", i, 7000+i, 7000+n)
+		}
+		switch n % 10 {
+		case 3:
+			more.WriteString("\toption src_ip '203.0.113.0/24'\n")
+		case 5:
+			more.WriteString(forwardAll)
+		case 7:
+			more.WriteString("\nconfig forward 'wide'\n\toption src_dport '10000-20000'\n\toption dest_ip '192.168.1.211'\n")
+		}
+		vps := vpsRelay
+		if n%10 >= 8 { // another home with the same addresses comes, and goes
+			vps = strings.Replace(vpsRelay, "relay 'home'", "relay 'cabin'", 1)
+			vps = strings.NewReplacer("wrap1", "wrap2", "fdd2", "fdd6").Replace(vps)
+			vps = vpsRelay + "\n" + vps + "\nconfig forward 'away'\n\toption relay 'cabin'\n\toption src_dport '6000'\n\toption dest_ip '192.168.1.211'\n" +
+				strings.ReplaceAll(more.String(), "\toption dest_ip", "\toption relay 'home'\n\toption dest_ip")
+			r.vps.write(vps)
+		} else {
+			r.vps.write(vpsRelay + more.String())
+		}
+		r.router.write(routerRelay + more.String())
+		for _, e := range []*end{r.vps, r.router} {
+			out := e.do("reload")
+			if n > 0 && strings.Contains(out, "Nothing to do") && n%4 != 0 {
+				t.Errorf("change %d did nothing", n)
+			}
+			if n%10 != 3 {
+				continue
+			}
+			if again := e.do("reload"); !strings.Contains(again, "Nothing to do") {
+				t.Fatalf("a second reload after change %d:\n%s", n, again)
+			}
+		}
+	}
+	took := time.Since(start)
+	time.Sleep(300 * time.Millisecond)
+	stop.Store(true)
+	wait.Wait()
+	again := lost(t, r.Client) + lost(t, r.Host2) - before
+	t.Logf("%d changes in %v: %d round trips over TCP, %d segments lost; %d of %d datagrams came back",
+		changes, took.Round(time.Millisecond), trips.Load(), again, received.Load(), sent.Load())
+	if received.Load() != sent.Load() {
+		t.Errorf("of %d datagrams %d came back", sent.Load(), received.Load())
+	}
+	if again != 0 {
+		t.Errorf("%d TCP segments were lost", again)
+	}
+	if trips.Load() < streams {
+		t.Errorf("only %d round trips", trips.Load())
+	}
+}
