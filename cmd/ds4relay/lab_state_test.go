@@ -206,7 +206,7 @@ func TestEveryStepFails(t *testing.T) {
 						break // more than there are steps
 					}
 					failures++
-					if code != exitFailed || !strings.Contains(stderr, errInjected.Error()) {
+					if code != exitFailed || !strings.Contains(stderr, errInjected.Error()) || strings.Contains(stderr, "while undoing") {
 						t.Fatalf("step %d: exit status %d, %s", n, code, stderr)
 					}
 					if after := sameLink(e.snapshot()); after != before {

@@ -12,10 +12,12 @@ import (
 
 // Status is what `status --json` prints.
 type Status struct {
-	Relays  []RelayStatus `json:"relays"`
-	Differs []string      `json:"differs"`            // the commands that would make the kernel match the configuration
-	Blocked []string      `json:"blocked,omitempty"`  // what of others is in the way of that
-	Warning []string      `json:"warnings,omitempty"` // about the configuration
+	Relays      []RelayStatus       `json:"relays"`
+	Connections *kernel.Connections `json:"connections,omitempty"` // that this machine keeps track of, and may
+	Notes       []string            `json:"notes,omitempty"`       // what does not differ, but will make trouble
+	Differs     []string            `json:"differs"`               // the commands that would make the kernel match the configuration
+	Blocked     []string            `json:"blocked,omitempty"`     // what of others is in the way of that
+	Warning     []string            `json:"warnings,omitempty"`    // about the configuration
 }
 
 // RelayStatus is one relay seen from this end.
@@ -44,6 +46,9 @@ type ForwardStatus struct {
 	Egress  config.Egress `json:"egress"`
 }
 
+// fullPercent is from where on the table of connections counts as full: early eviction keeps it just below its limit.
+const fullPercent = 95
+
 // OK tells whether the kernel is as the configuration says.
 func (s *Status) OK() bool { return len(s.Differs) == 0 && len(s.Blocked) == 0 }
 
@@ -71,6 +76,11 @@ func (m *Machine) Status() (*Status, error) {
 		for _, step := range steps {
 			status.Differs = append(status.Differs, step.Commands()...)
 		}
+	}
+	status.Connections = kernel.CountConnections()
+	if c := status.Connections; c != nil && c.Count*100 >= c.Max*fullPercent {
+		status.Notes = append(status.Notes, fmt.Sprintf("the kernel keeps track of %d connections of at most %d: when there is no room, new ones are dropped and "+
+			"those that are open go on; find out who opens so many (conntrack -L), or allow more: sysctl -w net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
 	}
 	for _, r := range m.Config.Relays {
 		status.Relays = append(status.Relays, relayStatus(r, facts, have))
@@ -148,6 +158,12 @@ func (s *Status) Print(w io.Writer) {
 	}
 	if len(s.Relays) == 0 {
 		fmt.Fprintln(w, "The configuration has no relay.")
+	}
+	if c := s.Connections; c != nil && len(s.Relays) > 0 {
+		fmt.Fprintf(w, "\nconnections tracked: %d of at most %d\n", c.Count, c.Max)
+	}
+	for _, note := range s.Notes {
+		fmt.Fprintln(w, "\nnote: "+note)
 	}
 	for _, b := range s.Blocked {
 		fmt.Fprintln(w, "\nin the way: "+b)

@@ -66,7 +66,11 @@ func (k *Kernel) Apply(step state.Step) error {
 	case state.AddAddr:
 		return addr(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.Addr)
 	case state.DelAddr:
-		return addr(unix.RTM_DELADDR, 0, s.Addr)
+		err := addr(unix.RTM_DELADDR, 0, s.Addr)
+		if isErrno(err, unix.EADDRNOTAVAIL) {
+			return nil // it went with the link when that was set down
+		}
+		return err
 	case state.AddRoute:
 		return route(s.Route, netlink.RouteAdd)
 	case state.DelRoute:

@@ -87,6 +87,42 @@ func SendRaw4(h *Host, dev string, packet []byte) error {
 	return sendToLink(h, link, packet)
 }
 
+// Flood sends n IPv4 packets out of dev as SendRaw4 does on an ethernet device, as fast as the host can.
+func Flood(h *Host, dev string, n int, packet func(i int) []byte) error {
+	err := h.Do(func() error {
+		socket, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(socket)
+		if err := unix.BindToDevice(socket, dev); err != nil {
+			return err
+		}
+		for i := range n {
+			p := packet(i)
+			if err := unix.Sendto(socket, p, 0, &unix.SockaddrInet4{Addr: [4]byte(p[16:])}); err != nil && err != unix.ENOBUFS {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s: flood %s: %w", h.Name, dev, err)
+	}
+	return nil
+}
+
+// TCP4 makes an IPv4 packet with a TCP segment without data; flags as in Packet.TCPFlags.
+func TCP4(src, dst netip.AddrPort, flags byte) []byte {
+	tcp := binary.BigEndian.AppendUint16(nil, src.Port())
+	tcp = binary.BigEndian.AppendUint16(tcp, dst.Port())
+	tcp = append(tcp, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0)
+	pseudo := append(src.Addr().AsSlice(), dst.Addr().AsSlice()...)
+	pseudo = append(pseudo, 0, unix.IPPROTO_TCP, 0, byte(len(tcp)))
+	binary.BigEndian.PutUint16(tcp[16:], checksum(append(pseudo, tcp...)))
+	return IPv4(src.Addr(), dst.Addr(), unix.IPPROTO_TCP, tcp)
+}
+
 func sendRaw(h *Host, family int, dev string, packet []byte, to unix.Sockaddr) error {
 	err := h.Do(func() error {
 		socket, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)

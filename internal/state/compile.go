@@ -54,7 +54,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 			s.compileVPS(r, facts, vps.slots)
 			vps.add(r, link)
 		} else {
-			s.compileRouter(r, facts)
+			s.compileRouter(r, facts, link.MTU)
 			router.add(r, link, facts)
 		}
 	}
@@ -101,8 +101,15 @@ func (s *State) compileVPS(r *config.Relay, facts Facts, slots slots) {
 	}
 }
 
-func (s *State) compileRouter(r *config.Relay, facts Facts) {
-	s.Addrs = append(s.Addrs, Addr{Addr: r.Local, Device: r.Device})
+// minIPv6MTU is the least MTU in bytes of a device with IPv6 addresses (IPV6_MIN_MTU; RFC 8200 §5).
+const minIPv6MTU = 1280
+
+func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int) {
+	endpoint := Addr{Addr: r.Local, Device: r.Device}
+	if mtu < minIPv6MTU {
+		endpoint.Device = "lo"
+	}
+	s.Addrs = append(s.Addrs, endpoint)
 	// The mark decides about the reverse path too (ip-sysctl: src_valid_mark): with it packets out of the tunnel pass
 	// rp_filter, strict or loose, with or without another default route.
 	s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "src_valid_mark"), Value: "1", Device: r.Device})

@@ -136,7 +136,12 @@ func (s SetMTU) Commands() []string {
 }
 
 // Undo implements Step.
-func (s SetMTU) Undo() []Step { return []Step{SetMTU{s.Device, s.To, s.From}} }
+func (s SetMTU) Undo() []Step {
+	if s.From == 0 { // of a new link, which goes
+		return nil
+	}
+	return []Step{SetMTU{s.Device, s.To, s.From}}
+}
 
 // Commands implements Step with ip-link(8).
 func (s SetGroup) Commands() []string {
