@@ -1,0 +1,283 @@
+//go:build lab
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// everything has all that ds4relay can install on an end.
+const everything = forwardAll + "\toption egress 'all'\n" + forwardWeb + `
+config forward 'limited'
+	option proto 'tcp'
+	option src_dport '2222'
+	option dest_ip '192.168.1.211'
+	option src_ip '203.0.113.0/24'
+
+config forward 'wide'
+	option src_dport '20000-30000'
+	option dest_ip '192.168.1.211'
+
+config forward 'ping'
+	option proto 'icmp'
+	option dest_ip '192.168.1.211'
+`
+
+// steps are what `up` would do on the end.
+func (e *end) steps() (steps []state.Step) {
+	e.t.Helper()
+	err := e.host.Do(func() error {
+		c, _, err := config.Load(e.config, config.VPS)
+		if err != nil {
+			return err
+		}
+		steps, err = (&control.Machine{Config: c, Kernel: &kernel.Kernel{Run: e.runDir()}}).Plan(nil, false)
+		return err
+	})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return steps
+}
+
+// damages are commands, each of which alters something that the steps made: every step taken back by hand, every chain
+// and every set changed, and what people type.
+func damages(steps []state.Step) []string {
+	list := []string{"ip -6 addr flush deprecated", "ip link set wrap1 down", "ip link set wrap1 mtu 1300", "ip link change wrap1 type ip6tnl hoplimit 9",
+		"ip link change wrap1 type ip6tnl encaplimit 3", "ip link set wrap1 group 0", "ip -4 route flush proto 46 table all", "ip -4 route flush table all dev wrap1",
+		"ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel",
+		"nft flush ruleset", "nft delete table ip6 ds4relay", "nft delete table ip ds4relay"}
+	chain := regexp.MustCompile(`(?m)^\tchain (\w+) \{$`)
+	for _, step := range steps {
+		for _, undo := range step.Undo() {
+			list = append(list, undo.Commands()...)
+		}
+		load, ok := step.(state.LoadTables)
+		if !ok {
+			continue
+		}
+		for family, table := range load.Loaded {
+			for _, match := range chain.FindAllStringSubmatch(table.Ruleset, -1) {
+				list = append(list, fmt.Sprintf("nft insert rule %s ds4relay %s counter", family, match[1]))
+			}
+			for _, set := range table.Sets {
+				if len(set.Elements) > 0 {
+					list = append(list, fmt.Sprintf("nft flush set %s ds4relay %s 2>/dev/null || nft flush map %s ds4relay %s", family, set.Name, family, set.Name))
+				}
+			}
+		}
+	}
+	return list
+}
+
+// TestDrift alters each thing that is installed, one after another: status names what differs, and up restores just that.
+func TestDrift(t *testing.T) {
+	r := newRelay(t, lab.Options{}, everything)
+	r.router.write(routerRelay + "\tlist keep 'tcp:22'\n" + everything)
+	for _, e := range []*end{r.vps, r.router} {
+		t.Run(e.host.Name, func(t *testing.T) {
+			before := e.snapshot()
+			steps := e.steps()
+			e.do("-q", "up")
+			up := sameLink(e.snapshot())
+			list := damages(steps)
+			for _, damage := range list {
+				if out, err := e.host.Run("sh", "-c", damage); err != nil {
+					if strings.Contains(out, "No such") || strings.Contains(out, "Cannot find device") {
+						continue // a table that this end does not have, a link that is gone with another damage
+					}
+					t.Errorf("%s: %v %s", damage, err, out)
+					continue
+				}
+				code, named, _ := e.try("status")
+				done := e.do("up")
+				if strings.HasPrefix(done, "Nothing to do") {
+					if code == 0 && (damage == "ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel" || strings.HasPrefix(damage, "sysctl")) {
+						continue // nothing of ours was altered: a VPS has no rules, a sysctl may have been 1 before
+					}
+					t.Errorf("%s: up found nothing to do, status said (%d)\n%s", damage, code, named)
+					continue
+				}
+				if code != exitDiffers {
+					t.Errorf("%s: status ended with %d\n%s", damage, code, named)
+				}
+				commands := strings.ReplaceAll(strings.ReplaceAll(done, "[#] ", ""), "\n", "\n  ")
+				if !strings.Contains(named, strings.TrimSpace(commands)) {
+					t.Errorf("%s: status named\n%s\nand up did\n%s", damage, named, done)
+				}
+				if n := strings.Count(done, "[#] "); n > 8 && !strings.Contains(damage, "link del") {
+					t.Errorf("%s: up did %d things:\n%s", damage, n, done)
+				}
+				e.do("status")
+			}
+			same(t, "the kernel at last", up, sameLink(e.snapshot()))
+			t.Logf("%d damages", len(list))
+			e.do("down")
+			same(t, "the kernel after down", before, e.snapshot())
+		})
+	}
+}
+
+// randomConfig makes a correct file for the end: up to three relays, one of which may lead to hosts that another one has.
+func randomConfig(r *rand.Rand, role string) string {
+	var b strings.Builder
+	relays := 1 + r.IntN(3)
+	for i := range relays {
+		fmt.Fprintf(&b, "config relay 'r%d'\n\toption role '%s'\n\toption device 'wrap%d'\n\toption tunlink '%s'\n\toption ip4table '%d'\n", i, role, i+1,
+			map[string]string{"vps": "eth0", "router": "wan"}[role], 42+i)
+		fmt.Fprintf(&b, "\toption ipaddr '198.51.100.%d'\n\toption ip6addr '2001:db8:%s::/64'\n\toption peeraddr '2001:db8:%x::/64'\n", 144+i%2,
+			map[string]string{"vps": "6ef9", "router": "fdd2"}[role], map[string]int{"vps": 0xfdd2, "router": 0x6efa}[role]+4*i+r.IntN(2))
+		if r.IntN(3) == 0 {
+			fmt.Fprintf(&b, "\toption encaplimit '%d'\n", r.IntN(256))
+		}
+		if r.IntN(3) == 0 {
+			fmt.Fprintf(&b, "\toption mtu '%d'\n", 1200+r.IntN(260))
+		}
+		if r.IntN(4) == 0 {
+			b.WriteString("\tlist keep 'tcp:22'\n")
+		}
+		if i > 0 && r.IntN(4) == 0 {
+			b.WriteString("\toption enabled '0'\n")
+		}
+	}
+	port := 1000
+	for i := range 1 + r.IntN(6) {
+		relay := r.IntN(relays)
+		fmt.Fprintf(&b, "\nconfig forward 'f%d'\n\toption relay 'r%d'\n\toption dest_ip '192.168.1.%d'\n", i, relay, 210+r.IntN(3))
+		width := []int{0, 0, 0, 5, 200}[r.IntN(5)]
+		fmt.Fprintf(&b, "\toption src_dport '%d-%d'\n", port, port+width)
+		if shift := r.IntN(2) * 1000; shift > 0 {
+			fmt.Fprintf(&b, "\toption dest_port '%d-%d'\n", port+shift, port+shift+width)
+		}
+		port += width + 1
+		if r.IntN(3) == 0 {
+			fmt.Fprintf(&b, "\tlist src_ip '203.0.113.0/24'\n\tlist src_ip '192.0.2.%d'\n", r.IntN(256))
+		}
+		if relay == 0 && r.IntN(3) == 0 {
+			b.WriteString("\toption egress 'all'\n")
+		}
+	}
+	if r.IntN(3) == 0 {
+		fmt.Fprintf(&b, "\nconfig forward 'rest'\n\toption relay 'r0'\n\toption proto 'all'\n\toption dest_ip '192.168.1.%d'\n", 210+r.IntN(3))
+	}
+	return b.String()
+}
+
+// TestFaults walks through random configurations with failures and kills at random steps: the kernel is always as the old
+// or the new configuration says, and down returns it to what it was first. DS4RELAY_SEED repeats a walk.
+func TestFaults(t *testing.T) {
+	const rounds = 500
+	seed := rand.Uint64()
+	if s := os.Getenv("DS4RELAY_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fmt.Printf("TestFaults: DS4RELAY_SEED=%d\n", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	r := newRelay(t, lab.Options{}, "")
+	if out, err := r.VPS.Run("ip", "addr", "add", "198.51.100.145/24", "dev", "eth0"); err != nil {
+		t.Fatal(err, out)
+	}
+	outcomes := map[string]int{}
+	for role, e := range map[string]*end{"vps": r.vps, "router": r.router} {
+		first := e.snapshot()
+		old := "" // the configuration that the kernel has; "" for none
+		is := func(file string) bool {
+			if file == "" {
+				return strings.Contains(e.do("down"), "Nothing to do")
+			}
+			e.write(file)
+			code, _, _ := e.try("status")
+			return code == 0
+		}
+		for round := range rounds / 2 {
+			next, command := randomConfig(random, role), "up"
+			if random.IntN(6) == 0 {
+				next, command = "", "down"
+			}
+			if next != "" {
+				e.write(next)
+			}
+			what, at := []string{"done", "failed", "killed"}[random.IntN(3)], 1+random.IntN(16)
+			fail := func(format string, args ...any) {
+				t.Helper()
+				t.Fatalf("seed %d, %s, round %d (%s at step %d of %s): %s\n--- old\n%s\n--- new\n%s", seed, role, round, what, at, command,
+					fmt.Sprintf(format, args...), old, next)
+			}
+			switch what {
+			case "done":
+				if code, _, stderr := e.try("-q", command); code != 0 {
+					fail("exit status %d, %s", code, stderr)
+				}
+				old = next
+			case "failed":
+				left := at
+				e.apply = func(k control.Kernel) control.Kernel { return faulty{Kernel: k, at: &left} }
+				code, _, stderr := e.try("-q", command)
+				e.apply = nil
+				switch {
+				case left > 0 && code == 0: // there were fewer steps
+					old = next
+					what = "done"
+				case code != exitFailed || strings.Contains(stderr, "while undoing"):
+					fail("exit status %d, %s", code, stderr)
+				}
+			case "killed":
+				when := []string{"before", "after"}[random.IntN(2)]
+				cmd := e.host.Command(os.Args[0], "-c", e.config, "--run", e.runDir(), "-q", command)
+				cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", childEnv, when, at))
+				out, err := cmd.CombinedOutput()
+				var exit *exec.ExitError
+				switch {
+				case err == nil:
+					old = next
+					what = "done"
+				case !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL:
+					fail("%v\n%s", err, out)
+				default: // one of the two has to be reached from here
+					if random.IntN(2) == 0 {
+						old = next
+					}
+					back := "down"
+					if old != "" {
+						e.write(old)
+						back = "up"
+					}
+					if code, _, stderr := e.try("-q", back); code != 0 {
+						fail("%s after it: exit status %d, %s", back, code, stderr)
+					}
+				}
+			}
+			outcomes[what]++
+			if !is(old) {
+				_, out, _ := e.try("status")
+				fail("the kernel is not as the configuration says:\n%s", out)
+			}
+			if old == "" {
+				if snapshot := e.snapshot(); snapshot != first {
+					fail("after down the kernel differs:\n%s", difference(first, snapshot))
+				}
+			}
+		}
+		e.do("-q", "down")
+		same(t, "the kernel at the end", first, e.snapshot())
+	}
+	t.Logf("%v", outcomes)
+}
