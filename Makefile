@@ -52,8 +52,8 @@ lint: deps
 # The figures of README and docs: `up` against the same steps by hand; the way through the relay against the one set up by
 # hand, where a CPU that counts instructions makes the figures repeatable.
 bench: deps labctl $(BUILD)/ds4relay
-	DS4RELAY_BINARY=$(BUILD)/ds4relay go test -tags "lab bench" -count=1 -timeout 30m -run '^TestBenchUp$$' -v $(LAB_EXEC) ./cmd/ds4relay
-	go test -tags "lab bench" -count=1 -timeout 30m -run '^TestBenchPath$$' -v $(subst exec --,exec -icount -timeout 30m --,$(LAB_EXEC)) ./cmd/ds4relay
+	DS4RELAY_BINARY=$(BUILD)/ds4relay go test -tags "lab bench" -count=1 -timeout 30m -run '^TestBench(Up|Scale)$$' -v $(LAB_EXEC) ./cmd/ds4relay
+	go test -tags "lab bench" -count=1 -timeout 30m -run '^TestBench(Path|Forwards)$$' -v $(subst exec --,exec -icount -timeout 30m --,$(LAB_EXEC)) ./cmd/ds4relay
 
 fuzz:
 	go test -fuzz FuzzParse -fuzztime 60s ./internal/uci

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -245,5 +247,150 @@ func TestBenchPath(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// manyForwards is a file with n forwards of the same relay, each of one port to port 80 of a host; the last one's port is
+// lastPort.
+func manyForwards(relay string, n int) string {
+	var b strings.Builder
+	b.WriteString(relay)
+	for i := range n {
+		fmt.Fprintf(&b, "\nconfig forward 'f%d'\n\toption proto 'tcp'\n\toption src_dport '%d'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '80'\n", i, lastPort-n+1+i)
+	}
+	return b.String()
+}
+
+const lastPort = 20000
+
+// connects is how long a connection takes that is made and closed, in seconds.
+func connects(t *testing.T, r *relay, to string) float64 {
+	t.Helper()
+	const n = 200
+	start := time.Now()
+	for range n {
+		c, err := r.Client.Dial("tcp", to, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.(interface{ SetLinger(int) error }).SetLinger(0)
+		c.Close()
+	}
+	return time.Since(start).Seconds() / n
+}
+
+// TestBenchForwards compares the way through the last of many forwards with the way through the only one.
+func TestBenchForwards(t *testing.T) {
+	r := newRelay(t, lab.Options{}, "")
+	benchServer(t, r.Host)
+	to := fmt.Sprintf("%s:%d", public, lastPort)
+	counts := []int{1, 100, 10000}
+	trips, news := map[int][]float64{}, map[int][]float64{}
+	for repetition := range 6 {
+		for _, n := range counts {
+			r.vps.write(manyForwards(vpsRelay, n))
+			r.router.write(manyForwards(routerRelay, n))
+			r.vps.do("-q", "up")
+			r.router.do("-q", "up")
+			connect := connects(t, r, to)
+			c, err := r.Client.Dial("tcp", to, patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.SetDeadline(time.Now().Add(time.Minute))
+			fmt.Fprintf(c, "e%010d", benchTrips)
+			one := make([]byte, 1)
+			var times []float64
+			for range benchTrips {
+				start := time.Now()
+				c.Write(one)
+				if _, err := io.ReadFull(c, one); err != nil {
+					t.Fatal(err)
+				}
+				times = append(times, time.Since(start).Seconds())
+			}
+			c.Close()
+			if repetition > 0 { // the first only warms up
+				trips[n], news[n] = append(trips[n], median(times)), append(news[n], connect)
+			}
+		}
+	}
+	fmt.Printf("\n%-10s %10s %12s   ratio to one forward: %6s %8s\n", "forwards", "trip us", "new conns/s", "trip", "conns/s")
+	for _, n := range counts {
+		trip, connect := median(trips[n]), median(news[n])
+		fmt.Printf("%-10d %10.1f %12.0f   %28.3f %8.3f\n", n, trip*1e6, 1/connect, trip/median(trips[1]), median(news[1])/connect)
+	}
+}
+
+// TestBenchScale compares `up` of many forwards, and a change of one of them, with nft reading the finished ruleset; and
+// says what `up` of many relays costs.
+func TestBenchScale(t *testing.T) {
+	binary := os.Getenv("DS4RELAY_BINARY")
+	if binary == "" {
+		t.Fatal("DS4RELAY_BINARY names no program; run this with make bench")
+	}
+	r := newRelay(t, lab.Options{}, "")
+	e := r.vps
+	run := func(args ...string) (time.Duration, int64) {
+		t.Helper()
+		cmd := e.host.Command(binary, append([]string{"-c", e.config, "--run", e.runDir(), "-q"}, args...)...)
+		start := time.Now()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatal(err, string(out))
+		}
+		return time.Since(start), cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss
+	}
+	fmt.Printf("\n%-10s %10s %14s %8s   %14s %22s\n", "forwards", "up ms", "nft -f ms", "ratio", "change one ms", "as the first up of it")
+	for _, n := range []int{1, 100, 10000} {
+		var up, load, change []time.Duration
+		for range 5 {
+			e.write(manyForwards(vpsRelay, n))
+			took, _ := run("up")
+			up = append(up, took)
+			e.write(strings.Replace(manyForwards(vpsRelay, n), "dest_port '80'", "dest_port '81'", 1))
+			if plan := e.do("plan"); len(plan) > 600 {
+				t.Errorf("a change of one of %d forwards is planned as %d bytes", n, len(plan))
+			}
+			took, _ = run("up")
+			change = append(change, took)
+			ruleset, err := e.host.Run("nft", "-s", "list", "ruleset")
+			if err != nil {
+				t.Fatal(err)
+			}
+			run("down")
+			file := filepath.Join(t.TempDir(), "ruleset")
+			if err := os.WriteFile(file, []byte(ruleset), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			if out, err := e.host.Run("nft", "-f", file); err != nil {
+				t.Fatal(err, out)
+			}
+			load = append(load, time.Since(start))
+			if _, err := e.host.Run("nft", "flush", "ruleset"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a, b, c := median(up), median(load), median(change)
+		fmt.Printf("%-10d %10d %14d %8.2f   %14d %22.2f\n", n, a.Milliseconds(), b.Milliseconds(), float64(a)/float64(b), c.Milliseconds(), float64(c)/float64(a))
+	}
+
+	fmt.Printf("\n%-28s %8s %14s %14s\n", "500 relays", "up ms", "ms a relay", "memory MB")
+	for name, host := range map[string]func(int) string{
+		"a network each":         func(i int) string { return fmt.Sprintf("10.%d.%d.210", i/250, i%250) },
+		"all with 192.168.1.210": func(int) string { return home4 },
+	} {
+		const relays = 500
+		var b strings.Builder
+		for i := range relays {
+			fmt.Fprintf(&b, "config relay 'r%d'\n\toption ipaddr '%s'\n\toption ip6addr '2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:1:%x::/64'\n"+
+				"\toption tunlink 'eth0'\n\nconfig forward 'f%d'\n\toption relay 'r%d'\n\toption src_dport '%d'\n\toption dest_ip '%s'\n\n",
+				i, public, i+1, i, i, 1000+i, host(i))
+		}
+		e.write(b.String())
+		took, memory := run("up")
+		e.do("status")
+		run("down")
+		fmt.Printf("%-28s %8d %14.1f %14.1f\n", name, took.Milliseconds(), took.Seconds()*1000/relays, float64(memory)/1024)
 	}
 }

@@ -65,12 +65,29 @@ type pending struct {
 
 // section is one section with its options checked against the schema.
 type section struct {
-	r      *reader
-	spec   *SectionSpec
-	label  string
-	line   int
-	values map[string][]uci.Value
+	r       *reader
+	spec    *SectionSpec
+	name    string
+	line    int
+	options []optionValues
 }
+
+type optionValues struct {
+	name   string
+	values []uci.Value
+}
+
+// values are those of an option, none where it is missing.
+func (s *section) values(option string) []uci.Value {
+	for i := range s.options {
+		if s.options[i].name == option {
+			return s.options[i].values
+		}
+	}
+	return nil
+}
+
+func (s *section) label() string { return fmt.Sprintf("%s %q", s.spec.Type, s.name) }
 
 func (r *reader) sections(role Role) {
 	var types, names []string
@@ -94,7 +111,7 @@ func (r *reader) sections(role Role) {
 			r.warnings = append(r.warnings, Problem{File: r.file.Path, Line: raw.Line, Message: message})
 			continue
 		}
-		s := &section{r: r, spec: spec, label: fmt.Sprintf("%s %q", raw.Type, name), line: raw.Line, values: map[string][]uci.Value{}}
+		s := &section{r: r, spec: spec, name: name, line: raw.Line, options: make([]optionValues, 0, len(raw.Options))}
 		s.collect(raw)
 		switch raw.Type {
 		case "relay":
@@ -127,18 +144,18 @@ func relayName(s string) bool {
 
 // collect takes the options that the schema knows and warns of the others.
 func (s *section) collect(raw *uci.Section) {
-	var names []string
-	for _, spec := range s.spec.Options {
-		names = append(names, spec.Name)
-	}
 	for _, option := range raw.Options {
 		spec := s.spec.option(option.Name)
 		if spec == nil {
+			var names []string
+			for _, spec := range s.spec.Options {
+				names = append(names, spec.Name)
+			}
 			message := "unknown option is ignored"
 			if near := nearest(option.Name, names); near != "" {
 				message += fmt.Sprintf("; did you mean %s?", near)
 			}
-			s.r.warnings = append(s.r.warnings, Problem{File: s.r.file.Path, Line: option.Line, Section: s.label, Option: option.Name, Message: message})
+			s.r.warnings = append(s.r.warnings, Problem{File: s.r.file.Path, Line: option.Line, Section: s.label(), Option: option.Name, Message: message})
 			continue
 		}
 		values := option.Values
@@ -154,7 +171,7 @@ func (s *section) collect(raw *uci.Section) {
 				}
 			}
 		}
-		s.values[option.Name] = values
+		s.options = append(s.options, optionValues{option.Name, values})
 	}
 	for _, spec := range s.spec.Options {
 		if spec.Required && !s.has(spec.Name) {
@@ -163,18 +180,18 @@ func (s *section) collect(raw *uci.Section) {
 	}
 }
 
-func (s *section) has(option string) bool { return len(s.values[option]) > 0 }
+func (s *section) has(option string) bool { return len(s.values(option)) > 0 }
 
 func (s *section) lineOf(option string) int {
-	if values := s.values[option]; len(values) > 0 {
+	if values := s.values(option); len(values) > 0 {
 		return values[0].Line
 	}
 	return s.line
 }
 
 func (s *section) problem(option, message string) {
-	p := Problem{File: s.r.file.Path, Line: s.line, Section: s.label, Option: option, Message: message}
-	if values := s.values[option]; len(values) > 0 {
+	p := Problem{File: s.r.file.Path, Line: s.line, Section: s.label(), Option: option, Message: message}
+	if values := s.values(option); len(values) > 0 {
 		p.Line, p.Value = values[0].Line, values[0].Text
 	}
 	s.r.problems = append(s.r.problems, p)
@@ -182,7 +199,7 @@ func (s *section) problem(option, message string) {
 
 func (s *section) problemAt(value uci.Value, option, message string) {
 	s.r.problems = append(s.r.problems,
-		Problem{File: s.r.file.Path, Line: value.Line, Section: s.label, Option: option, Value: value.Text, Message: message})
+		Problem{File: s.r.file.Path, Line: value.Line, Section: s.label(), Option: option, Value: value.Text, Message: message})
 }
 
 // refuse reports a value that is not what the schema allows.
@@ -194,7 +211,7 @@ func (s *section) refuse(value uci.Value, option string) {
 func parse[T any](s *section, option string, f func(string) (T, bool)) T {
 	value := uci.Value{Text: s.spec.option(option).Default, Line: s.line}
 	if s.has(option) {
-		value = s.values[option][0]
+		value = s.values(option)[0]
 	}
 	var zero T
 	if value.Text == "" && !s.has(option) {
@@ -320,7 +337,7 @@ func (s *section) endpoint(option string, ipaddr netip.Addr) netip.Addr {
 	if !s.has(option) {
 		return netip.Addr{}
 	}
-	value := s.values[option][0]
+	value := s.values(option)[0]
 	if !strings.Contains(value.Text, "/") {
 		a, err := netip.ParseAddr(value.Text)
 		if err != nil || !unicast6(a) {
@@ -420,8 +437,8 @@ func (s *section) relay(name string, role Role) *Relay {
 		relay.Egress = parse(s, "egress", oneOf(Replies, All))
 	}
 	relay.Local = s.endpoint("ip6addr", relay.IPAddr)
-	if s.has("peeraddr") && dnsName(s.values["peeraddr"][0].Text) {
-		relay.PeerName = s.values["peeraddr"][0].Text
+	if s.has("peeraddr") && dnsName(s.values("peeraddr")[0].Text) {
+		relay.PeerName = s.values("peeraddr")[0].Text
 	} else {
 		relay.Peer = s.endpoint("peeraddr", relay.IPAddr)
 	}
@@ -431,7 +448,7 @@ func (s *section) relay(name string, role Role) *Relay {
 	if s.has("tunlink") && relay.Tunlink == relay.Device {
 		s.problem("device", fmt.Sprintf("%s is also the tunlink; allowed is a name of its own for the tunnel", relay.Device))
 	}
-	for _, value := range s.values["keep"] {
+	for _, value := range s.values("keep") {
 		if set, ok := portSet(value.Text); ok {
 			relay.Keep = append(relay.Keep, set)
 		} else {
@@ -450,14 +467,14 @@ func (s *section) forward(name string) pending {
 		DestIP:  parse(s, "dest_ip", unicast4),
 		Egress:  parse(s, "egress", oneOf(Replies, All)),
 	}
-	protos := s.values["proto"]
+	protos := s.values("proto")
 	if !s.has("proto") {
 		for _, word := range strings.Fields(s.spec.option("proto").Default) {
 			protos = append(protos, uci.Value{Text: word, Line: s.line})
 		}
 	}
 	s.ports(f, protos)
-	for _, value := range s.values["src_ip"] {
+	for _, value := range s.values("src_ip") {
 		if network, ok := network4(value.Text); ok {
 			f.Clients = append(f.Clients, network)
 		} else {
@@ -477,8 +494,8 @@ func title(s string) (string, bool) {
 func (s *section) ports(f *Forward, protos []uci.Value) {
 	first, last, ok := portRange("1")
 	if s.has("src_dport") {
-		if first, last, ok = portRange(s.values["src_dport"][0].Text); !ok {
-			s.refuse(s.values["src_dport"][0], "src_dport")
+		if first, last, ok = portRange(s.values("src_dport")[0].Text); !ok {
+			s.refuse(s.values("src_dport")[0], "src_dport")
 		}
 	}
 	var withPorts, withoutPorts []string
@@ -521,10 +538,10 @@ func (s *section) ports(f *Forward, protos []uci.Value) {
 		}
 		return
 	}
-	destFirst, destLast, destOK := portRange(s.values["dest_port"][0].Text)
+	destFirst, destLast, destOK := portRange(s.values("dest_port")[0].Text)
 	switch {
 	case !destOK:
-		s.refuse(s.values["dest_port"][0], "dest_port")
+		s.refuse(s.values("dest_port")[0], "dest_port")
 	case !s.has("src_dport"):
 		s.problem("dest_port", "needs a src_dport, the public port that it stands for")
 	case ok && int(destLast)-int(destFirst) != int(last)-int(first):
@@ -547,7 +564,7 @@ func (s *section) relayOf(names []string) *Relay {
 		}
 		return nil
 	}
-	if relay := s.r.config.Relay(s.values["relay"][0].Text); relay != nil {
+	if relay := s.r.config.Relay(s.values("relay")[0].Text); relay != nil {
 		return relay
 	}
 	message := "there is no relay section of that name"

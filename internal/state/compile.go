@@ -135,24 +135,25 @@ func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int) {
 
 // hosts are the addresses that a relay forwards to, each once, in order.
 func hosts(r *config.Relay) []netip.Addr {
-	var all []netip.Addr
-	for _, f := range r.Forwards {
-		all = append(all, f.DestIP)
-	}
-	slices.SortFunc(all, netip.Addr.Compare)
-	return slices.Compact(all)
+	return destinations(r, func(*config.Forward) bool { return true })
 }
 
 // egressHosts are those of them whose own connections go through the tunnel.
 func egressHosts(r *config.Relay) []netip.Addr {
+	return destinations(r, func(f *config.Forward) bool { return f.Egress == config.All })
+}
+
+func destinations(r *config.Relay, of func(*config.Forward) bool) []netip.Addr {
+	seen := map[netip.Addr]bool{}
 	var all []netip.Addr
 	for _, f := range r.Forwards {
-		if f.Egress == config.All {
+		if of(f) && !seen[f.DestIP] {
+			seen[f.DestIP] = true
 			all = append(all, f.DestIP)
 		}
 	}
 	slices.SortFunc(all, netip.Addr.Compare)
-	return slices.Compact(all)
+	return all
 }
 
 // normalize removes what two relays have in common and brings elements in order.

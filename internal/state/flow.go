@@ -37,8 +37,11 @@ func (s EndFlows) Undo() []Step { return nil }
 
 // Ender tells for any number of flows whether they end.
 func (s EndFlows) Ender() func(Flow) bool {
-	from, to := newWays(s.From, s.FromDevices), newWays(s.To, s.ToDevices)
+	var from, to *ways
 	return func(f Flow) bool {
+		if from == nil { // most machines have few flows, many have none
+			from, to = newWays(s.From, s.FromDevices), newWays(s.To, s.ToDevices)
+		}
 		if mark := f.Mark & config.MarkMask; s.FromDevices[mark] != "" || s.ToDevices[mark] != "" {
 			return from.open(f) && !to.open(f)
 		}

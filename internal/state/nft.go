@@ -119,10 +119,11 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 	public := r.IPAddr.String()
 	t.put("endpoint", link.Local.String(), "")
 	t.put("peer", link.Remote.String(), "")
+	opens := egressHosts(r)
 	for _, host := range hosts(r) {
 		key := quote(link.Name) + " . " + host.String()
 		t.put("host", key+" . established", "accept")
-		if slices.Contains(egressHosts(r), host) {
+		if slices.Contains(opens, host) {
 			t.put("host", key+" . new", "goto opened")
 			t.put("source", key, public)
 		}

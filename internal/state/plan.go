@@ -102,6 +102,9 @@ func dstName(dst netip.Prefix) string {
 }
 
 func missing[T comparable](have, from []T) []T {
+	if len(have) == 0 || len(from) == 0 {
+		return from
+	}
 	set := make(map[T]bool, len(have))
 	for _, item := range have {
 		set[item] = true
@@ -312,9 +315,11 @@ func elementChanges(family string, have, want Set) string {
 			if i > 0 {
 				b.WriteByte(',')
 			}
-			b.WriteString(" " + e.Key)
+			b.WriteByte(' ')
+			b.WriteString(e.Key)
 			if e.Value != "" {
-				b.WriteString(" : " + e.Value)
+				b.WriteString(" : ")
+				b.WriteString(e.Value)
 			}
 		}
 		b.WriteString(" }\n")

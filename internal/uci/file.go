@@ -1,6 +1,7 @@
 package uci
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -70,14 +71,18 @@ func Load(path string) (*File, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if len(data) > maxSize {
+	data := bytes.NewBuffer(make([]byte, 0, min(max(info.Size(), 0), maxSize)+bytes.MinRead))
+	if _, err := data.ReadFrom(io.LimitReader(f, maxSize+1)); err != nil {
+		return nil, err
+	}
+	if data.Len() > maxSize {
 		return nil, fmt.Errorf("%s: longer than 4 MiB; that is no configuration of ds4relay", path)
 	}
-	return Parse(path, data)
+	return Parse(path, data.Bytes())
 }
 
 // Parse reads data; path is for messages. Mistakes come as Errors.

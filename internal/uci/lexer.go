@@ -7,9 +7,10 @@ import (
 
 // lexer takes words from the file as libuci's file.c does (parse_str, parse_single_quote, parse_double_quote).
 type lexer struct {
-	data []byte
-	pos  int
-	line int
+	data  []byte
+	pos   int
+	line  int
+	words []word // of the present statement
 }
 
 // word is one argument of a statement.
@@ -65,9 +66,10 @@ func (l *lexer) keyword() string {
 	return string(l.data[start:l.pos])
 }
 
-// arguments takes the words up to the end of the statement.
+// arguments takes the words up to the end of the statement. They are good until the next one.
 func (l *lexer) arguments() ([]word, error) {
-	var words []word
+	words := l.words[:0]
+	defer func() { l.words = words[:0] }()
 	for {
 		for !l.end() && isSpace(l.data[l.pos]) {
 			if l.advance() == '\n' {
@@ -105,8 +107,31 @@ func (l *lexer) semicolon() error {
 	return fmt.Errorf("what follows the ; would be dropped without a word; put it on a line of its own, or the ; into quotes")
 }
 
+// plain takes a word of the usual kind at once: on one line, without escapes, quoted as a whole or not at all.
+func (l *lexer) plain() (string, bool) {
+	rest := l.data[l.pos:]
+	end := bytes.IndexAny(rest, " \t\n\v\f\r'\"\\#;")
+	if end == 0 && (rest[0] == '\'' || rest[0] == '"') {
+		end = bytes.IndexByte(rest[1:], rest[0]) + 1
+		if end == 0 || bytes.ContainsAny(rest[1:end], "\n\\") || end+1 < len(rest) && !isSpace(rest[end+1]) {
+			return "", false
+		}
+		l.pos += end + 1
+		return string(rest[1:end]), true
+	}
+	if end <= 0 || !isSpace(rest[end]) {
+		return "", false
+	}
+	l.pos += end
+	return string(rest[:end]), true
+}
+
 func (l *lexer) word() (word, error) {
 	w := word{line: l.line}
+	if text, ok := l.plain(); ok {
+		w.text = text
+		return w, nil
+	}
 	var text []byte
 	for !l.end() && !isSpace(l.data[l.pos]) && l.data[l.pos] != '#' && l.data[l.pos] != ';' {
 		switch c := l.advance(); c {

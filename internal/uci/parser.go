@@ -13,7 +13,6 @@ type parser struct {
 	sections []Section
 	names    map[string]int // of sections → index
 	current  *Section       // the section that options go to
-	options  map[string]int // its options → index
 	errors   Errors
 }
 
@@ -75,7 +74,6 @@ func isName(s string, hyphen bool) bool {
 func (p *parser) section(words []word, line int) {
 	// After a bad config statement its options are not held against the section before.
 	p.current = &Section{}
-	p.options = map[string]int{}
 	switch {
 	case len(words) == 0 || words[0].text == "":
 		p.fail(line, "config takes a type, as in: config relay 'home'")
@@ -104,9 +102,6 @@ func (p *parser) section(words []word, line int) {
 			return
 		}
 		p.current = &p.sections[i]
-		for j, o := range p.current.Options {
-			p.options[o.Name] = j
-		}
 		return
 	}
 	p.names[name] = len(p.sections)
@@ -122,7 +117,7 @@ func (p *parser) option(words []word, line int, list bool) {
 	switch {
 	case p.current == nil:
 		p.fail(line, "%s before the first section; begin with a line such as: config relay 'home'", keyword)
-		p.current, p.options = &Section{}, map[string]int{} // said once
+		p.current = &Section{} // said once
 		return
 	case len(words) == 0 || words[0].text == "":
 		p.fail(line, "%s takes a name and a value, as in: %s ipaddr '198.51.100.144'", keyword, keyword)
@@ -138,11 +133,13 @@ func (p *parser) option(words []word, line int, list bool) {
 	if len(words) == 2 {
 		value = Value{Text: words[1].text, Line: words[1].line}
 	}
-	i, exists := p.options[name]
+	i := slices.IndexFunc(p.current.Options, func(o Option) bool { return o.Name == name })
 	switch {
 	case !list && value.Text == "": // libuci: no such option, or leave it as it is
-	case !exists:
-		p.options[name] = len(p.current.Options)
+	case i < 0:
+		if p.current.Options == nil {
+			p.current.Options = make([]Option, 0, 8)
+		}
 		p.current.Options = append(p.current.Options, Option{Name: name, List: list, Values: []Value{value}, Line: line})
 	case list:
 		option := &p.current.Options[i]
