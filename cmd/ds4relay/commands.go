@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -49,6 +48,8 @@ func (a *app) waiting(holder string) {
 	fmt.Fprintf(a.stderr, "waiting for another ds4relay (process %s) to finish\n", holder)
 }
 
+func (a *app) note(text string) { fmt.Fprintln(a.stderr, text) }
+
 func (a *app) unchanged(changed bool, text string) {
 	if !changed && !a.quiet {
 		fmt.Fprintln(a.stdout, text)
@@ -76,7 +77,7 @@ func (a *app) up(args []string) error {
 		}
 		return control.Lockout(relays, a.env("SSH_CONNECTION"))
 	}
-	m := &control.Machine{Config: c, Kernel: a.kernel()}
+	m := &control.Machine{Config: c, Kernel: a.kernel(), Note: a.note}
 	changed, err := m.Up(names, check, a.show, a.waiting)
 	if err == nil {
 		a.unchanged(changed, "Nothing to do: the kernel is as the configuration says.")
@@ -161,10 +162,7 @@ func (a *app) status(args []string) error {
 		s.Warning = append(s.Warning, w.Error())
 	}
 	if *asJSON {
-		encoder := json.NewEncoder(a.stdout)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(s); err != nil {
+		if err := a.printJSON(s); err != nil {
 			return err
 		}
 	} else {

@@ -35,12 +35,15 @@ usage: ds4relay [-c FILE] [--run DIR] [-q] COMMAND
   plan [--down] [RELAY…]   print what up (or down) would do, as commands that a person could type
   status [--json]          show the relays and what differs from the configuration (exit status 3: something does)
   check [FILE]             report every mistake in the configuration
+  export [RELAY]           print the configuration of the other end
   ping HOST4 HOST6 [-c N] [-i SECONDS]
                            compare the round trip over IPv4 by the relay with that over IPv6
   version
 
+  on OpenWrt, for its services: firewall [--shell], netifd, rpcd list|call METHOD
+
   -c FILE    the configuration, default /etc/config/ds4relay
-  --run DIR  records of what is installed, default /run/ds4relay
+  --run DIR  records of what is installed, default /var/run/ds4relay on OpenWrt, else /run/ds4relay
   -q         do not print the steps
 
 exit status: 0 done, 1 failed and rolled back, 2 bad usage or configuration
@@ -125,7 +128,7 @@ func (a *app) dispatch(args []string) error {
 	f := a.flags("ds4relay")
 	f.StringVar(&a.path, "c", config.DefaultPath, "")
 	f.StringVar(&a.path, "config", config.DefaultPath, "")
-	f.StringVar(&a.run, "run", "/run/ds4relay", "")
+	f.StringVar(&a.run, "run", defaultRun(), "")
 	f.BoolVar(&a.quiet, "q", false, "")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -138,6 +141,7 @@ func (a *app) dispatch(args []string) error {
 	}
 	commands := map[string]func([]string) error{
 		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping,
+		"export": a.export, "firewall": a.firewall, "netifd": a.netifd, "rpcd": a.rpcd,
 		"version": a.version, "help": func([]string) error { return flag.ErrHelp },
 	}
 	name := f.Arg(0)
@@ -156,13 +160,25 @@ func (a *app) version(args []string) error {
 	return nil
 }
 
+// defaultRole is what a relay without `option role` has.
+func defaultRole() config.Role {
+	if kernel.OpenWrt() {
+		return config.Router
+	}
+	return config.VPS
+}
+
+// defaultRun is a directory that does not outlive a reboot.
+func defaultRun() string {
+	if kernel.OpenWrt() {
+		return "/var/run/ds4relay"
+	}
+	return "/run/ds4relay"
+}
+
 // load reads the configuration; warnings are printed.
 func (a *app) load(path string) (*config.Config, config.Problems, error) {
-	role := config.VPS
-	if kernel.OpenWrt() {
-		role = config.Router
-	}
-	c, warnings, err := config.Load(path, role)
+	c, warnings, err := config.Load(path, defaultRole())
 	for _, w := range warnings {
 		fmt.Fprintln(a.stderr, "warning: "+w.Error())
 	}

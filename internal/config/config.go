@@ -43,7 +43,8 @@ type Relay struct {
 	Enabled    bool
 	Role       Role
 	IPAddr     netip.Addr // the VPS's public IPv4 address
-	Local      netip.Addr // this end's endpoint
+	Local      netip.Addr // this end's endpoint; not valid where Auto is set
+	Auto       bool       // the endpoint is made of the prefix that tunlink gets delegated
 	Peer       netip.Addr // the other end's endpoint; not valid where PeerName is set
 	PeerName   string     // DNS name of the other end's endpoint
 	Tunlink    string     // "" where it is to be found out

@@ -35,7 +35,7 @@ func (r *reader) cross() {
 			tables[relay.Table], marks[relay.Mark()] = relay, relay
 		}
 		pair := [2]netip.Addr{relay.Local, relay.Peer}
-		if other := tunnels[pair]; other != nil && relay.Peer.IsValid() {
+		if other := tunnels[pair]; other != nil && relay.Peer.IsValid() && relay.Local.IsValid() {
 			r.relayProblem(relay, "peeraddr", relay.Peer.String(), fmt.Sprintf("relay %q has a tunnel between the same two endpoints; one of the four must differ", other.Name))
 		}
 		tunnels[pair] = relay

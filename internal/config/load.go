@@ -436,7 +436,20 @@ func (s *section) relay(name string, role Role) *Relay {
 	if s.has("egress") {
 		relay.Egress = parse(s, "egress", oneOf(Replies, All))
 	}
-	relay.Local = s.endpoint("ip6addr", relay.IPAddr)
+	ip6addr := "auto"
+	if s.has("ip6addr") {
+		ip6addr = s.values("ip6addr")[0].Text
+	}
+	switch {
+	case ip6addr != "auto":
+		relay.Local = s.endpoint("ip6addr", relay.IPAddr)
+	case relay.Role == Router:
+		relay.Auto = true
+	case s.has("ip6addr"):
+		s.problem("ip6addr", "is for routers, which get a prefix delegated; on a VPS allowed is "+addrWords)
+	default:
+		s.problem("", "option ip6addr is missing; it takes "+addrWords)
+	}
 	if s.has("peeraddr") && dnsName(s.values("peeraddr")[0].Text) {
 		relay.PeerName = s.values("peeraddr")[0].Text
 	} else {

@@ -18,6 +18,7 @@ type SectionSpec struct {
 const (
 	boolWords = "1 or 0 (also yes/no, on/off, true/false)"
 	portWords = "a port from 1 to 65535, or a range such as 8000-8010"
+	autoWords = "auto (the prefix that tunlink gets delegated), "
 	addrWords = "an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64"
 )
 
@@ -27,7 +28,7 @@ var Schema = []SectionSpec{
 		{Name: "enabled", Default: "1", Allowed: boolWords},
 		{Name: "role", Allowed: "router or vps"},
 		{Name: "ipaddr", Required: true, Allowed: "the VPS's public IPv4 address (not a private, multicast or reserved one)"},
-		{Name: "ip6addr", Required: true, Allowed: addrWords},
+		{Name: "ip6addr", Allowed: addrWords}, // a router's default is auto
 		{Name: "peeraddr", Required: true, Allowed: addrWords + ", or a DNS name"},
 		{Name: "tunlink", Allowed: "the name of a network device, at most 15 characters"},
 		{Name: "device", Allowed: "a device name of 1 to 15 characters out of a-z A-Z 0-9 _ . -"},

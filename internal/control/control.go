@@ -23,6 +23,7 @@ type Kernel interface {
 type Machine struct {
 	Config *config.Config // nil is allowed where everything is taken down
 	Kernel Kernel
+	Note   func(string) // is told what a person should know about; may be nil
 }
 
 // ErrUnknownRelay is wrapped by errors about a name that the configuration does not have.
@@ -103,6 +104,11 @@ func (m *Machine) steps(relays []*config.Relay) ([]state.Step, state.State, stat
 	facts, err := m.Kernel.Facts(relays)
 	if err != nil {
 		return nil, state.State{}, state.Observed{}, err
+	}
+	for _, r := range relays {
+		if reason := facts.Waiting[r.Name]; reason != "" && m.Note != nil {
+			m.Note(fmt.Sprintf("relay %q waits for %s", r.Name, reason))
+		}
 	}
 	want := state.Compile(relays, facts)
 	have, err := m.Kernel.Observe(want)

@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -26,7 +27,8 @@ type RelayStatus struct {
 	Enabled    bool             `json:"enabled"`
 	Role       config.Role      `json:"role"`
 	Up         bool             `json:"up"`
-	IPAddr     string           `json:"ipaddr"` // the public IPv4 address
+	Waiting    string           `json:"waiting,omitempty"` // for what
+	IPAddr     string           `json:"ipaddr"`            // the public IPv4 address
 	Device     string           `json:"device"`
 	Tunlink    string           `json:"tunlink,omitempty"`
 	Local      string           `json:"local"` // endpoints
@@ -63,15 +65,20 @@ func (m *Machine) Status() (*Status, error) {
 	if err != nil { // a relay that cannot come up is a state to report, not a failure to report it
 		status.Blocked = append(status.Blocked, strings.Split(err.Error(), "\n")...)
 	}
+	for _, r := range relays {
+		if reason := facts.Waiting[r.Name]; reason != "" {
+			status.Blocked = append(status.Blocked, fmt.Sprintf("relay %q waits for %s", r.Name, reason))
+		}
+	}
 	want := state.Compile(relays, facts)
 	have, err := m.Kernel.Observe(want)
 	if err != nil {
 		return nil, err
 	}
-	if len(status.Blocked) == 0 {
+	if len(status.Blocked) == len(facts.Waiting) {
 		steps, err := state.Plan(have, want)
 		if err != nil {
-			status.Blocked = strings.Split(err.Error(), "\n")
+			status.Blocked = append(status.Blocked, strings.Split(err.Error(), "\n")...)
 		}
 		for _, step := range steps {
 			status.Differs = append(status.Differs, step.Commands()...)
@@ -93,8 +100,12 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed) RelayS
 	if r.PeerName != "" {
 		peer = facts.Peer[r.Name]
 	}
-	s := RelayStatus{Name: r.Name, Enabled: r.Enabled, Role: r.Role, IPAddr: r.IPAddr.String(), Device: r.Device,
-		Tunlink: facts.Tunlink[r.Name], Local: r.Local.String(), Peer: peer.String(), MTU: state.TunnelMTU(r, facts),
+	local := r.Local
+	if r.Auto {
+		local = facts.Local[r.Name]
+	}
+	s := RelayStatus{Waiting: facts.Waiting[r.Name], Name: r.Name, Enabled: r.Enabled, Role: r.Role, IPAddr: r.IPAddr.String(), Device: r.Device,
+		Tunlink: facts.Tunlink[r.Name], Local: addrText(local), Peer: addrText(peer), MTU: state.TunnelMTU(r, facts),
 		EncapLimit: r.EncapLimit, Forwards: []ForwardStatus{}}
 	for _, link := range have.Links {
 		if link.Name == r.Device && link.Relay == r.Name {
@@ -113,6 +124,14 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed) RelayS
 	return s
 }
 
+// addrText is an address, or "" where it is not known.
+func addrText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
 // Print writes the status for a person.
 func (s *Status) Print(w io.Writer) {
 	for i, r := range s.Relays {
@@ -123,6 +142,8 @@ func (s *Status) Print(w io.Writer) {
 		switch {
 		case r.Up:
 			condition = "up"
+		case r.Waiting != "":
+			condition = "waiting"
 		case !r.Enabled:
 			condition = "disabled"
 		}
@@ -137,7 +158,9 @@ func (s *Status) Print(w io.Writer) {
 			on = " on " + r.Tunlink
 		}
 		fmt.Fprintf(w, "  tunnel          %s%s, mtu %d, encaplimit %s\n", r.Device, on, r.MTU, limit)
-		fmt.Fprintf(w, "  endpoints       %s (here) - %s\n", r.Local, r.Peer)
+		if r.Local != "" {
+			fmt.Fprintf(w, "  endpoints       %s (here) - %s\n", r.Local, r.Peer)
+		}
 		if c := r.Counters; c != nil {
 			fmt.Fprintf(w, "  traffic         %d packets, %s in; %d packets, %s out\n", c.RxPackets, size(c.RxBytes), c.TxPackets, size(c.TxBytes))
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/openwrt"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -34,8 +36,25 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		return f, fmt.Errorf("list routes: %w", err)
 	}
 	f.Own = own
+	f.Local, f.Waiting = map[string]netip.Addr{}, map[string]string{}
+	interfaces, netifdErr := interfacesFor(relays)
 	var errs []error
 	for _, r := range relays {
+		local := r.Local
+		if r.Auto {
+			if netifdErr != nil {
+				errs = append(errs, fmt.Errorf("relay %q: option ip6addr is auto: %w; give an address or a prefix", r.Name, netifdErr))
+				continue
+			}
+			if local, err = k.delegated(r, interfaces); err != nil {
+				return f, err
+			}
+			if !local.IsValid() {
+				f.Waiting[r.Name] = waitsFor(r)
+				continue
+			}
+			f.Local[r.Name] = local
+		}
 		peer := r.Peer
 		if r.PeerName != "" {
 			var err error
@@ -43,15 +62,17 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 				errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
 				continue
 			}
-			if peer == r.Local {
-				errs = append(errs, fmt.Errorf("relay %q: %s has the address %s, which is this end's own endpoint (option ip6addr)", r.Name, r.PeerName, peer))
-			}
 			f.Peer[r.Name] = peer
+		}
+		if peer == local {
+			errs = append(errs, fmt.Errorf("relay %q: %s is the endpoint of both ends; ip6addr is this end's, peeraddr the other end's", r.Name, peer))
 		}
 		if _, mtu, err := routeTo(peer); err == nil {
 			f.PathMTU[r.Name] = mtu
 		}
-		if tunlink, err := tunlink(r); err != nil {
+		if uplink := Uplink(r, interfaces); uplink != nil {
+			f.Tunlink[r.Name] = uplink.Device
+		} else if tunlink, err := tunlink(r); err != nil {
 			errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
 		} else if tunlink != "" {
 			f.Tunlink[r.Name] = tunlink
@@ -65,6 +86,64 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		}
 	}
 	return f, errors.Join(errs...)
+}
+
+// interfacesFor asks netifd where a relay may need to know; elsewhere there are none.
+func interfacesFor(relays []*config.Relay) ([]openwrt.Interface, error) {
+	if !slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router && (r.Auto || OpenWrt()) }) {
+		return nil, nil
+	}
+	if !OpenWrt() {
+		return nil, errors.New("this is no OpenWrt, where netifd knows the delegated prefix")
+	}
+	return openwrt.Interfaces()
+}
+
+// Uplink is the interface of netifd that a router's tunnel rides on: the one that tunlink names, also by its device, else
+// the first one with a delegated prefix. It is nil where there is none.
+func Uplink(r *config.Relay, interfaces []openwrt.Interface) *openwrt.Interface {
+	if r.Tunlink == "" {
+		return openwrt.Uplink(interfaces)
+	}
+	if i := openwrt.Find(interfaces, r.Tunlink); i != nil {
+		return i
+	}
+	for i := range interfaces {
+		if interfaces[i].Device == r.Tunlink && len(interfaces[i].Prefixes) > 0 {
+			return &interfaces[i]
+		}
+	}
+	return nil
+}
+
+func waitsFor(r *config.Relay) string {
+	if r.Tunlink == "" {
+		return "an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)"
+	}
+	return fmt.Sprintf("a delegated IPv6 prefix on %s (ifstatus %s: ipv6-prefix)", r.Tunlink, r.Tunlink)
+}
+
+// delegated makes a relay's endpoint of the prefix that its interface has got. While the interface has none, a tunnel that
+// is there keeps its endpoint: an address change is an ifdown and an ifup.
+func (k *Kernel) delegated(r *config.Relay, interfaces []openwrt.Interface) (netip.Addr, error) {
+	if uplink := Uplink(r, interfaces); uplink != nil && uplink.Up {
+		for _, prefix := range uplink.Prefixes {
+			if prefix.Bits() <= 64 && prefix.Addr().IsGlobalUnicast() && !prefix.Addr().IsPrivate() {
+				return config.Derive(prefix, r.IPAddr), nil
+			}
+		}
+	}
+	var o state.Observed
+	o.ForeignLinks = map[string]string{}
+	if _, err := k.observeLinks(&o); err != nil {
+		return netip.Addr{}, err
+	}
+	for _, link := range o.Links {
+		if link.Relay == r.Name {
+			return link.Local, nil
+		}
+	}
+	return netip.Addr{}, nil
 }
 
 // ownRoutes are the routes that carry our mark, in all tables.

@@ -2,11 +2,11 @@ package kernel
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/bits"
 	"net/netip"
 	"os"
@@ -117,7 +117,7 @@ func tableSum(family string) (sum []byte, exists, ours bool, err error) {
 	if !exists {
 		return nil, false, false, nil
 	}
-	hash := sha256.New()
+	hash := fnv.New128a()
 	for _, object := range nftObjects {
 		found, err := nftDump(object.get, number, nl.NewRtAttr(1, nl.ZeroTerminated(state.TableName)))
 		if err != nil {

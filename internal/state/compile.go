@@ -16,6 +16,26 @@ type Facts struct {
 	PathMTU map[string]int        // relay → MTU in bytes of the route to the other end; missing where there is no route
 	LAN     map[netip.Addr]string // host → device of the route to it; missing where there is none
 	Own     []Route               // our routes that are there already
+	Local   map[string]netip.Addr // relay → this end's endpoint, where the configuration has auto; missing while there is no prefix
+	Waiting map[string]string     // relay → what it waits for, if something
+}
+
+// Resolve fills in endpoints that the configuration leaves open, and leaves out the relays that wait for one.
+func Resolve(relays []*config.Relay, facts Facts) []*config.Relay {
+	var ready []*config.Relay
+	for _, r := range relays {
+		if r.Auto {
+			local, ok := facts.Local[r.Name]
+			if !ok {
+				continue
+			}
+			known := *r
+			known.Local = local
+			r = &known
+		}
+		ready = append(ready, r)
+	}
+	return ready
 }
 
 // defaultPathMTU is assumed where there is no route to the other end yet (Ethernet's).
@@ -31,6 +51,7 @@ const (
 // Compile says what the given relays need on this machine.
 func Compile(relays []*config.Relay, facts Facts) State {
 	var s State
+	relays = Resolve(relays, facts)
 	vps := &vpsTables{elements: map[string][]Element{}}
 	router := &routerTables{elements: map[string][]Element{}, hosts: map[netip.Addr]bool{}}
 	var onVPS []*config.Relay

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/openwrt"
+	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/uci"
+)
+
+func (a *app) export(args []string) error {
+	names, err := parse(a.flags("export"), args)
+	if err != nil {
+		return err
+	}
+	c, _, err := a.load(a.path)
+	if err != nil {
+		return err
+	}
+	text, err := a.exportText(c, names)
+	if err == nil {
+		fmt.Fprint(a.stdout, text)
+	}
+	return err
+}
+
+func (a *app) exportText(c *config.Config, names []string) (string, error) {
+	if len(names) == 0 && len(c.Relays) == 1 {
+		names = []string{c.Relays[0].Name}
+	}
+	if len(names) != 1 {
+		return "", usageError("export takes the name of a relay: each has another end")
+	}
+	relay := c.Relay(names[0])
+	if relay == nil {
+		return "", fmt.Errorf("%w %q", control.ErrUnknownRelay, names[0])
+	}
+	local, peer := relay.Local, relay.Peer
+	if relay.Auto || relay.PeerName != "" {
+		facts, err := a.kernel().Facts([]*config.Relay{relay})
+		if err != nil {
+			return "", err
+		}
+		if relay.Auto {
+			local = facts.Local[relay.Name]
+		}
+		if relay.PeerName != "" {
+			peer = facts.Peer[relay.Name]
+		}
+		if !local.IsValid() {
+			return "", fmt.Errorf("relay %q waits for %s: its endpoint is not known yet", relay.Name, facts.Waiting[relay.Name])
+		}
+	}
+	return config.Export(c, relay, local, peer), nil
+}
+
+// running are the relays that are up, with their endpoints.
+func (a *app) running(c *config.Config) (relays []*config.Relay, facts state.Facts, err error) {
+	k := a.kernel()
+	o, err := k.Observe(state.State{})
+	if err != nil {
+		return nil, facts, err
+	}
+	for _, r := range c.Relays {
+		if slices.ContainsFunc(o.Links, func(l state.Link) bool { return l.Relay == r.Name && l.Name == r.Device }) {
+			relays = append(relays, r)
+		}
+	}
+	if facts, err = k.Facts(relays); err != nil {
+		return nil, facts, err
+	}
+	return state.Resolve(relays, facts), facts, nil
+}
+
+// firewall prints what the firewall of OpenWrt has to let through for the relays that are up, as calls of jshn.sh for the
+// init script, or as JSON.
+func (a *app) firewall(args []string) error {
+	f := a.flags("firewall")
+	shell := f.Bool("shell", false, "")
+	if args, err := parse(f, args); err != nil || len(args) > 0 {
+		return errors.Join(err, usageError("firewall takes no arguments but --shell"))
+	}
+	c, _, err := a.load(a.path)
+	if err != nil {
+		return err
+	}
+	relays, facts, err := a.running(c)
+	if err != nil {
+		return err
+	}
+	interfaces, err := openwrt.Interfaces()
+	if err != nil {
+		return err
+	}
+	file, err := uci.Load(openwrt.FirewallPath)
+	if errors.Is(err, os.ErrNotExist) {
+		file, err = &uci.File{}, nil
+	}
+	if err != nil {
+		return err
+	}
+	peers, uplinks := map[string]netip.Addr{}, map[string]*openwrt.Interface{}
+	for _, r := range relays {
+		peers[r.Name], uplinks[r.Name] = r.Peer, kernel.Uplink(r, interfaces)
+		if r.PeerName != "" {
+			peers[r.Name] = facts.Peer[r.Name]
+		}
+	}
+	rules := openwrt.Rules(relays, peers, uplinks, interfaces, openwrt.Zones(file))
+	if *shell {
+		fmt.Fprint(a.stdout, openwrt.Shell(rules))
+		return nil
+	}
+	list := []map[string]any{}
+	for _, rule := range rules {
+		list = append(list, rule.Map())
+	}
+	return a.printJSON(list)
+}
+
+// netifd makes the tunnels that are up interfaces of netifd, so that LuCI shows them, and removes the others. netifd takes
+// the addresses off a device that it takes into use: they are put back.
+func (a *app) netifd(args []string) error {
+	if args, err := parse(a.flags("netifd"), args); err != nil || len(args) > 0 {
+		return errors.Join(err, usageError("netifd takes no arguments"))
+	}
+	if err := needRoot(); err != nil {
+		return err
+	}
+	o, err := a.kernel().Observe(state.State{})
+	if err != nil {
+		return err
+	}
+	tunnels := map[string]string{}
+	for _, link := range o.Links {
+		tunnels[link.Relay] = link.Name
+	}
+	taken, err := openwrt.Show(tunnels)
+	if err != nil || !taken {
+		return err
+	}
+	c, _, err := a.load(a.path)
+	if err != nil {
+		return err
+	}
+	m := &control.Machine{Config: c, Kernel: a.kernel()}
+	_, err = m.Up(slices.Sorted(maps.Keys(tunnels)), nil, a.show, a.waiting)
+	return err
+}
+
+// rpcd is the plugin of rpcd that puts ds4relay on ubus.
+func (a *app) rpcd(args []string) error {
+	return openwrt.Serve(args, os.Stdin, a.stdout, map[string]openwrt.Method{
+		"status": {Call: func(map[string]string) (any, error) { return a.object("status", "--json") }},
+		"plan": {Call: func(map[string]string) (any, error) {
+			text, err := a.output("plan")
+			return map[string]string{"plan": text}, err
+		}},
+		"export": {Arguments: []string{"relay"}, Call: func(arguments map[string]string) (any, error) {
+			command := []string{"export"}
+			if relay := arguments["relay"]; relay != "" {
+				command = append(command, "--", relay)
+			}
+			text, err := a.output(command...)
+			return map[string]string{"config": text}, err
+		}},
+		"check": {Arguments: []string{"config"}, Call: func(arguments map[string]string) (any, error) { return a.checkText(arguments["config"]) }},
+	})
+}
+
+// output is what a command prints; what it says on standard error is the error.
+func (a *app) output(command ...string) (string, error) {
+	var out, problems bytes.Buffer
+	inner := *a
+	inner.stdout, inner.stderr = &out, &problems
+	if code := inner.main(append([]string{"-c", a.path, "--run", a.run}, command...)); code != 0 && code != exitDiffers {
+		return "", errors.New(strings.TrimSpace(problems.String()))
+	}
+	return out.String(), nil
+}
+
+func (a *app) object(command ...string) (any, error) {
+	text, err := a.output(command...)
+	return json.RawMessage(text), err
+}
+
+// checked is the answer of the method check.
+type checked struct {
+	OK       bool             `json:"ok"`
+	Errors   []config.Problem `json:"errors"`
+	Warnings []config.Problem `json:"warnings"`
+}
+
+// checkText checks a configuration that is not saved yet, or the saved one where text is empty.
+func (a *app) checkText(text string) (any, error) {
+	path := a.path
+	if text != "" {
+		file, err := os.CreateTemp("", "ds4relay-check")
+		if err != nil {
+			return nil, err
+		}
+		defer os.Remove(file.Name())
+		if _, err := file.WriteString(text); err != nil {
+			return nil, errors.Join(err, file.Close())
+		}
+		if err := file.Close(); err != nil {
+			return nil, err
+		}
+		path = file.Name()
+	}
+	_, warnings, err := config.Load(path, defaultRole())
+	var problems config.Problems
+	if err != nil && !errors.As(err, &problems) {
+		return nil, err
+	}
+	answer := checked{OK: err == nil, Errors: []config.Problem{}, Warnings: []config.Problem{}}
+	for _, p := range problems {
+		p.File = a.path
+		answer.Errors = append(answer.Errors, p)
+	}
+	for _, p := range warnings {
+		p.File = a.path
+		answer.Warnings = append(answer.Warnings, p)
+	}
+	return answer, nil
+}
+
+func (a *app) printJSON(value any) error {
+	encoder := json.NewEncoder(a.stdout)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}

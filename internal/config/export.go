@@ -1,0 +1,104 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Export writes the file of the other end of a relay. local and peer are the endpoints as this end knows them, which the
+// configuration may leave open (auto, a DNS name).
+func Export(c *Config, r *Relay, local, peer netip.Addr) string {
+	var b strings.Builder
+	role := VPS
+	if r.Role == VPS {
+		role = Router
+	}
+	fmt.Fprintf(&b, "# /etc/config/ds4relay of the other end (%s) of relay %s\n\n", role, r.Name)
+	section := func(typ, name string) { fmt.Fprintf(&b, "config %s %s\n", typ, quote(name)) }
+	option := func(name string, value any) { fmt.Fprintf(&b, "\toption %s %s\n", name, quote(fmt.Sprint(value))) }
+	list := func(name, value string) { fmt.Fprintf(&b, "\tlist %s %s\n", name, quote(value)) }
+	section("relay", r.Name)
+	option("role", role)
+	option("ipaddr", r.IPAddr)
+	option("ip6addr", peer)
+	option("peeraddr", local)
+	if r.Device != "ds4-"+r.Name {
+		option("device", r.Device)
+	}
+	if r.MTU != 0 {
+		option("mtu", r.MTU)
+	}
+	if r.EncapLimit != NoEncapLimit {
+		option("encaplimit", r.EncapLimit)
+	}
+	if r.Egress != Replies {
+		option("egress", r.Egress)
+	}
+	for _, keep := range r.Keep {
+		list("keep", keep.String())
+	}
+	for _, f := range r.Forwards {
+		if f.All && len(r.Keep) == 0 && role == VPS {
+			b.WriteString("\t# ssh stays the VPS's own; all else goes to the home\n")
+			list("keep", "tcp:22")
+		}
+	}
+	for _, f := range r.Forwards {
+		// What has ports and what has none cannot be in one section.
+		var ports, others []PortSet
+		for _, set := range f.Ports {
+			if set.First == 0 {
+				others = append(others, set)
+			} else {
+				ports = append(ports, set)
+			}
+		}
+		for i, sets := range [][]PortSet{ports, others} {
+			if len(sets) == 0 && (i > 0 || !f.All) {
+				continue
+			}
+			b.WriteString("\n")
+			section("forward", sectionName(f.Section))
+			option("relay", r.Name)
+			if f.Name != "" {
+				option("name", f.Name)
+			}
+			if f.All {
+				list("proto", "all")
+			}
+			for _, set := range sets {
+				list("proto", ProtoName(set.Proto))
+			}
+			if i == 0 && !f.All {
+				width := sets[0].Last - sets[0].First
+				option("src_dport", rangeText(sets[0].First, width))
+				if f.DestPort != sets[0].First {
+					option("dest_port", rangeText(f.DestPort, width))
+				}
+			}
+			option("dest_ip", f.DestIP)
+			for _, client := range f.Clients {
+				list("src_ip", strings.TrimSuffix(client.String(), "/32"))
+			}
+			if f.Egress != r.Egress {
+				option("egress", f.Egress)
+			}
+		}
+	}
+	return b.String()
+}
+
+// sectionName makes a name of what an anonymous section is called in messages.
+func sectionName(s string) string {
+	return strings.NewReplacer("[", "_", "]", "").Replace(s)
+}
+
+func rangeText(first, width uint16) string {
+	if width == 0 {
+		return fmt.Sprint(first)
+	}
+	return fmt.Sprintf("%d-%d", first, first+width)
+}
+
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

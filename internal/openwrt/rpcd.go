@@ -1,0 +1,97 @@
+package openwrt
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"unicode/utf8"
+)
+
+// A Method is one that a plugin of rpcd offers on ubus. rpcd checks neither names nor types of arguments: Serve does.
+type Method struct {
+	Arguments []string // all are strings, all may be left out
+	Call      func(arguments map[string]string) (any, error)
+}
+
+// maxInput bounds what a browser may send, in bytes: a configuration file and what JSON adds to it.
+const maxInput = 1 << 20
+
+// maxArgument bounds one argument in bytes.
+const maxArgument = 256 << 10
+
+// Serve is a plugin of rpcd (rpcd's exec.c): `list` prints the methods and their arguments, `call METHOD` reads an object
+// with arguments and prints the answer. What goes wrong is an object with a member error.
+func Serve(args []string, in io.Reader, out io.Writer, methods map[string]Method) error {
+	var answer any
+	switch {
+	case len(args) == 1 && args[0] == "list":
+		list := map[string]map[string]string{}
+		for name, method := range methods {
+			list[name] = map[string]string{}
+			for _, argument := range method.Arguments {
+				list[name][argument] = "String"
+			}
+		}
+		answer = list
+	case len(args) == 2 && args[0] == "call":
+		var err error
+		if answer, err = call(args[1], in, methods); err != nil {
+			answer = map[string]string{"error": err.Error()}
+		}
+	default:
+		return errors.New("rpcd takes list, or call and a method")
+	}
+	encoder := json.NewEncoder(out)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(answer)
+}
+
+func call(name string, in io.Reader, methods map[string]Method) (any, error) {
+	method, ok := methods[name]
+	if !ok {
+		return nil, fmt.Errorf("there is no method %q; there are: %v", short(name), slices.Sorted(maps.Keys(methods)))
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxInput+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxInput {
+		return nil, fmt.Errorf("more than %d bytes of arguments", maxInput)
+	}
+	var given map[string]json.RawMessage
+	if data = bytes.TrimSpace(data); len(data) > 0 {
+		if err := json.Unmarshal(data, &given); err != nil {
+			return nil, fmt.Errorf("the arguments are no JSON object: %w", err)
+		}
+	}
+	arguments := map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		if key == "ubus_rpc_session" { // who calls; rpcd has checked it
+			continue
+		}
+		if !slices.Contains(method.Arguments, key) {
+			return nil, fmt.Errorf("%s takes no argument %q; it takes: %v", name, short(key), method.Arguments)
+		}
+		var text string
+		if err := json.Unmarshal(given[key], &text); err != nil {
+			return nil, fmt.Errorf("the argument %s is no string", key)
+		}
+		if len(text) > maxArgument || !utf8.ValidString(text) {
+			return nil, fmt.Errorf("the argument %s is longer than %d bytes, or no UTF-8", key, maxArgument)
+		}
+		arguments[key] = text
+	}
+	return method.Call(arguments)
+}
+
+// short keeps what a caller made up out of long messages.
+func short(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "…"
+	}
+	return s
+}
