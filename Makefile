@@ -4,12 +4,15 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 export DEBIAN_FRONTEND := noninteractive
 
-VERSION := $(shell git describe --tags --dirty 2>/dev/null || echo 0.1.0-dev)
+# The version of packages, and of the program where git knows no more.
+PACKAGE_VERSION := 0.1.0
+VERSION := $(shell git describe --tags --dirty 2>/dev/null || echo $(PACKAGE_VERSION)-dev)
 CACHE ?= $(HOME)/.cache/ds4relay
 BUILD := $(CURDIR)/build
-GOFLAGS_RELEASE := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+GOFLAGS_RELEASE := -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
 # For routers: without inlining the program is a seventh smaller, and what it does takes no longer than starting it.
-GOFLAGS_ROUTER := $(GOFLAGS_RELEASE) -gcflags=all=-l
+GOFLAGS_ROUTER := $(GOFLAGS_RELEASE) -gcflags=all=-l -tags openwrt
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the lab needs: QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
@@ -28,14 +31,14 @@ LAB_EXEC :=
 export DS4RELAY_LAB := host
 endif
 
-.PHONY: all demo test unit lab lint bench fuzz size deps labctl clean
+.PHONY: all demo test unit lab lint bench fuzz size deps labctl clean ipk apk test-ipk
 
 all: $(BUILD)/ds4relay
 
 demo: deps labctl $(BUILD)/ds4relay
 	@DS4RELAY_COLOUR=$$([ -t 1 ] && echo 1 || echo 0) $(IN_LAB) $(LABCTL) demo $(BUILD)/ds4relay
 
-test: unit lab size
+test: unit lab size test-ipk
 
 unit:
 	go test ./...
@@ -47,10 +50,11 @@ lint: deps
 	@out=$$(gofmt -l cmd internal); test -z "$$out" || { echo "gofmt: $$out"; exit 1; }
 	go vet ./...
 	go vet -tags lab ./...
+	go vet -tags openwrt ./...
 	go run $(STATICCHECK) ./...
 	go run $(STATICCHECK) -tags lab ./...
 	shellcheck .ci/run
-	shellcheck -s dash $$(grep -rlE '^#!/bin/sh' files)
+	shellcheck -s dash $$(grep -rlE '^#!/bin/sh' files openwrt/scripts)
 
 # The figures of README and docs: `up` against the same steps by hand; the way through the relay against the one set up by
 # hand, where a CPU that counts instructions makes the figures repeatable.
@@ -68,6 +72,39 @@ size: deps
 	@mkdir -p $(BUILD)
 	CGO_ENABLED=0 GOOS=linux GOARCH=mips GOMIPS=softfloat go build $(GOFLAGS_ROUTER) -o $(BUILD)/ds4relay-mips ./cmd/ds4relay
 	@size=$$(xz -9e -c $(BUILD)/ds4relay-mips | wc -c); echo "ds4relay for mips softfloat: $$size bytes as xz -9e (at most $(MIPS_LIMIT))"; test $$size -le $(MIPS_LIMIT)
+
+# Packages for OpenWrt without its SDK: its name of an architecture, and Go's. ARCHES chooses some.
+ARCH_mips_24kc := GOARCH=mips GOMIPS=softfloat
+ARCH_mipsel_24kc := GOARCH=mipsle GOMIPS=softfloat
+ARCH_mipsel_74kc := GOARCH=mipsle GOMIPS=softfloat
+ARCH_arm_cortex-a7_neon-vfpv4 := GOARCH=arm GOARM=7
+ARCH_arm_cortex-a9_vfpv3-d16 := GOARCH=arm GOARM=7
+ARCH_arm_cortex-a15_neon-vfpv4 := GOARCH=arm GOARM=7
+ARCH_aarch64_cortex-a53 := GOARCH=arm64
+ARCH_aarch64_generic := GOARCH=arm64
+ARCH_x86_64 := GOARCH=amd64
+ARCH_i386_pentium4 := GOARCH=386 GO386=sse2
+ARCHES ?= $(patsubst ARCH_%,%,$(filter ARCH_%,$(.VARIABLES)))
+PACKAGES_DIR := $(BUILD)/packages
+
+# Two builds of one commit are identical: the files' time is the commit's.
+export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+ipk apk: %: deps
+	@mkdir -p $(PACKAGES_DIR)
+	@$(foreach arch,$(ARCHES),$(if $(ARCH_$(arch)),,$(error ARCHES: unknown architecture $(arch)))\
+	  CGO_ENABLED=0 GOOS=linux $(ARCH_$(arch)) go build $(GOFLAGS_ROUTER) -o $(BUILD)/openwrt/$(arch)/ds4relay ./cmd/ds4relay; \
+	  OPENWRT_ARCH=$(arch) PACKAGE_VERSION=$(PACKAGE_VERSION) BINARY=$(BUILD)/openwrt/$(arch)/ds4relay \
+	    go run $(NFPM) package -f openwrt/nfpm.yaml -p $* -t $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).$* >/dev/null; \
+	  stat -c '%n: %s bytes' $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).$*;)
+
+# Each package fits a router, and is the same when it is built again.
+IPK_LIMIT := 1500000
+test-ipk:
+	@$(MAKE) --no-print-directory ipk ARCHES="mips_24kc x86_64" BUILD=$(BUILD)/first >/dev/null
+	@$(MAKE) --no-print-directory ipk ARCHES="mips_24kc x86_64" BUILD=$(BUILD)/second >/dev/null
+	@for p in $(BUILD)/first/packages/*.ipk; do cmp $$p $(BUILD)/second/packages/$$(basename $$p); \
+	  size=$$(stat -c %s $$p); echo "$$(basename $$p): $$size bytes, built twice alike (at most $(IPK_LIMIT))"; test $$size -le $(IPK_LIMIT); done
 
 $(BUILD)/ds4relay: FORCE
 	@mkdir -p $(BUILD)

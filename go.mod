@@ -6,7 +6,6 @@ require (
 	github.com/digineo/go-uci v0.0.0-20210918132103-37c7b10c14fa
 	github.com/vishvananda/netlink v1.3.1
 	github.com/vishvananda/netns v0.0.5
-	golang.org/x/net v0.62.0
 	golang.org/x/sys v0.49.0
 )
 

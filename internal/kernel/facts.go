@@ -4,18 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/openwrt"
+	"github.com/ds4relay/ds4relay/internal/resolve"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -24,9 +23,6 @@ func OpenWrt() bool {
 	_, err := os.Stat("/etc/openwrt_release")
 	return err == nil
 }
-
-// resolveTime bounds one look-up of a name.
-const resolveTime = 10 * time.Second
 
 // Facts finds out what Compile needs to know for the relays.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
@@ -58,7 +54,7 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		peer := r.Peer
 		if r.PeerName != "" {
 			var err error
-			if peer, err = resolve(r.PeerName); err != nil {
+			if peer, err = resolvePeer(r.PeerName); err != nil {
 				errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
 				continue
 			}
@@ -161,10 +157,8 @@ func ownRoutes() ([]state.Route, error) {
 	return o.Routes, err
 }
 
-func resolve(name string) (netip.Addr, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), resolveTime)
-	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip6", name)
+func resolvePeer(name string) (netip.Addr, error) {
+	addrs, err := resolve.Lookup(context.Background(), name, 6)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("look up peeraddr %s: %w", name, err)
 	}

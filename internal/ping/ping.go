@@ -2,16 +2,16 @@ package ping
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"time"
 
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/resolve"
 )
 
 // Options say how often and how large.
@@ -22,19 +22,30 @@ type Options struct {
 	Size     int           // bytes of payload; default 56, as ping(8)
 }
 
+// protocol is ICMP (RFC 792) or ICMPv6 (RFC 4443): its types, and the sockets that it needs. Sockets are the kernel's own,
+// not those of package net, which would add a tenth to the router's program.
+type protocol struct {
+	version        int
+	family, number int
+	request, reply byte
+	errors         map[byte]string // types that are errors about a packet, which they quote
+}
+
+var (
+	icmp4 = protocol{4, unix.AF_INET, unix.IPPROTO_ICMP, 8, 0, map[byte]string{3: "destination unreachable", 11: "time exceeded"}}
+	icmp6 = protocol{6, unix.AF_INET6, unix.IPPROTO_ICMPV6, 128, 129,
+		map[byte]string{1: "destination unreachable", 2: "packet too big", 3: "time exceeded"}}
+)
+
 // way is one host by one IP version.
 type way struct {
 	Summary
-	conn       *icmp.PacketConn
-	peer       net.Addr
-	request    icmp.Type
-	reply      icmp.Type
-	protocol   int // of ICMP in this IP version
-	id         int
-	datagram   bool // an unprivileged socket, where the kernel sets and checks the id
-	squares    float64
-	sum        float64
-	errorTypes map[icmp.Type]string
+	protocol
+	socket   int
+	id       int
+	datagram bool // an unprivileged socket, where the kernel sets and checks the id, and errors are the socket's
+	squares  float64
+	sum      float64
 }
 
 // Compare sends an echo request to host4 over IPv4, waits for the answer, does the same with host6 over IPv6, and
@@ -48,16 +59,16 @@ func Compare(ctx context.Context, host4, host6 string, o Options,
 	if o.Size == 0 {
 		o.Size = 56
 	}
-	a, err := open(ctx, host4, false)
+	a, err := open(ctx, host4, icmp4)
 	if err != nil {
 		return v4, v6, err
 	}
-	defer a.conn.Close()
-	b, err := open(ctx, host6, true)
+	defer unix.Close(a.socket)
+	b, err := open(ctx, host6, icmp6)
 	if err != nil {
 		return v4, v6, err
 	}
-	defer b.conn.Close()
+	defer unix.Close(b.socket)
 	for seq := 1; seq <= o.Count && ctx.Err() == nil; seq++ {
 		for _, w := range []*way{a, b} {
 			rtt, err := w.echo(ctx, seq, o)
@@ -77,128 +88,148 @@ func Compare(ctx context.Context, host4, host6 string, o Options,
 	return a.summary(), b.summary(), nil
 }
 
-func open(ctx context.Context, host string, six bool) (*way, error) {
-	w := &way{request: ipv4.ICMPTypeEcho, reply: ipv4.ICMPTypeEchoReply, protocol: 1, id: os.Getpid() & 0xffff,
-		errorTypes: map[icmp.Type]string{ipv4.ICMPTypeDestinationUnreachable: "destination unreachable", ipv4.ICMPTypeTimeExceeded: "time exceeded"}}
-	network, version, raw, datagram, any := "ip4", "IPv4", "ip4:icmp", "udp4", "0.0.0.0"
-	if six {
-		network, version, raw, datagram, any = "ip6", "IPv6", "ip6:ipv6-icmp", "udp6", "::"
-		w.request, w.reply, w.protocol = ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply, 58
-		w.errorTypes = map[icmp.Type]string{ipv6.ICMPTypeDestinationUnreachable: "destination unreachable",
-			ipv6.ICMPTypeTimeExceeded: "time exceeded", ipv6.ICMPTypePacketTooBig: "packet too big"}
-	}
+func open(ctx context.Context, host string, p protocol) (*way, error) {
+	w := &way{protocol: p, id: os.Getpid() & 0xffff}
 	w.Host = host
-	addr, err := resolve(ctx, network, host)
+	addr, err := lookup(ctx, p.version, host)
 	if err != nil {
-		return nil, fmt.Errorf("no %s address for %s: %w", version, host, err)
+		return nil, fmt.Errorf("no IPv%d address for %s: %w", p.version, host, err)
 	}
 	w.Addr = addr
-	w.peer = &net.IPAddr{IP: addr.AsSlice(), Zone: addr.Zone()}
-	w.conn, err = icmp.ListenPacket(raw, any)
+	w.socket, err = unix.Socket(p.family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, p.number)
 	if err != nil {
 		var second error
-		if w.conn, second = icmp.ListenPacket(datagram, any); second != nil {
-			return nil, fmt.Errorf("%w (run it as root, or let users ping: sysctl -w net.ipv4.ping_group_range=\"0 2147483647\")", err)
+		if w.socket, second = unix.Socket(p.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, p.number); second != nil {
+			return nil, fmt.Errorf("open a socket for ICMP: %w (run it as root, or let users ping: sysctl -w net.ipv4.ping_group_range=\"0 2147483647\")", err)
 		}
-		w.datagram, w.peer = true, &net.UDPAddr{IP: addr.AsSlice(), Zone: addr.Zone()}
+		w.datagram = true
 	}
 	return w, nil
 }
 
-func resolve(ctx context.Context, network, host string) (netip.Addr, error) {
+func lookup(ctx context.Context, version int, host string) (netip.Addr, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
-		if addr.Unmap().Is4() != (network == "ip4") {
+		if addr.Unmap().Is4() != (version == 4) {
 			return addr, errors.New("it is an address of the other kind; the IPv4 address comes first, the IPv6 address second")
 		}
 		return addr.Unmap(), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, network, host)
+	addrs, err := resolve.Lookup(ctx, host, version)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	return addrs[0].Unmap(), nil
+	return addrs[0], nil
 }
+
+// slice is how long a wait for an answer goes on before it looks whether it should end.
+const slice = 50 * time.Millisecond
 
 // echo sends one request and waits for its answer.
 func (w *way) echo(ctx context.Context, seq int, o Options) (time.Duration, error) {
-	message := icmp.Message{Type: w.request, Body: &icmp.Echo{ID: w.id, Seq: seq & 0xffff, Data: make([]byte, o.Size)}}
-	packet, err := message.Marshal(nil) // the kernel fills in ICMPv6's checksum
-	if err != nil {
-		return 0, err
+	packet := make([]byte, 8+o.Size)
+	packet[0] = w.request
+	binary.BigEndian.PutUint16(packet[4:], uint16(w.id))
+	binary.BigEndian.PutUint16(packet[6:], uint16(seq))
+	if w.version == 4 { // the kernel fills in ICMPv6's
+		binary.BigEndian.PutUint16(packet[2:], checksum(packet))
 	}
-	stop := context.AfterFunc(ctx, func() { w.conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
 	sent := time.Now()
-	if err := w.conn.SetReadDeadline(sent.Add(o.Timeout)); err != nil {
-		return 0, err
-	}
-	if _, err := w.conn.WriteTo(packet, w.peer); err != nil {
+	if err := unix.Sendto(w.socket, packet, 0, sockaddr(w.Addr)); err != nil {
 		return 0, err
 	}
 	buffer := make([]byte, 65536)
-	for {
-		n, from, err := w.conn.ReadFrom(buffer)
+	for ctx.Err() == nil {
+		left := o.Timeout - time.Since(sent)
+		if left <= 0 {
+			return 0, fmt.Errorf("no answer within %v", o.Timeout)
+		}
+		wait := []unix.PollFd{{Fd: int32(w.socket), Events: unix.POLLIN}}
+		if n, err := unix.Poll(wait, int(min(left, slice).Milliseconds())+1); n == 0 || err == unix.EINTR {
+			continue
+		}
+		n, from, err := unix.Recvfrom(w.socket, buffer, unix.MSG_DONTWAIT)
 		rtt := time.Since(sent)
+		if err == unix.EAGAIN || err == unix.EINTR {
+			continue
+		}
 		if err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				err = fmt.Errorf("no answer within %v", o.Timeout)
-			}
 			return 0, err
 		}
-		if answer, err := w.match(buffer[:n], from, seq&0xffff); answer || err != nil {
+		if answer, err := w.match(buffer[:n], addrOf(from), uint16(seq)); answer || err != nil {
 			return rtt, err
 		}
 	}
+	return 0, ctx.Err()
 }
 
 // match tells whether a packet answers the request, or is an error about it.
-func (w *way) match(packet []byte, from net.Addr, seq int) (bool, error) {
-	message, err := icmp.ParseMessage(w.protocol, packet)
-	if err != nil {
+func (w *way) match(packet []byte, from netip.Addr, seq uint16) (bool, error) {
+	if w.version == 4 && !w.datagram { // a raw socket of IPv4 gives the IP header too (raw(7))
+		if packet = withoutHeader(packet); packet == nil {
+			return false, nil
+		}
+	}
+	if len(packet) < 8 {
 		return false, nil
 	}
-	if echo, ok := message.Body.(*icmp.Echo); ok {
-		return message.Type == w.reply && echo.Seq == seq && (w.datagram || echo.ID == w.id) && addrOf(from) == w.Addr, nil
+	if packet[0] == w.reply {
+		return binary.BigEndian.Uint16(packet[6:]) == seq && (w.datagram || int(binary.BigEndian.Uint16(packet[4:])) == w.id) && from == w.Addr, nil
 	}
-	problem, ok := w.errorTypes[message.Type]
-	if !ok || !w.about(message.Body, seq) {
+	problem, ok := w.errors[packet[0]]
+	if !ok || !w.about(packet[8:], seq) {
 		return false, nil
 	}
-	return false, fmt.Errorf("%s says: %s", addrOf(from), problem)
+	return false, fmt.Errorf("%s says: %s", from, problem)
 }
+
+func withoutHeader(packet []byte) []byte {
+	if len(packet) == 0 || len(packet) < int(packet[0]&0x0f)*4 {
+		return nil
+	}
+	return packet[int(packet[0]&0x0f)*4:]
+}
+
+// ipv6Header is the length of an IPv6 header in bytes.
+const ipv6Header = 40
 
 // about tells whether an error quotes the request: the IP header, then type, code, checksum, id and sequence number.
-func (w *way) about(body icmp.MessageBody, seq int) bool {
-	var quoted []byte
-	switch b := body.(type) {
-	case *icmp.DstUnreach:
-		quoted = b.Data
-	case *icmp.TimeExceeded:
-		quoted = b.Data
-	case *icmp.PacketTooBig:
-		quoted = b.Data
+func (w *way) about(quoted []byte, seq uint16) bool {
+	if w.version == 4 {
+		quoted = withoutHeader(quoted)
+	} else {
+		quoted = quoted[min(ipv6Header, len(quoted)):]
 	}
-	header := ipv6.HeaderLen
-	if w.protocol == 1 && len(quoted) > 0 {
-		header = int(quoted[0]&0x0f) * 4
-	}
-	if len(quoted) < header+8 {
-		return false
-	}
-	echo := quoted[header:]
-	return int(echo[4])<<8|int(echo[5]) == w.id && int(echo[6])<<8|int(echo[7]) == seq
+	return len(quoted) >= 8 && int(binary.BigEndian.Uint16(quoted[4:])) == w.id && binary.BigEndian.Uint16(quoted[6:]) == seq
 }
 
-func addrOf(a net.Addr) netip.Addr {
-	var ip net.IP
-	switch a := a.(type) {
-	case *net.IPAddr:
-		ip = a.IP
-	case *net.UDPAddr:
-		ip = a.IP
+// checksum is that of RFC 1071.
+func checksum(data []byte) uint16 {
+	var sum uint32
+	for i := 0; i+1 < len(data); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(data[i:]))
 	}
-	addr, _ := netip.AddrFromSlice(ip)
-	return addr.Unmap()
+	if len(data)%2 == 1 {
+		sum += uint32(data[len(data)-1]) << 8
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
+
+func sockaddr(a netip.Addr) unix.Sockaddr {
+	if a.Is4() {
+		return &unix.SockaddrInet4{Addr: a.As4()}
+	}
+	return &unix.SockaddrInet6{Addr: a.As16()}
+}
+
+func addrOf(s unix.Sockaddr) netip.Addr {
+	switch s := s.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(s.Addr)
+	case *unix.SockaddrInet6:
+		return netip.AddrFrom16(s.Addr).Unmap()
+	}
+	return netip.Addr{}
 }
