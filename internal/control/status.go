@@ -84,6 +84,7 @@ func (m *Machine) Status() (*Status, error) {
 			status.Differs = append(status.Differs, step.Commands()...)
 		}
 	}
+	status.Notes = facts.Notes
 	status.Connections = kernel.CountConnections()
 	if c := status.Connections; c != nil && c.Count*100 >= c.Max*fullPercent {
 		status.Notes = append(status.Notes, fmt.Sprintf("the kernel keeps track of %d connections of at most %d: when there is no room, new ones are dropped and "+

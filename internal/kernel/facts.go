@@ -42,8 +42,12 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 				errs = append(errs, fmt.Errorf("relay %q: option ip6addr is auto: %w; give an address or a prefix", r.Name, netifdErr))
 				continue
 			}
-			if local, err = k.delegated(r, interfaces); err != nil {
+			kept := false
+			if local, kept, err = k.delegated(r, interfaces); err != nil {
 				return f, err
+			}
+			if kept {
+				f.Notes = append(f.Notes, fmt.Sprintf("relay %q: there is no delegated prefix now; the tunnel keeps the endpoint of the last one", r.Name))
 			}
 			if !local.IsValid() {
 				f.Waiting[r.Name] = waitsFor(r)
@@ -121,25 +125,25 @@ func waitsFor(r *config.Relay) string {
 
 // delegated makes a relay's endpoint of the prefix that its interface has got. While the interface has none, a tunnel that
 // is there keeps its endpoint: an address change is an ifdown and an ifup.
-func (k *Kernel) delegated(r *config.Relay, interfaces []openwrt.Interface) (netip.Addr, error) {
+func (k *Kernel) delegated(r *config.Relay, interfaces []openwrt.Interface) (local netip.Addr, kept bool, err error) {
 	if uplink := Uplink(r, interfaces); uplink != nil && uplink.Up {
 		for _, prefix := range uplink.Prefixes {
 			if prefix.Bits() <= 64 && prefix.Addr().IsGlobalUnicast() && !prefix.Addr().IsPrivate() {
-				return config.Derive(prefix, r.IPAddr), nil
+				return config.Derive(prefix, r.IPAddr), false, nil
 			}
 		}
 	}
 	var o state.Observed
 	o.ForeignLinks = map[string]string{}
 	if _, err := k.observeLinks(&o); err != nil {
-		return netip.Addr{}, err
+		return netip.Addr{}, false, err
 	}
 	for _, link := range o.Links {
 		if link.Relay == r.Name {
-			return link.Local, nil
+			return link.Local, true, nil
 		}
 	}
-	return netip.Addr{}, nil
+	return netip.Addr{}, false, nil
 }
 
 // ownRoutes are the routes that carry our mark, in all tables.

@@ -18,6 +18,7 @@ type Facts struct {
 	Own     []Route               // our routes that are there already
 	Local   map[string]netip.Addr // relay → this end's endpoint, where the configuration has auto; missing while there is no prefix
 	Waiting map[string]string     // relay → what it waits for, if something
+	Notes   []string              // what a person should know
 }
 
 // Resolve fills in endpoints that the configuration leaves open, and leaves out the relays that wait for one.

@@ -1,0 +1,121 @@
+//go:build lab
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/lab"
+)
+
+// transfers moves n bytes from the client to the echoing server and back.
+func transfers(t *testing.T, h *lab.Host, to string, n int64) {
+	t.Helper()
+	_, conn, err := askTCP(h, to)
+	if err != nil {
+		t.Errorf("%s: %v", to, err)
+		return
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	go io.CopyN(conn, pattern(1), n)
+	if got, err := io.CopyN(io.Discard, conn, n); err != nil {
+		t.Errorf("%s: of %d bytes %d came back: %v", to, n, got, err)
+	}
+}
+
+// neighbour is what else may run on a router: an nft ruleset, and arguments of ip.
+type neighbour struct {
+	ruleset string
+	ip      []string
+}
+
+// flowtable offloads established connections as fw4's flow_offloading does, over the devices of its zones.
+func flowtable(devices string) neighbour {
+	return neighbour{ruleset: fmt.Sprintf(`table inet fastpath {
+	flowtable ft { hook ingress priority filter; devices = { %s }; }
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		meta l4proto { tcp, udp } flow add @ft
+	}
+}`, devices)}
+}
+
+// mwan3 marks new connections as mwan3 does, in its bits (0x3f00): those to local networks with all of them, others with
+// that of a line; and has its rules before ours.
+var mwan3 = neighbour{ruleset: `table ip mwan3 {
+	chain lines {
+		meta mark & 0x3f00 == 0 ct mark & 0x3f00 == 0x3f00 meta mark set meta mark | 0x3f00
+		meta mark & 0x3f00 == 0 ct mark & 0x3f00 == 0x0100 meta mark set meta mark & 0xffffc0ff | 0x100
+		meta mark & 0x3f00 == 0 ip daddr { 192.168.0.0/16, 224.0.0.0/3, 127.0.0.0/8 } meta mark set meta mark | 0x3f00
+		meta mark & 0x3f00 == 0 meta mark set meta mark & 0xffffc0ff | 0x100
+		meta mark & 0x3f00 == 0x3f00 ct mark set ct mark | 0x3f00
+		meta mark & 0x3f00 == 0x0100 ct mark set ct mark & 0xffffc0ff | 0x100
+		ip daddr 192.168.0.0/16 meta mark set meta mark | 0x3f00
+	}
+	chain prerouting { type filter hook prerouting priority mangle; policy accept; jump lines; }
+	chain output { type route hook output priority mangle; policy accept; jump lines; }
+}`, ip: []string{"route add default dev ds-wan6_4 table 1", "rule add priority 1001 iif ds-wan6_4 lookup main",
+	"rule add priority 2001 fwmark 0x100/0x3f00 lookup 1", "rule add priority 2061 fwmark 0x3d00/0x3f00 blackhole"}}
+
+// pbr has a policy for one host, in its bits (0xff0000), and its rule before the main table's.
+var pbr = neighbour{ruleset: `table ip pbr {
+	chain prerouting {
+		type filter hook prerouting priority mangle; policy accept;
+		ip saddr 192.168.1.211 meta mark set meta mark & 0xff00ffff | 0x10000
+	}
+}`, ip: []string{"route add default dev ds-wan6_4 table 256", "rule add priority 30000 fwmark 0x10000/0xff0000 lookup 256"}}
+
+// TestNeighbours: what else runs on a router stays as it is, and does not disturb.
+func TestNeighbours(t *testing.T) {
+	for name, n := range map[string]neighbour{
+		"nothing":                       {},
+		"flow offloading":               flowtable("wan, lan-host, lan-host2"),
+		"flow offloading of the bridge": flowtable("wan, br-lan"),
+		"flow offloading of the tunnel": flowtable("wan, lan-host, lan-host2, wrap1"),
+		"mwan3":                         mwan3,
+		"pbr":                           pbr,
+	} {
+		for _, egress := range []string{"replies", "all"} {
+			if name == "mwan3" && egress == "all" {
+				continue // mwan3's rules come first: who wants egress all tells mwan3 so
+			}
+			t.Run(name+" "+egress, func(t *testing.T) {
+				r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll+"\toption egress '"+egress+"'\n"+forwardWeb)
+				serveTCP(t, r.Host, 80)
+				serveUDP(t, r.Host, 5000)
+				serveTCP(t, r.Host2, 80)
+				serveTCP(t, r.Client, 90)
+				r.up()
+				if err := r.OpenRouterFirewall("wrap1", lab.VPSPrefix); err != nil {
+					t.Fatal(err)
+				}
+				if err := r.Router.NFT(n.ruleset); err != nil {
+					t.Fatal(err)
+				}
+				for _, arguments := range n.ip {
+					if out, err := r.Router.Run("sh", "-c", "ip "+arguments); err != nil {
+						t.Fatal(arguments, err, out)
+					}
+				}
+				r.reaches(t)
+				transfers(t, r.Client, public+":80", 4<<20)
+				transfers(t, r.Client, public+":8080", 4<<20)
+				seen := natted4
+				if egress == "all" {
+					seen = public
+				}
+				seenTCP(t, r.Host, client4+":90", seen)
+				transfers(t, r.Host, client4+":90", 4<<20)
+				seenTCP(t, r.Host2, client4+":90", natted4)
+				if out := r.router.do("up"); !strings.HasPrefix(out, "Nothing to do") {
+					t.Errorf("a second up: %s", out)
+				}
+			})
+		}
+	}
+}
