@@ -16,7 +16,7 @@ NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the lab needs: QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
-PACKAGES := qemu-system-x86 busybox-static cpio kmod xz-utils iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 shellcheck
+PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm busybox-static cpio kmod xz-utils iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 shellcheck
 
 # LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.
 LAB ?= vm
@@ -31,14 +31,14 @@ LAB_EXEC :=
 export DS4RELAY_LAB := host
 endif
 
-.PHONY: all demo test unit lab lint bench fuzz size deps labctl clean ipk apk test-ipk
+.PHONY: all demo test unit lab lint bench fuzz size deps labctl clean ipk apk test-ipk lab-routers lab-mipsel lab-arm64 router-mipsel router-arm64
 
 all: $(BUILD)/ds4relay
 
 demo: deps labctl $(BUILD)/ds4relay
 	@DS4RELAY_COLOUR=$$([ -t 1 ] && echo 1 || echo 0) $(IN_LAB) $(LABCTL) demo $(BUILD)/ds4relay
 
-test: unit lab size test-ipk
+test: unit lab lab-routers size test-ipk
 
 unit:
 	go test ./...
@@ -46,10 +46,23 @@ unit:
 lab: deps labctl
 	go test -tags lab -count=1 -timeout 20m $(LAB_EXEC) ./internal/lab ./cmd/ds4relay
 
+# The home's end on a router of its own: a virtual machine with another CPU, whose root is made of the package.
+ROUTER_mipsel := mipsel_24kc
+ROUTER_arm64 := aarch64_generic
+lab-routers: lab-mipsel lab-arm64
+lab-mipsel lab-arm64: lab-%: deps labctl router-%
+	go test -tags "lab router" -count=1 -timeout 10m -run '^TestRouterVM$$' -v -exec "$(LABCTL) exec $(call router_flags,$*) --" ./cmd/ds4relay
+
+router_flags = -router $(1) -agent $(BUILD)/agent-$(1) -package $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(ROUTER_$(1)).ipk
+router-mipsel router-arm64: router-%: deps
+	@$(MAKE) --no-print-directory ipk ARCHES=$(ROUTER_$*)
+	@CGO_ENABLED=0 GOOS=linux $(ARCH_$(ROUTER_$*)) go build -trimpath -ldflags "-s -w" -o $(BUILD)/agent-$* ./internal/lab/agent
+
 lint: deps
 	@out=$$(gofmt -l cmd internal); test -z "$$out" || { echo "gofmt: $$out"; exit 1; }
 	go vet ./...
 	go vet -tags lab ./...
+	go vet -tags "lab router" ./...
 	go vet -tags openwrt ./...
 	go run $(STATICCHECK) ./...
 	go run $(STATICCHECK) -tags lab ./...

@@ -45,6 +45,7 @@ type Options struct {
 	RPFilter       int    // net.ipv4.conf.{all,default}.rp_filter on the router
 	RouterFirewall bool   // the firewall of a home router, see OpenRouterFirewall
 	Second         bool   // another VPS and another home
+	RouterVM       bool   // the router is a virtual machine of its own, see RemoteRouter; without DS-Lite, and with one host
 }
 
 // Net is the lab.
@@ -97,7 +98,9 @@ func (n *Net) Close() error {
 
 func (n *Net) build() error {
 	steps := []func() error{n.addHosts, n.connectHosts, n.addRoutes}
-	if !n.options.NoIPv4Default {
+	if n.options.RouterVM {
+		steps = append(steps, n.connectRouterVM)
+	} else if !n.options.NoIPv4Default {
 		steps = append(steps, n.addDSLite)
 	}
 	if n.options.Second {
@@ -171,9 +174,15 @@ func (n *Net) connectHosts() error {
 		{1500, port{n.Router, LAN2Device, []string{"192.168.2.1/24"}},
 			port{n.LAN2, "eth0", []string{"192.168.2.20/24"}}},
 	} {
+		if n.options.RouterVM && (n.atHome(cable.a.host) || n.atHome(cable.b.host)) {
+			continue
+		}
 		if err := connect(byte(i+1), cable.mtu, cable.a, cable.b); err != nil {
 			return err
 		}
+	}
+	if n.options.RouterVM {
+		return nil
 	}
 	if err := n.Router.bridge(LANDevice, []byte{2, 0, 0, 0, 0xff, 1}, "lan-host", "lan-host2"); err != nil {
 		return err
@@ -203,9 +212,15 @@ func (n *Net) addRoutes() error {
 		{n.Host2, "::/0", "2001:db8:fdd2::1", "eth0"},
 		{n.LAN2, "0.0.0.0/0", "192.168.2.1", "eth0"},
 	} {
+		if n.options.RouterVM && (n.atHome(r.host) || r.host == n.ISP && r.device == "router") {
+			continue
+		}
 		if err := r.host.route(r.destination, r.via, r.device); err != nil {
 			return err
 		}
+	}
+	if n.options.RouterVM {
+		return nil
 	}
 	return n.addWANRoute()
 }

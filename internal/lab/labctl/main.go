@@ -84,6 +84,9 @@ func run(args []string) int {
 	icount := flags.Bool("icount", false, "one CPU whose clock counts instructions: repeatable figures")
 	timeout := flags.Duration("timeout", 20*time.Minute, "end the virtual machine after this time")
 	share := flags.String("share", "", "mount `DIR` writable at /mnt/share")
+	router := flags.String("router", "", "a second virtual machine as the home's router: `ARCH` is mipsel or arm64")
+	agent := flags.String("agent", "", "the agent for the router, `FILE`")
+	pkg := flags.String("package", "", "the package that is installed on the router, `FILE`.ipk")
 	verbose := flags.Bool("v", false, "say how long the boot took")
 	flags.Parse(args)
 	if flags.NArg() == 0 {
@@ -113,6 +116,10 @@ func run(args []string) int {
 		if opts.Share, err = filepath.Abs(*share); err != nil {
 			fail(err)
 		}
+	}
+	if *router != "" {
+		opts.Router = &vm.RouterOptions{Arch: *router, Agent: *agent, Package: *pkg}
+		opts.Env = append(opts.Env, lab.RouterEnvironment+"="+*router)
 	}
 	if *verbose {
 		opts.Booted = func(after time.Duration) {

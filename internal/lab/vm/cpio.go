@@ -15,6 +15,7 @@ type cpioArchive struct {
 const (
 	cpioDir  = 0o040755
 	cpioFile = 0o100755
+	cpioLink = 0o120777
 )
 
 func (a *cpioArchive) add(name string, mode int, data []byte) {

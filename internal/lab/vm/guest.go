@@ -22,7 +22,7 @@ var networkModules = []string{
 	"nf_conntrack", "nf_nat", "nf_conntrack_netlink", "nf_tables",
 	"nft_chain_nat", "nft_ct", "nft_nat", "nft_masq", "nft_redir", "nft_fib_inet", "nft_limit", "nft_log",
 	"nft_reject_inet", "nft_flow_offload", "nf_flow_table_inet", "nf_log_syslog",
-	"sch_netem", "sch_fq_codel",
+	"sch_netem", "sch_fq_codel", "virtio_net",
 }
 
 // Guest is the first process of the virtual machine: it runs the program that the file in dir describes, reaps what

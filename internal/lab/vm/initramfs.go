@@ -22,7 +22,7 @@ func initramfs(root, version string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	modules, err := moduleFiles(root, version)
+	modules, err := moduleFiles(root, version, bootModules)
 	if err != nil {
 		return nil, err
 	}
@@ -44,11 +44,11 @@ func initramfs(root, version string) ([]byte, error) {
 	return archive.bytes(), nil
 }
 
-// moduleFiles lists the .ko files of bootModules in the order in which they can be loaded.
-func moduleFiles(root, version string) ([]string, error) {
+// moduleFiles lists the .ko files of modules in the order in which they can be loaded.
+func moduleFiles(root, version string, modules []string) ([]string, error) {
 	var files []string
 	seen := map[string]bool{}
-	for _, module := range bootModules {
+	for _, module := range modules {
 		out, err := exec.Command("modprobe", "-S", version, "-d", root, "--show-depends", module).Output()
 		if err != nil {
 			return nil, fmt.Errorf("modprobe --show-depends %s (is kmod installed?): %w", module, withStderr(err))

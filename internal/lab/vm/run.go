@@ -21,12 +21,13 @@ import (
 
 // Options say what runs in the virtual machine, and in which one.
 type Options struct {
-	Args     []string // the program and its arguments
-	Env      []string // its whole environment
-	Dir      string   // its working directory, on the host's file system
-	MemoryMB int      // 0: 2048
-	Icount   bool     // one CPU whose clock counts instructions (LAB.md: repeatable figures)
-	Share    string   // host directory mounted writable at /mnt/share; empty: none
+	Args     []string       // the program and its arguments
+	Env      []string       // its whole environment
+	Dir      string         // its working directory, on the host's file system
+	MemoryMB int            // 0: 2048
+	Icount   bool           // one CPU whose clock counts instructions (LAB.md: repeatable figures)
+	Share    string         // host directory mounted writable at /mnt/share; empty: none
+	Router   *RouterOptions // a second virtual machine; may be nil
 
 	Stdout io.Writer
 	Stderr io.Writer
@@ -59,6 +60,13 @@ func Run(ctx context.Context, kernel Kernel, opts Options) (status int, err erro
 		return 0, err
 	}
 	console := filepath.Join(dir, "console.log")
+	if opts.Router != nil {
+		end, err := startRouter(ctx, *opts.Router, dir, opts.Stderr)
+		if err != nil {
+			return 0, err
+		}
+		defer end()
+	}
 
 	var ports [3]*os.File
 	var guestEnds []*os.File
@@ -149,6 +157,9 @@ func qemuArgs(kernel Kernel, opts Options, dir, console string) []string {
 		path := strings.ReplaceAll(opts.Share, ",", ",,")
 		args = append(args, "-virtfs",
 			"local,path="+path+",mount_tag="+shareTag+",security_model=none,multidevs=remap")
+	}
+	if opts.Router != nil {
+		args = append(args, cardArgs(dir)...)
 	}
 	for i, name := range []string{portStdout, portStderr, portStatus} {
 		const firstExtraFile = 3

@@ -1,0 +1,85 @@
+//go:build lab && router
+
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/lab/remote"
+)
+
+// onRouter runs a command on the router, which has to succeed.
+func onRouter(t *testing.T, input string, args ...string) remote.Answer {
+	t.Helper()
+	answer, err := remote.Run(input, args...)
+	if err != nil || answer.Status != 0 {
+		t.Fatalf("%s on the router: %v, exit status %d\n%s", strings.Join(args, " "), err, answer.Status, answer.Output)
+	}
+	return answer
+}
+
+// TestRouterVM has the home's end on a router of its own, with the CPU of one and the files of the package.
+func TestRouterVM(t *testing.T) {
+	const memoryLimit = 16 << 20
+	arch := os.Getenv(lab.RouterEnvironment)
+	n, err := lab.New(lab.Options{RouterVM: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		if answer, err := remote.Run("", "uname", "-srm"); err == nil {
+			t.Logf("the router (%s): %s", arch, strings.TrimSpace(answer.Output))
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	forwards := forwardAll + "\toption egress 'all'\n"
+	vps := newEnd(t, n.VPS, vpsRelay+forwards)
+	onRouter(t, routerRelay+forwards, "sh", "-c", "cat >/etc/config/ds4relay")
+	t.Log(strings.TrimSpace(onRouter(t, "", "ds4relay", "version").Output), "from the package:", strings.TrimSpace(onRouter(t, "", "ls", "-l", "/usr/sbin/ds4relay").Output))
+	const show = "ip link; ip addr | grep inet; ip rule; ip route show table all; nft list ruleset"
+	before := onRouter(t, "", "sh", "-c", show).Output
+	vps.do("up")
+	start := time.Now()
+	up := onRouter(t, "", "ds4relay", "-q", "up")
+	t.Logf("up: %v, %.1f MB", time.Since(start).Round(time.Millisecond), float64(up.Memory)/(1<<20))
+	if up.Memory > memoryLimit || up.Memory == 0 {
+		t.Errorf("up had %d bytes, want at most %d", up.Memory, memoryLimit)
+	}
+	if out := onRouter(t, "", "ds4relay", "up").Output; !strings.HasPrefix(out, "Nothing to do") {
+		t.Errorf("a second up: %s", out)
+	}
+	onRouter(t, "", "ds4relay", "status")
+	if out := onRouter(t, "", "ps").Output; strings.Contains(out, "ds4relay") {
+		t.Errorf("something of ds4relay runs on:\n%s", out)
+	}
+	serveTCP(t, n.Host, 80)
+	serveUDP(t, n.Host, 5000)
+	serveTCP(t, n.Client, 90)
+	seenTCP(t, n.Client, public+":80", client4)
+	for _, size := range []int{100, 1400, 9000} {
+		seenUDP(t, n.Client, public+":5000", client4, size)
+	}
+	pings(t, n.Client, public)
+	transfers(t, n.Client, public+":80", 4<<20)
+	seenTCP(t, n.Host, client4+":90", public)
+	// A change, under a connection.
+	conn := open(t, n.Client, public+":80")
+	more := forwards + strings.Replace(forwardWeb, "option dest_port '80'", "option src_ip '203.0.113.0/24'", 1)
+	vps.write(vpsRelay + more)
+	vps.do("reload")
+	onRouter(t, routerRelay+more, "sh", "-c", "cat >/etc/config/ds4relay; ds4relay reload")
+	alive(t, "what stays", conn)
+	onRouter(t, "", "ds4relay", "down")
+	same(t, "the router after down", before, onRouter(t, "", "sh", "-c", show).Output)
+}

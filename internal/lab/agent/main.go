@@ -1,0 +1,68 @@
+// Agent runs commands on a router of the lab that is a virtual machine of its own. It answers nobody but the lab: its
+// network has one other machine.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/lab/remote"
+)
+
+func main() {
+	if err := serve(); err != nil {
+		fmt.Println("agent:", err)
+		os.Exit(1)
+	}
+}
+
+func serve() error {
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	listener, err := config.Listen(context.Background(), "tcp4", remote.Address)
+	if err != nil {
+		return err
+	}
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(remote.Limit))
+			var request remote.Request
+			if json.NewDecoder(conn).Decode(&request) == nil && len(request.Args) > 0 {
+				json.NewEncoder(conn).Encode(run(request))
+			}
+		}()
+	}
+}
+
+func run(request remote.Request) remote.Answer {
+	cmd := exec.Command(request.Args[0], request.Args[1:]...)
+	cmd.Stdin = strings.NewReader(request.Input)
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	answer := remote.Answer{}
+	var exit *exec.ExitError
+	if err := cmd.Run(); errors.As(err, &exit) {
+		answer.Status = exit.ExitCode()
+	} else if err != nil {
+		return remote.Answer{Status: 127, Output: err.Error()}
+	}
+	answer.Output = output.String()
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		answer.Memory = int64(usage.Maxrss) * 1024
+	}
+	return answer
+}

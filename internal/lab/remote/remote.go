@@ -1,0 +1,48 @@
+// Package remote is what the lab and the agent on a router of its own say to each other: a request and an answer for
+// each connection, in JSON.
+package remote
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Address is where the agent listens, on a network that only the lab is in.
+const Address = "169.254.46.2:7"
+
+// Limit bounds one command.
+const Limit = 2 * time.Minute
+
+// Request is a command and its standard input.
+type Request struct {
+	Args  []string
+	Input string
+}
+
+// Answer is what the command printed, its exit status, and the most memory that it had, in bytes.
+type Answer struct {
+	Output string
+	Status int
+	Memory int64
+}
+
+// Run has the agent run a command.
+func Run(input string, args ...string) (answer Answer, err error) {
+	conn, err := net.DialTimeout("tcp4", Address, 5*time.Second)
+	if err != nil {
+		return answer, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(Limit)); err != nil {
+		return answer, err
+	}
+	if err := json.NewEncoder(conn).Encode(Request{args, input}); err != nil {
+		return answer, err
+	}
+	if err := json.NewDecoder(conn).Decode(&answer); err != nil {
+		return answer, fmt.Errorf("the router's agent: %w", err)
+	}
+	return answer, nil
+}

@@ -1,0 +1,365 @@
+package vm
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// RouterOptions add a second virtual machine, with the CPU of a router: the home's router, from the files of its package.
+type RouterOptions struct {
+	Arch    string // mipsel or arm64
+	Agent   string // path of internal/lab/agent, built for it
+	Package string // path of an .ipk
+}
+
+// The network cards between the two machines, by the last byte of their addresses in the first one: the line to the
+// provider, the home's network, and the one that the agent is reached by.
+const (
+	CardWAN = 1
+	CardLAN = 2
+	CardCtl = 3
+)
+
+// CardMAC is the hardware address of the first machine's card.
+func CardMAC(card int) string { return fmt.Sprintf("52:54:00:46:01:%02x", card) }
+
+// CtlPeer is the first machine's address on the line to the agent (remote.Address).
+const CtlPeer = "169.254.46.1/24"
+
+// routerArch is what differs between routers' CPUs.
+type routerArch struct {
+	kernelPackage string // depends on the newest kernel
+	qemu          string
+	qemuArgs      []string
+	console       string
+}
+
+var routerArchs = map[string]routerArch{
+	// MIPS 24Kc, the CPU of more OpenWrt routers than any other.
+	"mipsel": {"linux-image-4kc-malta", "qemu-system-mipsel", []string{"-machine", "malta", "-m", "256"}, "ttyS0"},
+	"arm64":  {"linux-image-arm64", "qemu-system-aarch64", []string{"-machine", "virt", "-cpu", "cortex-a53", "-m", "512"}, "ttyAMA0"},
+}
+
+// routerModules are loaded in this order, with what they need.
+var routerModules = []string{"virtio_pci", "virtio_net", "ip6_tunnel", "nf_tables", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq",
+	"nft_reject_ipv4", "nf_conntrack_netlink"}
+
+// routerPackages are Debian's programs on the router, with the libraries that they need. All else is the package's.
+var routerPackages = []string{"busybox-static", "nftables", "libnftables1", "libnftnl11", "libmnl0", "libjansson4", "libgmp10", "libedit2",
+	"libxtables12", "libc6", "libbsd0", "libmd0", "libtinfo6"}
+
+//go:embed router.sh
+var routerInit []byte
+
+// PrepareRouter returns the cached root and kernel version of an architecture, and downloads what is not there.
+func PrepareRouter(ctx context.Context, arch string, log io.Writer) (root, version string, err error) {
+	a, ok := routerArchs[arch]
+	if !ok {
+		return "", "", fmt.Errorf("no router of architecture %q; there are mipsel and arm64", arch)
+	}
+	cache, err := CacheDir()
+	if err != nil {
+		return "", "", err
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", "", err
+	}
+	unlock, err := lock(ctx, filepath.Join(cache, "lock"))
+	if err != nil {
+		return "", "", err
+	}
+	defer unlock()
+	root = filepath.Join(cache, "router-"+arch)
+	if data, err := os.ReadFile(filepath.Join(root, "version")); err == nil {
+		return root, strings.TrimSpace(string(data)), nil
+	}
+	fmt.Fprintf(log, "labctl: downloading a kernel and programs for %s\n", arch)
+	tmp, err := os.MkdirTemp(cache, "download-")
+	if err != nil {
+		return "", "", err
+	}
+	defer os.RemoveAll(tmp)
+	version, err = downloadForeign(ctx, tmp, arch, a)
+	if err != nil {
+		return "", "", err
+	}
+	if err := os.WriteFile(filepath.Join(tmp, "root", "version"), []byte(version+"\n"), 0o644); err != nil {
+		return "", "", err
+	}
+	if err := os.RemoveAll(root); err != nil {
+		return "", "", err
+	}
+	return root, version, os.Rename(filepath.Join(tmp, "root"), root)
+}
+
+// downloadForeign fetches packages of another architecture without a change of the machine's own apt.
+func downloadForeign(ctx context.Context, dir, arch string, a routerArch) (version string, err error) {
+	for _, sub := range []string{"lists/partial", "cache/archives/partial", "debs", "root"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return "", err
+		}
+	}
+	config := fmt.Sprintf("APT::Architectures { \"amd64\"; %q; };\nDir::State::Lists %q;\nDir::Cache %q;\nAPT::Sandbox::User \"root\";\n",
+		arch, filepath.Join(dir, "lists"), filepath.Join(dir, "cache"))
+	if err := os.WriteFile(filepath.Join(dir, "apt.conf"), []byte(config), 0o644); err != nil {
+		return "", err
+	}
+	run := func(in string, args ...string) (string, error) {
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Dir = filepath.Join(dir, in)
+		cmd.Env = append(os.Environ(), "APT_CONFIG="+filepath.Join(dir, "apt.conf"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("%s: %w: %s", strings.Join(args[:min(3, len(args))], " "), err, lastLine(out))
+		}
+		return string(out), nil
+	}
+	if _, err := run(".", "apt-get", "-qq", "update"); err != nil {
+		return "", err
+	}
+	out, err := run(".", "apt-cache", "depends", a.kernelPackage+":"+arch)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(out) {
+		if kernel, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: linux-image-"); ok && version == "" {
+			version = strings.TrimSuffix(kernel, ":"+arch)
+		}
+	}
+	if version == "" {
+		return "", fmt.Errorf("apt-cache depends %s names no kernel", a.kernelPackage)
+	}
+	download := []string{"apt-get", "-q", "download", "linux-image-" + version + ":" + arch}
+	for _, name := range routerPackages {
+		download = append(download, name+":"+arch)
+	}
+	if _, err := run("debs", download...); err != nil {
+		return "", err
+	}
+	debs, err := filepath.Glob(filepath.Join(dir, "debs", "*.deb"))
+	if err != nil || len(debs) != len(routerPackages)+1 {
+		return "", fmt.Errorf("apt-get download left %d packages, want %d", len(debs), len(routerPackages)+1)
+	}
+	for _, deb := range debs {
+		if _, err := run(".", "dpkg", "-x", deb, "root"); err != nil {
+			return "", err
+		}
+	}
+	_, err = run(".", "depmod", "-b", filepath.Join(dir, "root"), version)
+	return version, err
+}
+
+// routerInitramfs is the router's root: busybox, nft with its libraries, modules, the agent, and the package.
+func routerInitramfs(root, version string, o RouterOptions) ([]byte, error) {
+	a := newTree()
+	for _, name := range []string{"bin", "sbin", "usr/bin", "usr/sbin", "etc", "proc", "sys", "dev", "tmp", "run", "modules"} {
+		a.dir(name)
+	}
+	a.file("init", routerInit)
+	agent, err := os.ReadFile(o.Agent)
+	if err != nil {
+		return nil, err
+	}
+	a.file("sbin/agent", agent)
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		name := strings.TrimPrefix(path, root+"/")
+		wanted := name == "bin/busybox" || name == "usr/sbin/nft" || strings.Contains(name, ".so") &&
+			(strings.HasPrefix(name, "lib/") || strings.HasPrefix(name, "usr/lib/")) && !strings.Contains(name, "gconv")
+		if !wanted {
+			return nil
+		}
+		if entry.Type()&fs.ModeSymlink != 0 {
+			target, err := os.Readlink(path)
+			if err == nil {
+				a.link(name, target)
+			}
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err == nil {
+			a.file(name, data)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	modules, err := moduleFiles(root, version, routerModules)
+	if err != nil {
+		return nil, err
+	}
+	var order strings.Builder
+	for _, path := range modules {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		a.file("modules/"+filepath.Base(path), data)
+		fmt.Fprintln(&order, filepath.Base(path))
+	}
+	a.file("modules.order", []byte(order.String()))
+	if err := a.unpack(o.Package); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Package, err)
+	}
+	return a.archive.bytes(), nil
+}
+
+// tree adds the directories that a file needs.
+type tree struct {
+	archive cpioArchive
+	dirs    map[string]bool
+}
+
+func newTree() *tree { return &tree{dirs: map[string]bool{".": true}} }
+
+func (t *tree) dir(name string) {
+	if !t.dirs[name] {
+		t.dir(filepath.Dir(name))
+		t.dirs[name] = true
+		t.archive.add(name, cpioDir, nil)
+	}
+}
+
+func (t *tree) file(name string, data []byte) {
+	t.dir(filepath.Dir(name))
+	t.archive.add(name, cpioFile, data)
+}
+
+func (t *tree) link(name, target string) {
+	t.dir(filepath.Dir(name))
+	t.archive.add(name, cpioLink, []byte(target))
+}
+
+// unpack adds the files of an .ipk: a gzip tar with data.tar.gz in it.
+func (t *tree) unpack(path string) error {
+	outer, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	found := false
+	err = eachFile(outer, func(h *tar.Header, data []byte) error {
+		if filepath.Base(h.Name) != "data.tar.gz" {
+			return nil
+		}
+		found = true
+		return eachFile(data, func(h *tar.Header, data []byte) error {
+			if h.Typeflag == tar.TypeReg {
+				t.file(filepath.Clean(h.Name), data)
+			}
+			return nil
+		})
+	})
+	if err == nil && !found {
+		err = errors.New("no data.tar.gz in it")
+	}
+	return err
+}
+
+func eachFile(archive []byte, f func(*tar.Header, []byte) error) error {
+	z, err := gzip.NewReader(bytes.NewReader(archive))
+	if err != nil {
+		return err
+	}
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		data, err := io.ReadAll(r)
+		if err == nil {
+			err = f(h, data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// startRouter boots the router; its cards wait for the first machine on sockets in dir.
+func startRouter(ctx context.Context, o RouterOptions, dir string, log io.Writer) (end func(), err error) {
+	root, version, err := PrepareRouter(ctx, o.Arch, log)
+	if err != nil {
+		return nil, err
+	}
+	data, err := routerInitramfs(root, version, o)
+	if err != nil {
+		return nil, fmt.Errorf("the router's initramfs: %w", err)
+	}
+	initrd := filepath.Join(dir, fmt.Sprintf("router-%x.img", sha256.Sum256(data)))
+	if err := os.WriteFile(initrd, data, 0o644); err != nil {
+		return nil, err
+	}
+	a := routerArchs[o.Arch]
+	args := append(slices.Clone(a.qemuArgs), "-nodefaults", "-display", "none", "-no-reboot", "-serial", "file:"+filepath.Join(dir, "router.log"),
+		"-kernel", filepath.Join(root, "boot", "vmlinuz-"+version), "-initrd", initrd, "-append", "console="+a.console+" panic=-1 quiet rdinit=/init")
+	for card := CardWAN; card <= CardCtl; card++ {
+		args = append(args, "-netdev", fmt.Sprintf("stream,id=card%d,server=on,addr.type=unix,addr.path=%s", card, cardSocket(dir, card)),
+			"-device", fmt.Sprintf("virtio-net-pci,netdev=card%d,mac=52:54:00:46:02:%02x", card, card))
+	}
+	cmd := exec.CommandContext(ctx, a.qemu, args...)
+	var problems strings.Builder
+	cmd.Stdout, cmd.Stderr = &problems, &problems
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	runtime.LockOSThread() // Pdeathsig follows the thread that forks
+	if err := cmd.Start(); err != nil {
+		runtime.UnlockOSThread()
+		return nil, fmt.Errorf("%w (is %s installed?)", err, a.qemu)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	end = func() {
+		cmd.Process.Kill()
+		<-ended
+		runtime.UnlockOSThread()
+	}
+	const settled = 200 * time.Millisecond // QEMU has read the kernel then
+	for deadline := time.Now().Add(bootLimit); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		info, err := os.Stat(cardSocket(dir, CardCtl))
+		if err == nil && time.Since(info.ModTime()) > settled {
+			return end, nil
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			end()
+			return nil, fmt.Errorf("%s ended: %w\n%s", a.qemu, err, problems.String())
+		default:
+		}
+	}
+	end()
+	return nil, fmt.Errorf("%s did not open its network cards within %v", a.qemu, bootLimit)
+}
+
+func cardSocket(dir string, card int) string { return filepath.Join(dir, fmt.Sprintf("card%d", card)) }
+
+// cardArgs join the first machine to the router.
+func cardArgs(dir string) []string {
+	var args []string
+	for card := CardWAN; card <= CardCtl; card++ {
+		args = append(args, "-netdev", fmt.Sprintf("stream,id=card%d,server=off,addr.type=unix,addr.path=%s", card, cardSocket(dir, card)),
+			"-device", fmt.Sprintf("virtio-net-pci,netdev=card%d,mac=%s", card, CardMAC(card)))
+	}
+	return args
+}
