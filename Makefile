@@ -35,8 +35,9 @@ endif
 
 all: $(BUILD)/ds4relay
 
-demo: deps labctl $(BUILD)/ds4relay
-	@DS4RELAY_COLOUR=$$([ -t 1 ] && echo 1 || echo 0) $(IN_LAB) $(LABCTL) demo $(BUILD)/ds4relay
+# ROUTER=mipsel or arm64: the home's router is a machine of its own, with that CPU.
+demo: deps labctl $(BUILD)/ds4relay $(addprefix router-,$(ROUTER))
+	@DS4RELAY_COLOUR=$$([ -t 1 ] && echo 1 || echo 0) $(if $(ROUTER),$(LABCTL) exec $(call router_flags,$(ROUTER)) --,$(IN_LAB)) $(LABCTL) demo $(BUILD)/ds4relay
 
 test: unit lab lab-routers size test-ipk
 

@@ -4,6 +4,7 @@
 package demo
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,8 +12,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/lab/remote"
 )
 
 const vpsFile = `config relay 'home'
@@ -49,6 +52,7 @@ type story struct {
 	colour bool
 	binary string
 	dirs   map[*lab.Host]string // the /etc/config and /run/ds4relay of each machine
+	router *lab.Host            // where the router is a virtual machine of its own: who stands for it
 	err    error
 }
 
@@ -71,6 +75,11 @@ func (s *story) prompt(h *lab.Host, command string) {
 func (s *story) file(h *lab.Host, text string) {
 	s.prompt(h, "cat /etc/config/ds4relay")
 	fmt.Fprintln(s.w, text)
+	if h == s.router {
+		_, err := s.onRouter(text, "sh", "-c", "cat >/etc/config/ds4relay")
+		s.keep(err)
+		return
+	}
 	s.keep(os.WriteFile(filepath.Join(s.dirs[h], "config", "ds4relay"), []byte(text), 0o644))
 }
 
@@ -112,17 +121,62 @@ func (s *story) relay(h *lab.Host, args ...string) {
 		return
 	}
 	s.prompt(h, "ds4relay "+strings.Join(args, " "))
+	if h == s.router {
+		out, err := s.onRouter("", append([]string{"ds4relay"}, args...)...)
+		s.printed(out, err, true, "ds4relay")
+		return
+	}
 	script := `mount --bind "$0/config" /etc/config && mount --bind "$0/run" /run/ds4relay && exec "$@"`
 	out, err := h.Run(append([]string{"unshare", "--mount", "sh", "-c", script, s.dirs[h], s.binary}, args...)...)
 	s.printed(out, err, true, "ds4relay")
 }
 
+// onRouter runs a command on the router's own virtual machine.
+func (s *story) onRouter(input string, args ...string) (string, error) {
+	answer, err := remote.Run(input, args...)
+	if err == nil && answer.Status != 0 {
+		err = fmt.Errorf("%s: exit status %d", strings.Join(args, " "), answer.Status)
+	}
+	return answer.Output, err
+}
+
+// routerPatience bounds the boot of a router's own virtual machine.
+const routerPatience = 2 * time.Minute
+
+// waitForRouter waits until the router has booted.
+func (s *story) waitForRouter() error {
+	for deadline := time.Now().Add(routerPatience); ; time.Sleep(200 * time.Millisecond) {
+		_, err := s.onRouter("", "true")
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+func (s *story) snapshot(h *lab.Host) (string, error) {
+	if h == s.router {
+		return s.onRouter("", "sh", "-c", "ip link; ip addr | grep inet; ip rule; ip route show table all; nft list ruleset; sysctl net.ipv4.ip_forward")
+	}
+	return h.Snapshot()
+}
+
 // Run tells the story with the given program to w.
 func Run(w io.Writer, binary string, colour bool) (err error) {
 	s := &story{w: w, colour: colour, binary: binary, dirs: map[*lab.Host]string{}}
-	net, err := lab.New(lab.Options{RPFilter: 1})
+	options := lab.Options{RPFilter: 1}
+	arch := os.Getenv(lab.RouterEnvironment)
+	if arch != "" {
+		options = lab.Options{RouterVM: true}
+	}
+	net, err := lab.New(options)
 	if err != nil {
 		return err
+	}
+	if arch != "" {
+		s.router = net.Router
+		if err := s.waitForRouter(); err != nil {
+			return errors.Join(err, net.Close())
+		}
 	}
 	defer func() {
 		if closeErr := net.Close(); err == nil {
@@ -159,13 +213,22 @@ func Run(w io.Writer, binary string, colour bool) (err error) {
 func (s *story) tell(n *lab.Net) {
 	before := map[*lab.Host]string{}
 	for _, h := range []*lab.Host{n.VPS, n.Router} {
-		text, err := h.Snapshot()
+		text, err := s.snapshot(h)
 		s.keep(err)
 		before[h] = text
 	}
 
 	s.heading("A home behind DS-Lite: nobody reaches it over IPv4")
 	s.say(strings.TrimPrefix(picture, "\n"))
+	if s.router != nil {
+		s.say("The router is a machine of its own; ds4relay comes from its package:")
+		s.say("")
+		for _, args := range [][]string{{"uname", "-a"}, {"grep", "-m1", "-i", "cpu model\\|cpu part", "/proc/cpuinfo"}, {"ls", "-l", "/usr/sbin/ds4relay"}} {
+			s.prompt(s.router, strings.Join(args, " "))
+			out, err := s.onRouter("", args...)
+			s.printed(out, err, true, args[0])
+		}
+	}
 	s.say("The home's IPv4 connections come from an address of the carrier, 192.0.2.1. No way leads back:")
 	s.say("")
 	s.run(n.Client, false, "curl", "-sS", "--max-time", "1", "http://192.0.2.1/")
@@ -192,10 +255,10 @@ func (s *story) tell(n *lab.Net) {
 	s.relay(n.Router, "down")
 	s.relay(n.VPS, "down")
 	for _, h := range []*lab.Host{n.VPS, n.Router} {
-		after, err := h.Snapshot()
+		after, err := s.snapshot(h)
 		s.keep(err)
 		if s.err == nil && after != before[h] {
-			s.keep(fmt.Errorf("%s: links, addresses, routes, rules, nft tables or sysctls are not what they were", h.Name))
+			s.keep(fmt.Errorf("%s: links, addresses, routes, rules, nft tables or sysctls are not what they were; before:\n%s\nafter:\n%s", h.Name, before[h], after))
 		}
 		if s.err == nil {
 			s.say(strings.TrimPrefix(h.Name, "ds4-") + ": links, addresses, routes, rules, nft ruleset and sysctls are byte for byte what they were.")

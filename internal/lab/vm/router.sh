@@ -12,9 +12,9 @@ ln -s /tmp /var/tmp
 while read -r module; do
 	insmod "/modules/$module"
 done </modules.order
-for conf in all default; do
-	echo 0 >/proc/sys/net/ipv6/conf/$conf/accept_dad
-	echo 0 >/proc/sys/net/ipv6/conf/$conf/accept_ra
+for conf in /proc/sys/net/ipv6/conf/*; do
+	echo 0 >"$conf/accept_dad"
+	echo 0 >"$conf/accept_ra"
 done
 # Cards by the last byte of their addresses.
 for device in /sys/class/net/*; do
