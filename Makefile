@@ -41,7 +41,7 @@ demo: deps labctl $(BUILD)/ds4relay $(addprefix router-,$(ROUTER))
 
 test: unit lab lab-routers size test-ipk
 
-unit:
+unit: deps
 	go test ./...
 
 lab: deps labctl

@@ -1,0 +1,147 @@
+package openwrt
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// files is what is installed on a router.
+const files = "../../files/openwrt"
+
+// router is a directory in which the init script runs under busybox ash, with stand-ins that write down who calls them.
+type router struct {
+	t   *testing.T
+	dir string
+}
+
+func newRouter(t *testing.T) router {
+	r := router{t, t.TempDir()}
+	script, err := os.ReadFile(filepath.Join(files, "etc/init.d/ds4relay"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer("/usr/sbin/ds4relay", r.path("ds4relay"), "/var/run/ds4relay", r.dir).Replace(string(script))
+	r.write("init", text)
+	r.write("ds4relay", `#!/bin/sh
+echo "ds4relay $*" >>"$CALLS"
+case "$*" in
+"-q up") [ -z "$UP_FAILS" ] || { echo "wrong file"; exit 2; } ;;
+"firewall --shell") echo "json_add_array firewall; json_add_string '' rule; json_close_array" ;;
+esac
+`)
+	r.write("ubus", "#!/bin/sh\n[ -n \"$REGISTERED\" ] && echo '{ \"ds4relay\": {} }'\ntrue\n")
+	// rc.common and procd.sh, as far as the script uses them.
+	r.write("rc", `call() { echo "$*" >>"$CALLS"; }
+logger() { read -r line; call logger "$*" "$line"; }
+for f in procd_open_service procd_add_reload_trigger procd_add_interface_trigger procd_add_raw_trigger json_add_array json_add_string json_close_array; do
+	eval "$f() { call $f \"\$@\"; }"
+done
+procd_close_service() { service_triggers; service_data; call procd_close_service; }
+config_load() { :; }
+config_foreach() { for s in $RELAYS; do "$1" "$s"; done; }
+config_get() { [ "$2" = first ] && eval "$1=wan6" || eval "$1="; }
+initscript=/etc/init.d/ds4relay
+. "$DIR/init"
+start() { procd_open_service ds4relay; start_service; procd_close_service; service_started; }
+stop() { stop_service; call procd_kill; }
+reload() { reload_service; }
+"$@"
+`)
+	return r
+}
+
+func (r router) path(name string) string { return filepath.Join(r.dir, name) }
+
+func (r router) write(name, text string) {
+	r.t.Helper()
+	if err := os.WriteFile(r.path(name), []byte(text), 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// run calls an action of the script and returns its exit status and the calls.
+func (r router) run(action string, env ...string) (status int, calls string) {
+	r.t.Helper()
+	cmd := exec.Command("busybox", "ash", r.path("rc"), action)
+	cmd.Env = append([]string{"PATH=" + r.dir + ":" + os.Getenv("PATH"), "DIR=" + r.dir, "CALLS=" + r.path("calls"), "RELAYS=first second third"}, env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		status = cmd.ProcessState.ExitCode()
+		r.t.Logf("%s: %v %s", action, err, out)
+	}
+	data, err := os.ReadFile(r.path("calls"))
+	if err != nil && !os.IsNotExist(err) {
+		r.t.Fatal(err)
+	}
+	os.Remove(r.path("calls"))
+	return status, string(data)
+}
+
+const triggers = `procd_add_reload_trigger ds4relay firewall
+procd_add_interface_trigger interface.* wan6 /etc/init.d/ds4relay reload
+procd_add_raw_trigger interface.* 1000 /etc/init.d/ds4relay reload
+`
+
+const rules = "json_add_array firewall\njson_add_string  rule\njson_close_array\n"
+
+func TestInitScript(t *testing.T) {
+	r := newRouter(t)
+	for _, step := range []struct {
+		action string
+		env    []string
+		status int
+		want   string
+	}{
+		{"start", nil, 0, "procd_open_service ds4relay\nds4relay -q up\nds4relay -q netifd\nds4relay firewall --shell\n" + triggers + rules + "procd_close_service\n"},
+		// A wrong file: what ran goes on, with its rules, and the start fails.
+		{"start", []string{"UP_FAILS=1"}, 2, "procd_open_service ds4relay\nds4relay -q up\nlogger -t ds4relay -p daemon.err wrong file\n" + triggers + rules + "procd_close_service\n"},
+		// An event that comes after the stop.
+		{"reload", nil, 0, ""},
+		{"reload", []string{"REGISTERED=1"}, 0, "procd_open_service ds4relay\nds4relay -q up\nds4relay -q netifd\nds4relay firewall --shell\n" + triggers + rules + "procd_close_service\n"},
+		// The firewall is told of data that changes, so that the rules go before the service does.
+		{"stop", nil, 0, "ds4relay -q down\nds4relay -q netifd\nprocd_open_service ds4relay /etc/init.d/ds4relay\n" + triggers + "procd_close_service\nprocd_kill\n"},
+		// The first start of all with a wrong file.
+		{"start", []string{"UP_FAILS=1"}, 2, "procd_open_service ds4relay\nds4relay -q up\nlogger -t ds4relay -p daemon.err wrong file\n" + triggers + "procd_close_service\n"},
+	} {
+		if status, calls := r.run(step.action, step.env...); status != step.status || calls != step.want {
+			t.Errorf("%s %v: exit status %d, want %d; calls\n%s\nwant\n%s", step.action, step.env, status, step.status, calls, step.want)
+		}
+	}
+}
+
+// TestExample: the configuration that is installed is correct, and off.
+func TestExample(t *testing.T) {
+	c, warnings, err := config.Load(filepath.Join(files, "etc/config/ds4relay"), config.Router)
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	if len(c.Relays) != 1 || c.Relays[0].Enabled || len(c.Relays[0].Forwards) != 1 {
+		t.Errorf("%+v", c.Relays[0])
+	}
+}
+
+// TestInstalled: what is kept over a sysupgrade is what is installed, and the ACL is JSON.
+func TestInstalled(t *testing.T) {
+	keep, err := os.ReadFile(filepath.Join(files, "lib/upgrade/keep.d/ds4relay"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(keep)) {
+		path := strings.TrimSpace(line)
+		if strings.HasPrefix(path, "/etc/rc.d/") || path == "/usr/sbin/ds4relay" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(files, path)); err != nil {
+			t.Error(err)
+		}
+	}
+	acl, err := os.ReadFile(filepath.Join(files, "usr/share/rpcd/acl.d/ds4relay.json"))
+	if err != nil || !json.Valid(acl) {
+		t.Errorf("the ACL: %v", err)
+	}
+}

@@ -1,0 +1,173 @@
+package openwrt
+
+import (
+	"encoding/json"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/uci"
+)
+
+// dump is what netifd prints, shortened.
+const dump = `{"interface":[
+	{"interface":"lan","up":true,"l3_device":"br-lan","device":"br-lan","ipv4-address":[{"address":"192.168.1.1","mask":24}],"ipv6-prefix":[]},
+	{"interface":"guest","up":true,"device":"eth0.3","ipv4-address":[{"address":"192.168.3.1","mask":24}]},
+	{"interface":"wan6","up":true,"l3_device":"pppoe-wan","device":"eth1","ipv6-prefix":[{"address":"2001:db8:100::","mask":56,"class":"wan6"}]},
+	{"interface":"ds4_home","up":false,"dynamic":true,"device":"wrap1"}]}`
+
+func TestInterfaces(t *testing.T) {
+	got, err := ParseInterfaces([]byte(dump))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix := netip.MustParsePrefix
+	want := []Interface{
+		{Name: "lan", Up: true, Device: "br-lan", IPv4: []netip.Prefix{prefix("192.168.1.1/24")}},
+		{Name: "guest", Up: true, Device: "eth0.3", IPv4: []netip.Prefix{prefix("192.168.3.1/24")}},
+		{Name: "wan6", Up: true, Device: "pppoe-wan", Prefixes: []netip.Prefix{prefix("2001:db8:100::/56")}},
+		{Name: "ds4_home", Dynamic: true, Device: "wrap1"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if i := Uplink(got); i == nil || i.Name != "wan6" {
+		t.Errorf("uplink: %+v", i)
+	}
+	for _, bad := range []string{"", "[]", `{"interface":7}`, `{"interface":[{"ipv4-address":[{"address":"x","mask":99}]}]}`} {
+		if interfaces, err := ParseInterfaces([]byte(bad)); err == nil && len(interfaces) > 0 && interfaces[0].IPv4 != nil {
+			t.Errorf("%s: %+v", bad, interfaces)
+		}
+	}
+}
+
+const firewall = `
+config zone
+	option name 'home'
+	list network 'lan'
+
+config zone
+	option name 'visitors'
+	option network 'guest other'
+
+config zone
+	option name 'internet'
+	list network 'wan'
+	list network 'wan6'
+
+config zone
+	option name 'off'
+	option enabled '0'
+	option network 'lan'
+
+config zone 'dmz'
+	option name 'dmz'
+	option subnet '10.9.0.0/16'
+`
+
+const relays = `
+config relay 'home'
+	option role 'router'
+	option ipaddr '198.51.100.144'
+	option ip6addr '2001:db8:100::/56'
+	option peeraddr '2001:db8:6ef9::/64'
+	option device 'wrap1'
+
+config forward 'web'
+	option src_dport '8000-8001'
+	option proto 'tcp'
+	option dest_ip '192.168.1.210'
+	option dest_port '80-81'
+	list src_ip '203.0.113.0/24'
+	list src_ip '192.0.2.7'
+	option egress 'all'
+
+config forward 'games'
+	option proto 'all'
+	option dest_ip '192.168.3.5'
+
+config forward 'vpn'
+	option proto 'esp'
+	option dest_ip '10.9.1.1'
+
+config forward 'else'
+	option proto 'icmp'
+	option dest_ip '172.16.1.1'
+`
+
+func TestRules(t *testing.T) {
+	file := func(text string) *uci.File {
+		f, err := uci.Parse("F", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	c, _, err := config.New(file(relays), config.Router)
+	if err != nil {
+		t.Fatal(err)
+	}
+	interfaces, err := ParseInterfaces([]byte(dump))
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers := map[string]netip.Addr{"home": c.Relays[0].Peer}
+	uplinks := map[string]*Interface{"home": Find(interfaces, "wan6")}
+	var got []string
+	for _, rule := range Rules(c.Relays, peers, uplinks, interfaces, Zones(file(firewall))) {
+		text, err := json.Marshal(rule.Map())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(text))
+	}
+	want := []string{
+		`{"dest_ip":"2001:db8:100:0:198:51:100:144","family":"ipv6","name":"ds4relay home: tunnel","proto":"4","src":"internet","src_ip":"2001:db8:6ef9:0:198:51:100:144","target":"ACCEPT","type":"rule"}`,
+		`{"dest":"home","dest_ip":"192.168.1.210","dest_port":"80-81","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: web","proto":"6","src":"*","src_ip":["192.0.2.7","203.0.113.0/24"],"target":"ACCEPT","type":"rule"}`,
+		`{"dest":"*","device":"wrap1","direction":"out","family":"ipv4","name":"ds4relay home: egress of 192.168.1.210","proto":"all","src":"home","src_ip":"192.168.1.210","target":"ACCEPT","type":"rule"}`,
+		`{"dest":"visitors","dest_ip":"192.168.3.5","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: games","proto":"all","src":"*","target":"ACCEPT","type":"rule"}`,
+		`{"dest":"dmz","dest_ip":"10.9.1.1","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: vpn","proto":"50","src":"*","target":"ACCEPT","type":"rule"}`,
+		`{"dest":"*","dest_ip":"172.16.1.1","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: else","proto":"1","src":"*","target":"ACCEPT","type":"rule"}`,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestServe sends the plugin what a browser may send.
+func TestServe(t *testing.T) {
+	methods := map[string]Method{
+		"echo": {Arguments: []string{"text"}, Call: func(a map[string]string) (any, error) { return a, nil }},
+	}
+	serve := func(in string, args ...string) string {
+		var out strings.Builder
+		if err := Serve(args, strings.NewReader(in), &out, methods); err != nil {
+			return "failed: " + err.Error()
+		}
+		return strings.TrimSpace(out.String())
+	}
+	for _, c := range []struct {
+		in, want string
+		args     []string
+	}{
+		{"", `{"echo":{"text":"String"}}`, []string{"list"}},
+		{`{"text":"a <b> 'c' $(d)"}`, `{"text":"a <b> 'c' $(d)"}`, []string{"call", "echo"}},
+		{`{"text":"x","ubus_rpc_session":"0123"}`, `{"text":"x"}`, []string{"call", "echo"}},
+		{"", `{}`, []string{"call", "echo"}},
+		{`{"text":7}`, `{"error":"the argument text is no string"}`, []string{"call", "echo"}},
+		{`{"text":["x"]}`, `{"error":"the argument text is no string"}`, []string{"call", "echo"}},
+		{`{"test":"x"}`, `{"error":"echo takes no argument \"test\"; it takes: [text]"}`, []string{"call", "echo"}},
+		{`[1]`, `{"error":"the arguments are no JSON object: json: cannot unmarshal array into Go value of type map[string]json.RawMessage"}`, []string{"call", "echo"}},
+		{`{"text":"` + strings.Repeat("x", maxArgument+1) + `"}`, `{"error":"the argument text is longer than 262144 bytes, or no UTF-8"}`, []string{"call", "echo"}},
+		{strings.Repeat(" ", maxInput+1), `{"error":"more than 1048576 bytes of arguments"}`, []string{"call", "echo"}},
+		{"", `{"error":"there is no method \"rm\"; there are: [echo]"}`, []string{"call", "rm"}},
+		{"", "failed: rpcd takes list, or call and a method", []string{"call"}},
+		{"", "failed: rpcd takes list, or call and a method", nil},
+	} {
+		if got := serve(c.in, c.args...); got != c.want {
+			t.Errorf("%v %.40s: got %s, want %s", c.args, c.in, got, c.want)
+		}
+	}
+}
