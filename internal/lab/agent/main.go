@@ -19,12 +19,11 @@ import (
 )
 
 func main() {
-	if err := serve(); err != nil {
-		fmt.Println("agent:", err)
-		os.Exit(1)
-	}
+	fmt.Println("agent:", serve())
+	os.Exit(1)
 }
 
+// serve returns only with an error.
 func serve() error {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
