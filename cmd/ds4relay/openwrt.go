@@ -162,6 +162,9 @@ func (a *app) netifd(args []string) error {
 // rpcd is the plugin of rpcd that puts ds4relay on ubus.
 func (a *app) rpcd(args []string) error {
 	return openwrt.Serve(args, os.Stdin, a.stdout, map[string]openwrt.Method{
+		"schema": {Call: func(map[string]string) (any, error) {
+			return schema{config.Schema, config.Protocols(), defaultRole()}, nil
+		}},
 		"status": {Call: func(map[string]string) (any, error) { return a.object("status", "--json") }},
 		"plan": {Call: func(map[string]string) (any, error) {
 			text, err := a.output("plan")
@@ -193,6 +196,13 @@ func (a *app) output(command ...string) (string, error) {
 func (a *app) object(command ...string) (any, error) {
 	text, err := a.output(command...)
 	return json.RawMessage(text), err
+}
+
+// schema is the answer of the method schema: what a form has to know.
+type schema struct {
+	Sections  []config.SectionSpec `json:"sections"`
+	Protocols []config.Protocol    `json:"protocols"`
+	Role      config.Role          `json:"role"` // of a relay that does not say
 }
 
 // checked is the answer of the method check.

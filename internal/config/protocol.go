@@ -16,6 +16,22 @@ var protocols = []struct {
 	{"udplite", 136},
 }
 
+// A Protocol is an IP protocol that is known by name.
+type Protocol struct {
+	Name   string `json:"name"`
+	Number uint8  `json:"number"`
+	Ports  bool   `json:"ports"` // see HasPorts
+}
+
+// Protocols are those that ParseProto knows by name.
+func Protocols() []Protocol {
+	list := make([]Protocol, len(protocols))
+	for i, p := range protocols {
+		list[i] = Protocol{p.name, p.number, HasPorts(p.number)}
+	}
+	return list
+}
+
 // ProtoName returns the protocol's name where it is a known one, else its number.
 func ProtoName(number uint8) string {
 	for _, p := range protocols {

@@ -2,17 +2,17 @@ package config
 
 // A Spec describes one option: the only place where its name, default and allowed values are written down.
 type Spec struct {
-	Name     string
-	List     bool   // a `list`; also taken as one `option` with values between blanks, as LuCI writes some
-	Required bool   // an error where it is missing
-	Default  string // what a missing option means; "" where that depends on others, see Allowed
-	Allowed  string // what is allowed, in the words that errors use
+	Name     string `json:"name"`
+	List     bool   `json:"list,omitempty"`     // a `list`; also taken as one `option` with values between blanks, as LuCI writes some
+	Required bool   `json:"required,omitempty"` // an error where it is missing
+	Default  string `json:"default,omitempty"`  // what a missing option means; "" where that depends on others, see Allowed
+	Allowed  string `json:"allowed"`            // what is allowed, in the words that errors use
 }
 
 // A SectionSpec describes one section type and its options.
 type SectionSpec struct {
-	Type    string
-	Options []Spec
+	Type    string `json:"type"`
+	Options []Spec `json:"options"`
 }
 
 const (
