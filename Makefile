@@ -16,7 +16,7 @@ NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the lab needs: QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
-PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm busybox-static cpio kmod xz-utils iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 shellcheck
+PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm busybox-static cpio kmod xz-utils iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 shellcheck zopfli
 
 # LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.
 LAB ?= vm
@@ -68,7 +68,7 @@ lint: deps
 	go run $(STATICCHECK) ./...
 	go run $(STATICCHECK) -tags lab ./...
 	shellcheck .ci/run
-	shellcheck -s dash $$(grep -rlE '^#!/bin/sh' files openwrt/scripts)
+	shellcheck -s dash $$(grep -rlE --exclude=Makefile "^#!/bin/sh" files openwrt)
 
 # The figures of README and docs: `up` against the same steps by hand; the way through the relay against the one set up by
 # hand, where a CPU that counts instructions makes the figures repeatable.
@@ -110,6 +110,7 @@ ipk apk: %: deps
 	  CGO_ENABLED=0 GOOS=linux $(ARCH_$(arch)) go build $(GOFLAGS_ROUTER) -o $(BUILD)/openwrt/$(arch)/ds4relay ./cmd/ds4relay; \
 	  OPENWRT_ARCH=$(arch) PACKAGE_VERSION=$(PACKAGE_VERSION) BINARY=$(BUILD)/openwrt/$(arch)/ds4relay \
 	    go run $(NFPM) package -f openwrt/nfpm.yaml -p $* -t $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).$* >/dev/null; \
+	  $(if $(filter ipk,$*),openwrt/squeeze.sh $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).ipk;) \
 	  stat -c '%n: %s bytes' $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).$*;)
 
 # Each package fits a router, and is the same when it is built again.
