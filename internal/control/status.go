@@ -46,6 +46,26 @@ type ForwardStatus struct {
 	Name    string        `json:"name,omitempty"`
 	Ports   string        `json:"ports"` // "tcp:443 → 192.168.1.210"
 	Egress  config.Egress `json:"egress"`
+	Flows   *Flows        `json:"flows,omitempty"` // nil where the kernel does not list them
+}
+
+// Flows are the connections of a forward that are open.
+type Flows struct {
+	Open int            `json:"open"`
+	In   *state.Traffic `json:"in,omitempty"`  // from the clients, over the connections that are open; nil where the kernel does not count
+	Out  *state.Traffic `json:"out,omitempty"` // to the clients
+}
+
+func (f *Flows) add(flow state.Flow) {
+	f.Open++
+	if !flow.Counted {
+		return
+	}
+	if f.In == nil {
+		f.In, f.Out = &state.Traffic{}, &state.Traffic{}
+	}
+	f.In.Add(flow.In)
+	f.Out.Add(flow.Out)
 }
 
 // fullPercent is from where on the table of connections counts as full: early eviction keeps it just below its limit.
@@ -90,13 +110,32 @@ func (m *Machine) Status() (*Status, error) {
 		status.Notes = append(status.Notes, fmt.Sprintf("the kernel keeps track of %d connections of at most %d: when there is no room, new ones are dropped and "+
 			"those that are open go on; find out who opens so many (conntrack -L), or allow more: sysctl -w net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
 	}
+	flows := openFlows(m.Config.Relays)
 	for _, r := range m.Config.Relays {
-		status.Relays = append(status.Relays, relayStatus(r, facts, have))
+		status.Relays = append(status.Relays, relayStatus(r, facts, have, flows))
 	}
 	return status, nil
 }
 
-func relayStatus(r *config.Relay, facts state.Facts, have state.Observed) RelayStatus {
+// openFlows are the open connections of each forward, or nil where the kernel does not list them.
+func openFlows(relays []*config.Relay) map[*config.Forward]*Flows {
+	forwarded := state.NewForwarded(relays)
+	var flows map[*config.Forward]*Flows
+	err := kernel.Flows(func(flow state.Flow) {
+		if forward := forwarded.Of(flow); forward != nil {
+			if flows[forward] == nil {
+				flows[forward] = &Flows{}
+			}
+			flows[forward].add(flow)
+		}
+	}, func() { flows = map[*config.Forward]*Flows{} })
+	if err != nil {
+		return nil
+	}
+	return flows
+}
+
+func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows map[*config.Forward]*Flows) RelayStatus {
 	peer := r.Peer
 	if r.PeerName != "" {
 		peer = facts.Peer[r.Name]
@@ -117,7 +156,13 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed) RelayS
 		}
 	}
 	for _, f := range r.Forwards {
-		s.Forwards = append(s.Forwards, ForwardStatus{Section: f.Section, Name: f.Name, Ports: f.String(), Egress: f.Egress})
+		forward := ForwardStatus{Section: f.Section, Name: f.Name, Ports: f.String(), Egress: f.Egress}
+		if flows != nil && r.Enabled {
+			if forward.Flows = flows[f]; forward.Flows == nil {
+				forward.Flows = &Flows{}
+			}
+		}
+		s.Forwards = append(s.Forwards, forward)
 	}
 	for _, keep := range r.Keep {
 		s.Keep = append(s.Keep, keep.String())
@@ -174,7 +219,11 @@ func (s *Status) Print(w io.Writer) {
 			if f.Name != "" {
 				name = ", " + f.Name
 			}
-			fmt.Fprintf(w, "  %-15s %s (egress %s%s)\n", label, f.Ports, f.Egress, name)
+			open := ""
+			if f.Flows != nil && f.Flows.Open > 0 {
+				open = fmt.Sprintf("; %d open", f.Flows.Open)
+			}
+			fmt.Fprintf(w, "  %-15s %s (egress %s%s%s)\n", label, f.Ports, f.Egress, name, open)
 		}
 		if len(r.Keep) > 0 {
 			fmt.Fprintf(w, "  kept            %s\n", strings.Join(r.Keep, ", "))

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -19,14 +20,46 @@ import (
 func endFlows(step state.EndFlows) error {
 	ends := step.Ender()
 	var doomed [][]byte
+	err := eachFlow(func(f state.Flow, identity []byte) {
+		if ends(f) {
+			doomed = append(doomed, identity)
+		}
+	}, func() { doomed = nil })
+	if errors.Is(err, errNoConntrack) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, identity := range doomed {
+		req := conntrack(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
+		req.AddRawData(identity)
+		if _, err := req.Execute(unix.NETLINK_NETFILTER, 0); err != nil && !isErrno(err, unix.ENOENT) { // ended by itself
+			return fmt.Errorf("end a connection: %w", err)
+		}
+	}
+	return nil
+}
+
+// errNoConntrack is returned where the kernel has no interface to its connections.
+var errNoConntrack = errors.New("the kernel does not list its connections; the module nf_conntrack_netlink does")
+
+// Flows calls f for each IPv4 connection that the kernel keeps track of. Where it changed its table meanwhile, the last
+// try counts.
+func Flows(f func(state.Flow), restart func()) error {
+	return eachFlow(func(flow state.Flow, _ []byte) { f(flow) }, restart)
+}
+
+// eachFlow also has the attributes that name each entry; restart is called before each try.
+func eachFlow(f func(flow state.Flow, identity []byte), restart func()) error {
 	_, err := dump(func() ([]struct{}, error) {
-		doomed = nil
+		restart()
 		var parseErr error
 		err := conntrack(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP).ExecuteIter(unix.NETLINK_NETFILTER, 0, func(m []byte) bool {
 			var flow state.Flow
 			var identity []byte
-			if flow, identity, parseErr = parseFlow(m); parseErr == nil && ends(flow) {
-				doomed = append(doomed, identity)
+			if flow, identity, parseErr = parseFlow(m); parseErr == nil {
+				f(flow, identity)
 			}
 			return parseErr == nil
 		})
@@ -36,17 +69,10 @@ func endFlows(step state.EndFlows) error {
 		return nil, err
 	})
 	if isErrno(err, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOENT, unix.EPROTONOSUPPORT) {
-		return nil
+		return errNoConntrack
 	}
 	if err != nil {
 		return fmt.Errorf("list connections: %w", err)
-	}
-	for _, identity := range doomed {
-		req := conntrack(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
-		req.AddRawData(identity)
-		if _, err := req.Execute(unix.NETLINK_NETFILTER, 0); err != nil && !isErrno(err, unix.ENOENT) { // ended by itself
-			return fmt.Errorf("end a connection: %w", err)
-		}
 	}
 	return nil
 }
@@ -79,6 +105,17 @@ func parseFlow(m []byte) (flow state.Flow, identity []byte, err error) {
 			}
 			flow.Proto, flow.Src, flow.Dst, flow.DstPort = t.proto, t.src, t.dst, t.dstPort
 			identity = append(identity, nl.NewRtAttr(int(attr.Attr.Type), attr.Value).Serialize()...)
+		case nl.CTA_COUNTERS_ORIG, nl.CTA_COUNTERS_REPLY:
+			counters, err := attributes(attr.Value)
+			if err != nil {
+				return flow, nil, err
+			}
+			traffic := &flow.In
+			if kind == nl.CTA_COUNTERS_REPLY {
+				traffic = &flow.Out
+			}
+			flow.Counted = true
+			*traffic = state.Traffic{Packets: counter(counters[nl.CTA_COUNTERS_PACKETS]), Bytes: counter(counters[nl.CTA_COUNTERS_BYTES])}
 		case nl.CTA_ZONE, nl.CTA_ID:
 			identity = append(identity, nl.NewRtAttr(int(attr.Attr.Type), attr.Value).Serialize()...)
 		case nl.CTA_MARK:
@@ -88,6 +125,13 @@ func parseFlow(m []byte) (flow state.Flow, identity []byte, err error) {
 		}
 	}
 	return flow, identity, nil
+}
+
+func counter(b []byte) uint64 {
+	if len(b) != 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(b)
 }
 
 type tuple struct {

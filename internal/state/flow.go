@@ -16,6 +16,20 @@ type Flow struct {
 	AnswerSrc  netip.Addr // who answers: the destination after the change
 	AnswerPort uint16
 	Mark       uint32
+	Counted    bool    // whether the kernel counts (net.netfilter.nf_conntrack_acct)
+	In, Out    Traffic // from who opened the connection, and to them
+}
+
+// Traffic is what a connection has carried one way.
+type Traffic struct {
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"` // of IP packets
+}
+
+// Add counts more traffic.
+func (t *Traffic) Add(more Traffic) {
+	t.Packets += more.Packets
+	t.Bytes += more.Bytes
 }
 
 // EndFlows removes entries of connection tracking whose way is another one now, or none: their next packet is treated as

@@ -1,0 +1,87 @@
+package state
+
+import (
+	"net/netip"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// Forwarded finds the forward that a connection came by, or nil.
+type Forwarded struct {
+	marks map[uint32]bool // of a router's tunnels
+	ports map[forwardKey]*config.Forward
+	wide  map[forwardKey][]wideForward // by a key without port
+	all   map[forwardKey]*config.Forward
+}
+
+type forwardKey struct {
+	mark  uint32     // on a router; 0 on a VPS
+	addr  netip.Addr // the host on a router, the public address on a VPS
+	proto uint8
+	port  uint16
+}
+
+type wideForward struct {
+	first, last uint16
+	forward     *config.Forward
+}
+
+// NewForwarded makes it for the relays of a machine.
+func NewForwarded(relays []*config.Relay) *Forwarded {
+	w := &Forwarded{marks: map[uint32]bool{}, ports: map[forwardKey]*config.Forward{}, wide: map[forwardKey][]wideForward{}, all: map[forwardKey]*config.Forward{}}
+	for _, r := range relays {
+		if !r.Enabled {
+			continue
+		}
+		for _, f := range r.Forwards {
+			key := forwardKey{addr: r.IPAddr}
+			if r.Role == config.Router {
+				key = forwardKey{addr: f.DestIP, mark: r.Mark()}
+				w.marks[key.mark] = true
+			}
+			if f.All {
+				w.all[key] = f
+			}
+			for _, set := range f.Ports {
+				key.proto, key.port = set.Proto, 0
+				first, last := set.First, set.Last
+				if r.Role == config.Router && first != 0 {
+					first, last = f.DestPort, f.DestPort+(set.Last-set.First)
+				}
+				if wide(first, last) {
+					w.wide[key] = append(w.wide[key], wideForward{first, last, f})
+					continue
+				}
+				for port := int(first); port <= int(last); port++ {
+					key.port = uint16(port)
+					w.ports[key] = f
+				}
+			}
+		}
+	}
+	return w
+}
+
+// Of is the forward of a connection. A router knows its own by their mark.
+func (w *Forwarded) Of(f Flow) *config.Forward {
+	key := forwardKey{addr: f.Dst}
+	if mark := f.Mark & config.MarkMask; w.marks[mark] {
+		key.mark = mark
+	} else if f.Dst == f.AnswerSrc { // a VPS's own
+		return nil
+	}
+	all := w.all[key]
+	key.proto = f.Proto
+	for _, wide := range w.wide[key] {
+		if wide.first <= f.DstPort && f.DstPort <= wide.last {
+			return wide.forward
+		}
+	}
+	if config.HasPorts(f.Proto) {
+		key.port = f.DstPort
+	}
+	if forward := w.ports[key]; forward != nil {
+		return forward
+	}
+	return all
+}

@@ -1,0 +1,69 @@
+package state
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/uci"
+)
+
+// TestForwarded has connections of each end, and the forward that each came by.
+func TestForwarded(t *testing.T) {
+	addr := netip.MustParseAddr
+	client, public, host, router := addr("203.0.113.10"), addr("198.51.100.144"), addr("192.168.1.210"), addr("192.168.1.1")
+	const forwards = `
+config forward 'web'
+	option src_dport '80'
+	option dest_ip '192.168.1.210'
+	option dest_port '8080'
+
+config forward 'wide'
+	list proto 'udp'
+	option src_dport '1000-2000'
+	option dest_ip '192.168.1.210'
+
+config forward 'ping'
+	list proto 'icmp'
+	option dest_ip '192.168.1.210'
+
+config forward 'rest'
+	list proto 'all'
+	option dest_ip '192.168.1.210'
+`
+	mark := uint32(0x46000000)
+	for _, c := range []struct {
+		role string
+		name string
+		flow Flow
+		want string
+	}{
+		{"vps", "a port", Flow{Proto: 6, Src: client, Dst: public, DstPort: 80, AnswerSrc: host, AnswerPort: 8080}, "web"},
+		{"vps", "a port of a wide range", Flow{Proto: 17, Src: client, Dst: public, DstPort: 1500, AnswerSrc: host, AnswerPort: 1500}, "wide"},
+		{"vps", "the end of the range, of another protocol", Flow{Proto: 6, Src: client, Dst: public, DstPort: 2000, AnswerSrc: host, AnswerPort: 2000}, "rest"},
+		{"vps", "ping", Flow{Proto: 1, Src: client, Dst: public, AnswerSrc: host}, "ping"},
+		{"vps", "a protocol without ports", Flow{Proto: 47, Src: client, Dst: public, AnswerSrc: host}, "rest"},
+		{"vps", "its own ssh", Flow{Proto: 6, Src: client, Dst: public, DstPort: 22, AnswerSrc: public, AnswerPort: 22}, ""},
+		{"vps", "somebody else's", Flow{Proto: 6, Src: client, Dst: addr("198.51.100.9"), DstPort: 80, AnswerSrc: host, AnswerPort: 8080}, ""},
+		{"router", "the host's port", Flow{Proto: 6, Src: client, Dst: host, DstPort: 8080, AnswerSrc: host, AnswerPort: 8080, Mark: mark}, "web"},
+		{"router", "the public port is another one there", Flow{Proto: 6, Src: client, Dst: host, DstPort: 80, AnswerSrc: host, AnswerPort: 80, Mark: mark}, "rest"},
+		{"router", "with bits of mwan3", Flow{Proto: 1, Src: client, Dst: host, AnswerSrc: host, Mark: mark | 0x3f00}, "ping"},
+		{"router", "not by the tunnel", Flow{Proto: 6, Src: router, Dst: host, DstPort: 8080, AnswerSrc: host, AnswerPort: 8080}, ""},
+	} {
+		file, err := uci.Parse("ds4relay", []byte("config relay 'home'\n\toption role '"+c.role+"'"+flowRelay+forwards))
+		if err != nil {
+			t.Fatal(err)
+		}
+		configuration, _, err := config.New(file, config.VPS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if f := NewForwarded(configuration.Relays).Of(c.flow); f != nil {
+			got = f.Section
+		}
+		if got != c.want {
+			t.Errorf("%s (%s): %q, want %q", c.name, c.role, got, c.want)
+		}
+	}
+}
