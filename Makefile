@@ -31,7 +31,7 @@ LAB_EXEC :=
 export DS4RELAY_LAB := host
 endif
 
-.PHONY: all demo test unit lab lint bench fuzz size deps labctl clean ipk apk test-ipk lab-routers lab-mipsel lab-arm64 router-mipsel router-arm64
+.PHONY: all demo test unit lab lint bench bench-compare fuzz size deps labctl clean ipk apk test-ipk lab-routers lab-mipsel lab-arm64 router-mipsel router-arm64
 
 all: $(BUILD)/ds4relay
 
@@ -72,9 +72,19 @@ lint: deps
 
 # The figures of README and docs: `up` against the same steps by hand; the way through the relay against the one set up by
 # hand, where a CPU that counts instructions makes the figures repeatable.
-bench: deps labctl $(BUILD)/ds4relay
+# FRP names a directory with frps and frpc, which no package has. The comparison's table and chart go to docs/benchmark.md.
+BENCH_PACKAGES := haproxy socat 6tunnel wireguard-tools iptables
+bench: PACKAGES += $(BENCH_PACKAGES)
+bench: deps labctl $(BUILD)/ds4relay bench-compare
 	DS4RELAY_BINARY=$(BUILD)/ds4relay go test -tags "lab bench" -count=1 -timeout 30m -run '^TestBench(Up|Scale)$$' -v $(LAB_EXEC) ./cmd/ds4relay
 	go test -tags "lab bench" -count=1 -timeout 30m -run '^TestBench(Path|Forwards)$$' -v $(subst exec --,exec -icount -timeout 30m --,$(LAB_EXEC)) ./cmd/ds4relay
+
+bench-compare: PACKAGES += $(BENCH_PACKAGES)
+bench-compare: deps labctl
+	@mkdir -p $(BUILD)/bench
+	DS4RELAY_BENCH_DIR=/mnt/share DS4RELAY_FRP=$(FRP) go test -tags "lab bench" -count=1 -timeout 60m -run '^TestBenchCompare$$' -v $(subst exec --,exec -icount -timeout 60m -share $(BUILD)/bench --,$(LAB_EXEC)) ./cmd/ds4relay
+	@cp $(BUILD)/bench/benchmark.svg docs/benchmark.svg
+	@sed -i -e '/^<!-- table -->/,/^<!-- end -->/{//!d}' -e '/^<!-- table -->/r $(BUILD)/bench/benchmark-table.md' docs/benchmark.md
 
 fuzz:
 	go test -fuzz FuzzParse -fuzztime 60s ./internal/uci

@@ -100,7 +100,7 @@ const (
 // figures are one run over one path.
 type figures struct{ up, down, trip float64 } // bytes a second, bytes a second, seconds
 
-func measure(t *testing.T, r *relay, to string) (f figures) {
+func measure(t *testing.T, r *relay, to string, size, count int64) (f figures) {
 	t.Helper()
 	network := "tcp"
 	dial := func() (conn io.ReadWriteCloser) {
@@ -117,23 +117,23 @@ func measure(t *testing.T, r *relay, to string) (f figures) {
 		fmt.Fprintf(c, "%c%010d", what, n)
 		return c
 	}
-	c := ask('u', benchBytes)
+	c := ask('u', size)
 	start := time.Now()
-	io.CopyN(c, zeros{}, benchBytes)
+	io.CopyN(c, zeros{}, size)
 	io.ReadFull(c, one)
-	f.up = benchBytes / time.Since(start).Seconds()
+	f.up = float64(size) / time.Since(start).Seconds()
 	c.Close()
-	c = ask('d', benchBytes)
+	c = ask('d', size)
 	start = time.Now()
-	if n, err := io.CopyN(io.Discard, c, benchBytes); err != nil {
+	if n, err := io.CopyN(io.Discard, c, size); err != nil {
 		t.Fatal(n, err)
 	}
-	f.down = benchBytes / time.Since(start).Seconds()
+	f.down = float64(size) / time.Since(start).Seconds()
 	c.Close()
-	c = ask('e', benchTrips)
+	c = ask('e', count)
 	defer c.Close()
 	var trips []float64
-	for range benchTrips {
+	for range count {
 		start = time.Now()
 		c.Write(one)
 		if _, err := io.ReadFull(c, one); err != nil {
@@ -224,7 +224,7 @@ func TestBenchPath(t *testing.T) {
 		for repetition := range repetitions + 1 {
 			for i, path := range paths {
 				path.up()
-				f := measure(t, r, path.to)
+				f := measure(t, r, path.to, benchBytes, benchTrips)
 				path.down()
 				if repetition > 0 { // the first only warms up
 					results[i] = append(results[i], f)

@@ -1,0 +1,273 @@
+//go:build lab && bench
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/lab/benchmark"
+)
+
+// What the comparison moves: less than TestBenchPath, there are more paths and slower ones.
+const (
+	compareBytes       = 16 << 20
+	compareTrips       = 200
+	compareRepetitions = 5
+)
+
+// way is one of the ways to a home server that are compared.
+type way struct {
+	name  string
+	start func() (stop func())
+	to    string // address and port
+}
+
+// scriptWay is a way made by shell scripts on the two ends.
+func scriptWay(r *relay, name string, up, down map[*lab.Host]string) way {
+	run := func(scripts map[*lab.Host]string) {
+		for h, script := range scripts {
+			if out, err := h.RunInput("set -e\n"+script, "sh"); err != nil {
+				r.vps.t.Fatal(name, err, out)
+			}
+		}
+	}
+	return way{name, func() func() {
+		run(up)
+		return func() { run(down) }
+	}, public + ":80"}
+}
+
+// daemon is a program that runs on a host as long as its way is measured.
+type daemon struct {
+	host *lab.Host
+	args []string
+}
+
+// daemonWay is a way made by programs in user space.
+func daemonWay(r *relay, name string, daemons ...daemon) way {
+	return way{name, func() func() {
+		var running []*lab.Cmd
+		for _, d := range daemons {
+			cmd := d.host.Command(d.args[0], d.args[1:]...)
+			if err := cmd.Start(); err != nil {
+				r.vps.t.Fatal(name, err)
+			}
+			running = append(running, cmd)
+		}
+		r.wait(name, public+":80")
+		return func() {
+			for _, cmd := range running {
+				cmd.Process.Kill()
+				cmd.Wait()
+			}
+		}
+	}, public + ":80"}
+}
+
+// wait waits until the way can be connected to.
+func (r *relay) wait(name, to string) {
+	r.vps.t.Helper()
+	for range 100 {
+		if c, err := r.Client.Dial("tcp", to, time.Second); err == nil {
+			c.Close()
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	r.vps.t.Fatalf("%s: nobody listens at %s", name, to)
+}
+
+// asBlogsHaveIt is the relay out of the page of shell that people copy: the default encapsulation limit, iptables' DNAT and SNAT,
+// a source rule on the router, no clamp, no guards.
+var asBlogsHaveIt = map[string]string{
+	"vps": `
+ip -6 addr add 2001:db8:6ef9:0:198:51:100:144/128 dev eth0 preferred_lft 0
+ip link add wrap1 type ip6tnl mode ipip6 local 2001:db8:6ef9:0:198:51:100:144 remote 2001:db8:fdd2:0:198:51:100:144
+ip link set wrap1 up
+ip route add 192.168.1.210 dev wrap1
+sysctl -qw net.ipv4.ip_forward=1
+iptables -t nat -A PREROUTING -d 198.51.100.144 -p tcp --dport 80 -j DNAT --to-destination 192.168.1.210
+iptables -t nat -A POSTROUTING -s 192.168.1.210 -o eth0 -j SNAT --to-source 198.51.100.144
+`,
+	"vps down": `
+iptables -t nat -F
+ip link del wrap1
+ip -6 addr del 2001:db8:6ef9:0:198:51:100:144/128 dev eth0
+sysctl -qw net.ipv4.ip_forward=0
+`,
+	"router": `
+ip link add wrap1 type ip6tnl mode ipip6 local 2001:db8:fdd2:0:198:51:100:144 remote 2001:db8:6ef9:0:198:51:100:144
+ip -6 addr add 2001:db8:fdd2:0:198:51:100:144/128 dev wrap1
+ip link set wrap1 up
+ip route add default dev wrap1 table 42
+ip rule add from 192.168.1.210 lookup 42
+`,
+	"router down": "ip link del wrap1; ip rule del from 192.168.1.210 lookup 42\n",
+}
+
+// wireGuard makes the scripts of a WireGuard tunnel with the NAT and the marks of byHand.
+func wireGuard(t *testing.T, r *relay) (vps, router string) {
+	t.Helper()
+	key := func() (private, public string) {
+		private, err := r.VPS.Run("wg", "genkey")
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err = r.VPS.RunInput(private, "wg", "pubkey")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(private), strings.TrimSpace(public)
+	}
+	vpsKey, vpsPublic := key()
+	homeKey, homePublic := key()
+	file := func(key string) string {
+		name := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(name, []byte(key), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	_, nat, _ := strings.Cut(byHand["vps"], "up\n")
+	_, marks, _ := strings.Cut(byHand["router"], "up\n")
+	vps = fmt.Sprintf(`
+ip link add wrap1 type wireguard
+wg set wrap1 listen-port 51820 private-key %s peer %s allowed-ips 192.168.1.0/24
+ip link set wrap1 mtu 1420 up
+`, file(vpsKey), homePublic) + nat
+	router = fmt.Sprintf(`
+nft insert rule inet fw input udp dport 51820 accept
+ip link add wrap1 type wireguard
+wg set wrap1 listen-port 51820 private-key %s peer %s endpoint '[2001:db8:6ef9::1]:51820' allowed-ips 0.0.0.0/0 persistent-keepalive 25
+ip link set wrap1 mtu 1420 up
+`, file(homeKey), vpsPublic) + strings.ReplaceAll(marks, "size set 1420", "size set 1380")
+	return vps, router
+}
+
+// proxies are the programs in user space, as their manuals have them. frp's are named by DS4RELAY_FRP, a directory.
+func proxies(t *testing.T, r *relay) []way {
+	t.Helper()
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	target := "[" + home6 + "]:80"
+	haproxy := file("haproxy.cfg", `
+defaults
+	mode tcp
+	timeout connect 5s
+	timeout client 5m
+	timeout server 5m
+listen web
+	bind 198.51.100.144:80
+	server home `+target+`
+`)
+	onVPS := func(args ...string) daemon { return daemon{r.VPS, args} }
+	listen, connect := "TCP4-LISTEN:80,bind="+public+",fork,reuseaddr", "TCP6:"+target
+	ways := []way{
+		daemonWay(r, "HAProxy, TCP mode", onVPS("haproxy", "-f", haproxy)),
+		daemonWay(r, "socat, fork", onVPS("socat", listen, connect)),
+		daemonWay(r, "socat -b 65536, fork", onVPS("socat", "-b", "65536", listen, connect)),
+		daemonWay(r, "6tunnel", onVPS("6tunnel", "-d", "-4", "-l", public, "80", home6, "80")),
+	}
+	if frp := os.Getenv("DS4RELAY_FRP"); frp != "" {
+		server := file("frps.toml", "bindAddr = \"::\"\nbindPort = 7000\nproxyBindAddr = \"198.51.100.144\"\n")
+		client := file("frpc.toml", `serverAddr = "2001:db8:6ef9::1"
+serverPort = 7000
+loginFailExit = false
+[[proxies]]
+name = "web"
+type = "tcp"
+localIP = "127.0.0.1"
+localPort = 80
+remotePort = 80
+`)
+		ways = append(ways, daemonWay(r, "frp, its default (TLS, mux)", onVPS(filepath.Join(frp, "frps"), "-c", server),
+			daemon{r.Host, []string{filepath.Join(frp, "frpc"), "-c", client}}))
+	}
+	return ways
+}
+
+// TestBenchCompare measures what people use to reach a home server, side by side, and writes the page about it.
+func TestBenchCompare(t *testing.T) {
+	metrics := []benchmark.Metric{
+		{Name: "TCP up", Unit: "MB/s"}, {Name: "TCP down", Unit: "MB/s"},
+		{Name: "round trip", Unit: "us", LessIsBetter: true}, {Name: "new connections", Unit: "/s"},
+	}
+	comparisons := map[bool]*benchmark.Comparison{}
+	for _, offloads := range []bool{true, false} {
+		r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll)
+		if err := r.OpenRouterFirewall("wrap1", lab.VPSPrefix); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Router.NFT("insert rule inet fw forward ip6 daddr " + home6 + " tcp dport 80 accept"); err != nil {
+			t.Fatal(err)
+		}
+		benchServer(t, r.Host)
+		if !offloads {
+			for _, h := range []*lab.Host{r.Client, r.VPS, r.Host} {
+				if out, err := h.Run("ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off"); err != nil {
+					t.Fatal(err, out)
+				}
+			}
+		}
+		wireGuardVPS, wireGuardRouter := wireGuard(t, r)
+		ways := append([]way{
+			{"plain IPv6 routing", func() func() { return func() {} }, "[" + home6 + "]:80"},
+			{"ds4relay", func() func() {
+				r.vps.do("-q", "up")
+				r.router.do("-q", "up")
+				return func() { r.vps.do("-q", "down"); r.router.do("-q", "down") }
+			}, public + ":80"},
+			scriptWay(r, "4in6 by hand, nft", map[*lab.Host]string{r.VPS: byHand["vps"], r.Router: byHand["router"]},
+				map[*lab.Host]string{r.VPS: byHand["vps down"], r.Router: byHand["router down"]}),
+			scriptWay(r, "4in6 as blogs have it, iptables", map[*lab.Host]string{r.VPS: asBlogsHaveIt["vps"], r.Router: asBlogsHaveIt["router"]},
+				map[*lab.Host]string{r.VPS: asBlogsHaveIt["vps down"], r.Router: asBlogsHaveIt["router down"]}),
+			scriptWay(r, "WireGuard, the same NAT", map[*lab.Host]string{r.VPS: wireGuardVPS, r.Router: wireGuardRouter},
+				map[*lab.Host]string{r.VPS: "ip link del wrap1; nft delete table ip byhand; sysctl -qw net.ipv4.ip_forward=0\n", r.Router: byHand["router down"]}),
+		}, proxies(t, r)...)
+		c := &benchmark.Comparison{Metrics: metrics}
+		for _, w := range ways {
+			c.Paths = append(c.Paths, &benchmark.Path{Name: w.name, Ours: w.name == "ds4relay"})
+		}
+		for repetition := range compareRepetitions + 1 {
+			for i, w := range ways {
+				stop := w.start()
+				f := measure(t, r, w.to, compareBytes, compareTrips)
+				connect := connects(t, r, w.to)
+				stop()
+				if repetition > 0 { // the first only warms up
+					c.Paths[i].Values = append(c.Paths[i].Values, []float64{f.up / 1e6, f.down / 1e6, f.trip * 1e6, 1 / connect})
+				}
+			}
+		}
+		comparisons[offloads] = c
+		fmt.Printf("\nsegmentation offloads: %v\n%s", offloads, c.Table())
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := os.Getenv("DS4RELAY_BENCH_DIR")
+	if dir == "" {
+		return
+	}
+	for name, text := range map[string]string{
+		"benchmark-table.md": "Without segmentation offloads, packet by packet, as a router and a rented machine see them:\n\n" + comparisons[false].Table() +
+			"\nWith them, as inside one machine:\n\n" + comparisons[true].Table(),
+		"benchmark.svg": comparisons[false].SVG("To the home server, ratios to plain IPv6 routing (longer is better)", 0, 1, 2, 3),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,85 @@
+// Package benchmark keeps the figures of a comparison and shows them as a table and as a chart.
+package benchmark
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Metric is one thing that is measured of each path.
+type Metric struct {
+	Name string // the column's head
+	Unit string // of the values, for the row of the reference
+	// LessIsBetter is set for times; a chart then shows the inverse ratio, so that longer bars are always better.
+	LessIsBetter bool
+}
+
+// A Path is one way of reaching the home server, with all that was measured of it.
+type Path struct {
+	Name   string
+	Ours   bool        // is drawn in the accent colour
+	Values [][]float64 // one row a repetition, one column a metric
+}
+
+// A Comparison holds paths that were measured in one run, interleaved. The first path is the reference.
+type Comparison struct {
+	Metrics []Metric
+	Paths   []*Path
+}
+
+// Median is the median of one metric of one path.
+func (c *Comparison) Median(path, metric int) float64 {
+	var values []float64
+	for _, row := range c.Paths[path].Values {
+		values = append(values, row[metric])
+	}
+	slices.Sort(values)
+	if len(values) == 0 {
+		return 0
+	}
+	return values[len(values)/2]
+}
+
+// Ratio is the ratio of a path's median to the reference's.
+func (c *Comparison) Ratio(path, metric int) float64 {
+	reference := c.Median(0, metric)
+	if reference == 0 {
+		return 0
+	}
+	return c.Median(path, metric) / reference
+}
+
+// Table is the comparison in Markdown: ratios to the reference, whose own values stand in its name.
+func (c *Comparison) Table() string {
+	var b strings.Builder
+	b.WriteString("| path |")
+	for _, m := range c.Metrics {
+		fmt.Fprintf(&b, " %s |", m.Name)
+	}
+	b.WriteString("\n| --- |" + strings.Repeat(" --- |", len(c.Metrics)) + "\n")
+	for i, path := range c.Paths {
+		name := path.Name
+		if path.Ours {
+			name = "**" + name + "**"
+		}
+		fmt.Fprintf(&b, "| %s |", name)
+		for j, m := range c.Metrics {
+			if i == 0 {
+				fmt.Fprintf(&b, " 1.00 (%s %s) |", number(c.Median(0, j)), m.Unit)
+				continue
+			}
+			fmt.Fprintf(&b, " %.2f |", c.Ratio(i, j))
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// number writes a value with three digits, or all before the point.
+func number(v float64) string {
+	if v >= 100 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.3g", v)
+}
