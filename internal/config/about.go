@@ -1,0 +1,63 @@
+//go:build !openwrt
+
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// An About is what documentation says of one option, beside its Spec.
+type About struct {
+	Default string // where Spec.Default does not say it: it depends on others
+	Meaning string
+}
+
+// Abouts has an About for every option of Schema, by section type and option. It is not in the router's program.
+var Abouts = map[string]map[string]About{
+	"relay": {
+		"enabled":    {Meaning: "whether `up` without names brings it up"},
+		"role":       {Default: "router on OpenWrt, else vps", Meaning: "which end this machine is"},
+		"ipaddr":     {Meaning: "the VPS's public IPv4 address"},
+		"ip6addr":    {Default: "OpenWrt: auto; else required", Meaning: "this end's endpoint: an IPv6 address, a prefix of at most 64 bits, or `auto`: out of the prefix that `tunlink` got delegated (OpenWrt)"},
+		"peeraddr":   {Meaning: "the other end's: an address, a prefix, or a DNS name"},
+		"tunlink":    {Default: "VPS: the device that has `ipaddr`; OpenWrt: the interface with the delegated prefix", Meaning: "the device that the tunnel's packets use; on OpenWrt the name of an interface (`wan6`)"},
+		"device":     {Default: "ds4-NAME", Meaning: "the tunnel device's name"},
+		"mtu":        {Meaning: "auto: MTU of the route to the other end, less 40 (and less 8 with an encaplimit)"},
+		"encaplimit": {Meaning: "how often the tunnel's packets may be put into tunnels again (RFC 2473 section 4.1.1): none, or 0 to 255"},
+		"ttl":        {Meaning: "hop limit of the outer packets"},
+		"ip4table":   {Meaning: "router: the policy routing table; another one for each relay. It also gives the connection mark. (A VPS has tables only for homes with equal addresses, and numbers them itself, from 460001)"},
+		"priority":   {Meaning: "router: the first of five priorities of ip rules"},
+		"egress":     {Meaning: "what the forwards of this relay have by default"},
+		"keep":       {Meaning: "VPS, a list: `tcp:22`, `udp:60000-61000`, `icmp`: stays the VPS's own"},
+	},
+	"forward": {
+		"enabled":   {Meaning: "0 leaves it out"},
+		"relay":     {Default: "the only one", Meaning: "the relay's name"},
+		"name":      {Meaning: "your words for it"},
+		"proto":     {Meaning: "a list: names or numbers of protocols; or `all` alone: the VPS's address becomes the host's"},
+		"src_dport": {Default: "required with tcp, udp, sctp, dccp, udplite", Meaning: "public port, or a range"},
+		"dest_ip":   {Meaning: "the host's address in the home"},
+		"dest_port": {Default: "src_dport", Meaning: "port on the host; a range as long as that of src_dport"},
+		"src_ip":    {Meaning: "a list: addresses or networks of the clients that may use it"},
+		"egress":    {Default: "the relay's", Meaning: "`replies`: only answers use the tunnel. `all`: the host's own connections too, from the VPS's address"},
+	},
+}
+
+// OptionsTable is the documentation of a section type's options: a Markdown table in the order of Schema.
+func OptionsTable(section string) string {
+	var b strings.Builder
+	b.WriteString("| option | default | meaning | allowed |\n| --- | --- | --- | --- |\n")
+	for _, option := range sectionSpec(section).Options {
+		about := Abouts[section][option.Name]
+		value := option.Default
+		switch {
+		case option.Required:
+			value = "required"
+		case about.Default != "":
+			value = about.Default
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", option.Name, value, about.Meaning, option.Allowed)
+	}
+	return b.String()
+}
