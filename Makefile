@@ -16,7 +16,7 @@ NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the lab needs: QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
-PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm busybox-static cpio kmod xz-utils iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 shellcheck zopfli
+PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm busybox-static cpio kmod xz-utils iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 shellcheck zopfli lintian
 
 # LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.
 LAB ?= vm
@@ -39,7 +39,7 @@ all: $(BUILD)/ds4relay
 demo: deps labctl $(BUILD)/ds4relay $(addprefix router-,$(ROUTER))
 	@DS4RELAY_COLOUR=$$([ -t 1 ] && echo 1 || echo 0) $(if $(ROUTER),$(LABCTL) exec $(call router_flags,$(ROUTER)) --,$(IN_LAB)) $(LABCTL) demo $(BUILD)/ds4relay
 
-test: unit lab lab-routers size test-ipk
+test: unit lab lab-routers size test-ipk test-deb
 
 unit: deps
 	go test ./...
@@ -68,7 +68,7 @@ lint: deps
 	go run $(STATICCHECK) ./...
 	go run $(STATICCHECK) -tags lab ./...
 	shellcheck .ci/run
-	shellcheck -s dash $$(grep -rlE --exclude=Makefile "^#!/bin/sh" files openwrt)
+	shellcheck -s dash $$(grep -rlE --exclude=Makefile "^#!/bin/sh" files openwrt debian)
 
 # The figures of README and docs: `up` against the same steps by hand; the way through the relay against the one set up by
 # hand, where a CPU that counts instructions makes the figures repeatable.
@@ -122,6 +122,34 @@ ipk apk: %: deps
 	    go run $(NFPM) package -f openwrt/nfpm.yaml -p $* -t $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).$* >/dev/null; \
 	  $(if $(filter ipk,$*),openwrt/squeeze.sh $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).ipk;) \
 	  stat -c '%n: %s bytes' $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).$*;)
+
+# Packages for Debian: its name of an architecture, and Go's. DEB_ARCHES chooses some.
+DEB_amd64 := GOARCH=amd64
+DEB_arm64 := GOARCH=arm64
+DEB_armhf := GOARCH=arm GOARM=7
+DEB_i386 := GOARCH=386 GO386=sse2
+DEB_ARCHES ?= amd64 arm64 armhf i386
+DEB_STAGE := $(BUILD)/debian
+
+# The tree that is installed, but for conffiles: manuals are compressed, changelog and times are the commit's.
+.PHONY: deb test-deb
+deb: deps
+	@mkdir -p $(PACKAGES_DIR)
+	@$(foreach arch,$(DEB_ARCHES),$(if $(DEB_$(arch)),,$(error DEB_ARCHES: unknown architecture $(arch)))\
+	  rm -rf $(DEB_STAGE)/$(arch); mkdir -p $(DEB_STAGE)/$(arch)/root/usr/sbin; \
+	  CGO_ENABLED=0 GOOS=linux $(DEB_$(arch)) go build $(GOFLAGS_RELEASE) -o $(DEB_STAGE)/$(arch)/root/usr/sbin/ds4relay ./cmd/ds4relay; \
+	  cp -r files/debian/usr $(DEB_STAGE)/$(arch)/root; gzip -9n $(DEB_STAGE)/$(arch)/root/usr/share/man/man*/*; \
+	  chmod -R u=rwX,go=rX $(DEB_STAGE)/$(arch)/root; \
+	  printf 'ds4relay (%s-1) unstable; urgency=low\n\n  * See the history of the repository.\n\n -- The ds4relay developers <ds4relay@users.noreply.github.com>  %s\n' \
+	    $(PACKAGE_VERSION) "$$(date -u -R -d @$(SOURCE_DATE_EPOCH))" | gzip -9n >$(DEB_STAGE)/$(arch)/root/usr/share/doc/ds4relay/changelog.Debian.gz; \
+	  find $(DEB_STAGE)/$(arch) -exec touch -h -d @$(SOURCE_DATE_EPOCH) {} +; \
+	  DEB_ARCH=$(arch) PACKAGE_VERSION=$(PACKAGE_VERSION) STAGE=$(DEB_STAGE)/$(arch) \
+	    go run $(NFPM) package -f debian/nfpm.yaml -p deb -t $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).deb >/dev/null; \
+	  stat -c '%n: %s bytes' $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).deb;)
+
+# Debian's own checker finds no error in the packages.
+test-deb: deb
+	lintian --allow-root --fail-on error $(foreach arch,$(DEB_ARCHES),$(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).deb)
 
 # Each package fits a router, and is the same when it is built again.
 IPK_LIMIT := 1500000

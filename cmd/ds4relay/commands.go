@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,14 +60,29 @@ func (a *app) unchanged(changed bool, text string) {
 func (a *app) up(args []string) error {
 	f := a.flags("up")
 	force := f.Bool("force", false, "")
+	running := f.Bool("running", false, "")
 	f.BoolVar(&a.quiet, "q", a.quiet, "")
 	names, err := parse(f, args)
 	if err != nil {
 		return err
 	}
+	if *running {
+		if len(names) > 0 {
+			return usageError("up takes --running or names of relays, not both")
+		}
+		if names, err = control.Running(a.kernel()); err != nil || len(names) == 0 {
+			return err
+		}
+	}
 	c, _, err := a.load(a.path)
 	if err != nil {
 		return err
+	}
+	if *running {
+		names = slices.DeleteFunc(names, func(name string) bool { return c.Relay(name) == nil })
+		if len(names) == 0 {
+			return nil
+		}
 	}
 	if err := needRoot(); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 
@@ -29,7 +30,8 @@ const usage = `ds4relay gives a home behind DS-Lite a global IPv4 address, throu
 
 usage: ds4relay [-c FILE] [--run DIR] [-q] COMMAND
 
-  up [RELAY…] [--force]    make the kernel match the configuration; all enabled relays, or the named ones
+  up [RELAY…] [--force] [--running]
+                           make the kernel match the configuration: all enabled relays, the named ones, or those that are up
   down [RELAY…]            remove what up made
   reload [RELAY…]          the same as up
   plan [--down] [RELAY…]   print what up (or down) would do, as commands that a person could type
@@ -144,6 +146,7 @@ func (a *app) dispatch(args []string) error {
 		"export": a.export, "firewall": a.firewall, "netifd": a.netifd, "rpcd": a.rpcd,
 		"version": a.version, "help": func([]string) error { return flag.ErrHelp },
 	}
+	maps.Copy(commands, a.hostCommands())
 	name := f.Arg(0)
 	command, ok := commands[name]
 	if !ok {

@@ -127,6 +127,15 @@ func (c *Config) Relay(name string) *Relay {
 	return nil
 }
 
+// Names are the relays' names, for messages.
+func (c *Config) Names() string {
+	var names []string
+	for _, r := range c.Relays {
+		names = append(names, r.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
 // Derive makes an endpoint of a prefix: the octets of the relay's IPv4 address, written in decimal as in the IPv4
 // address, become the last four groups. 2001:db8:1::/64 and 198.51.100.144 give 2001:db8:1:0:198:51:100:144.
 func Derive(prefix netip.Prefix, ipaddr netip.Addr) netip.Addr {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
@@ -35,11 +34,7 @@ func (m *Machine) relays(names []string) ([]*config.Relay, error) {
 	for _, name := range names {
 		relay := m.Config.Relay(name)
 		if relay == nil {
-			var known []string
-			for _, r := range m.Config.Relays {
-				known = append(known, r.Name)
-			}
-			return nil, fmt.Errorf("%w %q; %s has: %s", ErrUnknownRelay, name, m.Config.Path, strings.Join(known, ", "))
+			return nil, fmt.Errorf("%w %q; %s has: %s", ErrUnknownRelay, name, m.Config.Path, m.Config.Names())
 		}
 		relays = append(relays, relay)
 	}
@@ -53,6 +48,12 @@ func running(o state.Observed) []string {
 		names = append(names, link.Relay)
 	}
 	return names
+}
+
+// Running are the names of the relays that are up, whatever the configuration says.
+func Running(k Kernel) ([]string, error) {
+	o, err := k.Observe(state.State{})
+	return slices.DeleteFunc(running(o), func(name string) bool { return name == "" }), err
 }
 
 // wantUp are the relays that are up after `up names…`: all enabled ones, or the named ones beside those that are up.

@@ -195,6 +195,12 @@ func routeTo(dst netip.Addr) (device string, mtu int, err error) {
 	return link.Attrs().Name, mtu, nil
 }
 
+// LinkUp tells whether a device is there and set up.
+func LinkUp(device string) bool {
+	link, err := netlink.LinkByName(device)
+	return err == nil && link.Attrs().RawFlags&unix.IFF_UP != 0
+}
+
 // tunlink is the device that the tunnel rides on: what the option says, else on a VPS the one that has the relay's
 // IPv4 address.
 func tunlink(r *config.Relay) (string, error) {

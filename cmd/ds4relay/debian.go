@@ -1,0 +1,80 @@
+//go:build !openwrt
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/debian"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+)
+
+// hostCommands are those that a router does not have.
+func (a *app) hostCommands() map[string]func([]string) error {
+	return map[string]func([]string) error{"ifupdown": a.ifupdown}
+}
+
+// ifupdown is called by the scripts of ifupdown and ifupdown-ng.
+func (a *app) ifupdown(args []string) error {
+	if args, err := parse(a.flags("ifupdown"), args); err != nil || len(args) > 0 {
+		return errors.Join(err, usageError("ifupdown takes no arguments"))
+	}
+	hook, err := debian.NewHook(a.env)
+	if err != nil {
+		return usageError(err.Error())
+	}
+	if !slices.Contains([]string{"depend", "pre-up", "post-down"}, hook.Phase) {
+		return nil
+	}
+	c, _, err := a.load(a.path)
+	if err != nil {
+		return err
+	}
+	relay := c.Relay(hook.Relay)
+	if hook.Phase == "post-down" {
+		if relay == nil {
+			return a.down(nil) // with a name that is gone, nobody else could take it down
+		}
+		return a.down([]string{relay.Name})
+	}
+	if relay == nil {
+		return fmt.Errorf("iface %s: ds4relay %s: %w; %s has: %s", hook.Device, hook.Relay, control.ErrUnknownRelay, c.Path, c.Names())
+	}
+	if err := hook.Check(relay); err != nil {
+		return usageError(err.Error())
+	}
+	stanzas, err := debian.Interfaces(debian.InterfacesPath)
+	if err != nil {
+		return err
+	}
+	uplink := debian.Uplink(relay, stanzas)
+	if hook.Phase == "depend" {
+		fmt.Fprintln(a.stdout, uplink)
+		return nil
+	}
+	if hook.Nested && uplink != "" {
+		if err := debian.Raise(uplink); err != nil {
+			return fmt.Errorf("relay %q: its device cannot be brought up: %w", relay.Name, err)
+		}
+	}
+	if err := a.rides(relay); err != nil {
+		return err
+	}
+	return a.up([]string{relay.Name})
+}
+
+// rides refuses a relay whose device is down: ifup says so instead of leaving a tunnel without a way.
+func (a *app) rides(relay *config.Relay) error {
+	facts, err := a.kernel().Facts([]*config.Relay{relay})
+	if err != nil {
+		return err
+	}
+	if device := facts.Tunlink[relay.Name]; device != "" && !kernel.LinkUp(device) {
+		return fmt.Errorf("relay %q: the device that it rides on, %s, is down; bring it up first: ifup %s", relay.Name, device, device)
+	}
+	return nil
+}

@@ -1,0 +1,65 @@
+//go:build !openwrt
+
+package debian
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// Hook is a call of a script of ifupdown or ifupdown-ng, by the environment that it has (interfaces(5),
+// ifupdown-executor(7)).
+type Hook struct {
+	Relay  string // the option `ds4relay` of the interface's stanza
+	Device string // the interface
+	Phase  string // depend, pre-up, up, post-up, pre-down, down, post-down
+	Nested bool   // ifup may be called from within it; ifupdown-ng asks for what a device needs instead
+}
+
+// NewHook reads the environment; an error says what is missing.
+func NewHook(env func(string) string) (Hook, error) {
+	h := Hook{Relay: env("IF_DS4RELAY"), Device: env("IFACE"), Phase: env("PHASE"), Nested: env("METHOD") != "none"}
+	switch {
+	case h.Device == "" || h.Phase == "":
+		return h, fmt.Errorf("this is for the scripts of ifupdown, which set IFACE and PHASE; to bring a relay up: ds4relay up, or ifup DEVICE")
+	case h.Relay == "":
+		return h, fmt.Errorf("iface %s: the line with the relay's name is missing: ds4relay RELAY", h.Device)
+	case len(strings.Fields(h.Relay)) != 1:
+		return h, fmt.Errorf("iface %s: ds4relay %s: allowed is the name of one relay", h.Device, h.Relay)
+	}
+	return h, nil
+}
+
+// Check compares the stanza with the relay that it names.
+func (h Hook) Check(r *config.Relay) error {
+	if !r.Enabled {
+		return fmt.Errorf("iface %s: ds4relay %s: this relay is off; write in its section: option enabled '1'", h.Device, r.Name)
+	}
+	if r.Device != h.Device {
+		return fmt.Errorf("iface %s: ds4relay %s: the tunnel of this relay is %s; write: iface %s inet manual, or in the relay's section: option device '%s'",
+			h.Device, r.Name, r.Device, r.Device, h.Device)
+	}
+	return nil
+}
+
+// Uplink is the interface that the relay rides on as far as configurations say; "" where they do not.
+func Uplink(r *config.Relay, stanzas []Stanza) string {
+	if r.Tunlink != "" {
+		return r.Tunlink
+	}
+	return DeviceOf(stanzas, r.IPAddr.String())
+}
+
+// Raise brings an interface up that ifupdown has a stanza for and that is not up yet.
+func Raise(device string) error {
+	if exec.Command("ifquery", "--state", device).Run() == nil || exec.Command("ifquery", device).Run() != nil {
+		return nil
+	}
+	if out, err := exec.Command("ifup", device).CombinedOutput(); err != nil {
+		return fmt.Errorf("ifup %s: %w: %s", device, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
