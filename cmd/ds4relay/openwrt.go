@@ -178,6 +178,13 @@ func (a *app) rpcd(args []string) error {
 			text, err := a.output(command...)
 			return map[string]string{"config": text}, err
 		}},
+		"service": {Call: func(map[string]string) (any, error) { return openwrt.ReadService() }},
+		"control": {Arguments: []string{"action"}, Call: func(arguments map[string]string) (any, error) {
+			if err := openwrt.Control(arguments["action"]); err != nil {
+				return nil, err
+			}
+			return openwrt.ReadService()
+		}},
 		"check": {Arguments: []string{"config"}, Call: func(arguments map[string]string) (any, error) { return a.checkText(arguments["config"]) }},
 	})
 }

@@ -1,0 +1,75 @@
+package openwrt
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	initScript = "/etc/init.d/ds4relay"
+	// bootLinks are what `enable` makes: /etc/rc.d/S21ds4relay.
+	bootLinks = "/etc/rc.d/S??ds4relay"
+	// actionTime bounds one action of the init script: less than rpcd waits for a plugin.
+	actionTime = 25 * time.Second
+)
+
+// Service is what procd and the boot links say about the service ds4relay.
+type Service struct {
+	Enabled bool `json:"enabled"` // started at boot
+	Started bool `json:"started"`
+}
+
+// ReadService asks procd whether the service is started, and looks for its boot link.
+func ReadService() (Service, error) {
+	var s Service
+	links, err := filepath.Glob(bootLinks)
+	if err != nil {
+		return s, err
+	}
+	s.Enabled = len(links) > 0
+	data, err := Call("service", "list", `{"name":"ds4relay"}`)
+	if err != nil {
+		return s, err
+	}
+	var services map[string]json.RawMessage
+	if err := json.Unmarshal(data, &services); err != nil {
+		return s, fmt.Errorf("the services of procd: %w", err)
+	}
+	_, s.Started = services["ds4relay"]
+	return s, nil
+}
+
+// Actions are those of the init script that Control runs.
+var Actions = []string{"start", "stop", "restart", "reload", "enable", "disable"}
+
+// Control runs an action of the service's init script. The error is what the script says.
+func Control(action string) error {
+	if !slices.Contains(Actions, action) {
+		return fmt.Errorf("there is no action %q; allowed is one of %s", short(action), strings.Join(Actions, ", "))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), actionTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, initScript, action)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	// What the script starts in the background must not keep the answer waiting.
+	cmd.WaitDelay = time.Second
+	err := cmd.Run()
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("%s %s takes longer than %s; see the system log: logread -e ds4relay", initScript, action, actionTime)
+	case err != nil && said.Len() > 0:
+		return errors.New(strings.TrimSpace(said.String()))
+	case err != nil:
+		return fmt.Errorf("%s %s: %w", initScript, action, err)
+	}
+	return nil
+}

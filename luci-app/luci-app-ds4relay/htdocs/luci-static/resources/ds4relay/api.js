@@ -1,0 +1,29 @@
+'use strict';
+'require baseclass';
+'require rpc';
+
+/* The object ds4relay on ubus. What it cannot do it answers with a member error: that becomes a rejected promise. */
+
+function declare(method, params) {
+	const call = rpc.declare({ object: 'ds4relay', method, params, reject: true, nobatch: true });
+
+	return (...args) => call(...args).then((answer) => {
+		if (answer?.error)
+			return Promise.reject(new Error(answer.error));
+
+		return answer;
+	});
+}
+
+return baseclass.extend({
+	schema: declare('schema'),
+	status: declare('status'),
+	check: declare('check', [ 'config' ]),
+	exportFile: declare('export', [ 'relay' ]),
+	service: declare('service'),
+	control: declare('control', [ 'action' ]),
+	doctor: declare('doctor', [ 'check', 'relay' ]),
+
+	/* Hosts of the home by address, with their names where they are known: DHCP leases, neighbours, /etc/ethers. */
+	hosts: rpc.declare({ object: 'luci-rpc', method: 'getHostHints', expect: { '': {} } })
+});

@@ -1,0 +1,21 @@
+'use strict';
+'require baseclass';
+
+/* What the pages have in common. */
+
+return baseclass.extend({
+	/* The pages' style sheet, once. */
+	style() {
+		if (!document.querySelector('link[href*="ds4relay.css"]'))
+			document.head.appendChild(E('link', { 'rel': 'stylesheet', 'type': 'text/css', 'href': L.resource('ds4relay/ds4relay.css') }));
+	},
+
+	/* A message of kind success, warning, error or notice, with sentences below its title. */
+	alert(kind, title, sentences, buttons) {
+		return E('div', { 'class': 'alert-message ' + kind + ' ds4-alert', 'role': (kind == 'error') ? 'alert' : 'status' }, [
+			E('h4', [ title ]),
+			(sentences?.length > 1) ? E('ul', sentences.map((text) => E('li', [ text ]))) : E('p', sentences ?? []),
+			E('div', { 'class': 'ds4-buttons' }, buttons ?? [])
+		]);
+	}
+});

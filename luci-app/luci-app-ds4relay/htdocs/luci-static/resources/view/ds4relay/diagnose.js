@@ -1,0 +1,134 @@
+'use strict';
+'require view';
+'require dom';
+'require ui';
+'require ds4relay.api as api';
+'require ds4relay.page as page';
+'require ds4relay.words as words';
+
+const marks = { ok: '✓', warning: '!', failed: '✕', skipped: '–', waiting: '…' };
+
+function says(state) {
+	return {
+		ok: _('in order'), warning: _('needs attention'), failed: _('does not work'), skipped: _('not asked'), waiting: _('waits'), running: _('runs')
+	}[state];
+}
+
+/* What the status tells, as findings, where the program has no doctor. */
+function fromStatus() {
+	return api.status().then((status) => [].concat(
+		(status.blocked ?? []).map((text) => ({ title: _('In the way'), state: 'failed', evidence: text, remedy: '' })),
+		status.differs.length
+			? [ { title: _('The kernel is as configured'), state: 'failed', evidence: status.differs.join('\n'), remedy: _('Start or restart the service.') } ]
+			: [ { title: _('The kernel is as configured'), state: 'ok', evidence: '', remedy: '' } ],
+		(status.notes ?? []).map((text) => ({ title: _('Note'), state: 'warning', evidence: text, remedy: '' }))
+	), (err) => [ { title: _('Configuration'), state: 'failed', evidence: err.message, remedy: _('Mend it in the settings.') } ]);
+}
+
+return view.extend({
+	load() {
+		return api.doctor('', '').then((answer) => answer.checks, () => null);
+	},
+
+	render(checks) {
+		page.style();
+
+		this.checks = checks;
+		this.list = E('ol', { 'class': 'ds4-checks' });
+		this.result = E('div', { 'role': 'status' });
+		this.progress = E('progress', { 'class': 'ds4-progress', 'aria-label': _('Progress of the checks'), 'max': 1, 'value': 0 });
+		this.start = E('button', {
+			'class': 'btn cbi-button cbi-button-action important', 'click': ui.createHandlerFn(this, 'run')
+		}, [ _('Check again') ]);
+
+		this.run();
+
+		return E('div', { 'class': 'cbi-map ds4' }, [
+			E('h2', { 'name': 'content' }, [ _('DS4Relay – diagnose') ]),
+			E('div', { 'class': 'cbi-map-descr' }, [ _('Follows the way of a packet from the bottom up, and says where it ends and what to do.') ]),
+			this.result,
+			E('div', { 'class': 'ds4-run' }, [ this.start, ' ', this.progress ]),
+			this.list
+		]);
+	},
+
+	/* Runs the checks one after the other. */
+	run() {
+		this.start.disabled = true;
+		dom.content(this.result, []);
+
+		const done = this.checks ? this.runChecks() : fromStatus().then((findings) => {
+			dom.content(this.list, findings.map((finding) => this.renderRow(finding)));
+
+			return findings;
+		});
+
+		return done.then((findings) => this.conclude(findings)).finally(() => { this.start.disabled = false; });
+	},
+
+	runChecks() {
+		const rows = this.checks.map((check) => this.renderRow(Object.assign({ state: 'waiting' }, check)));
+
+		dom.content(this.list, rows);
+		this.progress.max = this.checks.length;
+		this.progress.value = 0;
+
+		return this.checks.reduce((before, check, i) => before.then((findings) => {
+			rows[i].className = 'ds4-check ds4-running';
+			rows[i].querySelector('.ds4-verdict').textContent = says('running');
+
+			return api.doctor(check.id, check.relay).catch((err) => ({
+				title: check.title, relay: check.relay, state: 'failed', evidence: err.message, remedy: ''
+			})).then((finding) => {
+				const row = this.renderRow(finding);
+
+				rows[i].replaceWith(row);
+				this.progress.value = i + 1;
+
+				return findings.concat(finding);
+			});
+		}), Promise.resolve([]));
+	},
+
+	renderRow(finding) {
+		return E('li', { 'class': 'ds4-check ds4-' + finding.state }, [
+			E('span', { 'class': 'ds4-sign', 'aria-hidden': 'true' }, [ marks[finding.state] ]),
+			E('div', { 'class': 'ds4-finding' }, [
+				E('div', [
+					E('strong', [ words.known(finding.title) ]),
+					finding.relay ? ' (' + finding.relay + ')' : '', ' ',
+					E('span', { 'class': 'ds4-verdict' }, [ says(finding.state) ])
+				]),
+				this.renderEvidence(finding.evidence),
+				finding.remedy ? E('div', { 'class': 'ds4-remedy' }, [ E('strong', [ _('What to do:') ]), ' ', words.known(finding.remedy) ]) : ''
+			])
+		]);
+	},
+
+	/* Many lines are commands: they are there for who wants them. */
+	renderEvidence(evidence) {
+		if (!evidence)
+			return '';
+
+		const lines = evidence.split('\n');
+
+		if (lines.length < 6)
+			return E('div', { 'class': 'ds4-evidence' }, [ words.known(evidence) ]);
+
+		return E('details', [ E('summary', [ words.fill(_('Details (lines: %d)'), [ lines.length ]) ]), E('pre', [ evidence ]) ]);
+	},
+
+	conclude(findings) {
+		const of = (state) => findings.filter((finding) => finding.state == state),
+		      worst = of('failed')[0] ?? of('warning')[0];
+
+		this.progress.value = this.progress.max;
+		dom.content(this.result, worst
+			? page.alert((worst.state == 'failed') ? 'error' : 'warning', words.known(worst.title), [ words.known(worst.remedy || worst.evidence) ])
+			: page.alert('success', _('Everything is in order'), [ words.fill(_('Checks: %d'), [ findings.length ]) ]));
+	},
+
+	handleSaveApply: null,
+	handleSave: null,
+	handleReset: null
+});

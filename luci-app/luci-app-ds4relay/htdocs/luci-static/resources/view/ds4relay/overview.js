@@ -1,0 +1,203 @@
+'use strict';
+'require view';
+'require dom';
+'require poll';
+'require ui';
+'require uci';
+'require ds4relay.api as api';
+'require ds4relay.config as config';
+'require ds4relay.model as model';
+'require ds4relay.page as page';
+'require ds4relay.path as path';
+'require ds4relay.rules as rules';
+'require ds4relay.words as words';
+
+/* The narrow drawing is for narrow screens. */
+const narrow = window.matchMedia('(max-width: 640px)');
+
+return view.extend({
+	before: {},
+
+	load() {
+		return Promise.all([
+			L.resolveDefault(api.hosts(), {}),
+			L.resolveDefault(uci.load('ds4relay')),
+			this.fetch()
+		]).then(([ hosts ]) => {
+			this.names = {};
+
+			for (const mac in hosts)
+				for (const ip of L.toArray(hosts[mac].ipaddrs ?? hosts[mac].ipv4))
+					if (hosts[mac].name)
+						this.names[ip] = hosts[mac].name;
+		});
+	},
+
+	/* Asks for everything that the page shows. */
+	fetch() {
+		return Promise.all([
+			api.status().catch((err) => err),
+			L.resolveDefault(api.service(), null)
+		]).then(([ status, service ]) => {
+			const failed = status instanceof Error;
+
+			this.state = {
+				status: failed ? { relays: [], differs: [] } : status,
+				error: failed ? status.message : null,
+				service,
+				time: Date.now()
+			};
+		});
+	},
+
+	render() {
+		page.style();
+
+		this.head = E('div', { 'aria-live': 'polite' });
+		this.relays = E('div');
+		this.service = E('div');
+		this.update();
+
+		poll.add(() => this.fetch().then(() => this.update()));
+		narrow.addEventListener('change', () => this.update());
+
+		return E('div', { 'class': 'cbi-map ds4' }, [
+			E('h2', { 'name': 'content' }, [ _('DS4Relay') ]),
+			E('div', { 'class': 'cbi-map-descr' }, [ _('The way from a client on the Internet to your server at home.') ]),
+			this.head,
+			this.relays,
+			this.service
+		]);
+	},
+
+	update() {
+		this.state.fresh = config.isFresh((text) => rules.isExample(text));
+
+		/* Said again only when it is something else: a screen reader would read it each time. */
+		const summary = model.summary(this.state),
+		      key = JSON.stringify(summary);
+
+		if (key != this.said) {
+			this.said = key;
+			dom.content(this.head, this.renderSummary(summary));
+		}
+
+		dom.content(this.relays, this.state.fresh ? [] : this.state.status.relays.map((relay) => this.renderRelay(relay)));
+		this.updateService();
+	},
+
+	renderSummary(summary) {
+		return page.alert(summary.kind, summary.title, [ summary.text ], [
+			summary.details ? E('details', [
+				E('summary', [ words.fill(_('Commands: %d'), [ summary.details.length ]) ]),
+				E('pre', [ summary.details.join('\n') ])
+			]) : '',
+			this.renderAction(summary.action)
+		]);
+	},
+
+	renderAction(action) {
+		const labels = {
+			settings: _('Go to the settings'), vps: _('Set up the VPS'), diagnose: _('Find out why'),
+			start: _('Start'), reload: _('Set it right'), enable: _('Start at boot')
+		};
+
+		if (!action)
+			return '';
+
+		if ([ 'settings', 'vps', 'diagnose' ].includes(action))
+			return E('a', { 'class': 'btn cbi-button cbi-button-action important', 'href': L.url('admin/services/ds4relay', action) }, [ labels[action] ]);
+
+		return this.button(action, labels[action], 'cbi-button-action important');
+	},
+
+	/* A button for an action of the service; who may only read cannot press it. */
+	button(action, label, style) {
+		return E('button', {
+			'class': 'btn cbi-button ' + style,
+			'disabled': (L.hasViewPermission() === false) || null,
+			'click': ui.createHandlerFn(this, () => api.control(action)
+				.catch((err) => ui.addNotification(null, E('p', [ err.message ]), 'error'))
+				.then(() => this.fetch())
+				.then(() => this.update()))
+		}, [ label ]);
+	},
+
+	updateService() {
+		const { service } = this.state,
+		      key = JSON.stringify(service);
+
+		if (key == this.serviceSaid)
+			return;
+
+		this.serviceSaid = key;
+
+		if (!service)
+			return dom.content(this.service, []);
+
+		dom.content(this.service, E('div', { 'class': 'cbi-section' }, [
+			E('h3', [ _('Service') ]),
+			E('div', { 'class': 'ds4-service' }, [
+				E('div', [
+					E('span', { 'class': 'ds4-state ds4-' + (service.started ? 'good' : 'bad') }, [ service.started ? _('started') : _('stopped') ]), ' ',
+					service.started
+						? E([ this.button('restart', _('Restart'), 'cbi-button-action'), ' ', this.button('stop', _('Stop'), 'cbi-button-negative') ])
+						: this.button('start', _('Start'), 'cbi-button-positive')
+				]),
+				E('div', [
+					E('span', { 'class': 'ds4-state ds4-' + (service.enabled ? 'good' : 'warning') }, [
+						service.enabled ? _('starts at boot') : _('does not start at boot')
+					]), ' ',
+					service.enabled
+						? this.button('disable', _('Disable'), 'cbi-button-negative')
+						: this.button('enable', _('Enable'), 'cbi-button-positive')
+				])
+			])
+		]));
+	},
+
+	renderRelay(relay) {
+		const now = { time: this.state.time, counters: relay.counters },
+		      before = this.before[relay.name],
+		      rates = (before?.now.time == now.time) ? before.rates : model.rates(now, before?.now);
+
+		this.before[relay.name] = { now, rates };
+
+		return E('div', { 'class': 'cbi-section' }, [
+			E('h3', [ words.fill(_('Relay %s'), [ relay.name ]) ]),
+			E('div', { 'class': 'ds4-panel' }, [ path.render(relay, this.names, rates, narrow.matches) ]),
+			this.renderForwards(relay)
+		]);
+	},
+
+	renderForwards(relay) {
+		const table = new ui.Table([
+			_('Forward'), _('Opens'), _('To'), _('Connections'), _('From clients'), _('To clients')
+		], { id: 'forwards-' + relay.name, sortable: false, classes: 'ds4-forwards' }, E('em', [ _('There is no forward: nothing is let through.') ]));
+
+		table.update(relay.forwards.map((forward) => {
+			const { opens, host, clients } = model.split(forward),
+			      flows = forward.flows,
+			      ip = host.replace(/:[0-9]+$/, '');
+
+			return [
+				E('strong', [ forward.name || forward.section ]),
+				E('span', [ opens, clients ? E('small', [ E('br'), words.fill(_('for %s'), [ clients ]) ]) : '' ]),
+				E('span', [ host, this.names[ip] ? ' (' + this.names[ip] + ')' : '' ]),
+				E('span', [ flows ? String(flows.open) : '–' ]),
+				this.renderTraffic(flows?.in),
+				this.renderTraffic(flows?.out)
+			];
+		}));
+
+		return table.render();
+	},
+
+	renderTraffic(traffic) {
+		return E('span', [ traffic ? words.fill(_('%s in %d packets'), [ '%1024.1mB'.format(traffic.bytes), traffic.packets ]) : '–' ]);
+	},
+
+	handleSaveApply: null,
+	handleSave: null,
+	handleReset: null
+});

@@ -1,0 +1,458 @@
+'use strict';
+'require view';
+'require dom';
+'require form';
+'require ui';
+'require uci';
+'require tools.widgets as widgets';
+'require ds4relay.api as api';
+'require ds4relay.config as config';
+'require ds4relay.fields as fields';
+'require ds4relay.guard as guard';
+'require ds4relay.page as page';
+'require ds4relay.rules as rules';
+'require ds4relay.words as words';
+
+/* Addresses of the home's hosts with their names, as choices of an option. */
+function addHosts(option, hosts) {
+	const names = {};
+
+	for (const mac in hosts)
+		for (const ip of L.toArray(hosts[mac].ipaddrs ?? hosts[mac].ipv4))
+			names[ip] = hosts[mac].name ?? mac;
+
+	for (const ip of L.sortedKeys(names, null, 'addr'))
+		option.value(ip, E('span', [ ip, ' (', E('strong', [ names[ip] ]), ')' ]));
+
+	return option;
+}
+
+function hostName(hosts, ip) {
+	for (const mac in hosts)
+		if (hosts[mac].name && L.toArray(hosts[mac].ipaddrs ?? hosts[mac].ipv4).includes(ip))
+			return hosts[mac].name;
+
+	return null;
+}
+
+function relayTitle(sid) {
+	return sid;
+}
+
+/* What a forward is called: the user's words, or what it opens. */
+function forwardTitle(sid) {
+	return uci.get('ds4relay', sid, 'name') || opens(sid);
+}
+
+function opens(sid) {
+	const protos = L.toArray(uci.get('ds4relay', sid, 'proto') ?? fields.specs.forward.proto.default),
+	      ports = uci.get('ds4relay', sid, 'src_dport');
+
+	if (protos.some((proto) => proto == 'all' || proto == 'any'))
+		return _('everything');
+
+	return protos.map((proto) => (proto == 'tcpudp') ? 'TCP, UDP' : proto.toUpperCase()).join(', ') + (ports ? ' ' + ports : '');
+}
+
+function titleOf(section) {
+	return (section['.type'] == 'relay') ? words.fill(_('Relay %s'), [ section['.name'] ]) : words.fill(_('Forward %s'), [ section.name || section.dest_ip || section['.name'] ]);
+}
+
+/* LuCI strips what looks like HTML from titles, and takes a dialogue's title for HTML: a name is text. */
+function asText(section) {
+	section.titleFn = function(attr, ...args) {
+		if (attr == 'sectiontitle' && this.sectiontitle)
+			return this.sectiontitle(...args);
+
+		if (attr == 'modaltitle' && this.modaltitle)
+			return '%h'.format(this.modaltitle(...args));
+
+		return form.GridSection.prototype.titleFn.call(this, attr, ...args);
+	};
+}
+
+/* Rows can be moved with the arrow keys too. */
+function sortByKeys(section) {
+	section.renderRowActions = function(sid, ...args) {
+		const cell = form.GridSection.prototype.renderRowActions.call(this, sid, ...args),
+		      handle = cell.querySelector('.drag-handle');
+
+		cell.querySelectorAll('button').forEach((button) => {
+			button.setAttribute('aria-label', words.fill('%s: %s', [ button.title || button.textContent, this.titleFn('sectiontitle', sid) ]));
+		});
+
+		if (!handle)
+			return cell;
+
+		handle.title = _('Drag to reorder, or use the arrow keys');
+		handle.setAttribute('aria-label', words.fill('%s: %s', [ handle.title, this.titleFn('sectiontitle', sid) ]));
+		handle.addEventListener('keydown', (ev) => {
+			const down = ev.key == 'ArrowDown',
+			      row = handle.closest('tr'),
+			      other = down ? row.nextElementSibling : row.previousElementSibling;
+
+			if ((!down && ev.key != 'ArrowUp') || !other?.dataset.sid)
+				return;
+
+			ev.preventDefault();
+			this.map.data.move('ds4relay', sid, other.dataset.sid, down);
+			row.parentNode.insertBefore(row, down ? other.nextElementSibling : other);
+			handle.focus();
+		});
+
+		return cell;
+	};
+}
+
+function egressChoices(option) {
+	option.value('replies', _('Answers only'));
+	option.value('all', _('Everything that the host sends'));
+
+	return option;
+}
+
+function relayOptions(s, inModal) {
+	const tab = (name) => (inModal ? name : null);
+
+	fields.add(s, tab('general'), form.Value, 'ipaddr', _('Public IPv4 address'),
+		_('The IPv4 address of your VPS. Your server at home will be reached by it.'), { placeholder: '198.51.100.144' });
+
+	fields.add(s, tab('general'), form.Value, 'peeraddr', _('IPv6 prefix of the VPS'),
+		_('The IPv6 prefix or address that your VPS has, or its DNS name. Of a prefix an address of its own is made for the tunnel.'),
+		{ placeholder: '2001:db8:6ef9::/64' });
+}
+
+return view.extend({
+	load() {
+		return Promise.all([
+			api.schema(),
+			L.resolveDefault(api.hosts(), {}),
+			uci.load('ds4relay')
+		]).then(([ schema, hosts ]) => {
+			fields.use(schema);
+			this.schema = schema;
+			this.hosts = hosts;
+
+			return L.resolveDefault(guard.checkSaved(), null);
+		}).then((answer) => {
+			this.answer = answer;
+		});
+	},
+
+	render() {
+		page.style();
+
+		this.fresh = config.isFresh((text) => rules.isExample(text));
+		this.map = this.fresh ? this.firstVisit() : this.allSettings();
+		guard.protect(this.map, titleOf);
+
+		return this.map.render().then((node) => E('div', { 'class': 'ds4' }, [ this.mistakes(), node ]));
+	},
+
+	/* What is wrong with the file already. */
+	mistakes() {
+		const errors = this.fresh ? [] : this.answer?.errors ?? [];
+
+		if (!errors.length)
+			return E([]);
+
+		return page.alert('error', _('The configuration has mistakes; nothing is changed until they are mended'),
+			guard.locate(errors, config.sections(), titleOf).map((problem) => problem.text));
+	},
+
+	/* Four values, and the defaults of everything else. */
+	firstVisit() {
+		const relay = config.of('relay')[0]?.['.name'] ?? uci.add('ds4relay', 'relay', 'home'),
+		      forward = config.of('forward')[0]?.['.name'] ?? uci.add('ds4relay', 'forward', 'web'),
+		      map = new form.Map('ds4relay', _('DS4Relay'),
+			_('Gives a server at home the public IPv4 address of a VPS that you rent. Four values are needed; everything else has a default.'));
+		let s, o;
+
+		if (!uci.get('ds4relay', relay, 'keep'))
+			uci.set('ds4relay', relay, 'keep', [ 'tcp:22' ]);
+
+		s = map.section(form.NamedSection, relay, 'relay', _('Your VPS'));
+		relayOptions(s, false);
+
+		s = map.section(form.NamedSection, forward, 'forward', _('Your server at home'));
+
+		o = fields.add(s, null, form.Value, 'dest_ip', _('Server'),
+			_('The server that is to be reached from outside: one of the devices that your router knows, or another address of your network.'),
+			{ placeholder: _('-- Please choose --') });
+		addHosts(o, this.hosts);
+
+		fields.add(s, null, form.Value, 'src_dport', _('Port'),
+			_('The port that the server listens on, such as 443 for a web site, or a range such as 8000-8010.'),
+			{ placeholder: '443', needed: true });
+
+		/* Examples are no values. */
+		for (const section of map.children)
+			for (const option of section.children) {
+				option.cfgvalue = function(sid, ...args) {
+					const value = form.Value.prototype.cfgvalue.call(this, sid, ...args),
+					      isExample = uci.get('ds4relay', relay, 'enabled') == '0';
+
+					return isExample ? null : value;
+				};
+				option.forcewrite = true;
+			}
+
+		/* What is saved here is switched on, and starts with what the example has of the rest. */
+		const parse = map.parse;
+
+		map.parse = function() {
+			return parse.call(this).then(() => {
+				uci.unset('ds4relay', relay, 'enabled');
+				uci.set('ds4relay', forward, 'relay', relay);
+
+				if (!uci.get('ds4relay', forward, 'proto'))
+					uci.set('ds4relay', forward, 'proto', [ 'tcp' ]);
+			});
+		};
+
+		return map;
+	},
+
+	allSettings() {
+		const map = new form.Map('ds4relay', _('DS4Relay'),
+			_('Gives servers at home the public IPv4 address of a VPS, through a tunnel over IPv6.'));
+
+		this.relays(map);
+		this.forwards(map);
+
+		return map;
+	},
+
+	relays(map) {
+		const view = this,
+		      s = map.section(form.GridSection, 'relay', _('Relays'), _('A relay is one public IPv4 address, and the tunnel to the VPS that has it.'));
+		let o;
+
+		s.addremove = true;
+		s.sortable = true;
+		s.addbtntitle = _('Add relay');
+		s.sectiontitle = relayTitle;
+		s.modaltitle = (sid) => words.fill(_('Relay %s'), [ sid ]);
+		s.nodescriptions = true;
+		asText(s);
+		sortByKeys(s);
+
+		s.tab('general', _('General Settings'));
+		s.tab('advanced', _('Advanced Settings'));
+
+		o = fields.add(s, null, form.Flag, 'enabled', _('Enabled'), null, { editable: true });
+		o.modalonly = null;
+
+		relayOptions(s, true);
+
+		for (const option of s.children)
+			if (option.option == 'ipaddr' || option.option == 'peeraddr')
+				option.modalonly = null;
+
+		fields.add(s, 'general', form.Value, 'ip6addr', _('IPv6 address of this home'),
+			_('The prefix that your provider delegates is used, and followed when it changes. Or set a prefix, or an address.'), { placeholder: 'auto' });
+
+		fields.add(s, 'general', widgets.NetworkSelect, 'tunlink', _('Interface to the Internet'),
+			_('The interface that gets the prefix, and that the tunnel goes through.'), { nocreate: true, renderWidget: fields.renderUplink });
+
+		fields.add(s, 'general', form.DynamicList, 'keep', _('Stays with the VPS'),
+			_('What of the public address is not for your home but for the VPS itself, such as tcp:22 for its ssh.'), { placeholder: 'tcp:22' });
+
+		o = fields.add(s, 'advanced', form.ListValue, 'role', _('This machine is'), null, { placeholder: _('the router at home (default)') });
+		o.value('router', _('the router at home'));
+		o.value('vps', _('the VPS'));
+
+		o = fields.add(s, 'advanced', form.ListValue, 'egress', _('What goes out by the VPS'),
+			_('What of a host’s traffic uses the tunnel: answers to what came by it, or also what the host starts by itself. Each forward can say otherwise.'),
+			{ placeholder: _('Answers only (default)') });
+		egressChoices(o);
+
+		fields.add(s, 'advanced', form.Value, 'mtu', _('MTU'),
+			_('Bytes of a packet in the tunnel. By itself it is that of the way to the VPS, less what the tunnel needs.'));
+		fields.add(s, 'advanced', form.Value, 'encaplimit', _('Encapsulation limit'),
+			_('Most VPS networks drop packets with this option of RFC 2473.'));
+		fields.add(s, 'advanced', form.Value, 'ttl', _('Hop limit'));
+		fields.add(s, 'advanced', form.Value, 'device', _('Name of the tunnel device'), null, { placeholder: 'ds4-…' });
+		fields.add(s, 'advanced', form.Value, 'ip4table', _('Routing table'), _('Each relay needs its own.'));
+		fields.add(s, 'advanced', form.Value, 'priority', _('Priority of its rules'), _('The first of five priorities of ip rules.'));
+
+		s.handleAdd = function(ev, name) {
+			this.map.data.add('ds4relay', 'relay', name);
+			uci.set('ds4relay', name, 'keep', [ 'tcp:22' ]);
+			uci.set('ds4relay', name, 'ip4table', view.freeTable());
+			this.map.addedSection = name;
+
+			return this.renderMoreOptionsModal(name);
+		};
+
+		s.handleRemove = function(sid, ev) {
+			return view.removeRelay(this, sid, ev);
+		};
+
+		s.addModalOptions = (modal) => guard.protect(modal.map, titleOf);
+
+		s.renderSectionAdd = function(extra) {
+			const node = form.GridSection.prototype.renderSectionAdd.call(this, extra),
+			      input = node.querySelector('input');
+
+			input.setAttribute('aria-label', _('Name of the new relay'));
+			input.setAttribute('placeholder', _('Name of the new relay'));
+
+			if (!this.map.readonly)
+				ui.addValidator(input, 'string', true, (text) => {
+					if (text != '' && !rules.isRelayName(text))
+						return _('a relay needs a name of 1 to 11 characters out of a-z 0-9 _, as in: config relay \'home\'');
+
+					return (uci.get('ds4relay', text) == null) || _('there is a section of that name already');
+				}, 'blur', 'keyup');
+
+			return node;
+		};
+	},
+
+	/* The default table is for the first router's relay; others need their own. */
+	freeTable() {
+		const taken = config.of('relay').map((relay) => +(relay.ip4table ?? fields.specs.relay.ip4table.default));
+		let table = +fields.specs.relay.ip4table.default;
+
+		while (taken.includes(table))
+			table++;
+
+		return (table == +fields.specs.relay.ip4table.default) ? null : String(table);
+	},
+
+	/* A forward without its relay would be a mistake: they go together. */
+	removeRelay(section, sid) {
+		const forwards = config.of('forward').filter((forward) => forward.relay == sid || (!forward.relay && config.of('relay').length == 1));
+
+		const remove = () => {
+			for (const forward of forwards)
+				uci.remove('ds4relay', forward['.name']);
+
+			return form.GridSection.prototype.handleRemove.call(section, sid);
+		};
+
+		if (!forwards.length)
+			return remove();
+
+		ui.showModal(_('Delete the relay?'), [
+			E('p', [ words.fill(_('These forwards go with relay %s:'), [ sid ]) ]),
+			E('ul', forwards.map((forward) => E('li', [ forwardTitle(forward['.name']) ]))),
+			E('div', { 'class': 'right' }, [
+				E('button', { 'class': 'btn cbi-button', 'click': ui.hideModal }, [ _('Cancel') ]), ' ',
+				E('button', {
+					'class': 'btn cbi-button cbi-button-negative important',
+					'click': ui.createHandlerFn(this, () => remove().then(ui.hideModal))
+				}, [ _('Delete') ])
+			])
+		]);
+	},
+
+	forwards(map) {
+		const hosts = this.hosts,
+		      relays = config.of('relay').map((relay) => relay['.name']),
+		      s = map.section(form.GridSection, 'forward', _('Forwards'),
+			_('What comes to the public address and is let through: to which host, and to which of its ports.'));
+		let o;
+
+		s.addremove = true;
+		s.anonymous = true;
+		s.sortable = true;
+		s.addbtntitle = _('Add forward');
+		s.sectiontitle = forwardTitle;
+		s.modaltitle = (sid) => words.fill(_('Forward %s'), [ forwardTitle(sid) ]);
+		s.nodescriptions = true;
+		asText(s);
+		sortByKeys(s);
+
+		s.tab('general', _('General Settings'));
+		s.tab('advanced', _('Advanced Settings'));
+
+		o = s.option(form.DummyValue, '_opens', _('Opens'));
+		o.modalonly = false;
+		o.textvalue = (sid) => E('span', [ opens(sid) ]);
+
+		o = s.option(form.DummyValue, '_to', _('To'));
+		o.modalonly = false;
+		o.textvalue = (sid) => {
+			const ip = uci.get('ds4relay', sid, 'dest_ip') ?? '',
+			      port = uci.get('ds4relay', sid, 'dest_port'),
+			      name = hostName(hosts, ip);
+
+			return E('span', [ ip + (port ? ':' + port : ''), name ? ' (' + name + ')' : '' ]);
+		};
+
+		if (relays.length > 1) {
+			o = s.option(form.DummyValue, '_relay', _('Relay'));
+			o.modalonly = false;
+			o.textvalue = (sid) => E('span', [ uci.get('ds4relay', sid, 'relay') ?? '' ]);
+		}
+
+		fields.add(s, null, form.Flag, 'enabled', _('Enabled'), null, { editable: true });
+
+		fields.add(s, 'general', form.Value, 'name', _('Name'), _('Your words for it.'));
+
+		o = fields.add(s, 'general', form.ListValue, 'relay', _('Relay'), null,
+			{ placeholder: (relays.length == 1) ? words.fill(_('the only one (%s)'), relays) : _('-- Please choose --') });
+		o.load = function(sid) {
+			const given = uci.get('ds4relay', sid, 'relay');
+
+			this.keylist = [];
+			this.vallist = [];
+
+			for (const name of relays.concat((given && !relays.includes(given)) ? [ given ] : []))
+				this.value(name);
+
+			return given;
+		};
+
+		fields.add(s, 'general', fields.Protocols, 'proto', _('Protocol'),
+			_('All protocols and ports make the public address the host’s own, except what stays with the VPS.'));
+
+		o = fields.add(s, 'general', form.Value, 'src_dport', _('External port'),
+			_('The port of the public address, or a range such as 8000-8010.'), { needed: true });
+		o.checkDepends = needsPorts;
+
+		o = fields.add(s, 'general', form.Value, 'dest_ip', _('Internal host'), _('The server in your network.'), { placeholder: _('-- Please choose --') });
+		addHosts(o, hosts);
+
+		o = fields.add(s, 'general', form.Value, 'dest_port', _('Internal port'),
+			_('The port on the host; of a range, the first ports correspond.'), { placeholder: _('the external port') });
+		o.checkDepends = needsPorts;
+
+		fields.add(s, 'advanced', form.DynamicList, 'src_ip', _('For these clients only'),
+			_('Addresses or networks that may use it. Without one: everybody.'), { placeholder: '203.0.113.0/24' });
+
+		o = fields.add(s, 'advanced', form.ListValue, 'egress', _('What goes out by the VPS'), null, { placeholder: _('as the relay has it') });
+		egressChoices(o);
+
+		s.handleAdd = function() {
+			const sid = uci.add('ds4relay', 'forward');
+
+			if (relays.length == 1)
+				uci.set('ds4relay', sid, 'relay', relays[0]);
+
+			this.map.addedSection = sid;
+
+			return this.renderMoreOptionsModal(sid);
+		};
+
+		s.addModalOptions = (modal) => guard.protect(modal.map, titleOf);
+	},
+
+	/* What is wrong is shown above the form, not in a dialogue that hides it. */
+	handleSave() {
+		return this.map.save(null, true);
+	},
+
+	handleSaveApply(ev, mode) {
+		return this.handleSave(ev).then(() => ui.changes.apply(mode == '0')).catch(() => {});
+	}
+});
+
+/* Ports are for protocols that have them. */
+function needsPorts(sid) {
+	const proto = this.section.getOption('proto');
+
+	return !proto || rules.hasPorts(L.toArray(proto.formvalue(sid)));
+}
