@@ -39,7 +39,7 @@ all: $(BUILD)/ds4relay
 demo: deps labctl $(BUILD)/ds4relay $(addprefix router-,$(ROUTER))
 	@DS4RELAY_COLOUR=$$([ -t 1 ] && echo 1 || echo 0) $(if $(ROUTER),$(LABCTL) exec $(call router_flags,$(ROUTER)) --,$(IN_LAB)) $(LABCTL) demo $(BUILD)/ds4relay
 
-test: unit lab lab-routers size test-ipk test-deb
+test: unit lab lab-routers size test-ipk test-deb test-luci-app
 
 unit: deps
 	go test ./...
@@ -59,7 +59,7 @@ router-mipsel router-arm64: router-%: deps
 	@$(MAKE) --no-print-directory ipk ARCHES=$(ROUTER_$*)
 	@CGO_ENABLED=0 GOOS=linux $(ARCH_$(ROUTER_$*)) go build -trimpath -ldflags "-s -w" -o $(BUILD)/agent-$* ./internal/lab/agent
 
-lint: deps
+lint: deps lint-luci
 	@out=$$(gofmt -l cmd internal); test -z "$$out" || { echo "gofmt: $$out"; exit 1; }
 	go vet ./...
 	go vet -tags lab ./...
@@ -158,6 +158,48 @@ test-ipk:
 	@$(MAKE) --no-print-directory ipk ARCHES="mips_24kc x86_64" BUILD=$(BUILD)/second >/dev/null
 	@for p in $(BUILD)/first/packages/*.ipk; do cmp $$p $(BUILD)/second/packages/$$(basename $$p); \
 	  size=$$(stat -c %s $$p); echo "$$(basename $$p): $$size bytes, built twice alike (at most $(IPK_LIMIT))"; test $$size -le $(IPK_LIMIT); done
+
+# The LuCI app. Node's packages are in the cache; the lock file says which.
+NODE := $(CACHE)/node
+LUCI_APP := luci-app/luci-app-ds4relay
+LUCI_JS := $(shell find $(LUCI_APP)/htdocs -name '*.js' | sort)
+export DS4RELAY_NODE := $(NODE)
+export DS4RELAY_BINARY := $(BUILD)/ds4relay-router
+
+.PHONY: node lint-luci test-luci-app luci-pot luci-po test-luci
+node:
+	@command -v node npm xgettext >/dev/null || { echo "installing nodejs npm gettext"; \
+	  { apt-get -qq update && apt-get -qq -y --no-install-recommends install $$(command -v node >/dev/null || echo nodejs) $$(command -v npm >/dev/null || echo npm) gettext; } >/dev/null; }
+	@cmp -s luci-app/test/package-lock.json $(NODE)/installed || { mkdir -p $(NODE); cp luci-app/test/package.json luci-app/test/package-lock.json $(NODE)/; \
+	  (cd $(NODE) && npm ci --silent --no-audit --no-fund) && cp luci-app/test/package-lock.json $(NODE)/installed; }
+
+lint-luci: node
+	$(NODE)/node_modules/.bin/eslint -c luci-app/test/eslint.config.mjs luci-app
+
+# The views' logic under node against the program, and the catalogues: what is in the template is in the source, and German is complete.
+test-luci-app: node luci-pot
+	CGO_ENABLED=0 go build -tags openwrt -o $(DS4RELAY_BINARY) ./cmd/ds4relay
+	node --test luci-app/test/*.test.mjs
+	@diff <(grep -v '^"POT-Creation' $(LUCI_APP)/po/templates/ds4relay.pot) <(grep -v '^"POT-Creation' $(BUILD)/ds4relay.pot) || { echo "the template is not as the source: make luci-po"; exit 1; }
+	@for po in $(wildcard $(LUCI_APP)/po/*/*.po); do msgfmt -c -o /dev/null $$po; msgcmp $$po $(BUILD)/ds4relay.pot; done
+
+luci-pot: node
+	@mkdir -p $(BUILD)
+	@node luci-app/test/titles.mjs >$(BUILD)/titles.js
+	@xgettext --from-code=UTF-8 -L JavaScript -k_ -kM --sort-output --no-location --no-wrap --package-name=luci-app-ds4relay -o $(BUILD)/ds4relay.pot $(LUCI_JS) $(BUILD)/titles.js
+
+# After texts have changed: the template anew, and into the catalogues.
+luci-po: luci-pot
+	@mkdir -p $(LUCI_APP)/po/templates; cp $(BUILD)/ds4relay.pot $(LUCI_APP)/po/templates/ds4relay.pot
+	@for po in $(wildcard $(LUCI_APP)/po/*/*.po); do msgmerge -q -U --backup=none --no-wrap --no-fuzzy-matching $$po $(BUILD)/ds4relay.pot; msgattrib --no-obsolete --no-wrap -o $$po $$po; msgfmt --statistics -o /dev/null $$po; done
+
+# In a browser, on LuCI's own code: LUCI is a LuCI source tree.
+test-luci: node
+	@test -n "$(LUCI)" || { echo "usage: make test-luci LUCI=<a LuCI source tree>"; exit 2; }
+	@command -v chromium >/dev/null || { echo "installing chromium"; apt-get -qq update && apt-get -qq -y --no-install-recommends install chromium >/dev/null; }
+	CGO_ENABLED=0 go build -tags openwrt -o $(DS4RELAY_BINARY) ./cmd/ds4relay
+	CGO_ENABLED=0 go build -o $(BUILD)/lucitest ./internal/lucitest
+	DS4RELAY_LUCI="$(LUCI)" DS4RELAY_LUCITEST_SERVER=$(BUILD)/lucitest node --test luci-app/test/*.walk.mjs
 
 $(BUILD)/ds4relay: FORCE
 	@mkdir -p $(BUILD)

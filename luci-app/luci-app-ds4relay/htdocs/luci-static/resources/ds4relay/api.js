@@ -24,6 +24,9 @@ return baseclass.extend({
 	control: declare('control', [ 'action' ]),
 	doctor: declare('doctor', [ 'check', 'relay' ]),
 
+	/* Interfaces of netifd, with the prefixes that they get delegated. */
+	interfaces: rpc.declare({ object: 'network.interface', method: 'dump', expect: { 'interface': [] } }),
+
 	/* Hosts of the home by address, with their names where they are known: DHCP leases, neighbours, /etc/ethers. */
 	hosts: rpc.declare({ object: 'luci-rpc', method: 'getHostHints', expect: { '': {} } })
 });

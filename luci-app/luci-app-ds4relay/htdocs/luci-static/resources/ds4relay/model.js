@@ -114,17 +114,38 @@ function rates(now, before) {
 	return { rx: rate('rx_bytes'), tx: rate('tx_bytes') };
 }
 
-/* A forward's line of the status: what is open, and where it goes. */
-function split(forward) {
-	const [ opens, to ] = forward.ports.split(' → '),
-	      [ host, clients ] = (to ?? '').split(' for ');
+/* Protocols and ports as a person writes them: `tcp:443, udp:443` is TCP, UDP 443. */
+function opens(list) {
+	if (list == 'all')
+		return _('everything');
 
-	return { opens, host, clients: clients ?? '' };
+	const byPorts = new Map();
+
+	for (const item of list.split(', ')) {
+		const [ proto, ports ] = item.split(':');
+
+		byPorts.set(ports ?? '', (byPorts.get(ports ?? '') ?? []).concat(proto.toUpperCase()));
+	}
+
+	return [ ...byPorts ].map(([ ports, protos ]) => protos.join(', ') + (ports ? ' ' + ports : '')).join(', ');
+}
+
+/* A forward's line of the status, `tcp:8000-8010 → 192.168.1.210:9000 for 203.0.113.0/24`: what is open, where it goes, who may. */
+function split(forward) {
+	const [ list, to ] = forward.ports.split(' → '),
+	      [ target, clients ] = (to ?? '').split(' for '),
+	      [ ip, port ] = target.split(':'),
+	      range = /:([0-9]+)-([0-9]+)/.exec(list);
+
+	return {
+		opens: opens(list), ip, clients: clients ?? '',
+		port: (port && range) ? port + '-' + (+port + +range[2] - +range[1]) : port ?? ''
+	};
 }
 
 /* The hosts that a relay's forwards go to, each once. */
 function hosts(relay) {
-	return [ ...new Set(relay.forwards.map((forward) => split(forward).host.replace(/:[0-9]+$/, ''))) ];
+	return [ ...new Set(relay.forwards.map((forward) => split(forward).ip)) ];
 }
 
-return baseclass.extend({ condition, parts, summary, rates, split, hosts });
+return baseclass.extend({ condition, parts, summary, rates, opens, split, hosts });

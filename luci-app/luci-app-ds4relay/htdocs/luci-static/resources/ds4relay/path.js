@@ -120,26 +120,25 @@ return baseclass.extend({
 
 		return S('svg', {
 			'class': 'ds4-path', 'role': 'img', 'aria-label': sentence(relay, state, names),
-			viewBox: tall ? '0 0 320 440' : '0 0 900 190'
+			viewBox: tall ? '0 0 320 440' : '0 0 910 ' + (150 + 15 * Math.max(2, Math.min(4, model.hosts(relay).length)))
 		}, tall ? this.tall(relay, names, rates, state, busy) : this.wide(relay, names, rates, state, busy));
 	},
 
 	wide(relay, names, rates, state, busy) {
-		const y = 66,
-		      [ client, vps, router, host ] = [ 80, 285, 640, 820 ],
-		      middle = (vps + router) / 2,
-		      counts = traffic(relay, rates);
+		const y = 72,
+		      [ client, vps, router, host ] = [ 70, 262, 632, 822 ],
+		      middle = (vps + router) / 2;
 
 		return [
 			line([ client + 34, y ], [ vps - 34, y ], state.client, busy),
-			text((client + vps) / 2, y - 12, 'ds4-note', 'middle', 'IPv4'),
+			text((client + vps) / 2, y - 10, 'ds4-note', 'middle', 'IPv4'),
 			pipe([ vps + 34, y ], [ router - 34, y ], state.tunnel, busy),
-			text(middle, y - 36, 'ds4-note', 'middle', counts[0] ?? ''),
-			text(middle, y - 18, 'ds4-note', 'middle', counts[1] ?? ''),
-			S('g', { transform: 'translate(' + middle + ' ' + (y) + ')', 'class': 'ds4-node ds4-' + state.tunnel }, [ mark(state.tunnel, 0, 0) ]),
-			...lines(middle, y + 46, 'middle', _('Tunnel (IPv4 in IPv6)'), tunnelLines(relay)),
+			text(middle, y - 42, 'ds4-name', 'middle', _('Tunnel (IPv4 in IPv6)')),
+			text(middle, y - 22, 'ds4-note', 'middle', traffic(relay, rates).join('\u2003')),
+			S('g', { transform: 'translate(' + middle + ' ' + y + ')', 'class': 'ds4-node ds4-' + state.tunnel }, [ mark(state.tunnel, 0, 0) ]),
+			...tunnelLines(relay).map((words_, i) => text(middle, y + 28 + 15 * i, 'ds4-address', 'middle', words_)),
 			line([ router + 34, y ], [ host - 34, y ], state.host, busy),
-			text((router + host) / 2, y - 12, 'ds4-note', 'middle', 'IPv4'),
+			text((router + host) / 2, y - 10, 'ds4-note', 'middle', 'IPv4'),
 			icon('client', client, y, state.client),
 			...lines(client, y + 46, 'middle', _('Client'), [ _('anywhere') ]),
 			icon('vps', vps, y, state.vps),

@@ -90,7 +90,7 @@ function isUnicast6(groups) {
 
 /* Reads an address with a length behind a slash, or returns null. */
 function parsePrefix(text, parse, longest) {
-	const m = /^([^/]+)\/(0|[1-9][0-9]{0,2})$/.exec(text);
+	const m = /^([^\/]+)\/(0|[1-9][0-9]{0,2})$/.exec(text);
 	const address = m ? parse(m[1]) : null;
 
 	return (address && +m[2] <= longest) ? { address, bits: +m[2] } : null;
@@ -253,7 +253,7 @@ return baseclass.extend({
 					: null;
 			},
 			peeraddr: (text, values) => (isDNSName(text) ? null : checkEndpoint(text, values.ipaddr)),
-			tunlink: (text) => allowed(text != '.' && text != '..' && !/[\s\p{Cc}/:"]/u.test(text) && new TextEncoder().encode(text).length <= 15),
+			tunlink: (text) => allowed(text != '.' && text != '..' && !/[\s\p{Cc}\/:"]/u.test(text) && new TextEncoder().encode(text).length <= 15),
 			device: (text) => allowed(/^[a-zA-Z0-9_.][a-zA-Z0-9_.-]{0,14}$/.test(text) && ![ '.', '..', 'all', 'default' ].includes(text)),
 			mtu: (text) => allowed(text == 'auto' || isNumber(text, 576, 65000)),
 			encaplimit: (text) => allowed(text == 'none' || isNumber(text, 0, 255)),

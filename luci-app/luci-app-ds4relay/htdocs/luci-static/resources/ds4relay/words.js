@@ -1,35 +1,79 @@
 'use strict';
 'require baseclass';
+'require ds4relay.messages as messages';
 
-/* The program's messages in the user's language: a message comes with its format and values, the catalogue has the formats. */
+/* What the program says, in the user's language: its sentences are recognized by their formats, and the catalogue has those. */
 
+const verb = /%(?:\[(\d+)\])?[sdqvwcx]|%%/g;
+
+/* Fills in a format of the program: %q comes in quotes, all others as they are. */
 function fill(format, args) {
 	let next = 0;
 
-	return format.replace(/%(?:%|\[(\d+)\])?[-+# 0]*[sdqvx]|%%/g, (verb, index) => {
-		if (verb == '%%')
+	return format.replace(verb, (found, index) => {
+		if (found == '%%')
 			return '%';
 
 		const value = args[index ? index - 1 : next++];
 
-		return verb.endsWith('q') ? '"' + value + '"' : String(value);
+		return (found == '%q') ? '"' + value + '"' : String(value);
 	});
+}
+
+function compile(format) {
+	const verbs = [ ...format.matchAll(verb) ].map((m) => m[0]),
+	      literal = format.split(/%(?:\[\d+\])?[sdqvwcx]/).map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')),
+	      groups = verbs.map((found) => ({ '%d': '(-?[0-9]+)', '%q': '"((?:[^"\\\\]|\\\\.)*)"', '%c': '(.)' }[found] ?? '([^]*?)'));
+
+	return {
+		format,
+		weight: literal.join('').length,
+		pattern: new RegExp('^' + literal.map((part, i) => part + (groups[i] ?? '')).join('') + '$')
+	};
+}
+
+let compiled = null;
+
+/* The most specific format that a sentence was made with. */
+function recognize(text) {
+	compiled ??= messages.formats.map(compile).sort((a, b) => b.weight - a.weight);
+
+	for (const { format, pattern } of compiled) {
+		const m = pattern.exec(text);
+
+		if (m)
+			return { format, args: m.slice(1) };
+	}
+
+	return null;
+}
+
+/* A sentence may have another one in it, or two parts. */
+function translate(text, depth) {
+	const found = (depth < 4) ? recognize(text) : null;
+
+	if (found)
+		return fill(_(found.format), found.args.map((value) => (value.includes(' ') ? translate(value, depth + 1) : value)));
+
+	const cut = (depth < 4) ? text.lastIndexOf('; ') : -1;
+
+	if (cut > 0)
+		return translate(text.slice(0, cut), depth + 1) + '; ' + translate(text.slice(cut + 2), depth + 1);
+
+	return text;
 }
 
 return baseclass.extend({
 	fill,
 
-	/* The message of the program, translated. */
-	message(problem) {
-		if (!problem.format)
-			return _(problem.message);
-
-		return fill(_(problem.format), problem.args ?? []);
+	/* A sentence of the program, translated as far as the catalogue has it. */
+	known(text) {
+		return translate(String(text), 0);
 	},
 
-	/* A sentence of the program that comes without its format. */
-	known(text) {
-		return _(text);
+	/* What is wrong, of a problem in the answer of the method check. */
+	message(problem) {
+		return this.known(problem.message);
 	},
 
 	/* What an option takes, as a refusal. */
@@ -38,6 +82,9 @@ return baseclass.extend({
 	},
 
 	missing(spec) {
+		if (spec.name == 'src_dport')
+			return fill(_('option src_dport is missing; it takes %s (or set proto to all: every protocol and port)'), [ _(spec.allowed) ]);
+
 		return fill(_('option %s is missing; it takes %s'), [ spec.name, _(spec.allowed) ]);
 	},
 

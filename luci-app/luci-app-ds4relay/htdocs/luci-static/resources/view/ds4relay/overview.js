@@ -141,7 +141,7 @@ return view.extend({
 				E('div', [
 					E('span', { 'class': 'ds4-state ds4-' + (service.started ? 'good' : 'bad') }, [ service.started ? _('started') : _('stopped') ]), ' ',
 					service.started
-						? E([ this.button('restart', _('Restart'), 'cbi-button-action'), ' ', this.button('stop', _('Stop'), 'cbi-button-negative') ])
+						? E([], [ this.button('restart', _('Restart'), 'cbi-button-action'), ' ', this.button('stop', _('Stop'), 'cbi-button-negative') ])
 						: this.button('start', _('Start'), 'cbi-button-positive')
 				]),
 				E('div', [
@@ -176,14 +176,13 @@ return view.extend({
 		], { id: 'forwards-' + relay.name, sortable: false, classes: 'ds4-forwards' }, E('em', [ _('There is no forward: nothing is let through.') ]));
 
 		table.update(relay.forwards.map((forward) => {
-			const { opens, host, clients } = model.split(forward),
-			      flows = forward.flows,
-			      ip = host.replace(/:[0-9]+$/, '');
+			const { opens, ip, port, clients } = model.split(forward),
+			      flows = forward.flows;
 
 			return [
-				E('strong', [ forward.name || forward.section ]),
+				(forward.name || !forward.section.includes('[')) ? E('strong', [ forward.name || forward.section ]) : E('em', [ _('unnamed') ]),
 				E('span', [ opens, clients ? E('small', [ E('br'), words.fill(_('for %s'), [ clients ]) ]) : '' ]),
-				E('span', [ host, this.names[ip] ? ' (' + this.names[ip] + ')' : '' ]),
+				E('span', [ ip + (port ? ':' + port : ''), this.names[ip] ? E('small', [ E('br'), this.names[ip] ]) : '' ]),
 				E('span', [ flows ? String(flows.open) : '–' ]),
 				this.renderTraffic(flows?.in),
 				this.renderTraffic(flows?.out)
@@ -194,7 +193,9 @@ return view.extend({
 	},
 
 	renderTraffic(traffic) {
-		return E('span', [ traffic ? words.fill(_('%s in %d packets'), [ '%1024.1mB'.format(traffic.bytes), traffic.packets ]) : '–' ]);
+		return traffic
+			? E('span', [ '%1024.1mB'.format(traffic.bytes), E('small', [ E('br'), words.fill(_('%d packets'), [ traffic.packets ]) ]) ])
+			: E('span', [ '–' ]);
 	},
 
 	handleSaveApply: null,

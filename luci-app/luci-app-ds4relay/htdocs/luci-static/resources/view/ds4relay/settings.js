@@ -1,6 +1,5 @@
 'use strict';
 'require view';
-'require dom';
 'require form';
 'require ui';
 'require uci';
@@ -127,11 +126,13 @@ return view.extend({
 		return Promise.all([
 			api.schema(),
 			L.resolveDefault(api.hosts(), {}),
+			L.resolveDefault(api.interfaces(), []),
 			uci.load('ds4relay')
-		]).then(([ schema, hosts ]) => {
+		]).then(([ schema, hosts, interfaces ]) => {
 			fields.use(schema);
 			this.schema = schema;
 			this.hosts = hosts;
+			this.interfaces = interfaces;
 
 			return L.resolveDefault(guard.checkSaved(), null);
 		}).then((answer) => {
@@ -146,7 +147,9 @@ return view.extend({
 		this.map = this.fresh ? this.firstVisit() : this.allSettings();
 		guard.protect(this.map, titleOf);
 
-		return this.map.render().then((node) => E('div', { 'class': 'ds4' }, [ this.mistakes(), node ]));
+		return this.map.render().then((node) => E('div', { 'class': 'ds4' }, [
+			this.mistakes(), node, this.fresh ? this.defaults() : ''
+		]));
 	},
 
 	/* What is wrong with the file already. */
@@ -166,7 +169,7 @@ return view.extend({
 		      forward = config.of('forward')[0]?.['.name'] ?? uci.add('ds4relay', 'forward', 'web'),
 		      map = new form.Map('ds4relay', _('DS4Relay'),
 			_('Gives a server at home the public IPv4 address of a VPS that you rent. Four values are needed; everything else has a default.'));
-		let s, o;
+		let s;
 
 		if (!uci.get('ds4relay', relay, 'keep'))
 			uci.set('ds4relay', relay, 'keep', [ 'tcp:22' ]);
@@ -176,10 +179,9 @@ return view.extend({
 
 		s = map.section(form.NamedSection, forward, 'forward', _('Your server at home'));
 
-		o = fields.add(s, null, form.Value, 'dest_ip', _('Server'),
+		addHosts(fields.add(s, null, form.Value, 'dest_ip', _('Server'),
 			_('The server that is to be reached from outside: one of the devices that your router knows, or another address of your network.'),
-			{ placeholder: _('-- Please choose --') });
-		addHosts(o, this.hosts);
+			{ placeholder: _('-- Please choose --') }), this.hosts);
 
 		fields.add(s, null, form.Value, 'src_dport', _('Port'),
 			_('The port that the server listens on, such as 443 for a web site, or a range such as 8000-8010.'),
@@ -213,6 +215,30 @@ return view.extend({
 		return map;
 	},
 
+	/* What is not asked for on the first visit. */
+	defaults() {
+		const uplink = this.interfaces.find((one) => one['ipv6-prefix']?.length),
+		      prefix = uplink ? uplink['ipv6-prefix'][0] : null,
+		      specs = fields.specs.relay,
+		      rows = [
+			[ _('IPv6 address of this home'), prefix
+				? words.fill(_('made of the prefix that your provider delegates, now %s on %s'), [ prefix.address + '/' + prefix.mask, uplink.interface ])
+				: _('made of the prefix that your provider delegates; there is none now: is IPv6 set up on this router?') ],
+			[ _('Protocol'), 'TCP' ],
+			[ _('Stays with the VPS'), _('its ssh (tcp:22)') ],
+			[ _('What goes out by the VPS'), _('Answers only') ],
+			[ _('MTU'), _('that of the way to the VPS, less what the tunnel needs') ],
+			[ _('Routing table'), specs.ip4table.default ],
+			[ _('Firewall'), _('opened for the tunnel and the server, nothing else') ]
+		];
+
+		return E('div', { 'class': 'cbi-section' }, [
+			E('h3', [ _('Everything else') ]),
+			E('p', [ _('This is so by itself, and can be changed here once the four values are saved.') ]),
+			E('dl', { 'class': 'ds4-defaults' }, rows.flatMap(([ name, value ]) => [ E('dt', [ name ]), E('dd', [ value ]) ]))
+		]);
+	},
+
 	allSettings() {
 		const map = new form.Map('ds4relay', _('DS4Relay'),
 			_('Gives servers at home the public IPv4 address of a VPS, through a tunnel over IPv6.'));
@@ -226,8 +252,6 @@ return view.extend({
 	relays(map) {
 		const view = this,
 		      s = map.section(form.GridSection, 'relay', _('Relays'), _('A relay is one public IPv4 address, and the tunnel to the VPS that has it.'));
-		let o;
-
 		s.addremove = true;
 		s.sortable = true;
 		s.addbtntitle = _('Add relay');
@@ -240,14 +264,13 @@ return view.extend({
 		s.tab('general', _('General Settings'));
 		s.tab('advanced', _('Advanced Settings'));
 
-		o = fields.add(s, null, form.Flag, 'enabled', _('Enabled'), null, { editable: true });
-		o.modalonly = null;
-
 		relayOptions(s, true);
 
 		for (const option of s.children)
 			if (option.option == 'ipaddr' || option.option == 'peeraddr')
 				option.modalonly = null;
+
+		fields.add(s, null, form.Flag, 'enabled', _('Enabled'), null, { editable: true });
 
 		fields.add(s, 'general', form.Value, 'ip6addr', _('IPv6 address of this home'),
 			_('The prefix that your provider delegates is used, and followed when it changes. Or set a prefix, or an address.'), { placeholder: 'auto' });
@@ -258,14 +281,13 @@ return view.extend({
 		fields.add(s, 'general', form.DynamicList, 'keep', _('Stays with the VPS'),
 			_('What of the public address is not for your home but for the VPS itself, such as tcp:22 for its ssh.'), { placeholder: 'tcp:22' });
 
-		o = fields.add(s, 'advanced', form.ListValue, 'role', _('This machine is'), null, { placeholder: _('the router at home (default)') });
-		o.value('router', _('the router at home'));
-		o.value('vps', _('the VPS'));
+		const role = fields.add(s, 'advanced', form.ListValue, 'role', _('This machine is'), null, { placeholder: _('the router at home (default)') });
+		role.value('router', _('the router at home'));
+		role.value('vps', _('the VPS'));
 
-		o = fields.add(s, 'advanced', form.ListValue, 'egress', _('What goes out by the VPS'),
+		egressChoices(fields.add(s, 'advanced', form.ListValue, 'egress', _('What goes out by the VPS'),
 			_('What of a host’s traffic uses the tunnel: answers to what came by it, or also what the host starts by itself. Each forward can say otherwise.'),
-			{ placeholder: _('Answers only (default)') });
-		egressChoices(o);
+			{ placeholder: _('Answers only (default)') }));
 
 		fields.add(s, 'advanced', form.Value, 'mtu', _('MTU'),
 			_('Bytes of a packet in the tunnel. By itself it is that of the way to the VPS, less what the tunnel needs.'));

@@ -1,6 +1,5 @@
 'use strict';
 'require view';
-'require dom';
 'require uci';
 'require ds4relay.api as api';
 'require ds4relay.config as config';
@@ -73,7 +72,9 @@ return view.extend({
 
 		return E('div', { 'class': 'cbi-map ds4' }, [
 			E('h2', { 'name': 'content' }, [ _('DS4Relay – the other end') ]),
-			E('div', { 'class': 'cbi-map-descr' }, [ _('A relay has two ends. This page has what the other one needs: three commands, and a file that is made of your settings.') ]),
+			E('div', { 'class': 'cbi-map-descr' }, [
+				_('A relay has two ends. This page has what the other one needs: three commands, and a file that is made of your settings.')
+			]),
 			relays.length ? '' : page.alert('notice', _('Nothing is set up yet'), [ _('The file is made of your settings.') ], [
 				E('a', { 'class': 'btn cbi-button cbi-button-action important', 'href': L.url('admin/services/ds4relay/settings') }, [ _('Go to the settings') ])
 			])
@@ -98,7 +99,7 @@ return view.extend({
 			[ _('Start it, now and after each restart'), 'systemctl enable ds4relay && systemctl reload-or-restart ds4relay' ]
 		];
 
-		return E([
+		return E([], [
 			E('ol', { 'class': 'ds4-steps' }, steps.map(([ title, text ], i) => step(relay.name + '-' + i, title, text))),
 			(relay.role != 'vps' && relay.auto) ? E('p', { 'class': 'ds4-hint' }, [
 				_('The address of this home is made of the prefix that your provider delegates now. When the provider changes it, the VPS needs the second and the third command again; with a DNS name that follows the prefix in place of peeraddr it does not.')

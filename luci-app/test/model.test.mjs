@@ -1,0 +1,112 @@
+// What the pages make of the program's answers.
+import test from 'node:test';
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { load } from './load.mjs';
+import { call } from './program.mjs';
+
+const model = load('ds4relay.model');
+const words = load('ds4relay.words');
+const fixtures = new URL('fixtures/', import.meta.url);
+const status = (name) => JSON.parse(readFileSync(new URL(name + '.json', fixtures)));
+const service = { started: true, enabled: true };
+const summary = (state) => model.summary({ service, fresh: false, error: null, ...state });
+
+test('each state has its sentence and the button that mends it', () => {
+	const running = status('running');
+	const with_ = (change) => change(structuredClone(running)) ;
+
+	for (const [ state, kind, action ] of [
+		[ { status: running }, 'success', undefined ],
+		[ { status: running, fresh: true }, 'notice', 'settings' ],
+		[ { status: running, error: 'file:1: unknown word' }, 'error', 'settings' ],
+		[ { status: { relays: [], differs: [] } }, 'warning', 'settings' ],
+		[ { status: running, service: { started: false, enabled: true } }, 'warning', 'start' ],
+		[ { status: running, service: { started: true, enabled: false } }, 'warning', 'enable' ],
+		[ { status: with_((s) => ({ ...s, differs: [ 'ip link set dev ds4-home up' ] })) }, 'warning', 'reload' ],
+		[ { status: with_((s) => ({ ...s, blocked: [ 'relay "home" waits for a delegated prefix' ] })) }, 'error', 'diagnose' ],
+		[ { status: with_((s) => ({ ...s, notes: [ 'a note' ] })) }, 'warning', 'diagnose' ],
+		[ { status: with_((s) => { s.relays[0].counters.rx_packets = 0; return s; }) }, 'warning', 'vps' ],
+		[ { status: with_((s) => { delete s.relays[0].counters; return s; }) }, 'success', undefined ],
+		[ { status: with_((s) => { s.relays[0].enabled = false; return s; }) }, 'warning', 'settings' ]
+	]) {
+		const said = summary(state);
+
+		assert.equal(said.kind, kind, said.title);
+		assert.equal(said.action, action, said.title);
+		assert.ok(said.title && said.text);
+	}
+});
+
+test('the parts of the path show where it ends', () => {
+	const relay = status('running').relays[0];
+
+	assert.deepEqual(new Set(Object.values(model.parts(relay))), new Set([ 'good' ]));
+	assert.equal(model.parts({ ...relay, up: false }).tunnel, 'bad');
+	assert.equal(model.parts({ ...relay, up: false, waiting: 'a delegated prefix' }).router, 'warning');
+	assert.equal(model.parts({ ...relay, counters: { rx_packets: 0, tx_packets: 9 } }).vps, 'bad');
+	assert.equal(model.parts({ ...relay, counters: { rx_packets: 0, tx_packets: 0 } }).vps, 'unknown');
+	assert.equal(model.parts({ ...relay, up: false, enabled: false }).tunnel, 'unknown');
+});
+
+test('a forward is taken apart as it was put together', () => {
+	const split = (ports) => model.split({ ports });
+
+	assert.deepEqual(split('tcp:443 → 192.168.1.210'), { opens: 'TCP 443', ip: '192.168.1.210', port: '', clients: '' });
+	assert.deepEqual(split('tcp:443, udp:443 → 192.168.1.210:8443 for 203.0.113.7, 198.51.100.0/24'),
+		{ opens: 'TCP, UDP 443', ip: '192.168.1.210', port: '8443', clients: '203.0.113.7, 198.51.100.0/24' });
+	assert.deepEqual(split('tcp:8000-8010 → 192.168.1.23:9000'), { opens: 'TCP 8000-8010', ip: '192.168.1.23', port: '9000-9010', clients: '' });
+	assert.equal(split('gre → 192.168.1.40').opens, 'GRE');
+	assert.equal(split('all → 192.168.1.40').opens, 'everything');
+});
+
+test('traffic per second needs two looks at the same counters', () => {
+	const at = (time, rx_bytes) => ({ time, counters: { rx_bytes, tx_bytes: 0 } });
+
+	assert.deepEqual(model.rates(at(5000, 6000), at(0, 1000)), { rx: 1000, tx: 0 });
+	assert.equal(model.rates(at(5000, 6000), undefined), null);
+	assert.equal(model.rates(at(5000, 0), at(0, 1000)), null, 'the tunnel was made anew');
+	assert.equal(model.rates(at(5000, 6000), at(5000, 1000)), null);
+});
+
+test('the program’s sentences are recognized', () => {
+	const german = { 'allowed is %s': 'erlaubt ist %s', 'replies or all': 'replies oder all', 'there is no relay section of that name': 'den Relay gibt es nicht',
+		'overlaps with forward %q of relay %q (%s); a port of %s can go to one host only': 'mit Weiterleitung %q von Relay %q (%s); Port von %s nur an einen' };
+	const translated = load('ds4relay.words', {}, { _: (text) => german[text] ?? text });
+
+	assert.equal(translated.known('allowed is replies or all'), 'erlaubt ist replies oder all');
+	assert.equal(translated.known('there is no relay section of that name; allowed is home'), 'den Relay gibt es nicht; erlaubt ist home');
+	assert.equal(translated.known('overlaps with forward "web" of relay "home" (tcp:443 → 192.168.1.210); a port of 198.51.100.144 can go to one host only'),
+		'mit Weiterleitung "web" von Relay "home" (tcp:443 → 192.168.1.210); Port von 198.51.100.144 nur an einen');
+	assert.equal(words.known('a sentence that nobody knows'), 'a sentence that nobody knows');
+	assert.equal(words.fill('%d%% of %[2]s, %[1]s', [ 5, 'b' ]), '5% of b, 5');
+});
+
+test('a configuration with every character is written so that the program reads it', () => {
+	const sections = [
+		{ '.name': 'home', '.type': 'relay', ipaddr: '8.8.8.8', ip6addr: '2001:db8:1::/64', peeraddr: '2001:db8:2::/64', keep: [ 'tcp:22', 'icmp' ], mtu: '', egress: null },
+		{ '.name': 'cfg012345', '.type': 'forward', '.anonymous': true, name: `Dad's <b>NAS</b> \\ "x" # ; \u00e4`, proto: [ 'tcp' ], src_dport: '443', dest_ip: '192.168.1.210' },
+		{ '.name': 'cfg012346', '.type': 'forward', '.anonymous': true, proto: [ 'tcp' ], src_dport: '443', dest_ip: '192.168.1.211' }
+	];
+	const config = load('ds4relay.config', { uci: { sections: () => sections }, form: {} });
+	const answer = call('check', { config: config.text(sections) });
+
+	assert.equal(answer.errors.length, 1, JSON.stringify(answer));
+	assert.match(answer.errors[0].message, /^overlaps with forward "forward\[0\]"/);
+	assert.equal(config.labels(sections).get(answer.errors[0].section), sections[2]);
+	assert.deepEqual(answer.warnings, []);
+});
+
+test('who sees the example sees that nothing is set up', () => {
+	const rules = load('ds4relay.rules');
+	const fresh = (sections) => load('ds4relay.config', { uci: { sections: (c, type) => sections.filter((s) => s['.type'] == type) }, form: {} })
+		.isFresh((text) => rules.isExample(text));
+	const example = { '.type': 'relay', enabled: '0', ipaddr: '198.51.100.144', peeraddr: '2001:db8:6ef9::/64' };
+
+	assert.ok(fresh([]));
+	assert.ok(fresh([ example ]));
+	assert.ok(!fresh([ { ...example, enabled: '1' } ]));
+	assert.ok(!fresh([ { ...example, ipaddr: '8.8.8.8' } ]), 'a relay that its owner has switched off');
+	assert.ok(!fresh([ example, example ]));
+});
+
