@@ -89,6 +89,7 @@ bench-compare: deps labctl
 fuzz:
 	go test -fuzz FuzzParse -fuzztime 60s ./internal/uci
 	go test -fuzz FuzzNew -fuzztime 60s ./internal/config
+	go test -fuzz FuzzDecode -fuzztime 60s ./internal/packet
 
 # The router's program has to fit into a router's flash.
 MIPS_LIMIT := 1200000

@@ -36,6 +36,7 @@ usage: ds4relay [-c FILE] [--run DIR] [-q] COMMAND
   reload [RELAY…]          the same as up
   plan [--down] [RELAY…]   print what up (or down) would do, as commands that a person could type
   status [--json]          show the relays and what differs from the configuration (exit status 3: something does)
+  doctor [RELAY…] [--json] find out why it does not work, and what to do (exit status 1: something has failed)
   check [FILE]             report every mistake in the configuration
   export [RELAY]           print the configuration of the other end
   ping HOST4 HOST6 [-c N] [-i SECONDS]
@@ -142,7 +143,7 @@ func (a *app) dispatch(args []string) error {
 		return usageError(strings.TrimRight(usage, "\n"))
 	}
 	commands := map[string]func([]string) error{
-		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping,
+		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping, "doctor": a.doctor,
 		"export": a.export, "firewall": a.firewall, "netifd": a.netifd, "rpcd": a.rpcd,
 		"version": a.version, "help": func([]string) error { return flag.ErrHelp },
 	}

@@ -166,6 +166,7 @@ func (a *app) rpcd(args []string) error {
 			return schema{config.Schema, config.Protocols(), defaultRole()}, nil
 		}},
 		"status": {Call: func(map[string]string) (any, error) { return a.object("status", "--json") }},
+		"doctor": {Arguments: []string{"check", "relay"}, Call: a.doctorAnswer},
 		"plan": {Call: func(map[string]string) (any, error) {
 			text, err := a.output("plan")
 			return map[string]string{"plan": text}, err

@@ -152,7 +152,7 @@ func (k *Kernel) observeTable(family string) (table *state.Table, ours bool, err
 		return nil, false, err
 	}
 	if record.Sum != hex.EncodeToString(sum) {
-		table.Ruleset, err = runNft("", "-s", "list", "table", family, state.TableName)
+		table.Ruleset, err = Nft("", "-s", "list", "table", family, state.TableName)
 		return table, true, err
 	}
 	table.Ruleset = record.Ruleset
@@ -293,12 +293,12 @@ func verdict(nested []byte) (string, error) {
 
 // loadTables runs a script as one transaction and notes what the tables are then.
 func (k *Kernel) loadTables(step state.LoadTables) error {
-	if _, err := runNft(step.Script, "-f", "-"); err != nil {
+	if _, err := Nft(step.Script, "-f", "-"); err != nil {
 		return err
 	}
 	err := k.noteTables(step)
 	if err != nil {
-		_, back := runNft(step.Back, "-f", "-")
+		_, back := Nft(step.Back, "-f", "-")
 		err = errors.Join(err, back)
 	}
 	return err
@@ -326,7 +326,8 @@ const nftSeconds = 60
 // ErrNoNft is returned where nft is not installed.
 var ErrNoNft = errors.New("the program nft is missing; install it: apt install nftables (Debian), opkg install nftables (OpenWrt)")
 
-func runNft(input string, args ...string) (string, error) {
+// Nft runs the program nft with that on its standard input, and returns what it prints.
+func Nft(input string, args ...string) (string, error) {
 	path, err := exec.LookPath("nft")
 	if err != nil {
 		if path = "/usr/sbin/nft"; !isExecutable(path) {

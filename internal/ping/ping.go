@@ -141,7 +141,7 @@ func (w *way) echo(ctx context.Context, seq int, o Options) (time.Duration, erro
 	for ctx.Err() == nil {
 		left := o.Timeout - time.Since(sent)
 		if left <= 0 {
-			return 0, fmt.Errorf("no answer within %v", o.Timeout)
+			return 0, fmt.Errorf("%w within %v", ErrNoAnswer, o.Timeout)
 		}
 		wait := []unix.PollFd{{Fd: int32(w.socket), Events: unix.POLLIN}}
 		if n, err := unix.Poll(wait, int(min(left, slice).Milliseconds())+1); n == 0 || err == unix.EINTR {

@@ -1,0 +1,135 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+func (d *Doctor) configuration() Finding {
+	var problems config.Problems
+	switch {
+	case errors.As(d.loadErr, &problems):
+		evidence := problems[0].Error()
+		if len(problems) > 1 {
+			evidence += fmt.Sprintf(" (and %d more)", len(problems)-1)
+		}
+		return failed(evidence, fmt.Sprintf("correct line %d of %s; `ds4relay check` names every mistake", problems[0].Line, problems[0].File))
+	case d.loadErr != nil:
+		return failed(d.loadErr.Error(), "write the configuration: docs/options.md has every option, `ds4relay check` names mistakes")
+	}
+	enabled, forwards := 0, 0
+	for _, r := range d.config.Relays {
+		if r.Enabled {
+			enabled++
+			forwards += len(r.Forwards)
+		}
+	}
+	switch {
+	case enabled == 0:
+		return failed(fmt.Sprintf("%s has no relay that is enabled", d.config.Path), "add a section `config relay`, or set option enabled '1'")
+	case forwards == 0:
+		return failed(fmt.Sprintf("%s has no forward that is enabled: nothing is let through", d.config.Path),
+			"add a section `config forward`, or set option enabled '1'")
+	case len(d.warnings) > 0:
+		return warning(strings.Join(d.warnings, "; "), "correct what the warning names")
+	}
+	return ok("%s: relays: %d, forwards: %d", d.config.Path, enabled, forwards)
+}
+
+func (d *Doctor) system() Finding {
+	s := d.sys()
+	install := map[bool][2]string{
+		false: {"`apt install nftables`", "`modprobe ip6_tunnel`; a container needs the module loaded on its host, a kernel of the provider's may lack it"},
+		true:  {"`opkg install nftables`", "`opkg install kmod-ip6-tunnel`, which has to be of this kernel's release"},
+	}[s.OpenWrt]
+	switch {
+	case !s.Tunnels:
+		return failed(fmt.Sprintf("the kernel %s has no module ip6_tunnel", s.Kernel), install[1])
+	case s.NftErr != nil:
+		return failed(fmt.Sprintf("the program nft does not run: %v", s.NftErr), install[0])
+	}
+	return ok("kernel %s with ip6_tunnel, and nft", s.Kernel)
+}
+
+func (d *Doctor) conntrack() Finding {
+	s := d.sys()
+	if s.MaxTracked == 0 {
+		return skipped("the kernel tracks no connections now")
+	}
+	evidence := fmt.Sprintf("%d connections of at most %d are tracked", s.Tracked, s.MaxTracked)
+	switch used := s.Tracked * 100 / s.MaxTracked; {
+	case used >= 95:
+		return failed(evidence+": new ones are dropped", fmt.Sprintf("allow more with `sysctl -w net.netfilter.nf_conntrack_max=%d`, "+
+			"and find out who opens so many (conntrack -L)", 4*s.MaxTracked))
+	case used >= 80:
+		return warning(evidence, fmt.Sprintf("allow more with `sysctl -w net.netfilter.nf_conntrack_max=%d`", 4*s.MaxTracked))
+	}
+	return ok("%s", evidence)
+}
+
+// firstYear is the least year that a clock that is set can show.
+const firstYear = 2026
+
+func (d *Doctor) clock() Finding {
+	s := d.sys()
+	set := "set the clock: `timedatectl set-ntp true`"
+	if s.OpenWrt {
+		set = "set the clock: `service sysntpd restart`"
+	}
+	now := s.Now.UTC().Format("2006-01-02 15:04 UTC")
+	switch {
+	case s.Now.Year() < firstYear:
+		return failed(fmt.Sprintf("it is %s here: names that are signed and certificates are refused", now), set)
+	case s.Unsynced:
+		return ok("%s; nobody keeps it right (the relay itself needs no clock)", now)
+	}
+	return ok("%s", now)
+}
+
+func (p *patient) endpoints() Finding {
+	if p.lineErr != nil {
+		remedy := "correct what it names in the relay's section, then run `ds4relay up`"
+		if p.PeerName != "" && strings.Contains(p.lineErr.Error(), p.PeerName) {
+			remedy = fmt.Sprintf("give %s an AAAA record, or write the other end's address into option peeraddr; then run `ds4relay up`", p.PeerName)
+		} else if strings.Contains(p.lineErr.Error(), "waits for") {
+			remedy = "ask the provider for a delegated IPv6 prefix (DHCPv6-PD), or give the endpoint with option ip6addr"
+		}
+		return failed(p.lineErr.Error(), remedy)
+	}
+	if p.line.PeerNote != "" {
+		return warning(p.line.PeerNote, "make the name resolve again; the relay goes on meanwhile")
+	}
+	return ok("%s (here), %s (the other end)", p.line.Local, p.line.Peer)
+}
+
+func (d *Doctor) installed() Finding {
+	if d.config == nil {
+		return skipped("the configuration has mistakes")
+	}
+	i, err := d.machine.Installed(d.config)
+	switch {
+	case err != nil:
+		return failed(err.Error(), "run doctor as root")
+	case len(i.Blocked) > 0:
+		return failed(i.Blocked[0], "do what it says, then run `ds4relay up`")
+	case len(i.Differs) > 0:
+		evidence := "missing or changed: " + shorten(i.Differs[0])
+		if len(i.Differs) > 1 {
+			evidence += fmt.Sprintf(" (and %d more steps)", len(i.Differs)-1)
+		}
+		return failed(evidence, "run `ds4relay up`; if it comes back, another program takes it away")
+	}
+	return ok("links, addresses, routes, rules, sysctls and nft tables are as configured")
+}
+
+// shorten keeps one line of a command.
+func shorten(command string) string {
+	first, _, more := strings.Cut(command, "\n")
+	if more {
+		first += " …"
+	}
+	return first
+}

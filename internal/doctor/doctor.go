@@ -1,0 +1,259 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// State is how a check ended.
+type State string
+
+// The states of a check.
+const (
+	OK      State = "ok"
+	Warning State = "warning" // it works, but something should be looked at
+	Failed  State = "failed"
+	Skipped State = "skipped" // it says nothing: something else has to be right first, or this machine cannot tell
+)
+
+// Check is one of the questions that the doctor asks.
+type Check struct {
+	ID    string `json:"id"`
+	Relay string `json:"relay"` // "" where it is about the whole machine
+	Title string `json:"title"`
+}
+
+// Finding is the answer to a Check.
+type Finding struct {
+	Check
+	State    State  `json:"state"`
+	Evidence string `json:"evidence"`
+	Remedy   string `json:"remedy"` // "" where nothing is to be done
+}
+
+func ok(format string, args ...any) Finding {
+	return Finding{State: OK, Evidence: fmt.Sprintf(format, args...)}
+}
+
+func skipped(format string, args ...any) Finding {
+	return Finding{State: Skipped, Evidence: fmt.Sprintf(format, args...)}
+}
+
+func failed(evidence, remedy string) Finding {
+	return Finding{State: Failed, Evidence: evidence, Remedy: remedy}
+}
+
+func warning(evidence, remedy string) Finding {
+	return Finding{State: Warning, Evidence: evidence, Remedy: remedy}
+}
+
+// examination is a kind of check; exactly one of machine and relay is set.
+type examination struct {
+	id, title string
+	needs     []string // checks of the same relay or of the machine without which this one says nothing
+	machine   func(*Doctor) Finding
+	relay     func(*patient) Finding
+	role      config.Role // "" for both
+}
+
+// examinations are all, from the bottom up.
+var examinations = []examination{
+	{id: "config", title: "Configuration", machine: (*Doctor).configuration},
+	{id: "system", title: "Kernel and programs", machine: (*Doctor).system},
+	{id: "endpoints", title: "Endpoints are known", relay: (*patient).endpoints, needs: []string{"config"}},
+	{id: "installed", title: "The kernel is as configured", machine: (*Doctor).installed, needs: []string{"config", "system"}},
+	{id: "peer", title: "The other end is reached over IPv6", relay: (*patient).peer, needs: []string{"endpoints", "installed"}},
+	{id: "routed", title: "This end's endpoint is routed to this machine", relay: (*patient).routed, needs: []string{"peer"}},
+	{id: "tunnel", title: "IPv4 in IPv6 (protocol 4) passes both ways", relay: (*patient).tunnel, needs: []string{"peer", "routed"}},
+	{id: "mtu", title: "Packets of full size pass both ways", relay: (*patient).mtu, needs: []string{"tunnel"}},
+	{id: "conntrack", title: "Room for connections", machine: (*Doctor).conntrack},
+	{id: "forward", title: "This machine forwards a client's packet", relay: (*patient).forward, needs: []string{"endpoints", "installed"}},
+	{id: "host", title: "The hosts at home answer", relay: (*patient).hosts, needs: []string{"forward"}},
+	{id: "answer", title: "The answer goes back through the tunnel", relay: (*patient).answer, needs: []string{"host"}},
+	{id: "internet", title: "The public address is reached from the internet", relay: (*patient).internet,
+		needs: []string{"tunnel", "answer"}, role: config.Router},
+	{id: "clock", title: "The clock is right", machine: (*Doctor).clock},
+}
+
+// Doctor examines one machine. Evidence that several checks need is gathered once.
+type Doctor struct {
+	machine  Machine
+	config   *config.Config
+	warnings []string
+	loadErr  error
+	patients map[string]*patient
+	known    *System
+	port     uint16 // of the last test packet
+}
+
+// New reads the configuration.
+func New(m Machine) *Doctor {
+	d := &Doctor{machine: m, patients: map[string]*patient{}}
+	d.config, d.warnings, d.loadErr = m.Config()
+	return d
+}
+
+func (d *Doctor) sys() System {
+	if d.known == nil {
+		s := d.machine.System()
+		d.known = &s
+	}
+	return *d.known
+}
+
+// nextPort makes each test packet one that no answer to an earlier one fits, also of another run.
+func (d *Doctor) nextPort() uint16 {
+	const first, count = 20000, 40000
+	if d.port == 0 {
+		d.port = first + uint16(d.sys().Now.UnixMilli()%count)
+	}
+	d.port = first + (d.port-first+1)%count
+	return d.port
+}
+
+// patient is one relay of the machine.
+type patient struct {
+	*Doctor
+	*config.Relay
+	line    Line
+	lineErr error
+	walks   map[*config.Forward]*walk
+	passes  bool // the tunnel
+}
+
+func (d *Doctor) patient(r *config.Relay) *patient {
+	p := d.patients[r.Name]
+	if p == nil {
+		p = &patient{Doctor: d, Relay: r, walks: map[*config.Forward]*walk{}}
+		p.line, p.lineErr = d.machine.Line(r)
+		d.patients[r.Name] = p
+	}
+	return p
+}
+
+// Checks lists what there is to ask, in order, about the named relays, or all enabled ones.
+func (d *Doctor) Checks(names ...string) ([]Check, error) {
+	var relays []*config.Relay
+	if d.config != nil {
+		for _, name := range names {
+			if d.config.Relay(name) == nil {
+				return nil, fmt.Errorf("unknown relay %q", name)
+			}
+		}
+		for _, r := range d.config.Relays {
+			if slices.Contains(names, r.Name) || len(names) == 0 && r.Enabled {
+				relays = append(relays, r)
+			}
+		}
+	}
+	var checks []Check
+	for _, e := range examinations {
+		if e.machine != nil {
+			checks = append(checks, Check{e.id, "", e.title})
+			continue
+		}
+		for _, r := range relays {
+			if e.role == "" || e.role == r.Role {
+				checks = append(checks, Check{e.id, r.Name, e.title})
+			}
+		}
+	}
+	return checks, nil
+}
+
+// Run answers one check, whatever others say.
+func (d *Doctor) Run(id, relay string) (Finding, error) {
+	i := slices.IndexFunc(examinations, func(e examination) bool { return e.id == id })
+	if i < 0 {
+		var ids []string
+		for _, e := range examinations {
+			ids = append(ids, e.id)
+		}
+		return Finding{}, fmt.Errorf("there is no check %q; there are: %s", id, strings.Join(ids, ", "))
+	}
+	e := examinations[i]
+	check := Check{e.id, "", e.title}
+	if e.machine != nil {
+		f := e.machine(d)
+		f.Check = check
+		return f, nil
+	}
+	if d.config == nil {
+		return Finding{}, errors.New("the configuration has mistakes; see the check config")
+	}
+	if relay == "" && len(d.config.Relays) == 1 {
+		relay = d.config.Relays[0].Name
+	}
+	r := d.config.Relay(relay)
+	if r == nil {
+		return Finding{}, fmt.Errorf("unknown relay %q", relay)
+	}
+	check.Relay = r.Name
+	var f Finding
+	switch p := d.patient(r); {
+	case !r.Enabled:
+		f = skipped("the relay is disabled (option enabled)")
+	case p.lineErr != nil && e.id != "endpoints":
+		f = skipped("%v", p.lineErr)
+	default:
+		f = e.relay(p)
+	}
+	f.Check = check
+	return f, nil
+}
+
+// RunAll answers the checks in order and calls done with each finding. A check that says nothing after one that failed is
+// skipped. It tells whether none failed.
+func (d *Doctor) RunAll(checks []Check, done func(Finding)) (bool, error) {
+	broken := map[[2]string]Check{} // id and relay → what failed first
+	well := true
+	for _, c := range checks {
+		first, blocked := d.blocked(c, broken)
+		f := Finding{Check: c, State: Skipped, Evidence: fmt.Sprintf("needs: %s", first.Title)}
+		if !blocked {
+			var err error
+			if f, err = d.Run(c.ID, c.Relay); err != nil {
+				return false, err
+			}
+			first = c
+		}
+		if blocked || f.State == Failed {
+			broken[[2]string{c.ID, c.Relay}] = first
+		}
+		well = well && f.State != Failed
+		done(f)
+	}
+	return well, nil
+}
+
+func (d *Doctor) blocked(c Check, broken map[[2]string]Check) (Check, bool) {
+	for _, e := range examinations {
+		if e.id != c.ID {
+			continue
+		}
+		for _, need := range e.needs {
+			for _, relay := range []string{"", c.Relay} {
+				if first, ok := broken[[2]string{need, relay}]; ok {
+					return first, true
+				}
+			}
+		}
+	}
+	return Check{}, false
+}
+
+// Answer is the method doctor of ubus and D-Bus: without a check the list of all, else the finding of one.
+func Answer(m Machine, check, relay string) (any, error) {
+	d := New(m)
+	if check != "" {
+		return d.Run(check, relay)
+	}
+	checks, err := d.Checks()
+	return struct {
+		Checks []Check `json:"checks"`
+	}{checks}, err
+}

@@ -1,0 +1,332 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/packet"
+)
+
+const (
+	outerHeader = 40 // bytes of the IPv6 header around a packet
+	smallPing   = 96 // bytes of an echo request
+	minIPv6MTU  = 1280
+	minIPv4MTU  = 576 // what is tried at least
+)
+
+// Addresses of test packets. TestClient is of TEST-NET-1 (RFC 5737): nobody has it. Nowhere is IPv4's dummy address (RFC
+// 7600): a packet to it that may not be forwarded any more comes back as an error.
+var (
+	TestClient = netip.MustParseAddr("192.0.2.53")
+	Nowhere    = netip.MustParseAddr("192.0.0.8")
+)
+
+func (p *patient) otherEnd() string {
+	if p.Role == config.VPS {
+		return "the router at home"
+	}
+	return "the VPS"
+}
+
+func (p *patient) peer() Finding {
+	if p.line.Uplink == "" {
+		return failed(fmt.Sprintf("this machine has no IPv6 route to %s", p.line.Peer),
+			"bring the IPv6 line up first: `ip -6 route get "+p.line.Peer.String()+"` has to name a device")
+	}
+	pong := p.machine.Ping(netip.Addr{}, p.line.Peer, smallPing)
+	if pong.Answered {
+		return ok("%s answers ping over %s", p.line.Peer, p.line.Uplink)
+	}
+	if t := p.probe(0, false); t.answered {
+		return ok("%s does not answer ping, but packets through the tunnel come back", p.line.Peer)
+	} else if t.error() != "" && t.fromPeer() {
+		return ok("%s does not answer ping, but refuses a packet of the tunnel", p.line.Peer)
+	}
+	evidence := fmt.Sprintf("%s does not answer ping", p.line.Peer)
+	if pong.Error != "" {
+		evidence = fmt.Sprintf("%s does not answer ping: %s", p.line.Peer, pong.Error)
+	}
+	return failed(evidence, fmt.Sprintf("at %s run `ds4relay status`: its endpoint has to be %s (else correct option peeraddr here), and it has to be up; "+
+		"then `ds4relay doctor` there", p.otherEnd(), p.line.Peer))
+}
+
+func (p *patient) routed() Finding {
+	if !p.machine.Ping(netip.Addr{}, p.line.Peer, smallPing).Answered {
+		return skipped("%s does not answer ping, so that it cannot tell", p.line.Peer)
+	}
+	pong := p.machine.Ping(p.line.Local, p.line.Peer, smallPing)
+	if pong.Answered {
+		return ok("%s answers also to %s", p.line.Peer, p.line.Local)
+	}
+	remedy := "take an address that is routed to this machine for option ip6addr (one that the provider has given to it), and the same for peeraddr at the other end"
+	if p.Role == config.Router {
+		remedy = "option ip6addr has to lie in the prefix that the provider delegates to this router (`ifstatus wan6`: ipv6-prefix), and peeraddr at the VPS has to be the same"
+	}
+	return failed(fmt.Sprintf("%s answers to this machine's own address, but not to the endpoint %s: %s", p.line.Peer, p.line.Local,
+		either(pong.Error, "answers to it do not arrive")), remedy)
+}
+
+func either(text, other string) string {
+	if text == "" {
+		return other
+	}
+	return text
+}
+
+// probing is what became of a packet that was put into the tunnel and must not be forwarded by the machine behind it.
+type probing struct {
+	patient  *patient
+	seen     Seen
+	out, in  int // packets of the tunnel that left this machine, and that came to it
+	back     int // of these, those that seem to be the answer
+	answered bool
+	refused  *Sighting // an ICMPv6 error about the outer packet
+	mtu      int       // in bytes of the outer packet, from an error about the size
+}
+
+// testPacket is one of a client to an address and port. size 0 is the least size.
+func (p *patient) testPacket(proto uint8, client, to netip.Addr, port, id uint16, ttl uint8, size int) []byte {
+	from, dst := netip.AddrPortFrom(client, id), netip.AddrPortFrom(to, port)
+	fill := func(header int) []byte { return make([]byte, max(size-header, 0)) }
+	switch proto {
+	case packet.TCP:
+		if size == 0 {
+			return packet.MakeTCP(from, dst, packet.SYN, ttl, 1, 0)
+		}
+		return packet.Make4(client, to, packet.TCP, ttl, append(packet.MakeTCP(from, dst, packet.SYN, ttl, 1, 0)[20:], fill(40)...))
+	case packet.UDP:
+		return packet.MakeUDP(from, dst, ttl, fill(28))
+	case packet.ICMP:
+		return packet.MakeEcho(client, to, ttl, id, 1, max(size-28, 8))
+	}
+	return packet.Make4(client, to, proto, ttl, fill(20))
+}
+
+// clientOf is a client that the forward is for.
+func clientOf(f *config.Forward) netip.Addr {
+	if len(f.Clients) == 0 {
+		return TestClient
+	}
+	if c := f.Clients[0]; c.Bits() < 31 {
+		return c.Masked().Addr().Next()
+	}
+	return f.Clients[0].Addr()
+}
+
+// protoOf is the protocol that a forward is tried with, and the ports before and behind the change.
+func protoOf(f *config.Forward) (proto uint8, public, host uint16) {
+	if f.All {
+		return packet.ICMP, 0, 0
+	}
+	best := slices.IndexFunc(f.Ports, func(s config.PortSet) bool { return s.Proto == packet.TCP })
+	if best < 0 {
+		best = max(0, slices.IndexFunc(f.Ports, func(s config.PortSet) bool { return s.Proto == packet.ICMP }))
+	}
+	set := f.Ports[best]
+	if set.First == 0 {
+		return set.Proto, 0, 0
+	}
+	return set.Proto, set.First, f.DestPort
+}
+
+// probe sends a packet of so many bytes (0: a small one) through the tunnel with a hop limit of one: the machine at the
+// other end says so (ICMP: time exceeded), and the answer comes back through the tunnel, whatever hosts do.
+func (p *patient) probe(size int, follow bool) probing {
+	f := p.Forwards[0]
+	id := p.nextPort()
+	from, to := f.DestIP, Nowhere
+	var data []byte
+	if p.Role == config.VPS {
+		proto, _, port := protoOf(f)
+		from, to = clientOf(f), f.DestIP
+		data = p.testPacket(proto, from, to, port, id, 1, size)
+	} else {
+		data = packet.MakeEcho(from, to, 1, id, 1, max(size-28, 8))
+	}
+	quotesIt := func(q *packet.Packet) bool { return q != nil && q.Src == from && q.Dst == to }
+	answer := func(s Sighting) bool {
+		return s.Device == p.Device && !s.Out && s.Proto == packet.ICMP && s.Type == packet.TimeExceeded && quotesIt(s.Quoted)
+	}
+	own := func(s Sighting) bool { // the outer packet, or an error about it
+		return s.Outer != nil && s.Out && s.Src == from && s.Dst == to && s.Outer.Dst == p.line.Peer
+	}
+	refusal := func(s Sighting) bool {
+		return !s.Out && s.Proto == packet.ICMPv6 && s.IsError() && s.Quoted != nil && s.Dst == p.line.Local &&
+			(s.Quoted.Dst == p.line.Peer || s.Quoted.Outer != nil && s.Quoted.Outer.Dst == p.line.Peer)
+	}
+	arrived := func(s Sighting) bool {
+		return !s.Out && s.Outer != nil && s.Outer.Src == p.line.Peer && s.Outer.Dst == p.line.Local
+	}
+	t := Trial{Into: p.Device, Packet: data, Wait: 1500 * time.Millisecond,
+		Match: func(s Sighting) bool { return answer(s) || own(s) || refusal(s) || arrived(s) },
+		Done:  func(s Sighting) bool { return answer(s) || refusal(s) && s.Type != packet.TooBig6 }}
+	if follow {
+		t.Follow = from
+	}
+	result := probing{patient: p, seen: p.machine.Try(t)}
+	for i, s := range result.seen.Sightings {
+		switch {
+		case answer(s):
+			result.answered = true
+		case own(s):
+			result.out++
+		case refusal(s):
+			result.refused = &result.seen.Sightings[i]
+			result.mtu = max(result.mtu, s.MTU)
+		case arrived(s):
+			result.in++
+			if s.Dst == from {
+				result.back++
+			}
+		}
+	}
+	return result
+}
+
+func (t probing) fromPeer() bool { return t.refused != nil && t.refused.Src == t.patient.line.Peer }
+
+func (t probing) error() string {
+	if t.refused == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s says: %s", t.refused.Src, describeError(t.refused.Packet))
+}
+
+// describeError writes an error of ICMP or ICMPv6 in words.
+func describeError(p packet.Packet) string {
+	if p.Proto == packet.ICMPv6 {
+		switch {
+		case p.Type == packet.Unreachable6:
+			return [...]string{"no route", "forbidden by a firewall", "beyond the scope", "the address is not there", "no tunnel for it (port unreachable)",
+				"source address forbidden", "the route rejects it"}[min(p.Code, 6)]
+		case p.Type == packet.TooBig6:
+			return fmt.Sprintf("too large, at most %d bytes", p.MTU)
+		case p.Type == packet.TimeExceeded6:
+			return "hop limit exceeded"
+		}
+		return "parameter problem"
+	}
+	switch {
+	case p.Type == packet.TimeExceeded:
+		return "time exceeded"
+	case p.Code == 4:
+		return fmt.Sprintf("too large, at most %d bytes", p.MTU)
+	case p.Code == 0:
+		return "network unreachable"
+	case p.Code == 1:
+		return "host unreachable"
+	case p.Code == 2:
+		return "protocol unreachable"
+	case p.Code == 3:
+		return "port unreachable"
+	}
+	return "forbidden by a firewall"
+}
+
+func (p *patient) tunnel() Finding {
+	t := p.probe(0, false)
+	if !t.answered && t.seen.Err == nil && t.refused == nil { // the first packet may wait for a neighbour
+		t = p.probe(0, true)
+	}
+	if p.passes = t.answered; p.passes {
+		return ok("a packet through %s came back from %s", p.Device, p.otherEnd())
+	}
+	filter := fmt.Sprintf("allow IP protocol 4 (IPv4 in IPv6) between %s and %s in the firewalls of both providers (the VPS's control panel, the home's modem), ",
+		p.line.Local, p.line.Peer)
+	switch {
+	case t.seen.Err != nil:
+		return failed(fmt.Sprintf("no packet goes into the tunnel: %v", t.seen.Err), "run `ds4relay up`")
+	case t.fromPeer():
+		return failed(fmt.Sprintf("packets arrive at %s, which refuses them: %s", p.otherEnd(), t.error()),
+			fmt.Sprintf("at %s peeraddr has to be %s and protocol 4 has to be let in: run `ds4relay up` and `ds4relay doctor` there", p.otherEnd(), p.line.Local))
+	case t.refused != nil:
+		return failed(fmt.Sprintf("packets of the tunnel are refused on the way: %s", t.error()), filter+"then run `ds4relay doctor` at the other end")
+	case t.out == 0:
+		if drop := dropped(t.seen.Verdicts); drop != nil {
+			return failed(fmt.Sprintf("no packet out: this machine's firewall drops protocol 4 (%s)", drop.name()), drop.allow("meta l4proto 4 ip6 daddr "+p.line.Peer.String()))
+		}
+		return failed("no packet out: what goes into the tunnel does not leave this machine", "look at `ip -6 route get "+p.line.Peer.String()+"`, and run `ds4relay up`")
+	case t.back > 0:
+		if drop := dropped(t.seen.Verdicts); drop != nil {
+			return failed(fmt.Sprintf("packets of the tunnel arrive, and this machine's firewall drops them (%s)", drop.name()),
+				drop.allow("meta l4proto 4 ip6 saddr "+p.line.Peer.String()))
+		}
+		return failed(fmt.Sprintf("packets of the tunnel arrive on %s, and do not come out of %s", p.line.Uplink, p.Device), "run `ds4relay down` and `ds4relay up`")
+	case t.in > 0:
+		return failed(fmt.Sprintf("packets of the tunnel arrive from %s, but no answer to what goes out: it is lost on the way there", p.otherEnd()),
+			filter+"and run `ds4relay doctor` at the other end")
+	}
+	return failed(fmt.Sprintf("no packet in: %d went out to %s, nothing of protocol 4 comes back (since %s is up: %d packets)", t.out, p.line.Peer, p.Device, p.line.RxPackets),
+		filter+"and run `ds4relay doctor` at the other end: it tells whether packets arrive there")
+}
+
+func (p *patient) mtu() Finding {
+	mtu := p.line.MTU
+	if !p.passes && !p.probe(0, false).answered {
+		return skipped("no packet through the tunnel is answered")
+	}
+	lost := func(what string, size int) Finding {
+		return failed(fmt.Sprintf("packets of %d bytes %s are lost and nothing says so; %d pass", mtu, what, size),
+			fmt.Sprintf("set option mtu '%d' in the relay's section at both ends, then run `ds4relay up` there; or let ICMPv6 \"packet too big\" through on the way", size))
+	}
+	learnt := p.line.LearntMTU
+	there := mtu
+	if learnt == 0 || learnt-outerHeader-p.optionBytes() >= mtu {
+		there = largest(mtu, func(size int) bool {
+			for range 2 {
+				t := p.probe(size, false)
+				if t.mtu > 0 {
+					learnt = t.mtu
+				}
+				if t.answered {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	if inner := learnt - outerHeader - p.optionBytes(); learnt > 0 && inner < mtu {
+		return warning(fmt.Sprintf("the path carries %d bytes, the tunnel has an MTU of %d: large datagrams may be lost", inner, mtu),
+			fmt.Sprintf("set option mtu '%d' in the relay's section, then run `ds4relay up`", inner))
+	}
+	if there < mtu {
+		return lost("to "+p.otherEnd(), there)
+	}
+	if !p.machine.Ping(p.line.Local, p.line.Peer, smallPing).Answered {
+		return ok("%d bytes pass to %s (it does not answer ping, which would measure the way back)", mtu, p.otherEnd())
+	}
+	back := largest(mtu, func(size int) bool { return p.machine.Ping(p.line.Local, p.line.Peer, size+outerHeader).Answered })
+	if back < mtu {
+		return lost("from "+p.otherEnd(), back)
+	}
+	return ok("%d bytes pass both ways", mtu)
+}
+
+func (p *patient) optionBytes() int {
+	if p.EncapLimit == config.NoEncapLimit {
+		return 0
+	}
+	return 8
+}
+
+// largest finds the largest size that passes, of at most mtu, to eight bytes.
+func largest(mtu int, passes func(size int) bool) int {
+	if passes(mtu) {
+		return mtu
+	}
+	low, high := min(minIPv6MTU-outerHeader, mtu), mtu
+	if !passes(low) {
+		low, high = minIPv4MTU, low
+	}
+	for high-low > 8 {
+		if middle := (low + high) / 2; passes(middle) {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return low
+}

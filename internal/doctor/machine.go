@@ -1,0 +1,101 @@
+package doctor
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/packet"
+)
+
+// Machine gathers evidence.
+type Machine interface {
+	// Config reads the configuration; where it has mistakes there is none.
+	Config() (c *config.Config, warnings []string, err error)
+	System() System
+	Installed(*config.Config) (Installed, error)
+	// Line finds out how a relay's packets go. An error says why that is not known.
+	Line(*config.Relay) (Line, error)
+	// Ping sends ICMPv6 echo requests of so many bytes, IPv6 header included, from an address, or from one that the kernel
+	// chooses, until one is answered.
+	Ping(from, to netip.Addr, bytes int) Pong
+	// Try sends one packet and looks what becomes of it.
+	Try(Trial) Seen
+	// Neighbour is what the kernel knows of a host on a device: "answers", "does not answer", or "" where it has not asked.
+	Neighbour(device string, host netip.Addr) string
+	// Connect asks a host for a TCP connection, or for an echo where port is 0, as this machine's programs do.
+	Connect(host netip.Addr, port uint16) error
+}
+
+// System is what does not depend on the configuration.
+type System struct {
+	OpenWrt     bool
+	Tunnels     bool   // the module ip6_tunnel is loaded or can be
+	Kernel      string // its release
+	NftErr      error  // why the program nft does not run
+	Tracked     int    // connections
+	MaxTracked  int    // that may be tracked; 0 where the kernel does not track any
+	Now         time.Time
+	Unsynced    bool // the kernel says that nobody sets the clock
+	IPv4Default bool // there is an IPv4 default route
+}
+
+// Installed is the difference between the kernel and the configuration.
+type Installed struct {
+	Blocked []string // what is in the way
+	Differs []string // the commands that would make the kernel match
+}
+
+// Line is how a relay's packets go.
+type Line struct {
+	Local, Peer netip.Addr
+	PeerNote    string // where the peer's address is not what its name says now
+	MTU         int    // of the tunnel, in bytes
+	Uplink      string // device of the route to the peer; "" without one
+	Access      string // VPS: the device that clients come by
+	LearntMTU   int    // what the kernel has learnt about the path, or the MTU of the route
+	LAN         map[netip.Addr]string
+	RxPackets   uint64 // out of the tunnel since it was made
+}
+
+// Pong is what came of an echo request.
+type Pong struct {
+	Answered bool
+	Error    string // what ICMPv6 said instead, and who: "2001:db8::1 says: no route"
+}
+
+// Trial is a packet to send.
+type Trial struct {
+	Into   string // a tunnel that it is put into, or
+	By     string // a device that it seems to come in by
+	Packet []byte
+	// Match says which packets belong to it; Done which of them ends the wait.
+	Match func(Sighting) bool
+	Done  func(Sighting) bool
+	Wait  time.Duration
+	// Follow asks which nft chains and counters say why packets of this address, also inside the tunnel, go no further.
+	Follow netip.Addr
+}
+
+// Sighting is a packet seen on a device.
+type Sighting struct {
+	Device string
+	Out    bool
+	packet.Packet
+}
+
+// Seen is what became of a Trial.
+type Seen struct {
+	Err       error
+	Sightings []Sighting
+	Verdicts  []Verdict         // with Follow, in order
+	Counters  map[string]uint64 // with Follow: counters of the kernel that moved, by their names in /proc/net/snmp and netstat
+}
+
+// Verdict is what a chain of nft said about a packet.
+type Verdict struct {
+	Family, Table, Chain string
+	Policy               bool // the chain's policy, not a rule
+	Drop                 bool
+	Hint                 string // "ufw", "docker", "firewalld", "fw4": whose chain it seems to be
+}

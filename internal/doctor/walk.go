@@ -1,0 +1,420 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/packet"
+)
+
+// maxWalks bounds how many forwards are tried, firstWait and otherWait how long each: a router says after three seconds that
+// a host is not there.
+const (
+	maxWalks  = 8
+	firstWait = 4 * time.Second
+	otherWait = time.Second
+)
+
+// walk is the way of a client's test packet, which seems to have come in where clients' packets do, and of the answer.
+type walk struct {
+	forward *config.Forward
+	proto   uint8
+	client  netip.Addr
+	seen    Seen
+	entered *Sighting // it came in
+	inside  *Sighting // router: it came out of the tunnel
+	on      *Sighting // it went on: into the tunnel (VPS), to the home's network (router)
+	astray  *Sighting // it, or the answer, left by another device
+	self    *Sighting // this machine answered itself
+	answer  *Sighting // came from the host, or an error about the packet from the other end
+	back    *Sighting // the answer went on: to the client (VPS), into the tunnel (router)
+}
+
+// entrance is what a forward is tried with: a protocol, and the ports before and behind the change.
+type entrance struct {
+	proto        uint8
+	public, port uint16
+}
+
+// entrances are tried in turn until one is answered. On a host that all is forwarded to it is not known what answers.
+func (p *patient) entrances(f *config.Forward) []entrance {
+	if !f.All {
+		proto, public, port := protoOf(f)
+		return []entrance{{proto, public, port}}
+	}
+	var free []entrance
+	for _, e := range []entrance{{packet.ICMP, 0, 0}, {packet.TCP, 443, 443}, {packet.TCP, 80, 80}, {packet.TCP, 9, 9}} {
+		taken := func(sets []config.PortSet) bool {
+			return slices.ContainsFunc(sets, func(s config.PortSet) bool {
+				return s.Proto == e.proto && (s.First == 0 || s.First <= e.public && e.public <= s.Last)
+			})
+		}
+		if !taken(p.Keep) && !slices.ContainsFunc(p.Forwards, func(f *config.Forward) bool { return taken(f.Ports) }) {
+			free = append(free, e)
+		}
+	}
+	return free
+}
+
+// walkOf tries a forward, once.
+func (p *patient) walkOf(f *config.Forward) *walk {
+	if w := p.walks[f]; w != nil {
+		return w
+	}
+	w := &walk{forward: f, seen: Seen{Err: errors.New("keep and other forwards leave nothing of it to try")}}
+	var used entrance
+	for i, e := range p.entrances(f) {
+		if i > 0 && (w.seen.Err != nil || w.answer != nil || w.on == nil || p.machine.Neighbour(p.line.LAN[f.DestIP], f.DestIP) == NoAnswer) {
+			break
+		}
+		wait := firstWait
+		if i > 0 || e.proto == packet.UDP { // many services do not answer what they do not understand
+			wait = otherWait
+		}
+		if next := p.send(f, e, wait, false); i == 0 || next.answer != nil {
+			w, used = next, e
+		}
+	}
+	if w.seen.Err == nil && w.back == nil && (w.on == nil || w.answer != nil) {
+		w = p.send(f, used, otherWait, true) // where on this machine it ends
+	}
+	p.walks[f] = w
+	return w
+}
+
+func (p *patient) send(f *config.Forward, e entrance, wait time.Duration, follow bool) *walk {
+	proto, public, port := e.proto, e.public, e.port
+	w := &walk{forward: f, proto: proto, client: clientOf(f)}
+	id := p.nextPort()
+	t := Trial{By: p.line.Access, Wait: wait}
+	if p.Role == config.VPS {
+		t.Packet = p.testPacket(proto, w.client, p.IPAddr, public, id, 64, 0)
+	} else {
+		t.By = p.line.Uplink
+		t.Packet = packet.Make4in6(p.line.Peer, p.line.Local, 64, p.testPacket(proto, w.client, f.DestIP, port, id, 64, 0))
+	}
+	if follow {
+		t.Follow = w.client
+	}
+	mine := func(q *packet.Packet) bool {
+		switch {
+		case q.Proto != proto:
+			return false
+		case config.HasPorts(proto):
+			return q.SrcPort == id || q.DstPort == id
+		case q.IsEcho():
+			return q.EchoID == id
+		}
+		return true
+	}
+	t.Match = func(s Sighting) bool {
+		if s.Src != w.client && s.Dst != w.client {
+			return false
+		}
+		return mine(&s.Packet) || s.Quoted != nil && mine(s.Quoted)
+	}
+	done := &walk{forward: f, proto: proto, client: w.client}
+	t.Done = func(s Sighting) bool {
+		p.sight(done, s)
+		return done.back != nil && (p.Role == config.VPS || s.Outer != nil)
+	}
+	w.seen = p.machine.Try(t)
+	for _, s := range w.seen.Sightings {
+		p.sight(w, s)
+	}
+	if w.answer != nil && proto == packet.TCP && w.answer.Flags&packet.SYN != 0 {
+		p.hangUp(t, id, e, w)
+	}
+	return w
+}
+
+// hangUp ends the half-open connection that a test left.
+func (p *patient) hangUp(t Trial, id uint16, e entrance, w *walk) {
+	if p.Role == config.VPS {
+		t.Packet = packet.MakeTCP(netip.AddrPortFrom(w.client, id), netip.AddrPortFrom(p.IPAddr, e.public), packet.RST, 64, 2, 0)
+	} else {
+		t.Packet = packet.Make4in6(p.line.Peer, p.line.Local, 64,
+			packet.MakeTCP(netip.AddrPortFrom(w.client, id), netip.AddrPortFrom(w.forward.DestIP, e.port), packet.RST, 64, 2, 0))
+	}
+	t.Wait, t.Follow = 0, netip.Addr{}
+	p.machine.Try(t)
+}
+
+// sight says which step of the way a packet is.
+func (p *patient) sight(w *walk, s Sighting) {
+	set := func(step **Sighting) {
+		if *step == nil {
+			*step = &s
+		}
+	}
+	toHost := s.Src == w.client && s.Dst == w.forward.DestIP
+	toClient := s.Dst == w.client
+	lan := p.line.LAN[w.forward.DestIP]
+	if p.Role == config.VPS {
+		switch {
+		case s.Outer != nil, s.Device == "lo":
+		case !s.Out && s.Device == p.line.Access && s.Src == w.client:
+			set(&w.entered)
+		case s.Out && s.Device == p.Device && toHost:
+			set(&w.on)
+		case s.Out && s.Src == w.client:
+			set(&w.astray)
+		case !s.Out && s.Device == p.Device && toClient:
+			set(&w.answer)
+		case s.Out && toClient && w.answer != nil:
+			set(&w.back)
+		case s.Out && toClient:
+			set(&w.self)
+		}
+		return
+	}
+	switch {
+	case s.Outer != nil && !s.Out && s.Src == w.client:
+		set(&w.entered)
+	case s.Outer != nil && s.Out && toClient && s.Outer.Dst == p.line.Peer && w.back != nil:
+		w.back = &s
+	case s.Outer != nil:
+	case !s.Out && s.Device == p.Device && s.Src == w.client:
+		set(&w.inside)
+	case s.Out && s.Device == lan && toHost:
+		set(&w.on)
+	case !s.Out && s.Device == lan && toClient:
+		set(&w.answer)
+	case s.Out && s.Device == p.Device && toClient:
+		set(&w.back)
+	case s.Out && toClient && w.answer == nil && w.on == nil && s.IsError():
+		set(&w.self)
+	case s.Out && (toClient || s.Src == w.client) && s.Device != p.Device && s.Device != lan:
+		set(&w.astray)
+	}
+}
+
+// each tries the forwards and reports the first one that has something to say beyond ok.
+func (p *patient) each(judge func(*walk) Finding) Finding {
+	var good []string
+	var first *Finding
+	for i, f := range p.Forwards {
+		if i == maxWalks {
+			good = append(good, fmt.Sprintf("(%d more not tried)", len(p.Forwards)-maxWalks))
+			break
+		}
+		finding := judge(p.walkOf(f))
+		if finding.State == OK {
+			good = append(good, finding.Evidence)
+			continue
+		}
+		if first == nil || first.State == Skipped || finding.State == Failed && first.State == Warning {
+			finding.Evidence = fmt.Sprintf("forward %s: %s", f.Section, finding.Evidence)
+			first = &finding
+		}
+	}
+	if first != nil && (first.State != Skipped || len(good) == 0) {
+		return *first
+	}
+	return ok("%s", strings.Join(good, "; "))
+}
+
+func (p *patient) forward() Finding {
+	return p.each(func(w *walk) Finding {
+		host := w.forward.DestIP
+		if w.seen.Err != nil {
+			return skipped("cannot send a test packet: %v", w.seen.Err)
+		}
+		if p.Role == config.VPS {
+			return p.forwardVPS(w)
+		}
+		lan := p.line.LAN[host]
+		switch {
+		case lan == "":
+			return failed(fmt.Sprintf("this router has no route to %s in its networks", host),
+				fmt.Sprintf("correct option dest_ip, or bring up the network that %s is in: `ip route get %s` has to name its device", host, host))
+		case w.on != nil:
+			return ok("%s: to %s on %s", host, host, lan)
+		case w.entered == nil:
+			return skipped("the test packet was not seen on %s", p.line.Uplink)
+		case w.inside == nil:
+			if drop := dropped(w.seen.Verdicts); drop != nil {
+				return failed(fmt.Sprintf("this machine's firewall drops the tunnel's packets (%s)", drop.name()),
+					drop.allow("meta l4proto 4 ip6 saddr "+p.line.Peer.String()))
+			}
+			return failed("a packet from "+p.line.Peer.String()+" did not come out of "+p.Device, "run `ds4relay down` and `ds4relay up`")
+		case p.machine.Neighbour(lan, host) == NoAnswer:
+			return ok("%s: on %s, which asks for %s", host, lan, host)
+		}
+		return p.stopped(w, "came out of "+p.Device)
+	})
+}
+
+// NoAnswer is a Neighbour that was asked for and did not answer.
+const NoAnswer = "does not answer"
+
+func (p *patient) forwardVPS(w *walk) Finding {
+	switch {
+	case w.on != nil:
+		return ok("%s: into %s", w.forward.DestIP, p.Device)
+	case w.entered == nil:
+		return skipped("the test packet was not seen on %s", p.line.Access)
+	case w.astray != nil:
+		return failed(fmt.Sprintf("a client's packet leaves by %s to %s instead of by %s%s", w.astray.Device, w.astray.Dst, p.Device, by(translator(w.seen.Verdicts))),
+			p.freePort(w))
+	case w.self != nil:
+		return failed(fmt.Sprintf("this machine answers a client's packet itself%s", by(translator(w.seen.Verdicts))), p.freePort(w))
+	}
+	return p.stopped(w, "came in by "+p.line.Access)
+}
+
+func by(v *Verdict) string {
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (nft table %s %s, chain %s, comes first)", v.Family, v.Table, v.Chain)
+}
+
+func (p *patient) freePort(w *walk) string {
+	if v := translator(w.seen.Verdicts); v != nil && v.Hint == "docker" {
+		return "the port is published by a container: let it publish another one, or forward another one here (option src_dport)"
+	} else if v != nil {
+		return fmt.Sprintf("remove the rule that takes this port: `nft list chain %s %s %s`", v.Family, v.Table, v.Chain)
+	}
+	return "find what else takes this port (`nft list ruleset`, `iptables-legacy -t nat -L`), and remove it"
+}
+
+// translator is the chain of somebody else that decided about the packet's destination before ours.
+func translator(verdicts []Verdict) *Verdict {
+	var last *Verdict
+	for i := range verdicts {
+		if v := &verdicts[i]; !v.Drop && !v.Policy && !v.ours() && v.Family != "ip6" {
+			last = v
+		}
+	}
+	return last
+}
+
+// stopped says what ended a packet within this machine.
+func (p *patient) stopped(w *walk, where string) Finding {
+	if drop := dropped(w.seen.Verdicts); drop != nil {
+		return failed(fmt.Sprintf("a client's packet %s and this machine's firewall drops it (%s)", where, drop.name()), drop.allowForward(p.Device))
+	}
+	counters := w.seen.Counters
+	switch {
+	case counters["TcpExtIPReversePathFilter"] > 0:
+		device := p.line.Access
+		if p.Role == config.Router {
+			device = p.Device
+		}
+		return failed(fmt.Sprintf("a client's packet %s and rp_filter drops it", where),
+			fmt.Sprintf("loosen the filter: `sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.%s.rp_filter=0`, and in /etc/sysctl.d for the next boot", strings.ReplaceAll(device, ".", "/")))
+	case w.self != nil && w.self.IsError():
+		return failed(fmt.Sprintf("a client's packet %s, and this machine says: %s", where, describeError(w.self.Packet)),
+			"look at `ip route get "+w.forward.DestIP.String()+"` and `ip rule`: another program's rule or route comes first")
+	case counters["IpInNoRoutes"] > 0 || counters["IpOutNoRoutes"] > 0:
+		return failed(fmt.Sprintf("a client's packet %s, and there is no route for it", where),
+			"look at `ip rule` and `ip route`: a rule or route of another program (blackhole, unreachable) comes first")
+	}
+	return failed(fmt.Sprintf("a client's packet %s and does not go on", where),
+		"look for filters that nft does not show (`iptables-legacy -S`, `tc filter`, eBPF), and see `ds4relay trace`")
+}
+
+func (p *patient) hosts() Finding {
+	return p.each(func(w *walk) Finding {
+		host := w.forward.DestIP
+		target := host.String()
+		if _, _, port := protoOf(w.forward); port != 0 {
+			target = netip.AddrPortFrom(host, port).String()
+		}
+		lan := p.line.LAN[host]
+		a := w.answer
+		switch {
+		case w.seen.Err != nil:
+			return skipped("cannot send a test packet: %v", w.seen.Err)
+		case a != nil && a.IsError() && a.Proto == packet.ICMP:
+			if a.Src == host {
+				return p.serviceMissing(target)
+			}
+			return failed(fmt.Sprintf("the router at home says about %s: %s", target, describeError(a.Packet)),
+				fmt.Sprintf("switch %s on, or correct option dest_ip at both ends if its address has changed", host))
+		case a != nil && a.Flags&packet.RST != 0 && !w.forward.All:
+			return p.serviceMissing(target)
+		case a != nil:
+			return ok("%s answers", target)
+		case p.Role == config.Router && p.machine.Neighbour(lan, host) == NoAnswer:
+			return failed(fmt.Sprintf("nobody on %s has the address %s (no answer to ARP)", lan, host),
+				fmt.Sprintf("switch %s on, or correct option dest_ip at both ends if its address has changed (give it a fixed one: a static DHCP lease)", host))
+		case w.proto == packet.UDP || !config.HasPorts(w.proto) && w.proto != packet.ICMP:
+			return skipped("%s may answer nothing to a test packet over %s", target, config.ProtoName(w.proto))
+		case p.Role == config.Router:
+			return p.silentHost(w, target)
+		}
+		return failed(fmt.Sprintf("%s does not answer, though packets come to the router at home", target),
+			"run `ds4relay doctor` on the router: the host is down, its own firewall or the router's drops the packet, or its default gateway is another")
+	})
+}
+
+func (p *patient) serviceMissing(target string) Finding {
+	return failed(fmt.Sprintf("%s refuses: nothing listens there", target),
+		"start the service on the host, let it listen on its LAN address (not 127.0.0.1 only), or correct option dest_port at both ends")
+}
+
+// silentHost asks as a neighbour does a host that does not answer a client.
+func (p *patient) silentHost(w *walk, target string) Finding {
+	_, _, port := protoOf(w.forward)
+	host := w.forward.DestIP
+	if err := p.machine.Connect(host, port); err == nil {
+		return failed(fmt.Sprintf("%s answers this router, but not a client from the internet", target),
+			fmt.Sprintf("on %s: its default gateway has to be this router, and its firewall has to let in addresses beyond the LAN", host))
+	}
+	return failed(fmt.Sprintf("%s is there, but answers neither a client nor this router", target),
+		fmt.Sprintf("on %s: let it in its own firewall, for addresses beyond the LAN too", host))
+}
+
+func (p *patient) answer() Finding {
+	return p.each(func(w *walk) Finding {
+		host := w.forward.DestIP
+		switch {
+		case w.seen.Err != nil:
+			return skipped("cannot send a test packet: %v", w.seen.Err)
+		case w.answer == nil:
+			return skipped("%s did not answer", host)
+		case w.back != nil && (p.Role == config.VPS || w.back.Outer != nil):
+			return ok("%s: out by %s", host, w.back.Device)
+		case w.back != nil:
+			return failed(fmt.Sprintf("the answer of %s goes into %s and does not leave this machine", host, p.Device), "run `ds4relay doctor` again: the check tunnel says why")
+		case w.astray != nil:
+			return failed(fmt.Sprintf("the answer of %s leaves by %s instead of by %s", host, w.astray.Device, p.Device),
+				fmt.Sprintf("a rule of another program comes before ours (`ip rule`): delete it, give it a priority above %d, or take lower ones with option priority", p.Priority+5))
+		}
+		if drop := dropped(w.seen.Verdicts); drop != nil {
+			return failed(fmt.Sprintf("this machine's firewall drops the answer of %s (%s)", host, drop.name()), drop.allowForward(p.Device))
+		}
+		return failed(fmt.Sprintf("the answer of %s comes in and does not go on", host),
+			"look at `ip rule` for rules of other programs before ours, and at filters that nft does not show (`iptables-legacy -S`)")
+	})
+}
+
+// internet asks for the public address as a client does, over the router's own IPv4 line.
+func (p *patient) internet() Finding {
+	if !p.sys().IPv4Default {
+		return skipped("this router has no other IPv4 line to try it over")
+	}
+	for _, f := range p.Forwards {
+		proto, public, _ := protoOf(f)
+		if len(f.Clients) > 0 || proto != packet.TCP && proto != packet.ICMP {
+			continue
+		}
+		target := p.IPAddr.String()
+		if public != 0 {
+			target = netip.AddrPortFrom(p.IPAddr, public).String()
+		}
+		if err := p.machine.Connect(p.IPAddr, public); err != nil {
+			return failed(fmt.Sprintf("%s does not answer from the internet (over this router's own line): %v", target, err),
+				fmt.Sprintf("open it in the firewall of the VPS's provider (security group, control panel), and run `ds4relay doctor` on the VPS; keep there (option keep) must not name %s", f.Section))
+		}
+		return ok("%s answers over this router's own line", target)
+	}
+	return skipped("no forward of TCP or ICMP is open to everybody")
+}

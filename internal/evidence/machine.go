@@ -1,0 +1,239 @@
+package evidence
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/doctor"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/ping"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// Machine is this machine, as the doctor examines it.
+type Machine struct {
+	Path   string      // of the configuration
+	Role   config.Role // of a relay that does not say
+	Kernel control.Kernel
+}
+
+var _ doctor.Machine = (*Machine)(nil)
+
+// Config implements doctor.Machine.
+func (m *Machine) Config() (*config.Config, []string, error) {
+	c, problems, err := config.Load(m.Path, m.Role)
+	var warnings []string
+	for _, p := range problems {
+		warnings = append(warnings, p.Error())
+	}
+	if err != nil {
+		c = nil
+	}
+	return c, warnings, err
+}
+
+// System implements doctor.Machine.
+func (m *Machine) System() doctor.System {
+	s := doctor.System{OpenWrt: kernel.OpenWrt(), Kernel: release(), Now: time.Now()}
+	s.Tunnels = kernel.HasTunnels() || hasModule(s.Kernel, "ip6_tunnel")
+	if c := kernel.CountConnections(); c != nil {
+		s.Tracked, s.MaxTracked = c.Count, c.Max
+	}
+	_, s.NftErr = kernel.Nft("", "--version")
+	const timeError = 5 // TIME_ERROR of adjtimex(2)
+	state, err := unix.Adjtimex(&unix.Timex{})
+	s.Unsynced = err == nil && state == timeError
+	routes, err := netlink.RouteGet(doctor.Nowhere.AsSlice())
+	s.IPv4Default = err == nil && len(routes) > 0
+	return s
+}
+
+func release() string {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(name.Release[:])
+}
+
+// hasModule tells whether the kernel could load a module: it is in the lists of depmod(8), or, as on OpenWrt, beside others.
+func hasModule(release, name string) bool {
+	dir := "/lib/modules/" + release + "/"
+	for _, list := range []string{"modules.dep", "modules.builtin"} {
+		if data, err := os.ReadFile(dir + list); err == nil && bytes.Contains(data, []byte("/"+name+".ko")) {
+			return true
+		}
+	}
+	_, err := os.Stat(dir + name + ".ko")
+	return err == nil
+}
+
+// Installed implements doctor.Machine.
+func (m *Machine) Installed(c *config.Config) (doctor.Installed, error) {
+	status, err := (&control.Machine{Config: c, Kernel: m.Kernel}).Status()
+	if err != nil {
+		return doctor.Installed{}, err
+	}
+	return doctor.Installed{Blocked: status.Blocked, Differs: status.Differs}, nil
+}
+
+// Line implements doctor.Machine.
+func (m *Machine) Line(r *config.Relay) (doctor.Line, error) {
+	facts, err := m.Kernel.Facts([]*config.Relay{r})
+	line := doctor.Line{Local: r.Local, Peer: r.Peer, MTU: state.TunnelMTU(r, facts), Access: facts.Tunlink[r.Name], LAN: facts.LAN}
+	if err != nil {
+		return line, err
+	}
+	if reason := facts.Waiting[r.Name]; reason != "" {
+		return line, fmt.Errorf("relay %q waits for %s", r.Name, reason)
+	}
+	if r.Auto {
+		line.Local = facts.Local[r.Name]
+	}
+	if r.PeerName != "" {
+		line.Peer = facts.Peer[r.Name]
+	}
+	if link, err := netlink.LinkByName(r.Device); err == nil {
+		line.MTU = link.Attrs().MTU
+		if s := link.Attrs().Statistics; s != nil {
+			line.RxPackets = s.RxPackets
+		}
+	}
+	line.Uplink, line.LearntMTU = uplink(line.Local, line.Peer)
+	return line, nil
+}
+
+// uplink is the device by which packets of the tunnel leave, and the MTU of the way as far as the kernel knows it. Routes may
+// depend on the source (OpenWrt's default routes do).
+func uplink(local, peer netip.Addr) (device string, mtu int) {
+	for _, options := range []*netlink.RouteGetOptions{{SrcAddr: local.AsSlice()}, nil} {
+		routes, err := netlink.RouteGetWithOptions(peer.AsSlice(), options)
+		if err != nil || len(routes) == 0 {
+			continue
+		}
+		link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+		if err != nil || link.Attrs().Name == "lo" {
+			continue
+		}
+		return link.Attrs().Name, routes[0].MTU
+	}
+	return "", 0
+}
+
+// pings is how often an echo is asked for: the first one may wait for a neighbour, and OpenWrt's firewall limits them.
+const pings = 2
+
+// Ping implements doctor.Machine.
+func (m *Machine) Ping(from, to netip.Addr, bytes int) doctor.Pong {
+	var err error
+	for range pings {
+		if err = ping.Once(from, to, bytes, time.Second); err == nil {
+			return doctor.Pong{Answered: true}
+		}
+	}
+	pong := doctor.Pong{}
+	if !errors.Is(err, ping.ErrNoAnswer) {
+		pong.Error = err.Error()
+	}
+	return pong
+}
+
+// neighbourTime is a little more than the three seconds that the kernel asks for.
+const neighbourTime = 4 * time.Second
+
+// Neighbour implements doctor.Machine. What the kernel knows may be old: it asks again.
+func (m *Machine) Neighbour(device string, host netip.Addr) string {
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		return ""
+	}
+	for asked, deadline := false, time.Now().Add(neighbourTime); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		neighbours, err := netlink.NeighList(link.Attrs().Index, unix.AF_INET)
+		if err != nil {
+			return ""
+		}
+		i := slices.IndexFunc(neighbours, func(n netlink.Neigh) bool { return n.IP.Equal(host.AsSlice()) })
+		if i < 0 {
+			return ""
+		}
+		switch n := neighbours[i]; {
+		case n.State&unix.NUD_FAILED != 0, n.State&unix.NUD_INCOMPLETE != 0 && !asked:
+			return doctor.NoAnswer
+		case n.State&(unix.NUD_REACHABLE|unix.NUD_PERMANENT|unix.NUD_NOARP) != 0:
+			return "answers"
+		case !asked:
+			n.State = unix.NUD_PROBE
+			asked = netlink.NeighSet(&n) == nil
+		}
+	}
+	return ""
+}
+
+const connectTime = 3 * time.Second
+
+// Connect implements doctor.Machine. It uses the kernel's sockets, as package ping does.
+func (m *Machine) Connect(host netip.Addr, port uint16) error {
+	if port == 0 {
+		return ping.Once(netip.Addr{}, host, 84, connectTime)
+	}
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	err = unix.Connect(socket, &unix.SockaddrInet4{Addr: host.As4(), Port: int(port)})
+	if err != nil && err != unix.EINPROGRESS {
+		return err
+	}
+	wait := []unix.PollFd{{Fd: int32(socket), Events: unix.POLLOUT}}
+	for deadline := time.Now().Add(connectTime); ; {
+		n, err := unix.Poll(wait, int(max(time.Until(deadline), 0).Milliseconds()))
+		if err == unix.EINTR {
+			continue
+		}
+		if n == 0 {
+			return fmt.Errorf("no answer within %v", connectTime)
+		}
+		break
+	}
+	code, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err == nil && code != 0 {
+		err = unix.Errno(code)
+	}
+	return err
+}
+
+// counters reads the kernel's counters of this network namespace: pairs of lines, names and values.
+func counters() map[string]uint64 {
+	values := map[string]uint64{}
+	for _, file := range []string{"snmp", "netstat"} {
+		data, err := os.ReadFile("/proc/thread-self/net/" + file)
+		if err != nil {
+			continue
+		}
+		lines := strings.Split(string(data), "\n")
+		for i := 0; i+1 < len(lines); i += 2 {
+			names, numbers := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+			if len(names) == 0 || len(names) != len(numbers) {
+				continue
+			}
+			for j := 1; j < len(names); j++ {
+				var n uint64
+				fmt.Sscan(numbers[j], &n)
+				values[strings.TrimSuffix(names[0], ":")+names[j]] = n
+			}
+		}
+	}
+	return values
+}

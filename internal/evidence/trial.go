@@ -1,0 +1,63 @@
+package evidence
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/doctor"
+	"github.com/ds4relay/ds4relay/internal/packet"
+	"github.com/ds4relay/ds4relay/internal/wire"
+)
+
+// Try implements doctor.Machine.
+func (m *Machine) Try(t doctor.Trial) (seen doctor.Seen) {
+	seen.Counters = map[string]uint64{}
+	tap, err := wire.Open()
+	if err != nil {
+		seen.Err = err
+		return seen
+	}
+	defer tap.Close()
+	var before map[string]uint64
+	if t.Follow.IsValid() {
+		if f := follow(t.Follow); f != nil {
+			defer func() { seen.Verdicts = f.end() }()
+		}
+		before = counters()
+	}
+	if t.Into != "" {
+		err = wire.Send(t.Into, t.Packet)
+	} else {
+		err = wire.Inject(t.By, t.Packet)
+	}
+	if err != nil {
+		seen.Err = err
+		return seen
+	}
+	for deadline := time.Now().Add(t.Wait); ; {
+		frame, ok, err := tap.Next(deadline)
+		if err != nil || !ok {
+			if err != nil {
+				seen.Err = fmt.Errorf("look for packets: %w", err)
+			}
+			break
+		}
+		p, ok := packet.Decode(frame.Data)
+		s := doctor.Sighting{Device: frame.Device, Out: frame.Out, Packet: p}
+		if !ok || !t.Match(s) {
+			continue
+		}
+		seen.Sightings = append(seen.Sightings, s)
+		if t.Done(s) {
+			break
+		}
+	}
+	if before != nil {
+		for name, n := range counters() {
+			if n > before[name] {
+				seen.Counters[name] = n - before[name]
+			}
+		}
+	}
+	return seen
+}

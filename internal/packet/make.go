@@ -1,0 +1,85 @@
+package packet
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// MakeTCP is an IPv4 packet with a TCP segment without data, and without options.
+func MakeTCP(src, dst netip.AddrPort, flags, ttl uint8, seq, ack uint32) []byte {
+	tcp := make([]byte, 20)
+	binary.BigEndian.PutUint16(tcp, src.Port())
+	binary.BigEndian.PutUint16(tcp[2:], dst.Port())
+	binary.BigEndian.PutUint32(tcp[4:], seq)
+	binary.BigEndian.PutUint32(tcp[8:], ack)
+	tcp[12], tcp[13], tcp[14], tcp[15] = 0x50, flags, 0xff, 0xff
+	binary.BigEndian.PutUint16(tcp[16:], pseudoSum(src.Addr(), dst.Addr(), TCP, tcp))
+	return Make4(src.Addr(), dst.Addr(), TCP, ttl, tcp)
+}
+
+// MakeUDP is an IPv4 packet with an UDP datagram.
+func MakeUDP(src, dst netip.AddrPort, ttl uint8, payload []byte) []byte {
+	udp := make([]byte, 8, 8+len(payload))
+	binary.BigEndian.PutUint16(udp, src.Port())
+	binary.BigEndian.PutUint16(udp[2:], dst.Port())
+	binary.BigEndian.PutUint16(udp[4:], uint16(8+len(payload)))
+	udp = append(udp, payload...)
+	sum := pseudoSum(src.Addr(), dst.Addr(), UDP, udp)
+	if sum == 0 {
+		sum = 0xffff // RFC 768: 0 means none
+	}
+	binary.BigEndian.PutUint16(udp[6:], sum)
+	return Make4(src.Addr(), dst.Addr(), UDP, ttl, udp)
+}
+
+// MakeEcho is an IPv4 packet with an ICMP echo request, and so many bytes of data.
+func MakeEcho(src, dst netip.Addr, ttl uint8, id, seq uint16, size int) []byte {
+	icmp := make([]byte, 8+size)
+	icmp[0] = EchoRequest
+	binary.BigEndian.PutUint16(icmp[4:], id)
+	binary.BigEndian.PutUint16(icmp[6:], seq)
+	binary.BigEndian.PutUint16(icmp[2:], Checksum(icmp))
+	return Make4(src, dst, ICMP, ttl, icmp)
+}
+
+// Make4 is an IPv4 packet without options that must not be fragmented.
+func Make4(src, dst netip.Addr, proto, ttl uint8, payload []byte) []byte {
+	p := make([]byte, 20, 20+len(payload))
+	p[0], p[6], p[8], p[9] = 0x45, 0x40, ttl, proto
+	binary.BigEndian.PutUint16(p[2:], uint16(20+len(payload)))
+	copy(p[12:], src.AsSlice())
+	copy(p[16:], dst.AsSlice())
+	binary.BigEndian.PutUint16(p[10:], Checksum(p))
+	return append(p, payload...)
+}
+
+// Make4in6 puts an IPv4 packet into an IPv6 packet without further headers.
+func Make4in6(src, dst netip.Addr, hopLimit uint8, inner []byte) []byte {
+	p := make([]byte, ipv6Header, ipv6Header+len(inner))
+	p[0], p[6], p[7] = 0x60, IPIP, hopLimit
+	binary.BigEndian.PutUint16(p[4:], uint16(len(inner)))
+	copy(p[8:], src.AsSlice())
+	copy(p[24:], dst.AsSlice())
+	return append(p, inner...)
+}
+
+func pseudoSum(src, dst netip.Addr, proto uint8, segment []byte) uint16 {
+	pseudo := append(src.AsSlice(), dst.AsSlice()...)
+	pseudo = append(pseudo, 0, proto, byte(len(segment)>>8), byte(len(segment)))
+	return Checksum(append(pseudo, segment...))
+}
+
+// Checksum is that of RFC 1071.
+func Checksum(data []byte) uint16 {
+	var sum uint32
+	for i := 0; i+1 < len(data); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(data[i:]))
+	}
+	if len(data)%2 == 1 {
+		sum += uint32(data[len(data)-1]) << 8
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}

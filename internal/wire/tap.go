@@ -1,0 +1,117 @@
+package wire
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	snapshot = 512     // bytes kept of each packet: an error quotes at least 28 bytes behind its headers
+	buffer   = 4 << 20 // bytes that the kernel holds for a slow reader
+)
+
+// Frame is a packet on a device, from its IP header on.
+type Frame struct {
+	Device string
+	Out    bool // it leaves; else it has come in
+	Data   []byte
+}
+
+// Tap sees the IP packets of some devices: what comes in before netfilter does, what goes out after it.
+type Tap struct {
+	socket  int
+	devices map[int]string
+}
+
+// Open makes a tap for devices by name, or for all. Ports of a bridge are no devices of their own then: what crosses them
+// crosses the bridge.
+func Open(names ...string) (*Tap, error) {
+	t := &Tap{devices: map[int]string{}}
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	bridges := map[int]bool{}
+	for _, link := range links {
+		bridges[link.Attrs().Index] = link.Type() == "bridge" || link.Type() == "bond"
+	}
+	for _, link := range links {
+		attrs := link.Attrs()
+		if slices.Contains(names, attrs.Name) || len(names) == 0 && !bridges[attrs.MasterIndex] {
+			t.devices[attrs.Index] = attrs.Name
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(slices.Collect(maps.Values(t.devices)), name) {
+			return nil, fmt.Errorf("there is no device %s", name)
+		}
+	}
+	// SOCK_DGRAM leaves the link header away, which tunnels do not have.
+	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open a packet socket: %w", err)
+	}
+	unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) // less will do on a quiet machine
+	to := &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL)}
+	if len(t.devices) == 1 {
+		for index := range t.devices {
+			to.Ifindex = index
+		}
+	}
+	if err := unix.Bind(socket, to); err != nil {
+		unix.Close(socket)
+		return nil, fmt.Errorf("bind a packet socket: %w", err)
+	}
+	t.socket = socket
+	return t, nil
+}
+
+// Close ends it.
+func (t *Tap) Close() { unix.Close(t.socket) }
+
+// Next waits for a packet until the deadline; ok is false where none came.
+func (t *Tap) Next(deadline time.Time) (frame Frame, ok bool, err error) {
+	data := make([]byte, snapshot)
+	for {
+		n, from, err := unix.Recvfrom(t.socket, data, unix.MSG_TRUNC)
+		switch err {
+		case nil:
+		case unix.EINTR, unix.ENETDOWN: // which is told once, when a device goes down
+			continue
+		case unix.EAGAIN:
+			left := time.Until(deadline)
+			if left <= 0 {
+				return frame, false, nil
+			}
+			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(t.socket), Events: unix.POLLIN}}, int(left.Milliseconds())+1); err != nil && err != unix.EINTR {
+				return frame, false, err
+			}
+			continue
+		default:
+			return frame, false, err
+		}
+		link, isLink := from.(*unix.SockaddrLinklayer)
+		if !isLink || link.Protocol != bigEndian(unix.ETH_P_IP) && link.Protocol != bigEndian(unix.ETH_P_IPV6) {
+			continue
+		}
+		if name, ok := t.devices[link.Ifindex]; ok {
+			return Frame{Device: name, Out: link.Pkttype == unix.PACKET_OUTGOING, Data: data[:min(n, snapshot)]}, true, nil
+		}
+		if time.Now().After(deadline) {
+			return frame, false, nil
+		}
+	}
+}
+
+// bigEndian is htons for constants that are given as numbers.
+func bigEndian(n uint16) uint16 {
+	if littleEndian {
+		return n<<8 | n>>8
+	}
+	return n
+}
