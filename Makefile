@@ -16,7 +16,7 @@ NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the lab needs: QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
-PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm busybox-static cpio kmod xz-utils iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 shellcheck zopfli lintian
+PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm busybox-static cpio kmod xz-utils iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 shellcheck zopfli lintian mmdebstrap e2fsprogs
 
 # LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.
 LAB ?= vm
@@ -151,6 +151,18 @@ deb: deps
 # Debian's own checker finds no error in the packages.
 test-deb: deb
 	lintian --allow-root --fail-on error $(foreach arch,$(DEB_ARCHES),$(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).deb)
+
+# The VPS's end on a Debian of its own: a virtual machine whose first process is systemd, from the package, and its next version.
+PACKAGE_NEXT := 0.1.1
+.PHONY: lab-debian lab-bookworm lab-trixie
+lab-debian: lab-bookworm lab-trixie
+lab-bookworm lab-trixie: lab-%: deps labctl
+	@$(MAKE) --no-print-directory deb DEB_ARCHES=amd64
+	@$(MAKE) --no-print-directory deb DEB_ARCHES=amd64 PACKAGE_VERSION=$(PACKAGE_NEXT) VERSION=$(PACKAGE_NEXT)
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BUILD)/agent-amd64 ./internal/lab/agent
+	@$(LABCTL) prepare $*
+	DS4RELAY_DEB=$(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_amd64.deb DS4RELAY_DEB_NEXT=$(PACKAGES_DIR)/ds4relay_$(PACKAGE_NEXT)-1_amd64.deb DS4RELAY_VERSION_NEXT=$(PACKAGE_NEXT) \
+	  go test -tags "lab debian" -count=1 -timeout 10m -run '^TestDebian$$' -v -exec "$(LABCTL) exec -debian $* -agent $(BUILD)/agent-amd64 --" ./cmd/ds4relay
 
 # Each package fits a router, and is the same when it is built again.
 IPK_LIMIT := 1500000

@@ -169,7 +169,7 @@ func (a *app) status(args []string) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
-	m := &control.Machine{Config: c, Kernel: a.kernel()}
+	m := &control.Machine{Config: c, Kernel: a.kernel(), Neighbours: a.neighbours}
 	s, err := m.Status()
 	if err != nil {
 		return err

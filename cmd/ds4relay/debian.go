@@ -27,6 +27,7 @@ func (a *app) ifupdown(args []string) error {
 	if err != nil {
 		return usageError(err.Error())
 	}
+	a.quiet = a.quiet || a.env("VERBOSE") == "" && a.env("VERBOSITY") != "1" // ifup -v shows the steps
 	if !slices.Contains([]string{"depend", "pre-up", "post-down"}, hook.Phase) {
 		return nil
 	}
@@ -65,6 +66,23 @@ func (a *app) ifupdown(args []string) error {
 		return err
 	}
 	return a.up([]string{relay.Name})
+}
+
+// neighbours are notes about other programs of this machine. Where one cannot be asked, the note says so.
+func (a *app) neighbours(relays []*config.Relay) []string {
+	if kernel.OpenWrt() {
+		return nil
+	}
+	relays = slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool { return !r.Enabled })
+	n, err := debian.Observe("/")
+	if err == nil {
+		n.Drop, err = kernel.DropChains()
+	}
+	notes := n.Notes(relays)
+	if err != nil {
+		notes = append(notes, fmt.Sprintf("not everything of this machine could be looked at: %v", err))
+	}
+	return notes
 }
 
 // rides refuses a relay whose device is down: ifup says so instead of leaving a tunnel without a way.

@@ -213,6 +213,11 @@ func (a *app) check(args []string) error {
 	for _, r := range c.Relays {
 		forwards += len(r.Forwards)
 	}
+	if len(args) == 0 { // the file of this machine
+		for _, text := range a.neighbours(c.Relays) {
+			fmt.Fprintln(a.stderr, "warning: "+text)
+		}
+	}
 	note := ""
 	if len(warnings) > 0 {
 		note = fmt.Sprintf(", %d warnings", len(warnings))

@@ -23,6 +23,9 @@ type Machine struct {
 	Config *config.Config // nil is allowed where everything is taken down
 	Kernel Kernel
 	Note   func(string) // is told what a person should know about; may be nil
+
+	// Neighbours tells what of other programs on the machine matters to the relays; may be nil.
+	Neighbours func([]*config.Relay) []string
 }
 
 // ErrUnknownRelay is wrapped by errors about a name that the configuration does not have.

@@ -105,6 +105,9 @@ func (m *Machine) Status() (*Status, error) {
 		}
 	}
 	status.Notes = facts.Notes
+	if m.Neighbours != nil {
+		status.Notes = append(status.Notes, m.Neighbours(relays)...)
+	}
 	status.Connections = kernel.CountConnections()
 	if c := status.Connections; c != nil && c.Count*100 >= c.Max*fullPercent {
 		status.Notes = append(status.Notes, fmt.Sprintf("the kernel keeps track of %d connections of at most %d: when there is no room, new ones are dropped and "+

@@ -83,6 +83,10 @@ func (k *Kernel) Apply(step state.Step) error {
 		return k.setSysctl(s)
 	case state.LoadTables:
 		return k.loadTables(s)
+	case state.AddAllowance:
+		return changeAllowance(s.Allowance, "-I")
+	case state.DelAllowance:
+		return changeAllowance(s.Allowance, "-D")
 	case state.EndFlows:
 		return endFlows(s)
 	}
@@ -119,7 +123,7 @@ func tunnel(l state.Link) *netlink.Ip6tnl {
 const forever = 0xffffffff
 
 // addr adds or removes an endpoint: deprecated, so that nothing chooses it as its source (RFC 6724 rule 3), and without
-// a prefix route. The netlink package's AddrAdd cannot set the metric, nor a preferred lifetime of 0 on 32-bit machines.
+// a prefix route, and usable at once: without the second that the kernel would ask the neighbours first. The netlink package's AddrAdd cannot set the metric, nor a preferred lifetime of 0 on 32-bit machines.
 func addr(message, flags int, a state.Addr) error {
 	return onLink(a.Device, func(link netlink.Link) error {
 		req := nl.NewNetlinkRequest(message, flags|unix.NLM_F_ACK)
@@ -129,7 +133,7 @@ func addr(message, flags int, a state.Addr) error {
 		req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, a.Addr.AsSlice()))
 		req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, a.Addr.AsSlice()))
 		if message == unix.RTM_NEWADDR {
-			req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NOPREFIXROUTE)))
+			req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NOPREFIXROUTE|unix.IFA_F_NODAD)))
 			req.AddData(nl.NewRtAttr(unix.IFA_RT_PRIORITY, nl.Uint32Attr(state.Metric)))
 			lifetimes := nl.IfaCacheInfo{IfaCacheinfo: unix.IfaCacheinfo{Prefered: 0, Valid: forever}}
 			req.AddData(nl.NewRtAttr(unix.IFA_CACHEINFO, lifetimes.Serialize()))

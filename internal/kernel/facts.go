@@ -32,6 +32,9 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		return f, fmt.Errorf("list routes: %w", err)
 	}
 	f.Own = own
+	if f.IPTables, err = iptablesInUse(); err != nil {
+		return f, err
+	}
 	f.Local, f.Waiting = map[string]netip.Addr{}, map[string]string{}
 	interfaces, netifdErr := interfacesFor(relays)
 	var errs []error

@@ -57,6 +57,9 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 	if err := k.observeSysctls(&o, want); err != nil {
 		return o, err
 	}
+	if err := observeAllowances(&o); err != nil {
+		return o, err
+	}
 	if err := k.observeTables(&o); err != nil {
 		return o, fmt.Errorf("list nft tables: %w", err)
 	}

@@ -11,6 +11,9 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab/vm"
 )
 
+// DebianEnvironment names, in a lab whose VPS is a virtual machine of its own, its suite of Debian.
+const DebianEnvironment = "DS4RELAY_DEBIAN"
+
 // RouterEnvironment names, in a lab with a router of its own, the router's architecture.
 const RouterEnvironment = "DS4RELAY_ROUTER"
 
@@ -28,35 +31,11 @@ func (n *Net) connectRouterVM() error {
 		{vm.CardWAN, port{n.ISP, "router", []string{"2001:db8:fdd1::1/64"}}},
 		{vm.CardLAN, port{n.Host, "eth0", []string{"192.168.1.210/24", "2001:db8:fdd2::210/64"}}},
 	} {
-		link, err := linkByMAC(vm.CardMAC(card.number))
-		if err != nil {
-			return err
-		}
-		if err := netlink.LinkSetDown(link); err != nil {
-			return err
-		}
-		if err := netlink.LinkSetName(link, card.to.device); err != nil {
-			return err
-		}
-		if err := netlink.LinkSetNsFd(link, int(card.to.host.ns)); err != nil {
-			return err
-		}
-		if err := card.to.up(); err != nil {
+		if err := placeCard(card.number, card.to); err != nil {
 			return err
 		}
 	}
-	ctl, err := linkByMAC(vm.CardMAC(vm.CardCtl))
-	if err != nil {
-		return err
-	}
-	addr, err := netlink.ParseAddr(vm.CtlPeer)
-	if err != nil {
-		return err
-	}
-	if err := netlink.AddrReplace(ctl, addr); err != nil {
-		return err
-	}
-	if err := netlink.LinkSetUp(ctl); err != nil {
+	if err := joinAgent(); err != nil {
 		return err
 	}
 	for _, r := range []struct {
@@ -75,6 +54,48 @@ func (n *Net) connectRouterVM() error {
 	return nil
 }
 
+// connectVPSVM joins the internet to the VPS's virtual machine, which has VPSIPv4 and VPSIPv6.
+func (n *Net) connectVPSVM() error {
+	if err := placeCard(vm.CardWAN, port{n.Core, "vps", []string{"198.51.100.1/24", "2001:db8:6ef9::ff/64"}}); err != nil {
+		return err
+	}
+	return joinAgent()
+}
+
+// placeCard gives a card to the host that the second virtual machine is to be joined to.
+func placeCard(number int, to port) error {
+	link, err := linkByMAC(vm.CardMAC(number))
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetDown(link); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetName(link, to.device); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetNsFd(link, int(to.host.ns)); err != nil {
+		return err
+	}
+	return to.up()
+}
+
+// joinAgent sets up the line to the agent.
+func joinAgent() error {
+	ctl, err := linkByMAC(vm.CardMAC(vm.CardCtl))
+	if err != nil {
+		return err
+	}
+	addr, err := netlink.ParseAddr(vm.CtlPeer)
+	if err != nil {
+		return err
+	}
+	if err := netlink.AddrReplace(ctl, addr); err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(ctl)
+}
+
 func linkByMAC(mac string) (netlink.Link, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -89,5 +110,5 @@ func linkByMAC(mac string) (netlink.Link, error) {
 			return link, nil
 		}
 	}
-	return nil, fmt.Errorf("no network card %s: run this with labctl exec -router ARCH", mac)
+	return nil, fmt.Errorf("no network card %s: run this with labctl exec -router ARCH, or -debian SUITE", mac)
 }

@@ -45,6 +45,7 @@ type Options struct {
 	RPFilter       int    // net.ipv4.conf.{all,default}.rp_filter on the router
 	RouterFirewall bool   // the firewall of a home router, see OpenRouterFirewall
 	Second         bool   // another VPS and another home
+	VPSVM          bool   // the VPS is a virtual machine of its own, see connectVPSVM
 	RouterVM       bool   // the router is a virtual machine of its own, see RemoteRouter; without DS-Lite, and with one host
 }
 
@@ -98,6 +99,9 @@ func (n *Net) Close() error {
 
 func (n *Net) build() error {
 	steps := []func() error{n.addHosts, n.connectHosts, n.addRoutes}
+	if n.options.VPSVM {
+		steps = append(steps, n.connectVPSVM)
+	}
 	if n.options.RouterVM {
 		steps = append(steps, n.connectRouterVM)
 	} else if !n.options.NoIPv4Default {
@@ -177,6 +181,9 @@ func (n *Net) connectHosts() error {
 		if n.options.RouterVM && (n.atHome(cable.a.host) || n.atHome(cable.b.host)) {
 			continue
 		}
+		if n.options.VPSVM && cable.b.host == n.VPS {
+			continue
+		}
 		if err := connect(byte(i+1), cable.mtu, cable.a, cable.b); err != nil {
 			return err
 		}
@@ -213,6 +220,9 @@ func (n *Net) addRoutes() error {
 		{n.LAN2, "0.0.0.0/0", "192.168.2.1", "eth0"},
 	} {
 		if n.options.RouterVM && (n.atHome(r.host) || r.host == n.ISP && r.device == "router") {
+			continue
+		}
+		if n.options.VPSVM && r.host == n.VPS {
 			continue
 		}
 		if err := r.host.route(r.destination, r.via, r.device); err != nil {

@@ -19,6 +19,8 @@ type Facts struct {
 	Local   map[string]netip.Addr // relay → this end's endpoint, where the configuration has auto; missing while there is no prefix
 	Waiting map[string]string     // relay → what it waits for, if something
 	Notes   []string              // what a person should know
+
+	IPTables IPTables
 }
 
 // Resolve fills in endpoints that the configuration leaves open, and leaves out the relays that wait for one.
@@ -74,6 +76,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(link.Name, "forwarding"), Value: "1", Device: link.Name})
 		if r.Role == config.VPS {
 			s.compileVPS(r, facts, vps.slots)
+			s.Allowances = append(s.Allowances, allowances(link, facts.IPTables)...)
 			vps.add(r, link)
 		} else {
 			s.compileRouter(r, facts, link.MTU)

@@ -27,6 +27,8 @@ type State struct {
 	Rules   []Rule
 	Sysctls []Sysctl
 	Tables  []Table
+
+	Allowances []Allowance
 }
 
 // Link is a tunnel: an ip6tnl device in mode ipip6 (RFC 2473).

@@ -165,7 +165,7 @@ func (s SetUp) Undo() []Step { return []Step{SetUp{s.Device, !s.Up}} }
 
 // Commands implements Step with ip-address(8).
 func (s AddAddr) Commands() []string {
-	return []string{fmt.Sprintf("ip -6 addr add %s/128 dev %s metric %d noprefixroute preferred_lft 0", s.Addr.Addr, s.Addr.Device, Metric)}
+	return []string{fmt.Sprintf("ip -6 addr add %s/128 dev %s metric %d nodad noprefixroute preferred_lft 0", s.Addr.Addr, s.Addr.Device, Metric)}
 }
 
 // Undo implements Step.

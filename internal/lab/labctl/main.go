@@ -1,6 +1,6 @@
 // Labctl runs programs, such as test binaries, in the lab's virtual machine.
 //
-//	labctl prepare                      fetch a kernel into the cache
+//	labctl prepare [SUITE]              fetch a kernel into the cache, or make a root of that suite of Debian
 //	labctl exec [flags] -- PROGRAM …    run PROGRAM in the virtual machine, in this working directory
 //	labctl exec -- labctl demo DS4RELAY   show the relay in the lab
 //	go test -exec "labctl exec --" -tags lab ./internal/lab/...
@@ -23,7 +23,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab/vm"
 )
 
-const usage = `usage: labctl prepare
+const usage = `usage: labctl prepare [SUITE]
        labctl exec [flags] -- PROGRAM [ARGUMENT…]
        labctl demo DS4RELAY        (inside the lab)
 `
@@ -44,6 +44,12 @@ func main() {
 	case "prepare":
 		ctx, stop := interruptible()
 		defer stop()
+		if len(args) > 0 {
+			if _, err := vm.PrepareDebian(ctx, args[0], os.Stderr); err != nil {
+				fail(err)
+			}
+			return
+		}
 		kernel, err := vm.Prepare(ctx, os.Stderr)
 		if err != nil {
 			fail(err)
@@ -85,7 +91,8 @@ func run(args []string) int {
 	timeout := flags.Duration("timeout", 20*time.Minute, "end the virtual machine after this time")
 	share := flags.String("share", "", "mount `DIR` writable at /mnt/share")
 	router := flags.String("router", "", "a second virtual machine as the home's router: `ARCH` is mipsel or arm64")
-	agent := flags.String("agent", "", "the agent for the router, `FILE`")
+	debian := flags.String("debian", "", "a second virtual machine as the VPS: `SUITE` is bookworm or trixie")
+	agent := flags.String("agent", "", "the agent for the second virtual machine, `FILE`")
 	pkg := flags.String("package", "", "the package that is installed on the router, `FILE`.ipk")
 	verbose := flags.Bool("v", false, "say how long the boot took")
 	flags.Parse(args)
@@ -120,6 +127,10 @@ func run(args []string) int {
 	if *router != "" {
 		opts.Router = &vm.RouterOptions{Arch: *router, Agent: *agent, Package: *pkg}
 		opts.Env = append(opts.Env, lab.RouterEnvironment+"="+*router)
+	}
+	if *debian != "" {
+		opts.Debian = &vm.DebianOptions{Suite: *debian, Agent: *agent}
+		opts.Env = append(opts.Env, lab.DebianEnvironment+"="+*debian)
 	}
 	if *verbose {
 		opts.Booted = func(after time.Duration) {

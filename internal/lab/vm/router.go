@@ -14,11 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 )
 
 // RouterOptions add a second virtual machine, with the CPU of a router: the home's router, from the files of its package.
@@ -207,16 +204,11 @@ func routerInitramfs(root, version string, o RouterOptions) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var order strings.Builder
-	for _, path := range modules {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, err
-		}
-		a.file("modules/"+filepath.Base(path), data)
-		fmt.Fprintln(&order, filepath.Base(path))
+	order, err := a.modules(modules)
+	if err != nil {
+		return nil, err
 	}
-	a.file("modules.order", []byte(order.String()))
+	a.file("modules.order", []byte(order))
 	if err := a.unpack(o.Package); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Package, err)
 	}
@@ -247,6 +239,20 @@ func (t *tree) file(name string, data []byte) {
 func (t *tree) link(name, target string) {
 	t.dir(filepath.Dir(name))
 	t.archive.add(name, cpioLink, []byte(target))
+}
+
+// modules adds the files of modules, and returns their names in order.
+func (t *tree) modules(paths []string) (string, error) {
+	var order strings.Builder
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		t.file("modules/"+filepath.Base(path), data)
+		fmt.Fprintln(&order, filepath.Base(path))
+	}
+	return order.String(), nil
 }
 
 // unpack adds the files of an .ipk: a gzip tar with data.tar.gz in it.
@@ -312,52 +318,17 @@ func startRouter(ctx context.Context, o RouterOptions, dir string, log io.Writer
 		return nil, err
 	}
 	a := routerArchs[o.Arch]
-	args := append(slices.Clone(a.qemuArgs), "-nodefaults", "-display", "none", "-no-reboot", "-serial", "file:"+filepath.Join(dir, "router.log"),
+	args := append(slices.Clone(a.qemuArgs), "-no-reboot",
 		"-kernel", filepath.Join(root, "boot", "vmlinuz-"+version), "-initrd", initrd, "-append", "console="+a.console+" panic=-1 quiet rdinit=/init")
-	for card := CardWAN; card <= CardCtl; card++ {
-		args = append(args, "-netdev", fmt.Sprintf("stream,id=card%d,server=on,addr.type=unix,addr.path=%s", card, cardSocket(dir, card)),
-			"-device", fmt.Sprintf("virtio-net-pci,netdev=card%d,mac=52:54:00:46:02:%02x", card, card))
-	}
-	cmd := exec.CommandContext(ctx, a.qemu, args...)
-	var problems strings.Builder
-	cmd.Stdout, cmd.Stderr = &problems, &problems
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	runtime.LockOSThread() // Pdeathsig follows the thread that forks
-	if err := cmd.Start(); err != nil {
-		runtime.UnlockOSThread()
-		return nil, fmt.Errorf("%w (is %s installed?)", err, a.qemu)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	end = func() {
-		cmd.Process.Kill()
-		<-ended
-		runtime.UnlockOSThread()
-	}
-	const settled = 200 * time.Millisecond // QEMU has read the kernel then
-	for deadline := time.Now().Add(bootLimit); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		info, err := os.Stat(cardSocket(dir, CardCtl))
-		if err == nil && time.Since(info.ModTime()) > settled {
-			return end, nil
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			end()
-			return nil, fmt.Errorf("%s ended: %w\n%s", a.qemu, err, problems.String())
-		default:
-		}
-	}
-	end()
-	return nil, fmt.Errorf("%s did not open its network cards within %v", a.qemu, bootLimit)
+	return startSecond(ctx, a.qemu, args, dir, "router", []int{CardWAN, CardLAN, CardCtl})
 }
 
 func cardSocket(dir string, card int) string { return filepath.Join(dir, fmt.Sprintf("card%d", card)) }
 
-// cardArgs join the first machine to the router.
-func cardArgs(dir string) []string {
+// cardArgs join the first machine to the second.
+func cardArgs(dir string, cards []int) []string {
 	var args []string
-	for card := CardWAN; card <= CardCtl; card++ {
+	for _, card := range cards {
 		args = append(args, "-netdev", fmt.Sprintf("stream,id=card%d,server=off,addr.type=unix,addr.path=%s", card, cardSocket(dir, card)),
 			"-device", fmt.Sprintf("virtio-net-pci,netdev=card%d,mac=%s", card, CardMAC(card)))
 	}

@@ -28,6 +28,7 @@ type Options struct {
 	Icount   bool           // one CPU whose clock counts instructions (LAB.md: repeatable figures)
 	Share    string         // host directory mounted writable at /mnt/share; empty: none
 	Router   *RouterOptions // a second virtual machine; may be nil
+	Debian   *DebianOptions // another kind of one; may be nil
 
 	Stdout io.Writer
 	Stderr io.Writer
@@ -62,6 +63,13 @@ func Run(ctx context.Context, kernel Kernel, opts Options) (status int, err erro
 	console := filepath.Join(dir, "console.log")
 	if opts.Router != nil {
 		end, err := startRouter(ctx, *opts.Router, dir, opts.Stderr)
+		if err != nil {
+			return 0, err
+		}
+		defer end()
+	}
+	if opts.Debian != nil {
+		end, err := startDebian(ctx, *opts.Debian, dir, opts.Stderr)
 		if err != nil {
 			return 0, err
 		}
@@ -118,6 +126,9 @@ func Run(ctx context.Context, kernel Kernel, opts Options) (status int, err erro
 	copies.Wait() // the ports are at their end now that QEMU is gone
 
 	word, rest, _ := strings.Cut(result, " ")
+	if opts.Debian != nil && result != statusExit+" 0" {
+		fmt.Fprintln(opts.Stderr, "the VPS's console:", readLog(filepath.Join(dir, "debian.log")))
+	}
 	switch {
 	case word == statusExit:
 		return strconv.Atoi(rest)
@@ -159,7 +170,10 @@ func qemuArgs(kernel Kernel, opts Options, dir, console string) []string {
 			"local,path="+path+",mount_tag="+shareTag+",security_model=none,multidevs=remap")
 	}
 	if opts.Router != nil {
-		args = append(args, cardArgs(dir)...)
+		args = append(args, cardArgs(dir, []int{CardWAN, CardLAN, CardCtl})...)
+	}
+	if opts.Debian != nil {
+		args = append(args, cardArgs(dir, []int{CardWAN, CardCtl})...)
 	}
 	for i, name := range []string{portStdout, portStderr, portStatus} {
 		const firstExtraFile = 3

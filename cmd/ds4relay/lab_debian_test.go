@@ -1,0 +1,310 @@
+//go:build lab && debian
+
+package main
+
+import (
+	"encoding/base64"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/lab/remote"
+)
+
+// server is the VPS as a machine of its own, with a Debian whose first process is systemd.
+type server struct{ t *testing.T }
+
+// do runs a command of bash there, which has to succeed, and returns what it printed.
+func (s server) do(command string) string {
+	s.t.Helper()
+	status, out := s.try(command)
+	if status != 0 {
+		s.t.Fatalf("on the VPS: %s\nexit status %d\n%s", command, status, out)
+	}
+	return out
+}
+
+func (s server) try(command string) (status int, out string) {
+	s.t.Helper()
+	answer, err := remote.Run("", "bash", "-c", command)
+	if err != nil {
+		s.t.Fatalf("on the VPS: %s: %v", command, err)
+	}
+	return answer.Status, answer.Output
+}
+
+func (s server) write(path, text string) {
+	s.t.Helper()
+	answer, err := remote.Run(base64.StdEncoding.EncodeToString([]byte(text)), "bash", "-c", "base64 -d >"+path)
+	if err != nil || answer.Status != 0 {
+		s.t.Fatalf("write %s on the VPS: %v %s", path, err, answer.Output)
+	}
+}
+
+// boots waits until the machine has come up, again where former is the boot before, and returns the boot's number.
+func (s server) boots(former string) string {
+	s.t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		answer, err := remote.Run("", "sh", "-c", "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running --wait")
+		boot, state, _ := strings.Cut(answer.Output, "\n")
+		if err == nil && boot != former && strings.TrimSpace(state) != "" {
+			return boot
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("the VPS does not boot: %v %s", err, answer.Output)
+		}
+	}
+}
+
+// reboot has the machine start again, and returns what it says of itself then: running or degraded.
+func (s server) reboot() string {
+	s.t.Helper()
+	former := strings.TrimSpace(s.do("cat /proc/sys/kernel/random/boot_id"))
+	if _, err := remote.Run("", "systemctl", "reboot"); err != nil {
+		s.t.Log("reboot:", err)
+	}
+	s.boots(former)
+	_, state := s.try("systemctl is-system-running")
+	return strings.TrimSpace(state)
+}
+
+// settings are what the package and its relays could leave behind: of the kernel, and of every file.
+const settings = `while ip -6 addr show dev ens3 | grep -q tentative || ! ip -6 route show default | grep -q ens3; do sleep 0.2; done
+ip -o link | sed 's/^[0-9]*: //; s/permaddr .*//' | sort; ip -o addr show ens3 | sed 's/^[0-9]*: //'; ip route show table all; ip -6 route show table all | grep -v '^multicast'; ip rule; nft list ruleset
+sysctl -a -r '^net.ipv[46].conf.*(forwarding|rp_filter|src_valid_mark|proxy)'
+systemctl list-unit-files --no-legend --no-pager; ls -A /run/ds4relay /run/network 2>&1
+find / -xdev \( -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /root -o -path /tmp -o -path /var/tmp \) -prune -o -printf '%p %m %u %l\n' | sort
+find /etc -xdev -type f -exec md5sum {} + | sort -k 2`
+
+const debianRelay = `config relay 'home'
+	option role 'vps'
+	option ipaddr '198.51.100.144'
+	option ip6addr '2001:db8:6ef9::/64'
+	option peeraddr '2001:db8:fdd2::/64'
+	option device 'wrap1'
+	list keep 'tcp:22'
+	list keep 'tcp:7'
+`
+
+// debianRelayLab is a relay whose VPS is a Debian from the package, and whose home is in namespaces.
+type debianRelayLab struct {
+	*lab.Net
+	server
+	router *end
+	start  time.Time
+}
+
+func newDebian(t *testing.T, forwards string) *debianRelayLab {
+	t.Helper()
+	n, err := lab.New(lab.Options{VPSVM: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	d := &debianRelayLab{n, server{t}, newEnd(t, n.Router, routerRelay+forwards), time.Now()}
+	d.boots("")
+	t.Logf("Debian %s runs (%v)", strings.TrimSpace(d.do("cat /etc/debian_version; uname -r")), time.Since(d.start).Round(time.Second))
+	d.router.do("up")
+	serveTCP(t, n.Host, 80)
+	serveUDP(t, n.Host, 5000)
+	serveTCP(t, n.Client, 90)
+	return d
+}
+
+// put copies a package to the VPS.
+func (d *debianRelayLab) put(variable, path string) {
+	d.t.Helper()
+	data, err := os.ReadFile(os.Getenv(variable))
+	if err != nil {
+		d.t.Fatalf("%s: %v", variable, err)
+	}
+	d.server.write(path, string(data))
+}
+
+// streams opens connections that send and receive without a pause; end has them stop, and fails the test if one was lost.
+func (d *debianRelayLab) streams(n int) (end func(when string)) {
+	d.t.Helper()
+	stop, lost := make(chan struct{}), make(chan error, n)
+	for range n {
+		conn := open(d.t, d.Client, public+":80")
+		go func() {
+			buffer := make([]byte, 1000)
+			for {
+				select {
+				case <-stop:
+					lost <- nil
+					return
+				default:
+				}
+				conn.SetDeadline(time.Now().Add(time.Minute))
+				if _, err := conn.Write(buffer); err != nil {
+					lost <- err
+					return
+				}
+				if _, err := io.ReadFull(conn, buffer); err != nil {
+					lost <- err
+					return
+				}
+			}
+		}()
+	}
+	return func(when string) {
+		d.t.Helper()
+		close(stop)
+		for range n {
+			if err := <-lost; err != nil {
+				d.t.Errorf("a stream %s: %v", when, err)
+			}
+		}
+	}
+}
+
+// works has the client use what is forwarded, by TCP, UDP and ping, and the home's server the internet.
+func (d *debianRelayLab) works(when string) {
+	d.t.Helper()
+	d.t.Logf("traffic %s (%v)", when, time.Since(d.start).Round(time.Second))
+	seenTCP(d.t, d.Client, public+":80", client4)
+	seenUDP(d.t, d.Client, public+":5000", client4, 1400)
+	pings(d.t, d.Client, public)
+	seenTCP(d.t, d.Host, client4+":90", public)
+}
+
+// TestDebian is the life of a VPS: what a person types, on the real programs, from the installation to the purge.
+func TestDebian(t *testing.T) {
+	d := newDebian(t, forwardAll+"\toption egress 'all'\n")
+	if state := strings.TrimSpace(d.do("systemctl is-system-running")); state != "running" {
+		t.Fatalf("before anything the system is %s", state)
+	}
+	d.do("modprobe -a ip6_tunnel nf_conntrack nf_tables") // modules stay, with devices and sysctls of their own
+	before := d.do(settings)
+
+	d.put("DS4RELAY_DEB", "/root/ds4relay.deb")
+	d.put("DS4RELAY_DEB_NEXT", "/root/next.deb")
+	d.do("apt-get install -y /root/ds4relay.deb")
+	const completion = `. /usr/share/bash-completion/bash_completion; . /usr/share/bash-completion/completions/ds4relay
+COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2; _ds4relay ds4relay '' up; echo "${COMPREPLY[@]}"`
+	if out := d.do(completion); strings.TrimSpace(out) != "--force --running -q home" {
+		t.Errorf("completion of `ds4relay up `: %s", out)
+	}
+
+	// What is wrong is said by ifup, which fails.
+	const interfaces = "auto wrap1\niface wrap1 inet manual\n\tds4relay %\n"
+	configure := func(relay, forwards, name string) {
+		t.Helper()
+		d.server.write("/etc/config/ds4relay", relay+forwards)
+		d.server.write("/etc/network/interfaces.d/wrap1", strings.Replace(interfaces, "%", name, 1))
+	}
+	forward := forwardAll + "\toption egress 'all'\n"
+	for _, c := range []struct{ relay, name, want string }{
+		{debianRelay, "hom", `iface wrap1: ds4relay hom: unknown relay`},
+		{strings.Replace(debianRelay, "'198.51.100.144'", "'198.51.100'", 1), "home", `/etc/config/ds4relay:3: relay "home": option ipaddr "198.51.100"`},
+		{strings.Replace(debianRelay, "wrap1", "wrap2", 1), "home", "iface wrap1: ds4relay home: the tunnel of this relay is wrap2"},
+		{debianRelay + "\toption tunlink 'eth7'\n", "home", `there is no device eth7 (option tunlink)`},
+	} {
+		configure(c.relay, forward, c.name)
+		status, out := d.try("ifup wrap1 2>&1")
+		if status == 0 || !strings.Contains(out, c.want) {
+			t.Errorf("ifup with a mistake: exit status %d\n%s\nwant %s", status, out, c.want)
+		}
+		if _, state := d.try("ifquery --state wrap1"); state != "" {
+			t.Errorf("wrap1 counts as up: %s", state)
+		}
+	}
+	// The device that the tunnel rides on is brought up first, though its stanza comes later.
+	configure(debianRelay, forward, "home")
+	d.do("ifdown ens3; ifup wrap1")
+	d.works("after ifup")
+	if out := d.do("ds4relay status"); !strings.Contains(out, "The kernel is as the configuration says.") {
+		t.Errorf("status: %s", out)
+	}
+	d.do("ifdown ens3; ifup ens3")
+	d.works("after the device went and came")
+
+	// nftables.service flushes every table when it starts, is reloaded, and ends.
+	stream := open(t, d.Client, public+":80")
+	for _, verb := range []string{"restart", "reload", "stop", "start"} {
+		d.do("systemctl " + verb + " nftables && ds4relay status")
+		alive(t, "the stream after systemctl "+verb+" nftables", stream)
+		d.works("after systemctl " + verb + " nftables")
+	}
+	// A firewall of one's own that drops: check says what is missing in it, and what it says is enough.
+	const firewall = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n\t\tiifname { lo, ctl } accept\n\t\tmeta l4proto ipv6-icmp accept\n\t\tct state established,related accept\n\t}\n" +
+		"\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n"
+	d.do("cp -p /etc/nftables.conf /root/nftables.conf")
+	d.server.write("/etc/nftables.conf", "flush ruleset\n"+firewall)
+	d.do("systemctl restart nftables")
+	out := d.do("ds4relay check 2>&1")
+	for line := range strings.Lines(out) {
+		if _, commands, found := strings.Cut(line, "or type: "); found {
+			d.do(commands)
+		}
+	}
+	if again := d.do("ds4relay check 2>&1"); !strings.Contains(out, "nft insert rule inet filter forward") || strings.Contains(again, "nft insert") {
+		t.Errorf("check before: %s\nafter: %s", out, again)
+	}
+	d.works("after what check says about a firewall")
+	d.do("systemctl stop nftables; mv /root/nftables.conf /etc/nftables.conf; ds4relay status")
+
+	// ufw drops what it does not know from now on, and after a boot.
+	d.do("mkdir /root/ufw && cp -p /etc/ufw/*.rules /etc/ufw/ufw.conf /root/ufw && ufw allow 7/tcp && ufw --force enable")
+	d.do("for i in $(seq 50); do ds4relay status >/dev/null && exit; sleep 0.2; done; ds4relay status")
+	alive(t, "the stream after ufw enable", stream)
+	d.works("after ufw enable")
+	if out := d.do("ufw status verbose"); !strings.Contains(out, "Status: active") || !strings.Contains(out, "deny (incoming)") {
+		t.Errorf("ufw: %s", out)
+	}
+	// A boot goes on, with the relay that is right, beside one with a mistake.
+	d.server.write("/etc/network/interfaces.d/broken", strings.NewReplacer("wrap1", "wrap2", "%", "cabin").Replace(interfaces))
+	d.reboot()
+	if out := d.do("systemctl --failed --plain --no-legend; journalctl -b -u networking"); strings.Count(out, "failed failed") != 1 || !strings.Contains(out, "unknown relay") {
+		t.Errorf("after a boot with an unknown relay: %s", out)
+	}
+	d.works("after a boot, without a hand on it")
+	d.do("rm /etc/network/interfaces.d/broken")
+	d.do("ufw reload")
+	d.works("after ufw reload")
+	d.do("ufw disable; cp -p /root/ufw/* /etc/ufw")
+
+	// An upgrade goes on under streams.
+	end := d.streams(4)
+	d.do("apt-get install -y /root/next.deb && ds4relay version")
+	end("over the upgrade")
+	if out := d.do("ds4relay version; ds4relay status"); !strings.Contains(out, os.Getenv("DS4RELAY_VERSION_NEXT")) {
+		t.Errorf("after the upgrade: %s", out)
+	}
+	d.works("after the upgrade")
+
+	d.do("ifdown wrap1")
+	if _, _, err := askTCP(d.Client, public+":80"); err == nil {
+		t.Error("the forward is there after ifdown")
+	}
+	d.do("ifup wrap1")
+	d.works("after ifup again")
+
+	// The unit in place of ifupdown.
+	d.do("ifdown wrap1; rm /etc/network/interfaces.d/wrap1; systemctl enable --now ds4relay; systemctl reload ds4relay")
+	d.works("with the unit")
+	for _, unit := range strings.Fields(d.do("cd /usr/lib/systemd/system; ls ds4relay*.service")) {
+		if out := d.do("systemd-analyze security --threshold=40 " + unit + " | tail -n 1"); !strings.Contains(out, "OK") {
+			t.Errorf("%s: %s", unit, out)
+		}
+	}
+	if state := d.reboot(); state != "running" {
+		t.Errorf("after a boot with the unit the system is %s", state)
+	}
+	d.works("after a boot with the unit")
+
+	// A purge takes all away, also what is up.
+	d.do("apt-get purge -y ds4relay")
+	if _, _, err := askTCP(d.Client, public+":80"); err == nil {
+		t.Error("the forward is there after the purge")
+	}
+	same(t, "the VPS after the purge", before, d.do(settings))
+}

@@ -1,0 +1,98 @@
+//go:build !openwrt
+
+package kernel
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// iptablesChains are where rules of ours may be, by program.
+var iptablesChains = []struct {
+	program, family, legacy, chain string
+}{
+	{"iptables", "ip", "/proc/net/ip_tables_names", "FORWARD"},
+	{"ip6tables", "ip6", "/proc/net/ip6_tables_names", "INPUT"},
+}
+
+// hasFilter tells whether a program has its table `filter` in the kernel, without starting it: by nf_tables, or by the older
+// ip_tables.
+func hasFilter(family, legacy, chain string) (bool, error) {
+	if names, err := os.ReadFile(legacy); err == nil && bytes.Contains(names, []byte("filter")) {
+		return true, nil
+	}
+	chains, err := nftDump(unix.NFT_MSG_GETCHAIN, families[family])
+	if isErrno(err, unix.EOPNOTSUPP, unix.EINVAL, unix.EPROTONOSUPPORT) {
+		return false, nil // a kernel without nf_tables
+	}
+	return slices.ContainsFunc(chains, func(c map[uint16][]byte) bool {
+		return text(c[unix.NFTA_CHAIN_TABLE]) == "filter" && text(c[unix.NFTA_CHAIN_NAME]) == chain
+	}), err
+}
+
+// iptablesRules are the rules of the chains where ours may be, by program, where iptables is in use. A table of that name
+// that iptables cannot list is somebody's own, made with nft.
+func iptablesRules() (map[string]string, error) {
+	rules := map[string]string{}
+	for _, c := range iptablesChains {
+		if _, err := exec.LookPath(c.program); err != nil {
+			continue
+		}
+		used, err := hasFilter(c.family, c.legacy, c.chain)
+		if err != nil {
+			return nil, fmt.Errorf("list nft chains: %w", err)
+		}
+		if !used {
+			continue
+		}
+		if listing, err := iptables(c.program, "-w", "-S", c.chain); err == nil {
+			rules[c.program] = listing
+		}
+	}
+	return rules, nil
+}
+
+// iptablesInUse are the programs whose chains may need rules of ours.
+func iptablesInUse() (state.IPTables, error) {
+	rules, err := iptablesRules()
+	tables := state.IPTables{}
+	for program := range rules {
+		tables[program] = true
+	}
+	return tables, err
+}
+
+// observeAllowances lists our rules in chains of iptables.
+func observeAllowances(o *state.Observed) error {
+	rules, err := iptablesRules()
+	for _, c := range iptablesChains {
+		o.Allowances = append(o.Allowances, state.ParseAllowances(c.program, rules[c.program])...)
+	}
+	return err
+}
+
+func changeAllowance(a state.Allowance, verb string) error {
+	_, err := iptables(a.Program, a.Arguments(verb)...)
+	return err
+}
+
+func iptables(program string, arguments ...string) (string, error) {
+	cmd := exec.Command(program, arguments...)
+	var problems strings.Builder
+	cmd.Stderr = &problems
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("%s: %s", program, strings.TrimSpace(problems.String()))
+	}
+	return string(out), err
+}

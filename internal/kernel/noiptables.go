@@ -1,0 +1,12 @@
+//go:build openwrt
+
+package kernel
+
+import "github.com/ds4relay/ds4relay/internal/state"
+
+// OpenWrt's firewall has a door of its own for services (package openwrt).
+func iptablesInUse() (state.IPTables, error) { return nil, nil }
+
+func observeAllowances(*state.Observed) error { return nil }
+
+func changeAllowance(state.Allowance, string) error { return nil }

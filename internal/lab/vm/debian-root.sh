@@ -1,0 +1,64 @@
+#!/bin/sh
+# What makes a root of mmdebstrap ($1) a server at a provider: name, network, kernel; and the lab's agent.
+set -eu
+root=$1
+cd "$root"
+kernel=$(apt-cache depends linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-[^ ]*\).*/\1/p' | head -n 1)
+mkdir lab-kernel
+(cd lab-kernel && apt-get -q download "$kernel" && dpkg -x ./*.deb .)
+version=${kernel#linux-image-}
+mkdir -p usr/lib/modules
+mv lab-kernel/boot/vmlinuz-* boot/
+modules=$(echo lab-kernel/lib/modules/* lab-kernel/usr/lib/modules/* | tr ' ' '\n' | grep -v '\*')
+for part in sound drivers/gpu drivers/media drivers/infiniband drivers/scsi drivers/iio drivers/usb drivers/hid drivers/staging \
+	drivers/net/ethernet drivers/net/wireless fs/btrfs fs/xfs fs/ocfs2 net/bluetooth net/mac80211; do
+	rm -rf "$modules/kernel/$part"
+done
+mv "$modules" usr/lib/modules/
+rm -r lab-kernel
+depmod -b "$root" "$version"
+echo "$version" >lab-kernel-version
+
+echo vps >etc/hostname
+printf '127.0.0.1 localhost\n127.0.1.1 vps\n::1 localhost\n' >etc/hosts
+echo '46ffffffffffffffffffffffffffff46' >etc/machine-id
+echo '/dev/vda / ext4 defaults 0 0' >etc/fstab
+rm -f etc/resolv.conf
+cat >etc/network/interfaces <<END
+source /etc/network/interfaces.d/*
+
+auto lo
+iface lo inet loopback
+
+allow-hotplug ens3
+iface ens3 inet static
+    address 198.51.100.144/24
+    gateway 198.51.100.1
+
+iface ens3 inet6 static
+    address 2001:db8:6ef9::1/64
+    gateway 2001:db8:6ef9::ff
+END
+printf '[Match]\nMACAddress=52:54:00:46:02:01\n\n[Link]\nName=ens3\n' >etc/systemd/network/10-ens3.link
+printf '[Match]\nMACAddress=52:54:00:46:02:03\n\n[Link]\nName=ctl\n' >etc/systemd/network/10-ctl.link
+cat >etc/systemd/system/lab-agent.service <<END
+[Unit]
+Description=The lab's agent
+DefaultDependencies=no
+After=sys-subsystem-net-devices-ctl.device
+Wants=sys-subsystem-net-devices-ctl.device
+
+[Service]
+ExecStartPre=/bin/sh -c 'ip addr replace 169.254.46.2/24 dev ctl; ip link set ctl up'
+ExecStart=/run/lab/agent
+Restart=on-failure
+
+[Install]
+WantedBy=sysinit.target
+END
+systemctl --root "$root" -q enable lab-agent.service
+# What a server does for itself in its own time, and what the lab has no use for.
+systemctl --root "$root" -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
+	systemd-timesyncd.service getty.target serial-getty@ttyS0.service systemd-hwdb-update.service systemd-random-seed.service
+chroot "$root" passwd -q -d root || true
+rm -rf var/lib/apt/lists/* var/cache/apt/*.bin

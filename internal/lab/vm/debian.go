@@ -1,0 +1,176 @@
+package vm
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// DebianOptions add a second virtual machine: the VPS, with a Debian of its own whose first process is systemd.
+type DebianOptions struct {
+	Suite string // bookworm or trixie
+	Agent string // path of internal/lab/agent
+}
+
+// debianSuites are those that ds4relay's package is for.
+var debianSuites = []string{"bookworm", "trixie"}
+
+// debianPackages are on a server at a provider, beside what every Debian has.
+var debianPackages = []string{"systemd-sysv", "udev", "dbus", "ifupdown", "nftables", "iproute2", "iptables", "ufw", "kmod", "procps", "netbase",
+	"iputils-ping", "bash-completion"}
+
+// debianModules are needed before the disk is mounted.
+var debianModules = []string{"virtio_pci", "virtio_blk", "ext4", "crc32c_generic"}
+
+//go:embed debian-root.sh
+var debianRoot []byte
+
+//go:embed debian.sh
+var debianInit []byte
+
+// debianKey changes with what is on the disk.
+func debianKey() string {
+	sum := sha256.Sum256(append([]byte(strings.Join(debianPackages, " ")), debianRoot...))
+	return fmt.Sprintf("%x", sum[:6])
+}
+
+// PrepareDebian returns the directory with a suite's disk and kernel, and makes them if they are not there: about a minute.
+func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string, err error) {
+	if !strings.Contains(" "+strings.Join(debianSuites, " ")+" ", " "+suite+" ") {
+		return "", fmt.Errorf("no Debian %q; there are %s", suite, strings.Join(debianSuites, " and "))
+	}
+	cache, err := CacheDir()
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", err
+	}
+	unlock, err := lock(ctx, filepath.Join(cache, "lock-"+suite))
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	dir = filepath.Join(cache, "debian-"+suite+"-"+debianKey())
+	if _, err := os.Stat(filepath.Join(dir, "disk")); err == nil {
+		return dir, nil
+	}
+	mirror, err := debianMirror()
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprintf(log, "labctl: making a root of Debian %s\n", suite)
+	tmp, err := os.MkdirTemp(cache, "debian-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp)
+	hook, root := filepath.Join(tmp, "root.sh"), filepath.Join(tmp, "root")
+	if err := os.WriteFile(hook, debianRoot, 0o755); err != nil {
+		return "", err
+	}
+	final := filepath.Join(tmp, "final")
+	for _, step := range [][]string{
+		{"mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--include=" + strings.Join(debianPackages, ","), "--format=directory",
+			`--aptopt=Acquire::Languages "none"`, "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
+			"--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG " + hook + ` "$1"`, suite, root, "deb " + mirror + " " + suite + " main"},
+		{"chmod", "755", root},
+		{"mkdir", final},
+		{"cp", "-r", filepath.Join(root, "boot"), filepath.Join(root, "lab-kernel-version"), final},
+		{"mkdir", "-p", filepath.Join(final, "lib")},
+		{"cp", "-r", filepath.Join(root, "usr/lib/modules"), filepath.Join(final, "lib/modules")},
+		{"truncate", "-s", "2G", filepath.Join(final, "disk")},
+		{"mke2fs", "-q", "-t", "ext4", "-O", "^metadata_csum", "-d", root, filepath.Join(final, "disk")},
+	} {
+		if out, err := exec.CommandContext(ctx, step[0], step[1:]...).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%s: %w: %s", step[0], err, out)
+		}
+	}
+	return dir, os.Rename(final, dir)
+}
+
+var mirrorLine = regexp.MustCompile(`(?m)^(?:URIs:|deb(?: \[[^]]*\])?) +(\S+/debian/?)(?:\s|$)`)
+
+// debianMirror is where this machine's own packages come from.
+func debianMirror() (string, error) {
+	paths := []string{"/etc/apt/sources.list"}
+	for _, pattern := range []string{"*.sources", "*.list"} {
+		more, err := filepath.Glob("/etc/apt/sources.list.d/" + pattern)
+		if err != nil {
+			return "", err
+		}
+		paths = append(paths, more...)
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		if m := mirrorLine.FindSubmatch(data); m != nil {
+			return string(m[1]), nil
+		}
+	}
+	return "", fmt.Errorf("none of %s names a mirror of Debian", strings.Join(paths, ", "))
+}
+
+// startDebian boots the VPS; its cards wait for the first machine on sockets in dir.
+func startDebian(ctx context.Context, o DebianOptions, dir string, log io.Writer) (end func(), err error) {
+	root, err := PrepareDebian(ctx, o.Suite, log)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(root, "lab-kernel-version"))
+	if err != nil {
+		return nil, err
+	}
+	version := strings.TrimSpace(string(data))
+	image, err := debianInitramfs(root, version, o.Agent)
+	if err != nil {
+		return nil, fmt.Errorf("the initramfs of Debian %s: %w", o.Suite, err)
+	}
+	initrd := filepath.Join(dir, "debian.img")
+	if err := os.WriteFile(initrd, image, 0o644); err != nil {
+		return nil, err
+	}
+	// The disk is written to a layer above it, which a reboot keeps and the end of QEMU does not.
+	args := []string{"-machine", "pc,hpet=off", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "768",
+		"-drive", "file=" + filepath.Join(root, "disk") + ",format=raw,if=virtio,snapshot=on",
+		"-kernel", filepath.Join(root, "boot", "vmlinuz-"+version), "-initrd", initrd,
+		"-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable clocksource=tsc no_timer_check"}
+	return startSecond(ctx, "qemu-system-x86_64", args, dir, "debian", []int{CardWAN, CardCtl})
+}
+
+func debianInitramfs(root, version, agentPath string) ([]byte, error) {
+	busybox, err := staticBusybox()
+	if err != nil {
+		return nil, err
+	}
+	agent, err := os.ReadFile(agentPath)
+	if err != nil {
+		return nil, err
+	}
+	modules, err := moduleFiles(root, version, debianModules)
+	if err != nil {
+		return nil, err
+	}
+	t := newTree()
+	for _, name := range []string{"proc", "sys", "dev", "root", "modules"} {
+		t.dir(name)
+	}
+	t.file("bin/busybox", busybox)
+	t.file("sbin/agent", agent)
+	t.file("init", debianInit)
+	order, err := t.modules(modules)
+	if err != nil {
+		return nil, err
+	}
+	t.file("modules.order", []byte(order))
+	return t.archive.bytes(), nil
+}

@@ -1,0 +1,130 @@
+package state
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Allowance is a rule of ours in a chain of iptables(8): ufw and Docker have these drop what they do not know, and a table
+// of ours cannot overrule that.
+type Allowance struct {
+	Program string // iptables or ip6tables
+	Chain   string // FORWARD or INPUT
+	Match   string // as iptables -S prints it
+}
+
+// AllowanceComment marks a rule of iptables as ours.
+const AllowanceComment = "ds4relay"
+
+// IPTables says which programs have a table `filter` in the kernel.
+type IPTables map[string]bool
+
+// allowances are the rules that a relay's tunnel needs on a VPS: the packets of the other end in; what was forwarded, and
+// answers, to the home; and what comes from there, of which our own table lets only configured hosts pass.
+func allowances(link Link, tables IPTables) []Allowance {
+	var wanted []Allowance
+	if tables["ip6tables"] {
+		wanted = append(wanted, Allowance{"ip6tables", "INPUT", fmt.Sprintf("-s %s/128 -d %s/128 -p 4", link.Remote, link.Local)})
+	}
+	if tables["iptables"] {
+		wanted = append(wanted,
+			Allowance{"iptables", "FORWARD", fmt.Sprintf("-o %s -m conntrack --ctstate RELATED,ESTABLISHED,DNAT", link.Name)},
+			Allowance{"iptables", "FORWARD", "-i " + link.Name})
+	}
+	return wanted
+}
+
+// ParseAllowances reads what `PROGRAM -S CHAIN` prints: the rules with our comment.
+func ParseAllowances(program, listing string) []Allowance {
+	var found []Allowance
+	for line := range strings.Lines(listing) {
+		words := strings.Fields(line)
+		if len(words) < 2 || words[0] != "-A" || !strings.Contains(line, "--comment "+AllowanceComment+" ") {
+			continue
+		}
+		var match []string
+		for i := 2; i < len(words); i++ {
+			switch {
+			case words[i] == "-j", words[i] == "--comment":
+				i++
+			case words[i] == "-m" && i+1 < len(words) && words[i+1] == "comment":
+				i++
+			case words[i] == "-p" && i+1 < len(words): // by the name that /etc/protocols has, if it is there
+				match = append(match, "-p", "4")
+				i++
+			default:
+				match = append(match, words[i])
+			}
+		}
+		found = append(found, Allowance{program, words[1], strings.Join(match, " ")})
+	}
+	return found
+}
+
+// Arguments are those of the program, with the verb -I or -D.
+func (a Allowance) Arguments(verb string) []string {
+	arguments := append([]string{"-w", verb, a.Chain}, strings.Fields(a.Match)...)
+	return append(arguments, "-m", "comment", "--comment", AllowanceComment, "-j", "ACCEPT")
+}
+
+type (
+	// AddAllowance puts a rule before all others of its chain.
+	AddAllowance struct{ Allowance Allowance }
+	// DelAllowance removes it.
+	DelAllowance struct{ Allowance Allowance }
+)
+
+// Commands implements Step with iptables(8).
+func (s AddAllowance) Commands() []string {
+	return []string{s.Allowance.Program + " " + strings.Join(s.Allowance.Arguments("-I"), " ")}
+}
+
+// Undo implements Step.
+func (s AddAllowance) Undo() []Step { return []Step{DelAllowance(s)} }
+
+// Commands implements Step with iptables(8).
+func (s DelAllowance) Commands() []string {
+	return []string{s.Allowance.Program + " " + strings.Join(s.Allowance.Arguments("-D"), " ")}
+}
+
+// Undo implements Step.
+func (s DelAllowance) Undo() []Step { return []Step{AddAllowance(s)} }
+
+func (p *planner) removeAllowances() {
+	for _, allowance := range missing(p.want.Allowances, p.have.Allowances) {
+		p.add(DelAllowance{allowance})
+	}
+}
+
+func (p *planner) addAllowances() {
+	for _, allowance := range missing(p.have.Allowances, p.want.Allowances) {
+		p.add(AddAllowance{allowance})
+	}
+}
+
+// DropChain is a chain of somebody else, made with nft, that drops what none of its rules accepts.
+type DropChain struct {
+	Family, Table, Name string
+	Hook                string // input or forward
+	Text                string // its table, as nft lists it
+}
+
+// Lacking are the commands that would let a tunnel through the chain. A table that mentions the tunnel is taken to let it
+// through.
+func (c DropChain) Lacking(link Link) []string {
+	add := fmt.Sprintf("nft insert rule %s %s %s ", c.Family, c.Table, c.Name)
+	switch {
+	case c.Hook == "input" && c.Family != "ip":
+		if strings.Contains(c.Text, link.Remote.String()) || strings.Contains(c.Text, "l4proto ipencap accept") || strings.Contains(c.Text, "l4proto 4 accept") {
+			return nil
+		}
+		return []string{fmt.Sprintf("%sip6 saddr %s meta l4proto 4 accept", add, link.Remote)}
+	case c.Hook == "forward" && c.Family != "ip6":
+		if strings.Contains(c.Text, `"`+link.Name+`"`) || strings.Contains(c.Text, fmt.Sprintf("ifgroup %d ", Group)) {
+			return nil
+		}
+		return []string{fmt.Sprintf("%siifname %q accept", add, link.Name),
+			fmt.Sprintf("%soifname %q ct status dnat accept", add, link.Name), fmt.Sprintf("%soifname %q ct state established,related accept", add, link.Name)}
+	}
+	return nil
+}

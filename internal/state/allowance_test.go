@@ -1,0 +1,47 @@
+package state
+
+import (
+	"net/netip"
+	"reflect"
+	"slices"
+	"testing"
+)
+
+// TestAllowances: what a chain lists of ours is what is wanted, whatever name protocol 4 has, and nothing of others.
+func TestAllowances(t *testing.T) {
+	link := Link{Name: "wrap1", Local: netip.MustParseAddr("2001:db8:6ef9:0:198:51:100:144"), Remote: netip.MustParseAddr("2001:db8:fdd2::7")}
+	want := allowances(link, IPTables{"iptables": true, "ip6tables": true})
+	have := slices.Concat(
+		ParseAllowances("ip6tables", `-P INPUT DROP
+-A INPUT -s 2001:db8:fdd2::7/128 -d 2001:db8:6ef9:0:198:51:100:144/128 -p ipencap -m comment --comment ds4relay -j ACCEPT
+-A INPUT -j ufw6-before-input
+`),
+		ParseAllowances("iptables", `-P FORWARD DROP
+-A FORWARD -o wrap1 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -m comment --comment ds4relay -j ACCEPT
+-A FORWARD -i wrap1 -m comment --comment ds4relay -j ACCEPT
+-A FORWARD -i wrap1 -j ACCEPT
+-A FORWARD -i wrap1 -m comment --comment ds4relay2 -j ACCEPT
+-A FORWARD -j DOCKER-USER
+`))
+	if !reflect.DeepEqual(have, want) {
+		t.Errorf("listed %+v\nwanted %+v", have, want)
+	}
+	if got := allowances(link, nil); got != nil {
+		t.Errorf("without iptables: %v", got)
+	}
+	steps, err := Plan(Observed{State: State{Allowances: want[:2]}}, State{Allowances: want[1:]})
+	if err != nil || len(steps) != 2 {
+		t.Fatal(steps, err)
+	}
+	for i, command := range []string{
+		"ip6tables -w -D INPUT -s 2001:db8:fdd2::7/128 -d 2001:db8:6ef9:0:198:51:100:144/128 -p 4 -m comment --comment ds4relay -j ACCEPT",
+		"iptables -w -I FORWARD -i wrap1 -m comment --comment ds4relay -j ACCEPT",
+	} {
+		if got := steps[i].Commands()[0]; got != command {
+			t.Errorf("%s, want %s", got, command)
+		}
+		if undo := steps[i].Undo(); len(undo) != 1 || !reflect.DeepEqual(undo[0].Undo()[0], steps[i]) {
+			t.Errorf("undo of %s: %v", command, undo)
+		}
+	}
+}
