@@ -109,20 +109,47 @@ ARCH_aarch64_cortex-a53 := GOARCH=arm64
 ARCH_aarch64_generic := GOARCH=arm64
 ARCH_x86_64 := GOARCH=amd64
 ARCH_i386_pentium4 := GOARCH=386 GO386=sse2
-ARCHES ?= $(patsubst ARCH_%,%,$(filter ARCH_%,$(.VARIABLES)))
+ARCHES ?= $(patsubst ARCH_%,%,$(filter ARCH_%,$(.VARIABLES))) all
 PACKAGES_DIR := $(BUILD)/packages
 
 # Two builds of one commit are identical: the files' time is the commit's.
 export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 
-ipk apk: %: deps
+# The LuCI app and its translations are for every architecture, all; their names are those of LuCI's own build.
+LUCI_LANGUAGES = $(filter-out templates,$(notdir $(wildcard $(LUCI_APP)/po/*)))
+LUCI_NAME_de := Deutsch (German)
+LUCI_STAGE := $(BUILD)/openwrt/luci
+
+ipk apk: %: deps $(if $(filter all,$(ARCHES)),luci-stage)
 	@mkdir -p $(PACKAGES_DIR)
-	@$(foreach arch,$(ARCHES),$(if $(ARCH_$(arch)),,$(error ARCHES: unknown architecture $(arch)))\
+	@touch -d @$(SOURCE_DATE_EPOCH) openwrt/scripts/* # nfpm gives the scripts of an .apk the time of their files
+	@$(foreach arch,$(filter-out all,$(ARCHES)),$(if $(ARCH_$(arch)),,$(error ARCHES: unknown architecture $(arch)))\
 	  CGO_ENABLED=0 GOOS=linux $(ARCH_$(arch)) go build $(GOFLAGS_ROUTER) -o $(BUILD)/openwrt/$(arch)/ds4relay ./cmd/ds4relay; \
 	  OPENWRT_ARCH=$(arch) PACKAGE_VERSION=$(PACKAGE_VERSION) BINARY=$(BUILD)/openwrt/$(arch)/ds4relay \
-	    go run $(NFPM) package -f openwrt/nfpm.yaml -p $* -t $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).$* >/dev/null; \
-	  $(if $(filter ipk,$*),openwrt/squeeze.sh $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).ipk;) \
-	  stat -c '%n: %s bytes' $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).$*;)
+	    $(call openwrt_package,nfpm.yaml,ds4relay,$(arch),$*))
+	@$(if $(filter all,$(ARCHES)),$(foreach package,luci-app-ds4relay $(addprefix luci-i18n-ds4relay-,$(LUCI_LANGUAGES)),\
+	  PACKAGE=$(package) PACKAGE_VERSION=$(PACKAGE_VERSION) STAGE=$(LUCI_STAGE)/$(package) \
+	  DEPENDS=$(if $(findstring i18n,$(package)),luci-app-ds4relay,ds4relay) \
+	  DESCRIPTION="$(if $(findstring i18n,$(package)),Translation for luci-app-ds4relay,LuCI support for ds4relay)" \
+	    $(call openwrt_package,luci.yaml,$(package),all,$*)))
+
+# openwrt_package: configuration, name, architecture, format.
+define openwrt_package
+go run $(NFPM) package -f openwrt/$(1) -p $(4) -t $(PACKAGES_DIR)/$(2)_$(PACKAGE_VERSION)-1_$(3).$(4) >/dev/null; \
+	  $(if $(filter ipk,$(4)),openwrt/squeeze.sh $(PACKAGES_DIR)/$(2)_$(PACKAGE_VERSION)-1_$(3).ipk;) \
+	  stat -c '%n: %s bytes' $(PACKAGES_DIR)/$(2)_$(PACKAGE_VERSION)-1_$(3).$(4);
+endef
+
+# What LuCI's luci.mk installs: htdocs as /www, root as /, each language's catalogue and its name.
+.PHONY: luci-stage
+luci-stage:
+	@rm -rf $(LUCI_STAGE); mkdir -p $(LUCI_STAGE)/luci-app-ds4relay/www
+	@cp -r $(LUCI_APP)/htdocs/. $(LUCI_STAGE)/luci-app-ds4relay/www; cp -r $(LUCI_APP)/root/. $(LUCI_STAGE)/luci-app-ds4relay
+	@$(foreach language,$(LUCI_LANGUAGES),$(if $(LUCI_NAME_$(language)),,$(error LUCI_NAME_$(language): the language's name is missing))\
+	  dir=$(LUCI_STAGE)/luci-i18n-ds4relay-$(language); mkdir -p $$dir/usr/lib/lua/luci/i18n $$dir/etc/uci-defaults; \
+	  go run ./internal/lmo/po2lmo $(LUCI_APP)/po/$(language)/ds4relay.po $$dir/usr/lib/lua/luci/i18n/ds4relay.$(language).lmo; \
+	  echo "uci set luci.languages.$(language)='$(LUCI_NAME_$(language))'; uci commit luci" >$$dir/etc/uci-defaults/luci-i18n-ds4relay-$(language);)
+	@chmod -R u=rwX,go=rX $(LUCI_STAGE); find $(LUCI_STAGE) -exec touch -h -d @$(SOURCE_DATE_EPOCH) {} +
 
 # Packages for Debian: its name of an architecture, and Go's. DEB_ARCHES chooses some.
 DEB_amd64 := GOARCH=amd64
@@ -164,13 +191,14 @@ lab-bookworm lab-trixie: lab-%: deps labctl
 	DS4RELAY_DEB=$(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_amd64.deb DS4RELAY_DEB_NEXT=$(PACKAGES_DIR)/ds4relay_$(PACKAGE_NEXT)-1_amd64.deb DS4RELAY_VERSION_NEXT=$(PACKAGE_NEXT) \
 	  go test -tags "lab debian" -count=1 -timeout 10m -run '^TestDebian$$' -v -exec "$(LABCTL) exec -debian $* -agent $(BUILD)/agent-amd64 --" ./cmd/ds4relay
 
-# Each package fits a router, and is the same when it is built again.
+# Each package fits a router, and is the same when it is built again, from files of another time.
 IPK_LIMIT := 1500000
 test-ipk:
-	@$(MAKE) --no-print-directory ipk ARCHES="mips_24kc x86_64" BUILD=$(BUILD)/first >/dev/null
-	@$(MAKE) --no-print-directory ipk ARCHES="mips_24kc x86_64" BUILD=$(BUILD)/second >/dev/null
-	@for p in $(BUILD)/first/packages/*.ipk; do cmp $$p $(BUILD)/second/packages/$$(basename $$p); \
-	  size=$$(stat -c %s $$p); echo "$$(basename $$p): $$size bytes, built twice alike (at most $(IPK_LIMIT))"; test $$size -le $(IPK_LIMIT); done
+	@for build in first second; do touch openwrt/scripts/* $$(find files/openwrt $(LUCI_APP) -type f); \
+	  $(MAKE) --no-print-directory ipk apk ARCHES="mips_24kc x86_64 all" BUILD=$(BUILD)/$$build >/dev/null; done
+	@for p in $(BUILD)/first/packages/*.{ipk,apk}; do cmp $$p $(BUILD)/second/packages/$$(basename $$p); \
+	  size=$$(stat -c %s $$p); echo "$$(basename $$p): $$size bytes, built twice alike$$([ $${p##*.} = apk ] || echo " (at most $(IPK_LIMIT))")"; \
+	  test $${p##*.} = apk || test $$size -le $(IPK_LIMIT); done
 
 # The LuCI app. Node's packages are in the cache; the lock file says which.
 NODE := $(CACHE)/node
