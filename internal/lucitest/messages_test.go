@@ -55,6 +55,15 @@ func words(t *testing.T, dir string) []string {
 	}
 	var found []string
 	add := func(e ast.Expr) {
+		// Of a sentence with a value put behind it, what is before.
+		if sum, ok := e.(*ast.BinaryExpr); ok {
+			if left, ok := constant(sum.X, constants); ok {
+				e = &ast.BasicLit{Kind: token.STRING, Value: strconv.Quote(strings.TrimSuffix(left, "; allowed is "))}
+				if whole, ok := constant(sum, constants); ok {
+					e = &ast.BasicLit{Kind: token.STRING, Value: strconv.Quote(whole)}
+				}
+			}
+		}
 		if text, ok := constant(e, constants); ok && speaks(text) && !slices.Contains(found, text) {
 			found = append(found, text)
 		}
@@ -118,7 +127,7 @@ func constant(e ast.Expr, constants map[string]ast.Expr) (string, bool) {
 var (
 	verb     = regexp.MustCompile(`%(\[\d+\])?[sdqvwx]`)
 	sentence = regexp.MustCompile(`[a-zA-Z]{2,}[,;:]? [a-zA-Z0-9(]`)
-	command  = regexp.MustCompile(`^;|^(ip|nft|sysctl|ethtool|conntrack|table|add|tc) |[{}\n]|^config |^#`)
+	command  = regexp.MustCompile(`^[ ;(]| $|^(ip|nft|sysctl|ethtool|conntrack|table|add|tc) |[{}\n]|^config |^#`)
 )
 
 // speaks tells a sentence from a command, a key or a line of a file.

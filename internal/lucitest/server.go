@@ -32,7 +32,7 @@ type setting struct {
 	ReadOnly bool                       `json:"readonly"`
 	Language string                     `json:"language"`
 	Dark     bool                       `json:"dark"`
-	Answers  map[string]json.RawMessage `json:"answers"` // OBJECT.METHOD → what is answered in place of the program
+	Answers  map[string]json.RawMessage `json:"answers"` // OBJECT.METHOD, or ds4relay.doctor.CHECK → what is answered in place of the program
 	Ubus     map[string]json.RawMessage `json:"ubus"`    // OBJECT.METHOD → what the program `ubus` answers
 }
 

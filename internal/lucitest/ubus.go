@@ -89,14 +89,16 @@ func (s *server) call(granted rights, object, method string, arguments json.RawM
 	if object == "ds4relay" {
 		s.calls = append(s.calls, method+" "+string(arguments))
 	}
-	if answer, ok := s.setting.Answers[name]; ok {
-		return 0, answer
-	}
 	var a struct {
-		Scope, Object, Function, Config string
+		Scope, Object, Function, Config, Check string
 	}
 	if json.Unmarshal(arguments, &a) != nil {
 		return 2, nil
+	}
+	for _, key := range []string{name + "." + a.Check, name} {
+		if answer, ok := s.setting.Answers[key]; ok {
+			return 0, answer
+		}
 	}
 	switch object {
 	case "session":

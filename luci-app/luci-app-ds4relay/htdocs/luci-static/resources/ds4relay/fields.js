@@ -80,8 +80,9 @@ function describe(option, sid, node) {
 	node.addEventListener('validation-failure', (ev) => { message = ev.detail.message; show(); });
 	node.addEventListener('validation-success', () => { message = ''; show(); });
 
+	/* Not at once: what moves down when the line appears may be just what is being clicked. */
 	for (const event of [ 'focusout', 'change', 'cbi-dropdown-close' ])
-		node.addEventListener(event, () => { touched = true; show(); });
+		node.addEventListener(event, () => window.setTimeout(() => { touched = true; show(); }, 250));
 
 	return node;
 }

@@ -1,0 +1,537 @@
+// A walk through the app in a browser, as a person does it.
+import test, { after, before } from 'node:test';
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { example, fixture, start } from './browser.mjs';
+
+const complete = `config relay 'home'
+	option ipaddr '198.51.100.144'
+	option peeraddr '2001:db8:6ef9::/64'
+	list keep 'tcp:22'
+
+config forward 'web'
+	option relay 'home'
+	option name 'Web server'
+	list proto 'tcp'
+	option src_dport '443'
+	option dest_ip '192.168.1.210'
+
+config forward
+	option relay 'home'
+	option name 'Dad'\\''s <b>NAS</b>'
+	list proto 'tcp'
+	list proto 'udp'
+	option src_dport '8000-8010'
+	option dest_ip '192.168.1.23'
+	option dest_port '9000-9010'
+`;
+
+let lab;
+
+before(async () => { lab = await start(); });
+after(() => lab.stop());
+
+// `ds4relay check` of a file, on a router.
+function check(text) {
+	const file = join(mkdtempSync(join(tmpdir(), 'walk-')), 'ds4relay');
+
+	writeFileSync(file, /option role/.test(text) ? text : text.replace(/(config relay '\w+'\n)/g, "$1\toption role 'router'\n"));
+
+	return execFileSync(process.env.DS4RELAY_BINARY, [ 'check', file ], { encoding: 'utf8' });
+}
+
+const field = (page, section, option) => page.locator(`[id="widget.cbid.ds4relay.${section}.${option}"]`);
+const row = (page, name) => page.locator(`tr[data-title="${name.replace(/"/g, '\\"')}"]`);
+const modal = (page) => page.locator('#modal_overlay .modal');
+
+// The line below a field.
+async function says(page, section, option, words) {
+	const line = page.locator(`[id="cbid.ds4relay.${section}.${option}.error"]`);
+
+	await page.waitForFunction(([ id, text ]) => document.getElementById(id).textContent == text, [ `cbid.ds4relay.${section}.${option}.error`, words ], { timeout: 3000 })
+		.catch(async () => assert.equal(await line.textContent(), words, option));
+}
+
+async function edit(page, name) {
+	await row(page, name).locator('.cbi-button-edit').click();
+	await modal(page).locator('.cbi-map').waitFor();
+}
+
+async function choose(page, dropdown, value) {
+	await dropdown.click();
+	await dropdown.locator(`ul.dropdown li[data-value="${value}"]`).click();
+}
+
+async function saved(page) {
+	await page.locator('.cbi-button-save').click();
+	await page.waitForFunction(() => !document.querySelector('.cbi-button-save').disabled);
+}
+
+async function applied(page) {
+	await page.locator('.cbi-button-apply').first().click();
+	await page.waitForResponse((response) => response.url().includes('/uci/confirm'));
+}
+
+function noErrors(page) {
+	assert.deepEqual(page.errors, []);
+}
+
+test('first visit: four values, and the file is one that the program takes', async () => {
+	const page = await lab.open('settings');
+
+	assert.equal(await page.locator('.cbi-value').count(), 4);
+	assert.match(await page.locator('.ds4-defaults').innerText(), /2001:db8:100::\/56 on wan6/);
+
+	await field(page, 'home', 'ipaddr').fill('203.0.113.77');
+	await field(page, 'home', 'peeraddr').fill('2001:db8:77::/64');
+	await choose(page, page.locator('[id="cbid.ds4relay.web.dest_ip"]'), '192.168.1.210');
+	await field(page, 'web', 'src_dport').fill('443');
+	await applied(page);
+
+	const { file } = await page.state();
+
+	assert.match(check(file), /correct \(relays: 1, forwards: 1\)/);
+	assert.match(file, /option ipaddr '203\.0\.113\.77'/);
+	assert.match(file, /option peeraddr '2001:db8:77::\/64'/);
+	assert.match(file, /option dest_ip '192\.168\.1\.210'/);
+	assert.match(file, /option src_dport '443'/);
+	assert.match(file, /list keep 'tcp:22'/);
+	assert.doesNotMatch(file, /enabled '0'/);
+	noErrors(page);
+});
+
+test('first visit without any section does the same', async () => {
+	const page = await lab.open('settings', { config: '' });
+
+	await field(page, 'home', 'ipaddr').fill('203.0.113.77');
+	await field(page, 'home', 'peeraddr').fill('vps.example.org');
+
+	const host = page.locator('[id="cbid.ds4relay.web.dest_ip"]');
+
+	await host.click();
+	await host.locator('ul.dropdown input.create-item-input').fill('192.168.1.99');
+	await host.locator('ul.dropdown input.create-item-input').press('Enter');
+	await field(page, 'web', 'src_dport').fill('8000-8010');
+	await applied(page);
+
+	const { file } = await page.state();
+
+	assert.match(check(file), /correct \(relays: 1, forwards: 1\)/);
+	assert.match(file, /option dest_ip '192\.168\.1\.99'/);
+	assert.match(file, /list keep 'tcp:22'/);
+	noErrors(page);
+});
+
+test('first visit: what is left out is named, and nothing is saved', async () => {
+	const page = await lab.open('settings');
+
+	await field(page, 'home', 'ipaddr').fill('192.168.1.1');
+	await saved(page);
+
+	const said = await page.locator('.ds4-problems').innerText();
+
+	assert.match(said, /Public IPv4 address: allowed is the VPS's public IPv4 address \(not a private, multicast or reserved one\)/);
+	assert.match(said, /option peeraddr is missing; it takes an IPv6 address such as/);
+	assert.match(said, /option src_dport is missing/);
+	assert.equal((await page.state()).changes, 0);
+	assert.equal(await page.evaluate(() => document.activeElement.id), 'widget.cbid.ds4relay.home.ipaddr');
+});
+
+test('a wrong value is refused below its field, in the words of the program', async () => {
+	const page = await lab.open('settings', { config: complete });
+
+	await edit(page, 'home');
+
+	for (const [ tab, option, wrong, words ] of [
+		[ 'general', 'ipaddr', '10.0.0.1', "allowed is the VPS's public IPv4 address (not a private, multicast or reserved one)" ],
+		[ 'general', 'peeraddr', '2001:db8::1/64', 'has bits set behind the prefix; allowed is the prefix 2001:db8::/64 or the address 2001:db8::1' ],
+		[ 'general', 'ip6addr', 'fe80::1', 'allowed is an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64' ],
+		[ 'general', 'keep', '22', 'allowed is protocol:port, protocol:first-last or protocol, such as tcp:22, udp:60000-61000 or icmp' ],
+		[ 'advanced', 'mtu', '99', 'allowed is auto, or a number from 576 to 65000' ],
+		[ 'advanced', 'encaplimit', '256', 'allowed is none, or a number from 0 to 255' ],
+		[ 'advanced', 'ttl', '0', 'allowed is a number from 1 to 255' ],
+		[ 'advanced', 'device', 'a device name', 'allowed is a device name of 1 to 15 characters out of a-z A-Z 0-9 _ . -' ],
+		[ 'advanced', 'ip4table', '254', 'allowed is a routing table number from 1 to 4294967295, except 253, 254 and 255' ],
+		[ 'advanced', 'priority', '99999', 'allowed is a number from 1 to 32000, the first of five priorities for ip rules' ]
+	]) {
+		await modal(page).locator(`.cbi-tabmenu [data-tab="${tab}"] a`).click();
+
+		const input = field(page, 'home', option), before_ = await input.inputValue();
+
+		await input.fill(wrong);
+		await input.blur();
+		await says(page, 'home', option, words);
+		assert.equal(await input.getAttribute('aria-invalid'), 'true', option);
+		await input.fill(before_);
+		await input.blur();
+		await says(page, 'home', option, '');
+	}
+
+	await modal(page).locator('button', { hasText: 'Dismiss' }).click();
+	await edit(page, 'Web server');
+
+	const sid = 'web';
+
+	for (const [ option, wrong, words ] of [
+		[ 'name', 'x'.repeat(65), 'allowed is any text of at most 64 characters on one line' ],
+		[ 'src_dport', '0', 'allowed is a port from 1 to 65535, or a range such as 8000-8010' ],
+		[ 'dest_port', '8000-8010', 'has 11 ports, src_dport has 1; allowed is as many, mapped one to one' ]
+	]) {
+		const input = field(page, sid, option), before_ = await input.inputValue();
+
+		await input.fill(wrong);
+		await input.blur();
+		await says(page, sid, option, words);
+		await input.fill(before_);
+		await input.blur();
+	}
+
+	await field(page, sid, 'src_dport').fill('0');
+	await modal(page).locator('.cbi-button-positive').click();
+	assert.match(await modal(page).locator('.ds4-problems').innerText(), /External port: allowed is a port/);
+	assert.equal((await page.state()).changes, 0);
+	noErrors(page);
+});
+
+test('what spans sections is refused before it is saved', async () => {
+	const page = await lab.open('settings', { config: complete });
+
+	await edit(page, 'Web server');
+	await field(page, 'web', 'src_dport').fill('8005');
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).locator('.ds4-problems').waitFor();
+	assert.match(await modal(page).locator('.ds4-problems').innerText(),
+		/Forward Dad's <b>NAS<\/b>, src_dport: overlaps with forward "web" of relay "home" \(tcp:8005 → 192\.168\.1\.210\); a port of 198\.51\.100\.144 can go to one host only/);
+
+	await field(page, 'web', 'src_dport').fill('22');
+	await modal(page).locator('.cbi-button-positive').click();
+	await page.waitForFunction(() => /also kept/.test(document.querySelector('.ds4-problems')?.innerText));
+	assert.match(await modal(page).locator('.ds4-problems').innerText(), /is also kept for the VPS \(list keep 'tcp:22' of relay home|is also kept for the VPS/);
+	assert.equal((await page.state()).changes, 0);
+
+	await field(page, 'web', 'src_dport').fill('444');
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).waitFor({ state: 'hidden' });
+	assert.match((await page.state()).staged, /option src_dport '444'/);
+	noErrors(page);
+});
+
+test('a mistake elsewhere in the file is shown, and keeps nobody from mending another', async () => {
+	const page = await lab.open('settings', { config: complete.replace("dest_ip '192.168.1.23'", "dest_ip '300.1.1.1'") });
+
+	assert.match(await page.locator('.ds4-alert').first().innerText(), /Dad's <b>NAS<\/b>, dest_ip: allowed is the IPv4 address of one host/);
+	await edit(page, 'Web server');
+	await field(page, 'web', 'src_dport').fill('444');
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).waitFor({ state: 'hidden' });
+	assert.match((await page.state()).staged, /option src_dport '444'/);
+	noErrors(page);
+});
+
+test('add, edit, disable, reorder by keys, delete', async () => {
+	const page = await lab.open('settings', { config: complete });
+
+	await page.locator('#cbi-ds4relay-forward .cbi-button-add').click();
+	await modal(page).locator('.cbi-map').waitFor();
+
+	const sid = (await modal(page).locator('[data-section-id]').first().getAttribute('data-section-id'));
+
+	await field(page, sid, 'name').fill('Mail & more');
+	await field(page, sid, 'src_dport').fill('25');
+	await choose(page, modal(page).locator(`[id="cbid.ds4relay.${sid}.dest_ip"]`), '192.168.1.23');
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).waitFor({ state: 'hidden' });
+	await row(page, 'Mail & more').waitFor();
+
+	await row(page, 'Web server').locator('input[type="checkbox"]').uncheck();
+	await row(page, 'Mail & more').locator('.drag-handle').focus();
+	await page.keyboard.press('ArrowUp');
+	await page.keyboard.press('ArrowUp');
+	assert.equal(await page.evaluate(() => document.activeElement.classList.contains('drag-handle')), true);
+	await saved(page);
+
+	await row(page, "Dad's <b>NAS</b>").locator('.cbi-button-remove').click();
+	await row(page, "Dad's <b>NAS</b>").waitFor({ state: 'detached' });
+	await applied(page);
+
+	const { file } = await page.state();
+
+	assert.match(check(file), /correct \(relays: 1, forwards: 1\)/);
+	assert.ok(file.indexOf('Mail & more') < file.indexOf('Web server'), file);
+	assert.match(file, /config forward 'web'[^]*option enabled '0'/);
+	assert.doesNotMatch(file, /NAS/);
+	noErrors(page);
+});
+
+test('rows are dragged', async () => {
+	const page = await lab.open('settings', { config: complete });
+	const from = row(page, "Dad's <b>NAS</b>").locator('.drag-handle'), to = row(page, 'Web server');
+
+	await from.dragTo(to, { targetPosition: { x: 40, y: 2 } });
+	await applied(page);
+
+	const { file } = await page.state();
+
+	assert.ok(file.indexOf('NAS') < file.indexOf('Web server'), file);
+});
+
+test('a name is text everywhere, and comes back from the file as it was typed', async () => {
+	const page = await lab.open('settings', { config: complete });
+	const name = `Mom's "<img src=x onerror=alert(1)>" & \\ 'co'`;
+
+	await edit(page, "Dad's <b>NAS</b>");
+	assert.equal(await modal(page).locator('h4').first().innerText(), "Forward Dad's <b>NAS</b>");
+	await modal(page).locator('[data-name="name"] input').fill(name);
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).waitFor({ state: 'hidden' });
+	await applied(page);
+	await page.goto(page.url());
+	await page.waitForSelector('tr[data-sid]');
+	assert.ok((await page.locator('tr[data-sid]').evaluateAll((rows) => rows.map((one) => one.dataset.title))).includes(name));
+
+	for (const view of [ 'overview', 'vps', 'settings', 'diagnose' ]) {
+		await page.goto(`${lab.base}/cgi-bin/luci/admin/services/ds4relay/${view}`);
+		await page.waitForSelector('#view h2');
+		assert.equal(await page.locator('#view img, #view b').count(), 0, view);
+	}
+
+	noErrors(page);
+});
+
+test('a relay goes with its forwards', async () => {
+	const page = await lab.open('settings', { config: complete });
+
+	await row(page, 'home').locator('.cbi-button-remove').click();
+	assert.match(await modal(page).innerText(), /Web server/);
+	await modal(page).locator('.cbi-button-negative').click();
+	await row(page, 'home').waitFor({ state: 'detached' });
+	assert.doesNotMatch((await page.state()).staged, /config/);
+	noErrors(page);
+});
+
+test('a second relay gets a name, a table of its own, and is checked', async () => {
+	const page = await lab.open('settings', { config: complete });
+	const name = page.locator('.cbi-section-create-name');
+
+	await name.fill('Much-too-long-a-name');
+	await name.blur();
+	assert.match(await name.getAttribute('class'), /invalid/);
+	await name.fill('second');
+	await name.press('Tab');
+	await page.locator('#cbi-ds4relay-relay .cbi-button-add').click();
+	await modal(page).locator('.cbi-map').waitFor();
+	await field(page, 'second', 'ipaddr').fill('203.0.113.5');
+	await field(page, 'second', 'peeraddr').fill('2001:db8:5::/64');
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).waitFor({ state: 'hidden' });
+	await applied(page);
+
+	const { file } = await page.state();
+
+	assert.match(file, /config relay 'second'[^]*option ip4table '43'/);
+	assert.match(check(file), /correct \(relays: 2/);
+	noErrors(page);
+});
+
+test('all protocols stand alone, and need no port', async () => {
+	const page = await lab.open('settings', { config: complete });
+
+	await edit(page, 'Web server');
+
+	const proto = modal(page).locator('[id="cbid.ds4relay.web.proto"]');
+
+	await proto.click();
+	await proto.locator('ul.dropdown li[data-value="all"]').click();
+	assert.equal(await proto.locator('ul.dropdown li[selected]').count(), 1);
+	await modal(page).locator('h4').first().click();
+	await field(page, 'web', 'src_dport').waitFor({ state: 'hidden' });
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).waitFor({ state: 'hidden' });
+
+	const { staged } = await page.state();
+
+	assert.match(staged, /list proto 'all'/);
+	assert.doesNotMatch(staged, /src_dport '443'/);
+	assert.match(check(staged), /correct/);
+	noErrors(page);
+});
+
+test('overview: a relay that runs, and one that does not', async () => {
+	let page = await lab.open('overview', { config: complete, answers: { 'ds4relay.status': fixture('running') } });
+
+	assert.match(await page.locator('.ds4-alert').innerText(), /It works/);
+	assert.match(await page.locator('svg.ds4-path').getAttribute('aria-label'), /VPS 198\.51\.100\.144 \(works\), tunnel ds4-home \(works\)/);
+	assert.match(await page.locator('svg.ds4-path').textContent(), /1\.7 GiB/);
+	assert.match(await page.locator('.ds4-forwards').innerText(), /Web server[^]*TCP 443[^]*192\.168\.1\.210[^]*nas[^]*14[^]*4\.9 MiB[^]*48211 packets/);
+	assert.ok((await page.locator('.ds4-forwards').innerText()).includes("Dad's <b>NAS</b>"));
+	await page.waitForFunction(() => /B\/s/.test(document.querySelector('svg.ds4-path').textContent), null, { timeout: 15000 });
+	noErrors(page);
+
+	// The program itself: nothing is installed on this router yet.
+	page = await lab.open('overview', { config: complete });
+	assert.match(await page.locator('.ds4-alert').innerText(), /The router is not as the configuration says/);
+	assert.equal(await page.locator('.ds4-pipe.ds4-bad').count(), 1);
+	await page.locator('.ds4-alert summary').click();
+	assert.match(await page.locator('.ds4-alert pre').innerText(), /ip link add name ds4-home/);
+	await page.locator('.ds4-alert .cbi-button-action').click();
+	await page.waitForFunction(() => !document.querySelector('.ds4-alert .cbi-button-action').disabled);
+	assert.ok((await page.state()).calls.some((call) => /^control .*"reload"/.test(call)));
+	noErrors(page);
+
+	page = await lab.open('overview', { config: complete, answers: { 'ds4relay.status': fixture('broken') } });
+	assert.match(await page.locator('.ds4-alert').innerText(), /Something is in the way[^]*waits for/);
+	noErrors(page);
+});
+
+test('overview: start, stop, enable', async () => {
+	const page = await lab.open('overview', { config: complete, started: false, enabled: false, answers: { 'ds4relay.status': fixture('running') } });
+
+	assert.match(await page.locator('.ds4-alert').innerText(), /DS4Relay is stopped/);
+	await page.locator('.ds4-alert button').click();
+	await page.waitForFunction(() => /not after a restart/.test(document.querySelector('.ds4-alert').innerText));
+	await page.locator('.ds4-alert button').click();
+	await page.waitForFunction(() => /It works/.test(document.querySelector('.ds4-alert').innerText));
+	await page.locator('.ds4-service button', { hasText: 'Stop' }).click();
+	await page.waitForFunction(() => /stopped/.test(document.querySelector('.ds4-alert').innerText));
+	noErrors(page);
+});
+
+test('overview: a first visit leads to the settings', async () => {
+	const page = await lab.open('overview');
+
+	assert.match(await page.locator('.ds4-alert').innerText(), /Nothing is set up yet/);
+	await page.locator('.ds4-alert a').click();
+	await page.waitForSelector('.ds4-defaults');
+	noErrors(page);
+});
+
+test('VPS: the steps have the exported file, and it can be copied', async () => {
+	const page = await lab.open('vps', { config: complete }, { permissions: [ 'clipboard-read', 'clipboard-write' ] });
+	const steps = page.locator('.ds4-step');
+
+	assert.equal(await steps.count(), 3);
+
+	const text = await steps.nth(1).locator('pre').innerText();
+
+	assert.match(text, /^cat > \/etc\/config\/ds4relay <<'EOF'\n/);
+	assert.match(text, /option role 'vps'/);
+	assert.match(text, /option name 'Dad'\\''s <b>NAS<\/b>'/);
+	assert.match(text, /option peeraddr '2001:db8:100:0:198:51:100:144'/);
+	await steps.nth(1).locator('button').click();
+	await page.waitForFunction(() => document.querySelectorAll('.ds4-said')[1].textContent == 'Copied');
+	assert.equal(await page.evaluate(() => navigator.clipboard.readText()), text);
+
+	assert.match(check(text.split('\n').slice(1, -1).join('\n')), /correct \(relays: 1, forwards: 2\)/);
+	noErrors(page);
+});
+
+test('diagnose: the checks run one after the other', async () => {
+	const checks = [ { id: 'config', relay: '', title: 'Configuration' }, { id: 'peer', relay: 'home', title: 'The other end is reached over IPv6' },
+		{ id: 'mtu', relay: 'home', title: 'Packets of full size pass both ways' } ];
+	const answers = { 'ds4relay.doctor.': { checks } };
+
+	answers['ds4relay.doctor.config'] = { ...checks[0], state: 'ok', evidence: 'no mistakes', remedy: '' };
+	answers['ds4relay.doctor.peer'] = { ...checks[1], state: 'failed', evidence: 'no answer from <b>', remedy: 'Start the relay on the VPS' };
+	answers['ds4relay.doctor.mtu'] = { ...checks[2], state: 'skipped', evidence: '', remedy: '' };
+
+	const page = await lab.open('diagnose', { config: complete, answers });
+
+	await page.waitForFunction(() => document.querySelector('.ds4-progress').value == 3);
+	assert.deepEqual(await page.locator('.ds4-check').evaluateAll((rows) => rows.map((one) => one.className.split(' ')[1])), [ 'ds4-ok', 'ds4-failed', 'ds4-skipped' ]);
+	assert.match(await page.locator('.ds4-alert').innerText(), /The other end is reached over IPv6[^]*Start the relay on the VPS/);
+	assert.ok((await page.locator('.ds4-checks').innerText()).includes('no answer from <b>'));
+	await page.locator('button', { hasText: 'Check again' }).click();
+	await page.waitForFunction(() => document.querySelector('.ds4-progress').value == 3);
+
+	const asked = (await page.state()).calls.filter((call) => /^doctor .*"check":"\w/.test(call)).map((call) => /"check":"(\w+)"/.exec(call)[1]);
+
+	assert.deepEqual(asked, [ 'config', 'peer', 'mtu', 'config', 'peer', 'mtu' ]);
+	noErrors(page);
+});
+
+test('a user who may read sees all, and can change nothing', async () => {
+	const setting = { config: complete, readonly: true };
+	let page = await lab.open('settings', setting);
+
+	for (const selector of [ '.cbi-button-save', '.cbi-button-apply', '.cbi-button-remove', '.cbi-button-add', '.drag-handle', 'tr input[type="checkbox"]' ])
+		for (const element of await page.locator(selector).all())
+			assert.ok(await element.isDisabled() || await element.getAttribute('disabled') != null, selector);
+
+	await edit(page, 'Web server');
+	assert.ok(await field(page, 'web', 'src_dport').isDisabled());
+	assert.ok(await modal(page).locator('.cbi-button-positive').isDisabled());
+	noErrors(page);
+
+	page = await lab.open('overview', { ...setting, answers: { 'ds4relay.status': fixture('running') } });
+	assert.match(await page.locator('.ds4-alert').innerText(), /It works/);
+
+	for (const button of await page.locator('.ds4-service button').all())
+		assert.ok(await button.isDisabled());
+
+	noErrors(page);
+
+	page = await lab.open('vps', setting);
+	assert.equal(await page.locator('.ds4-step').count(), 3);
+	noErrors(page);
+});
+
+test('German: every text of the app is translated', async () => {
+	for (const [ view, setting ] of [ [ 'settings', { config: complete } ], [ 'settings', { config: example } ], [ 'overview', { config: complete } ], [ 'vps', { config: complete } ],
+		[ 'diagnose', { config: complete } ] ]) {
+		const page = await lab.open(view, { ...setting, language: 'de' });
+
+		assert.equal(await page.locator('html').getAttribute('lang'), 'de');
+
+		const text = await page.locator('#view').innerText();
+
+		assert.doesNotMatch(text, /\b(the|this|your|which|everything|stopped|started|forward|enabled|host|saved)\b/i, `${view}: ${text}`);
+		noErrors(page);
+	}
+
+	const page = await lab.open('settings', { config: complete, language: 'de' });
+
+	await edit(page, 'Web server');
+	await field(page, 'web', 'src_dport').fill('8005');
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).locator('.ds4-problems').waitFor();
+	assert.match(await modal(page).locator('.ds4-problems').innerText(), /überschneidet sich mit der Weiterleitung "web"/);
+	noErrors(page);
+});
+
+test('360 px: nothing is cut off', async () => {
+	for (const view of [ 'overview', 'settings', 'vps', 'diagnose' ]) {
+		const page = await lab.open(view, { config: complete, answers: { 'ds4relay.status': fixture('running') } }, { width: 360, touch: true });
+
+		await page.waitForTimeout(300);
+
+		const wide = await page.evaluate(() => [ document.documentElement.scrollWidth, ...[ ...document.querySelectorAll('#view *') ]
+			.filter((node) => !node.closest('pre, svg') && node.getBoundingClientRect().right > 361).map((node) => node.outerHTML.slice(0, 100)) ]);
+
+		assert.deepEqual(wide, [ 360 ], view);
+		noErrors(page);
+	}
+});
+
+test('every control has a name for a screen reader', async () => {
+	const unnamed = (page) => page.evaluate(() => [ ...document.querySelectorAll('#view input:not([type="hidden"]), #view select, #view button, #view .cbi-dropdown, .modal input:not([type="hidden"]), .modal select, .modal button, .modal .cbi-dropdown') ]
+		.filter((node) => node.checkVisibility() && !node.closest('.preview'))
+		.filter((node) => !node.getAttribute('aria-label') && !(node.labels?.length && [ ...node.labels ].some((label) => label.textContent.trim())) && !node.textContent.trim())
+		.map((node) => node.outerHTML.slice(0, 160)));
+
+	for (const view of [ 'overview', 'settings', 'vps', 'diagnose' ]) {
+		const page = await lab.open(view, { config: complete, answers: { 'ds4relay.status': fixture('running') } });
+
+		assert.deepEqual(await unnamed(page), [], view);
+	}
+
+	const page = await lab.open('settings', { config: complete });
+
+	await edit(page, 'Web server');
+	assert.deepEqual(await unnamed(page), []);
+	await modal(page).locator('button', { hasText: 'Dismiss' }).click();
+	await edit(page, 'home');
+	assert.deepEqual(await unnamed(page), []);
+});
