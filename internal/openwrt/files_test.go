@@ -26,7 +26,8 @@ func newRouter(t *testing.T) router {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.NewReplacer("/usr/sbin/ds4relay", r.path("ds4relay"), "/var/run/ds4relay", r.dir).Replace(string(script))
+	text := strings.NewReplacer("/usr/sbin/ds4relay", r.path("ds4relay"), "/var/run/ds4relay", r.dir,
+		"/var/run/fw", r.path("fw"), "/etc/init.d/firewall", r.path("firewall")).Replace(string(script))
 	r.write("init", text)
 	r.write("ds4relay", `#!/bin/sh
 echo "ds4relay $*" >>"$CALLS"
@@ -35,7 +36,14 @@ case "$*" in
 "firewall --shell") echo "json_add_array firewall; json_add_string '' rule; json_close_array" ;;
 esac
 `)
-	r.write("ubus", "#!/bin/sh\n[ -n \"$REGISTERED\" ] && echo '{ \"ds4relay\": {} }'\ntrue\n")
+	r.write("ubus", `#!/bin/sh
+case "$*" in
+*'"ds4relay"'*) [ -z "$REGISTERED" ] || echo '{ "ds4relay": {} }' ;;
+*'"firewall"'*) [ -z "$WATCHES" ] || echo '[ "service.data.update", … ]' ;;
+"list network.interface") [ -z "$NETIFD_AWAY" ] ;;
+esac
+`)
+	r.write("firewall", "#!/bin/sh\necho \"firewall $*\" >>\"$CALLS\"\n")
 	// rc.common and procd.sh, as far as the script uses them.
 	r.write("rc", `call() { echo "$*" >>"$CALLS"; }
 logger() { read -r line; call logger "$*" "$line"; }
@@ -89,6 +97,12 @@ procd_add_raw_trigger interface.* 1000 /etc/init.d/ds4relay reload
 
 const rules = "json_add_array firewall\njson_add_string  rule\njson_close_array\n"
 
+const (
+	up     = "procd_open_service ds4relay\nds4relay -q up\nds4relay -q netifd\nds4relay firewall --shell\n"
+	failed = "procd_open_service ds4relay\nds4relay -q up\nlogger -t ds4relay -p daemon.err wrong file\n"
+	down   = "ds4relay -q down\nds4relay -q netifd\nprocd_open_service ds4relay /etc/init.d/ds4relay\n"
+)
+
 func TestInitScript(t *testing.T) {
 	r := newRouter(t)
 	for _, step := range []struct {
@@ -97,20 +111,60 @@ func TestInitScript(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"start", nil, 0, "procd_open_service ds4relay\nds4relay -q up\nds4relay -q netifd\nds4relay firewall --shell\n" + triggers + rules + "procd_close_service\n"},
+		{"start", nil, 0, up + triggers + rules + "procd_close_service\n"},
 		// A wrong file: what ran goes on, with its rules, and the start fails.
-		{"start", []string{"UP_FAILS=1"}, 2, "procd_open_service ds4relay\nds4relay -q up\nlogger -t ds4relay -p daemon.err wrong file\n" + triggers + rules + "procd_close_service\n"},
-		// An event that comes after the stop.
+		{"start", []string{"UP_FAILS=1"}, 2, failed + triggers + rules + "procd_close_service\n"},
+		// An event that comes after the stop, and one of a netifd that restarts.
 		{"reload", nil, 0, ""},
-		{"reload", []string{"REGISTERED=1"}, 0, "procd_open_service ds4relay\nds4relay -q up\nds4relay -q netifd\nds4relay firewall --shell\n" + triggers + rules + "procd_close_service\n"},
+		{"reload", []string{"REGISTERED=1", "NETIFD_AWAY=1"}, 0, ""},
+		{"reload", []string{"REGISTERED=1"}, 0, up + triggers + rules + "procd_close_service\n"},
 		// The firewall is told of data that changes, so that the rules go before the service does.
-		{"stop", nil, 0, "ds4relay -q down\nds4relay -q netifd\nprocd_open_service ds4relay /etc/init.d/ds4relay\n" + triggers + "procd_close_service\nprocd_kill\n"},
+		{"stop", nil, 0, down + triggers + "procd_close_service\nprocd_kill\n"},
 		// The first start of all with a wrong file.
-		{"start", []string{"UP_FAILS=1"}, 2, "procd_open_service ds4relay\nds4relay -q up\nlogger -t ds4relay -p daemon.err wrong file\n" + triggers + "procd_close_service\n"},
+		{"start", []string{"UP_FAILS=1"}, 2, failed + triggers + "procd_close_service\n"},
 	} {
 		if status, calls := r.run(step.action, step.env...); status != step.status || calls != step.want {
 			t.Errorf("%s %v: exit status %d, want %d; calls\n%s\nwant\n%s", step.action, step.env, status, step.status, calls, step.want)
 		}
+	}
+}
+
+// TestFirewallTold: a firewall that runs and does not watch the data of services is reloaded when the rules change, and only then.
+func TestFirewallTold(t *testing.T) {
+	for _, state := range []string{"fw3.state", "fw4.state"} {
+		r := newRouter(t)
+		reloads := func(action string, env ...string) int {
+			t.Helper()
+			_, calls := r.run(action, env...)
+			return strings.Count(calls, "firewall reload\n")
+		}
+		if n := reloads("start"); n != 0 {
+			t.Errorf("there is no firewall: reloaded %d times", n)
+		}
+		r.write(state, "")
+		if n := reloads("start"); n != 0 {
+			t.Errorf("%s: rules as before: reloaded %d times", state, n)
+		}
+		if n := reloads("stop"); n != 1 {
+			t.Errorf("%s: stop: reloaded %d times, want 1", state, n)
+		}
+		if n := reloads("start"); n != 1 {
+			t.Errorf("%s: start: reloaded %d times, want 1", state, n)
+		}
+		if n := reloads("stop", "WATCHES=1"); n != 0 {
+			t.Errorf("%s: a firewall that watches: reloaded %d times", state, n)
+		}
+	}
+}
+
+// TestStatus: service ds4relay status is the relays' own, or inactive.
+func TestStatus(t *testing.T) {
+	r := newRouter(t)
+	if status, calls := r.run("status_service"); status != 3 || calls != "" {
+		t.Errorf("stopped: exit status %d, calls %q", status, calls)
+	}
+	if status, calls := r.run("status_service", "REGISTERED=1"); status != 0 || calls != "ds4relay status\n" {
+		t.Errorf("started: exit status %d, calls %q", status, calls)
 	}
 }
 
