@@ -37,6 +37,9 @@ usage: ds4relay [-c FILE] [--run DIR] [-q] COMMAND
   plan [--down] [RELAY…]   print what up (or down) would do, as commands that a person could type
   status [--json]          show the relays and what differs from the configuration (exit status 3: something does)
   doctor [RELAY…] [--json] find out why it does not work, and what to do (exit status 1: something has failed)
+  trace [CLIENT] [-c LINES] [-t SECONDS]
+                           follow one connection over this machine's devices, a line for each step of a packet
+  watch                    look once whether the DNS name of an other end has another address, and move the tunnel there
   check [FILE]             report every mistake in the configuration
   export [RELAY]           print the configuration of the other end
   ping HOST4 HOST6 [-c N] [-i SECONDS]
@@ -143,7 +146,7 @@ func (a *app) dispatch(args []string) error {
 		return usageError(strings.TrimRight(usage, "\n"))
 	}
 	commands := map[string]func([]string) error{
-		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping, "doctor": a.doctor,
+		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping, "doctor": a.doctor, "trace": a.trace, "watch": a.watch,
 		"export": a.export, "firewall": a.firewall, "netifd": a.netifd, "rpcd": a.rpcd,
 		"version": a.version, "help": func([]string) error { return flag.ErrHelp },
 	}

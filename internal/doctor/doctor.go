@@ -66,11 +66,11 @@ var examinations = []examination{
 	{id: "system", title: "Kernel and programs", machine: (*Doctor).system},
 	{id: "endpoints", title: "Endpoints are known", relay: (*patient).endpoints, needs: []string{"config"}},
 	{id: "installed", title: "The kernel is as configured", machine: (*Doctor).installed, needs: []string{"config", "system"}},
+	{id: "conntrack", title: "Room for connections", machine: (*Doctor).conntrack},
 	{id: "peer", title: "The other end is reached over IPv6", relay: (*patient).peer, needs: []string{"endpoints", "installed"}},
 	{id: "routed", title: "This end's endpoint is routed to this machine", relay: (*patient).routed, needs: []string{"peer"}},
 	{id: "tunnel", title: "IPv4 in IPv6 (protocol 4) passes both ways", relay: (*patient).tunnel, needs: []string{"peer", "routed"}},
 	{id: "mtu", title: "Packets of full size pass both ways", relay: (*patient).mtu, needs: []string{"tunnel"}},
-	{id: "conntrack", title: "Room for connections", machine: (*Doctor).conntrack},
 	{id: "forward", title: "This machine forwards a client's packet", relay: (*patient).forward, needs: []string{"endpoints", "installed"}},
 	{id: "host", title: "The hosts at home answer", relay: (*patient).hosts, needs: []string{"forward"}},
 	{id: "answer", title: "The answer goes back through the tunnel", relay: (*patient).answer, needs: []string{"host"}},
@@ -122,7 +122,8 @@ type patient struct {
 	line    Line
 	lineErr error
 	walks   map[*config.Forward]*walk
-	passes  bool // the tunnel
+	passes  bool // packets through the tunnel
+	blocked bool // so that there is nothing to wait for
 }
 
 func (d *Doctor) patient(r *config.Relay) *patient {
@@ -212,7 +213,7 @@ func (d *Doctor) RunAll(checks []Check, done func(Finding)) (bool, error) {
 	broken := map[[2]string]Check{} // id and relay → what failed first
 	well := true
 	for _, c := range checks {
-		first, blocked := d.blocked(c, broken)
+		first, blocked := needs(c, broken)
 		f := Finding{Check: c, State: Skipped, Evidence: fmt.Sprintf("needs: %s", first.Title)}
 		if !blocked {
 			var err error
@@ -230,7 +231,8 @@ func (d *Doctor) RunAll(checks []Check, done func(Finding)) (bool, error) {
 	return well, nil
 }
 
-func (d *Doctor) blocked(c Check, broken map[[2]string]Check) (Check, bool) {
+// needs finds what has to be right before a check says anything, and is not.
+func needs(c Check, broken map[[2]string]Check) (Check, bool) {
 	for _, e := range examinations {
 		if e.id != c.ID {
 			continue

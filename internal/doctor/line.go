@@ -45,6 +45,7 @@ func (p *patient) peer() Finding {
 	} else if t.error() != "" && t.fromPeer() {
 		return ok("%s does not answer ping, but refuses a packet of the tunnel", p.line.Peer)
 	}
+	p.blocked = true
 	evidence := fmt.Sprintf("%s does not answer ping", p.line.Peer)
 	if pong.Error != "" {
 		evidence = fmt.Sprintf("%s does not answer ping: %s", p.line.Peer, pong.Error)
@@ -192,38 +193,7 @@ func (t probing) error() string {
 	if t.refused == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s says: %s", t.refused.Src, describeError(t.refused.Packet))
-}
-
-// describeError writes an error of ICMP or ICMPv6 in words.
-func describeError(p packet.Packet) string {
-	if p.Proto == packet.ICMPv6 {
-		switch {
-		case p.Type == packet.Unreachable6:
-			return [...]string{"no route", "forbidden by a firewall", "beyond the scope", "the address is not there", "no tunnel for it (port unreachable)",
-				"source address forbidden", "the route rejects it"}[min(p.Code, 6)]
-		case p.Type == packet.TooBig6:
-			return fmt.Sprintf("too large, at most %d bytes", p.MTU)
-		case p.Type == packet.TimeExceeded6:
-			return "hop limit exceeded"
-		}
-		return "parameter problem"
-	}
-	switch {
-	case p.Type == packet.TimeExceeded:
-		return "time exceeded"
-	case p.Code == 4:
-		return fmt.Sprintf("too large, at most %d bytes", p.MTU)
-	case p.Code == 0:
-		return "network unreachable"
-	case p.Code == 1:
-		return "host unreachable"
-	case p.Code == 2:
-		return "protocol unreachable"
-	case p.Code == 3:
-		return "port unreachable"
-	}
-	return "forbidden by a firewall"
+	return fmt.Sprintf("%s says: %s", t.refused.Src, t.refused.Error())
 }
 
 func (p *patient) tunnel() Finding {
@@ -231,7 +201,15 @@ func (p *patient) tunnel() Finding {
 	if !t.answered && t.seen.Err == nil && t.refused == nil { // the first packet may wait for a neighbour
 		t = p.probe(0, true)
 	}
-	if p.passes = t.answered; p.passes {
+	p.passes, p.blocked = t.answered, !t.answered
+	if p.Role == config.Router && !t.answered && t.out > 0 && t.back == 0 && t.refused == nil && p.sys().IPv4Default {
+		// Where homes of the VPS have equal addresses, its errors go to another one.
+		if f, target, err := p.asClient(); f != nil && err == nil {
+			p.blocked = false
+			return ok("%s answers over this router's own line, and so by %s", target, p.Device)
+		}
+	}
+	if p.passes {
 		return ok("a packet through %s came back from %s", p.Device, p.otherEnd())
 	}
 	filter := fmt.Sprintf("allow IP protocol 4 (IPv4 in IPv6) between %s and %s in the firewalls of both providers (the VPS's control panel, the home's modem), ",

@@ -73,6 +73,9 @@ type Trial struct {
 	Match func(Sighting) bool
 	Done  func(Sighting) bool
 	Wait  time.Duration
+	// More is worth a longer wait, from when it is seen; nil for nothing.
+	More   func(Sighting) bool
+	Longer time.Duration
 	// Follow asks which nft chains and counters say why packets of this address, also inside the tunnel, go no further.
 	Follow netip.Addr
 }

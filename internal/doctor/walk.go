@@ -12,12 +12,13 @@ import (
 	"github.com/ds4relay/ds4relay/internal/packet"
 )
 
-// maxWalks bounds how many forwards are tried, firstWait and otherWait how long each: a router says after three seconds that
-// a host is not there.
+// maxWalks bounds how many forwards are tried, the others how long it takes: what this machine does, it does at once; hosts
+// may be slow, and the router at home says only after three seconds that a host is not there.
 const (
-	maxWalks  = 8
-	firstWait = 4 * time.Second
-	otherWait = time.Second
+	maxWalks = 8
+	ownTime  = time.Second
+	hostTime = 1500 * time.Millisecond
+	homeTime = 4 * time.Second
 )
 
 // walk is the way of a client's test packet, which seems to have come in where clients' packets do, and of the answer.
@@ -69,29 +70,32 @@ func (p *patient) walkOf(f *config.Forward) *walk {
 	w := &walk{forward: f, seen: Seen{Err: errors.New("keep and other forwards leave nothing of it to try")}}
 	var used entrance
 	for i, e := range p.entrances(f) {
-		if i > 0 && (w.seen.Err != nil || w.answer != nil || w.on == nil || p.machine.Neighbour(p.line.LAN[f.DestIP], f.DestIP) == NoAnswer) {
+		if i > 0 && (p.nothingComes() || w.seen.Err != nil || w.answer != nil || w.on == nil || p.machine.Neighbour(p.line.LAN[f.DestIP], f.DestIP) == NoAnswer) {
 			break
 		}
-		wait := firstWait
-		if i > 0 || e.proto == packet.UDP { // many services do not answer what they do not understand
-			wait = otherWait
+		wait := hostTime
+		if i == 0 && p.Role == config.VPS && e.proto != packet.UDP { // many services do not answer a datagram that they do not understand
+			wait = homeTime
 		}
 		if next := p.send(f, e, wait, false); i == 0 || next.answer != nil {
 			w, used = next, e
 		}
 	}
 	if w.seen.Err == nil && w.back == nil && (w.on == nil || w.answer != nil) {
-		w = p.send(f, used, otherWait, true) // where on this machine it ends
+		w = p.send(f, used, hostTime, true) // where on this machine it ends
 	}
 	p.walks[f] = w
 	return w
 }
 
+// nothingComes tells whether a VPS need not wait for what comes out of the tunnel.
+func (p *patient) nothingComes() bool { return p.Role == config.VPS && p.blocked }
+
 func (p *patient) send(f *config.Forward, e entrance, wait time.Duration, follow bool) *walk {
 	proto, public, port := e.proto, e.public, e.port
 	w := &walk{forward: f, proto: proto, client: clientOf(f)}
 	id := p.nextPort()
-	t := Trial{By: p.line.Access, Wait: wait}
+	t := Trial{By: p.line.Access, Wait: ownTime, Longer: wait}
 	if p.Role == config.VPS {
 		t.Packet = p.testPacket(proto, w.client, p.IPAddr, public, id, 64, 0)
 	} else {
@@ -118,10 +122,18 @@ func (p *patient) send(f *config.Forward, e entrance, wait time.Duration, follow
 		}
 		return mine(&s.Packet) || s.Quoted != nil && mine(s.Quoted)
 	}
-	done := &walk{forward: f, proto: proto, client: w.client}
+	done, begun := &walk{forward: f, proto: proto, client: w.client}, false
 	t.Done = func(s Sighting) bool {
 		p.sight(done, s)
-		return done.back != nil && (p.Role == config.VPS || s.Outer != nil)
+		if p.nothingComes() && done.on != nil {
+			return true
+		}
+		return done.self != nil || done.back != nil && (p.Role == config.VPS || s.Outer != nil)
+	}
+	t.More = func(Sighting) bool {
+		first := done.on != nil && !begun
+		begun = begun || first
+		return first
 	}
 	w.seen = p.machine.Try(t)
 	for _, s := range w.seen.Sightings {
@@ -310,7 +322,7 @@ func (p *patient) stopped(w *walk, where string) Finding {
 		return failed(fmt.Sprintf("a client's packet %s and rp_filter drops it", where),
 			fmt.Sprintf("loosen the filter: `sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.%s.rp_filter=0`, and in /etc/sysctl.d for the next boot", strings.ReplaceAll(device, ".", "/")))
 	case w.self != nil && w.self.IsError():
-		return failed(fmt.Sprintf("a client's packet %s, and this machine says: %s", where, describeError(w.self.Packet)),
+		return failed(fmt.Sprintf("a client's packet %s, and this machine says: %s", where, w.self.Error()),
 			"look at `ip route get "+w.forward.DestIP.String()+"` and `ip rule`: another program's rule or route comes first")
 	case counters["IpInNoRoutes"] > 0 || counters["IpOutNoRoutes"] > 0:
 		return failed(fmt.Sprintf("a client's packet %s, and there is no route for it", where),
@@ -321,6 +333,9 @@ func (p *patient) stopped(w *walk, where string) Finding {
 }
 
 func (p *patient) hosts() Finding {
+	if p.nothingComes() {
+		return skipped("nothing comes through the tunnel")
+	}
 	return p.each(func(w *walk) Finding {
 		host := w.forward.DestIP
 		target := host.String()
@@ -336,7 +351,7 @@ func (p *patient) hosts() Finding {
 			if a.Src == host {
 				return p.serviceMissing(target)
 			}
-			return failed(fmt.Sprintf("the router at home says about %s: %s", target, describeError(a.Packet)),
+			return failed(fmt.Sprintf("the router at home says about %s: %s", target, a.Error()),
 				fmt.Sprintf("switch %s on, or correct option dest_ip at both ends if its address has changed", host))
 		case a != nil && a.Flags&packet.RST != 0 && !w.forward.All:
 			return p.serviceMissing(target)
@@ -401,6 +416,19 @@ func (p *patient) internet() Finding {
 	if !p.sys().IPv4Default {
 		return skipped("this router has no other IPv4 line to try it over")
 	}
+	f, target, err := p.asClient()
+	switch {
+	case f == nil:
+		return skipped("no forward of TCP or ICMP is open to everybody")
+	case err != nil:
+		return failed(fmt.Sprintf("%s does not answer from the internet (over this router's own line): %v", target, err),
+			fmt.Sprintf("open it in the firewall of the VPS's provider (security group, control panel), and run `ds4relay doctor` on the VPS; keep there (option keep) must not name %s", f.Section))
+	}
+	return ok("%s answers over this router's own line", target)
+}
+
+// asClient connects to the public address by a forward that is for everybody; nil where there is none.
+func (p *patient) asClient() (f *config.Forward, target string, err error) {
 	for _, f := range p.Forwards {
 		proto, public, _ := protoOf(f)
 		if len(f.Clients) > 0 || proto != packet.TCP && proto != packet.ICMP {
@@ -410,11 +438,7 @@ func (p *patient) internet() Finding {
 		if public != 0 {
 			target = netip.AddrPortFrom(p.IPAddr, public).String()
 		}
-		if err := p.machine.Connect(p.IPAddr, public); err != nil {
-			return failed(fmt.Sprintf("%s does not answer from the internet (over this router's own line): %v", target, err),
-				fmt.Sprintf("open it in the firewall of the VPS's provider (security group, control panel), and run `ds4relay doctor` on the VPS; keep there (option keep) must not name %s", f.Section))
-		}
-		return ok("%s answers over this router's own line", target)
+		return f, target, p.machine.Connect(p.IPAddr, public)
 	}
-	return skipped("no forward of TCP or ICMP is open to everybody")
+	return nil, "", nil
 }

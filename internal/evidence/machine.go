@@ -103,6 +103,7 @@ func (m *Machine) Line(r *config.Relay) (doctor.Line, error) {
 	}
 	if r.PeerName != "" {
 		line.Peer = facts.Peer[r.Name]
+		line.PeerNote = strings.Join(facts.Notes, "; ")
 	}
 	if link, err := netlink.LinkByName(r.Device); err == nil {
 		line.MTU = link.Attrs().MTU

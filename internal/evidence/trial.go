@@ -51,6 +51,9 @@ func (m *Machine) Try(t doctor.Trial) (seen doctor.Seen) {
 		if t.Done(s) {
 			break
 		}
+		if t.More != nil && t.More(s) {
+			deadline = time.Now().Add(t.Longer)
+		}
 	}
 	if before != nil {
 		for name, n := range counters() {

@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/openwrt"
-	"github.com/ds4relay/ds4relay/internal/resolve"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -60,10 +58,14 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		}
 		peer := r.Peer
 		if r.PeerName != "" {
+			var note string
 			var err error
-			if peer, err = resolvePeer(r.PeerName); err != nil {
+			if peer, note, err = k.peer(r); err != nil {
 				errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
 				continue
+			}
+			if note != "" {
+				f.Notes = append(f.Notes, note)
 			}
 			f.Peer[r.Name] = peer
 		}
@@ -162,19 +164,6 @@ func ownRoutes() ([]state.Route, error) {
 	var o state.Observed
 	err = observeRoutes(&o, state.State{}, names)
 	return o.Routes, err
-}
-
-func resolvePeer(name string) (netip.Addr, error) {
-	addrs, err := resolve.Lookup(context.Background(), name, 6)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("look up peeraddr %s: %w", name, err)
-	}
-	for _, a := range addrs {
-		if a.IsGlobalUnicast() && !a.Is4In6() {
-			return a, nil
-		}
-	}
-	return netip.Addr{}, fmt.Errorf("peeraddr %s has no global IPv6 address", name)
 }
 
 // routeTo looks up the entry of the routing table for an address, not what was learnt about the path to it.

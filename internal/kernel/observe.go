@@ -21,6 +21,8 @@ import (
 // Kernel is the network namespace that the process runs in.
 type Kernel struct {
 	Run string // directory of run-time records, /run/ds4relay
+
+	looked map[string]lookedUp // DNS names
 }
 
 // flagIgnoreEncapLimit is IP6_TNL_F_IGN_ENCAP_LIMIT of linux/ip6_tunnel.h: `encaplimit none`.

@@ -47,13 +47,21 @@ esac
 	// rc.common and procd.sh, as far as the script uses them.
 	r.write("rc", `call() { echo "$*" >>"$CALLS"; }
 logger() { read -r line; call logger "$*" "$line"; }
-for f in procd_open_service procd_add_reload_trigger procd_add_interface_trigger procd_add_raw_trigger json_add_array json_add_string json_close_array; do
+for f in procd_open_service procd_add_reload_trigger procd_add_interface_trigger procd_add_raw_trigger json_add_array json_add_string json_close_array procd_open_instance procd_set_param procd_close_instance; do
 	eval "$f() { call $f \"\$@\"; }"
 done
 procd_close_service() { service_triggers; service_data; call procd_close_service; }
 config_load() { :; }
 config_foreach() { for s in $RELAYS; do "$1" "$s"; done; }
-config_get() { [ "$2" = first ] && eval "$1=wan6" || eval "$1="; }
+config_get() {
+	case "$2:$3" in
+	first:tunlink) eval "$1=wan6" ;;
+	second:peeraddr) eval "$1=\$SECOND_PEER" ;;
+	*:peeraddr) eval "$1=2001:db8::/64" ;;
+	*) eval "$1=" ;;
+	esac
+}
+config_get_bool() { eval "$1=\${ENABLED:-1}"; }
 initscript=/etc/init.d/ds4relay
 . "$DIR/init"
 start() { procd_open_service ds4relay; start_service; procd_close_service; service_started; }
@@ -100,7 +108,9 @@ const rules = "json_add_array firewall\njson_add_string  rule\njson_close_array\
 const (
 	up     = "procd_open_service ds4relay\nds4relay -q up\nds4relay -q netifd\nds4relay firewall --shell\n"
 	failed = "procd_open_service ds4relay\nds4relay -q up\nlogger -t ds4relay -p daemon.err wrong file\n"
-	down   = "ds4relay -q down\nds4relay -q netifd\nprocd_open_service ds4relay /etc/init.d/ds4relay\n"
+	watch  = "procd_open_instance watch\nprocd_set_param command DIR/ds4relay -q watch --missing\nprocd_set_param respawn 1 60 0\n" +
+		"procd_set_param stderr 1\nprocd_close_instance\n"
+	down = "ds4relay -q down\nds4relay -q netifd\nprocd_open_service ds4relay /etc/init.d/ds4relay\n"
 )
 
 func TestInitScript(t *testing.T) {
@@ -112,6 +122,9 @@ func TestInitScript(t *testing.T) {
 		want   string
 	}{
 		{"start", nil, 0, up + triggers + rules + "procd_close_service\n"},
+		// An other end with a DNS name: it is looked up each minute, by a process that does not stay.
+		{"start", []string{"SECOND_PEER=vps.example.org"}, 0, up + watch + triggers + rules + "procd_close_service\n"},
+		{"start", []string{"SECOND_PEER=vps.example.org", "ENABLED=0"}, 0, up + triggers + rules + "procd_close_service\n"},
 		// A wrong file: what ran goes on, with its rules, and the start fails.
 		{"start", []string{"UP_FAILS=1"}, 2, failed + triggers + rules + "procd_close_service\n"},
 		// An event that comes after the stop, and one of a netifd that restarts.
@@ -123,7 +136,9 @@ func TestInitScript(t *testing.T) {
 		// The first start of all with a wrong file.
 		{"start", []string{"UP_FAILS=1"}, 2, failed + triggers + "procd_close_service\n"},
 	} {
-		if status, calls := r.run(step.action, step.env...); status != step.status || calls != step.want {
+		status, calls := r.run(step.action, step.env...)
+		calls = strings.ReplaceAll(calls, r.dir, "DIR")
+		if status != step.status || calls != step.want {
 			t.Errorf("%s %v: exit status %d, want %d; calls\n%s\nwant\n%s", step.action, step.env, status, step.status, calls, step.want)
 		}
 	}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+)
+
+// initScript brings OpenWrt's firewall up to date too.
+const initScript = "/etc/init.d/ds4relay"
+
+// watch looks once whether the DNS name of an other end has another address, and moves the tunnel there: for a timer.
+func (a *app) watch(args []string) error {
+	f := a.flags("watch")
+	missing := f.Bool("missing", false, "")
+	f.BoolVar(&a.quiet, "q", a.quiet, "")
+	if args, err := parse(f, args); err != nil {
+		return err
+	} else if len(args) > 0 {
+		return usageError("watch takes no arguments but --missing and -q")
+	}
+	if err := needRoot(); err != nil {
+		return err
+	}
+	c, _, err := a.load(a.path)
+	if err != nil {
+		return err
+	}
+	m := &control.Machine{Config: c, Kernel: a.kernel(), Note: a.note}
+	moved, err := m.Moved(*missing)
+	if err != nil || len(moved) == 0 {
+		return err
+	}
+	if kernel.OpenWrt() {
+		reload := exec.Command(initScript, "reload")
+		reload.Stdout, reload.Stderr = os.Stderr, os.Stderr
+		if err := reload.Run(); err != nil {
+			return fmt.Errorf("%s reload: %w", initScript, err)
+		}
+		return nil
+	}
+	_, err = m.Up(moved, nil, a.show, a.waiting)
+	return err
+}

@@ -1,0 +1,458 @@
+package doctor
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/packet"
+)
+
+var update = flag.Bool("update", false, "write docs/troubleshooting.md anew")
+
+// troubleshooting has, behind a text by hand, all that doctor may say.
+const (
+	troubleshooting = "../../docs/troubleshooting.md"
+	generated       = "<!-- What follows is written by `go test ./internal/doctor -update`. -->\n"
+)
+
+const relayText = `config relay 'home'
+	option role '%s'
+	option ipaddr '198.51.100.144'
+	option ip6addr '%s'
+	option peeraddr '%s'
+	option device 'ds4-home'
+config forward 'web'
+	option proto 'tcp'
+	option src_dport '443'
+	option dest_ip '192.168.1.210'
+`
+
+var (
+	vps6   = netip.MustParseAddr("2001:db8:6ef9:0:198:51:100:144")
+	home6  = netip.MustParseAddr("2001:db8:fdd2:0:198:51:100:144")
+	host4  = netip.MustParseAddr("192.168.1.210")
+	public = netip.MustParseAddr("198.51.100.144")
+)
+
+// fake is a machine on which all is well but what a case changes.
+type fake struct {
+	role      config.Role
+	text      string
+	sys       System
+	installed Installed
+	line      Line
+	lineErr   error
+	neighbour string
+	connect   error
+	ping      func(from netip.Addr, bytes int) Pong
+
+	// What becomes of a probe through the tunnel.
+	sendErr     error
+	notOut      bool           // it does not leave this machine
+	refusal     *packet.Packet // ICMPv6 about it
+	lost        bool           // on the way
+	others      bool           // packets of others come in
+	notIn       bool           // the answer comes, and not out of the tunnel
+	there       int            // how large a packet may be
+	probeDrop   *Verdict
+	walkErr     error
+	outside     bool           // router: a client's packet does not come out of the tunnel
+	stuck       bool           // it does not go on
+	elsewhere   *Sighting      // it, or the answer, leaves by another device, or this machine answers
+	hostAnswer  *packet.Packet // nil for none
+	answerStuck bool
+	walkVerdict *Verdict
+	counters    map[string]uint64
+}
+
+func well(role config.Role) *fake {
+	f := &fake{role: role, sys: System{Kernel: "6.6.1", Tunnels: true, MaxTracked: 65536, Now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), IPv4Default: true},
+		line: Line{Local: vps6, Peer: home6, MTU: 1460, Uplink: "eth0", Access: "eth0"}, there: 65536}
+	if role == config.Router {
+		f.line = Line{Local: home6, Peer: vps6, MTU: 1460, Uplink: "eth1", LAN: map[netip.Addr]string{host4: "br-lan"}}
+		f.sys.OpenWrt = true
+	}
+	f.text = fmt.Sprintf(relayText, role, f.line.Local, f.line.Peer)
+	f.ping = func(netip.Addr, int) Pong { return Pong{Answered: true} }
+	f.hostAnswer = &packet.Packet{Src: host4, Dst: TestClient, Proto: packet.TCP, Flags: packet.SYN | packet.ACK}
+	return f
+}
+
+func (f *fake) Config() (*config.Config, []string, error) {
+	file, err := os.CreateTemp("", "ds4relay")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer os.Remove(file.Name())
+	if _, err := file.WriteString(f.text); err != nil {
+		return nil, nil, err
+	}
+	file.Close()
+	c, problems, err := config.Load(file.Name(), f.role)
+	named := func(problems config.Problems) config.Problems {
+		for i := range problems {
+			problems[i].File = config.DefaultPath
+		}
+		return problems
+	}
+	named(problems)
+	var mistakes config.Problems
+	if errors.As(err, &mistakes) {
+		return nil, nil, named(mistakes)
+	}
+	if c != nil {
+		c.Path = config.DefaultPath
+	}
+	var warnings []string
+	for _, p := range problems {
+		warnings = append(warnings, p.Error())
+	}
+	return c, warnings, err
+}
+func (f *fake) System() System                              { return f.sys }
+func (f *fake) Installed(*config.Config) (Installed, error) { return f.installed, nil }
+func (f *fake) Line(*config.Relay) (Line, error)            { return f.line, f.lineErr }
+func (f *fake) Neighbour(string, netip.Addr) string         { return f.neighbour }
+func (f *fake) Connect(netip.Addr, uint16) error            { return f.connect }
+func (f *fake) Ping(from, _ netip.Addr, bytes int) Pong     { return f.ping(from, bytes) }
+
+func (f *fake) Try(t Trial) (seen Seen) {
+	p, ok := packet.Decode(t.Packet)
+	if !ok {
+		panic("the doctor sends what is no packet")
+	}
+	see := func(device string, out bool, p packet.Packet) {
+		if s := (Sighting{device, out, p}); t.Match(s) {
+			seen.Sightings = append(seen.Sightings, s)
+		}
+	}
+	verdict := f.walkVerdict
+	if t.Into != "" {
+		verdict = f.probeDrop
+		seen.Err = f.sendErr
+		f.probe(t, p, see)
+	} else if seen.Err = f.walkErr; seen.Err == nil {
+		f.walk(p, see)
+		seen.Counters = f.counters
+	}
+	if verdict != nil && t.Follow.IsValid() {
+		seen.Verdicts = []Verdict{*verdict}
+	}
+	return seen
+}
+
+func (f *fake) probe(t Trial, p packet.Packet, see func(string, bool, packet.Packet)) {
+	if f.sendErr != nil || f.notOut {
+		return
+	}
+	outer := p
+	outer.Outer = &packet.Outer{Src: f.line.Local, Dst: f.line.Peer}
+	see(f.line.Uplink, true, outer)
+	if f.refusal != nil {
+		r := *f.refusal
+		r.Proto, r.Dst, r.Quoted = packet.ICMPv6, f.line.Local, &outer
+		see(f.line.Uplink, false, r)
+		return
+	}
+	from := &packet.Outer{Src: f.line.Peer, Dst: f.line.Local}
+	if f.others {
+		see(f.line.Uplink, false, packet.Packet{Src: host4, Dst: public, Proto: packet.UDP, Outer: from})
+	}
+	if f.lost || p.Len > f.there {
+		return
+	}
+	answer := packet.Packet{Src: netip.MustParseAddr("192.0.0.2"), Dst: p.Src, Proto: packet.ICMP, Type: packet.TimeExceeded, Quoted: &p}
+	arrived := answer
+	arrived.Outer = from
+	see(f.line.Uplink, false, arrived)
+	if !f.notIn {
+		see(t.Into, false, answer)
+	}
+}
+
+func (f *fake) walk(p packet.Packet, see func(string, bool, packet.Packet)) {
+	inner := p
+	inner.Outer, inner.Dst = nil, host4
+	answer := packet.Packet{}
+	if f.hostAnswer != nil {
+		answer = *f.hostAnswer
+		answer.DstPort = p.SrcPort
+		if answer.IsError() {
+			answer.Quoted = &inner
+		}
+	}
+	if f.role == config.VPS {
+		see("eth0", false, p)
+		if f.elsewhere != nil {
+			other := f.elsewhere.Packet
+			other.SrcPort, other.Proto = p.SrcPort, p.Proto
+			see(f.elsewhere.Device, true, other)
+			return
+		}
+		if f.stuck {
+			return
+		}
+		see("ds4-home", true, inner)
+		if f.hostAnswer == nil {
+			return
+		}
+		see("ds4-home", false, answer)
+		answer.Src = public
+		if !f.answerStuck {
+			see("eth0", true, answer)
+		}
+		return
+	}
+	see("eth1", false, p)
+	if f.outside {
+		return
+	}
+	see("ds4-home", false, inner)
+	if f.stuck {
+		return
+	}
+	see("br-lan", true, inner)
+	if f.hostAnswer == nil {
+		return
+	}
+	see("br-lan", false, answer)
+	if f.elsewhere != nil {
+		see(f.elsewhere.Device, true, answer)
+		return
+	}
+	if f.answerStuck {
+		return
+	}
+	see("ds4-home", true, answer)
+	answer.Outer = &packet.Outer{Src: f.line.Local, Dst: f.line.Peer}
+	see("eth1", true, answer)
+}
+
+// diagnosis is a fault and the check that finds it, in the order of the checks.
+type diagnosis struct {
+	check string
+	role  config.Role
+	state State
+	fault func(*fake)
+	says  string // in the evidence
+}
+
+var foreign = Verdict{Family: "inet", Table: "filter", Chain: "input", Policy: true, Drop: true}
+
+func forwardChain(hint string) *Verdict {
+	return &Verdict{Family: "ip", Table: "filter", Chain: "FORWARD", Policy: true, Drop: true, Hint: hint}
+}
+
+var diagnoses = []diagnosis{
+	{"config", config.VPS, Failed, func(f *fake) { f.text = strings.Replace(f.text, "198.51.100.144", "10.0.0.1", 1) }, `option ipaddr "10.0.0.1"`},
+	{"config", config.VPS, Failed, func(f *fake) { f.text += "\toption enabled '0'\n" }, "no forward that is enabled"},
+	{"config", config.VPS, Failed, func(f *fake) { f.text = strings.Replace(f.text, "option role", "option enabled '0'\n\toption role", 1) }, "no relay that is enabled"},
+	{"config", config.VPS, Warning, func(f *fake) { f.text += "\toption colour 'red'\n" }, "colour"},
+	{"system", config.VPS, Failed, func(f *fake) { f.sys.Tunnels = false }, "no module ip6_tunnel"},
+	{"system", config.Router, Failed, func(f *fake) { f.sys.Tunnels = false }, "no module ip6_tunnel"},
+	{"system", config.VPS, Failed, func(f *fake) { f.sys.NftErr = errors.New("the program nft is missing") }, "nft does not run"},
+	{"endpoints", config.VPS, Failed, func(f *fake) {
+		f.text = strings.Replace(f.text, home6.String(), "home.example.org", 1)
+		f.lineErr = errors.New(`look up peeraddr home.example.org: no such host`)
+	}, "no such host"},
+	{"endpoints", config.VPS, Warning, func(f *fake) {
+		f.line.PeerNote = `relay "home": look up peeraddr home.example.org: timeout; the tunnel keeps the last address, ` + home6.String()
+	}, "keeps the last address"},
+	{"endpoints", config.Router, Failed, func(f *fake) {
+		f.lineErr = errors.New(`relay "home" waits for an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)`)
+	}, "waits for"},
+	{"endpoints", config.VPS, Failed, func(f *fake) {
+		f.lineErr = errors.New(`relay "home": there is no device ens3 (option tunlink); this machine has: lo, eth0`)
+	}, "no device ens3"},
+	{"installed", config.VPS, Failed, func(f *fake) {
+		f.installed.Differs = []string{"ip -4 route add 192.168.1.210/32 dev ds4-home proto 46"}
+	}, "ip -4 route add"},
+	{"installed", config.VPS, Failed, func(f *fake) {
+		f.installed.Blocked = []string{`relay "home": there is a device ds4-home already that ds4relay did not make (dummy); remove it, or give the tunnel another name with: option device`}
+	}, "there is a device ds4-home already"},
+	{"conntrack", config.VPS, Failed, func(f *fake) { f.sys.Tracked = 65000 }, "new ones are dropped"},
+	{"conntrack", config.VPS, Warning, func(f *fake) { f.sys.Tracked = 55000 }, "55000 connections"},
+	{"peer", config.VPS, Failed, func(f *fake) { f.line.Uplink = "" }, "no IPv6 route"},
+	{"peer", config.VPS, Failed, func(f *fake) {
+		f.ping = func(netip.Addr, int) Pong { return Pong{Error: "2001:db8:fdd1::1 says: destination unreachable"} }
+		f.lost = true
+	}, "does not answer ping: 2001:db8:fdd1::1 says"},
+	{"routed", config.VPS, Failed, func(f *fake) { f.ping = func(from netip.Addr, _ int) Pong { return Pong{Answered: from != vps6} } }, "answers to it do not arrive"},
+	{"routed", config.Router, Failed, func(f *fake) { f.ping = func(from netip.Addr, _ int) Pong { return Pong{Answered: from != home6} } }, "answers to it do not arrive"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { f.sendErr = errors.New("send into ds4-home: network is down") }, "no packet goes into the tunnel"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		f.notOut, f.probeDrop = true, &Verdict{Family: "inet", Table: "filter", Chain: "output", Drop: true}
+	}, "no packet out: this machine's firewall drops protocol 4 (nft table inet filter, a rule of chain output)"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { f.notOut = true }, "no packet out: what goes into the tunnel does not leave"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { f.refusal = &packet.Packet{Src: home6, Type: packet.Unreachable6, Code: 4} }, "which refuses them"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		f.refusal = &packet.Packet{Src: netip.MustParseAddr("2001:db8:fdd1::1"), Type: packet.Unreachable6, Code: 1}
+	}, "forbidden by a firewall"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { f.lost = true }, "no packet in: 1 went out"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { f.lost, f.others = true, true }, "lost on the way there"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { f.notIn, f.probeDrop = true, &foreign }, "drops them (nft table inet filter, the policy of chain input)"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		f.notIn, f.probeDrop = true, &Verdict{Family: "inet", Table: "fw4", Chain: "input_wan", Drop: true, Hint: "fw4"}
+	}, "nft table inet fw4"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { f.notIn = true }, "do not come out of ds4-home"},
+	{"mtu", config.VPS, Failed, func(f *fake) { f.there = 1372 }, "packets of 1460 bytes to the router at home are lost"},
+	{"mtu", config.VPS, Failed, func(f *fake) { f.ping = func(_ netip.Addr, bytes int) Pong { return Pong{Answered: bytes <= 1412} } }, "packets of 1460 bytes from the router at home are lost"},
+	{"mtu", config.VPS, Warning, func(f *fake) { f.line.LearntMTU = 1492 }, "the path carries 1452 bytes"},
+	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("") }, "nft table ip filter, the policy of chain FORWARD"},
+	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("ufw") }, "nft table ip filter"},
+	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("docker") }, "nft table ip filter"},
+	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("firewalld") }, "nft table ip filter"},
+	{"forward", config.Router, Failed, func(f *fake) {
+		f.stuck, f.walkVerdict = true, &Verdict{Family: "inet", Table: "fw4", Chain: "handle_reject", Drop: true, Hint: "fw4"}
+	}, "nft table inet fw4"},
+	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.counters = true, map[string]uint64{"TcpExtIPReversePathFilter": 1} }, "rp_filter drops it"},
+	{"forward", config.Router, Failed, func(f *fake) { f.stuck, f.counters = true, map[string]uint64{"IpInNoRoutes": 1} }, "there is no route for it"},
+	{"forward", config.VPS, Failed, func(f *fake) { f.stuck = true }, "does not go on"},
+	{"forward", config.VPS, Failed, func(f *fake) {
+		f.elsewhere = &Sighting{Device: "docker0", Packet: packet.Packet{Src: TestClient, Dst: netip.MustParseAddr("172.17.0.2")}}
+		f.walkVerdict = &Verdict{Family: "ip", Table: "nat", Chain: "DOCKER", Hint: "docker"}
+	}, "leaves by docker0 to 172.17.0.2 instead of by ds4-home (nft table ip nat, chain DOCKER, comes first)"},
+	{"forward", config.VPS, Failed, func(f *fake) {
+		f.elsewhere = &Sighting{Device: "eth0", Packet: packet.Packet{Src: public, Dst: TestClient}}
+	}, "this machine answers a client's packet itself"},
+	{"forward", config.Router, Failed, func(f *fake) { f.line.LAN = nil }, "no route to 192.168.1.210"},
+	{"forward", config.Router, Failed, func(f *fake) { f.outside = true }, "did not come out of ds4-home"},
+	{"host", config.VPS, Failed, func(f *fake) {
+		f.hostAnswer = &packet.Packet{Src: netip.MustParseAddr("192.168.1.1"), Dst: TestClient, Proto: packet.ICMP, Type: packet.Unreachable, Code: 1}
+	}, "host unreachable"},
+	{"host", config.VPS, Failed, func(f *fake) { f.hostAnswer.Flags = packet.RST | packet.ACK }, "192.168.1.210:443 refuses"},
+	{"host", config.VPS, Failed, func(f *fake) { f.hostAnswer = nil }, "does not answer, though packets come to the router"},
+	{"host", config.Router, Failed, func(f *fake) { f.hostAnswer, f.neighbour = nil, NoAnswer }, "nobody on br-lan has the address"},
+	{"host", config.Router, Failed, func(f *fake) { f.hostAnswer = nil }, "answers this router, but not a client"},
+	{"host", config.Router, Failed, func(f *fake) { f.hostAnswer, f.connect = nil, errors.New("no answer") }, "answers neither a client nor this router"},
+	{"answer", config.Router, Failed, func(f *fake) { f.elsewhere = &Sighting{Device: "ds-wan6_4"} }, "leaves by ds-wan6_4 instead of by ds4-home"},
+	{"answer", config.VPS, Failed, func(f *fake) { f.answerStuck, f.walkVerdict = true, forwardChain("") }, "drops the answer"},
+	{"answer", config.VPS, Failed, func(f *fake) { f.answerStuck = true }, "does not go on"},
+	{"internet", config.Router, Failed, func(f *fake) { f.connect = errors.New("no answer within 3s") }, "198.51.100.144:443 does not answer from the internet"},
+	{"clock", config.VPS, Failed, func(f *fake) { f.sys.Now = time.Unix(0, 0) }, "1970-01-01"},
+	{"clock", config.Router, Failed, func(f *fake) { f.sys.Now = time.Unix(0, 0) }, "1970-01-01"},
+}
+
+// TestDiagnoses: each fault is the first that doctor names, with a remedy, and docs/troubleshooting.md has it.
+func TestDiagnoses(t *testing.T) {
+	var doc strings.Builder
+	title := ""
+	for _, c := range diagnoses {
+		m := well(c.role)
+		c.fault(m)
+		d := New(m)
+		checks, err := d.Checks()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var first *Finding
+		allWell, err := d.RunAll(checks, func(f Finding) {
+			if first == nil && f.State != OK && f.State != Skipped {
+				first = &f
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil || first.ID != c.check || first.State != c.state || !strings.Contains(first.Evidence, c.says) || first.Remedy == "" {
+			t.Errorf("%s %s, %q: %+v", c.role, c.check, c.says, first)
+			continue
+		}
+		if allWell != (c.state == Warning) {
+			t.Errorf("%s %s, %q: well is %v", c.role, c.check, c.says, allWell)
+		}
+		if first.Title != title {
+			title = first.Title
+			fmt.Fprintf(&doc, "\n## %s (`%s`)\n\n| at | doctor says | what to do |\n| --- | --- | --- |\n", title, first.ID)
+		}
+		at := "VPS"
+		if c.role == config.Router {
+			at = "router"
+		}
+		cell := strings.NewReplacer("|", "\\|", "<", "&lt;")
+		fmt.Fprintf(&doc, "| %s | %s | %s |\n", at, cell.Replace(first.Evidence), cell.Replace(first.Remedy))
+	}
+	compare(t, doc.String())
+}
+
+func compare(t *testing.T, doc string) {
+	t.Helper()
+	path := filepath.FromSlash(troubleshooting)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, have, ok := strings.Cut(string(data), generated)
+	if !ok {
+		t.Fatalf("%s has no line %q", path, generated)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(head+generated+doc), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if have != doc {
+		t.Errorf("%s is not what doctor says; go test ./internal/doctor -update", path)
+	}
+}
+
+// TestWell: where nothing is wrong all checks say so, at both ends, also for a host that all is forwarded to.
+func TestWell(t *testing.T) {
+	for _, role := range []config.Role{config.VPS, config.Router} {
+		m := well(role)
+		d := New(m)
+		checks, _ := d.Checks()
+		ran := 0
+		if well, err := d.RunAll(checks, func(f Finding) {
+			ran++
+			if f.State != OK || f.Remedy != "" {
+				t.Errorf("%s: %+v", role, f)
+			}
+		}); err != nil || !well || ran != len(checks) {
+			t.Errorf("%s: %v %v, %d of %d checks", role, well, err, ran, len(checks))
+		}
+	}
+}
+
+// TestEqualAddresses: a router whose probe is answered to another home sees by a connection that the tunnel works.
+func TestEqualAddresses(t *testing.T) {
+	m := well(config.Router)
+	m.lost = true
+	if f, err := New(m).Run("tunnel", "home"); err != nil || f.State != OK || !strings.Contains(f.Evidence, "198.51.100.144:443 answers") {
+		t.Errorf("%v %+v", err, f)
+	}
+	m.connect = errors.New("no answer")
+	if f, err := New(m).Run("tunnel", "home"); err != nil || f.State != Failed {
+		t.Errorf("%v %+v", err, f)
+	}
+}
+
+// TestAnswer is the method of ubus and D-Bus: the list, one check, and mistakes.
+func TestAnswer(t *testing.T) {
+	m := well(config.VPS)
+	list, err := Answer(m, "", "")
+	if text := fmt.Sprint(list); err != nil || !strings.Contains(text, "{config  Configuration}") || !strings.Contains(text, "{tunnel home IPv4 in IPv6 (protocol 4) passes both ways}") {
+		t.Errorf("the list: %v %s", err, text)
+	}
+	if one, err := Answer(m, "tunnel", "home"); err != nil || one.(Finding).State != OK || one.(Finding).Relay != "home" {
+		t.Errorf("one check: %v %+v", err, one)
+	}
+	for _, mistake := range [][2]string{{"nothing", ""}, {"tunnel", "cabin"}} {
+		if one, err := Answer(m, mistake[0], mistake[1]); err == nil {
+			t.Errorf("%v: %+v", mistake, one)
+		}
+	}
+	m.text = "config"
+	if one, err := Answer(m, "config", ""); err != nil || one.(Finding).State != Failed {
+		t.Errorf("a file that cannot be read: %v %+v", err, one)
+	}
+}
