@@ -99,7 +99,7 @@ func (r *reader) overlaps(relays []*Relay) {
 
 // clashes reports, of one protocol's claims, each that begins within one before it.
 func (r *reader) clashes(claims []claim) {
-	slices.SortFunc(claims, func(a, b claim) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.order, b.order)) })
+	slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.order, b.order)) })
 	for i, furthest := 1, 0; i < len(claims); i++ {
 		if claims[i].First <= claims[furthest].Last {
 			later, earlier := claims[i], claims[furthest]

@@ -313,7 +313,7 @@ func network4(s string) (netip.Prefix, bool) {
 
 // Outermost leaves out the networks that lie within another one of them, and sorts the others. Everybody (0.0.0.0/0) is nil.
 func Outermost(networks []netip.Prefix) []netip.Prefix {
-	slices.SortFunc(networks, func(a, b netip.Prefix) int {
+	slices.SortStableFunc(networks, func(a, b netip.Prefix) int {
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 	})
 	var outer []netip.Prefix

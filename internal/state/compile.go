@@ -177,13 +177,13 @@ func destinations(r *config.Relay, of func(*config.Forward) bool) []netip.Addr {
 			all = append(all, f.DestIP)
 		}
 	}
-	slices.SortFunc(all, netip.Addr.Compare)
+	slices.SortStableFunc(all, netip.Addr.Compare)
 	return all
 }
 
 // normalize removes what two relays have in common and brings elements in order.
 func (s *State) normalize() {
-	slices.SortFunc(s.Sysctls, func(a, b Sysctl) int { return cmp.Compare(a.Key, b.Key) })
+	slices.SortStableFunc(s.Sysctls, func(a, b Sysctl) int { return cmp.Compare(a.Key, b.Key) })
 	s.Sysctls = slices.Compact(s.Sysctls)
 	s.Rules = unique(s.Rules)
 	s.Routes = unique(s.Routes)
@@ -191,7 +191,7 @@ func (s *State) normalize() {
 	for _, table := range s.Tables {
 		for i := range table.Sets {
 			set := &table.Sets[i]
-			slices.SortFunc(set.Elements, func(a, b Element) int { return cmp.Compare(a.Key, b.Key) })
+			slices.SortStableFunc(set.Elements, func(a, b Element) int { return cmp.Compare(a.Key, b.Key) })
 			set.Elements = slices.CompactFunc(set.Elements, func(a, b Element) bool { return a.Key == b.Key })
 		}
 	}

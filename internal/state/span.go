@@ -22,7 +22,7 @@ func disjoint(spans []span) []span {
 	}
 	slices.Sort(starts)
 	starts = slices.Compact(starts)
-	slices.SortFunc(spans, func(a, b span) int { return int(a.first) - int(b.first) })
+	slices.SortStableFunc(spans, func(a, b span) int { return int(a.first) - int(b.first) })
 	var result []span
 	var active []span // those that reach to the present start
 	for i, start := range starts[:len(starts)-1] {
