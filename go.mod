@@ -10,3 +10,5 @@ require (
 )
 
 require golang.org/x/tools v0.52.0
+
+require github.com/godbus/dbus/v5 v5.2.4

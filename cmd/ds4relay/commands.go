@@ -95,6 +95,9 @@ func (a *app) up(args []string) error {
 	}
 	m := &control.Machine{Config: c, Kernel: a.kernel(), Note: a.note}
 	changed, err := m.Up(names, check, a.show, a.waiting)
+	if changed {
+		a.announce()
+	}
 	if err == nil {
 		a.unchanged(changed, "Nothing to do: the kernel is as the configuration says.")
 	}
@@ -118,6 +121,9 @@ func (a *app) down(args []string) error {
 		return err
 	}
 	changed, err := m.Down(names, a.show, a.waiting)
+	if changed {
+		a.announce()
+	}
 	if err == nil {
 		a.unchanged(changed, "Nothing to do: nothing of ds4relay is installed.")
 	}

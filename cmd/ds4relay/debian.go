@@ -3,9 +3,15 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"slices"
+	"syscall"
+	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/control"
@@ -15,7 +21,52 @@ import (
 
 // hostCommands are those that a router does not have.
 func (a *app) hostCommands() map[string]func([]string) error {
-	return map[string]func([]string) error{"ifupdown": a.ifupdown}
+	return map[string]func([]string) error{"ifupdown": a.ifupdown, "dbus": a.dbus}
+}
+
+// dbusIdle is how long the service on the bus stays after the last question.
+const dbusIdle = time.Minute
+
+// dbusText bounds a configuration that somebody has checked over the bus, in bytes.
+const dbusText = 1 << 20
+
+// announce tells who listens on the bus that the kernel was changed.
+func (a *app) announce() { debian.Announce() }
+
+// dbus answers on the system bus, with the methods that ubus has on OpenWrt.
+func (a *app) dbus(args []string) error {
+	if args, err := parse(a.flags("dbus"), args); err != nil || len(args) > 0 {
+		return errors.Join(err, usageError("dbus takes no arguments: it is started by the system bus"))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	asJSON := func(value any, err error) (string, error) {
+		if err != nil {
+			return "", err
+		}
+		data, err := json.Marshal(value)
+		return string(data), err
+	}
+	return debian.Serve(ctx, []debian.Method{
+		{Name: "Status", Result: "json", Call: func(...string) (string, error) { return a.output("status", "--json") }},
+		{Name: "Check", Arguments: []string{"config"}, Result: "json", Call: func(arguments ...string) (string, error) {
+			if len(arguments[0]) > dbusText {
+				return "", fmt.Errorf("the configuration has %d bytes; at most %d are checked", len(arguments[0]), dbusText)
+			}
+			return asJSON(a.checkText(arguments[0]))
+		}},
+		{Name: "Plan", Result: "plan", Call: func(...string) (string, error) { return a.output("plan") }},
+		{Name: "Export", Arguments: []string{"relay"}, Result: "config", Call: func(arguments ...string) (string, error) {
+			if arguments[0] == "" {
+				return a.output("export")
+			}
+			return a.output("export", "--", arguments[0])
+		}},
+		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Call: func(arguments ...string) (string, error) {
+			return asJSON(a.doctorAnswer(map[string]string{"check": arguments[0], "relay": arguments[1]}))
+		}},
+		{Name: "Reload", Result: "steps", Root: true, Call: func(...string) (string, error) { return a.output("reload") }},
+	}, dbusIdle)
 }
 
 // ifupdown is called by the scripts of ifupdown and ifupdown-ng.

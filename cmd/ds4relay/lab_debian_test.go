@@ -128,7 +128,7 @@ func (d *debianRelayLab) put(variable, path string) {
 	d.server.write(path, string(data))
 }
 
-// streams opens connections that send and receive without a pause; end has them stop, and fails the test if one was lost.
+// streams opens connections that send and receive all the time; end has them stop, and fails the test if one was lost.
 func (d *debianRelayLab) streams(n int) (end func(when string)) {
 	d.t.Helper()
 	stop, lost := make(chan struct{}), make(chan error, n)
@@ -141,7 +141,7 @@ func (d *debianRelayLab) streams(n int) (end func(when string)) {
 				case <-stop:
 					lost <- nil
 					return
-				default:
+				case <-time.After(10 * time.Millisecond):
 				}
 				conn.SetDeadline(time.Now().Add(time.Minute))
 				if _, err := conn.Write(buffer); err != nil {
@@ -166,6 +166,12 @@ func (d *debianRelayLab) streams(n int) (end func(when string)) {
 	}
 }
 
+// settles waits until status finds nothing to do.
+func (d *debianRelayLab) settles() {
+	d.t.Helper()
+	d.do("for i in $(seq 50); do ds4relay status >/dev/null && exit; sleep 0.3; done; ds4relay status")
+}
+
 // works has the client use what is forwarded, by TCP, UDP and ping, and the home's server the internet.
 func (d *debianRelayLab) works(when string) {
 	d.t.Helper()
@@ -174,6 +180,44 @@ func (d *debianRelayLab) works(when string) {
 	seenUDP(d.t, d.Client, public+":5000", client4, 1400)
 	pings(d.t, d.Client, public)
 	seenTCP(d.t, d.Host, client4+":90", public)
+}
+
+// bus asks by D-Bus what everybody may ask, and what root may have done.
+func (d *debianRelayLab) bus(t *testing.T) {
+	const call, nobody = "busctl call net.ds4relay /net/ds4relay net.ds4relay ", "setpriv --reuid 65534 --regid 65534 --clear-groups "
+	known := strings.Join(strings.Fields(d.do("busctl introspect net.ds4relay /net/ds4relay net.ds4relay")), " ")
+	for _, member := range []string{".Status method - s", ".Check method s s", ".Plan method - s", ".Export method s s", ".Doctor method ss s", ".Reload method - s", ".Changed signal - -"} {
+		if !strings.Contains(known, member) {
+			t.Errorf("introspection lacks %s: %s", member, known)
+		}
+	}
+	for command, want := range map[string]string{
+		"Status":          `\"up\": true`,
+		"Check s ''":      `\"ok\":true`,
+		"Check s 'x'":     `\"ok\":false`,
+		"Plan":            `s ""`,
+		"Export s ''":     `option role \\'router\\'`,
+		"Doctor ss '' ''": `\"checks\"`,
+	} {
+		if out := d.do(nobody + call + command); !strings.Contains(out, want) {
+			t.Errorf("%s as nobody: %s, want %s", command, out, want)
+		}
+	}
+	for _, command := range []string{"Reload", "Announce"} {
+		if status, out := d.try(nobody + call + command + " 2>&1"); status == 0 || !strings.Contains(out, "denied") {
+			t.Errorf("%s as nobody: exit status %d, %s", command, status, out)
+		}
+	}
+	if status, out := d.try(call + "Export s cabin 2>&1"); status == 0 || !strings.Contains(out, "unknown relay") {
+		t.Errorf("Export of an unknown relay: exit status %d, %s", status, out)
+	}
+	d.do("ip link set wrap1 mtu 1400")
+	if out := d.do("(timeout 20 stdbuf -oL busctl monitor --match \"type='signal',sender='net.ds4relay',interface='net.ds4relay'\" >/tmp/seen &) ; sleep 2; " + call + "Reload; " +
+		"for i in $(seq 50); do grep -q Member=Changed /tmp/seen && break; sleep 0.2; done; cat /tmp/seen; rm /tmp/seen"); !strings.Contains(out, "mtu 1460") || !strings.Contains(out, "Member=Changed") {
+		t.Errorf("Reload, and the signal: %s", out)
+	}
+	// Without a bus all else works.
+	d.do("unshare --mount sh -c 'mount -t tmpfs none /run/dbus && ds4relay down && ds4relay up && ds4relay status'")
 }
 
 // TestDebian is the life of a VPS: what a person types, on the real programs, from the installation to the purge.
@@ -224,6 +268,7 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 	if out := d.do("ds4relay status"); !strings.Contains(out, "The kernel is as the configuration says.") {
 		t.Errorf("status: %s", out)
 	}
+	d.bus(t)
 	d.do("ifdown ens3; ifup ens3")
 	d.works("after the device went and came")
 
@@ -254,7 +299,7 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 
 	// ufw drops what it does not know from now on, and after a boot.
 	d.do("mkdir /root/ufw && cp -p /etc/ufw/*.rules /etc/ufw/ufw.conf /root/ufw && ufw allow 7/tcp && ufw --force enable")
-	d.do("for i in $(seq 50); do ds4relay status >/dev/null && exit; sleep 0.2; done; ds4relay status")
+	d.settles()
 	alive(t, "the stream after ufw enable", stream)
 	d.works("after ufw enable")
 	if out := d.do("ufw status verbose"); !strings.Contains(out, "Status: active") || !strings.Contains(out, "deny (incoming)") {
@@ -299,6 +344,7 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 	if state := d.reboot(); state != "running" {
 		t.Errorf("after a boot with the unit the system is %s", state)
 	}
+	d.settles()
 	d.works("after a boot with the unit")
 
 	// A purge takes all away, also what is up.

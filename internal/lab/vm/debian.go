@@ -79,7 +79,7 @@ func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string
 	final := filepath.Join(tmp, "final")
 	for _, step := range [][]string{
 		{"mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--include=" + strings.Join(debianPackages, ","), "--format=directory",
-			`--aptopt=Acquire::Languages "none"`, "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
+			`--aptopt=Acquire::Languages "none"`, "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=force-unsafe-io",
 			"--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG " + hook + ` "$1"`, suite, root, "deb " + mirror + " " + suite + " main"},
 		{"chmod", "755", root},
 		{"mkdir", final},
