@@ -55,15 +55,6 @@ func words(t *testing.T, dir string) []string {
 	}
 	var found []string
 	add := func(e ast.Expr) {
-		// Of a sentence with a value put behind it, what is before.
-		if sum, ok := e.(*ast.BinaryExpr); ok {
-			if left, ok := constant(sum.X, constants); ok {
-				e = &ast.BasicLit{Kind: token.STRING, Value: strconv.Quote(strings.TrimSuffix(left, "; allowed is "))}
-				if whole, ok := constant(sum, constants); ok {
-					e = &ast.BasicLit{Kind: token.STRING, Value: strconv.Quote(whole)}
-				}
-			}
-		}
 		if text, ok := constant(e, constants); ok && speaks(text) && !slices.Contains(found, text) {
 			found = append(found, text)
 		}
@@ -80,6 +71,10 @@ func words(t *testing.T, dir string) []string {
 			case *ast.KeyValueExpr:
 				if key, ok := n.Key.(*ast.Ident); ok && slices.Contains([]string{"title", "Title", "Evidence", "Remedy"}, key.Name) {
 					add(n.Value)
+				}
+			case *ast.CompositeLit:
+				for _, element := range n.Elts {
+					add(element)
 				}
 			case *ast.ReturnStmt:
 				for _, result := range n.Results {
@@ -106,7 +101,7 @@ func called(call *ast.CallExpr) string {
 	return ""
 }
 
-// constant is the value of a string expression of literals and constants.
+// constant is the value of a string expression of literals and constants; other values in it are %s.
 func constant(e ast.Expr, constants map[string]ast.Expr) (string, bool) {
 	switch e := e.(type) {
 	case *ast.BasicLit:
@@ -115,7 +110,13 @@ func constant(e ast.Expr, constants map[string]ast.Expr) (string, bool) {
 	case *ast.BinaryExpr:
 		left, ok1 := constant(e.X, constants)
 		right, ok2 := constant(e.Y, constants)
-		return left + right, ok1 && ok2 && e.Op == token.ADD
+		if !ok1 {
+			left = "%s"
+		}
+		if !ok2 {
+			right = "%s"
+		}
+		return left + right, (ok1 || ok2) && e.Op == token.ADD
 	case *ast.Ident:
 		if value, ok := constants[e.Name]; ok {
 			return constant(value, nil)
@@ -127,7 +128,7 @@ func constant(e ast.Expr, constants map[string]ast.Expr) (string, bool) {
 var (
 	verb     = regexp.MustCompile(`%(\[\d+\])?[sdqvwx]`)
 	sentence = regexp.MustCompile(`[a-zA-Z]{2,}[,;:]? [a-zA-Z0-9(]`)
-	command  = regexp.MustCompile(`^[ ;(]| $|^(ip|nft|sysctl|ethtool|conntrack|table|add|tc) |[{}\n]|^config |^#`)
+	command  = regexp.MustCompile(`^[ ;(]|[^,] $|^(ip|nft|sysctl|ethtool|conntrack|table|add|tc) |[{}\n]|^config |^#`)
 )
 
 // speaks tells a sentence from a command, a key or a line of a file.

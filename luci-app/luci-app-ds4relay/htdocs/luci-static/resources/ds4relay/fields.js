@@ -76,13 +76,19 @@ function describe(option, sid, node) {
 	if (inTable)
 		return node;
 
-	(node.querySelector('.cbi-value-field') ?? node).appendChild(error);
-	node.addEventListener('validation-failure', (ev) => { message = ev.detail.message; show(); });
-	node.addEventListener('validation-success', () => { message = ''; show(); });
-
 	/* Not at once: what moves down when the line appears may be just what is being clicked. */
+	let timer;
+	const soon = () => {
+		window.clearTimeout(timer);
+		timer = window.setTimeout(show, 250);
+	};
+
+	(node.querySelector('.cbi-value-field') ?? node).appendChild(error);
+	node.addEventListener('validation-failure', (ev) => { message = ev.detail.message; soon(); });
+	node.addEventListener('validation-success', () => { message = ''; soon(); });
+
 	for (const event of [ 'focusout', 'change', 'cbi-dropdown-close' ])
-		node.addEventListener(event, () => window.setTimeout(() => { touched = true; show(); }, 250));
+		node.addEventListener(event, () => { touched = true; soon(); });
 
 	return node;
 }

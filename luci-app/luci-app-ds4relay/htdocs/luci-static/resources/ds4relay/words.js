@@ -60,7 +60,7 @@ function translate(text, depth) {
 	if (cut > 0)
 		return translate(text.slice(0, cut), depth + 1) + '; ' + translate(text.slice(cut + 2), depth + 1);
 
-	return text;
+	return _(text);
 }
 
 return baseclass.extend({
