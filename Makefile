@@ -126,16 +126,16 @@ ipk apk: %: deps $(if $(filter all,$(ARCHES)),luci-stage)
 	@$(foreach arch,$(filter-out all,$(ARCHES)),$(if $(ARCH_$(arch)),,$(error ARCHES: unknown architecture $(arch)))\
 	  CGO_ENABLED=0 GOOS=linux $(ARCH_$(arch)) go build $(GOFLAGS_ROUTER) -o $(BUILD)/openwrt/$(arch)/ds4relay ./cmd/ds4relay; \
 	  OPENWRT_ARCH=$(arch) PACKAGE_VERSION=$(PACKAGE_VERSION) BINARY=$(BUILD)/openwrt/$(arch)/ds4relay \
-	    $(call openwrt_package,nfpm.yaml,ds4relay,$(arch),$*))
+	    $(call openwrt_package,openwrt/nfpm.yaml,ds4relay,$(arch),$*))
 	@$(if $(filter all,$(ARCHES)),$(foreach package,luci-app-ds4relay $(addprefix luci-i18n-ds4relay-,$(LUCI_LANGUAGES)),\
 	  PACKAGE=$(package) PACKAGE_VERSION=$(PACKAGE_VERSION) STAGE=$(LUCI_STAGE)/$(package) \
 	  DEPENDS=$(if $(findstring i18n,$(package)),luci-app-ds4relay,ds4relay) \
 	  DESCRIPTION="$(if $(findstring i18n,$(package)),Translation for luci-app-ds4relay,LuCI support for ds4relay)" \
-	    $(call openwrt_package,luci.yaml,$(package),all,$*)))
+	    $(call openwrt_package,$(LUCI_STAGE)/$(package).yaml,$(package),all,$*)))
 
 # openwrt_package: configuration, name, architecture, format.
 define openwrt_package
-go run $(NFPM) package -f openwrt/$(1) -p $(4) -t $(PACKAGES_DIR)/$(2)_$(PACKAGE_VERSION)-1_$(3).$(4) >/dev/null; \
+go run $(NFPM) package -f $(1) -p $(4) -t $(PACKAGES_DIR)/$(2)_$(PACKAGE_VERSION)-1_$(3).$(4) >/dev/null; \
 	  $(if $(filter ipk,$(4)),openwrt/squeeze.sh $(PACKAGES_DIR)/$(2)_$(PACKAGE_VERSION)-1_$(3).ipk;) \
 	  stat -c '%n: %s bytes' $(PACKAGES_DIR)/$(2)_$(PACKAGE_VERSION)-1_$(3).$(4);
 endef
@@ -149,6 +149,7 @@ luci-stage:
 	  dir=$(LUCI_STAGE)/luci-i18n-ds4relay-$(language); mkdir -p $$dir/usr/lib/lua/luci/i18n $$dir/etc/uci-defaults; \
 	  go run ./internal/lmo/po2lmo $(LUCI_APP)/po/$(language)/ds4relay.po $$dir/usr/lib/lua/luci/i18n/ds4relay.$(language).lmo; \
 	  echo "uci set luci.languages.$(language)='$(LUCI_NAME_$(language))'; uci commit luci" >$$dir/etc/uci-defaults/luci-i18n-ds4relay-$(language);)
+	@for dir in $(LUCI_STAGE)/*; do { cat openwrt/luci.yaml; (cd $$dir; find . -type f | sort | sed "s|^\./\(.*\)|  - {src: $$dir/\1, dst: /\1, file_info: {mode: 0644}}|"); } >$$dir.yaml; done
 	@chmod -R u=rwX,go=rX $(LUCI_STAGE); find $(LUCI_STAGE) -exec touch -h -d @$(SOURCE_DATE_EPOCH) {} +
 
 # Packages for Debian: its name of an architecture, and Go's. DEB_ARCHES chooses some.
@@ -198,7 +199,8 @@ test-ipk:
 	  $(MAKE) --no-print-directory ipk apk ARCHES="mips_24kc x86_64 all" BUILD=$(BUILD)/$$build >/dev/null; done
 	@for p in $(BUILD)/first/packages/*.{ipk,apk}; do cmp $$p $(BUILD)/second/packages/$$(basename $$p); \
 	  size=$$(stat -c %s $$p); echo "$$(basename $$p): $$size bytes, built twice alike$$([ $${p##*.} = apk ] || echo " (at most $(IPK_LIMIT))")"; \
-	  test $${p##*.} = apk || test $$size -le $(IPK_LIMIT); done
+	  test $${p##*.} = apk || { test $$size -le $(IPK_LIMIT); \
+	    ! tar -xzOf $$p ./data.tar.gz | gunzip | LC_ALL=C grep -qaP '\x80\x00\x00\x00\x80' || { echo "$$p: a directory has a mode that opkg reads as 0"; exit 1; }; }; done
 
 # The LuCI app. Node's packages are in the cache; the lock file says which.
 NODE := $(CACHE)/node
