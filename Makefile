@@ -122,10 +122,13 @@ LUCI_STAGE := $(BUILD)/openwrt/luci
 
 ipk apk: %: deps $(if $(filter all,$(ARCHES)),luci-stage)
 	@mkdir -p $(PACKAGES_DIR)
-	@touch -d @$(SOURCE_DATE_EPOCH) openwrt/scripts/* # nfpm gives the scripts of an .apk the time of their files
+	@mkdir -p $(BUILD)/openwrt; sed -n 's/^ *dst: \(.*\)/\1/p' openwrt/nfpm.yaml | grep -v ^/lib/apk/ >$(BUILD)/openwrt/ds4relay.list
+	@echo /etc/config/ds4relay >$(BUILD)/openwrt/ds4relay.conffiles
+	@sha256sum files/openwrt/etc/config/ds4relay | sed 's|\([^ ]*\).*|/etc/config/ds4relay \1|' >$(BUILD)/openwrt/ds4relay.conffiles_static
+	@touch -d @$(SOURCE_DATE_EPOCH) openwrt/scripts/* $(BUILD)/openwrt/ds4relay.* # nfpm gives the scripts of an .apk the time of their files
 	@$(foreach arch,$(filter-out all,$(ARCHES)),$(if $(ARCH_$(arch)),,$(error ARCHES: unknown architecture $(arch)))\
 	  CGO_ENABLED=0 GOOS=linux $(ARCH_$(arch)) go build $(GOFLAGS_ROUTER) -o $(BUILD)/openwrt/$(arch)/ds4relay ./cmd/ds4relay; \
-	  OPENWRT_ARCH=$(arch) PACKAGE_VERSION=$(PACKAGE_VERSION) BINARY=$(BUILD)/openwrt/$(arch)/ds4relay \
+	  OPENWRT_ARCH=$(arch) PACKAGE_VERSION=$(PACKAGE_VERSION) BINARY=$(BUILD)/openwrt/$(arch)/ds4relay LISTS=$(BUILD)/openwrt \
 	    $(call openwrt_package,openwrt/nfpm.yaml,ds4relay,$(arch),$*))
 	@$(if $(filter all,$(ARCHES)),$(foreach package,luci-app-ds4relay $(addprefix luci-i18n-ds4relay-,$(LUCI_LANGUAGES)),\
 	  PACKAGE=$(package) PACKAGE_VERSION=$(PACKAGE_VERSION) \
@@ -149,8 +152,14 @@ luci-stage:
 	  dir=$(LUCI_STAGE)/luci-i18n-ds4relay-$(language); mkdir -p $$dir/usr/lib/lua/luci/i18n $$dir/etc/uci-defaults; \
 	  go run ./internal/lmo/po2lmo $(LUCI_APP)/po/$(language)/ds4relay.po $$dir/usr/lib/lua/luci/i18n/ds4relay.$(language).lmo; \
 	  echo "uci set luci.languages.$(language)='$(LUCI_NAME_$(language))'; uci commit luci" >$$dir/etc/uci-defaults/luci-i18n-ds4relay-$(language);)
+	@for dir in $(LUCI_STAGE)/*; do package=$$(basename $$dir); mkdir -p $$dir.scripts; \
+	  for script in postinst postrm; do sed "s/@PACKAGE@/$$package/" openwrt/scripts/luci-$$script >$$dir.scripts/$$script; done; \
+	  { cat openwrt/luci.yaml; find $$dir -type f -printf '  - {src: "%p", dst: "/%P"}\n' | sort; \
+	    echo "  - {src: $$dir.list, dst: /lib/apk/packages/$$package.list, packager: apk}"; \
+	    echo "scripts: {postinstall: $$dir.scripts/postinst, postremove: $$dir.scripts/postrm}"; \
+	    echo "apk: {scripts: {postupgrade: $$dir.scripts/postinst}}"; } >$$dir.yaml; \
+	  find $$dir -type f -printf '/%P\n' | sort >$$dir.list; done
 	@chmod -R u=rwX,go=rX $(LUCI_STAGE); find $(LUCI_STAGE) -exec touch -h -d @$(SOURCE_DATE_EPOCH) {} +
-	@for dir in $(LUCI_STAGE)/*; do { cat openwrt/luci.yaml; find $$dir -type f -printf '  - {src: "%p", dst: "/%P"}\n' | sort; } >$$dir.yaml; done
 
 # Packages for Debian: its name of an architecture, and Go's. DEB_ARCHES chooses some.
 DEB_amd64 := GOARCH=amd64

@@ -61,6 +61,10 @@ func TestPackages(t *testing.T) {
 				continue
 			}
 			found[prefix]++
+			if filepath.Ext(path) == ".apk" {
+				name, _, _ := strings.Cut(filepath.Base(path), "_")
+				files = append([]string{"lib/apk/packages/" + name + ".list", "post-upgrade"}, files...)
+			}
 			for _, file := range files {
 				if !slices.Contains(names, file) {
 					t.Errorf("%s has no %s", filepath.Base(path), file)
