@@ -242,16 +242,33 @@ func (a *app) checkText(text string) (any, error) {
 	if err != nil && !errors.As(err, &problems) {
 		return nil, err
 	}
-	answer := checked{OK: err == nil, Errors: []config.Problem{}, Warnings: []config.Problem{}}
-	for _, p := range problems {
-		p.File = a.path
-		answer.Errors = append(answer.Errors, p)
+	return checked{OK: err == nil, Errors: a.shown(problems), Warnings: a.shown(warnings)}, nil
+}
+
+// maxProblems and maxText bound an answer, which goes over ubus: a message there has at most a megabyte.
+const (
+	maxProblems = 200
+	maxText     = 300 // bytes of a value or a message
+)
+
+// shown are the problems as they are answered: of the file that the user knows, and not without end.
+func (a *app) shown(problems []config.Problem) []config.Problem {
+	shown := []config.Problem{}
+	for i, p := range problems {
+		if i == maxProblems {
+			return append(shown, config.Problem{File: a.path, Line: p.Line, Message: fmt.Sprintf("%d more from here on", len(problems)-i)})
+		}
+		p.File, p.Value, p.Message = a.path, bounded(p.Value), bounded(p.Message)
+		shown = append(shown, p)
 	}
-	for _, p := range warnings {
-		p.File = a.path
-		answer.Warnings = append(answer.Warnings, p)
+	return shown
+}
+
+func bounded(text string) string {
+	if len(text) <= maxText {
+		return text
 	}
-	return answer, nil
+	return strings.ToValidUTF8(text[:maxText], "") + "…"
 }
 
 func (a *app) printJSON(value any) error {

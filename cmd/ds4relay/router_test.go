@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os/exec"
 	"strings"
 	"testing"
@@ -15,6 +16,30 @@ func TestRouterHasNoDBus(t *testing.T) {
 		}
 		if has := strings.Contains(string(out), "godbus/dbus"); has != want {
 			t.Errorf("built with tags %q: D-Bus is in it: %v, want %v", tags, has, want)
+		}
+	}
+}
+
+// TestAnswerFitsUbus: whatever configuration a browser sends to be checked, the answer fits into a message of ubus.
+func TestAnswerFitsUbus(t *testing.T) {
+	const message = 1 << 20
+	for name, text := range map[string]string{
+		"many mistakes":   strings.Repeat("x\n", 100000),
+		"many warnings":   strings.Repeat("config x\n", 20000),
+		"a long word":     strings.Repeat("\x01", 250000),
+		"a long value":    "config relay x\n option ipaddr '" + strings.Repeat("\x01", 250000) + "'\n",
+		"a wrong letter":  strings.Repeat("ä", 100000),
+		"nothing at all":  "\n",
+		"many long words": strings.Repeat(strings.Repeat("y", 1000)+"\n", 250),
+	} {
+		answer, err := (&app{path: "/etc/config/ds4relay"}).checkText(text)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		data, err := json.Marshal(answer)
+		if err != nil || len(data) > message/2 {
+			t.Errorf("%s: %d bytes, %v", name, len(data), err)
 		}
 	}
 }
