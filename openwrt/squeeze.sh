@@ -5,7 +5,7 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 tar -xzf "$ipk" -C "$dir"
 gunzip "$dir/data.tar.gz"
-zopfli --i1 "$dir/data.tar"
+zopfli --i5 "$dir/data.tar"
 rm "$dir/data.tar"
 tar -C "$dir" --sort=name --owner=0 --group=0 --numeric-owner --mode=0644 --mtime="@$SOURCE_DATE_EPOCH" -cf "$dir/ipk.tar" \
 	./debian-binary ./control.tar.gz ./data.tar.gz
