@@ -72,6 +72,10 @@ func TestRouterVM(t *testing.T) {
 	}
 	pings(t, n.Client, public)
 	transfers(t, n.Client, public+":80", 4<<20)
+	doctor := onRouter(t, "", "ds4relay", "doctor").Output
+	if strings.Contains(doctor, "cannot send a test packet") || !strings.Contains(doctor, "ok       home: The answer goes back through the tunnel: 192.168.1.210: out by") {
+		t.Errorf("doctor:\n%s", doctor)
+	}
 	seenTCP(t, n.Host, client4+":90", public)
 	// A change, under a connection.
 	conn := open(t, n.Client, public+":80")

@@ -110,7 +110,11 @@ func (a *app) follow(f *trace.Follower, client netip.Addr, count int, limit time
 		if !ok {
 			continue
 		}
+		found := f.Connection()
 		if line, ok := f.Frame(trace.Frame{At: time.Now(), Device: frame.Device, Out: frame.Out, Packet: p}); ok {
+			if w := f.Connection().Way; found == nil {
+				fmt.Fprintf(a.stdout, "relay %s (%s), %s is here, %s is the other end\n", w.Relay.Name, w.Relay.Role, w.Relay.Local, w.Peer)
+			}
 			fmt.Fprintln(a.stdout, line)
 			lines++
 		}

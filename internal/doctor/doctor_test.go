@@ -120,6 +120,7 @@ func (f *fake) Config() (*config.Config, []string, error) {
 func (f *fake) System() System                              { return f.sys }
 func (f *fake) Installed(*config.Config) (Installed, error) { return f.installed, nil }
 func (f *fake) Line(*config.Relay) (Line, error)            { return f.line, f.lineErr }
+func (f *fake) Clients(*config.Relay) int                   { return 1 }
 func (f *fake) Neighbour(string, netip.Addr) string         { return f.neighbour }
 func (f *fake) Connect(netip.Addr, uint16) error            { return f.connect }
 func (f *fake) Ping(from, _ netip.Addr, bytes int) Pong     { return f.ping(from, bytes) }
@@ -307,8 +308,6 @@ var diagnoses = []diagnosis{
 	{"mtu", config.VPS, Failed, func(f *fake) { f.ping = func(_ netip.Addr, bytes int) Pong { return Pong{Answered: bytes <= 1412} } }, "packets of 1460 bytes from the router at home are lost"},
 	{"mtu", config.VPS, Warning, func(f *fake) { f.line.LearntMTU = 1492 }, "the path carries 1452 bytes"},
 	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("") }, "nft table ip filter, the policy of chain FORWARD"},
-	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("ufw") }, "nft table ip filter"},
-	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("docker") }, "nft table ip filter"},
 	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("firewalld") }, "nft table ip filter"},
 	{"forward", config.Router, Failed, func(f *fake) {
 		f.stuck, f.walkVerdict = true, &Verdict{Family: "inet", Table: "fw4", Chain: "handle_reject", Drop: true, Hint: "fw4"}

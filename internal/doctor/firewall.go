@@ -44,10 +44,6 @@ func (v *Verdict) allowForward(device string) string {
 		return "run `ds4relay up`"
 	case v.Hint == "fw4":
 		return v.allow("")
-	case v.Hint == "ufw":
-		return fmt.Sprintf("`ufw route allow out on %s` and `ufw route allow in on %s`", device, device)
-	case v.Hint == "docker":
-		return fmt.Sprintf("`iptables -I DOCKER-USER -o %s -j ACCEPT` and `iptables -I DOCKER-USER -i %s -j ACCEPT`, also after each boot", device, device)
 	case v.Hint == "firewalld":
 		return fmt.Sprintf("`firewall-cmd --permanent --zone=trusted --add-interface=%s` and `firewall-cmd --reload`", device)
 	}

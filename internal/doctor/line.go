@@ -15,6 +15,10 @@ const (
 	smallPing   = 96 // bytes of an echo request
 	minIPv6MTU  = 1280
 	minIPv4MTU  = 576 // what is tried at least
+
+	// probeTime is a round trip around the world, and what a busy machine takes. Kernels limit errors to one a second: with
+	// it, a second try is answered.
+	probeTime = time.Second
 )
 
 // Addresses of test packets. TestClient is of TEST-NET-1 (RFC 5737): nobody has it. Nowhere is IPv4's dummy address (RFC
@@ -161,7 +165,7 @@ func (p *patient) probe(size int, follow bool) probing {
 	arrived := func(s Sighting) bool {
 		return !s.Out && s.Outer != nil && s.Outer.Src == p.line.Peer && s.Outer.Dst == p.line.Local
 	}
-	t := Trial{Into: p.Device, Packet: data, Wait: 1500 * time.Millisecond,
+	t := Trial{Into: p.Device, Packet: data, Wait: probeTime,
 		Match: func(s Sighting) bool { return answer(s) || own(s) || refusal(s) || arrived(s) },
 		Done:  func(s Sighting) bool { return answer(s) || refusal(s) && s.Type != packet.TooBig6 }}
 	if follow {

@@ -21,7 +21,10 @@ type Machine interface {
 	Ping(from, to netip.Addr, bytes int) Pong
 	// Try sends one packet and looks what becomes of it.
 	Try(Trial) Seen
-	// Neighbour is what the kernel knows of a host on a device: "answers", "does not answer", or "" where it has not asked.
+	// Clients counts the connections to a relay's public address that are open and forwarded; less than 0 where that is not
+	// known.
+	Clients(*config.Relay) int
+	// Neighbour asks whether a host on a device is there: "answers", NoAnswer, or "" where the kernel knows nothing of it.
 	Neighbour(device string, host netip.Addr) string
 	// Connect asks a host for a TCP connection, or for an echo where port is 0, as this machine's programs do.
 	Connect(host netip.Addr, port uint16) error
@@ -100,5 +103,5 @@ type Verdict struct {
 	Family, Table, Chain string
 	Policy               bool // the chain's policy, not a rule
 	Drop                 bool
-	Hint                 string // "ufw", "docker", "firewalld", "fw4": whose chain it seems to be
+	Hint                 string // "docker", "firewalld", "fw4": whose chain it seems to be
 }

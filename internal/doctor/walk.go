@@ -16,7 +16,7 @@ import (
 // may be slow, and the router at home says only after three seconds that a host is not there.
 const (
 	maxWalks = 8
-	ownTime  = time.Second
+	ownTime  = 700 * time.Millisecond
 	hostTime = 1500 * time.Millisecond
 	homeTime = 4 * time.Second
 )
@@ -74,6 +74,9 @@ func (p *patient) walkOf(f *config.Forward) *walk {
 			break
 		}
 		wait := hostTime
+		if i > 0 {
+			wait = ownTime
+		}
 		if i == 0 && p.Role == config.VPS && e.proto != packet.UDP { // many services do not answer a datagram that they do not understand
 			wait = homeTime
 		}
@@ -128,7 +131,7 @@ func (p *patient) send(f *config.Forward, e entrance, wait time.Duration, follow
 		if p.nothingComes() && done.on != nil {
 			return true
 		}
-		return done.self != nil || done.back != nil && (p.Role == config.VPS || s.Outer != nil)
+		return done.self != nil || done.astray != nil || done.back != nil && (p.Role == config.VPS || s.Outer != nil)
 	}
 	t.More = func(Sighting) bool {
 		first := done.on != nil && !begun
@@ -206,7 +209,7 @@ func (p *patient) sight(w *walk, s Sighting) {
 	}
 }
 
-// each tries the forwards and reports the first one that has something to say beyond ok.
+// each tries the forwards until one fails, and reports that, else what is next to it.
 func (p *patient) each(judge func(*walk) Finding) Finding {
 	var good []string
 	var first *Finding
@@ -223,6 +226,9 @@ func (p *patient) each(judge func(*walk) Finding) Finding {
 		if first == nil || first.State == Skipped || finding.State == Failed && first.State == Warning {
 			finding.Evidence = fmt.Sprintf("forward %s: %s", f.Section, finding.Evidence)
 			first = &finding
+		}
+		if finding.State == Failed { // enough to begin with
+			break
 		}
 	}
 	if first != nil && (first.State != Skipped || len(good) == 0) {
@@ -268,7 +274,7 @@ const NoAnswer = "does not answer"
 func (p *patient) forwardVPS(w *walk) Finding {
 	switch {
 	case w.on != nil:
-		return ok("%s: into %s", w.forward.DestIP, p.Device)
+		return ok("%s: translated, into %s", w.forward.DestIP, p.Device)
 	case w.entered == nil:
 		return skipped("the test packet was not seen on %s", p.line.Access)
 	case w.astray != nil:
@@ -411,8 +417,15 @@ func (p *patient) answer() Finding {
 	})
 }
 
-// internet asks for the public address as a client does, over the router's own IPv4 line.
+// internet asks for the public address as a client does, over the router's own IPv4 line. A VPS can only look whether clients
+// get through.
 func (p *patient) internet() Finding {
+	if p.Role == config.VPS {
+		if n := p.machine.Clients(p.Relay); n > 0 {
+			return ok("connections of clients that are open: %d", n)
+		}
+		return skipped("no client's connection is open now; ds4relay doctor on the router tries it from outside, and ds4relay trace here shows whether a client's packets arrive")
+	}
 	if !p.sys().IPv4Default {
 		return skipped("this router has no other IPv4 line to try it over")
 	}

@@ -153,10 +153,8 @@ func hint(family, table string) string {
 	if err != nil {
 		return ""
 	}
-	for _, sign := range [][2]string{{"chain ufw-", "ufw"}, {"chain DOCKER", "docker"}} {
-		if strings.Contains(text, sign[0]) {
-			return sign[1]
-		}
+	if strings.Contains(text, "chain DOCKER") {
+		return "docker"
 	}
 	return ""
 }

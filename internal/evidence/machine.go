@@ -169,16 +169,34 @@ func (m *Machine) Neighbour(device string, host netip.Addr) string {
 			return ""
 		}
 		switch n := neighbours[i]; {
-		case n.State&unix.NUD_FAILED != 0, n.State&unix.NUD_INCOMPLETE != 0 && !asked:
+		case n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE) != 0:
 			return doctor.NoAnswer
-		case n.State&(unix.NUD_REACHABLE|unix.NUD_PERMANENT|unix.NUD_NOARP) != 0:
+		case n.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0, asked && n.State&unix.NUD_REACHABLE != 0:
 			return "answers"
 		case !asked:
 			n.State = unix.NUD_PROBE
-			asked = netlink.NeighSet(&n) == nil
+			if netlink.NeighSet(&n) != nil {
+				return ""
+			}
+			asked = true
 		}
 	}
 	return ""
+}
+
+// Clients implements doctor.Machine. The doctor's own tests do not count.
+func (m *Machine) Clients(r *config.Relay) int {
+	forwarded := state.NewForwarded([]*config.Relay{r})
+	n := 0
+	err := kernel.Flows(func(f state.Flow) {
+		if f.Dst == r.IPAddr && f.Src != doctor.TestClient && forwarded.Of(f) != nil {
+			n++
+		}
+	}, func() { n = 0 })
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 const connectTime = 3 * time.Second

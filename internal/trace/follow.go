@@ -14,7 +14,7 @@ type Way struct {
 	Relay  *config.Relay
 	Access string                // VPS: the device that clients come by
 	Uplink string                // the device of packets in IPv6
-	Peer   netip.Addr            // the other end
+	Peer   netip.Addr            // the other end's endpoint
 	LAN    map[netip.Addr]string // router: host → device
 }
 

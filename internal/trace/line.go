@@ -75,12 +75,9 @@ func (l Line) String() string {
 	return fmt.Sprintf("%9.3f ms  %-11s %s  %-28s %s", float64(l.After)/float64(time.Millisecond), l.Device, direction, l.Step, Describe(&l.Packet))
 }
 
-// Describe writes a packet in words.
+// Describe writes a packet in words: the inner one of a tunnel's, with the length of the outer one.
 func Describe(p *packet.Packet) string {
 	var b strings.Builder
-	if p.Outer != nil {
-		fmt.Fprintf(&b, "%s > %s: ", p.Outer.Src, p.Outer.Dst)
-	}
 	fmt.Fprintf(&b, "%s > %s ", end(p.Src, p.SrcPort), end(p.Dst, p.DstPort))
 	switch {
 	case p.Offset != 0:
