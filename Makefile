@@ -66,6 +66,7 @@ lint: deps lint-luci
 	go vet ./...
 	go vet -tags lab ./...
 	go vet -tags "lab router" ./...
+	go vet -tags "lab debian" ./...
 	go vet -tags openwrt ./...
 	go run $(STATICCHECK) ./...
 	go run $(STATICCHECK) -tags lab ./...
@@ -187,9 +188,12 @@ deb: deps
 	    go run $(NFPM) package -f debian/nfpm.yaml -p deb -t $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).deb >/dev/null; \
 	  stat -c '%n: %s bytes' $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).deb;)
 
-# Debian's own checker finds no error in the packages.
-test-deb: deb
-	lintian --allow-root --fail-on error $(foreach arch,$(DEB_ARCHES),$(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).deb)
+# Debian's own checker finds no error in the packages, and they are the same when they are built again.
+test-deb:
+	@$(MAKE) --no-print-directory deb DEB_ARCHES="amd64 armhf" BUILD=$(BUILD)/first >/dev/null
+	@$(MAKE) --no-print-directory deb DEB_ARCHES="amd64 armhf" BUILD=$(BUILD)/second >/dev/null
+	@for p in $(BUILD)/first/packages/*.deb; do cmp $$p $(BUILD)/second/packages/$$(basename $$p); echo "$$(basename $$p): built twice alike"; done
+	lintian --allow-root --fail-on error $(BUILD)/first/packages/*.deb
 
 # The VPS's end on a Debian of its own: a virtual machine whose first process is systemd, from the package, and its next version.
 PACKAGE_NEXT := 0.1.1

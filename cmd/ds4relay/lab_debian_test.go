@@ -182,6 +182,37 @@ func (d *debianRelayLab) works(when string) {
 	seenTCP(d.t, d.Host, client4+":90", public)
 }
 
+const networkd = `[Match]
+Name=ens3
+
+[Network]
+Address=198.51.100.144/24
+Address=2001:db8:6ef9::1/64
+Gateway=198.51.100.1
+Gateway=2001:db8:6ef9::ff
+IPv6AcceptRA=no
+`
+
+// ifupdownNG brings the relay up and down with ifupdown-ng, which lies beside ifupdown here.
+func (d *debianRelayLab) ifupdownNG(t *testing.T) {
+	if status, _ := d.try("test -d /opt/ifupdown-ng"); status != 0 {
+		t.Log("this release has no ifupdown-ng")
+		return
+	}
+	const options = " -i /root/ng -S /root/ng.state wrap1"
+	d.do("systemctl stop ds4relay; cp -n /opt/ifupdown-ng/usr/libexec/ifupdown-ng/* /usr/libexec/ifupdown-ng; ln -s /opt/ifupdown-ng/*sbin/ifupdown /root/ifup; ln -s ifup /root/ifdown || true")
+	stanza := "auto wrap1\niface wrap1 inet manual\n\tds4relay home\n\tuse ds4relay\n\niface ens3 inet static\n\taddress " + public + "/24\n\tgateway 198.51.100.1\n"
+	d.server.write("/root/ng", strings.Replace(stanza, "home", "hom", 1))
+	if status, out := d.try("/root/ifup" + options + " 2>&1"); status == 0 || !strings.Contains(out, "unknown relay") {
+		t.Errorf("ifupdown-ng with an unknown relay: exit status %d, %s", status, out)
+	}
+	d.server.write("/root/ng", stanza)
+	d.do("cp /etc/network/interfaces /root/interfaces; cp /root/ng /etc/network/interfaces; ip -4 addr flush dev ens3; /root/ifup" + options)
+	d.works("with ifupdown-ng, which has brought up the device first")
+	d.do("/root/ifdown" + options + "; ! ip link show wrap1")
+	d.do("cp /root/interfaces /etc/network/interfaces; ls /usr/libexec/ifupdown-ng/* | grep -v /ds4relay$ | xargs rm; ip -4 addr flush dev ens3; ifdown --force ens3; ifup ens3; systemctl start ds4relay")
+}
+
 // bus asks by D-Bus what everybody may ask, and what root may have done.
 func (d *debianRelayLab) bus(t *testing.T) {
 	const call, nobody = "busctl call net.ds4relay /net/ds4relay net.ds4relay ", "setpriv --reuid 65534 --regid 65534 --clear-groups "
@@ -196,7 +227,7 @@ func (d *debianRelayLab) bus(t *testing.T) {
 		"Check s ''":      `\"ok\":true`,
 		"Check s 'x'":     `\"ok\":false`,
 		"Plan":            `s ""`,
-		"Export s ''":     `option role \\'router\\'`,
+		"Export s ''":     `option role \'router\'`,
 		"Doctor ss '' ''": `\"checks\"`,
 	} {
 		if out := d.do(nobody + call + command); !strings.Contains(out, want) {
@@ -297,6 +328,16 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 	d.works("after what check says about a firewall")
 	d.do("systemctl stop nftables; mv /root/nftables.conf /etc/nftables.conf; ds4relay status")
 
+	// What Docker does to the table of iptables when it starts.
+	d.do("iptables -P FORWARD DROP; iptables -N DOCKER-USER; iptables -A DOCKER-USER -j RETURN; iptables -I FORWARD -j DOCKER-USER")
+	if status, out := d.try("ds4relay status"); status != exitDiffers || !strings.Contains(out, "iptables -w -I FORWARD -i wrap1") {
+		t.Errorf("status beside Docker: exit status %d\n%s", status, out)
+	}
+	d.do("ds4relay up --running")
+	alive(t, "the stream beside Docker", stream)
+	d.works("beside what Docker does")
+	d.do("iptables -D FORWARD -j DOCKER-USER; iptables -F DOCKER-USER; iptables -X DOCKER-USER; iptables -P FORWARD ACCEPT")
+
 	// ufw drops what it does not know from now on, and after a boot.
 	d.do("mkdir /root/ufw && cp -p /etc/ufw/*.rules /etc/ufw/ufw.conf /root/ufw && ufw allow 7/tcp && ufw --force enable")
 	d.settles()
@@ -341,11 +382,25 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 			t.Errorf("%s: %s", unit, out)
 		}
 	}
+	// systemd-networkd takes addresses of others off its devices whenever it sets them up.
+	d.do("ifdown ens3; mv /etc/network/interfaces /root/interfaces; systemctl start systemd-networkd; systemctl stop networking")
+	d.server.write("/etc/systemd/network/20-ens3.network", networkd)
+	for _, command := range []string{"networkctl reload; networkctl reconfigure ens3", "systemctl restart systemd-networkd"} {
+		d.do(command + "; sleep 3")
+		d.settles()
+		d.works("after " + command)
+	}
+	if out := d.do("ds4relay check 2>&1"); strings.Contains(out, "networkd") {
+		t.Errorf("networkd was told by the package: %s", out)
+	}
+	d.do("rm /etc/systemd/network/20-ens3.network; systemctl stop systemd-networkd.socket systemd-networkd; mv /root/interfaces /etc/network/interfaces")
 	if state := d.reboot(); state != "running" {
 		t.Errorf("after a boot with the unit the system is %s", state)
 	}
 	d.settles()
 	d.works("after a boot with the unit")
+
+	d.ifupdownNG(t)
 
 	// A purge takes all away, also what is up.
 	d.do("apt-get purge -y ds4relay")

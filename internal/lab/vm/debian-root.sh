@@ -16,6 +16,14 @@ for part in sound drivers/gpu drivers/media drivers/infiniband drivers/scsi driv
 done
 mv "$modules" usr/lib/modules/
 rm -r lab-kernel
+# Another ifupdown beside the one that is installed, where the release has it.
+mkdir opt/ifupdown-ng
+if (cd opt/ifupdown-ng && apt-get -q download ifupdown-ng); then
+	dpkg -x opt/ifupdown-ng/*.deb opt/ifupdown-ng
+	rm opt/ifupdown-ng/*.deb
+else
+	rmdir opt/ifupdown-ng
+fi
 depmod -b "$root" "$version"
 echo "$version" >lab-kernel-version
 
