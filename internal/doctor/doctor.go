@@ -197,6 +197,8 @@ func (d *Doctor) Run(id, relay string) (Finding, error) {
 		f = skipped("the relay is disabled (option enabled)")
 	case p.lineErr != nil && e.id != "endpoints":
 		f = skipped("%v", p.lineErr)
+	case len(r.Forwards) == 0 && e.id != "endpoints":
+		f = skipped("the relay has no forward that is enabled: there is nothing to try")
 	default:
 		f = e.relay(p)
 	}

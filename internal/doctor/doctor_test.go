@@ -435,6 +435,25 @@ func TestEqualAddresses(t *testing.T) {
 	}
 }
 
+// TestNoForward: a relay without one, beside another that has, is not tried.
+func TestNoForward(t *testing.T) {
+	m := well(config.VPS)
+	m.text += strings.NewReplacer("'home'", "'cabin'", "ds4-home", "ds4-cabin", home6.String(), "2001:db8:fdd6::1").Replace(m.text[:strings.Index(m.text, "config forward")])
+	m.text = strings.Replace(m.text, "config forward 'web'\n", "config forward 'web'\n\toption relay 'home'\n", 1)
+	d := New(m)
+	checks, err := d.Checks("cabin")
+	if err != nil || d.loadErr != nil {
+		t.Fatal(err, d.loadErr)
+	}
+	if well, err := d.RunAll(checks, func(f Finding) {
+		if f.Relay == "cabin" && f.ID != "endpoints" && (f.State != Skipped || !strings.Contains(f.Evidence, "no forward")) {
+			t.Errorf("%+v", f)
+		}
+	}); err != nil || !well {
+		t.Errorf("%v %v", well, err)
+	}
+}
+
 // TestAnswer is the method of ubus and D-Bus: the list, one check, and mistakes.
 func TestAnswer(t *testing.T) {
 	m := well(config.VPS)
