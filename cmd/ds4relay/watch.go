@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 
+	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 )
@@ -25,7 +26,7 @@ func (a *app) watch(args []string) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
-	c, _, err := a.load(a.path)
+	c, _, err := config.Load(a.path, defaultRole()) // its warnings are not for every minute
 	if err != nil {
 		return err
 	}
@@ -42,6 +43,9 @@ func (a *app) watch(args []string) error {
 		}
 		return nil
 	}
-	_, err = m.Up(moved, nil, a.show, a.waiting)
+	changed, err := m.Up(moved, nil, a.show, a.waiting)
+	if changed {
+		a.announce()
+	}
 	return err
 }

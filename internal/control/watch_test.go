@@ -1,0 +1,74 @@
+package control
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// watched is a kernel with tunnels, and what the names of their other ends are now.
+type watched struct {
+	links []state.Link
+	peers map[string]netip.Addr
+	err   error
+	asked []string // relays whose facts were looked up
+}
+
+func (k *watched) Observe(state.State) (state.Observed, error) {
+	return state.Observed{State: state.State{Links: k.links}}, nil
+}
+
+func (k *watched) Facts(relays []*config.Relay) (state.Facts, error) {
+	for _, r := range relays {
+		k.asked = append(k.asked, r.Name)
+	}
+	return state.Facts{Peer: k.peers}, k.err
+}
+
+func (k *watched) Apply(state.Step) error            { return errors.New("a look changes nothing") }
+func (k *watched) Lock(func(string)) (func(), error) { return func() {}, nil }
+
+// TestMoved: only a relay with a name, that is up, and whose name has another address has moved.
+func TestMoved(t *testing.T) {
+	before, after := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+	c := &config.Config{Relays: []*config.Relay{
+		{Name: "static", Enabled: true, Peer: before},
+		{Name: "same", Enabled: true, PeerName: "same.example.org"},
+		{Name: "other", Enabled: true, PeerName: "other.example.org"},
+		{Name: "down", Enabled: true, PeerName: "down.example.org"},
+		{Name: "disabled", PeerName: "disabled.example.org"},
+	}}
+	up := func(names ...string) (links []state.Link) {
+		for _, name := range names {
+			links = append(links, state.Link{Relay: name, Remote: before})
+		}
+		return links
+	}
+	peers := map[string]netip.Addr{"same": before, "other": after, "down": before, "disabled": before}
+	for _, test := range []struct {
+		name    string
+		links   []state.Link
+		missing bool
+		want    []string
+		asked   []string
+	}{
+		{"a name has another address", up("static", "same", "other"), false, []string{"other"}, []string{"same", "other"}},
+		{"what is not up stays down", nil, false, nil, nil},
+		{"what should be up and is not", up("static", "same"), true, []string{"other", "down"}, []string{"same", "other", "down"}},
+		{"no names are used", up("static"), false, nil, nil},
+	} {
+		k := &watched{links: test.links, peers: peers}
+		moved, err := (&Machine{Config: c, Kernel: k}).Moved(test.missing)
+		if err != nil || !slices.Equal(moved, test.want) || !slices.Equal(k.asked, test.asked) {
+			t.Errorf("%s: moved %q, want %q; asked %q, want %q; %v", test.name, moved, test.want, k.asked, test.asked, err)
+		}
+	}
+	k := &watched{links: up("other"), err: errors.New("look up peeraddr other.example.org: no such host")}
+	if moved, err := (&Machine{Config: c, Kernel: k}).Moved(false); err == nil || moved != nil {
+		t.Errorf("a name that never was known: %q, %v", moved, err)
+	}
+}
