@@ -147,7 +147,7 @@ func TestMessages(t *testing.T) {
 	}
 	needed = append(needed, words(t, "../config")...)
 	all := append([]string{"allowed is %s"}, needed...)
-	for _, dir := range []string{"../uci", "../doctor", "../openwrt", "../resolve"} {
+	for _, dir := range []string{"../uci", "../doctor", "../openwrt", "../resolve", "../evidence", "../packet", "../wire"} {
 		if _, err := os.Stat(dir); err == nil {
 			all = append(all, words(t, dir)...)
 		}

@@ -63,17 +63,20 @@ export async function start() {
 					errors.push(message.text());
 			});
 
-			const response = await page.request.post(base + '/test/set', {
-				data: { config: example, started: true, enabled: true, ...setting, answers: { ...home.answers, ...setting.answers }, ubus: { ...home.ubus, ...setting.ubus } }
-			});
+			const change = async (next) => {
+				const response = await page.request.post(base + '/test/set', {
+					data: { config: example, started: true, enabled: true, ...next, answers: { ...home.answers, ...next.answers }, ubus: { ...home.ubus, ...next.ubus } }
+				});
 
-			if (!response.ok())
-				throw new Error(await response.text());
+				if (!response.ok())
+					throw new Error(await response.text());
+			};
 
+			await change(setting);
 			await page.goto(`${base}/cgi-bin/luci/admin/services/ds4relay/${view}`);
 			await page.waitForSelector('#view h2');
 
-			return Object.assign(page, { errors, state: async () => (await page.request.get(base + '/test/state')).json() });
+			return Object.assign(page, { errors, change, state: async () => (await page.request.get(base + '/test/state')).json() });
 		},
 
 		async stop() {

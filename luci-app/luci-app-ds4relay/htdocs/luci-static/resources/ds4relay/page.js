@@ -10,11 +10,18 @@ return baseclass.extend({
 			document.head.appendChild(E('link', { 'rel': 'stylesheet', 'type': 'text/css', 'href': L.resource('ds4relay/ds4relay.css') }));
 	},
 
+	/* A sentence, where what stands between backquotes is a command to type. */
+	sentence(text) {
+		return String(text).split('`').map((part, i) => ((i % 2) ? E('code', [ part ]) : part));
+	},
+
 	/* A message of kind success, warning, error or notice, with sentences below its title. */
 	alert(kind, title, sentences, buttons) {
 		return E('div', { 'class': 'alert-message ' + kind + ' ds4-alert', 'role': (kind == 'error') ? 'alert' : 'status' }, [
 			E('h4', [ title ]),
-			(sentences?.length > 1) ? E('ul', sentences.map((text) => E('li', [ text ]))) : E('p', sentences ?? []),
+			(sentences?.length > 1)
+				? E('ul', sentences.map((text) => E('li', this.sentence(text))))
+				: E('p', (sentences ?? []).flatMap((text) => this.sentence(text))),
 			E('div', { 'class': 'ds4-buttons' }, buttons ?? [])
 		]);
 	}

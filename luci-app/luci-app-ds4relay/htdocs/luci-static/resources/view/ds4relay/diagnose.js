@@ -100,7 +100,7 @@ return view.extend({
 					E('span', { 'class': 'ds4-verdict' }, [ says(finding.state) ])
 				]),
 				this.renderEvidence(finding.evidence),
-				finding.remedy ? E('div', { 'class': 'ds4-remedy' }, [ E('strong', [ _('What to do:') ]), ' ', words.known(finding.remedy) ]) : ''
+				finding.remedy ? E('div', { 'class': 'ds4-remedy' }, [ E('strong', [ _('What to do:') ]), ' ' ].concat(page.sentence(words.known(finding.remedy)))) : ''
 			])
 		]);
 	},
@@ -113,9 +113,13 @@ return view.extend({
 		const lines = evidence.split('\n');
 
 		if (lines.length < 6)
-			return E('div', { 'class': 'ds4-evidence' }, [ words.known(evidence) ]);
+			return E('div', { 'class': 'ds4-evidence' }, page.sentence(words.known(evidence)));
 
 		return E('details', [ E('summary', [ words.fill(_('Details (lines: %d)'), [ lines.length ]) ]), E('pre', [ evidence ]) ]);
+	},
+
+	headline(finding) {
+		return words.fill((finding.state == 'failed') ? _('Does not work: %s') : _('Needs attention: %s'), [ words.known(finding.title) ]);
 	},
 
 	conclude(findings) {
@@ -124,7 +128,7 @@ return view.extend({
 
 		this.progress.value = this.progress.max;
 		dom.content(this.result, worst
-			? page.alert((worst.state == 'failed') ? 'error' : 'warning', words.known(worst.title), [ words.known(worst.remedy || worst.evidence) ])
+			? page.alert((worst.state == 'failed') ? 'error' : 'warning', this.headline(worst), [ words.known(worst.remedy || worst.evidence) ])
 			: page.alert('success', _('Everything is in order'), [ words.fill(_('Checks: %d'), [ findings.length ]) ]));
 	},
 

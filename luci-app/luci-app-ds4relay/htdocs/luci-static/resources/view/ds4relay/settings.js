@@ -80,7 +80,10 @@ function sortByKeys(section) {
 			button.setAttribute('aria-label', words.fill('%s: %s', [ button.title || button.textContent, this.titleFn('sectiontitle', sid) ]));
 		});
 
-		if (!handle)
+		if (handle && this.map.readonly)
+			handle.setAttribute('disabled', '');
+
+		if (!handle || this.map.readonly)
 			return cell;
 
 		handle.title = _('Drag to reorder, or use the arrow keys');
