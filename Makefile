@@ -238,7 +238,7 @@ lint-luci: node
 test-luci-app: node luci-pot
 	CGO_ENABLED=0 go build -tags openwrt -o $(DS4RELAY_BINARY) ./cmd/ds4relay
 	node --test luci-app/test/*.test.mjs
-	@diff <(grep -v '^"POT-Creation' $(LUCI_APP)/po/templates/ds4relay.pot) <(grep -v '^"POT-Creation' $(BUILD)/ds4relay.pot) || { echo "the template is not as the source: make luci-po"; exit 1; }
+	@diff <(grep ^msgid $(LUCI_APP)/po/templates/ds4relay.pot) <(grep ^msgid $(BUILD)/ds4relay.pot) || { echo "the template is not as the source: make luci-po"; exit 1; }
 	@for po in $(wildcard $(LUCI_APP)/po/*/*.po); do msgfmt -c -o /dev/null $$po; msgcmp $$po $(BUILD)/ds4relay.pot; done
 
 luci-pot: node
@@ -251,13 +251,21 @@ luci-po: luci-pot
 	@mkdir -p $(LUCI_APP)/po/templates; cp $(BUILD)/ds4relay.pot $(LUCI_APP)/po/templates/ds4relay.pot
 	@for po in $(wildcard $(LUCI_APP)/po/*/*.po); do msgmerge -q -U --backup=none --no-wrap --no-fuzzy-matching $$po $(BUILD)/ds4relay.pot; msgattrib --no-obsolete --no-wrap -o $$po $$po; msgfmt --statistics -o /dev/null $$po; done
 
-# In a browser, on LuCI's own code: LUCI is a LuCI source tree.
-test-luci: node
+# In a browser, on LuCI's own code: LUCI is a LuCI source tree. luci-screens takes the pictures of docs/luci.
+.PHONY: luci-browser luci-screens
+luci-browser: node
 	@test -n "$(LUCI)" || { echo "usage: make test-luci LUCI=<a LuCI source tree>"; exit 2; }
-	@command -v chromium >/dev/null || { echo "installing chromium"; apt-get -qq update && apt-get -qq -y --no-install-recommends install chromium >/dev/null; }
+	@command -v chromium pngquant >/dev/null || { echo "installing chromium pngquant"; apt-get -qq update && apt-get -qq -y --no-install-recommends install chromium pngquant >/dev/null; }
 	CGO_ENABLED=0 go build -tags openwrt -o $(DS4RELAY_BINARY) ./cmd/ds4relay
 	CGO_ENABLED=0 go build -o $(BUILD)/lucitest ./internal/lucitest
-	DS4RELAY_LUCI="$(LUCI)" DS4RELAY_LUCITEST_SERVER=$(BUILD)/lucitest node --test luci-app/test/*.walk.mjs
+
+test-luci luci-screens: export DS4RELAY_LUCI = $(LUCI)
+test-luci luci-screens: export DS4RELAY_LUCITEST_SERVER = $(BUILD)/lucitest
+test-luci: luci-browser
+	node --test luci-app/test/*.walk.mjs
+
+luci-screens: luci-browser
+	@mkdir -p docs/luci; node luci-app/test/screens.mjs docs/luci
 
 $(BUILD)/ds4relay: FORCE
 	@mkdir -p $(BUILD)

@@ -154,7 +154,7 @@ func TestMessages(t *testing.T) {
 	}
 	for _, file := range []string{"../control", "../kernel", "../state", "../../cmd/ds4relay"} {
 		for _, text := range words(t, file) {
-			if strings.Contains(text, "relay %q") || strings.Contains(text, "connections") {
+			if strings.Contains(text, "relay %q") || strings.Contains(text, "connections") || strings.Contains(text, "delegated") {
 				all = append(all, text)
 			}
 		}

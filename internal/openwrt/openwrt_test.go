@@ -171,3 +171,12 @@ func TestServe(t *testing.T) {
 		}
 	}
 }
+
+// Only the actions of the init script are run, not what else a browser sends.
+func TestControlRefuses(t *testing.T) {
+	for _, action := range []string{"", "boot", "start; reboot", "--help", "START"} {
+		if err := Control(action); err == nil || !strings.Contains(err.Error(), "allowed is one of start, stop, restart, reload, enable, disable") {
+			t.Errorf("%q: %v", action, err)
+		}
+	}
+}

@@ -25,6 +25,7 @@ test('each state has its sentence and the button that mends it', () => {
 		[ { status: running, service: { started: true, enabled: false } }, 'warning', 'enable' ],
 		[ { status: with_((s) => ({ ...s, differs: [ 'ip link set dev ds4-home up' ] })) }, 'warning', 'reload' ],
 		[ { status: with_((s) => ({ ...s, blocked: [ 'relay "home" waits for a delegated prefix' ] })) }, 'error', 'diagnose' ],
+		[ { status: status('broken') }, 'warning', 'diagnose' ],
 		[ { status: with_((s) => ({ ...s, notes: [ 'a note' ] })) }, 'warning', 'diagnose' ],
 		[ { status: with_((s) => { s.relays[0].counters.rx_packets = 0; return s; }) }, 'warning', 'vps' ],
 		[ { status: with_((s) => { delete s.relays[0].counters; return s; }) }, 'success', undefined ],

@@ -66,8 +66,11 @@ function summary(state) {
 			kind: 'warning', title: _('DS4Relay is stopped'), text: _('Nothing reaches your home by the public address.'), action: 'start'
 		};
 
+	if (status.blocked?.length && status.blocked.length == relays.filter((relay) => relay.waiting).length)
+		return { kind: 'warning', title: _('The relay waits'), text: status.blocked.map((text) => words.known(text)).join('; '), action: 'diagnose' };
+
 	if (status.blocked?.length)
-		return { kind: 'error', title: _('Something is in the way'), text: status.blocked.map(words.known).join('; '), action: 'diagnose' };
+		return { kind: 'error', title: _('Something is in the way'), text: status.blocked.map((text) => words.known(text)).join('; '), action: 'diagnose' };
 
 	if (status.differs.length)
 		return {
@@ -83,7 +86,7 @@ function summary(state) {
 			};
 
 	if (status.notes?.length)
-		return { kind: 'warning', title: _('It works, but'), text: status.notes.map(words.known).join('; '), action: 'diagnose' };
+		return { kind: 'warning', title: _('It works, but'), text: status.notes.map((text) => words.known(text)).join('; '), action: 'diagnose' };
 
 	if (service && !service.enabled)
 		return {
