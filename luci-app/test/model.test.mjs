@@ -79,6 +79,7 @@ test('the program’s sentences are recognized', () => {
 	assert.equal(translated.known('there is no relay section of that name; allowed is home'), 'den Relay gibt es nicht; erlaubt ist home');
 	assert.equal(translated.known('overlaps with forward "web" of relay "home" (tcp:443 → 192.168.1.210); a port of 198.51.100.144 can go to one host only'),
 		'mit Weiterleitung "web" von Relay "home" (tcp:443 → 192.168.1.210); Port von 198.51.100.144 nur an einen');
+	assert.equal(translated.known('forward web: replies or all'), 'forward web: replies oder all');
 	assert.equal(words.known('a sentence that nobody knows'), 'a sentence that nobody knows');
 	assert.equal(words.fill('%d%% of %[2]s, %[1]s', [ 5, 'b' ]), '5% of b, 5');
 });

@@ -50,6 +50,11 @@ function recognize(text) {
 
 /* A sentence may have another one in it, or two parts. */
 function translate(text, depth) {
+	const about = (depth < 4) ? /^forward (\S+): ([^]+)$/.exec(text) : null;
+
+	if (about)
+		return fill(_('forward %s: %s'), [ about[1], translate(about[2], depth + 1) ]);
+
 	const found = (depth < 4) ? recognize(text) : null;
 
 	if (found)
