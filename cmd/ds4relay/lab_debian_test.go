@@ -201,7 +201,7 @@ func (d *debianRelayLab) ifupdownNG(t *testing.T) {
 		return
 	}
 	const options = " -i /root/ng -S /root/ng.state wrap1"
-	d.do("systemctl stop ds4relay; cp -n /opt/ifupdown-ng/usr/libexec/ifupdown-ng/* /usr/libexec/ifupdown-ng; ln -s /opt/ifupdown-ng/*sbin/ifupdown /root/ifup; ln -s ifup /root/ifdown || true")
+	d.do("systemctl stop ds4relay; cp -n /opt/ifupdown-ng/usr/libexec/ifupdown-ng/* /usr/libexec/ifupdown-ng; ln -s $(find /opt/ifupdown-ng -path '*sbin/ifupdown') /root/ifup; ln -s ifup /root/ifdown || true")
 	stanza := "auto wrap1\niface wrap1 inet manual\n\tds4relay home\n\tuse ds4relay\n\niface ens3 inet static\n\taddress " + public + "/24\n\tgateway 198.51.100.1\n"
 	d.server.write("/root/ng", strings.Replace(stanza, "home", "hom", 1))
 	if status, out := d.try("/root/ifup" + options + " 2>&1"); status == 0 || !strings.Contains(out, "unknown relay") {
