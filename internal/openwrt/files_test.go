@@ -43,7 +43,7 @@ case "$*" in
 "list network.interface") [ -z "$NETIFD_AWAY" ] ;;
 esac
 `)
-	r.write("firewall", "#!/bin/sh\necho \"firewall $*\" >>\"$CALLS\"\n")
+	r.write("firewall", "#!/bin/sh\n[ -e /proc/self/fd/1000 ] && echo \"with the lock of the service\" >>\"$CALLS\"\necho \"firewall $*\" >>\"$CALLS\"\n")
 	// rc.common and procd.sh, as far as the script uses them.
 	r.write("rc", `call() { echo "$*" >>"$CALLS"; }
 logger() { read -r line; call logger "$*" "$line"; }
@@ -63,6 +63,7 @@ config_get() {
 }
 config_get_bool() { eval "$1=\${ENABLED:-1}"; }
 initscript=/etc/init.d/ds4relay
+exec 1000>"$DIR/lock"
 . "$DIR/init"
 start() { procd_open_service ds4relay; start_service; procd_close_service; service_started; }
 stop() { stop_service; call procd_kill; }
@@ -151,6 +152,9 @@ func TestFirewallTold(t *testing.T) {
 		reloads := func(action string, env ...string) int {
 			t.Helper()
 			_, calls := r.run(action, env...)
+			if strings.Contains(calls, "with the lock") {
+				t.Errorf("%s: the firewall's script has the lock of this service", state)
+			}
 			return strings.Count(calls, "firewall reload\n")
 		}
 		if n := reloads("start"); n != 0 {
