@@ -19,7 +19,8 @@ test('each state has its sentence and the button that mends it', () => {
 	for (const [ state, kind, action ] of [
 		[ { status: running }, 'success', undefined ],
 		[ { status: running, fresh: true }, 'notice', 'settings' ],
-		[ { status: running, error: 'file:1: unknown word' }, 'error', 'settings' ],
+		[ { status: running, error: '/etc/config/ds4relay:1: unknown word' }, 'error', 'settings' ],
+		[ { status: running, error: 'RPC call failed' }, 'error', 'diagnose' ],
 		[ { status: { relays: [], differs: [] } }, 'warning', 'settings' ],
 		[ { status: running, service: { started: false, enabled: true } }, 'warning', 'start' ],
 		[ { status: running, service: { started: true, enabled: false } }, 'warning', 'enable' ],
@@ -79,6 +80,8 @@ test('the program’s sentences are recognized', () => {
 	assert.equal(translated.known('there is no relay section of that name; allowed is home'), 'den Relay gibt es nicht; erlaubt ist home');
 	assert.equal(translated.known('overlaps with forward "web" of relay "home" (tcp:443 → 192.168.1.210); a port of 198.51.100.144 can go to one host only'),
 		'mit Weiterleitung "web" von Relay "home" (tcp:443 → 192.168.1.210); Port von 198.51.100.144 nur an einen');
+	assert.equal(translated.known('/etc/config/ds4relay:3: relay "home": option egress "x: \\"y": allowed is replies or all'),
+		'/etc/config/ds4relay:3: relay "home": option egress "x: \\"y": erlaubt ist replies oder all');
 	assert.equal(translated.known('forward web: replies or all'), 'forward web: replies oder all');
 	assert.equal(words.known('a sentence that nobody knows'), 'a sentence that nobody knows');
 	assert.equal(words.fill('%d%% of %[2]s, %[1]s', [ 5, 'b' ]), '5% of b, 5');

@@ -382,6 +382,11 @@ test('overview: a relay that runs, and one that does not', async () => {
 	assert.ok((await page.state()).calls.some((call) => /^control .*"reload"/.test(call)));
 	noErrors(page);
 
+	page = await lab.open('overview', { config: complete.replace("dest_ip '192.168.1.23'", "dest_ip '300.1.1.1'").replace('198.51.100.144', '10.0.0.1') });
+	assert.match(await page.locator('.ds4-alert').innerText(), /The configuration has mistakes[^]*relay "home": option ipaddr "10\.0\.0\.1": allowed is/);
+	assert.equal(await page.locator('.ds4-alert li').count(), 2);
+	noErrors(page);
+
 	page = await lab.open('overview', { config: complete, answers: { 'ds4relay.status': fixture('broken') } });
 	assert.match(await page.locator('.ds4-alert').innerText(), /The relay waits[^]*waits for/);
 	noErrors(page);

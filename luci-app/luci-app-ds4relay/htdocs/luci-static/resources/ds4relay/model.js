@@ -53,8 +53,13 @@ function summary(state) {
 			text: _('Four values give a server at home a public IPv4 address.'), action: 'settings'
 		};
 
+	if (error && !words.isMistake(error))
+		return { kind: 'error', title: _('The state is not known'), text: words.known(error), action: 'diagnose' };
+
 	if (error)
-		return { kind: 'error', title: _('The configuration has mistakes'), text: error, action: 'settings' };
+		return {
+			kind: 'error', title: _('The configuration has mistakes'), text: error.split('\n').map((line) => words.known(line)).join('\n'), action: 'settings'
+		};
 
 	const relays = status.relays.filter((relay) => relay.enabled);
 

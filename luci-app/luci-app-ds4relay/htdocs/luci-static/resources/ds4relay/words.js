@@ -68,12 +68,22 @@ function translate(text, depth) {
 	return _(text);
 }
 
+/* FILE:LINE: SECTION: option NAME "VALUE": of a mistake in the configuration; what follows is the sentence. */
+const place = /^(\S+:[0-9]+: (?:[a-z]+ "[^"]*": )?(?:option [a-z0-9_]+(?: "(?:[^"\\]|\\.)*")?: )?)([^]+)$/;
+
 return baseclass.extend({
 	fill,
 
+	/* Tells whether an error of the program is about mistakes in the configuration. */
+	isMistake(text) {
+		return place.test(text);
+	},
+
 	/* A sentence of the program, translated as far as the catalogue has it. */
 	known(text) {
-		return translate(String(text), 0);
+		const m = place.exec(text);
+
+		return m ? m[1] + translate(m[2], 0) : translate(String(text), 0);
 	},
 
 	/* What is wrong, of a problem in the answer of the method check. */
