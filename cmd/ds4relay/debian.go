@@ -62,7 +62,7 @@ func (a *app) dbus(args []string) error {
 			}
 			return a.output("export", "--", arguments[0])
 		}},
-		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Call: func(arguments ...string) (string, error) {
+		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Root: true, Call: func(arguments ...string) (string, error) {
 			return asJSON(a.doctorAnswer(map[string]string{"check": arguments[0], "relay": arguments[1]}))
 		}},
 		{Name: "Reload", Result: "steps", Root: true, Call: func(...string) (string, error) { return a.output("reload") }},
