@@ -42,6 +42,20 @@ var Abouts = map[string]map[string]About{
 		"src_ip":    {Meaning: "a list: addresses or networks of the clients that may use it"},
 		"egress":    {Default: "the relay's", Meaning: "`replies`: only answers use the tunnel. `all`: the host's own connections too, from the VPS's address"},
 	},
+	"proxy": {
+		"enabled":         {Meaning: "0 leaves it out"},
+		"proto":           {Meaning: "one of the two; a port of both takes two sections"},
+		"listen":          {Meaning: "a list: where clients come to"},
+		"target":          {Meaning: "where it connects to; a name is looked up again and again"},
+		"proxy_protocol":  {Meaning: "version of the PROXY protocol that tells the target the client's address; with udp (2 only) each datagram begins with it"},
+		"src_ip":          {Default: "everybody", Meaning: "a list: addresses or networks of the clients that may use it"},
+		"max_sessions":    {Meaning: "connections at a time; with udp, clients: the idlest makes room for a new one"},
+		"max_per_client":  {Meaning: "the same of one client: an IPv4 address or an IPv6 network of 64 bits"},
+		"connect_timeout": {Meaning: "tcp: how long the target may take, all its addresses together"},
+		"idle_timeout":    {Default: "tcp 0, udp 180", Meaning: "a session ends after so long without a byte"},
+		"keepalive":       {Meaning: "tcp: probes after so long without a byte, so that peers that are gone are found"},
+		"access_log":      {Meaning: "a line in the log for every session that ends"},
+	},
 }
 
 // OptionsTable is the documentation of a section type's options: a Markdown table in the order of Schema.

@@ -32,8 +32,9 @@ const NoEncapLimit = -1
 
 // Config is a file without mistakes.
 type Config struct {
-	Path   string
-	Relays []*Relay // in the order of the file, disabled ones too
+	Path    string
+	Relays  []*Relay // in the order of the file, disabled ones too
+	Proxies []*Proxy // in the order of the file, enabled ones only
 }
 
 // Relay is one public IPv4 address, the tunnel behind it and its two ends, seen from this end.

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// cross reports what is wrong between sections. Only enabled relays and forwards take part.
+// cross reports what is wrong between sections. Only enabled relays, forwards and proxies take part.
 func (r *reader) cross() {
 	devices, tables, marks, tunnels := map[string]*Relay{}, map[uint32]*Relay{}, map[uint32]*Relay{}, map[[2]netip.Addr]*Relay{}
 	type public struct {
@@ -47,6 +47,7 @@ func (r *reader) cross() {
 		r.overlaps(relays)
 	}
 	r.egresses(enabled)
+	r.proxies(enabled)
 }
 
 func (r *reader) relayProblem(relay *Relay, option, value, message string) {

@@ -53,7 +53,7 @@ type reader struct {
 	problems Problems
 	warnings Problems
 	forwards []pending
-	lines    map[any]func(option string) int // relay or forward → line of its option
+	lines    map[any]func(option string) int // relay, forward or proxy → line of its option
 }
 
 // pending is a forward whose relay is looked up when all sections are read.
@@ -122,6 +122,10 @@ func (r *reader) sections(role Role) {
 			r.config.Relays = append(r.config.Relays, s.relay(name, role))
 		case "forward":
 			r.forwards = append(r.forwards, s.forward(name))
+		case "proxy":
+			if p, enabled := s.proxy(name); enabled {
+				r.config.Proxies = append(r.config.Proxies, p)
+			}
 		}
 	}
 	for _, p := range r.forwards {

@@ -20,6 +20,8 @@ const (
 	portWords = "a port from 1 to 65535, or a range such as 8000-8010"
 	autoWords = "auto (the prefix that tunlink gets delegated), "
 	addrWords = "an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64"
+
+	secondWords = "a number of seconds from 1 to 2592000"
 )
 
 // Schema lists the section types of /etc/config/ds4relay with their options.
@@ -50,6 +52,20 @@ var Schema = []SectionSpec{
 		{Name: "dest_port", Allowed: portWords + ", as long as the one of src_dport"},
 		{Name: "src_ip", List: true, Default: "0.0.0.0/0", Allowed: "an IPv4 address such as 203.0.113.7, or a network such as 203.0.113.0/24"},
 		{Name: "egress", Allowed: "replies or all"},
+	}},
+	{Type: "proxy", Options: []Spec{
+		{Name: "enabled", Default: "1", Allowed: boolWords},
+		{Name: "proto", Default: "tcp", Allowed: "tcp or udp"},
+		{Name: "listen", List: true, Required: true, Allowed: "an address of this machine with a port or a range, such as 0.0.0.0:443, [::]:443 or 198.51.100.144:8000-8010"},
+		{Name: "target", Required: true, Allowed: "an address or a DNS name, with a port, a range or none (the port that the client came to), such as [2001:db8::1]:443 or home.example.net:443"},
+		{Name: "proxy_protocol", Default: "0", Allowed: "0, 1 or 2"},
+		{Name: "src_ip", List: true, Allowed: "an address such as 203.0.113.7, or a network such as 203.0.113.0/24 or 2001:db8::/32"},
+		{Name: "max_sessions", Default: "16384", Allowed: "a number from 1 to 1000000"},
+		{Name: "max_per_client", Default: "0", Allowed: "a number from 1 to 1000000, or 0 for no limit"},
+		{Name: "connect_timeout", Default: "10", Allowed: secondWords},
+		{Name: "idle_timeout", Default: "0", Allowed: secondWords + ", or 0 for none"}, // udp's default is 180
+		{Name: "keepalive", Default: "60", Allowed: secondWords + ", or 0 for none"},
+		{Name: "access_log", Default: "0", Allowed: boolWords},
 	}},
 }
 

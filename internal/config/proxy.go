@@ -1,0 +1,308 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/uci"
+)
+
+// IP protocols that a proxy can have.
+const (
+	TCP uint8 = 6
+	UDP uint8 = 17
+)
+
+// Proxy is a listener in user space on the VPS that connects to a target.
+type Proxy struct {
+	Section        string // name of the section, or "proxy[N]" for the Nth anonymous one
+	Line           int
+	Proto          uint8 // TCP or UDP
+	Listen         []Listen
+	Target         Target
+	ProxyProtocol  int            // version of the PROXY protocol that tells the target the client's address; 0 for none
+	Clients        []netip.Prefix // who may use it; nil for everybody
+	MaxSessions    int
+	MaxPerClient   int           // 0 for no limit
+	ConnectTimeout time.Duration // TCP
+	IdleTimeout    time.Duration // 0 for none
+	Keepalive      time.Duration // TCP; 0 for none
+	AccessLog      bool
+}
+
+// Listen is an address of this machine with one port or a range.
+type Listen struct {
+	Addr        netip.Addr // unspecified for every address of its family
+	First, Last uint16
+}
+
+// String writes it as `list listen` does.
+func (l Listen) String() string {
+	text := netip.AddrPortFrom(l.Addr, l.First).String()
+	if l.Last != l.First {
+		text += fmt.Sprintf("-%d", l.Last)
+	}
+	return text
+}
+
+// overlaps tells whether a socket could be wanted by both.
+func (l Listen) overlaps(m Listen) bool {
+	if l.Addr.Is4() != m.Addr.Is4() || l.First > m.Last || m.First > l.Last {
+		return false
+	}
+	return l.Addr == m.Addr || l.Addr.IsUnspecified() || m.Addr.IsUnspecified()
+}
+
+// Target is where a proxy connects to.
+type Target struct {
+	Addr netip.Addr // not valid where Name is set
+	Name string     // DNS name
+	Port uint16     // for the first listening port; 0 for the port that the client came to
+	Each bool       // Port is the first of a range that goes with the listening ports one to one
+}
+
+// String writes it as `option target` does; a range is written by its first port.
+func (t Target) String() string {
+	host := t.Name
+	if t.Addr.IsValid() {
+		host = t.Addr.String()
+		if t.Addr.Is6() && t.Port != 0 {
+			host = "[" + host + "]"
+		}
+	}
+	if t.Port == 0 {
+		return host
+	}
+	return fmt.Sprintf("%s:%d", host, t.Port)
+}
+
+// PortFor is the target's port for a client that came to port of l.
+func (t Target) PortFor(l Listen, port uint16) uint16 {
+	switch {
+	case t.Port == 0:
+		return port
+	case t.Each:
+		return t.Port + port - l.First
+	}
+	return t.Port
+}
+
+// String describes it in one line for status: `tcp 0.0.0.0:443 → [2001:db8::1]:443`.
+func (p *Proxy) String() string {
+	var listen []string
+	for _, l := range p.Listen {
+		listen = append(listen, l.String())
+	}
+	return fmt.Sprintf("%s %s → %s", ProtoName(p.Proto), strings.Join(listen, ", "), p.Target)
+}
+
+func listen(s string) (Listen, bool) {
+	host, first, last, ok := hostPort(s)
+	addr, err := netip.ParseAddr(host)
+	bracket := strings.HasPrefix(s, "[")
+	if !ok || err != nil || addr.Is4In6() || addr.IsMulticast() || addr.Is6() != bracket || addr.Zone() != "" && !addr.IsLinkLocalUnicast() {
+		return Listen{}, false
+	}
+	return Listen{addr, first, last}, true
+}
+
+// hostPort cuts HOST:PORT, HOST:FIRST-LAST or the same with [HOST].
+func hostPort(s string) (host string, first, last uint16, ok bool) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return "", 0, 0, false
+	}
+	host = s[:i]
+	if inner, bracket := strings.CutPrefix(host, "["); bracket {
+		if host, ok = strings.CutSuffix(inner, "]"); !ok {
+			return "", 0, 0, false
+		}
+	} else if strings.Contains(host, ":") {
+		return "", 0, 0, false
+	}
+	first, last, ok = portRange(s[i+1:])
+	return host, first, last, ok
+}
+
+// target reads a host, with a port, a range of ports or none; last is that of the range.
+func target(s string) (t Target, last uint16, ok bool) {
+	host := s
+	if h, first, l, hasPort := hostPort(s); hasPort {
+		host, t.Port, t.Each, last = h, first, l != first, l
+		if strings.HasPrefix(s, "[") && !strings.Contains(h, ":") {
+			return t, last, false
+		}
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		t.Addr = addr
+		unusable := addr.IsUnspecified() || addr.IsMulticast() || addr.Is4In6() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255})
+		return t, last, !unusable && (addr.Zone() == "" || addr.IsLinkLocalUnicast())
+	}
+	t.Name = host
+	return t, last, dnsName(host) || host == "localhost"
+}
+
+// network reads an address, or a network without bits set behind its prefix, of IPv4 or IPv6.
+func network(s string) (netip.Prefix, bool) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), addr.Zone() == "" && !addr.Is4In6()
+	}
+	p, err := netip.ParsePrefix(s)
+	return p, err == nil && p == p.Masked() && !p.Addr().Is4In6()
+}
+
+func protocol(s string) (uint8, bool) {
+	switch s {
+	case "tcp":
+		return TCP, true
+	case "udp":
+		return UDP, true
+	}
+	return 0, false
+}
+
+// Bounds of the options of a proxy.
+const (
+	maxSessions = 1000000
+	maxSeconds  = 30 * 24 * 3600
+)
+
+// udpIdle is how long a session of UDP stays where the file does not say, in seconds: longer than keepalives of the
+// protocols that have some (25 s of WireGuard, 120 s of conntrack's assured streams).
+const udpIdle = 180
+
+func (s *section) proxy(name string) (p *Proxy, enabled bool) {
+	seconds := func(option string, low int64) time.Duration {
+		return time.Duration(parse(s, option, number(low, maxSeconds))) * time.Second
+	}
+	p = &Proxy{
+		Section:        name,
+		Line:           s.line,
+		Proto:          parse(s, "proto", protocol),
+		ProxyProtocol:  parse(s, "proxy_protocol", number(0, 2)),
+		MaxSessions:    parse(s, "max_sessions", number(1, maxSessions)),
+		MaxPerClient:   parse(s, "max_per_client", number(0, maxSessions)),
+		ConnectTimeout: seconds("connect_timeout", 1),
+		IdleTimeout:    seconds("idle_timeout", 0),
+		Keepalive:      seconds("keepalive", 0),
+		AccessLog:      parse(s, "access_log", boolean),
+	}
+	for _, value := range s.values("listen") {
+		if l, ok := listen(value.Text); ok {
+			p.Listen = append(p.Listen, l)
+		} else {
+			s.refuse(value, "listen")
+		}
+	}
+	for _, value := range s.values("src_ip") {
+		if client, ok := network(value.Text); ok {
+			p.Clients = append(p.Clients, client)
+		} else {
+			s.refuse(value, "src_ip")
+		}
+	}
+	if s.has("target") {
+		s.target(p, s.values("target")[0])
+	}
+	if p.Proto == UDP {
+		for _, option := range []string{"connect_timeout", "keepalive"} {
+			if s.has(option) {
+				s.problem(option, "is for tcp; udp has no connections")
+			}
+		}
+		switch {
+		case !s.has("idle_timeout"):
+			p.IdleTimeout = udpIdle * time.Second
+		case p.IdleTimeout == 0:
+			s.problem("idle_timeout", fmt.Sprintf("udp sessions end only by it; allowed is a number of seconds from 1 to %d", maxSeconds))
+		}
+		if p.ProxyProtocol == 1 {
+			s.problem("proxy_protocol", "version 1 knows only tcp; allowed with udp is 0 or 2")
+		}
+	}
+	s.r.lines[p] = s.lineOf
+	return p, parse(s, "enabled", boolean)
+}
+
+// target fills in the target, whose ports have to suit those of listen.
+func (s *section) target(p *Proxy, value uci.Value) {
+	t, last, ok := target(value.Text)
+	if !ok {
+		s.refuse(value, "target")
+		return
+	}
+	p.Target = t
+	for _, l := range p.Listen {
+		switch {
+		case t.Each && l.Last-l.First != last-t.Port:
+			s.problemAt(value, "target", fmt.Sprintf("has %d ports, listen %s has %d; allowed is as many (mapped one to one), one port for all, or none (the port that the client came to)",
+				int(last)-int(t.Port)+1, l, int(l.Last)-int(l.First)+1))
+			return
+		case t.Addr == l.Addr && t.PortFor(l, l.First) == l.First, t.Addr == l.Addr && t.PortFor(l, l.First) <= l.Last && l.First <= t.PortFor(l, l.Last):
+			s.problemAt(value, "target", fmt.Sprintf("is what it listens on itself (%s); allowed is another address or port", l))
+			return
+		}
+	}
+}
+
+// proxies reports sockets that two proxies want, or a proxy and a forward of a relay on this VPS.
+func (r *reader) proxies(relays []*Relay) {
+	for i, p := range r.config.Proxies {
+		for j, l := range p.Listen {
+			for _, earlier := range p.Listen[:j] {
+				if l.overlaps(earlier) {
+					r.proxyProblem(p, l, fmt.Sprintf("overlaps with %s of the same proxy; remove one of the two", earlier))
+				}
+			}
+			for _, other := range r.config.Proxies[:i] {
+				for _, m := range other.Listen {
+					if p.Proto == other.Proto && l.overlaps(m) {
+						r.proxyProblem(p, l, fmt.Sprintf("overlaps with proxy %q (%s %s); a socket can belong to one proxy only", other.Section, ProtoName(p.Proto), m))
+					}
+				}
+			}
+			for _, relay := range relays {
+				if relay.Role == VPS && l.overlaps(Listen{relay.IPAddr, l.First, l.Last}) {
+					r.forwarded(p, l, relay)
+				}
+			}
+		}
+	}
+}
+
+// forwarded reports a socket that no packet would reach, as a forward takes them all. A forward for some clients leaves the
+// port to the proxy for the others.
+func (r *reader) forwarded(p *Proxy, l Listen, relay *Relay) {
+	set := PortSet{p.Proto, l.First, l.Last}
+	for _, f := range relay.Forwards {
+		switch {
+		case len(f.Clients) > 0:
+		case f.All && !contained(relay.Keep, set):
+			r.proxyProblem(p, l, fmt.Sprintf("forward %q of relay %q hands all of %s to the home; keep the port for the proxy (in the relay section): list keep '%s'",
+				f.Section, relay.Name, relay.IPAddr, set))
+		case !f.All:
+			for _, ports := range f.Ports {
+				if ports.overlaps(set) {
+					r.proxyProblem(p, l, fmt.Sprintf("overlaps with forward %q of relay %q (%s); a port of %s can go one way only", f.Section, relay.Name, f, relay.IPAddr))
+				}
+			}
+		}
+	}
+}
+
+// contained tells whether one of the sets has all of set.
+func contained(sets []PortSet, set PortSet) bool {
+	for _, s := range sets {
+		if s.Proto == set.Proto && (s.First == 0 || s.First <= set.First && set.Last <= s.Last) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *reader) proxyProblem(p *Proxy, l Listen, message string) {
+	r.problems = append(r.problems, Problem{File: r.file.Path, Line: r.lines[p]("listen"), Section: fmt.Sprintf("proxy %q", p.Section),
+		Option: "listen", Value: l.String(), Message: message})
+}
