@@ -44,6 +44,7 @@ usage: ds4relay [-c FILE] [--run DIR] [-q] COMMAND
   export [RELAY]           print the configuration of the other end
   ping HOST4 HOST6 [-c N] [-i SECONDS]
                            compare the round trip over IPv4 by the relay with that over IPv6
+  proxy                    run the proxies of the configuration in the foreground
   version
 
   on OpenWrt, for its services: firewall [--shell], netifd, rpcd list|call METHOD
@@ -146,7 +147,7 @@ func (a *app) dispatch(args []string) error {
 		return usageError(strings.TrimRight(usage, "\n"))
 	}
 	commands := map[string]func([]string) error{
-		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping, "doctor": a.doctor, "trace": a.trace, "watch": a.watch,
+		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping, "doctor": a.doctor, "trace": a.trace, "watch": a.watch, "proxy": a.proxy,
 		"export": a.export, "firewall": a.firewall, "netifd": a.netifd, "rpcd": a.rpcd,
 		"version": a.version, "help": func([]string) error { return flag.ErrHelp },
 	}

@@ -1,0 +1,211 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// conn is a TCP connection of a client, with the one to the target.
+type conn struct {
+	loop    *loop
+	service *Service
+	config  *config.Proxy // when it came
+	client  side
+	target  side
+	up      direction // client → target
+	down    direction
+	from    netip.AddrPort
+	to      netip.AddrPort
+	began   time.Duration
+	idle    idle
+	dial    *dial // until the target has answered
+	closed  bool
+	counted bool // for its client
+}
+
+// side is one of the two connections of a conn.
+type side struct {
+	conn     *conn
+	fd       int
+	readable bool // there may be something to read
+	writable bool // there may be room to write
+	ending   bool // the peer has sent its end; no event will tell again
+	gone     bool // it was reset, or does not answer
+}
+
+// newConn takes a client that was admitted, and counted for the loop, and connects to the target.
+func newConn(l *loop, s *Service, c *config.Proxy, fd int, from netip.AddrPort, addrs []netip.Addr, port uint16) {
+	k := &conn{loop: l, service: s, config: c, from: from, began: l.now, counted: c.MaxPerClient > 0}
+	k.client = side{conn: k, fd: fd, writable: true}
+	k.target = side{conn: k, fd: -1}
+	k.up = direction{from: &k.client, to: &k.target}
+	k.down = direction{from: &k.target, to: &k.client}
+	if err := l.add(fd, watched, &k.client); err != nil {
+		k.end("failed", err)
+		return
+	}
+	k.connect(addrs, port)
+}
+
+func (s *side) event(mask uint32) {
+	k := s.conn
+	if mask&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		s.readable = true
+	}
+	if mask&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		s.ending = true
+	}
+	if mask&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		s.writable = true
+	}
+	if mask&unix.EPOLLERR != 0 {
+		s.failed(socketError(s.fd))
+		return
+	}
+	if k.dial != nil {
+		return
+	}
+	// What came in first, then what was waiting for room.
+	in, out := &k.up, &k.down
+	if s == &k.target {
+		in, out = out, in
+	}
+	if mask&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP) != 0 {
+		in.pump()
+	}
+	if mask&unix.EPOLLOUT != 0 && !k.closed {
+		out.pump()
+	}
+}
+
+// socketError takes the error of a socket, so that the next call does not fail with it.
+func socketError(fd int) error {
+	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	switch {
+	case err != nil:
+		return err
+	case n != 0:
+		return unix.Errno(n)
+	}
+	return nil
+}
+
+// failed: the peer has reset the connection, or does not answer any more. What it sent before goes on to the other side, and
+// then the reset.
+func (s *side) failed(err error) {
+	k := s.conn
+	if err == nil || s.gone || k.closed {
+		return
+	}
+	s.gone = true
+	if k.dial != nil {
+		k.end("client reset", err)
+		return
+	}
+	d := &k.up
+	if s == &k.target {
+		d = &k.down
+	}
+	d.drain()
+	why := "client reset"
+	if s == &k.target {
+		why = "target reset"
+	}
+	if d.to.gone || unsent(d.to.fd) == 0 && !d.holds() {
+		k.end(why, err)
+		return
+	}
+	// A reset takes away what is not sent yet: give it a moment.
+	k.linger(d, why, err, k.loop.now+lingerTime)
+}
+
+const (
+	lingerTime  = time.Second
+	lingerCheck = 20 * time.Millisecond
+)
+
+func (k *conn) linger(d *direction, why string, cause error, until time.Duration) {
+	k.loop.timers.set(newTimer(func() {
+		if k.closed {
+			return
+		}
+		d.drain()
+		if k.loop.now >= until || d.to.gone || unsent(d.to.fd) == 0 && !d.holds() {
+			k.end(why, cause)
+			return
+		}
+		k.linger(d, why, cause, until)
+	}), k.loop.now+lingerCheck)
+}
+
+// unsent is how many bytes of a socket the peer has not acknowledged.
+func unsent(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// count adds up what a direction has moved.
+func (k *conn) count(d *direction, moved uint64) {
+	if d == &k.up {
+		k.service.stats.up.Add(moved)
+	} else {
+		k.service.stats.down.Add(moved)
+	}
+	if k.idle.next != nil {
+		k.service.in(k.loop).idle.touch(&k.idle)
+	}
+}
+
+// finished is called when a direction has handed on the end of its bytes.
+func (k *conn) finished() {
+	if k.up.done && k.down.done {
+		k.end("", nil)
+	}
+}
+
+// end closes both connections: with a reset, unless both directions came to their end.
+func (k *conn) end(why string, cause error) {
+	if k.closed {
+		return
+	}
+	k.closed = true
+	l, s := k.loop, k.service
+	orderly := k.up.done && k.down.done
+	if k.dial != nil {
+		k.dial.stop()
+		k.dial = nil
+	}
+	for _, d := range []*direction{&k.up, &k.down} {
+		d.release()
+	}
+	for _, side := range []*side{&k.client, &k.target} {
+		if side.fd < 0 {
+			continue
+		}
+		l.forget(side.fd)
+		if orderly || side.gone {
+			unix.Close(side.fd)
+		} else {
+			closeReset(side.fd)
+		}
+		side.fd = -1
+	}
+	if k.idle.next != nil {
+		s.in(l).idle.remove(&k.idle)
+	}
+	l.connections.Add(-1)
+	s.left(k.from.Addr(), k.counted)
+	if cause != nil && !errors.Is(cause, unix.ECONNRESET) && !errors.Is(cause, unix.EPIPE) && !k.client.gone {
+		s.stats.fail(fmt.Errorf("connection to %s: %w", k.to, cause))
+	}
+	s.logSession(k.config, k.from, k.to, l.now-k.began, k.up.bytes, k.down.bytes, why)
+}

@@ -1,0 +1,193 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// attemptDelay is how long an address may take before the next one is tried beside it (RFC 8305 section 5).
+const attemptDelay = 250 * time.Millisecond
+
+// dial connects to one of the addresses of a target, the way of RFC 8305.
+type dial struct {
+	conn     *conn
+	addrs    []netip.Addr // that are not tried yet
+	port     uint16
+	attempts []*attempt
+	next     *timer // tries the next address
+	limit    *timer
+	err      error // of the attempt that failed last
+	first    netip.Addr
+}
+
+// attempt is a socket that connects.
+type attempt struct {
+	dial *dial
+	fd   int
+	addr netip.AddrPort
+}
+
+func (k *conn) connect(addrs []netip.Addr, port uint16) {
+	d := &dial{conn: k, addrs: addrs, port: port}
+	k.dial = d
+	d.next, d.limit = newTimer(d.try), newTimer(d.expired)
+	if len(addrs) == 0 {
+		d.err = fmt.Errorf("%s: no address is known for it yet", k.config.Target)
+		d.fail()
+		return
+	}
+	d.first = addrs[0]
+	k.loop.timers.set(d.limit, k.loop.now+k.config.ConnectTimeout)
+	d.try()
+}
+
+// try begins with the next address that can be tried.
+func (d *dial) try() {
+	l := d.conn.loop
+	l.timers.stop(d.next)
+	for len(d.addrs) > 0 {
+		addr := netip.AddrPortFrom(d.addrs[0], d.port)
+		d.addrs = d.addrs[1:]
+		if err := d.start(addr); err != nil {
+			d.err = fmt.Errorf("connect to %s: %w", addr, err)
+			continue
+		}
+		if len(d.addrs) > 0 {
+			l.timers.set(d.next, l.now+attemptDelay)
+		}
+		return
+	}
+	if len(d.attempts) == 0 {
+		d.fail()
+	}
+}
+
+func (d *dial) start(addr netip.AddrPort) error {
+	l := d.conn.loop
+	sa, err := sockaddr(addr)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(family(addr.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	tune(fd, d.conn.config.Keepalive)
+	if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
+		unix.Close(fd)
+		return err
+	}
+	a := &attempt{dial: d, fd: fd, addr: addr}
+	if err := l.add(fd, watched, a); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	d.attempts = append(d.attempts, a)
+	return nil
+}
+
+// tune sets what a connection inherits from its listening socket. Where an option fails the connection works without.
+func tune(fd int, keepalive time.Duration) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if keepalive <= 0 {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
+		return
+	}
+	seconds := int(keepalive / time.Second)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, min(seconds, maxKeepalive))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, min(max(seconds/4, 1), maxKeepalive))
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4)
+}
+
+// maxKeepalive is the kernel's limit in seconds (MAX_TCP_KEEPIDLE, include/net/tcp.h).
+const maxKeepalive = 32767
+
+func (a *attempt) event(mask uint32) {
+	if mask&(unix.EPOLLOUT|unix.EPOLLERR|unix.EPOLLHUP) == 0 {
+		return
+	}
+	if err := socketError(a.fd); err != nil {
+		a.dial.lost(a, err)
+		return
+	}
+	a.dial.won(a, mask)
+}
+
+// lost: the next address is tried at once.
+func (d *dial) lost(a *attempt, err error) {
+	d.err = fmt.Errorf("connect to %s: %w", a.addr, err)
+	for i := range d.attempts {
+		if d.attempts[i] == a {
+			d.attempts = append(d.attempts[:i], d.attempts[i+1:]...)
+			break
+		}
+	}
+	d.conn.loop.forget(a.fd)
+	unix.Close(a.fd)
+	d.try()
+}
+
+// won: the socket becomes the target's side, and bytes flow.
+func (d *dial) won(a *attempt, mask uint32) {
+	k := d.conn
+	for i := range d.attempts {
+		if d.attempts[i] == a {
+			d.attempts = append(d.attempts[:i], d.attempts[i+1:]...)
+			break
+		}
+	}
+	d.stop()
+	k.dial = nil
+	k.to = a.addr
+	k.target.fd = a.fd
+	k.loop.entries[a.fd].handler = &k.target
+	if a.addr.Addr() != d.first {
+		k.service.targets.Load().answered(a.addr.Addr())
+	}
+	if k.config.IdleTimeout > 0 {
+		k.idle.expire = func(why string) { k.end(why, nil) }
+		k.service.in(k.loop).idle.add(&k.idle)
+	}
+	if k.config.ProxyProtocol != 0 {
+		header, err := streamHeader(k.config.ProxyProtocol, k.from, localAddr(k.client.fd))
+		if err != nil {
+			k.end("failed", err)
+			return
+		}
+		k.up.rest = header
+	}
+	k.target.event(mask)
+	k.up.pump()
+}
+
+// stop ends all attempts: with a reset, as one may be connected without having been needed.
+func (d *dial) stop() {
+	l := d.conn.loop
+	l.timers.stop(d.next)
+	l.timers.stop(d.limit)
+	for _, a := range d.attempts {
+		l.forget(a.fd)
+		closeReset(a.fd)
+	}
+	d.attempts = nil
+}
+
+func (d *dial) expired() {
+	if d.err == nil {
+		d.err = fmt.Errorf("connect to %s: no answer within %s", d.conn.config.Target, d.conn.config.ConnectTimeout)
+	}
+	d.fail()
+}
+
+// fail refuses the client.
+func (d *dial) fail() {
+	s := d.conn.service
+	s.stats.fail(d.err)
+	s.refuse(unreachable)
+	s.targets.Load().again()
+	d.conn.end("target unreachable", nil)
+}

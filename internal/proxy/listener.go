@@ -1,0 +1,198 @@
+package proxy
+
+import (
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// backlog is cut to net.core.somaxconn by the kernel.
+const backlog = 65535
+
+// A socketKey names a listening socket.
+type socketKey struct {
+	proto uint8
+	addr  netip.AddrPort
+}
+
+func (k socketKey) String() string { return fmt.Sprintf("%s %s", config.ProtoName(k.proto), k.addr) }
+
+// listener is a listening TCP socket, which all loops accept from: the kernel wakes one of them for a client.
+type listener struct {
+	key    socketKey
+	fd     int
+	server *Server
+	route  atomic.Pointer[route]
+	closed atomic.Bool
+}
+
+// route is whom the clients of a socket are for.
+type route struct {
+	service *Service
+	config  *config.Proxy
+	port    uint16 // of the target
+}
+
+func (s *Server) open(key socketKey) (*listener, error) {
+	fd, err := listenTCP(key)
+	if err != nil {
+		return nil, err
+	}
+	return &listener{key: key, fd: fd, server: s}, nil
+}
+
+func (a *listener) close() {
+	a.closed.Store(true)
+	unix.Close(a.fd)
+}
+
+func listenTCP(key socketKey) (int, error) {
+	sa, err := sockaddr(key.addr)
+	if err != nil {
+		return -1, fmt.Errorf("listen on %s: %w", key, err)
+	}
+	fd, err := unix.Socket(family(key.addr.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("listen on %s: %w", key, err)
+	}
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err == nil && key.addr.Addr().Is6() {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	if err == nil {
+		// An address that comes later (DHCP, ifup) can be listened on now. Without the right to, only those that are there can.
+		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
+		err = unix.Bind(fd, sa)
+	}
+	if err == nil {
+		err = unix.Listen(fd, backlog)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("listen on %s: %w%s", key, err, hint(err))
+	}
+	return fd, nil
+}
+
+// hint says what to do about an error of bind.
+func hint(err error) string {
+	switch err {
+	case unix.EADDRINUSE:
+		return " (another program listens there; ss -lntup shows which)"
+	case unix.EACCES:
+		return " (a port below 1024 takes root or CAP_NET_BIND_SERVICE)"
+	case unix.EADDRNOTAVAIL:
+		return " (this machine does not have the address)"
+	}
+	return ""
+}
+
+// watch makes a loop accept.
+func (a *listener) watch(l *loop) error {
+	return l.add(a.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, acceptor{a, l})
+}
+
+// unwatch ends that.
+func (a *listener) unwatch(l *loop) {
+	// It fails where the loop did not watch: while it waits for descriptors.
+	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, a.fd, nil)
+	l.forget(a.fd)
+}
+
+// acceptor is a listener in one loop.
+type acceptor struct {
+	*listener
+	loop *loop
+}
+
+const (
+	// acceptBurst: the other loops may have the rest.
+	acceptBurst = 32
+	// acceptPause is how long no client is accepted when descriptors or memory have run out.
+	acceptPause = 50 * time.Millisecond
+)
+
+func (a acceptor) event(uint32) {
+	for range acceptBurst {
+		if !a.take() {
+			return
+		}
+	}
+}
+
+// take accepts one client; it returns false where there is none, or none can be taken now.
+func (a acceptor) take() bool {
+	fd, from, err := accept(a.fd)
+	switch err {
+	case nil:
+		a.serve(fd, from)
+		return true
+	case unix.EAGAIN:
+		return false
+	}
+	s := a.route.Load().service
+	s.stats.fail(fmt.Errorf("accept on %s: %w", a.key, err))
+	switch err {
+	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+		if a.refuseOne(s) {
+			return true
+		}
+	}
+	a.pause()
+	return false
+}
+
+// refuseOne resets the next client with the descriptor that was kept for that.
+func (a acceptor) refuseOne(s *Service) bool {
+	l := a.loop
+	if l.reserve < 0 {
+		if l.reserve = spare(); l.reserve < 0 {
+			return false
+		}
+	}
+	unix.Close(l.reserve)
+	l.reserve = -1
+	fd, _, err := accept(a.fd)
+	if err == nil {
+		s.refuse(exhausted)
+		closeReset(fd)
+	}
+	l.reserve = spare()
+	return err == nil
+}
+
+func (a acceptor) pause() {
+	a.unwatch(a.loop)
+	a.loop.timers.set(newTimer(func() {
+		if a.closed.Load() {
+			return
+		}
+		if err := a.watch(a.loop); err != nil {
+			a.pause()
+		}
+	}), a.loop.now+acceptPause)
+}
+
+// serve admits a client, or resets it.
+func (a acceptor) serve(fd int, from netip.AddrPort) {
+	r := a.route.Load()
+	if why, ok := r.service.admit(r.config, from.Addr()); !ok {
+		r.service.refuse(why)
+		closeReset(fd)
+		r.service.logRefusal(r.config, from, why)
+		return
+	}
+	addrs := r.service.targets.Load().addresses()
+	l := a.server.leastBusy(a.loop)
+	l.connections.Add(1)
+	if l == a.loop {
+		newConn(l, r.service, r.config, fd, from, addrs, r.port)
+		return
+	}
+	l.post(func() { newConn(l, r.service, r.config, fd, from, addrs, r.port) })
+}

@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A handler is told of the events of its descriptor.
+type handler interface {
+	event(mask uint32)
+}
+
+// entry is what a loop knows of a descriptor. The generation tells events of the descriptor from those of another file that had
+// its number before.
+type entry struct {
+	handler    handler
+	generation int32
+}
+
+// loop waits for events of its descriptors and handles them, all in one goroutine.
+type loop struct {
+	epoll      int
+	wake       int // eventfd
+	entries    []entry
+	generation int32
+	start      time.Time
+	now        time.Duration // since start, read once for each round
+	timers     timers
+	ready      []*direction // that used up their burst
+	pipes      pipes
+	buffer     []byte
+	reserve    int // a descriptor to spare, to refuse clients with when there is none left
+	done       chan struct{}
+	quit       bool
+
+	mu     sync.Mutex
+	posted []func()
+
+	connections atomic.Int64 // of TCP
+}
+
+// maxEvents is how many are taken from the kernel at once.
+const maxEvents = 256
+
+// watched is what a connection is watched for: once, edge-triggered, so that no call changes it while bytes flow.
+const watched = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+
+func newLoop() (*loop, error) {
+	l := &loop{epoll: -1, wake: -1, reserve: -1, start: time.Now(), buffer: make([]byte, copySize), done: make(chan struct{})}
+	var err error
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("epoll_create: %w", err)
+	}
+	if l.wake, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		unix.Close(l.epoll)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	l.reserve = spare()
+	if err := l.add(l.wake, unix.EPOLLIN, wakener{l}); err != nil {
+		unix.Close(l.epoll)
+		unix.Close(l.wake)
+		unix.Close(l.reserve)
+		return nil, err
+	}
+	return l, nil
+}
+
+// spare opens a descriptor that is only there to be given up.
+func spare() int {
+	fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+// add watches fd until it is closed.
+func (l *loop) add(fd int, mask uint32, h handler) error {
+	for fd >= len(l.entries) {
+		l.entries = append(l.entries, entry{})
+	}
+	l.generation++
+	event := unix.EpollEvent{Events: mask, Fd: int32(fd), Pad: l.generation}
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	l.entries[fd] = entry{h, l.generation}
+	return nil
+}
+
+// forget has to come before a descriptor is closed.
+func (l *loop) forget(fd int) { l.entries[fd] = entry{} }
+
+// post runs f in the loop.
+func (l *loop) post(f func()) {
+	l.mu.Lock()
+	l.posted = append(l.posted, f)
+	l.mu.Unlock()
+	// A full counter has woken the loop already.
+	_, _ = unix.Write(l.wake, binary.NativeEndian.AppendUint64(nil, 1))
+}
+
+// call runs f in the loop and waits for it; it is not to be called from a loop.
+func (l *loop) call(f func()) {
+	finished := make(chan struct{})
+	l.post(func() {
+		f()
+		close(finished)
+	})
+	select {
+	case <-finished:
+	case <-l.done:
+	}
+}
+
+// wakener empties the eventfd.
+type wakener struct{ l *loop }
+
+func (w wakener) event(uint32) {
+	var count [8]byte
+	_, _ = unix.Read(w.l.wake, count[:])
+	w.l.mu.Lock()
+	posted := w.l.posted
+	w.l.posted = nil
+	w.l.mu.Unlock()
+	for _, f := range posted {
+		f()
+	}
+}
+
+func (l *loop) run() {
+	defer close(l.done)
+	list := make([]unix.EpollEvent, maxEvents)
+	for !l.quit {
+		n := l.wait(list)
+		l.now = time.Since(l.start)
+		for i := range list[:n] {
+			if e := l.entries[list[i].Fd]; e.generation == list[i].Pad && e.handler != nil {
+				e.handler.event(list[i].Events)
+			}
+		}
+		l.timers.run(l.now)
+		ready := l.ready
+		l.ready = nil
+		for _, d := range ready {
+			d.queued = false
+			d.pump()
+		}
+	}
+}
+
+// unqueue takes a direction out of the ready ones.
+func (l *loop) unqueue(d *direction) {
+	l.ready = slices.DeleteFunc(l.ready, func(other *direction) bool { return other == d })
+}
+
+// wait returns the number of events.
+func (l *loop) wait(list []unix.EpollEvent) int {
+	// Under load there is something most times, and the scheduler need not hear of the call.
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(unsafe.SliceData(list))), uintptr(len(list)), 0, 0, 0)
+	if errno == 0 && n > 0 || len(l.ready) > 0 {
+		return max(0, int(n))
+	}
+	timeout := -1
+	if next, ok := l.timers.next(); ok {
+		left := next - time.Since(l.start)
+		timeout = max(0, int((left+time.Millisecond-1)/time.Millisecond))
+	}
+	got, err := unix.EpollWait(l.epoll, list, timeout)
+	if err != nil {
+		return 0
+	}
+	return got
+}
+
+// endAll ends all sessions.
+func (l *loop) endAll() {
+	for fd := range l.entries {
+		switch h := l.entries[fd].handler.(type) {
+		case *side:
+			h.conn.end("stopped", nil)
+		case *attempt:
+			h.dial.conn.end("stopped", nil)
+		}
+	}
+}
+
+// close gives back what newLoop took, and all that the pool has.
+func (l *loop) close() {
+	l.pipes.close()
+	unix.Close(l.epoll)
+	unix.Close(l.wake)
+	if l.reserve >= 0 {
+		unix.Close(l.reserve)
+	}
+}

@@ -1,0 +1,71 @@
+package proxy
+
+import "golang.org/x/sys/unix"
+
+// pipe is where splice(2) holds pages between two sockets.
+type pipe struct{ read, write int }
+
+const (
+	// pipeSize lets one call move what the receive buffer of a fast connection has; more does not fit a CPU's cache.
+	pipeSize = 256 << 10
+	// minPipe: an unprivileged user's pipes have two pages when there are many (pipe-user-pages-soft, pipe(7)); copying is
+	// faster then.
+	minPipe = 64 << 10
+	// maxPipes bounds those of a loop; connections beyond them are copied.
+	maxPipes = 1024
+	// keptPipes is how many empty ones stay open.
+	keptPipes = 32
+)
+
+// pipes are those of a loop. A direction has one only while bytes flow.
+type pipes struct {
+	free  []pipe
+	count int // open ones
+}
+
+// take returns false where there is none to have.
+func (p *pipes) take() (pipe, bool) {
+	if last := len(p.free) - 1; last >= 0 {
+		taken := p.free[last]
+		p.free = p.free[:last]
+		return taken, true
+	}
+	var fds [2]int
+	if p.count >= maxPipes || unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
+		return pipe{}, false
+	}
+	size, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize)
+	if err != nil {
+		size, err = unix.FcntlInt(uintptr(fds[0]), unix.F_GETPIPE_SZ, 0)
+	}
+	if err != nil || size < minPipe {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return pipe{}, false
+	}
+	p.count++
+	return pipe{fds[0], fds[1]}, true
+}
+
+// give takes back an empty pipe.
+func (p *pipes) give(empty pipe) {
+	if len(p.free) < keptPipes {
+		p.free = append(p.free, empty)
+		return
+	}
+	p.discard(empty)
+}
+
+// discard closes a pipe and forgets what is in it.
+func (p *pipes) discard(used pipe) {
+	unix.Close(used.read)
+	unix.Close(used.write)
+	p.count--
+}
+
+func (p *pipes) close() {
+	for _, empty := range p.free {
+		p.discard(empty)
+	}
+	p.free = nil
+}

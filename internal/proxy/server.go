@@ -1,0 +1,275 @@
+package proxy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// maxLoops bounds the threads: more than that many CPUs are not what a VPS has, and a proxy does not fill.
+const maxLoops = 16
+
+// Server runs proxies.
+type Server struct {
+	journal *journal
+	lookup  lookup
+	loops   []*loop
+
+	mu        sync.Mutex
+	services  map[string]*Service // by section
+	gone      []*Service          // removed, and perhaps with sessions
+	listeners map[socketKey]*listener
+}
+
+// Options are for New; the zero value is usual.
+type Options struct {
+	Loops  int          // event loops; 0 for one for each CPU
+	Log    func(string) // takes lines of the access log; nil for none
+	Lookup lookup       // nil for the system's resolver
+}
+
+// New starts the event loops; there are no proxies until Apply.
+func New(o Options) (*Server, error) {
+	s := &Server{lookup: o.Lookup, services: map[string]*Service{}, listeners: map[socketKey]*listener{}}
+	n := o.Loops
+	if n == 0 {
+		n = min(runtime.NumCPU(), maxLoops)
+	}
+	for range n {
+		l, err := newLoop()
+		if err != nil {
+			for _, l := range s.loops {
+				l.close()
+			}
+			return nil, err
+		}
+		s.loops = append(s.loops, l)
+	}
+	if o.Log == nil {
+		o.Log = func(string) {}
+	}
+	s.journal = newJournal(o.Log)
+	for _, l := range s.loops {
+		go l.run()
+	}
+	return s, nil
+}
+
+// wanted is a listening socket of the configuration.
+type wanted struct {
+	key    socketKey
+	proxy  *config.Proxy
+	target uint16
+}
+
+func sockets(proxies []*config.Proxy) []wanted {
+	var list []wanted
+	for _, p := range proxies {
+		for _, l := range p.Listen {
+			for port := int(l.First); port <= int(l.Last); port++ {
+				key := socketKey{p.Proto, netip.AddrPortFrom(l.Addr, uint16(port))}
+				list = append(list, wanted{key, p, p.Target.PortFor(l, uint16(port))})
+			}
+		}
+	}
+	return list
+}
+
+// Apply makes the proxies those of the configuration. Sockets that stay are not touched, sessions go on, those of proxies that
+// are removed too. Where one socket cannot be opened nothing is changed.
+func (s *Server) Apply(proxies []*config.Proxy) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want := sockets(proxies)
+	opened := map[socketKey]*listener{}
+	var errs []error
+	for _, w := range want {
+		if s.listeners[w.key] != nil {
+			continue
+		}
+		a, err := s.open(w.key)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		opened[w.key] = a
+	}
+	if len(errs) > 0 {
+		for _, a := range opened {
+			a.close()
+		}
+		return errors.Join(errs...)
+	}
+	kept := map[string]bool{}
+	for _, p := range proxies {
+		s.service(p)
+		kept[p.Section] = true
+	}
+	keys := map[socketKey]bool{}
+	for _, w := range want {
+		keys[w.key] = true
+		a := cmp.Or(s.listeners[w.key], opened[w.key])
+		a.route.Store(&route{s.services[w.proxy.Section], w.proxy, w.target})
+	}
+	for key, a := range opened {
+		s.listeners[key] = a
+		if err := s.start(a); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for key, a := range s.listeners {
+		if !keys[key] {
+			delete(s.listeners, key)
+			s.stop(a)
+		}
+	}
+	for name, service := range s.services {
+		if !kept[name] {
+			service.removed.Store(true)
+			s.gone = append(s.gone, service)
+			delete(s.services, name)
+		}
+	}
+	s.forget()
+	return errors.Join(errs...)
+}
+
+// service makes or updates the service of a proxy. One that changes its protocol is another.
+func (s *Server) service(p *config.Proxy) {
+	service := s.services[p.Section]
+	if service != nil && service.proto != p.Proto {
+		service.removed.Store(true)
+		s.gone = append(s.gone, service)
+		service = nil
+	}
+	if service == nil {
+		service = &Service{name: p.Section, proto: p.Proto, server: s, loops: map[*loop]*served{}}
+		service.config.Store(p)
+		service.aim(p.Target)
+		s.services[p.Section] = service
+		return
+	}
+	before := service.config.Load()
+	service.config.Store(p)
+	if before.Target.Name != p.Target.Name || before.Target.Addr != p.Target.Addr {
+		service.aim(p.Target)
+	}
+	if !reflect.DeepEqual(before, p) {
+		service.changed()
+	}
+}
+
+// start makes the loops accept.
+func (s *Server) start(a *listener) error {
+	var errs []error
+	for _, l := range s.loops {
+		l.call(func() { errs = append(errs, a.watch(l)) })
+	}
+	return errors.Join(errs...)
+}
+
+// stop takes the clients that are waiting, and closes the socket.
+func (s *Server) stop(a *listener) {
+	for _, l := range s.loops {
+		l.call(func() { a.unwatch(l) })
+	}
+	l := s.loops[0]
+	l.call(func() {
+		for waiting := true; waiting; {
+			waiting = acceptor{a, l}.take()
+		}
+	})
+	a.close()
+}
+
+// forget drops services that have nothing left to do.
+func (s *Server) forget() {
+	s.gone = slices.DeleteFunc(s.gone, func(service *Service) bool {
+		if service.stats.sessions.Load() > 0 {
+			return false
+		}
+		service.targets.Load().close()
+		return true
+	})
+}
+
+// leastBusy is the loop that a new connection goes to: the one that accepted it, unless another has clearly fewer.
+func (s *Server) leastBusy(own *loop) *loop {
+	best := own
+	least := own.connections.Load() - imbalance
+	for _, l := range s.loops {
+		if n := l.connections.Load(); n < least {
+			best, least = l, n
+		}
+	}
+	return best
+}
+
+// imbalance is how many connections more a loop may have before a new one goes to another thread, which takes two system calls.
+const imbalance = 2
+
+// Status shows the proxies by name, those that are draining last.
+func (s *Server) Status() []Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forget()
+	list := []Status{}
+	for _, name := range slices.Sorted(maps.Keys(s.services)) {
+		list = append(list, s.services[name].Status())
+	}
+	for _, service := range s.gone {
+		list = append(list, service.Status())
+	}
+	return list
+}
+
+// Drain stops listening and waits until the last session has ended, or until the time is over.
+func (s *Server) Drain(limit time.Duration) error {
+	if err := s.Apply(nil); err != nil {
+		return err
+	}
+	for end := time.Now().Add(limit); ; time.Sleep(drainCheck) {
+		left := 0
+		for _, status := range s.Status() {
+			left += int(status.Sessions)
+		}
+		switch {
+		case left == 0:
+			return nil
+		case time.Now().After(end):
+			return fmt.Errorf("%d sessions are still open after %s", left, limit)
+		}
+	}
+}
+
+const drainCheck = 20 * time.Millisecond
+
+// Close ends everything at once.
+func (s *Server) Close() error {
+	err := s.Apply(nil)
+	for _, l := range s.loops {
+		l.call(func() { l.endAll() })
+	}
+	for _, l := range s.loops {
+		l.call(func() { l.quit = true })
+		<-l.done
+		l.close()
+	}
+	s.journal.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, service := range s.gone {
+		service.targets.Load().close()
+	}
+	s.gone = nil
+	return err
+}
