@@ -89,6 +89,11 @@ func sockets(proxies []*config.Proxy) []wanted {
 func (s *Server) Apply(proxies []*config.Proxy) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, p := range proxies {
+		if p.Proto != config.TCP {
+			return fmt.Errorf("proxy %q: this version runs only proto tcp; set option enabled to 0 for it", p.Section)
+		}
+	}
 	want := sockets(proxies)
 	opened := map[socketKey]*listener{}
 	var errs []error
