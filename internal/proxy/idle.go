@@ -52,14 +52,6 @@ func (l *idlers) touch(i *idle) {
 	i.prev.next, i.next.prev = i, i
 }
 
-// idlest is nil where there is none.
-func (l *idlers) idlest() *idle {
-	if l.count == 0 {
-		return nil
-	}
-	return l.root.next
-}
-
 // reset takes another timeout.
 func (l *idlers) reset(timeout time.Duration) {
 	l.timeout = timeout
