@@ -424,5 +424,10 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 	if _, _, err := askTCP(d.Client, public+":80"); err == nil {
 		t.Error("the forward is there after the purge")
 	}
+	if out := d.do("nft list ruleset"); strings.Contains(out, "ds4relay") {
+		t.Errorf("after the purge there are rules: %s", out)
+	}
+	// What ufw and ifupdown keep for themselves until a boot.
+	d.do("for family in ip ip6; do nft delete table $family filter || true; done; rm -f /run/network/ifstate.wrap* /run/network/restart-hotplug")
 	same(t, "the VPS after the purge", before, d.do(settings))
 }
