@@ -271,8 +271,10 @@ func (d *debianRelayLab) bus(t *testing.T) {
 			t.Errorf("%s as nobody: exit status %d, %s", command, status, out)
 		}
 	}
-	if out := d.do(call + "Doctor ss '' ''"); !strings.Contains(out, `\"checks\"`) {
-		t.Errorf("Doctor: %s", out)
+	for _, check := range []string{"'' ''", "tunnel home", "forward home", "host home", "answer home"} {
+		if out := d.do(call + "Doctor ss " + check); !strings.Contains(out, `\"state\":\"ok\"`) && !strings.Contains(out, `\"checks\"`) {
+			t.Errorf("Doctor %s: %s", check, out)
+		}
 	}
 	if status, out := d.try(call + "Export s cabin 2>&1"); status == 0 || !strings.Contains(out, "unknown relay") {
 		t.Errorf("Export of an unknown relay: exit status %d, %s", status, out)
