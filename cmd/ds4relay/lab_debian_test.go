@@ -74,7 +74,7 @@ func (s server) reboot() string {
 
 // settings are what the package and its relays could leave behind: of the kernel, and of every file.
 const settings = `while ip -6 addr show dev ens3 | grep -q tentative || ! ip -6 route show default | grep -q ens3; do sleep 0.2; done
-ip -o link | sed 's/^[0-9]*: //; s/permaddr .*//' | sort; ip -o addr show ens3 | sed 's/^[0-9]*: //'; ip route show table all; ip -6 route show table all | grep -v '^multicast'; ip rule; nft list ruleset
+ip -o link | sed 's/^[0-9]*: //; s/permaddr .*//' | sort; ip -o addr show ens3 | sed 's/^[0-9]*: //'; ip route show table all | sort; ip -6 route show table all | sort; ip rule; nft list ruleset
 sysctl -a -r '^net.ipv[46].conf.*(forwarding|rp_filter|src_valid_mark|proxy)'
 systemctl list-unit-files --no-legend --no-pager; ls -A /run/ds4relay /run/network 2>&1
 find / -xdev \( -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /root -o -path /tmp -o -path /var/tmp \) -prune -o -printf '%p %m %u %l\n' | sort
