@@ -16,7 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // open connects to an echoing server and has the first line behind it.
@@ -155,6 +157,93 @@ func lost(t *testing.T, h *lab.Host) int {
 	return values["Tcp:RetransSegs"] - values["TcpExt:TCPDSACKRecv"] - values["TcpExt:TCPDSACKOfoRecv"]
 }
 
+// changed are the files of both ends after the nth of many changes of forwards beside forwardWeb: some are added, changed
+// and removed, and another home comes and goes.
+func changed(n int) (vps, router string) {
+	var more strings.Builder
+	more.WriteString(forwardWeb)
+	for i := range n % 4 {
+		fmt.Fprintf(&more, "\nconfig forward 'f%d'\n\toption src_dport '%d'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '%d'\n", i, 7000+i, 7000+n)
+	}
+	switch n % 10 {
+	case 3:
+		more.WriteString("\toption src_ip '203.0.113.0/24'\n")
+	case 5:
+		more.WriteString(forwardAll)
+	case 7:
+		more.WriteString("\nconfig forward 'wide'\n\toption src_dport '10000-20000'\n\toption dest_ip '192.168.1.211'\n")
+	}
+	if n%10 < 8 {
+		return vpsRelay + more.String(), routerRelay + more.String()
+	}
+	cabin := strings.Replace(vpsRelay, "relay 'home'", "relay 'cabin'", 1) // with the same addresses
+	cabin = strings.NewReplacer("wrap1", "wrap2", "fdd2", "fdd6").Replace(cabin)
+	return vpsRelay + "\n" + cabin + "\nconfig forward 'away'\n\toption relay 'cabin'\n\toption src_dport '6000'\n\toption dest_ip '192.168.1.211'\n" +
+		strings.ReplaceAll(more.String(), "\toption dest_ip", "\toption relay 'home'\n\toption dest_ip"), routerRelay + more.String()
+}
+
+// watched calls after each step.
+type watched struct {
+	control.Kernel
+	after func(state.Step)
+}
+
+func (w watched) Apply(step state.Step) error {
+	err := w.Kernel.Apply(step)
+	w.after(step)
+	return err
+}
+
+// TestEveryStepInvisible: after every single step of a change a packet of an untouched forward comes and goes, so that it
+// does not matter how long the next step is in coming.
+func TestEveryStepInvisible(t *testing.T) {
+	r := newRelay(t, lab.Options{Second: true}, forwardWeb)
+	serveTCP(t, r.Host2, 80)
+	serveUDP(t, r.Host2, 80)
+	r.up()
+	stream := open(t, r.Client, public+":8080")
+	udp, err := r.Client.Dial("udp4", public+":8080", patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	steps := 0
+	before := lost(t, r.Client) + lost(t, r.Host2)
+	after := func(step state.Step) {
+		steps++
+		fmt.Fprintf(udp, "%d", steps)
+		udp.SetReadDeadline(time.Now().Add(2 * time.Second))
+		if _, err := udp.Read(make([]byte, 200)); err != nil {
+			t.Errorf("after %s: a datagram: %v", step.Commands()[0], err)
+		}
+		alive(t, "the stream", stream)
+		if again := lost(t, r.Client) + lost(t, r.Host2); again != before {
+			t.Errorf("after %s: %d segments were lost", step.Commands()[0], again-before)
+			before = again
+		}
+		_, conn, err := askTCP(r.Client, public+":8080")
+		if err != nil {
+			t.Errorf("after %s: a new connection: %v", step.Commands()[0], err)
+			return
+		}
+		conn.Close()
+	}
+	for _, e := range []*end{r.vps, r.router} {
+		e.apply = func(k control.Kernel) control.Kernel { return watched{k, after} }
+	}
+	for n := range 22 {
+		vps, router := changed(n)
+		r.vps.write(vps)
+		r.router.write(router)
+		r.vps.do("reload")
+		r.router.do("reload")
+	}
+	t.Logf("looked after each of %d steps", steps)
+	if steps < 50 {
+		t.Error("these are too few steps to say anything")
+	}
+}
+
 // TestReloadInvisible changes the forwards a hundred times under 200 TCP streams and a UDP stream of another forward.
 func TestReloadInvisible(t *testing.T) {
 	const streams, changes = 200, 100
@@ -219,30 +308,9 @@ func TestReloadInvisible(t *testing.T) {
 	before := lost(t, r.Client) + lost(t, r.Host2)
 	start := time.Now()
 	for n := range changes {
-		var more strings.Builder
-		more.WriteString(forwardWeb)
-		for i := range n % 4 { // added, changed, removed
-			fmt.Fprintf(&more, "\nconfig forward 'f%d'\n\toption src_dport '%d'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '%d'\n", i, 7000+i, 7000+n)
-		}
-		switch n % 10 {
-		case 3:
-			more.WriteString("\toption src_ip '203.0.113.0/24'\n")
-		case 5:
-			more.WriteString(forwardAll)
-		case 7:
-			more.WriteString("\nconfig forward 'wide'\n\toption src_dport '10000-20000'\n\toption dest_ip '192.168.1.211'\n")
-		}
-		vps := vpsRelay
-		if n%10 >= 8 { // another home with the same addresses comes, and goes
-			vps = strings.Replace(vpsRelay, "relay 'home'", "relay 'cabin'", 1)
-			vps = strings.NewReplacer("wrap1", "wrap2", "fdd2", "fdd6").Replace(vps)
-			vps = vpsRelay + "\n" + vps + "\nconfig forward 'away'\n\toption relay 'cabin'\n\toption src_dport '6000'\n\toption dest_ip '192.168.1.211'\n" +
-				strings.ReplaceAll(more.String(), "\toption dest_ip", "\toption relay 'home'\n\toption dest_ip")
-			r.vps.write(vps)
-		} else {
-			r.vps.write(vpsRelay + more.String())
-		}
-		r.router.write(routerRelay + more.String())
+		vps, router := changed(n)
+		r.vps.write(vps)
+		r.router.write(router)
 		for _, e := range []*end{r.vps, r.router} {
 			out := e.do("reload")
 			if n > 0 && strings.Contains(out, "Nothing to do") && n%4 != 0 {
