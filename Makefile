@@ -47,7 +47,7 @@ unit: deps
 	go test ./...
 
 lab: deps labctl
-	go test -tags lab -count=1 -timeout 20m $(LAB_EXEC) ./internal/lab ./cmd/ds4relay
+	go test -tags lab -count=1 -timeout 40m $(subst exec --,exec -timeout 40m --,$(LAB_EXEC)) ./internal/lab ./cmd/ds4relay
 
 # The home's end on a router of its own: a virtual machine with another CPU, whose root is made of the package.
 ROUTER_mipsel := mipsel_24kc
@@ -76,7 +76,7 @@ lint: deps lint-luci
 # The figures of README and docs: `up` against the same steps by hand; the way through the relay against the one set up by
 # hand, where a CPU that counts instructions makes the figures repeatable.
 # FRP names a directory with frps and frpc, which no package has. The comparison's table and chart go to docs/benchmark.md.
-BENCH_PACKAGES := haproxy socat 6tunnel wireguard-tools iptables
+BENCH_PACKAGES := haproxy socat 6tunnel wireguard-tools
 bench: PACKAGES += $(BENCH_PACKAGES)
 bench: deps labctl $(BUILD)/ds4relay bench-compare
 	DS4RELAY_BINARY=$(BUILD)/ds4relay go test -tags "lab bench" -count=1 -timeout 30m -run '^TestBench(Up|Scale)$$' -v $(LAB_EXEC) ./cmd/ds4relay
