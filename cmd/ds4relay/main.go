@@ -147,7 +147,7 @@ func (a *app) dispatch(args []string) error {
 		return usageError(strings.TrimRight(usage, "\n"))
 	}
 	commands := map[string]func([]string) error{
-		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping, "doctor": a.doctor, "trace": a.trace, "watch": a.watch, "proxy": a.proxy,
+		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping, "doctor": a.doctor, "trace": a.trace, "watch": a.watch,
 		"export": a.export, "firewall": a.firewall, "netifd": a.netifd, "rpcd": a.rpcd,
 		"version": a.version, "help": func([]string) error { return flag.ErrHelp },
 	}

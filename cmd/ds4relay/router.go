@@ -4,8 +4,12 @@ package main
 
 import "github.com/ds4relay/ds4relay/internal/config"
 
-// hostCommands are those that a router does not have.
-func (a *app) hostCommands() map[string]func([]string) error { return nil }
+// hostCommands are those that a router does not have. Proxies are the VPS's, and would not fit into a router's flash beside the rest.
+func (a *app) hostCommands() map[string]func([]string) error {
+	return map[string]func([]string) error{"proxy": func([]string) error {
+		return usageError("this program is the router's, without the proxy: proxies run on the VPS")
+	}}
+}
 
 // neighbours: OpenWrt's own parts are told what they have to know (package openwrt).
 func (a *app) neighbours([]*config.Relay) []string { return nil }
