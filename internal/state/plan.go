@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -268,8 +269,8 @@ func (p *planner) tables() {
 			back.WriteString(have.script())
 			step.Former[family] = *have
 		case have.Ruleset != want.Ruleset:
-			fmt.Fprintf(&script, "delete table %s %s\n%s", family, TableName, want.script())
-			fmt.Fprintf(&back, "delete table %s %s\n%s", family, TableName, have.script())
+			script.WriteString(have.become(want))
+			back.WriteString(want.become(have))
 			step.Loaded[family], step.Former[family] = *want, *have
 		default:
 			for i := range want.Sets {
@@ -304,29 +305,82 @@ func (t *Table) script() string {
 	return b.String()
 }
 
+// declared are the chains of a ruleset, and its sets and maps: name → the line that declares it with all that it is.
+func declared(ruleset string) (chains, sets map[string]string) {
+	chains, sets = map[string]string{}, map[string]string{}
+	for line := range strings.Lines(ruleset) {
+		kind, rest, _ := strings.Cut(strings.TrimPrefix(line, "\t"), " ")
+		name, _, ok := strings.Cut(rest, " {")
+		switch {
+		case !ok || !strings.HasPrefix(line, "\t"):
+		case kind == "chain":
+			chains[name] = line
+		case kind == "set", kind == "map":
+			sets[name] = kind + " " + rest
+		}
+	}
+	return chains, sets
+}
+
+// become is the part of a script that makes the table into want. Sets that stay keep their elements and their place in the
+// kernel: packets that are on their way while a table is replaced whole find nothing in its maps, and are dropped. A
+// table that somebody has altered has no sets here, and is replaced.
+func (t *Table) become(want *Table) string {
+	var b strings.Builder
+	chains, sets := declared(t.Ruleset)
+	wantChains, wantSets := declared(want.Ruleset)
+	replace := len(t.Sets) == 0 || len(want.Sets) == 0
+	for name, what := range sets {
+		replace = replace || wantSets[name] != "" && wantSets[name] != what
+	}
+	if replace {
+		return fmt.Sprintf("delete table %s %s\n%s", t.Family, TableName, want.script())
+	}
+	fmt.Fprintf(&b, "flush table %s %s\n", t.Family, TableName)
+	for _, name := range slices.Sorted(maps.Keys(sets)) {
+		if wantSets[name] == "" {
+			kind, _, _ := strings.Cut(sets[name], " ")
+			fmt.Fprintf(&b, "delete %s %s %s %s\n", kind, t.Family, TableName, name)
+		}
+	}
+	var added strings.Builder
+	for _, set := range want.Sets {
+		former := t.set(set.Name)
+		writeElements(&b, "delete", t.Family, set.Name, missing(set.Elements, former.Elements))
+		writeElements(&added, "add", t.Family, set.Name, missing(former.Elements, set.Elements))
+	}
+	for _, name := range slices.Sorted(maps.Keys(chains)) {
+		if wantChains[name] == "" {
+			fmt.Fprintf(&b, "delete chain %s %s %s\n", t.Family, TableName, name)
+		}
+	}
+	return b.String() + want.Ruleset + added.String()
+}
+
 // elementChanges is the part of a script that makes the set's elements those of want. A value is changed by removing
 // the element and adding it again in the same transaction.
 func elementChanges(family string, have, want Set) string {
 	var b strings.Builder
-	write := func(verb string, elements []Element) {
-		if len(elements) == 0 {
-			return
-		}
-		fmt.Fprintf(&b, "%s element %s %s %s {", verb, family, TableName, want.Name)
-		for i, e := range elements {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			b.WriteByte(' ')
-			b.WriteString(e.Key)
-			if e.Value != "" {
-				b.WriteString(" : ")
-				b.WriteString(e.Value)
-			}
-		}
-		b.WriteString(" }\n")
-	}
-	write("delete", missing(want.Elements, have.Elements))
-	write("add", missing(have.Elements, want.Elements))
+	writeElements(&b, "delete", family, want.Name, missing(want.Elements, have.Elements))
+	writeElements(&b, "add", family, want.Name, missing(have.Elements, want.Elements))
 	return b.String()
+}
+
+func writeElements(b *strings.Builder, verb, family, set string, elements []Element) {
+	if len(elements) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "%s element %s %s %s {", verb, family, TableName, set)
+	for i, e := range elements {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte(' ')
+		b.WriteString(e.Key)
+		if e.Value != "" {
+			b.WriteString(" : ")
+			b.WriteString(e.Value)
+		}
+	}
+	b.WriteString(" }\n")
 }
