@@ -1,6 +1,9 @@
 package state
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestBecome: a table becomes another one without a moment in which a map that stays is empty.
 func TestBecome(t *testing.T) {
@@ -16,5 +19,10 @@ func TestBecome(t *testing.T) {
 	altered := &Table{Family: "ip", Ruleset: "what nft prints of it"}
 	if got, want := altered.become(to), "delete table ip ds4relay\n"+to.script(); got != want {
 		t.Errorf("an altered table: got\n%s\nwant\n%s", got, want)
+	}
+	hooked := *to
+	hooked.Ruleset = strings.Replace(to.Ruleset, "chain c {\n", "chain c {\n\t\ttype filter hook input priority 0; policy accept;\n", 1)
+	if got, want := from.become(&hooked), "delete table ip ds4relay\n"+hooked.script(); got != want {
+		t.Errorf("another hook: got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -305,16 +305,20 @@ func (t *Table) script() string {
 	return b.String()
 }
 
-// declared are the chains of a ruleset, and its sets and maps: name → the line that declares it with all that it is.
+// declared are the chains of a ruleset with their hooks, and its sets and maps with all that they are.
 func declared(ruleset string) (chains, sets map[string]string) {
 	chains, sets = map[string]string{}, map[string]string{}
+	chain := ""
 	for line := range strings.Lines(ruleset) {
 		kind, rest, _ := strings.Cut(strings.TrimPrefix(line, "\t"), " ")
 		name, _, ok := strings.Cut(rest, " {")
 		switch {
+		case strings.HasPrefix(line, "\t\ttype "):
+			chains[chain] = strings.TrimSpace(line)
 		case !ok || !strings.HasPrefix(line, "\t"):
 		case kind == "chain":
-			chains[name] = line
+			chain = name
+			chains[name] = "without a hook"
 		case kind == "set", kind == "map":
 			sets[name] = kind + " " + rest
 		}
@@ -324,7 +328,7 @@ func declared(ruleset string) (chains, sets map[string]string) {
 
 // become is the part of a script that makes the table into want. Sets that stay keep their elements and their place in the
 // kernel: packets that are on their way while a table is replaced whole find nothing in its maps, and are dropped. A
-// table that somebody has altered has no sets here, and is replaced.
+// table that somebody has altered has no sets here, and is replaced; so is one of another version with other sets or hooks.
 func (t *Table) become(want *Table) string {
 	var b strings.Builder
 	chains, sets := declared(t.Ruleset)
@@ -332,6 +336,9 @@ func (t *Table) become(want *Table) string {
 	replace := len(t.Sets) == 0 || len(want.Sets) == 0
 	for name, what := range sets {
 		replace = replace || wantSets[name] != "" && wantSets[name] != what
+	}
+	for name, hook := range chains {
+		replace = replace || wantChains[name] != "" && wantChains[name] != hook
 	}
 	if replace {
 		return fmt.Sprintf("delete table %s %s\n%s", t.Family, TableName, want.script())
