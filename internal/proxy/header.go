@@ -13,6 +13,11 @@ func streamHeader(version int, from, to netip.AddrPort) ([]byte, error) {
 	return header(version, net.TCPAddrFromAddrPort(from), net.TCPAddrFromAddrPort(to))
 }
 
+// datagramHeader does for UDP; there is no version 1 for it.
+func datagramHeader(from, to netip.AddrPort) ([]byte, error) {
+	return header(2, net.UDPAddrFromAddrPort(from), net.UDPAddrFromAddrPort(to))
+}
+
 func header(version int, from, to net.Addr) ([]byte, error) {
 	text, err := proxyproto.HeaderProxyFromAddrs(byte(version), from, to).Format()
 	if err != nil {

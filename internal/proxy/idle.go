@@ -1,6 +1,10 @@
 package proxy
 
-import "time"
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
 
 // idle is a session's place in the list of its loop and service.
 type idle struct {
@@ -16,12 +20,14 @@ type idlers struct {
 	root    idle // of a ring
 	timer   *timer
 	count   int
+	oldest  atomic.Int64 // when bytes came last for the idlest, for other loops to read; math.MaxInt64 where there is none
 }
 
 func newIdlers(l *loop, timeout time.Duration) *idlers {
 	list := &idlers{loop: l, timeout: timeout}
 	list.root.prev, list.root.next = &list.root, &list.root
 	list.timer = newTimer(list.run)
+	list.oldest.Store(math.MaxInt64)
 	return list
 }
 
@@ -29,8 +35,11 @@ func (l *idlers) add(i *idle) {
 	i.last = l.loop.now
 	i.prev, i.next = l.root.prev, &l.root
 	i.prev.next, i.next.prev = i, i
-	if l.count++; l.count == 1 && l.timeout > 0 {
-		l.loop.timers.set(l.timer, i.last+l.timeout)
+	if l.count++; l.count == 1 {
+		l.oldest.Store(int64(i.last))
+		if l.timeout > 0 {
+			l.loop.timers.set(l.timer, i.last+l.timeout)
+		}
 	}
 }
 
@@ -40,16 +49,29 @@ func (l *idlers) remove(i *idle) {
 	if l.count--; l.count == 0 {
 		l.loop.timers.stop(l.timer)
 	}
+	l.tell()
 }
 
 // touch tells that bytes came.
 func (l *idlers) touch(i *idle) {
-	if i.last = l.loop.now; i.next == &l.root {
-		return
+	i.last = l.loop.now
+	if i.next != &l.root {
+		i.prev.next, i.next.prev = i.next, i.prev
+		i.prev, i.next = l.root.prev, &l.root
+		i.prev.next, i.next.prev = i, i
 	}
-	i.prev.next, i.next.prev = i.next, i.prev
-	i.prev, i.next = l.root.prev, &l.root
-	i.prev.next, i.next.prev = i, i
+	l.tell()
+}
+
+// tell keeps oldest up to date.
+func (l *idlers) tell() {
+	oldest := int64(math.MaxInt64)
+	if l.count > 0 {
+		oldest = int64(l.root.next.last)
+	}
+	if l.oldest.Load() != oldest {
+		l.oldest.Store(oldest)
+	}
 }
 
 // reset takes another timeout.

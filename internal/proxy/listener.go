@@ -22,13 +22,19 @@ type socketKey struct {
 
 func (k socketKey) String() string { return fmt.Sprintf("%s %s", config.ProtoName(k.proto), k.addr) }
 
-// listener is a listening TCP socket, which all loops accept from: the kernel wakes one of them for a client.
+// listener is a listening TCP socket, which all loops accept from: the kernel wakes one of them for a client. For UDP it is a
+// socket of each loop.
 type listener struct {
 	key    socketKey
-	fd     int
+	fd     int // TCP
 	server *Server
 	route  atomic.Pointer[route]
 	closed atomic.Bool
+
+	receivers []*receiver  // UDP
+	sessions  atomic.Int64 // of UDP
+	draining  atomic.Bool  // UDP: it is no longer in the configuration, and takes no new sessions
+	lost      uint64       // see countLost
 }
 
 // route is whom the clients of a socket are for.
@@ -39,6 +45,9 @@ type route struct {
 }
 
 func (s *Server) open(key socketKey) (*listener, error) {
+	if key.proto == config.UDP {
+		return s.openUDP(key, s.overlapping(key))
+	}
 	fd, err := listenTCP(key)
 	if err != nil {
 		return nil, err
@@ -48,7 +57,12 @@ func (s *Server) open(key socketKey) (*listener, error) {
 
 func (a *listener) close() {
 	a.closed.Store(true)
-	unix.Close(a.fd)
+	for _, r := range a.receivers {
+		unix.Close(r.fd)
+	}
+	if a.fd >= 0 {
+		unix.Close(a.fd)
+	}
 }
 
 func listenTCP(key socketKey) (int, error) {
@@ -139,7 +153,7 @@ func (a acceptor) take() bool {
 	s.stats.fail(fmt.Errorf("accept on %s: %w", a.key, err))
 	switch err {
 	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-		if a.refuseOne(s) {
+		if a.loop.thaw() || a.refuseOne(s) {
 			return true
 		}
 	}

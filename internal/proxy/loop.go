@@ -44,6 +44,7 @@ type loop struct {
 	posted []func()
 
 	connections atomic.Int64 // of TCP
+	datagrams   datagrams
 }
 
 // maxEvents is how many are taken from the kernel at once.
@@ -188,6 +189,8 @@ func (l *loop) endAll() {
 			h.conn.end("stopped", nil)
 		case *attempt:
 			h.dial.conn.end("stopped", nil)
+		case *session:
+			h.end("stopped")
 		}
 	}
 }
@@ -195,6 +198,7 @@ func (l *loop) endAll() {
 // close gives back what newLoop took, and all that the pool has.
 func (l *loop) close() {
 	l.pipes.close()
+	l.cooled(len(l.datagrams.cooling.sockets))
 	unix.Close(l.epoll)
 	unix.Close(l.wake)
 	if l.reserve >= 0 {

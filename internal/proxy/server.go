@@ -28,6 +28,7 @@ type Server struct {
 	services  map[string]*Service // by section
 	gone      []*Service          // removed, and perhaps with sessions
 	listeners map[socketKey]*listener
+	draining  map[socketKey]*listener // of UDP, that still have sessions
 }
 
 // Options are for New; the zero value is usual.
@@ -39,7 +40,7 @@ type Options struct {
 
 // New starts the event loops; there are no proxies until Apply.
 func New(o Options) (*Server, error) {
-	s := &Server{lookup: o.Lookup, services: map[string]*Service{}, listeners: map[socketKey]*listener{}}
+	s := &Server{lookup: o.Lookup, services: map[string]*Service{}, listeners: map[socketKey]*listener{}, draining: map[socketKey]*listener{}}
 	n := o.Loops
 	if n == 0 {
 		n = min(runtime.NumCPU(), maxLoops)
@@ -89,16 +90,11 @@ func sockets(proxies []*config.Proxy) []wanted {
 func (s *Server) Apply(proxies []*config.Proxy) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range proxies {
-		if p.Proto != config.TCP {
-			return fmt.Errorf("proxy %q: this version runs only proto tcp; set option enabled to 0 for it", p.Section)
-		}
-	}
 	want := sockets(proxies)
 	opened := map[socketKey]*listener{}
 	var errs []error
 	for _, w := range want {
-		if s.listeners[w.key] != nil {
+		if s.listeners[w.key] != nil || s.draining[w.key] != nil {
 			continue
 		}
 		a, err := s.open(w.key)
@@ -122,8 +118,13 @@ func (s *Server) Apply(proxies []*config.Proxy) error {
 	keys := map[socketKey]bool{}
 	for _, w := range want {
 		keys[w.key] = true
+		if a := s.draining[w.key]; a != nil {
+			delete(s.draining, w.key)
+			s.listeners[w.key] = a
+		}
 		a := cmp.Or(s.listeners[w.key], opened[w.key])
 		a.route.Store(&route{s.services[w.proxy.Section], w.proxy, w.target})
+		a.draining.Store(false)
 	}
 	for key, a := range opened {
 		s.listeners[key] = a
@@ -156,6 +157,12 @@ func (s *Server) service(p *config.Proxy) {
 		s.gone = append(s.gone, service)
 		service = nil
 	}
+	if i := slices.IndexFunc(s.gone, func(g *Service) bool { return g.name == p.Section && g.proto == p.Proto }); service == nil && i >= 0 {
+		service = s.gone[i] // it is back while it has sessions
+		s.gone = slices.Delete(s.gone, i, i+1)
+		service.removed.Store(false)
+		s.services[p.Section] = service
+	}
 	if service == nil {
 		service = &Service{name: p.Section, proto: p.Proto, server: s, loops: map[*loop]*served{}}
 		service.config.Store(p)
@@ -175,6 +182,9 @@ func (s *Server) service(p *config.Proxy) {
 
 // start makes the loops accept.
 func (s *Server) start(a *listener) error {
+	if a.key.proto == config.UDP {
+		return a.watchUDP()
+	}
 	var errs []error
 	for _, l := range s.loops {
 		l.call(func() { errs = append(errs, a.watch(l)) })
@@ -184,6 +194,10 @@ func (s *Server) start(a *listener) error {
 
 // stop takes the clients that are waiting, and closes the socket.
 func (s *Server) stop(a *listener) {
+	if a.key.proto == config.UDP {
+		s.stopUDP(a)
+		return
+	}
 	for _, l := range s.loops {
 		l.call(func() { a.unwatch(l) })
 	}
@@ -227,6 +241,11 @@ func (s *Server) Status() []Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forget()
+	for _, listeners := range []map[socketKey]*listener{s.listeners, s.draining} {
+		for _, a := range listeners {
+			a.countLost()
+		}
+	}
 	list := []Status{}
 	for _, name := range slices.Sorted(maps.Keys(s.services)) {
 		list = append(list, s.services[name].Status())
@@ -264,6 +283,7 @@ func (s *Server) Close() error {
 	for _, l := range s.loops {
 		l.call(func() { l.endAll() })
 	}
+	s.collect()
 	for _, l := range s.loops {
 		l.call(func() { l.quit = true })
 		<-l.done

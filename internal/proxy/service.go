@@ -26,7 +26,8 @@ type Service struct {
 
 // served is a loop's part of a service; only the loop touches it.
 type served struct {
-	idle *idlers // TCP with an idle timeout, and UDP
+	idle     *idlers // TCP with an idle timeout, and UDP
+	evicting atomic.Int64
 }
 
 // in is the loop's part; it is made when it is asked for first.

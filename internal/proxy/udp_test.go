@@ -1,0 +1,583 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// udp is a proxy for a target, on a port that is free.
+func udp(t testing.TB, target string) *config.Proxy {
+	t.Helper()
+	p := tcp(t, target)
+	p.Proto, p.Listen, p.IdleTimeout = config.UDP, []config.Listen{freeUDP(t, "127.0.0.1:0")}, 3*time.Minute
+	return p
+}
+
+func freeUDP(t testing.TB, address string) config.Listen {
+	t.Helper()
+	c := listenPacket(t, address)
+	defer c.Close()
+	addr := netip.MustParseAddrPort(c.LocalAddr().String())
+	return config.Listen{Addr: addr.Addr(), First: addr.Port(), Last: addr.Port()}
+}
+
+func listenPacket(t testing.TB, address string) *net.UDPConn {
+	t.Helper()
+	network := "udp4"
+	if strings.HasPrefix(address, "[") {
+		network = "udp6"
+	}
+	c, err := net.ListenPacket(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.(*net.UDPConn).SetReadBuffer(4 << 20)
+	return c.(*net.UDPConn)
+}
+
+// datagram is one that came to a target.
+type datagram struct {
+	from netip.AddrPort
+	data []byte
+}
+
+// packetTarget gives every datagram to serve, and sends back what it returns, unless that is nil.
+func packetTarget(t testing.TB, address string, serve func(datagram) []byte) string {
+	t.Helper()
+	c := listenPacket(t, address)
+	var all sync.WaitGroup
+	t.Cleanup(func() {
+		c.Close()
+		all.Wait()
+	})
+	all.Go(func() {
+		block := make([]byte, maxDatagram)
+		for {
+			n, from, err := c.ReadFromUDPAddrPort(block)
+			if err != nil {
+				return
+			}
+			if answer := serve(datagram{from, bytes.Clone(block[:n])}); answer != nil {
+				c.WriteToUDPAddrPort(answer, from)
+			}
+		}
+	})
+	return c.LocalAddr().String()
+}
+
+func repeat(d datagram) []byte {
+	if d.data == nil {
+		return []byte{}
+	}
+	return d.data
+}
+
+func dialUDP(t testing.TB, p *config.Proxy) *net.UDPConn {
+	t.Helper()
+	c, err := net.Dial("udp", p.Listen[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(patience))
+	c.(*net.UDPConn).SetReadBuffer(4 << 20)
+	return c.(*net.UDPConn)
+}
+
+// returns tells that a datagram comes back as it was sent.
+func returns(c net.Conn, data []byte) error {
+	if _, err := c.Write(data); err != nil {
+		return err
+	}
+	got := make([]byte, maxDatagram)
+	n, err := c.Read(got)
+	if err != nil || !bytes.Equal(got[:n], data) {
+		return fmt.Errorf("sent %d bytes (%.20q), got %d (%.20q), %v", len(data), data, n, got[:n], err)
+	}
+	return nil
+}
+
+// soon takes what has to come.
+func soon[T any](t testing.TB, from <-chan T) T {
+	t.Helper()
+	select {
+	case got := <-from:
+		return got
+	case <-time.After(patience):
+		t.Fatal("what has to come does not")
+		panic(nil)
+	}
+}
+
+// counts waits for the figures of the only proxy: a datagram may arrive before it is counted.
+func counts(t testing.TB, s *Server, want Status) {
+	t.Helper()
+	var got Status
+	defer func() {
+		if t.Failed() {
+			t.Logf("the figures are %+v", got)
+		}
+	}()
+	eventually(t, fmt.Sprintf("status %+v", want), func() bool {
+		got = s.Status()[0]
+		figures := got
+		figures.Name, figures.Proxy, figures.Targets, figures.LastError, figures.ErrorTime = "", "", nil, "", nil
+		return reflect.DeepEqual(figures, want)
+	})
+}
+
+// nothing tells that no datagram comes for a while.
+func nothing(c net.Conn) error {
+	c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	defer c.SetReadDeadline(time.Now().Add(patience))
+	got := make([]byte, maxDatagram)
+	n, err := c.Read(got)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return fmt.Errorf("%.20q comes, %v; want nothing", got[:n], err)
+}
+
+// TestDatagramSizes: every size arrives whole, in both directions, over each family; so does an empty one.
+func TestDatagramSizes(t *testing.T) {
+	for _, way := range []struct {
+		listen, target string
+		largest        int
+	}{{"127.0.0.1:0", "127.0.0.1:0", 65507}, {"127.0.0.1:0", "[::1]:0", 65507}, {"[::1]:0", "127.0.0.1:0", 65507}, {"[::1]:0", "[::1]:0", 65527}} {
+		t.Run(way.listen+" "+way.target, func(t *testing.T) {
+			p := udp(t, packetTarget(t, way.target, repeat))
+			p.Listen[0] = freeUDP(t, way.listen)
+			s := start(t, Options{}, p)
+			c := dialUDP(t, p)
+			data := make([]byte, way.largest)
+			rand.NewChaCha8([32]byte{1}).Read(data)
+			total := 0
+			for _, size := range []int{0, 1, 511, 1232, 1472, 1473, 4096, 16384, 32768, 65000, way.largest - 1, way.largest} {
+				if err := returns(c, data[:size]); err != nil {
+					t.Errorf("%d bytes: %v", size, err)
+				}
+				total += size
+			}
+			counts(t, s, Status{Sessions: 1, Total: 1, BytesUp: uint64(total), BytesDown: uint64(total)})
+		})
+	}
+	t.Run("more than IPv4 can", func(t *testing.T) {
+		p := udp(t, packetTarget(t, "127.0.0.1:0", repeat))
+		p.Listen[0] = freeUDP(t, "[::1]:0")
+		s := start(t, Options{}, p)
+		c := dialUDP(t, p)
+		if _, err := c.Write(make([]byte, 65527)); err != nil {
+			t.Fatal(err)
+		}
+		if err := returns(c, []byte("the next one")); err != nil {
+			t.Error(err)
+		}
+		if status := s.Status()[0]; status.Dropped != 1 || len(status.Refused) != 0 || !strings.Contains(status.LastError, "message too long") {
+			t.Errorf("%+v", status)
+		}
+	})
+}
+
+// TestManyClients: each gets its own answers, whatever the others do, and each has a port of its own to the target.
+func TestManyClients(t *testing.T) {
+	const clients, rounds = 200, 50
+	var mu sync.Mutex
+	ports := map[string]string{} // by the client that uses it
+	p := udp(t, packetTarget(t, "[::1]:0", func(d datagram) []byte {
+		mu.Lock()
+		defer mu.Unlock()
+		client := string(d.data[:4])
+		if before, ok := ports[client]; ok && before != d.from.String() {
+			t.Errorf("client %x comes from %s and %s", client, before, d.from)
+		}
+		ports[client] = d.from.String()
+		return append([]byte("re "), d.data...)
+	}))
+	s := start(t, Options{}, p)
+	var all sync.WaitGroup
+	for i := range clients {
+		c := dialUDP(t, p)
+		all.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(i), 0))
+			got := make([]byte, maxDatagram)
+			for round := range rounds {
+				data := binary.BigEndian.AppendUint32(nil, uint32(i))
+				data = binary.BigEndian.AppendUint32(data, uint32(round))
+				for range rng.IntN(1300) {
+					data = append(data, byte(rng.Uint32()))
+				}
+				if _, err := c.Write(data); err != nil {
+					t.Error(err)
+					return
+				}
+				n, err := c.Read(got)
+				if err != nil || !bytes.Equal(got[:n], append([]byte("re "), data...)) {
+					t.Errorf("client %d, round %d: %d bytes that are not the answer, %v", i, round, n, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	distinct := map[string]bool{}
+	for _, port := range ports {
+		distinct[port] = true
+	}
+	if status := s.Status()[0]; len(distinct) != clients || status.Sessions != clients || status.Total != clients || status.Dropped != 0 {
+		t.Errorf("%d ports, %+v", len(distinct), status)
+	}
+}
+
+// TestSegments: datagrams that a client or a target gives the kernel in one piece (UDP_SEGMENT) arrive one by one.
+func TestSegments(t *testing.T) {
+	for _, header := range []int{0, 2} {
+		t.Run(fmt.Sprint("proxy_protocol ", header), func(t *testing.T) {
+			const size, count = 1000, 40
+			came := make(chan []byte, 2*count)
+			p := udp(t, packetTarget(t, "[::1]:0", func(d datagram) []byte {
+				if header != 0 {
+					_, rest, err := proxyproto.ParseUDPDatagram(d.data)
+					if err != nil {
+						t.Error(err)
+						return nil
+					}
+					d.data = rest
+				}
+				came <- d.data
+				return d.data
+			}))
+			p.ProxyProtocol = header
+			s := start(t, Options{}, p)
+			c := dialUDP(t, p)
+			data := make([]byte, count*size-300)
+			rand.NewChaCha8([32]byte{2}).Read(data)
+			raw, err := c.SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT, size) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Write(data); err != nil {
+				t.Fatal(err)
+			}
+			block := make([]byte, maxDatagram)
+			for begin := 0; begin < len(data); begin += size {
+				want := data[begin:min(begin+size, len(data))]
+				if got := soon(t, came); !bytes.Equal(got, want) {
+					t.Fatalf("%d bytes come at %d, want %d", len(got), begin, len(want))
+				}
+				n, err := c.Read(block)
+				if err != nil || !bytes.Equal(block[:n], want) {
+					t.Fatalf("%d bytes come back at %d, %v; want %d", n, begin, err, len(want))
+				}
+			}
+			counts(t, s, Status{Sessions: 1, Total: 1, BytesUp: uint64(len(data)), BytesDown: uint64(len(data))})
+		})
+	}
+}
+
+// TestDatagramHeader: every datagram tells the target who sent it, and where to.
+func TestDatagramHeader(t *testing.T) {
+	for _, listen := range []string{"127.0.0.1:0", "[::1]:0", "0.0.0.0:0"} {
+		came := make(chan []byte, 1)
+		p := udp(t, packetTarget(t, "[::1]:0", func(d datagram) []byte {
+			came <- d.data
+			return nil
+		}))
+		p.Listen[0], p.ProxyProtocol = freeUDP(t, listen), 2
+		start(t, Options{}, p)
+		to := netip.AddrPortFrom(p.Listen[0].Addr, p.Listen[0].First)
+		if to.Addr().IsUnspecified() {
+			to = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.77"), to.Port())
+		}
+		c, err := net.Dial("udp", to.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for _, text := range []string{"first", "", "third"} {
+			io.WriteString(c, text)
+			h, rest, err := proxyproto.ParseUDPDatagram(soon(t, came))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h.Version != 2 || h.SourceAddr.String() != c.LocalAddr().String() || h.DestinationAddr.String() != to.String() || h.SourceAddr.Network() != "udp" || string(rest) != text {
+				t.Errorf("%s → %s: %q; want %s → %s: %q", h.SourceAddr, h.DestinationAddr, rest, c.LocalAddr(), to, text)
+			}
+		}
+	}
+}
+
+// TestSessionExpires: a session ends when it was idle, and the client's next datagram begins another.
+func TestSessionExpires(t *testing.T) {
+	var mu sync.Mutex
+	var from []netip.AddrPort
+	p := udp(t, packetTarget(t, "[::1]:0", func(d datagram) []byte {
+		mu.Lock()
+		defer mu.Unlock()
+		from = append(from, d.from)
+		return d.data
+	}))
+	p.IdleTimeout, p.AccessLog = time.Second, true
+	lines := make(chan string, 10)
+	s := start(t, Options{Log: func(line string) { lines <- line }}, p)
+	c := dialUDP(t, p)
+	if err := returns(c, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if line := soon(t, lines); !strings.HasPrefix(line, "proxy test: "+c.LocalAddr().String()+" → [::1]:") || !strings.HasSuffix(line, "5 bytes up, 5 down (idle)") {
+		t.Error(line)
+	}
+	if n := s.Status()[0].Sessions; n != 0 {
+		t.Errorf("%d sessions", n)
+	}
+	if err := returns(c, []byte("again")); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(from) != 2 || from[0] == from[1] {
+		t.Errorf("the target heard of %v, want two ports", from)
+	}
+}
+
+// TestEviction: the idlest session makes room, in whichever loop it is; there are never more than there may be.
+func TestEviction(t *testing.T) {
+	p := udp(t, packetTarget(t, "[::1]:0", repeat))
+	p.MaxSessions, p.AccessLog = 8, true
+	lines := make(chan string, 100)
+	s := start(t, Options{Loops: 4, Log: func(line string) { lines <- line }}, p)
+	var clients []*net.UDPConn
+	for range p.MaxSessions {
+		clients = append(clients, dialUDP(t, p))
+		if err := returns(clients[len(clients)-1], []byte("first")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The first is the latest now.
+	if err := returns(clients[0], []byte("again")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if err := returns(dialUDP(t, p), []byte("more")); err != nil {
+			t.Fatal(err)
+		}
+		if line := soon(t, lines); !strings.HasPrefix(line, "proxy test: "+clients[i+1].LocalAddr().String()+" ") || !strings.HasSuffix(line, "(evicted)") {
+			t.Errorf("%s; want that %s made room", line, clients[i+1].LocalAddr())
+		}
+	}
+	counts(t, s, Status{Sessions: 8, Total: 11, BytesUp: 8*5 + 5 + 3*4, BytesDown: 8*5 + 5 + 3*4, Evicted: 3})
+	for i, c := range clients {
+		if err := returns(c, []byte("all are served")); err != nil {
+			t.Errorf("client %d: %v", i, err)
+		}
+		if n := s.Status()[0].Sessions; n > 8 {
+			t.Errorf("%d sessions", n)
+		}
+	}
+}
+
+// TestPerClientUDP: who has max_per_client sessions gets no more, and keeps those.
+func TestPerClientUDP(t *testing.T) {
+	p := udp(t, packetTarget(t, "[::1]:0", repeat))
+	p.MaxPerClient = 2
+	s := start(t, Options{}, p)
+	a, b, c := dialUDP(t, p), dialUDP(t, p), dialUDP(t, p)
+	for _, c := range []net.Conn{a, b} {
+		if err := returns(c, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	io.WriteString(c, "too many")
+	if err := nothing(c); err != nil {
+		t.Error(err)
+	}
+	if err := returns(a, []byte("still")); err != nil {
+		t.Error(err)
+	}
+	counts(t, s, Status{Sessions: 2, Total: 2, BytesUp: 15, BytesDown: 15, Refused: map[string]uint64{"max_per_client": 1}})
+}
+
+func TestAllowedUDP(t *testing.T) {
+	p := udp(t, packetTarget(t, "[::1]:0", repeat))
+	p.Clients = []netip.Prefix{netip.MustParsePrefix("127.0.0.7/32")}
+	s := start(t, Options{}, p)
+	c := dialUDP(t, p)
+	io.WriteString(c, "not for you")
+	if err := nothing(c); err != nil {
+		t.Error(err)
+	}
+	other, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 7)}, net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.Listen[0].Addr, p.Listen[0].First)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	other.SetDeadline(time.Now().Add(patience))
+	if err := returns(other, []byte("hello")); err != nil {
+		t.Error(err)
+	}
+	counts(t, s, Status{Sessions: 1, Total: 1, BytesUp: 5, BytesDown: 5, Refused: map[string]uint64{"src_ip": 1}})
+}
+
+// TestTargetDownUDP: that nobody listens at the target is counted, ends nothing, and is over when somebody does.
+func TestTargetDownUDP(t *testing.T) {
+	nobody := freeUDP(t, "[::1]:0")
+	p := udp(t, nobody.String())
+	s := start(t, Options{}, p)
+	c := dialUDP(t, p)
+	io.WriteString(c, "anybody there?")
+	eventually(t, "the refusal's count", func() bool { return s.Status()[0].Refused["target unreachable"] == 1 })
+	if status := s.Status()[0]; status.Sessions != 1 || !strings.Contains(status.LastError, "send to "+nobody.String()+": connection refused") {
+		t.Errorf("%+v", status)
+	}
+	packetTarget(t, nobody.String(), repeat)
+	if err := returns(c, []byte("again")); err != nil {
+		t.Error(err)
+	}
+	if err := returns(dialUDP(t, p), []byte("another client")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWildcardSource: an answer comes from the address that the client sent to.
+func TestWildcardSource(t *testing.T) {
+	p := udp(t, packetTarget(t, "[::1]:0", repeat))
+	p.Listen = []config.Listen{freeUDP(t, "0.0.0.0:0")}
+	s := start(t, Options{}, p)
+	// One socket sends to several addresses of the machine: each is a session of its own.
+	c := listenPacket(t, "127.0.0.1:0")
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	block := make([]byte, 100)
+	for i := range 20 {
+		to := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 3, byte(i%5 + 1)}), p.Listen[0].First)
+		text := fmt.Sprint("question ", i)
+		c.WriteToUDPAddrPort([]byte(text), to)
+		n, from, err := c.ReadFromUDPAddrPort(block)
+		if err != nil || from != to || string(block[:n]) != text {
+			t.Errorf("%q comes from %s, %v; want %q from %s", block[:n], from, err, text, to)
+		}
+	}
+	if n := s.Status()[0].Sessions; n != 5 {
+		t.Errorf("%d sessions, want 5", n)
+	}
+}
+
+// TestReloadUDP: sessions go on over changes of the configuration, also when their listener is removed, or comes back.
+func TestReloadUDP(t *testing.T) {
+	var mu sync.Mutex
+	ports := map[netip.AddrPort]bool{}
+	p := udp(t, packetTarget(t, "[::1]:0", func(d datagram) []byte {
+		mu.Lock()
+		defer mu.Unlock()
+		ports[d.from] = true
+		return d.data
+	}))
+	s := start(t, Options{}, p)
+	apply := func(proxies ...*config.Proxy) {
+		t.Helper()
+		if err := s.Apply(proxies); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := dialUDP(t, p)
+	same := func(text string) {
+		t.Helper()
+		if err := returns(c, []byte(text)); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(ports) != 1 {
+			t.Errorf("%s: the target heard of %v, want one port", text, ports)
+		}
+	}
+	same("before")
+	changed := *p
+	changed.MaxSessions++
+	apply(&changed)
+	same("another option")
+	wildcard := *p
+	wildcard.Listen = []config.Listen{{Addr: netip.IPv4Unspecified(), First: p.Listen[0].First, Last: p.Listen[0].Last}}
+	apply(&wildcard)
+	same("a wildcard instead of the address")
+	apply(p)
+	same("the address again")
+	apply()
+	same("removed")
+	stranger := dialUDP(t, p)
+	io.WriteString(stranger, "hello?")
+	if err := nothing(stranger); err != nil {
+		t.Error(err)
+	}
+	status := s.Status()
+	if len(status) != 1 || !status[0].Draining || status[0].Sessions != 1 || status[0].Dropped != 1 {
+		t.Errorf("%+v", status)
+	}
+	apply(p)
+	same("back")
+	mu.Lock()
+	ports = map[netip.AddrPort]bool{}
+	mu.Unlock()
+	quick := *p
+	quick.IdleTimeout = time.Second
+	apply(&quick)
+	apply()
+	eventually(t, "the end of draining", func() bool { return len(s.Status()) == 0 })
+	// The port is free again.
+	eventually(t, "the port", func() bool {
+		c, err := net.ListenPacket("udp", p.Listen[0].String())
+		if err != nil {
+			return false
+		}
+		c.Close()
+		return true
+	})
+}
+
+// TestTakenUDP: a port that another program has is not shared with it, whatever that program allows.
+func TestTakenUDP(t *testing.T) {
+	other := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+		return err
+	}}
+	c, err := other.ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	files := openFiles(t)
+	p := udp(t, "[::1]:9")
+	taken := netip.MustParseAddrPort(c.LocalAddr().String())
+	p.Listen = []config.Listen{freeUDP(t, "127.0.0.1:0"), {Addr: taken.Addr(), First: taken.Port(), Last: taken.Port()}}
+	s := start(t, Options{})
+	before := openFiles(t)
+	if err := s.Apply([]*config.Proxy{p}); err == nil || !strings.Contains(err.Error(), "listen on udp "+taken.String()+": address already in use (another program listens there") {
+		t.Errorf("error %v", err)
+	}
+	if n := openFiles(t); n != before {
+		t.Errorf("%d descriptors are open, %d before (%d without a server)", n, before, files)
+	}
+}

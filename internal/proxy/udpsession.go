@@ -1,0 +1,245 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// session is what a client and the target send each other, over a socket of its own to the target.
+type session struct {
+	flow     flow
+	receiver *receiver
+	service  *Service
+	served   *served
+	config   *config.Proxy // when it came
+	fd       int
+	port     uint16 // of the target
+	from, to netip.AddrPort
+	name     unix.RawSockaddrInet6 // the client's address as the kernel has it, with a link-local one's device
+	nameSize uint32
+	control  []byte // see source
+	header   []byte // PROXY
+	idle     idle
+	began    time.Duration
+	answered time.Duration // when the target sent something last, or the session got its target
+	targets  *[]netip.Addr // those that its target was chosen from
+	single   bool          // see outlet
+	counted  bool          // for its client
+	ended    bool
+
+	upBytes, downBytes uint64
+
+	first, last int16 // its datagrams in the batch
+}
+
+// open connects a new session to the target.
+func (r *receiver) open(f flow, route *route, from, to netip.AddrPort) (*session, error) {
+	service, l := route.service, r.loop
+	s := &session{flow: f, receiver: r, service: service, served: service.in(l), config: route.config, fd: -1, port: route.port, from: from, began: l.now,
+		counted: route.config.MaxPerClient > 0, first: none}
+	if s.config.ProxyProtocol != 0 {
+		var err error
+		if s.header, err = datagramHeader(from, to); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.connect(); err != nil {
+		return nil, err
+	}
+	l.datagrams.sessions[f] = s
+	r.sessions.Add(1)
+	s.idle.expire = s.end
+	s.served.idle.add(&s.idle)
+	return s, nil
+}
+
+// connect takes the first address of the target that there is a route to.
+func (s *session) connect() error {
+	targets := s.service.targets.Load()
+	list := targets.list.Load()
+	err := fmt.Errorf("%s: no address is known for it yet", s.config.Target)
+	for _, addr := range *list {
+		to := netip.AddrPortFrom(addr, s.port)
+		fd, failed := s.receiver.loop.dialUDP(to)
+		if failed != nil {
+			err = fmt.Errorf("connect to %s: %w", to, failed)
+			continue
+		}
+		if failed := s.receiver.loop.add(fd, unix.EPOLLIN, s); failed != nil {
+			unix.Close(fd)
+			return failed
+		}
+		s.fd, s.to, s.targets, s.answered, s.single = fd, to, list, s.receiver.loop.now, false
+		return nil
+	}
+	return err
+}
+
+func (l *loop) dialUDP(to netip.AddrPort) (int, error) {
+	sa, err := sockaddr(to)
+	if err != nil {
+		return -1, err
+	}
+	open := func() (int, error) {
+		return unix.Socket(family(to.Addr()), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	}
+	fd, err := open()
+	if (err == unix.EMFILE || err == unix.ENFILE) && l.thaw() {
+		fd, err = open()
+	}
+	if err != nil {
+		return -1, err
+	}
+	tuneUDP(fd, to.Addr().Is6())
+	if err := unix.Connect(fd, sa); err != nil {
+		unix.Close(fd)
+		if err == unix.EAGAIN {
+			err = fmt.Errorf("%w (all local ports are taken: net.ipv4.ip_local_port_range)", err)
+		}
+		return -1, err
+	}
+	// Before it was connected it took datagrams of anybody.
+	for err == nil {
+		_, err = receive(fd, l.buffer)
+	}
+	return fd, nil
+}
+
+// settle makes another socket the one that the session's answers are sent from.
+func (s *session) settle(r *receiver) {
+	s.leave()
+	s.receiver = r
+	r.sessions.Add(1)
+}
+
+// leave counts it out of its listener.
+func (s *session) leave() {
+	a := s.receiver.listener
+	if a.sessions.Add(-1) == 0 && a.draining.Load() {
+		go a.server.collect()
+	}
+}
+
+// silence is how long a target that the name has moved away from may say nothing until the session follows.
+const silence = 10 * time.Second
+
+// follow keeps a session from staying with an address that is not the target's any more: a client that sends without end would
+// never be idle.
+func (s *session) follow() {
+	targets := s.service.targets.Load()
+	list := targets.list.Load()
+	if list == s.targets || len(*list) == 0 {
+		return
+	}
+	if slices.Contains(*list, s.to.Addr()) {
+		s.targets = list
+		return
+	}
+	if s.receiver.loop.now-s.answered < silence {
+		return
+	}
+	old := s.fd
+	if err := s.connect(); err != nil {
+		s.service.stats.fail(err)
+		return
+	}
+	s.receiver.loop.forget(old)
+	s.receiver.loop.cool(old)
+}
+
+// up sends what came from the client.
+func (s *session) up() {
+	if s.first == none {
+		return
+	}
+	s.follow()
+	b := s.receiver.loop.datagrams.batch
+	o := outlet{fd: s.fd, header: s.header, single: s.single}
+	bytes, dropped := b.transmit(&o, s.first, s.failed)
+	s.first, s.single = none, o.single
+	s.upBytes += bytes
+	s.service.stats.up.Add(bytes)
+	if dropped > 0 {
+		s.service.stats.dropped.Add(dropped)
+	}
+}
+
+func (s *session) event(mask uint32) {
+	if mask&unix.EPOLLERR != 0 {
+		if err := socketError(s.fd); err != nil {
+			s.failed(err)
+		}
+	}
+	if mask&unix.EPOLLIN != 0 {
+		s.down()
+	}
+}
+
+// down sends the client what came from the target.
+func (s *session) down() {
+	r := s.receiver
+	b := r.loop.datagrams.batch
+	n, err := b.receive(s.fd)
+	if err != nil {
+		if err != unix.EAGAIN {
+			s.failed(err)
+		}
+		return
+	}
+	for i := range n {
+		b.inspect(i)
+		b.next[i] = int16(i + 1)
+	}
+	b.next[n-1] = none
+	o := outlet{fd: r.fd, name: &s.name, nameSize: s.nameSize, control: s.control, single: r.single}
+	bytes, dropped := b.transmit(&o, 0, s.unsent)
+	r.single = o.single
+	s.downBytes += bytes
+	s.service.stats.down.Add(bytes)
+	if dropped > 0 {
+		s.service.stats.dropped.Add(dropped)
+	}
+	s.answered = r.loop.now
+	s.served.idle.touch(&s.idle)
+}
+
+// failed tells of an error of the way to the target, such as that nobody listens there. The session stays: it may come back.
+func (s *session) failed(err error) {
+	if !errors.Is(err, unix.EMSGSIZE) {
+		s.service.refuse(unreachable)
+		s.service.targets.Load().again()
+	}
+	s.service.stats.fail(fmt.Errorf("send to %s: %w", s.to, err))
+}
+
+// unsent tells of an error of the way to the client.
+func (s *session) unsent(err error) {
+	s.service.stats.fail(fmt.Errorf("send to %s: %w", s.from, err))
+}
+
+// end forgets the session; what it still has in the batch is sent.
+func (s *session) end(why string) {
+	if s.ended {
+		return
+	}
+	s.up()
+	s.ended = true
+	l := s.receiver.loop
+	if n := lost(s.fd); n > 0 {
+		s.service.stats.dropped.Add(n)
+	}
+	l.forget(s.fd)
+	l.cool(s.fd)
+	delete(l.datagrams.sessions, s.flow)
+	s.served.idle.remove(&s.idle)
+	s.leave()
+	s.service.left(s.from.Addr(), s.counted)
+	s.service.logSession(s.config, s.from, s.to, l.now-s.began, s.upBytes, s.downBytes, why)
+}
