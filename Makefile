@@ -33,7 +33,7 @@ LAB_EXEC :=
 export DS4RELAY_LAB := host
 endif
 
-.PHONY: all demo test unit lab lint bench bench-compare fuzz size deps labctl clean ipk apk test-ipk lab-routers lab-mipsel lab-arm64 router-mipsel router-arm64
+.PHONY: all demo test unit lab lint bench bench-compare bench-proxy fuzz size deps labctl clean ipk apk test-ipk lab-routers lab-mipsel lab-arm64 router-mipsel router-arm64
 
 all: $(BUILD)/ds4relay
 
@@ -88,6 +88,15 @@ bench-compare: deps labctl
 	DS4RELAY_BENCH_DIR=/mnt/share DS4RELAY_FRP=$(FRP) go test -tags "lab bench" -count=1 -timeout 60m -run '^TestBenchCompare$$' -v $(subst exec --,exec -icount -timeout 60m -share $(BUILD)/bench --,$(LAB_EXEC)) ./cmd/ds4relay
 	@cp $(BUILD)/bench/benchmark.svg docs/benchmark.svg
 	@sed -i -e '/^<!-- table -->/,/^<!-- end -->/{//!d}' -e '/^<!-- table -->/r $(BUILD)/bench/benchmark-table.md' docs/benchmark.md
+
+# Proxies side by side, in namespaces on this machine's own kernel. PROXYBENCH are flags, such as "-n 3 -only HAProxy".
+bench-proxy: PACKAGES := iproute2 ethtool haproxy socat 6tunnel nginx-light libnginx-mod-stream
+bench-proxy: deps $(BUILD)/ds4relay
+	@mkdir -p $(BUILD)/bench
+	go build -o $(BUILD)/proxybench ./internal/lab/proxybench
+	$(BUILD)/proxybench -ds4relay $(BUILD)/ds4relay -frp "$(FRP)" -out $(BUILD)/bench $(PROXYBENCH)
+	@cp $(BUILD)/bench/benchmark-proxy.svg docs/
+	@sed -i -e '/^<!-- table -->/,/^<!-- end -->/{//!d}' -e '/^<!-- table -->/r $(BUILD)/bench/benchmark-proxy-table.md' docs/benchmark-proxy.md
 
 fuzz:
 	go test -fuzz FuzzParse -fuzztime 60s ./internal/uci
@@ -276,10 +285,12 @@ labctl: deps
 	@go build -o $(LABCTL) ./internal/lab/labctl
 	@if [ "$(LAB)" = vm ]; then $(LABCTL) prepare; fi
 
+# No package that is installed may start a service here.
 deps:
 	@command -v go >/dev/null || { echo "Go is missing; ds4relay needs Go 1.26 or later"; exit 1; }
 	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -q '^install ok' || echo $$p; done); \
 	if [ -n "$$missing" ]; then echo "installing" $$missing; \
+	  test -e /usr/sbin/policy-rc.d || { printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; trap 'rm /usr/sbin/policy-rc.d' EXIT; }; \
 	  { apt-get -qq update && apt-get -qq -y --no-install-recommends install $$missing; } >$(or $(TMPDIR),/tmp)/ds4relay-apt.log 2>&1 \
 	  || { cat $(or $(TMPDIR),/tmp)/ds4relay-apt.log; exit 1; }; fi
 

@@ -3,6 +3,7 @@ package benchmark
 import (
 	"fmt"
 	"html"
+	"math"
 	"strings"
 )
 
@@ -45,6 +46,9 @@ text { fill: #e6edf3 } .head { fill: #9198a1 } .bar { fill: #6e7681 } .ours { fi
 		fmt.Fprintf(&b, `<text class="head" x="%d" y="46">%s</text>`+"\n", x, html.EscapeString(head))
 		for i, path := range c.Paths {
 			ratio := c.Ratio(i, metric)
+			if math.IsNaN(ratio) {
+				continue
+			}
 			if c.Metrics[metric].LessIsBetter && ratio > 0 {
 				ratio = 1 / ratio
 			}

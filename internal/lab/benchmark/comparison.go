@@ -3,6 +3,7 @@ package benchmark
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -13,13 +14,22 @@ type Metric struct {
 	Unit string // of the values, for the row of the reference
 	// LessIsBetter is set for times; a chart then shows the inverse ratio, so that longer bars are always better.
 	LessIsBetter bool
+	Show         Show
 }
+
+// Show is how a table shows a metric.
+type Show int
+
+const (
+	Ratio Show = iota // to the reference
+	Value             // as it was measured
+)
 
 // A Path is one way of reaching the home server, with all that was measured of it.
 type Path struct {
 	Name   string
 	Ours   bool        // is drawn in the accent colour
-	Values [][]float64 // one row a repetition, one column a metric
+	Values [][]float64 // one row a repetition, one column a metric; NaN where the path has no such thing
 }
 
 // A Comparison holds paths that were measured in one run, interleaved. The first path is the reference.
@@ -28,15 +38,17 @@ type Comparison struct {
 	Paths   []*Path
 }
 
-// Median is the median of one metric of one path.
+// Median is the median of one metric of one path, NaN where it has none.
 func (c *Comparison) Median(path, metric int) float64 {
 	var values []float64
 	for _, row := range c.Paths[path].Values {
-		values = append(values, row[metric])
+		if !math.IsNaN(row[metric]) {
+			values = append(values, row[metric])
+		}
 	}
 	slices.Sort(values)
 	if len(values) == 0 {
-		return 0
+		return math.NaN()
 	}
 	return values[len(values)/2]
 }
@@ -65,11 +77,16 @@ func (c *Comparison) Table() string {
 		}
 		fmt.Fprintf(&b, "| %s |", name)
 		for j, m := range c.Metrics {
-			if i == 0 {
-				fmt.Fprintf(&b, " 1.00 (%s %s) |", number(c.Median(0, j)), m.Unit)
-				continue
+			switch value := c.Median(i, j); {
+			case math.IsNaN(value):
+				b.WriteString(" – |")
+			case m.Show == Value:
+				fmt.Fprintf(&b, " %s |", number(value))
+			case i == 0:
+				fmt.Fprintf(&b, " 1.00 (%s %s) |", number(value), m.Unit)
+			default:
+				fmt.Fprintf(&b, " %.2f |", c.Ratio(i, j))
 			}
-			fmt.Fprintf(&b, " %.2f |", c.Ratio(i, j))
 		}
 		b.WriteString("\n")
 	}

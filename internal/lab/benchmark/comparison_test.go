@@ -3,25 +3,29 @@ package benchmark
 import (
 	"encoding/xml"
 	"io"
+	"math"
 	"strings"
 	"testing"
 )
 
+var none = math.NaN()
+
 func comparison() *Comparison {
 	return &Comparison{
-		Metrics: []Metric{{Name: "TCP up", Unit: "MB/s"}, {Name: "round trip", Unit: "us", LessIsBetter: true}},
+		Metrics: []Metric{{Name: "TCP up", Unit: "MB/s"}, {Name: "round trip", Unit: "us", LessIsBetter: true},
+			{Name: "UDP", Unit: "/s"}, {Name: "memory", Unit: "MB", Show: Value}},
 		Paths: []*Path{
-			{Name: "plain IPv6", Values: [][]float64{{100, 50}, {300, 40}, {200, 60}}},
-			{Name: "ours & <fast>", Ours: true, Values: [][]float64{{180, 100}, {10, 100}, {190, 100}}},
+			{Name: "plain IPv6", Values: [][]float64{{100, 50, 10, none}, {300, 40, 10, none}, {200, 60, 10, none}}},
+			{Name: "ours & <fast>", Ours: true, Values: [][]float64{{180, 100, none, 7.25}, {10, 100, none, 7.25}, {190, 100, none, 7.25}}},
 		},
 	}
 }
 
 func TestTable(t *testing.T) {
-	want := `| path | TCP up | round trip |
-| --- | --- | --- |
-| plain IPv6 | 1.00 (200 MB/s) | 1.00 (50 us) |
-| **ours & <fast>** | 0.90 | 2.00 |
+	want := `| path | TCP up | round trip | UDP | memory |
+| --- | --- | --- | --- | --- |
+| plain IPv6 | 1.00 (200 MB/s) | 1.00 (50 us) | 1.00 (10 /s) | – |
+| **ours & <fast>** | 0.90 | 2.00 | – | 7.25 |
 `
 	if got := comparison().Table(); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
@@ -29,7 +33,7 @@ func TestTable(t *testing.T) {
 }
 
 func TestSVG(t *testing.T) {
-	svg := comparison().SVG("Figures", 0, 1)
+	svg := comparison().SVG("Figures", 0, 1, 2)
 	decoder := xml.NewDecoder(strings.NewReader(svg))
 	for {
 		if _, err := decoder.Token(); err == io.EOF {
@@ -37,6 +41,9 @@ func TestSVG(t *testing.T) {
 		} else if err != nil {
 			t.Fatal(err)
 		}
+	}
+	if strings.Contains(svg, "NaN") {
+		t.Error("NaN in the chart")
 	}
 	for _, part := range []string{"ours &amp; &lt;fast&gt;", ">0.90<", ">0.50<"} { // the inverse of a time
 		if !strings.Contains(svg, part) {

@@ -1,0 +1,81 @@
+//go:build linux
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// Addresses of a Line.
+var (
+	LineVPS  = netip.MustParseAddr("198.51.100.144")
+	LineHost = netip.MustParseAddr("2001:db8:fdd2::210")
+)
+
+// Line is the least that a proxy needs: a client, a VPS and a host, one behind the other. It needs no kernel module but veth.
+//
+//	client ── vps (198.51.100.144) ── host (2001:db8:fdd2::210)
+//
+// The VPS routes IPv6, so that the client also reaches the host without a proxy. The other settings are a new kernel's own,
+// whatever this machine has.
+type Line struct {
+	Client, VPS, Host *Host
+}
+
+// NewLine builds a Line of namespaces whose names begin with prefix.
+func NewLine(prefix string) (*Line, error) {
+	l := &Line{}
+	if err := l.build(prefix); err != nil {
+		return nil, errors.Join(fmt.Errorf("line: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+func (l *Line) build(prefix string) (err error) {
+	for _, entry := range []struct {
+		name string
+		host **Host
+	}{{"client", &l.Client}, {"vps", &l.VPS}, {"host", &l.Host}} {
+		if *entry.host, err = newHost(prefix + entry.name); err != nil {
+			return err
+		}
+		for key, value := range map[string]string{
+			"net.ipv4.tcp_rmem":  "4096 131072 6291456",
+			"net.ipv4.tcp_wmem":  "4096 16384 4194304",
+			"net.core.somaxconn": "4096",
+			// One client takes the ports of many.
+			"net.ipv4.ip_local_port_range": "1024 65535",
+		} {
+			if err := (*entry.host).Sysctl(key, value); err != nil {
+				return err
+			}
+		}
+	}
+	if err := l.VPS.Sysctl("net.ipv6.conf.all.forwarding", "1"); err != nil {
+		return err
+	}
+	for i, cable := range []struct{ a, b port }{
+		{port{l.VPS, "eth0", []string{LineVPS.String() + "/24", "2001:db8:6ef9::1/64"}},
+			port{l.Client, "eth0", []string{"198.51.100.10/24", "2001:db8:6ef9::10/64"}}},
+		{port{l.VPS, "home", []string{"2001:db8:fdd2::1/64"}},
+			port{l.Host, "eth0", []string{LineHost.String() + "/64"}}},
+	} {
+		if err := connect(byte(i+1), 1500, cable.a, cable.b); err != nil {
+			return err
+		}
+	}
+	return errors.Join(l.Client.route("::/0", "2001:db8:6ef9::1", "eth0"), l.Host.route("::/0", "2001:db8:fdd2::1", "eth0"))
+}
+
+// Close kills the programs that were started on the hosts and removes the namespaces.
+func (l *Line) Close() error {
+	var errs []error
+	for _, h := range []*Host{l.Client, l.VPS, l.Host} {
+		if h != nil {
+			errs = append(errs, h.close())
+		}
+	}
+	return errors.Join(errs...)
+}

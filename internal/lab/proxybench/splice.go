@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+)
+
+// runSplice is the yardstick: what a few lines of Go do, where io.Copy between TCP connections is splice(2).
+func runSplice(listen, target string) error {
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	l, err := config.Listen(context.Background(), "tcp", listen)
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer c.Close()
+			t, err := net.Dial("tcp", target)
+			if err != nil {
+				return
+			}
+			defer t.Close()
+			var up sync.WaitGroup
+			up.Go(func() { pass(t, c) })
+			pass(c, t)
+			up.Wait()
+		}()
+	}
+}
+
+// pass hands on all bytes, and their end.
+func pass(to, from net.Conn) {
+	io.Copy(to, from)
+	to.(*net.TCPConn).CloseWrite()
+	from.(*net.TCPConn).CloseRead()
+}
