@@ -183,17 +183,11 @@ func (a *app) status(args []string) error {
 	for _, w := range warnings {
 		s.Warning = append(s.Warning, w.Error())
 	}
-	if *asJSON {
-		if err := a.printJSON(s); err != nil {
-			return err
-		}
-	} else {
-		s.Print(a.stdout)
+	ok, err := a.describe(c, s, *asJSON)
+	if err == nil && !ok {
+		err = exitCode(exitDiffers)
 	}
-	if !s.OK() {
-		return exitCode(exitDiffers)
-	}
-	return nil
+	return err
 }
 
 // Bounds of ping's options: a long test of a day at one packet a second, and never a flood.

@@ -21,7 +21,7 @@ import (
 
 // hostCommands are those that a router does not have.
 func (a *app) hostCommands() map[string]func([]string) error {
-	return map[string]func([]string) error{"ifupdown": a.ifupdown, "dbus": a.dbus, "proxy": a.proxy}
+	return map[string]func([]string) error{"ifupdown": a.ifupdown, "dbus": a.dbus, "proxy": a.proxy, "reload": a.reload}
 }
 
 // dbusIdle is how long the service on the bus stays after the last question.

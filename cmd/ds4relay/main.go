@@ -44,7 +44,9 @@ usage: ds4relay [-c FILE] [--run DIR] [-q] COMMAND
   export [RELAY]           print the configuration of the other end
   ping HOST4 HOST6 [-c N] [-i SECONDS]
                            compare the round trip over IPv4 by the relay with that over IPv6
-  proxy                    run the proxies of the configuration in the foreground
+  proxy [--status [--json] | --reload | --upgrade | --take-over]
+                           run the proxies of the configuration in the foreground; show those that run; have them read the
+                           configuration again, or go on as the version that is installed now; go on for those that run
   version
 
   on OpenWrt, for its services: firewall [--shell], netifd, rpcd list|call METHOD

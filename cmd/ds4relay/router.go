@@ -2,7 +2,10 @@
 
 package main
 
-import "github.com/ds4relay/ds4relay/internal/config"
+import (
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/control"
+)
 
 // hostCommands are those that a router does not have. Proxies are the VPS's, and would not fit into a router's flash beside the rest.
 func (a *app) hostCommands() map[string]func([]string) error {
@@ -16,3 +19,12 @@ func (a *app) neighbours([]*config.Relay) []string { return nil }
 
 // announce: ubus has no listeners for it.
 func (a *app) announce() {}
+
+// describe prints the status, and tells whether the kernel is as the configuration says.
+func (a *app) describe(_ *config.Config, s *control.Status, asJSON bool) (bool, error) {
+	if asJSON {
+		return s.OK(), a.printJSON(s)
+	}
+	s.Print(a.stdout)
+	return s.OK(), nil
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/units"
 )
 
 // Status is what `status --json` prints.
@@ -211,7 +212,7 @@ func (s *Status) Print(w io.Writer) {
 			fmt.Fprintf(w, "  endpoints       %s (here) - %s\n", r.Local, r.Peer)
 		}
 		if c := r.Counters; c != nil {
-			fmt.Fprintf(w, "  traffic         %d packets, %s in; %d packets, %s out\n", c.RxPackets, size(c.RxBytes), c.TxPackets, size(c.TxBytes))
+			fmt.Fprintf(w, "  traffic         %d packets, %s in; %d packets, %s out\n", c.RxPackets, units.Bytes(c.RxBytes), c.TxPackets, units.Bytes(c.TxBytes))
 		}
 		for i, f := range r.Forwards {
 			label := ""
@@ -253,17 +254,4 @@ func (s *Status) Print(w io.Writer) {
 	case s.OK():
 		fmt.Fprintln(w, "\nThe kernel is as the configuration says.")
 	}
-}
-
-// size writes a number of bytes with a unit that keeps it short.
-func size(bytes uint64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
-	value, unit := float64(bytes), 0
-	for value >= 1024 && unit < len(units)-1 {
-		value, unit = value/1024, unit+1
-	}
-	if unit == 0 {
-		return fmt.Sprintf("%d B", bytes)
-	}
-	return fmt.Sprintf("%.1f %s", value, units[unit])
 }

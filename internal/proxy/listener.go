@@ -45,8 +45,13 @@ type route struct {
 }
 
 func (s *Server) open(key socketKey) (*listener, error) {
+	inherited := s.inherited[key]
+	delete(s.inherited, key)
 	if key.proto == config.UDP {
-		return s.openUDP(key, s.overlapping(key))
+		return s.openUDP(key, s.overlapping(key), inherited)
+	}
+	if len(inherited) > 0 {
+		return &listener{key: key, fd: inherited[0], server: s}, nil
 	}
 	fd, err := listenTCP(key)
 	if err != nil {

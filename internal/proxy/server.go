@@ -29,6 +29,7 @@ type Server struct {
 	gone      []*Service          // removed, and perhaps with sessions
 	listeners map[socketKey]*listener
 	draining  map[socketKey]*listener // of UDP, that still have sessions
+	inherited map[socketKey][]int     // descriptors of sockets that are open already
 }
 
 // Options are for New; the zero value is usual.
@@ -104,6 +105,7 @@ func (s *Server) Apply(proxies []*config.Proxy) error {
 		}
 		opened[w.key] = a
 	}
+	s.disinherit()
 	if len(errs) > 0 {
 		for _, a := range opened {
 			a.close()
@@ -135,9 +137,15 @@ func (s *Server) Apply(proxies []*config.Proxy) error {
 	for key, a := range s.listeners {
 		if !keys[key] {
 			delete(s.listeners, key)
-			s.stop(a)
+			s.stop(a, true)
 		}
 	}
+	s.retire(kept)
+	return errors.Join(errs...)
+}
+
+// retire lets services drain that are not kept.
+func (s *Server) retire(kept map[string]bool) {
 	for name, service := range s.services {
 		if !kept[name] {
 			service.removed.Store(true)
@@ -146,7 +154,6 @@ func (s *Server) Apply(proxies []*config.Proxy) error {
 		}
 	}
 	s.forget()
-	return errors.Join(errs...)
 }
 
 // service makes or updates the service of a proxy. One that changes its protocol is another.
@@ -192,21 +199,22 @@ func (s *Server) start(a *listener) error {
 	return errors.Join(errs...)
 }
 
-// stop takes the clients that are waiting, and closes the socket.
-func (s *Server) stop(a *listener) {
+// stop closes the socket. Where it is the last one, the clients that wait there are taken before.
+func (s *Server) stop(a *listener, last bool) {
 	if a.key.proto == config.UDP {
-		s.stopUDP(a)
+		s.stopUDP(a, last)
 		return
 	}
 	for _, l := range s.loops {
 		l.call(func() { a.unwatch(l) })
 	}
-	l := s.loops[0]
-	l.call(func() {
-		for waiting := true; waiting; {
-			waiting = acceptor{a, l}.take()
-		}
-	})
+	if l := s.loops[0]; last {
+		l.call(func() {
+			for waiting := true; waiting; {
+				waiting = acceptor{a, l}.take()
+			}
+		})
+	}
 	a.close()
 }
 
@@ -256,16 +264,22 @@ func (s *Server) Status() []Status {
 	return list
 }
 
+// Sessions counts those that are open.
+func (s *Server) Sessions() int {
+	n := 0
+	for _, status := range s.Status() {
+		n += int(status.Sessions)
+	}
+	return n
+}
+
 // Drain stops listening and waits until the last session has ended, or until the time is over.
 func (s *Server) Drain(limit time.Duration) error {
 	if err := s.Apply(nil); err != nil {
 		return err
 	}
 	for end := time.Now().Add(limit); ; time.Sleep(drainCheck) {
-		left := 0
-		for _, status := range s.Status() {
-			left += int(status.Sessions)
-		}
+		left := s.Sessions()
 		switch {
 		case left == 0:
 			return nil

@@ -30,10 +30,15 @@ type datagrams struct {
 	cooling  cooling
 }
 
-// openUDP opens a socket for each loop. Overlaps tells that the server has another one that takes some of the same datagrams.
-func (s *Server) openUDP(key socketKey, overlaps bool) (*listener, error) {
+// openUDP opens a socket for each loop, beside those that are inherited. Overlaps tells that the server has another one that
+// takes some of the same datagrams.
+func (s *Server) openUDP(key socketKey, overlaps bool, inherited []int) (*listener, error) {
 	a := &listener{key: key, fd: -1, server: s}
-	for i, l := range s.loops {
+	for i, fd := range inherited {
+		a.receivers = append(a.receivers, &receiver{listener: a, loop: s.loops[i%len(s.loops)], fd: fd})
+	}
+	for i := len(inherited); i < len(s.loops); i++ {
+		l := s.loops[i]
 		// The first one fails where another program has the port; with SO_REUSEPORT it would get a part of its clients.
 		fd, err := listenUDP(key, i > 0 || overlaps)
 		if err != nil {
@@ -126,9 +131,13 @@ func (a *listener) watchUDP() error {
 	return errors.Join(errs...)
 }
 
-// stopUDP ends listening, as soon as there is no session left.
-func (s *Server) stopUDP(a *listener) {
+// stopUDP ends listening, as soon as there is no session left. Where the socket is not the last one, clients' datagrams are
+// another process's from now on, and sessions have only answers.
+func (s *Server) stopUDP(a *listener, last bool) {
 	a.draining.Store(true)
+	if !last {
+		a.unwatchUDP()
+	}
 	for _, l := range s.loops {
 		l.call(func() {}) // no loop is still opening a session
 	}
@@ -141,13 +150,18 @@ func (s *Server) stopUDP(a *listener) {
 
 func (a *listener) closeUDP() {
 	a.countLost()
+	a.unwatchUDP()
+	a.close()
+}
+
+// unwatchUDP ends receiving; sending goes on.
+func (a *listener) unwatchUDP() {
 	for _, r := range a.receivers {
 		r.loop.call(func() {
 			_ = unix.EpollCtl(r.loop.epoll, unix.EPOLL_CTL_DEL, r.fd, nil)
 			r.loop.forget(r.fd)
 		})
 	}
-	a.close()
 }
 
 // collect closes the listeners whose last session has ended.

@@ -1,0 +1,205 @@
+package proxyd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/proxy"
+)
+
+// Options are for Run.
+type Options struct {
+	Run      string // directory of records; the control socket is beside it
+	Version  string
+	TakeOver bool                            // go on for the process that runs, if there is one
+	Load     func() ([]*config.Proxy, error) // reads the configuration
+	Wrong    func(error) bool                // the error of Load is one of the file
+	Say      func(string)                    // takes lines of the log
+}
+
+// drainTime is how long sessions may go on after SIGTERM.
+const drainTime = 10 * time.Second
+
+// daemon is this process.
+type daemon struct {
+	Options
+	server *proxy.Server
+	store  keeper
+	busy   sync.WaitGroup // questions that are being answered
+	handed chan struct{}  // is closed when another process has taken over
+
+	mu   sync.Mutex // held over a change: of the configuration, of the process that listens
+	over bool       // this process does not listen any more
+
+	formersMu sync.Mutex
+	formers   []*former
+}
+
+// Run runs the proxies until a signal ends it, or until the program's next version has taken over and the last session has
+// ended. Where the configuration has no proxy it returns at once.
+func Run(o Options) error {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	proxies, err := o.Load()
+	if err != nil {
+		return err
+	}
+	server, err := proxy.New(proxy.Options{Log: o.Say})
+	if err != nil {
+		return err
+	}
+	d := &daemon{Options: o, server: server, store: keeper{}, handed: make(chan struct{})}
+	if err := d.start(proxies); err != nil {
+		return errors.Join(err, server.Close())
+	}
+	if len(proxies) == 0 {
+		o.Say("the configuration has no proxy")
+		return server.Close()
+	}
+	return d.loop(signals)
+}
+
+func (d *daemon) start(proxies []*config.Proxy) error {
+	d.server.Inherit(stored())
+	var before *former
+	if d.TakeOver {
+		var fds []int
+		var err error
+		before, fds, err = d.takeOver()
+		if err != nil && !errors.Is(err, ErrNotRunning) {
+			return err
+		}
+		d.server.Inherit(fds)
+	} else if conn, err := dial(d.Run); err == nil {
+		conn.Close()
+		return errors.New("the proxies run already (--status shows them, --take-over goes on in their place)")
+	}
+	if err := d.server.Apply(proxies); err != nil {
+		return err
+	}
+	if len(proxies) > 0 {
+		if err := d.listen(); err != nil {
+			d.Say(fmt.Sprintf("status will not show the proxies: %v", err))
+		}
+	}
+	if before != nil {
+		if err := before.taken(); err != nil {
+			d.Say(fmt.Sprintf("the process before has ended: %v", err))
+		}
+	}
+	d.ready(proxies)
+	return nil
+}
+
+// ready tells that the configuration is in effect.
+func (d *daemon) ready(proxies []*config.Proxy) {
+	notify("READY=1", fmt.Sprintf("STATUS=proxies: %d", len(proxies)))
+	d.store.keep(d.server.Sockets())
+}
+
+func (d *daemon) loop(signals <-chan os.Signal) error {
+	var tick <-chan time.Time
+	if every := watchdog(); every > 0 {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for {
+		select {
+		case s := <-signals:
+			if s != unix.SIGHUP {
+				return d.stop(signals)
+			}
+			if err := d.reload(); err != nil {
+				d.Say(err.Error())
+			}
+		case <-tick:
+			if d.server.Responds(watchdog()) {
+				notify("WATCHDOG=1")
+			}
+		case <-d.handed:
+			return d.retire(signals)
+		}
+	}
+}
+
+// reload reads the configuration again; with a mistake in it everything stays as it was.
+func (d *daemon) reload() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.over {
+		return errors.New("this process is ending")
+	}
+	proxies, err := d.Load()
+	if err != nil {
+		return err
+	}
+	reloading()
+	err = d.server.Apply(proxies)
+	d.ready(proxies)
+	return err
+}
+
+// stop ends the service: sessions have a moment to come to their end, until a second signal.
+func (d *daemon) stop(signals <-chan os.Signal) error {
+	d.mu.Lock()
+	d.over = true
+	d.mu.Unlock()
+	notify("STOPPING=1")
+	defer d.unlisten()
+	return d.drain(signals)
+}
+
+func (d *daemon) drain(signals <-chan os.Signal) error {
+	drained := make(chan error, 1)
+	go func() { drained <- d.server.Drain(drainTime) }()
+	select {
+	case err := <-drained:
+		if err != nil {
+			d.Say(err.Error())
+		}
+	case <-signals:
+	}
+	return d.server.Close()
+}
+
+// retireCheck is how often a process that has handed over looks whether there is anything left to do.
+const retireCheck = 100 * time.Millisecond
+
+// retire waits for the end of the last session.
+func (d *daemon) retire(signals <-chan os.Signal) error {
+	for d.server.Sessions() > 0 {
+		select {
+		case s := <-signals:
+			if s != unix.SIGHUP {
+				return d.drain(signals)
+			}
+		case <-time.After(retireCheck):
+		}
+	}
+	d.busy.Wait()
+	return d.server.Close()
+}
+
+// report is how this process is, and those before it.
+func (d *daemon) report() *Report {
+	r := &Report{PID: os.Getpid(), Version: d.Version, Proxies: d.server.Status()}
+	d.formersMu.Lock()
+	defer d.formersMu.Unlock()
+	d.formers = slices.DeleteFunc(d.formers, func(f *former) bool {
+		before := f.report()
+		if before != nil {
+			r.Former = append(r.Former, *before)
+		}
+		return before == nil
+	})
+	return r
+}

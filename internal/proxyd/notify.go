@@ -1,0 +1,88 @@
+package proxyd
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/proxy"
+)
+
+// notify tells systemd, where it listens: sd_notify(3). Where it cannot be told it acts on what it sees.
+func notify(lines ...string) { notifyWith(nil, lines...) }
+
+func notifyWith(fds []int, lines ...string) {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	_ = unix.Sendmsg(fd, []byte(strings.Join(lines, "\n")), rights, &unix.SockaddrUnix{Name: path}, 0)
+}
+
+// reloading is what systemd wants to hear before a configuration is read again.
+func reloading() {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	notify("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", now.Nano()/1000))
+}
+
+// watchdog is how often systemd wants to hear that all is well; 0 for never.
+func watchdog() time.Duration {
+	usec, _ := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	return time.Duration(usec) * time.Microsecond / 2
+}
+
+// firstFD is that of the descriptors that systemd hands to a service: sd_listen_fds(3).
+const firstFD = 3
+
+// stored are the sockets that systemd has kept over a restart.
+func stored() []int {
+	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
+		n = 0
+	}
+	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+		os.Unsetenv(name)
+	}
+	var fds []int
+	for i := range n {
+		fds = append(fds, firstFD+i)
+	}
+	return fds
+}
+
+// keeper has systemd keep the listening sockets over a restart and a crash (FileDescriptorStoreMax in systemd.service(5)).
+type keeper map[string]bool
+
+func (k keeper) keep(sockets []proxy.Socket) {
+	fds := map[string][]int{}
+	for _, s := range sockets {
+		name := strings.ReplaceAll(s.Name, ":", "_") // which systemd has no names with
+		fds[name] = append(fds[name], s.FD)
+	}
+	for name := range k {
+		if fds[name] == nil {
+			delete(k, name)
+			notify("FDSTOREREMOVE=1", "FDNAME="+name)
+		}
+	}
+	for name, list := range fds {
+		if !k[name] {
+			k[name] = true
+			notifyWith(list, "FDSTORE=1", "FDPOLL=0", "FDNAME="+name)
+		}
+	}
+}
