@@ -127,6 +127,9 @@ func (s *Server) Apply(proxies []*config.Proxy) error {
 		a := cmp.Or(s.listeners[w.key], opened[w.key])
 		a.route.Store(&route{s.services[w.proxy.Section], w.proxy, w.target})
 		a.draining.Store(false)
+		if w.key.proto == config.TCP {
+			tune(a.fd, w.proxy.Keepalive)
+		}
 	}
 	for key, a := range opened {
 		s.listeners[key] = a

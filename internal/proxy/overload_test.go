@@ -1,0 +1,534 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// childSetup is what a server in a process of its own is to be like.
+type childSetup struct {
+	Files     uint64 // its limit of descriptors; 0 for that of the test
+	Nobody    bool   // it runs as an unprivileged user …
+	FewPipes  bool   // … that has as many pipes as it may
+	Proxies   []*config.Proxy
+	Addresses []string // the targets', which JSON does not carry
+}
+
+// childVar has the setup for TestChild.
+const childVar = "DS4RELAY_TEST_CHILD"
+
+// child is such a process.
+type child struct {
+	t   testing.TB
+	pid int
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+func startChild(t testing.TB, setup childSetup) *child {
+	t.Helper()
+	text, err := json.Marshal(setup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestChild$", "-test.timeout=5m")
+	cmd.Env = append(os.Environ(), childVar+"="+string(text))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &child{t, cmd.Process.Pid, in, bufio.NewScanner(out)}
+	t.Cleanup(func() {
+		in.Close()
+		for c.out.Scan() {
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the server's process: %v", err)
+		}
+	})
+	c.status()
+	return c
+}
+
+// childStatus is what a child tells when it is asked.
+type childStatus struct {
+	Proxies []Status
+	Files   int
+	Pipes   int // of the loops
+}
+
+func (c *child) status() childStatus {
+	c.t.Helper()
+	io.WriteString(c.in, "\n")
+	for c.out.Scan() {
+		if text, ok := strings.CutPrefix(c.out.Text(), "STATUS "); ok {
+			var s childStatus
+			if err := json.Unmarshal([]byte(text), &s); err != nil {
+				c.t.Fatal(err)
+			}
+			return s
+		}
+		c.t.Log(c.out.Text())
+	}
+	c.t.Fatal("the server's process has ended")
+	panic(nil)
+}
+
+// memory is what the process has for itself in memory, in bytes.
+func (c *child) memory() int {
+	c.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.pid))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "RssAnon:"); ok {
+			n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			return n << 10
+		}
+	}
+	c.t.Fatal("RssAnon is missing")
+	panic(nil)
+}
+
+// TestChild is the process of startChild.
+func TestChild(t *testing.T) {
+	text := os.Getenv(childVar)
+	if text == "" {
+		t.Skip("is for other tests to run")
+	}
+	var setup childSetup
+	if err := json.Unmarshal([]byte(text), &setup); err != nil {
+		t.Fatal(err)
+	}
+	if setup.Files > 0 {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: setup.Files, Max: setup.Files}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if setup.Nobody {
+		if err := syscall.Setuid(65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if setup.FewPipes {
+		usePipesUp(t)
+	}
+	s, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Apply(setup.Proxies); err != nil {
+		t.Fatal(err)
+	}
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		status := childStatus{Proxies: s.Status()}
+		for _, l := range s.loops {
+			l.call(func() { status.Pipes += l.pipes.count })
+		}
+		if list, err := os.ReadDir("/proc/self/fd"); err == nil {
+			status.Files = len(list)
+		}
+		text, err := json.Marshal(status)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("STATUS %s\n", text)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// usePipesUp opens pipes until the user's share (pipe-user-pages-soft, pipe(7)) is used up and new ones are as small as can be.
+func usePipesUp(t testing.TB) {
+	t.Helper()
+	for range 4096 {
+		var fds [2]int
+		if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		size, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, 1<<20)
+		if err != nil {
+			size, err = unix.FcntlInt(uintptr(fds[0]), unix.F_GETPIPE_SZ, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if size <= 2*os.Getpagesize() {
+			return
+		}
+	}
+	t.Fatal("pipes do not get smaller")
+}
+
+// TestFewPipes: where the kernel gives only small pipes bytes are copied.
+func TestFewPipes(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("takes root, to become another user")
+	}
+	p := tcp(t, target(t, "[::1]:0", echo))
+	c := startChild(t, childSetup{Nobody: true, FewPipes: true, Proxies: []*config.Proxy{p}})
+	client := dialTCP(t, p)
+	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	go func() {
+		client.Write(big)
+		client.CloseWrite()
+	}()
+	pipes := 0
+	got := make([]byte, 0, len(big))
+	block := make([]byte, 1<<20)
+	for {
+		n, err := client.Read(block)
+		got = append(got, block[:n]...)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		pipes = max(pipes, c.status().Pipes)
+	}
+	if !bytes.Equal(got, big) {
+		t.Errorf("%d bytes of %d came back as they were sent", len(got), len(big))
+	}
+	if pipes != 0 {
+		t.Errorf("it has %d pipes", pipes)
+	}
+}
+
+// TestOutOfFiles: without descriptors a client is served or refused, none waits; with descriptors again all are served.
+func TestOutOfFiles(t *testing.T) {
+	p := tcp(t, target(t, "[::1]:0", echo))
+	c := startChild(t, childSetup{Files: 64, Proxies: []*config.Proxy{p}})
+	const clients = 100
+	open := make(chan net.Conn, clients)
+	var mu sync.Mutex
+	served, turnedAway := 0, 0
+	var all sync.WaitGroup
+	for range clients {
+		all.Go(func() {
+			conn, err := net.DialTimeout("tcp", p.Listen[0].String(), patience)
+			if err == nil {
+				conn.SetDeadline(time.Now().Add(patience))
+				err = echoes(conn, "hello")
+				open <- conn
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				served++
+			case strings.Contains(err.Error(), "reset") || errors.Is(err, syscall.EPIPE):
+				turnedAway++
+			default:
+				t.Errorf("neither served nor refused: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	close(open)
+	status := c.status().Proxies[0]
+	if served < 10 || turnedAway < 10 || status.Sessions != int64(served) {
+		t.Errorf("%d served, %d refused; %+v", served, turnedAway, status)
+	}
+	if n := status.Refused["out of descriptors"] + status.Refused["target unreachable"]; n != uint64(turnedAway) || !strings.Contains(status.LastError, "too many open files") {
+		t.Errorf("%d refused; %+v", turnedAway, status)
+	}
+	for conn := range open {
+		conn.Close()
+	}
+	eventually(t, "the sessions' end", func() bool { return c.status().Proxies[0].Sessions == 0 })
+	for range 10 {
+		if err := echoes(dialTCP(t, p), "again"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestOutOfFilesUDP is the same for datagrams.
+func TestOutOfFilesUDP(t *testing.T) {
+	p := udp(t, packetTarget(t, "[::1]:0", repeat))
+	p.IdleTimeout = time.Second
+	c := startChild(t, childSetup{Files: 64, Proxies: []*config.Proxy{p}})
+	for i := range 100 {
+		io.WriteString(dialUDP(t, p), "hello")
+		eventually(t, "a session or a refusal", func() bool {
+			status := c.status().Proxies[0]
+			return status.Total-status.Refused["out of descriptors"] > 0 && status.Total == uint64(i+1)
+		})
+	}
+	eventually(t, "a refusal", func() bool { return c.status().Proxies[0].Refused["out of descriptors"] > 0 })
+	if got := c.status().Proxies[0].LastError; !strings.Contains(got, "too many open files") {
+		t.Errorf("last error %q", got)
+	}
+	eventually(t, "the sessions' end", func() bool { return c.status().Proxies[0].Sessions == 0 })
+	for range 10 {
+		if err := returns(dialUDP(t, p), []byte("again")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestIdleConnections: twenty thousand connections that say nothing, or as many as the limit of descriptors allows where it cannot
+// be raised, take little memory of the process, and all of them work.
+func TestIdleConnections(t *testing.T) {
+	const wanted, each = 20000, 8 << 10
+	const others = 500 // descriptors that are not of connections
+	files := raiseFiles(t, 2*wanted+others)
+	connections := min(wanted, int(files)/2-others)
+	if connections < wanted/10 || available(t) < 1<<30 {
+		t.Skipf("takes %d descriptors (there are %d) and 1 GiB of memory", 2*wanted+others, files)
+	}
+	taken := make(chan int, connections)
+	destination := sink(t, taken)
+	p := tcp(t, destination.String())
+	p.MaxSessions, p.Keepalive = connections, time.Hour
+	c := startChild(t, childSetup{Proxies: []*config.Proxy{p}})
+	before := c.memory()
+	filesBefore := c.status().Files
+	clients := make([]int, connections)
+	defer func() {
+		for _, fd := range clients {
+			if fd > 0 {
+				unix.Close(fd)
+			}
+		}
+	}()
+	to := &unix.SockaddrInet4{Addr: p.Listen[0].Addr.As4(), Port: int(p.Listen[0].First)}
+	for i := range clients {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients[i] = fd
+		if err := unix.Connect(fd, to); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+	}
+	targets := make([]int, 0, connections)
+	defer func() {
+		for _, fd := range targets {
+			unix.Close(fd)
+		}
+	}()
+	for range connections {
+		targets = append(targets, soon(t, taken))
+	}
+	if n := c.status().Proxies[0].Sessions; n != int64(connections) {
+		t.Fatalf("%d sessions", n)
+	}
+	used := c.memory() - before
+	t.Logf("%d connections take %d bytes each", connections, used/connections)
+	if used > connections*each {
+		t.Errorf("%d connections take %d bytes each, more than %d", connections, used/connections, each)
+	}
+	// What each client says goes to one target, and no two to the same.
+	for i, fd := range clients {
+		if _, err := unix.Write(fd, []byte(fmt.Sprintf("%08d", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := make([]bool, connections)
+	for _, fd := range targets {
+		text := make([]byte, 8)
+		n, err := unix.Read(fd, text)
+		i, bad := strconv.Atoi(string(text[:max(n, 0)]))
+		if err != nil || bad != nil || seen[i] {
+			t.Fatalf("%q, %v", text, err)
+		}
+		seen[i] = true
+	}
+	for i, fd := range clients {
+		unix.Close(fd)
+		clients[i] = 0
+	}
+	for _, fd := range targets {
+		unix.Close(fd)
+	}
+	targets = nil
+	eventually(t, "the sessions' end", func() bool { return c.status().Proxies[0].Sessions == 0 })
+	if n := c.status().Files; n > filesBefore {
+		t.Errorf("%d descriptors are open, %d before", n, filesBefore)
+	}
+}
+
+// raiseFiles raises this process's limit of descriptors for the test; it returns what it is.
+func raiseFiles(t testing.TB, files uint64) uint64 {
+	t.Helper()
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if before.Cur >= files {
+		return before.Cur
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: files, Max: max(files, before.Max)}); err != nil {
+		return before.Cur
+	}
+	t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before) })
+	return files
+}
+
+// available is the memory that is free, in bytes.
+func available(t testing.TB) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+			n, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// sink listens and gives away the descriptors of its connections.
+func sink(t testing.TB, taken chan<- int) netip.AddrPort {
+	t.Helper()
+	fd, err := listenTCP(socketKey{config.TCP, netip.MustParseAddrPort("[::1]:0")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	stop := make(chan struct{})
+	t.Cleanup(func() {
+		close(stop)
+		all.Wait()
+		unix.Close(fd)
+	})
+	all.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			conn, _, err := accept(fd)
+			if err != nil {
+				unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 50)
+				continue
+			}
+			if err := unix.SetNonblock(conn, false); err != nil {
+				t.Error(err)
+			}
+			taken <- conn
+		}
+	})
+	return localAddr(fd)
+}
+
+// TestSlowTarget: what a target does not read is not read from the client either.
+func TestSlowTarget(t *testing.T) {
+	const much = 256 << 20
+	read := make(chan struct{})
+	received := make(chan int64, 1)
+	p := tcp(t, target(t, "[::1]:0", func(c *net.TCPConn) {
+		<-read
+		n, _ := io.Copy(io.Discard, c)
+		received <- n
+	}))
+	start(t, Options{}, p)
+	c := dialTCP(t, p)
+	block := make([]byte, 1<<20)
+	sent := int64(0)
+	for sent < much {
+		c.SetWriteDeadline(time.Now().Add(time.Second))
+		n, err := c.Write(block)
+		sent += int64(n)
+		if err != nil {
+			break
+		}
+	}
+	if sent >= much/4 {
+		t.Errorf("the client could send %d bytes that nobody read", sent)
+	}
+	// Others are served meanwhile.
+	close(read)
+	c.CloseWrite()
+	if n := soon(t, received); n != sent {
+		t.Errorf("%d bytes of %d arrived", n, sent)
+	}
+}
+
+// TestKeepalive: the probes are set on both sides, also after a reload.
+func TestKeepalive(t *testing.T) {
+	p := tcp(t, target(t, "[::1]:0", echo))
+	p.Keepalive = 100 * time.Second
+	s := start(t, Options{}, p)
+	for _, keepalive := range []time.Duration{100 * time.Second, 0, time.Minute} {
+		changed := *p
+		changed.Keepalive = keepalive
+		if err := s.Apply([]*config.Proxy{&changed}); err != nil {
+			t.Fatal(err)
+		}
+		c := dialTCP(t, p)
+		if err := echoes(c, "hello"); err != nil {
+			t.Fatal(err)
+		}
+		sides := 0
+		for _, l := range s.loops {
+			l.call(func() {
+				for fd := range l.entries {
+					if _, ok := l.entries[fd].handler.(*side); !ok {
+						continue
+					}
+					sides++
+					get := func(level, option int) int {
+						n, err := unix.GetsockoptInt(fd, level, option)
+						if err != nil {
+							t.Error(err)
+						}
+						return n
+					}
+					seconds := int(keepalive / time.Second)
+					on := get(unix.SOL_SOCKET, unix.SO_KEEPALIVE) == 1
+					idle, interval, count := get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE), get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL), get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
+					if on != (seconds > 0) || on && (idle != seconds || interval != seconds/4 || count != 4) {
+						t.Errorf("keepalive %d: %v, idle %d, interval %d, count %d", seconds, on, idle, interval, count)
+					}
+					if get(unix.IPPROTO_TCP, unix.TCP_NODELAY) != 1 {
+						t.Error("small packets are delayed")
+					}
+				}
+			})
+		}
+		if sides != 2 {
+			t.Errorf("%d sockets", sides)
+		}
+		c.Close()
+		eventually(t, "the session's end", func() bool { return s.Status()[0].Sessions == 0 })
+	}
+}
