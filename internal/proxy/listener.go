@@ -158,7 +158,7 @@ func (a acceptor) take() bool {
 	s.stats.fail(fmt.Errorf("accept on %s: %w", a.key, err))
 	switch err {
 	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-		if a.loop.thaw() || a.refuseOne(s) {
+		if a.server.cooling.thaw() || a.refuseOne(s) {
 			return true
 		}
 	}

@@ -198,7 +198,6 @@ func (l *loop) endAll() {
 // close gives back what newLoop took, and all that the pool has.
 func (l *loop) close() {
 	l.pipes.close()
-	l.cooled(len(l.datagrams.cooling.sockets))
 	unix.Close(l.epoll)
 	unix.Close(l.wake)
 	if l.reserve >= 0 {

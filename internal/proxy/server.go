@@ -23,6 +23,7 @@ type Server struct {
 	journal *journal
 	lookup  lookup
 	loops   []*loop
+	cooling cooling
 
 	mu        sync.Mutex
 	services  map[string]*Service // by section
@@ -306,6 +307,7 @@ func (s *Server) Close() error {
 		<-l.done
 		l.close()
 	}
+	s.cooling.closeAll()
 	s.journal.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()

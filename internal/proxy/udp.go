@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"slices"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +25,7 @@ type receiver struct {
 type datagrams struct {
 	batch    *batch
 	sessions map[flow]*session
-	cooling  cooling
+	cooling  *timer // closes sockets that have cooled
 }
 
 // openUDP opens a socket for each loop, beside those that are inherited. Overlaps tells that the server has another one that
@@ -123,7 +121,7 @@ func (a *listener) watchUDP() error {
 		r.loop.call(func() {
 			l := r.loop
 			if l.datagrams.batch == nil {
-				l.datagrams.batch, l.datagrams.sessions = newBatch(), map[flow]*session{}
+				l.datagrams = datagrams{batch: newBatch(), sessions: map[flow]*session{}}
 			}
 			errs = append(errs, l.add(r.fd, unix.EPOLLIN, r))
 		})
@@ -383,64 +381,3 @@ func (s *Service) evict(own *loop) bool {
 
 // maxEvicting is how many sessions a loop may be asked to end before it has done so.
 const maxEvicting = 64
-
-// cooling has the sockets of sessions that have ended. Their ports must not be those of new sessions at once, or late answers of
-// the target would come to another client.
-type cooling struct {
-	sockets []cooled // the oldest first
-	timer   *timer
-}
-
-type cooled struct {
-	fd    int
-	until time.Duration
-}
-
-const (
-	coolTime = 5 * time.Second
-	maxCool  = 1024
-)
-
-// cool closes a socket later.
-func (l *loop) cool(fd int) {
-	c := &l.datagrams.cooling
-	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the least there is: nobody reads
-	if len(c.sockets) == maxCool {
-		l.cooled(1)
-	}
-	c.sockets = append(c.sockets, cooled{fd, l.now + coolTime})
-	if c.timer == nil {
-		c.timer = newTimer(func() {
-			n := slices.IndexFunc(c.sockets, func(s cooled) bool { return s.until > l.now })
-			if n < 0 {
-				n = len(c.sockets)
-			}
-			l.cooled(n)
-		})
-	}
-	if len(c.sockets) == 1 {
-		l.timers.set(c.timer, c.sockets[0].until)
-	}
-}
-
-// thaw closes one early where descriptors have run out.
-func (l *loop) thaw() bool {
-	if len(l.datagrams.cooling.sockets) == 0 {
-		return false
-	}
-	l.cooled(1)
-	return true
-}
-
-// cooled closes the oldest n.
-func (l *loop) cooled(n int) {
-	c := &l.datagrams.cooling
-	for _, s := range c.sockets[:n] {
-		unix.Close(s.fd)
-	}
-	c.sockets = slices.Delete(c.sockets, 0, n)
-	if len(c.sockets) > 0 {
-		l.timers.set(c.timer, c.sockets[0].until)
-	}
-}

@@ -67,7 +67,7 @@ func (s *session) connect() error {
 	err := fmt.Errorf("%s: no address is known for it yet", s.config.Target)
 	for _, addr := range *list {
 		to := netip.AddrPortFrom(addr, s.port)
-		fd, failed := s.receiver.loop.dialUDP(to)
+		fd, failed := s.receiver.loop.dialUDP(to, &s.service.server.cooling)
 		if failed != nil {
 			err = fmt.Errorf("connect to %s: %w", to, failed)
 			continue
@@ -82,32 +82,39 @@ func (s *session) connect() error {
 	return err
 }
 
-func (l *loop) dialUDP(to netip.AddrPort) (int, error) {
+// dialUDP opens a socket that is connected; what is cooling makes room for it.
+func (l *loop) dialUDP(to netip.AddrPort, c *cooling) (int, error) {
+	for {
+		fd, err := socketTo(to)
+		switch {
+		case err == nil:
+			tuneUDP(fd, to.Addr().Is6())
+			// Before it was connected it took datagrams of anybody.
+			for err == nil {
+				_, err = receive(fd, l.buffer)
+			}
+			return fd, nil
+		case err != unix.EMFILE && err != unix.ENFILE && err != unix.EAGAIN || !c.thaw():
+			if err == unix.EAGAIN {
+				err = fmt.Errorf("%w (all local ports are taken: net.ipv4.ip_local_port_range)", err)
+			}
+			return -1, err
+		}
+	}
+}
+
+func socketTo(to netip.AddrPort) (int, error) {
 	sa, err := sockaddr(to)
 	if err != nil {
 		return -1, err
 	}
-	open := func() (int, error) {
-		return unix.Socket(family(to.Addr()), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	}
-	fd, err := open()
-	if (err == unix.EMFILE || err == unix.ENFILE) && l.thaw() {
-		fd, err = open()
-	}
+	fd, err := unix.Socket(family(to.Addr()), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
-	tuneUDP(fd, to.Addr().Is6())
 	if err := unix.Connect(fd, sa); err != nil {
 		unix.Close(fd)
-		if err == unix.EAGAIN {
-			err = fmt.Errorf("%w (all local ports are taken: net.ipv4.ip_local_port_range)", err)
-		}
 		return -1, err
-	}
-	// Before it was connected it took datagrams of anybody.
-	for err == nil {
-		_, err = receive(fd, l.buffer)
 	}
 	return fd, nil
 }
@@ -151,7 +158,7 @@ func (s *session) follow() {
 		return
 	}
 	s.receiver.loop.forget(old)
-	s.receiver.loop.cool(old)
+	s.receiver.loop.cool(&s.service.server.cooling, old)
 }
 
 // up sends what came from the client.
@@ -236,7 +243,7 @@ func (s *session) end(why string) {
 		s.service.stats.dropped.Add(n)
 	}
 	l.forget(s.fd)
-	l.cool(s.fd)
+	l.cool(&s.service.server.cooling, s.fd)
 	delete(l.datagrams.sessions, s.flow)
 	s.served.idle.remove(&s.idle)
 	s.leave()

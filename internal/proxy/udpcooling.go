@@ -1,0 +1,86 @@
+package proxy
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cooling has the sockets of UDP sessions that have ended. Their ports must not be those of new sessions at once, or late answers
+// of the target would come to another client.
+type cooling struct {
+	mu      sync.Mutex
+	sockets []cooled // the oldest first
+}
+
+type cooled struct {
+	fd    int
+	until time.Time
+}
+
+const (
+	coolTime = 5 * time.Second
+	maxCool  = 1024
+)
+
+// cool closes a socket of this loop later.
+func (l *loop) cool(c *cooling, fd int) {
+	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the least there is: nobody reads
+	c.mu.Lock()
+	if len(c.sockets) == maxCool {
+		c.close(1)
+	}
+	c.sockets = append(c.sockets, cooled{fd, time.Now().Add(coolTime)})
+	c.mu.Unlock()
+	if l.datagrams.cooling == nil {
+		l.datagrams.cooling = newTimer(func() {
+			if c.expire() > 0 {
+				l.timers.set(l.datagrams.cooling, l.now+coolTime)
+			}
+		})
+	}
+	if l.datagrams.cooling.index < 0 {
+		l.timers.set(l.datagrams.cooling, l.now+coolTime)
+	}
+}
+
+// expire closes those that have cooled, and returns how many are left.
+func (c *cooling) expire() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	n := slices.IndexFunc(c.sockets, func(s cooled) bool { return s.until.After(now) })
+	if n < 0 {
+		n = len(c.sockets)
+	}
+	c.close(n)
+	return len(c.sockets)
+}
+
+// thaw closes the oldest one early, where descriptors or ports have run out.
+func (c *cooling) thaw() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.sockets) == 0 {
+		return false
+	}
+	c.close(1)
+	return true
+}
+
+func (c *cooling) closeAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.close(len(c.sockets))
+}
+
+// close closes the oldest n.
+func (c *cooling) close(n int) {
+	for _, s := range c.sockets[:n] {
+		unix.Close(s.fd)
+	}
+	c.sockets = slices.Delete(c.sockets, 0, n)
+}
