@@ -102,6 +102,16 @@ fuzz:
 	go test -fuzz FuzzParse -fuzztime 60s ./internal/uci
 	go test -fuzz FuzzNew -fuzztime 60s ./internal/config
 	go test -fuzz FuzzDecode -fuzztime 60s ./internal/packet
+	go test -run '^$$' -fuzz FuzzHeader -fuzztime 60s ./internal/proxy
+
+# Bytes compared over many random connections under the race detector, and two minutes of churn that leave nothing open.
+PROXY_CONNECTIONS := 10000
+PROXY_SOAK := 2m
+.PHONY: race-proxy soak-proxy
+race-proxy: deps
+	go test -race -count=1 -timeout 30m -run '^TestRandom' -v ./internal/proxy -connections $(PROXY_CONNECTIONS)
+soak-proxy: deps
+	go test -count=1 -timeout 10m -run '^TestSoak$$' -v ./internal/proxy -soak $(PROXY_SOAK)
 
 # The router's program has to fit into a router's flash.
 MIPS_LIMIT := 1200000

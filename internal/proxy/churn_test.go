@@ -198,17 +198,24 @@ func TestRandomConnections(t *testing.T) {
 	})
 }
 
-// TestSoak: what was opened is closed again, however connections end.
+// TestSoak: what was opened is closed again, however connections and sessions end.
 func TestSoak(t *testing.T) {
 	files, goroutines := openFiles(t), runtime.NumGoroutine()
 	t.Run("churn", func(t *testing.T) {
 		end := time.Now().Add(*soakTime)
-		seed := uint64(time.Now().UnixNano())
-		t.Logf("the first script is %d", seed)
-		churn(t, func() (uint64, bool) {
-			seed++
-			return seed, time.Now().Before(end)
-		})
+		start := uint64(time.Now().UnixNano())
+		t.Logf("the first script is %d", start+1)
+		more := func() func() (uint64, bool) {
+			seed := start
+			return func() (uint64, bool) {
+				seed++
+				return seed, time.Now().Before(end)
+			}
+		}
+		var both sync.WaitGroup
+		both.Go(func() { churn(t, more()) })
+		both.Go(func() { churnUDP(t, more()) })
+		both.Wait()
 	})
 	eventually(t, "the end of what was begun", func() bool { return openFiles(t) <= files && runtime.NumGoroutine() <= goroutines })
 }

@@ -200,7 +200,7 @@ func (a acceptor) pause() {
 // serve admits a client, or resets it.
 func (a acceptor) serve(fd int, from netip.AddrPort) {
 	r := a.route.Load()
-	if why, ok := r.service.admit(r.config, from.Addr()); !ok {
+	if why, ok := r.service.admit(r.config, from.Addr(), noRoom); !ok {
 		r.service.refuse(why)
 		closeReset(fd)
 		r.service.logRefusal(r.config, from, why)

@@ -42,22 +42,24 @@ func (s *Service) in(l *loop) *served {
 	return part
 }
 
-// admit counts a new session in, or says why it is refused.
-func (s *Service) admit(c *config.Proxy, client netip.Addr) (refusal, bool) {
+// admit counts a new session in, or says why it is refused. Where there are as many as there may be, room may end one.
+func (s *Service) admit(c *config.Proxy, client netip.Addr, room func() bool) (refusal, bool) {
 	if c.Clients != nil && !slices.ContainsFunc(c.Clients, func(p netip.Prefix) bool { return p.Contains(client) }) {
 		return notAllowed, false
 	}
-	if s.stats.sessions.Add(1) > int64(c.MaxSessions) {
-		s.stats.sessions.Add(-1)
-		return tooMany, false
-	}
 	if c.MaxPerClient > 0 && !s.clients.enter(client, c.MaxPerClient) {
-		s.stats.sessions.Add(-1)
 		return tooManyClient, false
+	}
+	if s.stats.sessions.Add(1) > int64(c.MaxSessions) && !room() {
+		s.left(client, c.MaxPerClient > 0)
+		return tooMany, false
 	}
 	s.stats.total.Add(1)
 	return 0, true
 }
+
+// noRoom is for connections: they are refused rather than others ended.
+func noRoom() bool { return false }
 
 // left counts a session out; perClient tells whether it was counted for its client.
 func (s *Service) left(client netip.Addr, perClient bool) {

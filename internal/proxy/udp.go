@@ -8,8 +8,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/ds4relay/ds4relay/internal/config"
 )
 
 // receiver is a loop's socket of a UDP listener. Each loop has one, and the kernel always gives a client's datagrams to the same
@@ -315,7 +313,7 @@ func (r *receiver) admit(f flow, from, to netip.AddrPort) *session {
 		service.stats.dropped.Add(1)
 		return nil
 	}
-	why, ok := service.admitUDP(r.loop, c, from.Addr())
+	why, ok := service.admit(c, from.Addr(), func() bool { return service.evict(r.loop) })
 	if ok {
 		s, err := r.open(f, route, from, to)
 		if err == nil {
@@ -335,15 +333,6 @@ func (r *receiver) admit(f flow, from, to netip.AddrPort) *session {
 	}
 	service.refuse(why)
 	return nil
-}
-
-// admitUDP counts a new session in; the idlest one makes room for it.
-func (s *Service) admitUDP(l *loop, c *config.Proxy, client netip.Addr) (refusal, bool) {
-	why, ok := s.admit(c, client)
-	if why == tooMany && s.evict(l) {
-		why, ok = s.admit(c, client)
-	}
-	return why, ok
 }
 
 // evict ends the idlest session, or has its loop end it.
@@ -366,7 +355,7 @@ func (s *Service) evict(own *loop) bool {
 		part.idle.root.next.expire("evicted")
 		return true
 	}
-	// It is counted out already: there are never more than there may be.
+	// It is counted out already, and in again when it counts itself out.
 	s.stats.sessions.Add(-1)
 	part.evicting.Add(1)
 	of.post(func() {

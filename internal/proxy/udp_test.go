@@ -449,6 +449,11 @@ func TestTargetDownUDP(t *testing.T) {
 	c := dialUDP(t, p)
 	io.WriteString(c, "anybody there?")
 	eventually(t, "the refusal's count", func() bool { return s.Status()[0].Refused["target unreachable"] == 1 })
+	// What comes behind a refused datagram is not lost with it.
+	for range 10 {
+		io.WriteString(c, "hello")
+	}
+	eventually(t, "the bytes", func() bool { return s.Status()[0].BytesUp == 14+10*5 && s.Status()[0].Dropped == 0 })
 	if status := s.Status()[0]; status.Sessions != 1 || !strings.Contains(status.LastError, "send to "+nobody.String()+": connection refused") {
 		t.Errorf("%+v", status)
 	}
@@ -525,6 +530,11 @@ func TestReloadUDP(t *testing.T) {
 	same("a wildcard instead of the address")
 	apply(p)
 	same("the address again")
+	eventually(t, "the wildcard's end, whose session is the address's again", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.draining) == 0
+	})
 	apply()
 	same("removed")
 	stranger := dialUDP(t, p)

@@ -1,0 +1,102 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// churnUDP plays sessions over a proxy, many at a time, until there are no more: bursts of datagrams of all sizes, each of which
+// has to come back, in the order and as it was sent. Clients go away without a word; their sessions are evicted, or expire.
+func churnUDP(t *testing.T, next func() (seed uint64, ok bool)) {
+	const many = 32
+	// Answers are the questions with their bits turned, so that no datagram is both.
+	p := udp(t, packetTarget(t, "[::1]:0", func(d datagram) []byte {
+		answer := make([]byte, len(d.data))
+		for i := range answer {
+			answer[i] = ^d.data[i]
+		}
+		return answer
+	}))
+	p.MaxSessions, p.IdleTimeout = 4*many, time.Second
+	s := start(t, Options{}, p)
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for range many {
+		all.Go(func() {
+			for {
+				mu.Lock()
+				seed, ok := next()
+				mu.Unlock()
+				if !ok || t.Failed() {
+					return
+				}
+				if err := playUDP(p.Listen[0].String(), seed); err != nil {
+					t.Errorf("session %d: %v", seed, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	eventually(t, "the last session's end", func() bool { return s.Status()[0].Sessions == 0 })
+	if status := s.Status()[0]; status.Dropped > 0 || len(status.Refused) > 0 || status.BytesUp != status.BytesDown {
+		t.Errorf("%+v", status)
+	}
+}
+
+func playUDP(to string, seed uint64) error {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	c, err := net.Dial("udp", to)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	got := make([]byte, maxDatagram)
+	for burst := range 1 + rng.IntN(4) {
+		var sent [][]byte
+		total := 0
+		for range 1 + rng.IntN(8) {
+			size := rng.IntN(1500)
+			if rng.IntN(10) == 0 {
+				size = rng.IntN(65508)
+			}
+			// What is on its way at a time fits a socket's buffer where nobody may have larger ones.
+			if total += size + 2048; total > 100000 {
+				break
+			}
+			data := binary.LittleEndian.AppendUint64(nil, seed)
+			for len(data) < size {
+				data = binary.LittleEndian.AppendUint64(data, rng.Uint64())
+			}
+			sent = append(sent, data[:size])
+			if _, err := c.Write(data[:size]); err != nil {
+				return err
+			}
+		}
+		for i, want := range sent {
+			n, err := c.Read(got)
+			for j := range got[:n] {
+				got[j] = ^got[j]
+			}
+			if err != nil || !bytes.Equal(got[:n], want) {
+				return fmt.Errorf("burst %d: %d bytes came that are not datagram %d of %d (%d bytes), %v", burst, n, i, len(sent), len(want), err)
+			}
+		}
+	}
+	return nil
+}
+
+// TestRandomDatagrams compares the bytes of sessions.
+func TestRandomDatagrams(t *testing.T) {
+	seed := uint64(0)
+	churnUDP(t, func() (uint64, bool) {
+		seed++
+		return seed, seed <= uint64(*randomConnections)
+	})
+}
