@@ -47,6 +47,7 @@ func New(o Options) (*Server, error) {
 	if n == 0 {
 		n = min(runtime.NumCPU(), maxLoops)
 	}
+	begin := time.Now()
 	for range n {
 		l, err := newLoop()
 		if err != nil {
@@ -55,6 +56,7 @@ func New(o Options) (*Server, error) {
 			}
 			return nil, err
 		}
+		l.start = begin // the loops compare their times
 		s.loops = append(s.loops, l)
 	}
 	if o.Log == nil {

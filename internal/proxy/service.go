@@ -26,8 +26,9 @@ type Service struct {
 
 // served is a loop's part of a service; only the loop touches it.
 type served struct {
-	idle     *idlers // TCP with an idle timeout, and UDP
-	evicting atomic.Int64
+	idle     *idlers      // TCP with an idle timeout, and UDP
+	evicting atomic.Int64 // UDP sessions that it is asked to end
+	counted  bool         // the session that is ending is counted out already
 }
 
 // in is the loop's part; it is made when it is asked for first.
@@ -64,6 +65,10 @@ func noRoom() bool { return false }
 // left counts a session out; perClient tells whether it was counted for its client.
 func (s *Service) left(client netip.Addr, perClient bool) {
 	s.stats.sessions.Add(-1)
+	s.leftClient(client, perClient)
+}
+
+func (s *Service) leftClient(client netip.Addr, perClient bool) {
 	if perClient {
 		s.clients.leave(client)
 	}

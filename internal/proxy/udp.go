@@ -350,20 +350,26 @@ func (s *Service) evict(own *loop) bool {
 	if part == nil {
 		return false
 	}
-	s.stats.evicted.Add(1)
-	if of == own {
+	s.stats.sessions.Add(-1)
+	end := func() {
+		if part.idle.count == 0 { // they have all ended meanwhile
+			if s.stats.sessions.Add(1) > int64(s.config.Load().MaxSessions) {
+				s.evict(of)
+			}
+			return
+		}
+		s.stats.evicted.Add(1)
+		part.counted = true
 		part.idle.root.next.expire("evicted")
+	}
+	if of == own {
+		end()
 		return true
 	}
-	// It is counted out already, and in again when it counts itself out.
-	s.stats.sessions.Add(-1)
 	part.evicting.Add(1)
 	of.post(func() {
 		part.evicting.Add(-1)
-		s.stats.sessions.Add(1)
-		if part.idle.count > 0 {
-			part.idle.root.next.expire("evicted")
-		}
+		end()
 	})
 	return true
 }

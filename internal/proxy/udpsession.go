@@ -247,6 +247,11 @@ func (s *session) end(why string) {
 	delete(l.datagrams.sessions, s.flow)
 	s.served.idle.remove(&s.idle)
 	s.leave()
-	s.service.left(s.from.Addr(), s.counted)
+	if s.served.counted {
+		s.served.counted = false
+		s.service.leftClient(s.from.Addr(), s.counted)
+	} else {
+		s.service.left(s.from.Addr(), s.counted)
+	}
 	s.service.logSession(s.config, s.from, s.to, l.now-s.began, s.upBytes, s.downBytes, why)
 }
