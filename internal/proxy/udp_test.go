@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -464,6 +465,91 @@ func TestTargetDownUDP(t *testing.T) {
 	if err := returns(dialUDP(t, p), []byte("another client")); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestFollow: a session goes on to the new address of a name whose old one does not answer, although the client never pauses;
+// where the old one answers it stays.
+func TestFollow(t *testing.T) {
+	old, err := net.ListenPacket("udp4", "127.0.0.8:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	answer := func(d datagram) []byte { return append([]byte("from the new address: "), d.data...) }
+	port := netip.MustParseAddrPort(packetTarget(t, fmt.Sprintf("127.0.0.9:%d", old.LocalAddr().(*net.UDPAddr).Port), answer)).Port()
+	var mu sync.Mutex
+	now := netip.MustParseAddr("127.0.0.8")
+	p := udp(t, "home.example.net:1")
+	p.Target.Port = port
+	s := start(t, Options{Lookup: func(_ context.Context, _ string, version int) ([]netip.Addr, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if version == 6 {
+			return nil, errors.New("none")
+		}
+		return []netip.Addr{now}, nil
+	}}, p)
+	eventually(t, "the look-up", func() bool { return len(s.Status()[0].Targets) == 1 })
+	c := dialUDP(t, p)
+	heard := make([]byte, 100)
+	ask := func(text string) string {
+		io.WriteString(c, text)
+		c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		n, _ := c.Read(heard)
+		return string(heard[:n])
+	}
+	ask("hello")
+	old.SetDeadline(time.Now().Add(patience))
+	n, from, err := old.ReadFrom(heard)
+	if err != nil || string(heard[:n]) != "hello" {
+		t.Fatal(string(heard[:n]), err)
+	}
+	mu.Lock()
+	now = netip.MustParseAddr("127.0.0.9")
+	mu.Unlock()
+	s.services["test"].targets.Load().again()
+	eventually(t, "the new address", func() bool { return s.Status()[0].Targets[0] == "127.0.0.9" })
+	old.WriteTo([]byte("still here"), from)
+	c.SetReadDeadline(time.Now().Add(patience))
+	if n, err := c.Read(heard); string(heard[:n]) != "still here" {
+		t.Fatal(string(heard[:n]), err)
+	}
+	if got := ask("hello again"); got != "" {
+		t.Errorf("%q comes, although the old address answers", got)
+	}
+	old.Close()
+	eventually(t, "an answer of the new address", func() bool { return ask("anybody?") == "from the new address: anybody?" })
+	if status := s.Status()[0]; status.Sessions != 1 || status.Total != 1 {
+		t.Errorf("%+v", status)
+	}
+}
+
+// TestTooFast: every datagram is handed over or counted as dropped, also those that come while a loop is busy.
+func TestTooFast(t *testing.T) {
+	const count, size = 20000, 1000
+	p := udp(t, packetTarget(t, "[::1]:0", func(datagram) []byte { return nil }))
+	s := start(t, Options{}, p)
+	release := make(chan struct{})
+	for _, l := range s.loops {
+		l.post(func() { <-release })
+	}
+	c := dialUDP(t, p)
+	data := make([]byte, size)
+	for range count {
+		if _, err := c.Write(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(release)
+	eventually(t, "all datagrams", func() bool {
+		status := s.Status()[0]
+		return status.BytesUp/size+status.Dropped == count
+	})
+	if status := s.Status()[0]; status.Dropped == 0 || status.BytesUp == 0 {
+		t.Errorf("%+v", status)
+	}
+	io.WriteString(c, "and the next")
+	eventually(t, "the next", func() bool { return s.Status()[0].BytesUp%size == 12 })
 }
 
 // TestWildcardSource: an answer comes from the address that the client sent to.

@@ -220,6 +220,7 @@ func (s *session) down() {
 // failed tells of an error of the way to the target, such as that nobody listens there. The session stays: it may come back.
 func (s *session) failed(err error) {
 	if !errors.Is(err, unix.EMSGSIZE) {
+		s.answered = s.receiver.loop.now - silence // it need not be waited for
 		s.service.refuse(unreachable)
 		s.service.targets.Load().again()
 	}
