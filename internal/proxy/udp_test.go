@@ -249,6 +249,19 @@ func TestManyClients(t *testing.T) {
 	}
 }
 
+// segmented makes a socket cut up what is written to it.
+func segmented(t testing.TB, c *net.UDPConn, size int) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT, size) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestSegments: datagrams that a client or a target gives the kernel in one piece (UDP_SEGMENT) arrive one by one.
 func TestSegments(t *testing.T) {
 	for _, header := range []int{0, 2} {
@@ -272,14 +285,7 @@ func TestSegments(t *testing.T) {
 			c := dialUDP(t, p)
 			data := make([]byte, count*size-300)
 			rand.NewChaCha8([32]byte{2}).Read(data)
-			raw, err := c.SyscallConn()
-			if err != nil {
-				t.Fatal(err)
-			}
-			raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT, size) })
-			if err != nil {
-				t.Fatal(err)
-			}
+			segmented(t, c, size)
 			if _, err := c.Write(data); err != nil {
 				t.Fatal(err)
 			}
