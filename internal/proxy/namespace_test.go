@@ -228,12 +228,14 @@ func TestFragments(t *testing.T) {
 	c.WriteToUDPAddrPort([]byte(text), netip.MustParseAddrPort("127.0.0.1:7000"))
 	await(t, c, text)
 	// Also where the client gives several to the kernel in one piece, which cannot go on as one.
+	vps.ip("link set e0 mtu 1300")
 	segmented(t, c, len(text))
 	c.WriteToUDPAddrPort([]byte(strings.Repeat(text, 10)+"rest"), netip.MustParseAddrPort("127.0.0.1:7000"))
 	for range 10 {
 		await(t, c, text)
 	}
 	await(t, c, "rest")
+	vps.ip("link set e0 mtu 1500")
 	c = vps.listen("[::1]:0")
 	large := strings.Repeat("x", 65000)
 	c.WriteToUDPAddrPort([]byte("lost"+text), netip.MustParseAddrPort("[::1]:7000"))
