@@ -187,7 +187,12 @@ func (d *dial) expired() {
 func (d *dial) fail() {
 	s := d.conn.service
 	s.stats.fail(d.err)
-	s.refuse(unreachable)
-	s.targets.Load().again()
-	d.conn.end("target unreachable", nil)
+	why := unreachable
+	if ranOut(d.err) {
+		why = exhausted
+	} else {
+		s.targets.Load().again()
+	}
+	s.refuse(why)
+	d.conn.end(refusalNames[why], nil)
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -156,13 +157,20 @@ func (a acceptor) take() bool {
 	}
 	s := a.route.Load().service
 	s.stats.fail(fmt.Errorf("accept on %s: %w", a.key, err))
-	switch err {
-	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-		if a.server.cooling.thaw() || a.refuseOne(s) {
+	if ranOut(err) && (a.server.cooling.thaw() || a.refuseOne(s)) {
+		return true
+	}
+	a.pause()
+	return false
+}
+
+// ranOut tells whether an error is that descriptors, memory or UDP ports (EAGAIN) have run out.
+func ranOut(err error) bool {
+	for _, errno := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EAGAIN} {
+		if errors.Is(err, errno) {
 			return true
 		}
 	}
-	a.pause()
 	return false
 }
 

@@ -319,13 +319,9 @@ func (r *receiver) admit(f flow, from, to netip.AddrPort) *session {
 		if err == nil {
 			return s
 		}
-		why = unreachable
-		for _, errno := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EAGAIN} {
-			if errors.Is(err, errno) {
-				why = exhausted
-			}
-		}
-		if why == unreachable {
+		if why = unreachable; ranOut(err) {
+			why = exhausted
+		} else {
 			service.targets.Load().again()
 		}
 		service.stats.fail(err)
