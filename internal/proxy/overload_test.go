@@ -25,11 +25,10 @@ import (
 
 // childSetup is what a server in a process of its own is to be like.
 type childSetup struct {
-	Files     uint64 // its limit of descriptors; 0 for that of the test
-	Nobody    bool   // it runs as an unprivileged user …
-	FewPipes  bool   // … that has as many pipes as it may
-	Proxies   []*config.Proxy
-	Addresses []string // the targets', which JSON does not carry
+	Files    uint64 // its limit of descriptors; 0 for that of the test
+	Nobody   bool   // it runs as an unprivileged user …
+	FewPipes bool   // … that has as many pipes as it may
+	Proxies  []*config.Proxy
 }
 
 // childVar has the setup for TestChild.
@@ -85,7 +84,13 @@ type childStatus struct {
 
 func (c *child) status() childStatus {
 	c.t.Helper()
-	io.WriteString(c.in, "\n")
+	return c.tell("")
+}
+
+// tell also makes it apply an idle timeout, where that is not empty.
+func (c *child) tell(timeout string) childStatus {
+	c.t.Helper()
+	io.WriteString(c.in, timeout+"\n")
 	for c.out.Scan() {
 		if text, ok := strings.CutPrefix(c.out.Text(), "STATUS "); ok {
 			var s childStatus
@@ -151,6 +156,13 @@ func TestChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		if timeout, err := time.ParseDuration(in.Text()); err == nil {
+			changed := *setup.Proxies[0]
+			changed.IdleTimeout = timeout
+			if err := s.Apply([]*config.Proxy{&changed}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		status := childStatus{Proxies: s.Status()}
 		for _, l := range s.loops {
 			l.call(func() { status.Pipes += l.pipes.count })
@@ -278,7 +290,6 @@ func TestOutOfFiles(t *testing.T) {
 // TestOutOfFilesUDP is the same for datagrams.
 func TestOutOfFilesUDP(t *testing.T) {
 	p := udp(t, packetTarget(t, "[::1]:0", repeat))
-	p.IdleTimeout = time.Second
 	c := startChild(t, childSetup{Files: 64, Proxies: []*config.Proxy{p}})
 	for i := range 100 {
 		io.WriteString(dialUDP(t, p), "hello")
@@ -291,6 +302,7 @@ func TestOutOfFilesUDP(t *testing.T) {
 	if got := c.status().Proxies[0].LastError; !strings.Contains(got, "too many open files") {
 		t.Errorf("last error %q", got)
 	}
+	c.tell("1s")
 	eventually(t, "the sessions' end", func() bool { return c.status().Proxies[0].Sessions == 0 })
 	for range 10 {
 		if err := returns(dialUDP(t, p), []byte("again")); err != nil {
