@@ -48,7 +48,7 @@ func startChild(t testing.TB, setup childSetup) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestChild$", "-test.timeout=5m")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestChild$", "-test.timeout=30m")
 	cmd.Env = append(os.Environ(), childVar+"="+string(text))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
