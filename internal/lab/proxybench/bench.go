@@ -250,7 +250,7 @@ func (b *bencher) setOffloads(on bool) error {
 }
 
 func bench(s settings) (err error) {
-	line, err := lab.NewLine("ds4bench-")
+	line, err := lab.NewLine(fmt.Sprintf("ds4bench%d-", os.Getpid()))
 	if err != nil {
 		return err
 	}
