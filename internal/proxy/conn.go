@@ -37,6 +37,18 @@ type side struct {
 	writable bool // there may be room to write
 	ending   bool // the peer has sent its end; no event will tell again
 	gone     bool // it was reset, or does not answer
+	limited  bool // see limitUnsent
+}
+
+// unsentLimit is what a socket takes beyond what TCP may send now. More would only wait there, for a slow reader up to
+// net.ipv4.tcp_wmem's 4 MB, and be out of the CPU's caches when it is sent.
+const unsentLimit = 256 << 10
+
+func (s *side) limitUnsent() {
+	if !s.limited {
+		s.limited = true
+		_ = unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentLimit)
+	}
 }
 
 // newConn takes a client that was admitted, and counted for the loop, and connects to the target.

@@ -110,10 +110,12 @@ func (d *direction) move() *moveError {
 func (d *direction) read() *moveError {
 	l := d.from.conn.loop
 	if d.bulk && !d.hasPipe {
-		d.pipe, d.hasPipe = l.pipes.take()
+		if d.pipe, d.hasPipe = l.pipes.take(); d.hasPipe {
+			d.to.limitUnsent()
+		}
 	}
 	if d.bulk && d.hasPipe {
-		n, err := splice(d.from.fd, d.pipe.write, pipeSize)
+		n, err := splice(d.from.fd, d.pipe.write, largePipe)
 		switch {
 		case err == unix.EAGAIN:
 			d.from.readable = false

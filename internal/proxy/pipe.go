@@ -6,10 +6,13 @@ import "golang.org/x/sys/unix"
 type pipe struct{ read, write int }
 
 const (
-	// pipeSize lets one call move what the receive buffer of a fast connection has; more does not fit a CPU's cache.
-	pipeSize = 256 << 10
-	// minPipe: an unprivileged user's pipes have two pages when there are many (pipe-user-pages-soft, pipe(7)); copying is
-	// faster then.
+	// largePipe lets one call move what a fast connection has received meanwhile.
+	largePipe = 1 << 20
+	// largePipes is how many of a loop's are large: what waits in pipes for slow readers is memory of the kernel, and an
+	// unprivileged user may have 64 MB of them (pipe-user-pages-soft, pipe(7)).
+	largePipes = 16
+	smallPipe  = 256 << 10
+	// minPipe: beyond that limit pipes have two pages; copying is faster then.
 	minPipe = 64 << 10
 	// maxPipes bounds those of a loop; connections beyond them are copied.
 	maxPipes = 1024
@@ -34,7 +37,11 @@ func (p *pipes) take() (pipe, bool) {
 	if p.count >= maxPipes || unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
 		return pipe{}, false
 	}
-	size, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize)
+	want := smallPipe
+	if p.count < largePipes {
+		want = largePipe
+	}
+	size, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, want)
 	if err != nil {
 		size, err = unix.FcntlInt(uintptr(fds[0]), unix.F_GETPIPE_SZ, 0)
 	}

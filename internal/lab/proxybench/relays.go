@@ -81,12 +81,12 @@ func relays(l *lab.Line, dir, ds4relay, frp string, most int) ([]*relay, error) 
 	}
 	const both = "udp too"
 	type files = func(name, text string) string
-	add("ds4relay proxy", relay{ours: true}, func(listen string, file files) []*lab.Cmd {
+	add("ds4relay proxy", relay{ours: true, udp: both}, func(listen string, file files) []*lab.Cmd {
 		conf := ""
-		for _, proto := range []string{"tcp"} {
+		for _, proto := range []string{"tcp", "udp"} {
 			conf += fmt.Sprintf("config proxy '%s'\n\toption proto '%s'\n\tlist listen '%s'\n\toption target '%s'\n\toption max_sessions '100000'\n\n", proto, proto, listen, target)
 		}
-		return []*lab.Cmd{l.VPS.Command(ds4relay, "-c", file("ds4relay", conf), "proxy")}
+		return []*lab.Cmd{l.VPS.Command(ds4relay, "-c", file("ds4relay", conf), "--run", dir, "proxy")}
 	})
 	add("Go, io.Copy (splice)", relay{}, func(listen string, _ files) []*lab.Cmd {
 		return []*lab.Cmd{l.VPS.Command(self, "splice", listen, target)}
