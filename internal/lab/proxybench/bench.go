@@ -309,7 +309,18 @@ func bench(s settings) (err error) {
 	if err := show("Connections and packets.", conns, err); err != nil {
 		return err
 	}
-	if s.offloads {
+	if s.more {
+		if err := line.Congestion("bbr"); err != nil {
+			fmt.Println("without bbr:", err)
+		} else {
+			paced, err := b.compare(list, one)
+			if err := show("One stream with congestion control bbr, which paces by timers.", paced, err); err != nil {
+				return err
+			}
+			if err := line.Congestion("cubic"); err != nil {
+				return err
+			}
+		}
 		if err := b.setOffloads(false); err != nil {
 			return err
 		}

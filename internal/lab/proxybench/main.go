@@ -20,7 +20,7 @@ type settings struct {
 	metrics     *regexp.Regexp
 	repetitions int
 	window      time.Duration
-	offloads    bool
+	more        bool
 	idle        []int // numbers of connections whose memory is measured
 }
 
@@ -43,9 +43,9 @@ func run() error {
 	flag.StringVar(&s.frp, "frp", "", "a directory with frps and frpc; frp is left out without")
 	flag.StringVar(&s.out, "out", "", "a directory for the tables and the chart")
 	flag.IntVar(&s.repetitions, "n", 5, "how often each is measured; a median is taken")
-	flag.DurationVar(&s.window, "t", 1200*time.Millisecond, "how long each measurement takes")
+	flag.DurationVar(&s.window, "t", time.Second, "how long each measurement takes")
 	only := flag.String("only", "", "a regular expression: only these ways, beside plain routing")
-	flag.BoolVar(&s.offloads, "offloads", true, "measure one stream without segmentation offloads as well")
+	flag.BoolVar(&s.more, "more", true, "also measure one stream with bbr, and without segmentation offloads")
 	metrics := flag.String("metrics", "", "a regular expression: only these figures")
 	flag.Parse()
 	var err error
