@@ -36,6 +36,7 @@ type side struct {
 	readable bool // there may be something to read
 	writable bool // there may be room to write
 	ending   bool // the peer has sent its end; no event will tell again
+	urgent   bool // the peer has sent urgent data, and reading stops in front of it (tcp(7))
 	gone     bool // it was reset, or does not answer
 	limited  bool // see limitUnsent
 }
@@ -75,6 +76,9 @@ func (s *side) event(mask uint32) {
 	}
 	if mask&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.writable = true
+	}
+	if mask&unix.EPOLLPRI != 0 {
+		s.urgent = true
 	}
 	if mask&unix.EPOLLERR != 0 {
 		s.failed(socketError(s.fd))

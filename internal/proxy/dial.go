@@ -110,9 +110,11 @@ func (a *attempt) event(mask uint32) {
 	if mask&(unix.EPOLLOUT|unix.EPOLLERR|unix.EPOLLHUP) == 0 {
 		return
 	}
-	if err := socketError(a.fd); err != nil {
-		a.dial.lost(a, err)
-		return
+	if mask&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+		if err := socketError(a.fd); err != nil {
+			a.dial.lost(a, err)
+			return
+		}
 	}
 	a.dial.won(a, mask)
 }

@@ -26,6 +26,14 @@ type direction struct {
 	queued   bool // in loop.ready
 }
 
+func (d *direction) other() *direction {
+	k := d.from.conn
+	if d == &k.up {
+		return &k.down
+	}
+	return &k.up
+}
+
 func (d *direction) holds() bool { return d.piped > 0 || len(d.rest) > 0 }
 
 // pump moves what can be moved.
@@ -81,6 +89,9 @@ func (d *direction) move() *moveError {
 			}
 			d.release()
 			d.done = true
+			if d.other().done { // closing sends the end
+				return nil
+			}
 			if err := unix.Shutdown(d.to.fd, unix.SHUT_WR); err != nil {
 				return &moveError{err, true}
 			}
@@ -109,12 +120,13 @@ func (d *direction) move() *moveError {
 // read takes bytes from one side; what was copied goes to the other at once.
 func (d *direction) read() *moveError {
 	l := d.from.conn.loop
-	if d.bulk && !d.hasPipe {
+	bulk := d.bulk && !d.from.urgent // splice does not come beyond urgent data
+	if bulk && !d.hasPipe {
 		if d.pipe, d.hasPipe = l.pipes.take(); d.hasPipe {
 			d.to.limitUnsent()
 		}
 	}
-	if d.bulk && d.hasPipe {
+	if bulk && d.hasPipe {
 		n, err := splice(d.from.fd, d.pipe.write, largePipe)
 		switch {
 		case err == unix.EAGAIN:
@@ -139,13 +151,20 @@ func (d *direction) read() *moveError {
 		return nil
 	}
 	// Less than asked for: the receive queue is empty, and what comes will be an event.
+	flags := 0
 	switch {
 	case n == len(l.buffer):
 		d.bulk = true
-	case !d.from.ending:
+	case d.from.urgent:
+	case d.from.ending:
+		d.eof = true
+		if !d.from.gone {
+			flags = unix.MSG_MORE // one packet with the end, which follows at once
+		}
+	default:
 		d.from.readable = false
 	}
-	sent, err := send(d.to.fd, l.buffer[:n])
+	sent, err := send(d.to.fd, l.buffer[:n], flags)
 	if err != nil && err != unix.EAGAIN {
 		return &moveError{err, true}
 	}
@@ -170,7 +189,7 @@ func (d *direction) flush() *moveError {
 		d.bytes += uint64(n)
 		return nil
 	}
-	n, err := send(d.to.fd, d.rest)
+	n, err := send(d.to.fd, d.rest, 0)
 	switch {
 	case err == unix.EAGAIN:
 		d.to.writable = false

@@ -51,7 +51,7 @@ type loop struct {
 const maxEvents = 256
 
 // watched is what a connection is watched for: once, edge-triggered, so that no call changes it while bytes flow.
-const watched = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+const watched = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 
 func newLoop() (*loop, error) {
 	l := &loop{epoll: -1, wake: -1, reserve: -1, start: time.Now(), buffer: make([]byte, copySize), done: make(chan struct{})}

@@ -238,7 +238,8 @@ func (s *Server) forget() {
 // leastBusy is the loop that a new connection goes to: the one that accepted it, unless another has clearly fewer.
 func (s *Server) leastBusy(own *loop) *loop {
 	best := own
-	least := own.connections.Load() - imbalance
+	n := own.connections.Load()
+	least := n - max(imbalance, n/4)
 	for _, l := range s.loops {
 		if n := l.connections.Load(); n < least {
 			best, least = l, n
@@ -247,7 +248,8 @@ func (s *Server) leastBusy(own *loop) *loop {
 	return best
 }
 
-// imbalance is how many connections more a loop may have before a new one goes to another thread, which takes two system calls.
+// imbalance is how many connections more a loop may have, of few, before a new one goes to another thread, which takes two system
+// calls. Of many it is a quarter.
 const imbalance = 2
 
 // Status shows the proxies by name, those that are draining last.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 )
@@ -176,6 +177,41 @@ func TestEcho(t *testing.T) {
 	status := s.Status()[0]
 	if want := uint64(len(big) + 5); status.Total != 1 || status.BytesUp != want || status.BytesDown != want {
 		t.Errorf("%+v", status)
+	}
+}
+
+// TestUrgent: what comes behind urgent data is handed on without waiting for more. (The urgent byte itself is not: nobody reads it.)
+func TestUrgent(t *testing.T) {
+	heard := make(chan string, 1)
+	size := make(chan int, 1)
+	p := tcp(t, target(t, "[::1]:0", func(c *net.TCPConn) {
+		got := make([]byte, <-size)
+		n, _ := io.ReadFull(c, got)
+		heard <- string(got[:n])
+	}))
+	start(t, Options{}, p)
+	for i := range 20 { // the three must be there when the proxy reads
+		first := strings.Repeat("abc", 1+i%2*20000)
+		size <- len(first) + 2
+		c := dialTCP(t, p)
+		raw, err := c.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Control(func(fd uintptr) {
+			for _, part := range []struct {
+				text  string
+				flags int
+			}{{first, unix.MSG_MORE}, {"!", unix.MSG_OOB}, {"de", 0}} {
+				if err := unix.Sendto(int(fd), []byte(part.text), part.flags, nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if got := <-heard; got != first+"de" {
+			t.Fatalf("the target heard %d bytes of %d", len(got), len(first)+2)
+		}
+		c.Close()
 	}
 }
 
