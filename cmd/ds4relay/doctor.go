@@ -31,14 +31,19 @@ func (a *app) doctor(args []string) error {
 		return usageError(err.Error())
 	}
 	findings := []doctor.Finding{}
-	well, err := d.RunAll(checks, func(f doctor.Finding) {
+	done := func(f doctor.Finding) {
 		findings = append(findings, f)
 		if !*asJSON {
 			a.printFinding(f)
 		}
-	})
+	}
+	well, err := d.RunAll(checks, done)
 	if err != nil {
 		return err
+	}
+	for _, f := range a.proxyFindings(names) {
+		well = well && f.State != doctor.Failed
+		done(f)
 	}
 	if *asJSON {
 		err = a.printJSON(struct {

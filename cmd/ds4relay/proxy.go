@@ -5,9 +5,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/proxyd"
 )
 
@@ -49,7 +52,6 @@ func (a *app) proxy(args []string) error {
 			}
 			return c.Proxies, nil
 		},
-		Wrong: wrong,
 	})
 }
 
@@ -61,8 +63,9 @@ func wrong(err error) bool {
 
 // taken makes a configuration that the proxies have not taken a mistake of the user.
 func taken(err error) error {
-	if errors.Is(err, proxyd.ErrConfiguration) {
-		return usageError(err.Error())
+	var mistake proxyd.ConfigurationError
+	if errors.As(err, &mistake) {
+		return usageError(mistake.Error())
 	}
 	return err
 }
@@ -135,4 +138,41 @@ func (a *app) describe(c *config.Config, s *control.Status, asJSON bool) (bool, 
 		s.Print(a.stdout)
 	}
 	return s.OK() && proxyd.OK(entries), nil
+}
+
+// recently is how old an error of a proxy may be for the doctor to speak of it.
+const recently = 10 * time.Minute
+
+// proxyFindings is what the doctor has to say of the proxies, where it is not asked about relays.
+func (a *app) proxyFindings(relays []string) []doctor.Finding {
+	c, _, err := config.Load(a.path, defaultRole())
+	if err != nil || len(relays) > 0 {
+		return nil // the doctor has said so
+	}
+	entries, err := a.proxies(c)
+	if len(entries) == 0 && err == nil {
+		return nil
+	}
+	f := doctor.Finding{Check: doctor.Check{ID: "proxies", Title: "The proxies run"}, State: doctor.OK, Evidence: fmt.Sprintf("proxies: %d", len(entries))}
+	find := func(wrong func(proxyd.Entry) bool) *proxyd.Entry {
+		if i := slices.IndexFunc(entries, wrong); i >= 0 {
+			return &entries[i]
+		}
+		return nil
+	}
+	idle := find(func(e proxyd.Entry) bool { return !e.Running })
+	stale := find(func(e proxyd.Entry) bool { return e.Stale })
+	erring := find(func(e proxyd.Entry) bool { return e.ErrorTime != nil && time.Since(*e.ErrorTime) < recently })
+	switch {
+	case err != nil:
+		f.State, f.Evidence, f.Remedy = doctor.Failed, err.Error(), "run doctor as root"
+	case idle != nil:
+		f.State, f.Evidence, f.Remedy = doctor.Failed, fmt.Sprintf("proxy %q does not run", idle.Name), "`systemctl enable --now ds4relay-proxy`, or `systemctl reload ds4relay-proxy`; `journalctl -u ds4relay-proxy` says why it does not"
+	case stale != nil:
+		f.State, f.Evidence, f.Remedy = doctor.Failed, fmt.Sprintf("proxy %q runs as %s, the configuration has changed", stale.Name, stale.Proxy), "`systemctl reload ds4relay-proxy`"
+	case erring != nil:
+		f.State, f.Evidence = doctor.Warning, fmt.Sprintf("proxy %q: %s (%s)", erring.Name, erring.LastError, erring.ErrorTime.Format(time.DateTime))
+		f.Remedy = "see whether the target listens there, and whether the firewall at home lets this machine in (for IPv6, on the router)"
+	}
+	return []doctor.Finding{f}
 }

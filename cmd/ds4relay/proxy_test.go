@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/proxyd"
 )
 
@@ -346,8 +347,17 @@ func TestProxyService(t *testing.T) {
 	if out := m.ask(exitDiffers, "--status"); !strings.Contains(out, "proxy web: not running") {
 		t.Errorf("status before: %s", out)
 	}
+	diagnosed := func(state doctor.State, evidence string) {
+		t.Helper()
+		a := &app{path: filepath.Join(m.dir, "config"), run: filepath.Join(m.dir, "run")}
+		if found := a.proxyFindings(nil); len(found) != 1 || found[0].State != state || !strings.Contains(found[0].Evidence, evidence) {
+			t.Errorf("the doctor says %+v, want %s: %s", found, state, evidence)
+		}
+	}
+	diagnosed(doctor.Failed, `proxy "quic" does not run`)
 	m.start()
-	m.hears("STATUS=proxies: 2")
+	diagnosed(doctor.OK, "proxies: 2")
+	m.hears("STATUS=proxies: 2, sessions: 0")
 	m.hears("WATCHDOG=1")
 	if out := m.ask(exitFailed); !strings.Contains(out, "run already") {
 		t.Errorf("a second one: %s", out)

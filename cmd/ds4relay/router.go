@@ -5,12 +5,13 @@ package main
 import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/doctor"
 )
 
 // hostCommands are those that a router does not have. Proxies are the VPS's, and would not fit into a router's flash beside the rest.
 func (a *app) hostCommands() map[string]func([]string) error {
 	return map[string]func([]string) error{"proxy": func([]string) error {
-		return usageError("this program is the router's, without the proxy: proxies run on the VPS")
+		return usageError("this program is without the proxy: on OpenWrt that is the package ds4relay-proxy")
 	}}
 }
 
@@ -28,3 +29,6 @@ func (a *app) describe(_ *config.Config, s *control.Status, asJSON bool) (bool, 
 	s.Print(a.stdout)
 	return s.OK(), nil
 }
+
+// proxyFindings: the program is without the proxy.
+func (a *app) proxyFindings([]string) []doctor.Finding { return nil }

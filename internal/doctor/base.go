@@ -3,6 +3,7 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -28,6 +29,8 @@ func (d *Doctor) configuration() Finding {
 		}
 	}
 	switch {
+	case d.proxiesOnly():
+		return ok("%s: proxies: %d", d.config.Path, len(d.config.Proxies))
 	case enabled == 0:
 		return failed(fmt.Sprintf("%s has no relay that is enabled", d.config.Path), "add a section `config relay`, or set option enabled '1'")
 	case forwards == 0:
@@ -39,6 +42,11 @@ func (d *Doctor) configuration() Finding {
 	return ok("%s: relays: %d, forwards: %d", d.config.Path, enabled, forwards)
 }
 
+// proxiesOnly: there is no relay, and nothing that a relay needs is missing.
+func (d *Doctor) proxiesOnly() bool {
+	return d.config != nil && len(d.config.Proxies) > 0 && !slices.ContainsFunc(d.config.Relays, func(r *config.Relay) bool { return r.Enabled })
+}
+
 func (d *Doctor) system() Finding {
 	s := d.sys()
 	install := map[bool][2]string{
@@ -46,6 +54,8 @@ func (d *Doctor) system() Finding {
 		true:  {"`opkg install nftables`", "`opkg install kmod-ip6-tunnel`, which has to be of this kernel's release"},
 	}[s.OpenWrt]
 	switch {
+	case d.proxiesOnly():
+		return ok("kernel %s", s.Kernel)
 	case !s.Tunnels:
 		return failed(fmt.Sprintf("the kernel %s has no module ip6_tunnel", s.Kernel), install[1])
 	case s.NftErr != nil:

@@ -340,6 +340,26 @@ var diagnoses = []diagnosis{
 	{"clock", config.Router, Failed, func(f *fake) { f.sys.Now = time.Unix(0, 0) }, "1970-01-01"},
 }
 
+// TestProxiesOnly: a proxy needs nothing of what a relay needs, such as a kernel with tunnels.
+func TestProxiesOnly(t *testing.T) {
+	m := well(config.VPS)
+	m.sys.Tunnels = false
+	m.text = "config proxy 'web'\n\toption listen '0.0.0.0:443'\n\toption target '[2001:db8:fdd2::210]:443'\n"
+	d := New(m)
+	checks, err := d.Checks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	well, err := d.RunAll(checks, func(f Finding) {
+		if f.State == Failed {
+			t.Errorf("%+v", f)
+		}
+	})
+	if !well || err != nil {
+		t.Errorf("%v, %v", well, err)
+	}
+}
+
 // TestDiagnoses: each fault is the first that doctor names, with a remedy, and docs/troubleshooting.md has it.
 func TestDiagnoses(t *testing.T) {
 	var doc strings.Builder

@@ -31,12 +31,13 @@ type answer struct {
 	Report        *Report `json:"report,omitempty"`
 }
 
-var (
-	// ErrNotRunning is of questions to a service that does not run.
-	ErrNotRunning = errors.New("the proxies do not run")
-	// ErrConfiguration is wrapped by a reload that the file has kept from changing anything.
-	ErrConfiguration = errors.New("the configuration was not taken")
-)
+// ErrNotRunning is of questions to a service that does not run.
+var ErrNotRunning = errors.New("the proxies do not run")
+
+// ConfigurationError tells of mistakes in the configuration, which have kept anything from being changed.
+type ConfigurationError string
+
+func (e ConfigurationError) Error() string { return string(e) }
 
 // controlPath is the control socket of the service whose records are in run.
 func controlPath(run string) string { return filepath.Join(run+"-proxy", "control") }
@@ -77,7 +78,7 @@ func ask(conn net.Conn, question string, limit time.Duration) (*answer, error) {
 	}
 	switch {
 	case a.Configuration:
-		return &a, fmt.Errorf("%w: %s", ErrConfiguration, a.Error)
+		return &a, ConfigurationError(a.Error)
 	case a.Error != "":
 		return &a, errors.New(a.Error)
 	}

@@ -117,12 +117,11 @@ func (c *asker) serve() {
 		case !c.trusted:
 			c.reply(answer{Error: question + " is for root"})
 		case question == askReload:
-			err := c.reload()
-			c.reply(failure(err, err != nil && c.Wrong(err)))
+			c.reply(failure(c.reload()))
 		case question == askUpgrade:
 			_ = c.conn.SetDeadline(time.Now().Add(upgradeTime))
 			c.busy.Add(1)
-			c.reply(failure(c.upgrade(), false))
+			c.reply(failure(c.upgrade()))
 			c.busy.Done()
 			return
 		case question == askHandOver:
@@ -134,11 +133,12 @@ func (c *asker) serve() {
 	}
 }
 
-func failure(err error, configuration bool) answer {
+func failure(err error) answer {
 	if err == nil {
 		return answer{}
 	}
-	return answer{Error: err.Error(), Configuration: configuration}
+	var mistake ConfigurationError
+	return answer{Error: err.Error(), Configuration: errors.As(err, &mistake)}
 }
 
 func (c *asker) reply(a answer) {

@@ -17,12 +17,14 @@ import (
 
 // Options are for Run.
 type Options struct {
-	Run      string // directory of records; the control socket is beside it
-	Version  string
-	TakeOver bool                            // go on for the process that runs, if there is one
-	Load     func() ([]*config.Proxy, error) // reads the configuration
-	Wrong    func(error) bool                // the error of Load is one of the file
-	Say      func(string)                    // takes lines of the log
+	Run     string // directory of records; the control socket is beside it
+	Version string
+	// Successor is how long the service goes on after SIGTERM, so that a process that was started in its place can take over:
+	// procd starts the next instance at the same moment. Where one does, the signal was about that.
+	Successor time.Duration
+	TakeOver  bool                            // go on for the process that runs, if there is one
+	Load      func() ([]*config.Proxy, error) // reads the configuration
+	Say       func(string)                    // takes lines of the log
 }
 
 // drainTime is how long sessions may go on after SIGTERM.
@@ -95,14 +97,26 @@ func (d *daemon) start(proxies []*config.Proxy) error {
 			d.Say(fmt.Sprintf("the process before has ended: %v", err))
 		}
 	}
-	d.ready(proxies)
+	d.ready()
 	return nil
 }
 
 // ready tells that the configuration is in effect.
-func (d *daemon) ready(proxies []*config.Proxy) {
-	notify("READY=1", fmt.Sprintf("STATUS=proxies: %d", len(proxies)))
+func (d *daemon) ready() {
+	notify("READY=1", d.state())
 	d.store.keep(d.server.Sockets())
+}
+
+// state is what `systemctl status` shows.
+func (d *daemon) state() string {
+	proxies, sessions := 0, int64(0)
+	for _, s := range d.server.Status() {
+		if !s.Draining {
+			proxies++
+		}
+		sessions += s.Sessions
+	}
+	return fmt.Sprintf("STATUS=proxies: %d, sessions: %d", proxies, sessions)
 }
 
 func (d *daemon) loop(signals <-chan os.Signal) error {
@@ -116,6 +130,9 @@ func (d *daemon) loop(signals <-chan os.Signal) error {
 		select {
 		case s := <-signals:
 			if s != unix.SIGHUP {
+				if d.relieved(signals) {
+					return d.retire(signals)
+				}
 				return d.stop(signals)
 			}
 			if err := d.reload(); err != nil {
@@ -123,7 +140,7 @@ func (d *daemon) loop(signals <-chan os.Signal) error {
 			}
 		case <-tick:
 			if d.server.Responds(watchdog()) {
-				notify("WATCHDOG=1")
+				notify("WATCHDOG=1", d.state())
 			}
 		case <-d.handed:
 			return d.retire(signals)
@@ -140,12 +157,26 @@ func (d *daemon) reload() error {
 	}
 	proxies, err := d.Load()
 	if err != nil {
-		return err
+		return ConfigurationError(err.Error())
 	}
 	reloading()
 	err = d.server.Apply(proxies)
-	d.ready(proxies)
+	d.ready()
 	return err
+}
+
+// relieved waits for a successor.
+func (d *daemon) relieved(signals <-chan os.Signal) bool {
+	if d.Successor == 0 {
+		return false
+	}
+	select {
+	case <-d.handed:
+		return true
+	case <-signals:
+	case <-time.After(d.Successor):
+	}
+	return false
 }
 
 // stop ends the service: sessions have a moment to come to their end, until a second signal.
