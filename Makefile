@@ -147,11 +147,18 @@ ipk apk: %: deps $(if $(filter all,$(ARCHES)),luci-stage)
 	@mkdir -p $(BUILD)/openwrt; sed -n 's/^ *dst: \(.*\)/\1/p' openwrt/nfpm.yaml | grep -v ^/lib/apk/ >$(BUILD)/openwrt/ds4relay.list
 	@echo /etc/config/ds4relay >$(BUILD)/openwrt/ds4relay.conffiles
 	@sha256sum files/openwrt/etc/config/ds4relay | sed 's|\([^ ]*\).*|/etc/config/ds4relay \1|' >$(BUILD)/openwrt/ds4relay.conffiles_static
-	@touch -d @$(SOURCE_DATE_EPOCH) openwrt/scripts/* $(BUILD)/openwrt/ds4relay.* # nfpm gives the scripts of an .apk the time of their files
+	@sed -n 's/^ *dst: \(.*\)/\1/p' openwrt/proxy.yaml | grep -v ^/lib/apk/ >$(BUILD)/openwrt/ds4relay-proxy.list
+	@for script in postinst prerm postupgrade; do sed 's/pkgname=ds4relay/&-proxy/' openwrt/scripts/$$script >$(BUILD)/openwrt/ds4relay-proxy.$$script; done
+	@{ cat openwrt/proxy.yaml; echo "scripts: {postinstall: $(BUILD)/openwrt/ds4relay-proxy.postinst, preremove: $(BUILD)/openwrt/ds4relay-proxy.prerm}"; \
+	  echo "apk: {scripts: {postupgrade: $(BUILD)/openwrt/ds4relay-proxy.postupgrade}}"; } >$(BUILD)/openwrt/ds4relay-proxy.yaml
+	@touch -d @$(SOURCE_DATE_EPOCH) openwrt/scripts/* $(BUILD)/openwrt/ds4relay*.* # nfpm gives the scripts of an .apk the time of their files
 	@$(foreach arch,$(filter-out all,$(ARCHES)),$(if $(ARCH_$(arch)),,$(error ARCHES: unknown architecture $(arch)))\
 	  $(GOENV_ROUTER) $(ARCH_$(arch)) go build $(GOFLAGS_ROUTER) -o $(BUILD)/openwrt/$(arch)/ds4relay ./cmd/ds4relay; \
 	  OPENWRT_ARCH=$(arch) PACKAGE_VERSION=$(PACKAGE_VERSION) BINARY=$(BUILD)/openwrt/$(arch)/ds4relay LISTS=$(BUILD)/openwrt \
-	    $(call openwrt_package,openwrt/nfpm.yaml,ds4relay,$(arch),$*))
+	    $(call openwrt_package,openwrt/nfpm.yaml,ds4relay,$(arch),$*)\
+	  CGO_ENABLED=0 GOOS=linux $(ARCH_$(arch)) go build $(GOFLAGS_RELEASE) -tags openwrt -o $(BUILD)/openwrt/$(arch)/ds4relay-proxy ./cmd/ds4relay-proxy; \
+	  OPENWRT_ARCH=$(arch) PACKAGE_VERSION=$(PACKAGE_VERSION) BINARY=$(BUILD)/openwrt/$(arch)/ds4relay-proxy LISTS=$(BUILD)/openwrt \
+	    $(call openwrt_package,$(BUILD)/openwrt/ds4relay-proxy.yaml,ds4relay-proxy,$(arch),$*))
 	@$(if $(filter all,$(ARCHES)),$(foreach package,luci-app-ds4relay $(addprefix luci-i18n-ds4relay-,$(LUCI_LANGUAGES)),\
 	  PACKAGE=$(package) PACKAGE_VERSION=$(PACKAGE_VERSION) \
 	  DEPENDS=$(if $(findstring i18n,$(package)),luci-app-ds4relay,ds4relay) \
@@ -161,7 +168,7 @@ ipk apk: %: deps $(if $(filter all,$(ARCHES)),luci-stage)
 # openwrt_package: configuration, name, architecture, format.
 define openwrt_package
 go run $(NFPM) package -f $(1) -p $(4) -t $(PACKAGES_DIR)/$(2)_$(PACKAGE_VERSION)-1_$(3).$(4) >$(BUILD)/nfpm.log || { cat $(BUILD)/nfpm.log; exit 1; }; \
-	  $(if $(filter ipk,$(4)),openwrt/squeeze.sh $(PACKAGES_DIR)/$(2)_$(PACKAGE_VERSION)-1_$(3).ipk;) \
+	  $(if $(filter ipk,$(4)),$(if $(filter-out ds4relay-proxy,$(2)),openwrt/squeeze.sh $(PACKAGES_DIR)/$(2)_$(PACKAGE_VERSION)-1_$(3).ipk;)) \
 	  stat -c '%n: %s bytes' $(PACKAGES_DIR)/$(2)_$(PACKAGE_VERSION)-1_$(3).$(4);
 endef
 
@@ -224,16 +231,18 @@ lab-bookworm lab-trixie: lab-%: deps labctl
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BUILD)/agent-amd64 ./internal/lab/agent
 	@$(LABCTL) prepare $*
 	DS4RELAY_DEB=$(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_amd64.deb DS4RELAY_DEB_NEXT=$(PACKAGES_DIR)/ds4relay_$(PACKAGE_NEXT)-1_amd64.deb DS4RELAY_VERSION_NEXT=$(PACKAGE_NEXT) \
-	  go test -tags "lab debian" -count=1 -timeout 10m -run '^TestDebian$$' -v -exec "$(LABCTL) exec -debian $* -agent $(BUILD)/agent-amd64 --" ./cmd/ds4relay
+	  go test -tags "lab debian" -count=1 -timeout 10m -run '^TestDebian(Proxy)?$$' -v -exec "$(LABCTL) exec -debian $* -agent $(BUILD)/agent-amd64 --" ./cmd/ds4relay
 
 # Each package fits a router, is the same when it is built again, from files of another time, and has in it what it should.
 IPK_LIMIT := 1500000
+PROXY_IPK_LIMIT := 1800000
 test-ipk:
 	@for build in first second; do touch openwrt/scripts/* $$(find files/openwrt $(LUCI_APP) -type f); \
 	  $(MAKE) --no-print-directory ipk apk ARCHES="mips_24kc x86_64 all" BUILD=$(BUILD)/$$build >/dev/null; done
 	@for p in $(BUILD)/first/packages/*.{ipk,apk}; do cmp $$p $(BUILD)/second/packages/$$(basename $$p); \
-	  size=$$(stat -c %s $$p); echo "$$(basename $$p): $$size bytes, built twice alike$$([ $${p##*.} = apk ] || echo " (at most $(IPK_LIMIT))")"; \
-	  test $${p##*.} = apk || test $$size -le $(IPK_LIMIT); done
+	  case $$p in */ds4relay-proxy*) limit=$(PROXY_IPK_LIMIT) ;; *) limit=$(IPK_LIMIT) ;; esac; \
+	  size=$$(stat -c %s $$p); echo "$$(basename $$p): $$size bytes, built twice alike$$([ $${p##*.} = apk ] || echo " (at most $$limit)")"; \
+	  test $${p##*.} = apk || test $$size -le $$limit; done
 	DS4RELAY_PACKAGES=$(BUILD)/first/packages go test -count=1 -run '^TestPackages$$' ./internal/openwrt
 
 # The LuCI app. Node's packages are in the cache; the lock file says which.

@@ -20,9 +20,12 @@ type router struct {
 	dir string
 }
 
-func newRouter(t *testing.T) router {
+func newRouter(t *testing.T) router { return newRouterWith(t, "ds4relay") }
+
+// newRouterWith has the init script of that name.
+func newRouterWith(t *testing.T, name string) router {
 	r := router{t, t.TempDir()}
-	script, err := os.ReadFile(filepath.Join(files, "etc/init.d/ds4relay"))
+	script, err := os.ReadFile(filepath.Join(files, "etc/init.d", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +67,8 @@ config_get() {
 config_get_bool() { eval "$1=\${ENABLED:-1}"; }
 initscript=/etc/init.d/ds4relay
 exec 1000>"$DIR/lock"
+service_data() { :; }
+service_started() { :; }
 . "$DIR/init"
 start() { procd_open_service ds4relay; start_service; procd_close_service; service_started; }
 stop() { stop_service; call procd_kill; }
@@ -145,6 +150,39 @@ func TestInitScript(t *testing.T) {
 	}
 }
 
+// TestProxyScript: there is an instance as long as a proxy is enabled, with another name for another program.
+func TestProxyScript(t *testing.T) {
+	r := newRouterWith(t, "ds4relay-proxy")
+	const open = "procd_open_service ds4relay\n"
+	const rest = "procd_add_reload_trigger ds4relay\nprocd_close_service\n"
+	r.write("ds4relay-proxy", "#!/bin/sh\necho \"proxy $*\" >>\"$CALLS\"\n[ -z \"$FAILS\" ] || { echo wrong file; exit 2; }\n")
+	instance := func() string {
+		t.Helper()
+		status, calls := r.run("start")
+		name, _, ok := strings.Cut(strings.TrimPrefix(calls, open+"procd_open_instance "), "\n")
+		if !ok || status != 0 || !strings.Contains(calls, "procd_set_param command "+r.path("ds4relay-proxy")+" --take-over --successor 5\n") || !strings.HasSuffix(calls, "procd_close_instance\n"+rest) {
+			t.Errorf("start: exit status %d, calls %s", status, calls)
+		}
+		return name
+	}
+	first := instance()
+	if again := instance(); again != first {
+		t.Errorf("the same program is the instance %s, then %s", first, again)
+	}
+	if _, calls := r.run("start", "ENABLED=0"); calls != open+rest {
+		t.Errorf("without an enabled proxy: %s", calls)
+	}
+	for env, said := range map[string]string{"FAILS=": "proxy --reload\n", "FAILS=1": "proxy --reload\nlogger -t ds4relay-proxy -p daemon.err wrong file\n"} {
+		if _, calls := r.run("reload", env); !strings.HasSuffix(calls, rest+said) {
+			t.Errorf("reload, %s: %s", env, calls)
+		}
+	}
+	r.write("ds4relay-proxy", "#!/bin/sh\n# the next version\n")
+	if next := instance(); next == first {
+		t.Errorf("the next version has the name of the former one: %s", next)
+	}
+}
+
 // TestFirewallTold: a firewall that runs and does not watch the data of services is reloaded when the rules change, and only then.
 func TestFirewallTold(t *testing.T) {
 	for _, state := range []string{"fw3.state", "fw4.state"} {
@@ -204,9 +242,13 @@ func TestInstalled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(keep)) {
+	proxy, err := os.ReadFile(filepath.Join(files, "lib/upgrade/keep.d/ds4relay-proxy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(keep) + string(proxy)) {
 		path := strings.TrimSpace(line)
-		if strings.HasPrefix(path, "/etc/rc.d/") || path == "/usr/sbin/ds4relay" {
+		if strings.HasPrefix(path, "/etc/rc.d/") || strings.HasPrefix(path, "/usr/sbin/") {
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(files, path)); err != nil {

@@ -37,6 +37,7 @@ type daemon struct {
 	store  keeper
 	busy   sync.WaitGroup // questions that are being answered
 	handed chan struct{}  // is closed when another process has taken over
+	told   bool           // SIGTERM has come that a successor may be meant with
 
 	mu   sync.Mutex // held over a change: of the configuration, of the process that listens
 	over bool       // this process does not listen any more
@@ -170,6 +171,7 @@ func (d *daemon) relieved(signals <-chan os.Signal) bool {
 	if d.Successor == 0 {
 		return false
 	}
+	d.told = true
 	select {
 	case <-d.handed:
 		return true
@@ -182,8 +184,12 @@ func (d *daemon) relieved(signals <-chan os.Signal) bool {
 // stop ends the service: sessions have a moment to come to their end, until a second signal.
 func (d *daemon) stop(signals <-chan os.Signal) error {
 	d.mu.Lock()
+	handed := d.over
 	d.over = true
 	d.mu.Unlock()
+	if handed { // while the lock was waited for
+		return d.retire(signals)
+	}
 	notify("STOPPING=1")
 	defer d.unlisten()
 	return d.drain(signals)
@@ -210,7 +216,11 @@ func (d *daemon) retire(signals <-chan os.Signal) error {
 	for d.server.Sessions() > 0 {
 		select {
 		case s := <-signals:
-			if s != unix.SIGHUP {
+			switch {
+			case s == unix.SIGHUP:
+			case d.Successor > 0 && !d.told:
+				d.told = true
+			default:
 				return d.drain(signals)
 			}
 		case <-time.After(retireCheck):

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestMain runs the program in place of the tests where a test has started it.
+func TestMain(m *testing.M) {
+	if os.Getenv("DS4RELAY_PROXY_TEST") != "" {
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// patience bounds what the tests wait for.
+const patience = 30 * time.Second
+
+func command(dir string, args ...string) *exec.Cmd {
+	c := exec.Command(os.Args[0], append([]string{"-c", filepath.Join(dir, "config"), "--run", filepath.Join(dir, "run")}, args...)...)
+	c.Env = append(os.Environ(), "DS4RELAY_PROXY_TEST=1")
+	return c
+}
+
+func configure(t *testing.T, dir, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s does not come", what)
+		}
+	}
+}
+
+// echoes sends bytes over a connection and has them back.
+func echoes(conn net.Conn, text string) error {
+	conn.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(conn, text); err != nil {
+		return err
+	}
+	got := make([]byte, len(text))
+	_, err := io.ReadFull(conn, got)
+	return err
+}
+
+// TestSuccessor: procd starts the next instance and ends the former one at the same moment; clients notice nothing.
+func TestSuccessor(t *testing.T) {
+	dir := t.TempDir()
+	target, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	go func() {
+		for {
+			c, err := target.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				io.Copy(c, c)
+			}()
+		}
+	}()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	free.Close()
+	configure(t, dir, fmt.Sprintf("config proxy 'web'\n\tlist listen '%s'\n\toption target '%s'\n", address, target.Addr()))
+
+	start := func(successor string) *exec.Cmd {
+		t.Helper()
+		c := command(dir, "--take-over", "--successor", successor)
+		c.Stderr = os.Stderr
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			c.Process.Kill()
+			c.Wait()
+		})
+		return c
+	}
+	shows := func(what string) func() bool {
+		return func() bool {
+			out, _ := command(dir, "--status").Output()
+			return strings.Contains(string(out), what)
+		}
+	}
+	former := start("60")
+	eventually(t, "the start", shows("proxy web: running"))
+	held, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := echoes(held, "before"); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			c, err := net.DialTimeout("tcp", address, patience)
+			if err == nil {
+				err = echoes(c, "hello")
+				c.Close()
+			}
+			if err != nil {
+				t.Errorf("a new client: %v", err)
+				return
+			}
+		}
+	})
+	former.Process.Signal(syscall.SIGTERM)
+	next := start("1")
+	eventually(t, "the next instance", shows("proxy web: draining"))
+	close(stop)
+	all.Wait()
+	if err := echoes(held, "after"); err != nil {
+		t.Errorf("a connection that was there before: %v", err)
+	}
+	held.Close()
+	if err := former.Wait(); err != nil {
+		t.Errorf("the former instance: %v", err)
+	}
+	// Nobody comes after the last one.
+	next.Process.Signal(syscall.SIGTERM)
+	if err := next.Wait(); err != nil {
+		t.Errorf("the last instance: %v", err)
+	}
+	if c, err := net.Dial("tcp", address); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("after the end: %v, %v", c, err)
+	}
+}
+
+func TestCommand(t *testing.T) {
+	dir := t.TempDir()
+	configure(t, dir, "config proxy 'web'\n\tlist listen '0.0.0.0:443'\n\toption target '192.0.2.1'\n")
+	path := filepath.Join(dir, "config")
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"--help"}, 0, "usage: ds4relay-proxy"},
+		{[]string{"--version"}, 0, "ds4relay-proxy "},
+		{[]string{"now"}, exitUsage, "usage: ds4relay-proxy"},
+		{[]string{"--status"}, exitDiffers, "proxy web: not running"},
+		{[]string{"--status", "--json"}, exitDiffers, `"running": false`},
+		{[]string{"--reload"}, exitFailed, "do not run"},
+		{[]string{"-c", path + "x", "--status"}, exitUsage, "no such file"},
+	} {
+		var out bytes.Buffer
+		code := run(append([]string{"-c", path, "--run", filepath.Join(dir, "run")}, c.args...), &out, &out)
+		if code != c.code || !strings.Contains(out.String(), c.says) {
+			t.Errorf("%v: exit status %d, want %d\n%s", c.args, code, c.code, out.String())
+		}
+	}
+}
