@@ -142,6 +142,7 @@ LUCI_LANGUAGES = $(filter-out templates,$(notdir $(wildcard $(LUCI_APP)/po/*)))
 LUCI_NAME_de := Deutsch (German)
 LUCI_STAGE := $(BUILD)/openwrt/luci
 
+ipk apk: PACKAGES := zopfli
 ipk apk: %: deps $(if $(filter all,$(ARCHES)),luci-stage)
 	@mkdir -p $(PACKAGES_DIR)
 	@mkdir -p $(BUILD)/openwrt; sed -n 's/^ *dst: \(.*\)/\1/p' openwrt/nfpm.yaml | grep -v ^/lib/apk/ >$(BUILD)/openwrt/ds4relay.list
@@ -152,7 +153,7 @@ ipk apk: %: deps $(if $(filter all,$(ARCHES)),luci-stage)
 	@{ cat openwrt/proxy.yaml; echo "scripts: {postinstall: $(BUILD)/openwrt/ds4relay-proxy.postinst, preremove: $(BUILD)/openwrt/ds4relay-proxy.prerm}"; \
 	  echo "apk: {scripts: {postupgrade: $(BUILD)/openwrt/ds4relay-proxy.postupgrade}}"; } >$(BUILD)/openwrt/ds4relay-proxy.yaml
 	@touch -d @$(SOURCE_DATE_EPOCH) openwrt/scripts/* $(BUILD)/openwrt/ds4relay*.* # nfpm gives the scripts of an .apk the time of their files
-	@$(foreach arch,$(filter-out all,$(ARCHES)),$(if $(ARCH_$(arch)),,$(error ARCHES: unknown architecture $(arch)))\
+	@$(foreach arch,$(filter-out all,$(ARCHES)),$(if $(ARCH_$(arch)),,$(error ARCHES: unknown architecture $(arch); known are all, $(patsubst ARCH_%,%,$(filter ARCH_%,$(.VARIABLES))))))\
 	  $(GOENV_ROUTER) $(ARCH_$(arch)) go build $(GOFLAGS_ROUTER) -o $(BUILD)/openwrt/$(arch)/ds4relay ./cmd/ds4relay; \
 	  OPENWRT_ARCH=$(arch) PACKAGE_VERSION=$(PACKAGE_VERSION) BINARY=$(BUILD)/openwrt/$(arch)/ds4relay LISTS=$(BUILD)/openwrt \
 	    $(call openwrt_package,openwrt/nfpm.yaml,ds4relay,$(arch),$*)\
@@ -200,6 +201,7 @@ DEB_STAGE := $(BUILD)/debian
 
 # The tree that is installed, but for conffiles: manuals are compressed, changelog and times are the commit's.
 .PHONY: deb test-deb
+deb: PACKAGES := zopfli
 deb: deps
 	@mkdir -p $(PACKAGES_DIR)
 	@$(foreach arch,$(DEB_ARCHES),$(if $(DEB_$(arch)),,$(error DEB_ARCHES: unknown architecture $(arch)))\
@@ -215,7 +217,7 @@ deb: deps
 	  stat -c '%n: %s bytes' $(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_$(arch).deb;)
 
 # Debian's own checker finds no error in the packages, and they are the same when they are built again.
-test-deb:
+test-deb: deps
 	@$(MAKE) --no-print-directory deb DEB_ARCHES="amd64 armhf" BUILD=$(BUILD)/first >/dev/null
 	@$(MAKE) --no-print-directory deb DEB_ARCHES="amd64 armhf" BUILD=$(BUILD)/second >/dev/null
 	@for p in $(BUILD)/first/packages/*.deb; do cmp $$p $(BUILD)/second/packages/$$(basename $$p); echo "$$(basename $$p): built twice alike"; done

@@ -94,6 +94,12 @@ func parse(f *flag.FlagSet, args []string) ([]string, error) {
 			if errors.Is(err, flag.ErrHelp) {
 				return nil, err
 			}
+			// "-c FILE" is what a command named trace or ping would take for its own.
+			for _, before := range []string{"c", "config", "run"} {
+				if strings.HasSuffix(err.Error(), "not defined: -"+before) {
+					return nil, usageError("-" + before + " stands before the command: ds4relay -" + before + " … " + f.Name())
+				}
+			}
 			return nil, usageError(fmt.Sprintf("%s; see: ds4relay help", err))
 		}
 		if f.NArg() == 0 {
@@ -225,8 +231,11 @@ func (a *app) check(args []string) error {
 		}
 	}
 	note := ""
+	if len(c.Proxies) > 0 {
+		note = fmt.Sprintf(", proxies: %d", len(c.Proxies))
+	}
 	if len(warnings) > 0 {
-		note = fmt.Sprintf(", %d warnings", len(warnings))
+		note += fmt.Sprintf(", %d warnings", len(warnings))
 	}
 	fmt.Fprintf(a.stdout, "%s: correct (relays: %d, forwards: %d%s)\n", path, len(c.Relays), forwards, note)
 	return nil

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,6 +37,29 @@ func TestManual(t *testing.T) {
 		}
 		if !slices.Contains(known, command) {
 			t.Errorf("the completion has no command %s", command)
+		}
+	}
+}
+
+// TestCheckSays: what check says of a correct file, and of -c behind the command.
+func TestCheckSays(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ds4relay")
+	if err := os.WriteFile(file, []byte("config proxy\n\tlist listen '0.0.0.0:443'\n\toption target '[2001:db8::1]:443'\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args   []string
+		status int
+		says   string
+	}{
+		{[]string{"check", file}, 0, file + ": correct (relays: 0, forwards: 0, proxies: 1)\n"},
+		{[]string{"check", "-c", file}, exitUsage, "-c stands before the command: ds4relay -c … check\n"},
+		{[]string{"check", "-x"}, exitUsage, "flag provided but not defined: -x; see: ds4relay help\n"},
+	} {
+		var out bytes.Buffer
+		a := &app{stdout: &out, stderr: &out}
+		if status := a.main(c.args); status != c.status || out.String() != c.says {
+			t.Errorf("%q: status %d, %q; wanted %d, %q", c.args, status, out.String(), c.status, c.says)
 		}
 	}
 }

@@ -1,0 +1,211 @@
+//go:build !openwrt
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const root = "../.."
+
+// pages are README and what is in docs, by their paths from the repository's root.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	names, err := filepath.Glob(root + "/docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := map[string]string{}
+	for _, name := range append(names, root+"/README.md") {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[strings.TrimPrefix(name, root+"/")] = string(text)
+	}
+	return texts
+}
+
+// anchors are what the headings of a page are called in links to them.
+func anchors(text string) []string {
+	var found []string
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		words := regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		found = append(found, strings.ReplaceAll(words, " ", "-"))
+	}
+	return found
+}
+
+// TestPagesLinks: every link leads somewhere, to every page there is one, and README has one to every page.
+func TestPagesLinks(t *testing.T) {
+	texts := pages(t)
+	linked := map[string]bool{}
+	for page, text := range texts {
+		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
+			if strings.HasPrefix(m[1], "https://") || strings.HasPrefix(m[1], "benchmark") && strings.HasSuffix(m[1], ".svg") {
+				continue // charts come with the tables, from `make bench-compare` and `make bench-proxy`
+			}
+			path, anchor, _ := strings.Cut(m[1], "#")
+			target := page
+			if path != "" {
+				target = filepath.Join(filepath.Dir(page), path)
+			}
+			if page == "README.md" || strings.HasSuffix(target, ".png") {
+				linked[target] = true
+			}
+			if _, err := os.Stat(filepath.Join(root, target)); err != nil {
+				t.Errorf("%s: the link %s leads nowhere", page, m[1])
+			} else if anchor != "" && !slices.Contains(anchors(texts[target]), anchor) {
+				t.Errorf("%s: the link %s: %s has no such heading", page, m[1], target)
+			}
+		}
+	}
+	pictures, err := filepath.Glob(root + "/docs/luci/*.png")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, picture := range pictures {
+		if name := strings.TrimPrefix(picture, root+"/"); !linked[name] {
+			t.Errorf("no page shows %s", name)
+		}
+	}
+	for page := range texts {
+		if page != "README.md" && !linked[page] {
+			t.Errorf("README does not lead to %s", page)
+		}
+	}
+}
+
+// TestPagesCommands: commands of the program and targets of make that the pages name exist.
+func TestPagesCommands(t *testing.T) {
+	makefile, err := os.ReadFile(root + "/Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^([a-z][a-z -]*):`).FindAllSubmatch(makefile, -1) {
+		for _, target := range strings.Fields(string(m[1])) {
+			targets[target] = true
+		}
+	}
+	for page, text := range pages(t) {
+		// In a code span, or at the beginning of a line of a code block, also behind a prompt. What the program prints goes on
+		// with small letters.
+		for _, m := range regexp.MustCompile("(?m)(?:`|^    (?:# )?)ds4relay ([a-z]+)(?:[^ a-z]| [^a-z]|$)").FindAllStringSubmatch(text, -1) {
+			// `ds4relay home` is the line of ifupdown, with the name of a relay.
+			if command := m[1]; command != "home" && !regexp.MustCompile(`(?m)^  (.*\|)?`+command+`\b`).MatchString(usage) {
+				t.Errorf("%s: there is no command ds4relay %s", page, command)
+			}
+		}
+		for _, m := range regexp.MustCompile("(?m)(?:`|^    (?:# )?)make ([a-z][a-z-]*)").FindAllStringSubmatch(text, -1) {
+			if !targets[m[1]] {
+				t.Errorf("%s: the Makefile has no target %s", page, m[1])
+			}
+		}
+	}
+}
+
+var (
+	sectionLine = regexp.MustCompile(`(?:^|\s)(config (?:relay|forward|proxy)(?: '[a-z0-9_]*')?)\s*(?:[#…].*)?$`)
+	fileLine    = regexp.MustCompile(`^\s*(?:(?:config|option|list)\s.*|[#…].*)?$`)
+)
+
+// files are the configurations in a page's code blocks. Two that stand side by side are two files.
+func files(text string) []string {
+	var found []string
+	for _, block := range regexp.MustCompile(`(?m)(?:^(?:    .*)?\n)+`).FindAllString(text, -1) {
+		var lines [][]rune // a column is one of characters
+		for line := range strings.Lines(block) {
+			lines = append(lines, []rune(strings.TrimRight(line, "\n")))
+		}
+		var columns []int
+		for _, line := range lines {
+			for end := len(line); end > 0; {
+				at := sectionLine.FindStringSubmatchIndex(string(line[:end]))
+				if at == nil {
+					break
+				}
+				end = len([]rune(string(line[:end])[:at[2]]))
+				columns = append(columns, end)
+			}
+		}
+		slices.Sort(columns)
+		columns = slices.Compact(columns)
+		for i, column := range columns {
+			var file strings.Builder
+			for _, line := range lines {
+				last := len(line)
+				if i+1 < len(columns) {
+					last = min(last, columns[i+1])
+				}
+				part := ""
+				if column < last {
+					part = strings.TrimRight(string(line[column:last]), " ")
+				}
+				if file.Len() == 0 && !sectionLine.MatchString(part) {
+					continue
+				}
+				if !fileLine.MatchString(part) {
+					break
+				}
+				file.WriteString(part + "\n")
+			}
+			found = append(found, file.String())
+		}
+	}
+	return found
+}
+
+// required are the options without which a relay is none.
+var required = []string{"option ipaddr '198.51.100.144'", "option ip6addr '2001:db8:6ef9::/64'", "option peeraddr '2001:db8:fdd2::/64'"}
+
+// complete gives a file what the page leaves out: a relay where there are forwards only, and where a relay ends with a
+// line …, its other options. A forward of a single line with … is left out.
+func complete(file string) string {
+	if !strings.Contains(file, "config relay") && strings.Contains(file, "config forward") {
+		file = "config relay 'home'\n…\n" + file
+	}
+	var b strings.Builder
+	for _, section := range regexp.MustCompile(`(?m)^config .*\n(?:(?:[^c\n].*)?\n)*`).FindAllString(file, -1) {
+		short := regexp.MustCompile(`(?m)(^|\s)…$`)
+		if !short.MatchString(section) {
+			b.WriteString(section)
+		} else if strings.HasPrefix(section, "config relay") {
+			b.WriteString(short.ReplaceAllString(section, ""))
+			for _, option := range required {
+				if !strings.Contains(section, strings.Fields(option)[1]) {
+					b.WriteString(option + "\n")
+				}
+			}
+		}
+	}
+	return b.String()
+}
+
+// TestPagesFiles: every configuration in the pages is correct, without a warning.
+func TestPagesFiles(t *testing.T) {
+	count := 0
+	for page, text := range pages(t) {
+		for _, file := range files(text) {
+			count++
+			path := filepath.Join(t.TempDir(), "ds4relay")
+			if err := os.WriteFile(path, []byte(complete(file)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			var out, problems bytes.Buffer
+			a := &app{stdout: &out, stderr: &problems}
+			if status := a.main([]string{"check", path}); status != 0 || problems.Len() > 0 {
+				t.Errorf("%s: check has status %d and says:\n%s\nof\n%s", page, status, problems.String(), complete(file))
+			}
+		}
+	}
+	if count < 8 {
+		t.Errorf("%d configurations were found in the pages; at least 8 are there", count)
+	}
+}
