@@ -281,18 +281,22 @@ func (s *Server) Sessions() int {
 	return n
 }
 
-// Drain stops listening and waits until the last session has ended, or until the time is over.
+// Drain stops listening and waits until the last connection has ended, or until the time is over. Sessions of UDP have no end that
+// could be waited for.
 func (s *Server) Drain(limit time.Duration) error {
 	if err := s.Apply(nil); err != nil {
 		return err
 	}
 	for end := time.Now().Add(limit); ; time.Sleep(drainCheck) {
-		left := s.Sessions()
+		left := int64(0)
+		for _, l := range s.loops {
+			left += l.connections.Load()
+		}
 		switch {
 		case left == 0:
 			return nil
 		case time.Now().After(end):
-			return fmt.Errorf("%d sessions are still open after %s", left, limit)
+			return fmt.Errorf("%d connections are still open after %s", left, limit)
 		}
 	}
 }

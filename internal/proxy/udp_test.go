@@ -659,6 +659,32 @@ func TestReloadUDP(t *testing.T) {
 	})
 }
 
+// TestDrain waits for connections, and not for sessions of UDP.
+func TestDrain(t *testing.T) {
+	p, q := udp(t, packetTarget(t, "[::1]:0", repeat)), tcp(t, target(t, "[::1]:0", echo))
+	q.Section = "tcp"
+	s := start(t, Options{}, p, q)
+	if err := returns(dialUDP(t, p), []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	c := dialTCP(t, q)
+	if err := echoes(c, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Drain(50 * time.Millisecond); err == nil || err.Error() != "1 connections are still open after 50ms" {
+		t.Error(err)
+	}
+	drained := make(chan error)
+	go func() { drained <- s.Drain(time.Hour) }()
+	c.Close()
+	if err := soon(t, drained); err != nil {
+		t.Error(err)
+	}
+	if n := s.Sessions(); n != 1 {
+		t.Errorf("%d sessions", n)
+	}
+}
+
 // TestTakenUDP: a port that another program has is not shared with it, whatever that program allows.
 func TestTakenUDP(t *testing.T) {
 	other := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
