@@ -5,7 +5,6 @@ package main
 import (
 	"encoding/base64"
 	"io"
-	"net"
 	"os"
 	"strings"
 	"testing"
@@ -214,16 +213,52 @@ func (d *debianRelayLab) ifupdownNG(t *testing.T) {
 	d.do("cp /root/interfaces /etc/network/interfaces; ls /usr/libexec/ifupdown-ng/* | grep -v /ds4relay$ | xargs rm; ip -4 addr flush dev ens3; ifdown --force ens3; ifup ens3; systemctl start ds4relay")
 }
 
-// docker does to the table of iptables what Docker does when it starts.
-func (d *debianRelayLab) docker(t *testing.T, stream net.Conn) {
-	d.do("iptables -P FORWARD DROP; iptables -N DOCKER-USER; iptables -A DOCKER-USER -j RETURN; iptables -I FORWARD -j DOCKER-USER")
-	if status, out := d.try("ds4relay status"); status != exitDiffers || !strings.Contains(out, "iptables -w -I FORWARD -i wrap1") {
-		t.Errorf("status beside Docker: exit status %d\n%s", status, out)
+// docker starts Docker, which lets nothing through that it does not know: before the relay is there, and while it is.
+func (d *debianRelayLab) docker(t *testing.T) {
+	d.do("ifdown wrap1; systemctl start docker")
+	if policy := d.do("iptables -S FORWARD"); !strings.HasPrefix(policy, "-P FORWARD DROP") {
+		t.Errorf("Docker does not do what this is about: %s", policy)
 	}
-	d.do("ds4relay up --running")
-	alive(t, "the stream beside Docker", stream)
-	d.works("beside what Docker does")
-	d.do("iptables -D FORWARD -j DOCKER-USER; iptables -F DOCKER-USER; iptables -X DOCKER-USER; iptables -P FORWARD ACCEPT")
+	d.do("ifup wrap1; ds4relay status")
+	d.works("beside Docker")
+	stream := open(t, d.Client, public+":80")
+	d.do("systemctl restart docker; ds4relay status")
+	alive(t, "the stream when Docker starts again", stream)
+	d.works("after Docker has started again")
+	// Its rules are taken away, as by hand: status says which one is missing.
+	d.do("iptables -D FORWARD -i wrap1 -m comment --comment ds4relay -j ACCEPT")
+	if status, out := d.try("ds4relay status"); status != exitDiffers || !strings.Contains(out, "iptables -w -I FORWARD -i wrap1") {
+		t.Errorf("status without a rule beside Docker: exit status %d\n%s", status, out)
+	}
+	d.do("ds4relay up --running; ds4relay status")
+	d.do("ifdown wrap1; systemctl stop docker docker.socket containerd; ip link del docker0; rm -rf /var/lib/docker /var/lib/containerd /etc/docker /run/docker* /run/containerd /opt/containerd /etc/cni; " +
+		"for f in iptables ip6tables; do $f -P FORWARD ACCEPT; $f -F; $f -X; $f -t nat -F; $f -t nat -X; done; ifup wrap1")
+}
+
+const networkManagerFile = `[connection]
+id=ens3
+type=ethernet
+interface-name=ens3
+[ipv4]
+method=manual
+address1=198.51.100.144/24,198.51.100.1
+[ipv6]
+method=manual
+address1=2001:db8:6ef9::1/64,2001:db8:6ef9::ff
+`
+
+// networkManager hands the device to NetworkManager, which takes addresses of others off it whenever it sets it up. The unit runs.
+func (d *debianRelayLab) networkManager() {
+	d.do("ifdown ens3; mv /etc/network/interfaces /root/interfaces; systemctl stop networking")
+	d.server.write("/etc/NetworkManager/system-connections/ens3.nmconnection", networkManagerFile)
+	d.do("chmod 600 /etc/NetworkManager/system-connections/*; systemctl start NetworkManager")
+	for _, command := range []string{"nmcli connection up ens3", "systemctl restart NetworkManager", "nmcli device reapply ens3"} {
+		d.do(command + "; sleep 3")
+		d.settles()
+		d.works("after " + command)
+	}
+	d.do("nmcli -t -f DEVICE,STATE device; systemctl stop NetworkManager; rm /etc/NetworkManager/system-connections/*; ip addr flush dev ens3; mv /root/interfaces /etc/network/interfaces; ifup --force ens3; systemctl start networking")
+	d.settles()
 }
 
 // networkd hands the device to systemd-networkd, which takes addresses of others off it whenever it sets it up.
@@ -351,6 +386,12 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 		alive(t, "the stream after systemctl "+verb+" nftables", stream)
 		d.works("after systemctl " + verb + " nftables")
 	}
+	// Where its file includes ours, there is no moment without them.
+	d.do(`cp -p /etc/nftables.conf /root/nftables.conf; echo 'include "/run/ds4relay/*.nft"' >>/etc/nftables.conf`)
+	end := d.streams(4)
+	d.do("for i in 1 2 3; do systemctl reload nftables && ds4relay status; done")
+	end("over a reload of nftables.conf with our tables in it")
+	d.do("mv /root/nftables.conf /etc/nftables.conf")
 	// A firewall of one's own that drops: check says what is missing in it, and what it says is enough.
 	const firewall = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n\t\tiifname { lo, ctl } accept\n\t\tmeta l4proto ipv6-icmp accept\n\t\tct state established,related accept\n\t}\n" +
 		"\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n"
@@ -368,9 +409,11 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 	}
 	d.works("after what check says about a firewall")
 	d.do("systemctl stop nftables; mv /root/nftables.conf /etc/nftables.conf; ds4relay status")
+	alive(t, "the stream beside a firewall", stream)
 
 	if older {
-		d.docker(t, stream)
+		d.docker(t)
+		stream = open(t, d.Client, public+":80")
 	}
 
 	// ufw drops what it does not know from now on, and after a boot.
@@ -392,7 +435,7 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 	d.do("ufw disable; cp -p /root/ufw/* /etc/ufw")
 
 	// An upgrade goes on under streams.
-	end := d.streams(4)
+	end = d.streams(4)
 	d.do("apt-get install -y /root/next.deb && ds4relay version")
 	end("over the upgrade")
 	if out := d.do("ds4relay version; ds4relay status"); !strings.Contains(out, os.Getenv("DS4RELAY_VERSION_NEXT")) {
@@ -416,6 +459,7 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 		}
 	}
 	if older {
+		d.networkManager()
 		d.ifupdownNG(t)
 	} else {
 		d.networkd(t)

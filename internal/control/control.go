@@ -16,6 +16,7 @@ type Kernel interface {
 	Facts([]*config.Relay) (state.Facts, error)
 	Observe(want state.State) (state.Observed, error)
 	Lock(waiting func(holder string)) (unlock func(), err error)
+	KeepTables([]state.Table) error
 }
 
 // Machine is one end: its configuration and its kernel.
@@ -149,11 +150,17 @@ func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.S
 	if err != nil {
 		return false, err
 	}
-	steps, _, _, err := m.steps(relays)
+	steps, wanted, _, err := m.steps(relays)
 	if err != nil {
 		return false, err
 	}
-	return len(steps) > 0, kernel.Do(m.Kernel, steps, show)
+	if err := kernel.Do(m.Kernel, steps, show); err != nil {
+		return true, err
+	}
+	if err := m.Kernel.KeepTables(wanted.Tables); err != nil && m.Note != nil {
+		m.Note(err.Error())
+	}
+	return len(steps) > 0, nil
 }
 
 // Plan is what Up would do, or Down.

@@ -30,6 +30,7 @@ func (k *watched) Facts(relays []*config.Relay) (state.Facts, error) {
 }
 
 func (k *watched) Apply(state.Step) error            { return errors.New("a look changes nothing") }
+func (k *watched) KeepTables([]state.Table) error    { return errors.New("a look changes nothing") }
 func (k *watched) Lock(func(string)) (func(), error) { return func() {}, nil }
 
 // TestMoved: only a relay with a name, that is up, and whose name has another address has moved.

@@ -10,3 +10,6 @@ func iptablesInUse() (state.IPTables, error) { return nil, nil }
 func observeAllowances(*state.Observed) error { return nil }
 
 func changeAllowance(state.Allowance, string) error { return nil }
+
+// KeepTables does nothing: OpenWrt's firewall leaves tables of others alone.
+func (k *Kernel) KeepTables([]state.Table) error { return nil }

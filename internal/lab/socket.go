@@ -12,9 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// noKeepAlive is for all TCP sockets: packets go only where a test sends something.
+const noKeepAlive = -1
+
 // Listen listens on the host with plain TCP (not MPTCP, which Go would choose). The address is literal: there is no DNS.
 func (h *Host) Listen(network, address string) (listener net.Listener, err error) {
-	var config net.ListenConfig
+	config := net.ListenConfig{KeepAlive: noKeepAlive}
 	config.SetMultipathTCP(false)
 	err = h.Do(func() error {
 		listener, err = config.Listen(context.Background(), network, address)
@@ -40,7 +43,7 @@ func (h *Host) Dial(network, address string, timeout time.Duration) (conn net.Co
 // DialFrom is Dial with a local address, for example a *net.TCPAddr; nil lets the kernel choose. One address and port may
 // be used to several remote ones at a time.
 func (h *Host) DialFrom(local net.Addr, network, address string, timeout time.Duration) (conn net.Conn, err error) {
-	dialer := net.Dialer{Timeout: timeout, LocalAddr: local}
+	dialer := net.Dialer{Timeout: timeout, LocalAddr: local, KeepAlive: noKeepAlive}
 	if local != nil {
 		dialer.Control = func(_, _ string, c syscall.RawConn) error {
 			return errors.Join(c.Control(func(fd uintptr) {

@@ -305,6 +305,11 @@ func (t *Table) script() string {
 	return b.String()
 }
 
+// Include is text for a file of nft's that includes it: the table as it is here, whether it is there before or not.
+func (t *Table) Include() string {
+	return fmt.Sprintf("table %s %s\ndelete table %s %s\n%s", t.Family, TableName, t.Family, TableName, t.script())
+}
+
 // declared are the chains of a ruleset with their hooks, and its sets and maps with all that they are.
 func declared(ruleset string) (chains, sets map[string]string) {
 	chains, sets = map[string]string{}, map[string]string{}

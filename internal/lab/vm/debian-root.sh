@@ -65,6 +65,10 @@ Restart=on-failure
 WantedBy=sysinit.target
 END
 systemctl --root "$root" -q enable lab-agent.service
+# Neighbours of the relay, which a test starts.
+for unit in docker.service docker.socket containerd.service NetworkManager.service NetworkManager-wait-online.service NetworkManager-dispatcher.service; do
+	test ! -e "usr/lib/systemd/system/$unit" && test ! -e "lib/systemd/system/$unit" || systemctl --root "$root" -q disable "$unit"
+done
 # What a server does for itself in its own time, and what the lab has no use for.
 systemctl --root "$root" -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
 	systemd-timesyncd.service getty.target serial-getty@ttyS0.service systemd-hwdb-update.service systemd-random-seed.service

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -26,6 +27,13 @@ var debianSuites = []string{"bookworm", "trixie"}
 var debianPackages = []string{"systemd-sysv", "udev", "dbus", "ifupdown", "nftables", "iproute2", "iptables", "ufw", "kmod", "procps", "netbase",
 	"iputils-ping", "bash-completion"}
 
+// debianNeighbours are on one of the releases only; their services do not start by themselves.
+var debianNeighbours = map[string][]string{"bookworm": {"docker.io", "network-manager"}}
+
+func packagesOf(suite string) string {
+	return strings.Join(append(slices.Clone(debianPackages), debianNeighbours[suite]...), ",")
+}
+
 // debianModules are needed before the disk is mounted.
 var debianModules = []string{"virtio_pci", "virtio_blk", "ext4", "crc32c_generic"}
 
@@ -36,8 +44,8 @@ var debianRoot []byte
 var debianInit []byte
 
 // debianKey changes with what is on the disk.
-func debianKey() string {
-	sum := sha256.Sum256(append([]byte(strings.Join(debianPackages, " ")), debianRoot...))
+func debianKey(suite string) string {
+	sum := sha256.Sum256(append([]byte(packagesOf(suite)), debianRoot...))
 	return fmt.Sprintf("%x", sum[:6])
 }
 
@@ -58,7 +66,7 @@ func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string
 		return "", err
 	}
 	defer unlock()
-	dir = filepath.Join(cache, "debian-"+suite+"-"+debianKey())
+	dir = filepath.Join(cache, "debian-"+suite+"-"+debianKey(suite))
 	if _, err := os.Stat(filepath.Join(dir, "disk")); err == nil {
 		return dir, nil
 	}
@@ -67,6 +75,15 @@ func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string
 		return "", err
 	}
 	fmt.Fprintf(log, "labctl: making a root of Debian %s\n", suite)
+	former, err := filepath.Glob(filepath.Join(cache, "debian-"+suite+"-*"))
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range former {
+		if err := os.RemoveAll(dir); err != nil {
+			return "", err
+		}
+	}
 	tmp, err := os.MkdirTemp(cache, "debian-")
 	if err != nil {
 		return "", err
@@ -78,7 +95,7 @@ func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string
 	}
 	final := filepath.Join(tmp, "final")
 	for _, step := range [][]string{
-		{"mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--include=" + strings.Join(debianPackages, ","), "--format=directory",
+		{"mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--include=" + packagesOf(suite), "--format=directory",
 			`--aptopt=Acquire::Languages "none"`, "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=force-unsafe-io",
 			"--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG " + hook + ` "$1"`, suite, root, "deb " + mirror + " " + suite + " main"},
 		{"chmod", "755", root},
