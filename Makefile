@@ -33,7 +33,7 @@ LAB_EXEC :=
 export DS4RELAY_LAB := host
 endif
 
-.PHONY: all demo test unit lab lint bench bench-compare bench-proxy fuzz size deps labctl clean ipk apk test-ipk lab-routers lab-mipsel lab-arm64 router-mipsel router-arm64
+.PHONY: all demo test unit labs lab lint bench bench-compare bench-proxy fuzz size deps labctl clean ipk apk test-ipk lab-routers lab-mipsel lab-arm64 router-mipsel router-arm64
 
 all: $(BUILD)/ds4relay
 
@@ -41,7 +41,11 @@ all: $(BUILD)/ds4relay
 demo: deps labctl $(BUILD)/ds4relay $(addprefix router-,$(ROUTER))
 	@DS4RELAY_COLOUR=$$([ -t 1 ] && echo 1 || echo 0) $(if $(ROUTER),$(LABCTL) exec $(call router_flags,$(ROUTER)) --,$(IN_LAB)) $(LABCTL) demo $(BUILD)/ds4relay
 
-test: unit lab lab-routers size test-ipk test-deb test-luci-app
+test: unit labs size test-ipk test-deb test-luci-app
+
+# Two virtual machines' tests at a time; each prints when it has ended.
+labs:
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target lab lab-bookworm lab-trixie lab-routers
 
 unit: deps
 	go test ./...
@@ -225,15 +229,16 @@ test-deb: deps
 
 # The VPS's end on a Debian of its own: a virtual machine whose first process is systemd, from the package, and its next version.
 PACKAGE_NEXT := 0.1.1
-.PHONY: lab-debian lab-bookworm lab-trixie
+.PHONY: lab-debian lab-bookworm lab-trixie debian-packages
 lab-debian: lab-bookworm lab-trixie
-lab-bookworm lab-trixie: lab-%: deps labctl
+debian-packages: deps
 	@$(MAKE) --no-print-directory deb DEB_ARCHES=amd64
 	@$(MAKE) --no-print-directory deb DEB_ARCHES=amd64 PACKAGE_VERSION=$(PACKAGE_NEXT) VERSION=$(PACKAGE_NEXT)
 	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(BUILD)/agent-amd64 ./internal/lab/agent
+lab-bookworm lab-trixie: lab-%: deps labctl debian-packages
 	@$(LABCTL) prepare $*
 	DS4RELAY_DEB=$(PACKAGES_DIR)/ds4relay_$(PACKAGE_VERSION)-1_amd64.deb DS4RELAY_DEB_NEXT=$(PACKAGES_DIR)/ds4relay_$(PACKAGE_NEXT)-1_amd64.deb DS4RELAY_VERSION_NEXT=$(PACKAGE_NEXT) \
-	  go test -tags "lab debian" -count=1 -timeout 10m -run '^TestDebian(Proxy)?$$' -v -exec "$(LABCTL) exec -debian $* -agent $(BUILD)/agent-amd64 --" ./cmd/ds4relay
+	  go test -tags "lab debian" -count=1 -timeout 20m -run '^TestDebian(Proxy)?$$' -v -exec "$(LABCTL) exec -timeout 20m -debian $* -agent $(BUILD)/agent-amd64 --" ./cmd/ds4relay
 
 # Each package fits a router, is the same when it is built again, from files of another time, and has in it what it should.
 IPK_LIMIT := 1500000

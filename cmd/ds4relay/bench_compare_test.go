@@ -39,6 +39,7 @@ func scriptWay(r *relay, name string, up, down map[*lab.Host]string) way {
 	}
 	return way{name, func() func() {
 		run(up)
+		r.wait(name, public+":80") // WireGuard: until the home has said where it is
 		return func() { run(down) }
 	}, public + ":80"}
 }

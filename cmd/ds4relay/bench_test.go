@@ -396,3 +396,99 @@ func TestBenchScale(t *testing.T) {
 		fmt.Printf("%-28s %8d %14.1f %14.1f\n", name, took.Milliseconds(), took.Seconds()*1000/relays, float64(memory)/1024)
 	}
 }
+
+// pathVariants are what could make the way through the relay faster, as scripts on the ends after `up`.
+var pathVariants = []struct {
+	name, vps, vpsBack, router, routerBack string
+}{
+	{name: "as up makes it"},
+	{"flowtable on the VPS", `nft -f - <<EOF
+table ip variant {
+	flowtable fast { hook ingress priority 0; devices = { eth0, wrap1 }; }
+	chain forward { type filter hook forward priority 10; meta l4proto { tcp, udp } ct state established flow add @fast; }
+}
+EOF
+`, "nft delete table ip variant\n", "", ""},
+	{"outer packets not tracked on the router", "", "", `nft -f - <<EOF
+table ip6 variant {
+	chain prerouting { type filter hook prerouting priority raw; ip6 saddr 2001:db8:6ef9:0:198:51:100:144 meta l4proto ipip notrack; }
+	chain output { type filter hook output priority raw; ip6 daddr 2001:db8:6ef9:0:198:51:100:144 meta l4proto ipip notrack; }
+}
+EOF
+`, "nft delete table ip6 variant\n"},
+	{"a tracking IPv6 firewall on the VPS", trackingVPS, "nft delete table ip6 firewall\n", "", ""},
+	{"the same, outer packets not tracked", trackingVPS + `nft -f - <<EOF
+table ip6 variant {
+	chain prerouting { type filter hook prerouting priority raw; ip6 saddr 2001:db8:fdd2:0:198:51:100:144 meta l4proto ipip notrack; }
+	chain output { type filter hook output priority raw; ip6 daddr 2001:db8:fdd2:0:198:51:100:144 meta l4proto ipip notrack; }
+}
+EOF
+`, "nft delete table ip6 firewall; nft delete table ip6 variant\n", "", ""},
+}
+
+const trackingVPS = `nft -f - <<EOF
+table ip6 firewall {
+	chain input {
+		type filter hook input priority filter; policy drop;
+		ct state established,related accept
+		meta l4proto { ipv6-icmp, ipip } accept
+	}
+	chain forward { type filter hook forward priority filter; policy accept; }
+}
+EOF
+`
+
+// TestBenchVariants compares the relay with what could be added to it.
+func TestBenchVariants(t *testing.T) {
+	for _, offloads := range []bool{true, false} {
+		r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll)
+		if err := r.OpenRouterFirewall("wrap1", lab.VPSPrefix); err != nil {
+			t.Fatal(err)
+		}
+		benchServer(t, r.Host)
+		if !offloads {
+			for _, h := range []*lab.Host{r.Client, r.VPS, r.Host} {
+				if out, err := h.Run("ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off"); err != nil {
+					t.Fatal(err, out)
+				}
+			}
+		}
+		r.up()
+		sh := func(h *lab.Host, script string) {
+			if out, err := h.RunInput("set -e\n"+script, "sh"); err != nil {
+				t.Fatal(err, out)
+			}
+		}
+		results := make([][]figures, len(pathVariants))
+		news := make([][]float64, len(pathVariants))
+		for repetition := range repetitions + 1 {
+			for i, v := range pathVariants {
+				sh(r.VPS, v.vps)
+				sh(r.Router, v.router)
+				f := measure(t, r, public+":80", compareBytes, benchTrips)
+				connect := connects(t, r, public+":80")
+				sh(r.VPS, v.vpsBack)
+				sh(r.Router, v.routerBack)
+				if repetition > 0 { // the first only warms up
+					results[i], news[i] = append(results[i], f), append(news[i], connect)
+				}
+			}
+		}
+		of := func(i int, get func(figures) float64) float64 {
+			var values []float64
+			for _, f := range results[i] {
+				values = append(values, get(f))
+			}
+			return median(values)
+		}
+		fmt.Printf("\nsegmentation offloads: %v; ratios to what up makes\n%-45s %6s %6s %6s %6s\n", offloads, "variant", "up", "down", "trip", "new")
+		for i, v := range pathVariants {
+			ratio := func(get func(figures) float64) float64 { return of(i, get) / of(0, get) }
+			fmt.Printf("%-45s %6.3f %6.3f %6.3f %6.3f\n", v.name, ratio(func(f figures) float64 { return f.up }), ratio(func(f figures) float64 { return f.down }),
+				ratio(func(f figures) float64 { return f.trip }), median(news[0])/median(news[i]))
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/base64"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -213,6 +214,49 @@ func (d *debianRelayLab) ifupdownNG(t *testing.T) {
 	d.do("cp /root/interfaces /etc/network/interfaces; ls /usr/libexec/ifupdown-ng/* | grep -v /ds4relay$ | xargs rm; ip -4 addr flush dev ens3; ifdown --force ens3; ifup ens3; systemctl start ds4relay")
 }
 
+// movesOver has the lines of docs/moving-over.md at work, and follows that page as far as the lines are gone.
+func (d *debianRelayLab) movesOver(t *testing.T) {
+	page, err := os.ReadFile("../../docs/moving-over.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, lines, _ := strings.Cut(string(page), "as many have it\n")
+	lines, _, found := strings.Cut(lines, "\n\n")
+	if !found {
+		t.Fatal("the page has no lines by hand")
+	}
+	d.server.write("/etc/network/interfaces.d/wrap1", strings.NewReplacer("eth0", "ens3", "443", "80").Replace(lines)+"\n")
+	d.do("sysctl -qw net.ipv4.ip_forward=1; ifup wrap1")
+	seenTCP(t, d.Client, public+":80", client4)
+	out := d.do("ds4relay check 2>&1")
+	for i, line := range strings.Split(lines, "\n") {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "pre-up") || strings.HasPrefix(line, "up") || strings.HasPrefix(line, "down") {
+			if where := fmt.Sprintf("/etc/network/interfaces.d/wrap1:%d: ", i+1); !strings.Contains(out, where) {
+				t.Errorf("check does not name %s%s: %s", where, line, out)
+			}
+		}
+	}
+	d.do("ifdown wrap1; iptables -t nat -F; sysctl -qw net.ipv4.ip_forward=0; nft delete table ip nat; rm /etc/network/interfaces.d/wrap1; ip -6 addr del 2001:db8:6ef9:0:198:51:100:144/128 dev ens3; ds4relay check")
+}
+
+// watches has the other end's address come from a name, which leads elsewhere later.
+func (d *debianRelayLab) watches(t *testing.T, forward string) {
+	const home, elsewhere = "2001:db8:fdd2:0:198:51:100:144", "2001:db8:fdd2:0:198:51:100:145"
+	d.do("cp -p /etc/hosts /root/hosts; cp -p /etc/config/ds4relay /root/relays; echo '" + home + " home.example.org' >>/etc/hosts")
+	d.server.write("/etc/config/ds4relay", strings.Replace(debianRelay, "2001:db8:fdd2::/64", "home.example.org", 1)+forward)
+	d.do("systemctl reload ds4relay; for i in $(seq 50); do systemctl -q is-active ds4relay-watch.timer && exit; sleep 0.2; done; systemctl status ds4relay-watch.path ds4relay-watch.timer")
+	d.works("with a name for the other end")
+	for _, move := range [][2]string{{home, elsewhere}, {elsewhere, home}} {
+		// What the timer starts once a minute.
+		d.do("sed -i s/" + move[0] + "/" + move[1] + "/ /etc/hosts; systemctl start ds4relay-watch")
+		if out := d.do("ip -6 tunnel show wrap1"); !strings.Contains(out, "remote "+move[1]+" ") {
+			t.Errorf("the name leads to %s: %s", move[1], out)
+		}
+	}
+	d.works("after the name has led elsewhere and back")
+	d.do("mv /root/hosts /etc/hosts; mv /root/relays /etc/config/ds4relay; systemctl reload ds4relay; ds4relay status")
+}
+
 // docker starts Docker, which lets nothing through that it does not know: before the relay is there, and while it is.
 func (d *debianRelayLab) docker(t *testing.T) {
 	d.do("ifdown wrap1; systemctl start docker")
@@ -231,7 +275,7 @@ func (d *debianRelayLab) docker(t *testing.T) {
 		t.Errorf("status without a rule beside Docker: exit status %d\n%s", status, out)
 	}
 	d.do("ds4relay up --running; ds4relay status")
-	d.do("ifdown wrap1; systemctl stop docker docker.socket containerd; ip link del docker0; rm -rf /var/lib/docker /var/lib/containerd /etc/docker /run/docker* /run/containerd /opt/containerd /etc/cni; " +
+	d.do("ifdown wrap1; systemctl stop docker docker.socket containerd; ip link del docker0; rm -rf /var/lib/docker /var/lib/containerd /etc/docker/* /run/docker* /run/containerd /opt/containerd /etc/cni; " +
 		"for f in iptables ip6tables; do $f -P FORWARD ACCEPT; $f -F; $f -X; $f -t nat -F; $f -t nat -X; done; ifup wrap1")
 }
 
@@ -257,7 +301,7 @@ func (d *debianRelayLab) networkManager() {
 		d.settles()
 		d.works("after " + command)
 	}
-	d.do("nmcli -t -f DEVICE,STATE device; systemctl stop NetworkManager; rm /etc/NetworkManager/system-connections/*; ip addr flush dev ens3; mv /root/interfaces /etc/network/interfaces; ifup --force ens3; systemctl start networking")
+	d.do("nmcli -t -f DEVICE,STATE device; systemctl stop NetworkManager; rm -r /etc/NetworkManager/system-connections/* /var/lib/NetworkManager/*; ip link set ens3 down; ip link set ens3 addrgenmode eui64 up; ip addr flush dev ens3 scope global; mv /root/interfaces /etc/network/interfaces; ifup --force ens3; systemctl start networking")
 	d.settles()
 }
 
@@ -349,6 +393,8 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 		d.server.write("/etc/network/interfaces.d/wrap1", strings.Replace(interfaces, "%", name, 1))
 	}
 	forward := forwardAll + "\toption egress 'all'\n"
+	configure(debianRelay, forward, "home")
+	d.movesOver(t)
 	for _, c := range []struct{ relay, name, want string }{
 		{debianRelay, "hom", `iface wrap1: ds4relay hom: unknown relay`},
 		{strings.Replace(debianRelay, "'198.51.100.144'", "'198.51.100'", 1), "home", `/etc/config/ds4relay:3: relay "home": option ipaddr "198.51.100"`},
@@ -459,6 +505,7 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 		}
 	}
 	if older {
+		d.watches(t, forward)
 		d.networkManager()
 		d.ifupdownNG(t)
 	} else {
