@@ -74,7 +74,7 @@ func daemonWay(r *relay, name string, daemons ...daemon) way {
 // wait waits until the way can be connected to.
 func (r *relay) wait(name, to string) {
 	r.vps.t.Helper()
-	for range 100 {
+	for range 1000 {
 		if c, err := r.Client.Dial("tcp", to, time.Second); err == nil {
 			c.Close()
 			return
