@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	headers "github.com/ds4relay/ds4relay/internal/packet"
 )
 
 // UDP4 makes an IPv4 packet with a UDP datagram, don't fragment not set, checksums right.
@@ -20,7 +22,7 @@ func UDP4(src, dst netip.AddrPort, payload []byte) []byte {
 	udp = append(udp, payload...)
 	pseudo := append(src.Addr().AsSlice(), dst.Addr().AsSlice()...)
 	pseudo = append(pseudo, 0, unix.IPPROTO_UDP, byte(len(udp)>>8), byte(len(udp)))
-	sum := checksum(append(pseudo, udp...))
+	sum := headers.Checksum(append(pseudo, udp...))
 	if sum == 0 {
 		sum = 0xffff // RFC 768: 0 means none
 	}
@@ -35,23 +37,8 @@ func IPv4(src, dst netip.Addr, proto byte, payload []byte) []byte {
 	packet = append(packet, 0x12, 0x34, 0, 0, 64, proto, 0, 0)
 	packet = append(packet, src.AsSlice()...)
 	packet = append(packet, dst.AsSlice()...)
-	binary.BigEndian.PutUint16(packet[10:], checksum(packet))
+	binary.BigEndian.PutUint16(packet[10:], headers.Checksum(packet))
 	return append(packet, payload...)
-}
-
-// checksum is that of RFC 1071.
-func checksum(data []byte) uint16 {
-	var sum uint32
-	for i := 0; i+1 < len(data); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(data[i:]))
-	}
-	if len(data)%2 == 1 {
-		sum += uint32(data[len(data)-1]) << 8
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return ^uint16(sum)
 }
 
 // SendRaw6 sends an IPv6 packet from any source address, routed by its destination, or through dev if that is not empty.
@@ -119,7 +106,7 @@ func TCP4(src, dst netip.AddrPort, flags byte) []byte {
 	tcp = append(tcp, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0)
 	pseudo := append(src.Addr().AsSlice(), dst.Addr().AsSlice()...)
 	pseudo = append(pseudo, 0, unix.IPPROTO_TCP, 0, byte(len(tcp)))
-	binary.BigEndian.PutUint16(tcp[16:], checksum(append(pseudo, tcp...)))
+	binary.BigEndian.PutUint16(tcp[16:], headers.Checksum(append(pseudo, tcp...)))
 	return IPv4(src.Addr(), dst.Addr(), unix.IPPROTO_TCP, tcp)
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	headers "github.com/ds4relay/ds4relay/internal/packet"
 )
 
 // Packet is a captured packet. The header fields are those of the IPv4 packet, also when it is inside an IPv6 packet
@@ -121,7 +123,7 @@ func decodeTransport(p *Packet, data []byte) {
 		p.TCPFlags = data[13]
 		headerLen = int(data[12]>>4) * 4
 		if headerLen >= 20 && len(data) >= headerLen {
-			p.TCPMSS = tcpMSS(data[20:headerLen])
+			p.TCPMSS = headers.MSS(data[20:headerLen])
 		}
 		fallthrough
 	case p.Proto == unix.IPPROTO_UDP && len(data) >= 8:
@@ -142,21 +144,4 @@ func decodeTransport(p *Packet, data []byte) {
 	if len(data) >= headerLen {
 		p.Payload = data[headerLen:]
 	}
-}
-
-func tcpMSS(options []byte) int {
-	for len(options) > 0 && options[0] != 0 {
-		if options[0] == 1 {
-			options = options[1:]
-			continue
-		}
-		if len(options) < 2 || options[1] < 2 || int(options[1]) > len(options) {
-			return 0
-		}
-		if options[0] == 2 && options[1] == 4 {
-			return int(binary.BigEndian.Uint16(options[2:]))
-		}
-		options = options[options[1]:]
-	}
-	return 0
 }

@@ -156,7 +156,7 @@ func (p *Packet) transport(data []byte) {
 		}
 		p.Flags = data[13]
 		if header := int(data[12]>>4) * 4; header >= 20 && len(data) >= header {
-			p.MSS = mss(data[20:header])
+			p.MSS = MSS(data[20:header])
 		}
 	case UDP, 33, 132, 136: // and DCCP, SCTP, UDP-Lite
 		if len(data) >= 4 {
@@ -203,8 +203,8 @@ func (p *Packet) IsError() bool {
 	return p.Proto == ICMP && (p.Type == Unreachable || p.Type == TimeExceeded || p.Type == 12) || p.Proto == ICMPv6 && p.Type <= lastErrorType6
 }
 
-// mss finds the maximum segment size among TCP's options.
-func mss(options []byte) int {
+// MSS finds the maximum segment size in bytes among TCP's options; 0 where there is none.
+func MSS(options []byte) int {
 	for len(options) > 0 && options[0] != 0 {
 		if options[0] == 1 {
 			options = options[1:]

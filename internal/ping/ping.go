@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	headers "github.com/ds4relay/ds4relay/internal/packet"
 	"github.com/ds4relay/ds4relay/internal/resolve"
 )
 
@@ -131,7 +132,7 @@ func (w *way) echo(ctx context.Context, seq int, o Options) (time.Duration, erro
 	binary.BigEndian.PutUint16(packet[4:], uint16(w.id))
 	binary.BigEndian.PutUint16(packet[6:], uint16(seq))
 	if w.version == 4 { // the kernel fills in ICMPv6's
-		binary.BigEndian.PutUint16(packet[2:], checksum(packet))
+		binary.BigEndian.PutUint16(packet[2:], headers.Checksum(packet))
 	}
 	sent := time.Now()
 	if err := unix.Sendto(w.socket, packet, 0, sockaddr(w.Addr)); err != nil {
@@ -200,21 +201,6 @@ func (w *way) about(quoted []byte, seq uint16) bool {
 		quoted = quoted[min(ipv6Header, len(quoted)):]
 	}
 	return len(quoted) >= 8 && int(binary.BigEndian.Uint16(quoted[4:])) == w.id && binary.BigEndian.Uint16(quoted[6:]) == seq
-}
-
-// checksum is that of RFC 1071.
-func checksum(data []byte) uint16 {
-	var sum uint32
-	for i := 0; i+1 < len(data); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(data[i:]))
-	}
-	if len(data)%2 == 1 {
-		sum += uint32(data[len(data)-1]) << 8
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return ^uint16(sum)
 }
 
 func sockaddr(a netip.Addr) unix.Sockaddr {
