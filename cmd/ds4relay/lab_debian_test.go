@@ -48,7 +48,7 @@ func (s server) write(path, text string) {
 // boots waits until the machine has come up, again where former is the boot before, and returns the boot's number.
 func (s server) boots(former string) string {
 	s.t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(6 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		answer, err := remote.Run("", "sh", "-c", "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running --wait")
 		boot, state, _ := strings.Cut(answer.Output, "\n")
 		if err == nil && boot != former && strings.TrimSpace(state) != "" {
