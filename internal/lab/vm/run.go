@@ -160,7 +160,7 @@ func qemuArgs(kernel Kernel, opts Options, dir, console string) []string {
 		"-device", "virtio-serial-pci",
 	}
 	if opts.Icount {
-		args = append(args, "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-smp", "1")
+		args = append(args, "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", "-smp", "1")
 	} else {
 		args = append(args, "-accel", "tcg,thread=multi", "-smp", "2")
 	}
