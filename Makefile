@@ -157,7 +157,7 @@ ipk apk: %: deps $(if $(filter all,$(ARCHES)),luci-stage)
 	@{ cat openwrt/proxy.yaml; echo "scripts: {postinstall: $(BUILD)/openwrt/ds4relay-proxy.postinst, preremove: $(BUILD)/openwrt/ds4relay-proxy.prerm}"; \
 	  echo "apk: {scripts: {postupgrade: $(BUILD)/openwrt/ds4relay-proxy.postupgrade}}"; } >$(BUILD)/openwrt/ds4relay-proxy.yaml
 	@touch -d @$(SOURCE_DATE_EPOCH) openwrt/scripts/* $(BUILD)/openwrt/ds4relay*.* # nfpm gives the scripts of an .apk the time of their files
-	@$(foreach arch,$(filter-out all,$(ARCHES)),$(if $(ARCH_$(arch)),,$(error ARCHES: unknown architecture $(arch); known are all, $(patsubst ARCH_%,%,$(filter ARCH_%,$(.VARIABLES))))))\
+	@$(foreach arch,$(filter-out all,$(ARCHES)),$(if $(ARCH_$(arch)),,$(error ARCHES: unknown architecture $(arch); known are all, $(patsubst ARCH_%,%,$(filter ARCH_%,$(.VARIABLES)))))\
 	  $(GOENV_ROUTER) $(ARCH_$(arch)) go build $(GOFLAGS_ROUTER) -o $(BUILD)/openwrt/$(arch)/ds4relay ./cmd/ds4relay; \
 	  OPENWRT_ARCH=$(arch) PACKAGE_VERSION=$(PACKAGE_VERSION) BINARY=$(BUILD)/openwrt/$(arch)/ds4relay LISTS=$(BUILD)/openwrt \
 	    $(call openwrt_package,openwrt/nfpm.yaml,ds4relay,$(arch),$*)\
