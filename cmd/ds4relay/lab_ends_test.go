@@ -164,7 +164,12 @@ func (r *relay) up() {
 // serveTCP answers each connection with the client's address and port, and then echoes.
 func serveTCP(t *testing.T, h *lab.Host, port int) {
 	t.Helper()
-	listener, err := h.Listen("tcp4", fmt.Sprintf(":%d", port))
+	serve(t, h, "tcp4", port)
+}
+
+func serve(t *testing.T, h *lab.Host, network string, port int) {
+	t.Helper()
+	listener, err := h.Listen(network, fmt.Sprintf(":%d", port))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,8 +27,8 @@ type Options struct {
 	Say       func(string)                    // takes lines of the log
 }
 
-// drainTime is how long sessions may go on after SIGTERM.
-const drainTime = 10 * time.Second
+// drainTime is how long sessions may go on after SIGTERM. At a restart new clients wait for so long.
+const drainTime = 5 * time.Second
 
 // daemon is this process.
 type daemon struct {
