@@ -119,6 +119,17 @@ func (a *app) ifupdown(args []string) error {
 	return a.up([]string{relay.Name})
 }
 
+// warnings are what check says of this machine: about other programs, and a session that up would cut. up refuses that, but
+// has no session to look at where systemd starts it.
+func (a *app) warnings(relays []*config.Relay) []string {
+	notes := a.neighbours(relays)
+	enabled := slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool { return !r.Enabled })
+	if err := control.Lockout(enabled, a.env("SSH_CONNECTION")); err != nil {
+		notes = append(notes, err.Error())
+	}
+	return notes
+}
+
 // neighbours are notes about other programs of this machine. Where one cannot be asked, the note says so.
 func (a *app) neighbours(relays []*config.Relay) []string {
 	if kernel.OpenWrt() {

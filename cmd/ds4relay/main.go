@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -227,11 +226,7 @@ func (a *app) check(args []string) error {
 		forwards += len(r.Forwards)
 	}
 	if len(args) == 0 { // the file of this machine
-		enabled := slices.DeleteFunc(slices.Clone(c.Relays), func(r *config.Relay) bool { return !r.Enabled })
-		if err := control.Lockout(enabled, a.env("SSH_CONNECTION")); err != nil {
-			fmt.Fprintln(a.stderr, "warning: "+err.Error())
-		}
-		for _, text := range a.neighbours(c.Relays) {
+		for _, text := range a.warnings(c.Relays) {
 			fmt.Fprintln(a.stderr, "warning: "+text)
 		}
 	}

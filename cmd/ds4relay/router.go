@@ -18,6 +18,8 @@ func (a *app) hostCommands() map[string]func([]string) error {
 // neighbours: OpenWrt's own parts are told what they have to know (package openwrt).
 func (a *app) neighbours([]*config.Relay) []string { return nil }
 
+func (a *app) warnings(relays []*config.Relay) []string { return a.neighbours(relays) }
+
 // announce: ubus has no listeners for it.
 func (a *app) announce() {}
 
