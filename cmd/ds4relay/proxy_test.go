@@ -49,7 +49,10 @@ func newManager(t *testing.T) *manager {
 	if m.conn, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(m.dir, "notify"), Net: "unixgram"}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { m.conn.Close() })
+	t.Cleanup(func() {
+		m.conn.Close()
+		m.discard()
+	})
 	go m.listen()
 	return m
 }
@@ -77,7 +80,13 @@ func (m *manager) listen() {
 		}
 		if messages, err := unix.ParseSocketControlMessage(rights[:oob]); err == nil && len(messages) > 0 {
 			fds, _ := unix.ParseUnixRights(&messages[0])
+			if before := m.store[name]; before != nil {
+				before.Close()
+			}
 			m.store[name] = os.NewFile(uintptr(fds[0]), name)
+			for _, fd := range fds[1:] { // of UDP; one tells as much here
+				unix.Close(fd)
+			}
 		} else if name != "" {
 			m.store[name].Close()
 			delete(m.store, name)
@@ -339,7 +348,8 @@ const proxySection = "config proxy '%s'\n\tlist listen '%s'\n\toption target '%s
 func TestProxyService(t *testing.T) {
 	m := newManager(t)
 	target, address, other := echoing(t), freeAddress(t), freeAddress(t)
-	web := fmt.Sprintf(proxySection, "web", address, target) + fmt.Sprintf(proxySection, "quic", address, target) + "\toption proto 'udp'\n\toption idle_timeout '1'\n"
+	web := fmt.Sprintf(proxySection, "web", address, target) + fmt.Sprintf(proxySection, "quic", address, target) + "\toption proto 'udp'\n\toption idle_timeout '1'\n" +
+		fmt.Sprintf(proxySection, "range", "127.0.0.77:20000-20299", target) // more sockets than go into one message
 	more := web + fmt.Sprintf(proxySection, "more", other, target)
 
 	m.install("1.0")
@@ -356,8 +366,8 @@ func TestProxyService(t *testing.T) {
 	}
 	diagnosed(doctor.Failed, `proxy "quic" does not run`)
 	m.start()
-	diagnosed(doctor.OK, "proxies: 2")
-	m.hears("STATUS=proxies: 2, sessions: 0")
+	diagnosed(doctor.OK, "proxies: 3")
+	m.hears("STATUS=proxies: 3, sessions: 0")
 	m.hears("WATCHDOG=1")
 	if out := m.ask(exitFailed); !strings.Contains(out, "run already") {
 		t.Errorf("a second one: %s", out)
@@ -372,7 +382,7 @@ func TestProxyService(t *testing.T) {
 		m.hears("READY=1")
 	}
 	m.configure(web + "config proxy 'bad'\n")
-	if out := m.ask(exitUsage, "--reload"); !strings.Contains(out, `config:9: proxy "bad"`) {
+	if out := m.ask(exitUsage, "--reload"); !strings.Contains(out, `config:12: proxy "bad"`) {
 		t.Errorf("reload with a mistake: %s", out)
 	}
 	if out := m.ask(exitFailed, "--upgrade"); !strings.Contains(out, "has ended without taking over") {
@@ -421,12 +431,17 @@ func TestProxyService(t *testing.T) {
 		t.Errorf("what was configured before the upgrade: %v", err)
 	}
 	second.Close()
+	last := connect(t, "127.0.0.77:20299")
+	if err := echoes(last, []byte("hello")); err != nil {
+		t.Errorf("the last port of a range: %v", err)
+	}
+	last.Close()
 	end()
 	if err := echoes(held, []byte("after")); err != nil {
 		t.Errorf("a connection through two upgrades: %v", err)
 	}
 	held.Close()
-	m.eventually("the end of the former processes", func() bool { return len(m.entries()) == 3 })
+	m.eventually("the end of the former processes", func() bool { return len(m.entries()) == 4 })
 
 	// Sessions go on over the end, for a moment.
 	held = connect(t, address)
