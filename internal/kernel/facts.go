@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -24,7 +25,7 @@ func OpenWrt() bool {
 
 // Facts finds out what Compile needs to know for the relays.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
-	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}}
+	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}}
 	own, err := ownRoutes()
 	if err != nil {
 		return f, fmt.Errorf("list routes: %w", err)
@@ -77,10 +78,10 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		}
 		if uplink := Uplink(r, interfaces); uplink != nil {
 			f.Tunlink[r.Name] = uplink.Device
-		} else if tunlink, err := tunlink(r); err != nil {
+		} else if tunlink, access, err := devices(r); err != nil {
 			errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
-		} else if tunlink != "" {
-			f.Tunlink[r.Name] = tunlink
+		} else {
+			f.Tunlink[r.Name], f.Access[r.Name] = tunlink, access
 		}
 		if r.Role == config.Router {
 			for _, forward := range r.Forwards {
@@ -193,40 +194,50 @@ func LinkUp(device string) bool {
 	return err == nil && link.Attrs().RawFlags&unix.IFF_UP != 0
 }
 
-// tunlink is the device that the tunnel rides on: what the option says, else on a VPS the one that has the relay's
-// IPv4 address.
-func tunlink(r *config.Relay) (string, error) {
+// devices are the one that the tunnel rides on and on a VPS the one that clients come by, which has the relay's IPv4 address.
+// Each stands for the other where only one is known.
+func devices(r *config.Relay) (tunlink, access string, err error) {
 	links, err := dump(netlink.LinkList)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	var names []string
 	for _, link := range links {
 		if link.Attrs().Name == r.Tunlink {
-			return r.Tunlink, nil
+			tunlink = r.Tunlink
 		}
 		names = append(names, link.Attrs().Name)
 	}
 	switch {
-	case r.Tunlink != "" && r.Role == config.Router && OpenWrt():
-		return "", nil // an interface of netifd
-	case r.Tunlink != "":
-		return "", fmt.Errorf("there is no device %s (option tunlink); this machine has: %s", r.Tunlink, strings.Join(names, ", "))
+	case r.Role == config.Router && OpenWrt(): // it may be an interface of netifd
+		return tunlink, "", nil
+	case tunlink != r.Tunlink:
+		return "", "", fmt.Errorf("there is no device %s (option tunlink); this machine has: %s", r.Tunlink, strings.Join(names, ", "))
 	case r.Role == config.Router:
-		return "", nil
+		return tunlink, "", nil
 	}
 	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, unix.AF_INET) })
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	for _, a := range addrs {
 		if addr, ok := netip.AddrFromSlice(a.IP.To4()); ok && addr == r.IPAddr {
 			link, err := netlink.LinkByIndex(a.LinkIndex)
 			if err != nil {
-				return "", err
+				return "", "", err
 			}
-			return link.Attrs().Name, nil
+			access = link.Attrs().Name
+			switch {
+			case tunlink == "":
+				tunlink = access
+			case link.Attrs().Flags&net.FlagLoopback != 0: // the address is routed to this machine
+				access = tunlink
+			}
+			return tunlink, access, nil
 		}
 	}
-	return "", fmt.Errorf("no device has the address %s (option ipaddr); correct it, or name the device that it reaches this machine by with: option tunlink", r.IPAddr)
+	if tunlink == "" {
+		return "", "", fmt.Errorf("no device has the address %s (option ipaddr); correct it, or name the device that it reaches this machine by with: option tunlink", r.IPAddr)
+	}
+	return tunlink, tunlink, nil
 }

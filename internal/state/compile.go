@@ -13,6 +13,7 @@ import (
 type Facts struct {
 	Peer    map[string]netip.Addr // relay → the other end's endpoint, where the configuration has a name
 	Tunlink map[string]string     // relay → the device that it rides on; missing where there is none
+	Access  map[string]string     // relay → on a VPS the device with its IPv4 address; missing where none has
 	PathMTU map[string]int        // relay → MTU in bytes of the route to the other end; missing where there is no route
 	LAN     map[netip.Addr]string // host → device of the route to it; missing where there is none
 	Own     []Route               // our routes that are there already
@@ -111,6 +112,9 @@ func (s *State) compileVPS(r *config.Relay, facts Facts, slots slots) {
 	if tunlink := facts.Tunlink[r.Name]; tunlink != "" {
 		s.Addrs = append(s.Addrs, Addr{Addr: r.Local, Device: tunlink})
 		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(tunlink, "forwarding"), Value: "1"})
+	}
+	if access := facts.Access[r.Name]; access != "" {
+		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(access, "forwarding"), Value: "1"})
 	}
 	slot, hasSlot := slots.of[r.Name]
 	for _, host := range hosts(r) {

@@ -88,15 +88,17 @@ func compile(t *testing.T, text []byte, facts Facts) State {
 	return Compile(relays, facts)
 }
 
-// parseFacts reads lines: tunlink RELAY DEVICE, mtu RELAY BYTES, peer RELAY ADDRESS, lan HOST DEVICE, own TABLE HOST DEVICE.
+// parseFacts reads lines: tunlink RELAY DEVICE, access RELAY DEVICE, mtu RELAY BYTES, peer RELAY ADDRESS, lan HOST DEVICE, own TABLE HOST DEVICE.
 func parseFacts(t *testing.T, text string) Facts {
 	t.Helper()
-	f := Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}}
+	f := Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}}
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
 		switch words[0] {
 		case "tunlink":
 			f.Tunlink[words[1]] = words[2]
+		case "access":
+			f.Access[words[1]] = words[2]
 		case "mtu":
 			mtu, err := strconv.Atoi(words[2])
 			if err != nil {
