@@ -14,9 +14,8 @@ import (
 // (SO_REUSEPORT, socket(7)).
 type receiver struct {
 	*listener
-	loop   *loop
-	fd     int
-	single bool // see outlet
+	loop *loop
+	fd   int
 }
 
 // datagrams is what a loop has for UDP.

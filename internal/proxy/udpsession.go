@@ -14,25 +14,26 @@ import (
 
 // session is what a client and the target send each other, over a socket of its own to the target.
 type session struct {
-	flow     flow
-	receiver *receiver
-	service  *Service
-	served   *served
-	config   *config.Proxy // when it came
-	fd       int
-	port     uint16 // of the target
-	from, to netip.AddrPort
-	name     unix.RawSockaddrInet6 // the client's address as the kernel has it, with a link-local one's device
-	nameSize uint32
-	control  []byte // see source
-	header   []byte // PROXY
-	idle     idle
-	began    time.Duration
-	answered time.Duration // when the target sent something last, or the session got its target
-	targets  *[]netip.Addr // those that its target was chosen from
-	single   bool          // see outlet
-	counted  bool          // for its client
-	ended    bool
+	flow       flow
+	receiver   *receiver
+	service    *Service
+	served     *served
+	config     *config.Proxy // when it came
+	fd         int
+	port       uint16 // of the target
+	from, to   netip.AddrPort
+	name       unix.RawSockaddrInet6 // the client's address as the kernel has it, with a link-local one's device
+	nameSize   uint32
+	control    []byte // see source
+	header     []byte // PROXY
+	idle       idle
+	began      time.Duration
+	answered   time.Duration // when the target sent something last, or the session got its target
+	targets    *[]netip.Addr // those that its target was chosen from
+	singleUp   bool          // see outlet: to the target
+	singleDown bool          // to the client
+	counted    bool          // for its client
+	ended      bool
 
 	upBytes, downBytes uint64
 
@@ -76,7 +77,7 @@ func (s *session) connect() error {
 			unix.Close(fd)
 			return failed
 		}
-		s.fd, s.to, s.targets, s.answered, s.single = fd, to, list, s.receiver.loop.now, false
+		s.fd, s.to, s.targets, s.answered, s.singleUp = fd, to, list, s.receiver.loop.now, false
 		return nil
 	}
 	return err
@@ -168,9 +169,9 @@ func (s *session) up() {
 	}
 	s.follow()
 	b := s.receiver.loop.datagrams.batch
-	o := outlet{fd: s.fd, header: s.header, single: s.single}
+	o := outlet{fd: s.fd, header: s.header, single: s.singleUp}
 	bytes, dropped := b.transmit(&o, s.first, s.failed)
-	s.first, s.single = none, o.single
+	s.first, s.singleUp = none, o.single
 	s.upBytes += bytes
 	s.service.stats.up.Add(bytes)
 	if dropped > 0 {
@@ -205,9 +206,9 @@ func (s *session) down() {
 		b.next[i] = int16(i + 1)
 	}
 	b.next[n-1] = none
-	o := outlet{fd: r.fd, name: &s.name, nameSize: s.nameSize, control: s.control, single: r.single}
+	o := outlet{fd: r.fd, name: &s.name, nameSize: s.nameSize, control: s.control, single: s.singleDown}
 	bytes, dropped := b.transmit(&o, 0, s.unsent)
-	r.single = o.single
+	s.singleDown = o.single
 	s.downBytes += bytes
 	s.service.stats.down.Add(bytes)
 	if dropped > 0 {
