@@ -175,12 +175,18 @@ func TestWildcardSource6(t *testing.T) {
 			if to.Addr().IsLinkLocalUnicast() {
 				c = n.listen("[fe80::1%v0]:0")
 			}
-			if _, err := c.WriteToUDPAddrPort([]byte(text), to); err != nil {
-				t.Fatal(err)
-			}
-			if answered := await(t, c, text); answered.Addr().WithZone("") != to.Addr().WithZone("") {
-				t.Errorf("%s answers for %s", answered, to)
-			}
+			eventually(t, text, func() bool { // a device takes a moment to be up
+				if _, err := c.WriteToUDPAddrPort([]byte(text), to); err != nil {
+					return false
+				}
+				block := make([]byte, 100)
+				c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+				length, answered, err := c.ReadFromUDPAddrPort(block)
+				if err == nil && answered.Addr().WithZone("") != to.Addr().WithZone("") {
+					t.Errorf("%s answers for %s", answered, to)
+				}
+				return err == nil && string(block[:length]) == text
+			})
 		}
 	}
 }
@@ -225,6 +231,17 @@ func TestFragments(t *testing.T) {
 	s := vps.server(v4, v6)
 	text := strings.Repeat("0123456789", 140)
 	c := vps.listen("127.0.0.1:0")
+	eventually(t, "the way", func() bool { // a device takes a moment to be up
+		c.WriteToUDPAddrPort([]byte("hello"), netip.MustParseAddrPort("127.0.0.1:7000"))
+		c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		_, err := c.Read(make([]byte, 100))
+		return err == nil
+	})
+	for err := error(nil); err == nil; { // further answers
+		c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		_, err = c.Read(make([]byte, 100))
+	}
+	c.SetDeadline(time.Now().Add(patience))
 	c.WriteToUDPAddrPort([]byte(text), netip.MustParseAddrPort("127.0.0.1:7000"))
 	await(t, c, text)
 	// Also where the client gives several to the kernel in one piece, which cannot go on as one.
