@@ -84,7 +84,7 @@ BENCH_PACKAGES := haproxy socat 6tunnel wireguard-tools
 bench: PACKAGES += $(BENCH_PACKAGES)
 bench: deps labctl $(BUILD)/ds4relay bench-compare
 	DS4RELAY_BINARY=$(BUILD)/ds4relay go test -tags "lab bench" -count=1 -timeout 30m -run '^TestBench(Up|Scale)$$' -v $(LAB_EXEC) ./cmd/ds4relay
-	go test -tags "lab bench" -count=1 -timeout 30m -run '^TestBench(Path|Forwards)$$' -v $(subst exec --,exec -icount -timeout 30m --,$(LAB_EXEC)) ./cmd/ds4relay
+	go test -tags "lab bench" -count=1 -timeout 30m -run '^TestBench(Path|Variants|Forwards)$$' -v $(subst exec --,exec -icount -timeout 30m --,$(LAB_EXEC)) ./cmd/ds4relay
 
 bench-compare: PACKAGES += $(BENCH_PACKAGES)
 bench-compare: deps labctl
