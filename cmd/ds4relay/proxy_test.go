@@ -470,7 +470,7 @@ func TestProxyService(t *testing.T) {
 func TestProxyRestart(t *testing.T) {
 	m := newManager(t)
 	target, address, other := echoing(t), freeAddress(t), freeAddress(t)
-	web := fmt.Sprintf(proxySection, "web", address, target)
+	web := fmt.Sprintf(proxySection, "web", address, target) + fmt.Sprintf(proxySection, "quic", address, target) + "\toption proto 'udp'\n"
 	m.install("1.0")
 	m.configure(web + fmt.Sprintf(proxySection, "more", other, target))
 	service := m.start()
@@ -481,10 +481,10 @@ func TestProxyRestart(t *testing.T) {
 			return len(m.store) == n
 		}
 	}
-	m.eventually("the sockets", stored(2))
+	m.eventually("the sockets", stored(3))
 	m.configure(web)
 	m.ask(0, "--reload")
-	m.eventually("the end of a socket that is not wanted any more", stored(1))
+	m.eventually("the end of a socket that is not wanted any more", stored(2))
 	if conn, err := net.Dial("tcp", other); err == nil {
 		conn.Close()
 		t.Error("the socket that is not wanted any more is open")
@@ -492,9 +492,21 @@ func TestProxyRestart(t *testing.T) {
 	service.Process.Kill()
 	service.Wait()
 	early := connect(t, address)
+	datagram, err := net.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer datagram.Close()
+	datagram.SetDeadline(time.Now().Add(serviceTime))
+	if _, err := datagram.Write([]byte("early")); err != nil {
+		t.Fatal(err)
+	}
 	m.start()
 	if err := echoes(early, []byte("I was early")); err != nil {
 		t.Error(err)
+	}
+	if _, err := datagram.Read(make([]byte, 5)); err != nil {
+		t.Errorf("the answer to an early datagram: %v", err)
 	}
 }
 
