@@ -250,6 +250,18 @@ func (l *doctorLab) run(t *testing.T, name *strings.Replacer, steps []string, re
 	}
 }
 
+// TestDoctorPorts: nothing is wrong with a relay that has ports only, whose test packets are TCP.
+func TestDoctorPorts(t *testing.T) {
+	r := newRelay(t, lab.Options{}, forwardWeb)
+	serveTCP(t, r.Host2, 80)
+	r.up()
+	for name, end := range map[string]*end{"vps": r.vps, "router": r.router} {
+		if code, out, _ := end.try("doctor"); code != 0 {
+			t.Errorf("%s:\n%s", name, out)
+		}
+	}
+}
+
 // TestDoctorWithoutBPF: on a router whose kernel has no bpf(2), test packets come by lo.
 func TestDoctorWithoutBPF(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)

@@ -98,10 +98,7 @@ func (p *patient) testPacket(proto uint8, client, to netip.Addr, port, id uint16
 	fill := func(header int) []byte { return make([]byte, max(size-header, 0)) }
 	switch proto {
 	case packet.TCP:
-		if size == 0 {
-			return packet.MakeTCP(from, dst, packet.SYN, ttl, 1, 0)
-		}
-		return packet.Make4(client, to, packet.TCP, ttl, append(packet.MakeTCP(from, dst, packet.SYN, ttl, 1, 0)[20:], fill(40)...))
+		return packet.MakeTCP(from, dst, packet.SYN, ttl, 1, 0, fill(40)...)
 	case packet.UDP:
 		return packet.MakeUDP(from, dst, ttl, fill(28))
 	case packet.ICMP:

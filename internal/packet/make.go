@@ -5,14 +5,15 @@ import (
 	"net/netip"
 )
 
-// MakeTCP is an IPv4 packet with a TCP segment without data, and without options.
-func MakeTCP(src, dst netip.AddrPort, flags, ttl uint8, seq, ack uint32) []byte {
-	tcp := make([]byte, 20)
+// MakeTCP is an IPv4 packet with a TCP segment without options.
+func MakeTCP(src, dst netip.AddrPort, flags, ttl uint8, seq, ack uint32, data ...byte) []byte {
+	tcp := make([]byte, 20, 20+len(data))
 	binary.BigEndian.PutUint16(tcp, src.Port())
 	binary.BigEndian.PutUint16(tcp[2:], dst.Port())
 	binary.BigEndian.PutUint32(tcp[4:], seq)
 	binary.BigEndian.PutUint32(tcp[8:], ack)
 	tcp[12], tcp[13], tcp[14], tcp[15] = 0x50, flags, 0xff, 0xff
+	tcp = append(tcp, data...)
 	binary.BigEndian.PutUint16(tcp[16:], pseudoSum(src.Addr(), dst.Addr(), TCP, tcp))
 	return Make4(src.Addr(), dst.Addr(), TCP, ttl, tcp)
 }

@@ -27,9 +27,10 @@ func sumOK(p []byte) bool {
 
 func TestMade(t *testing.T) {
 	for name, made := range map[string][]byte{
-		"TCP":  MakeTCP(client, host, SYN|ACK, 64, 7, 8),
-		"UDP":  MakeUDP(client, host, 64, []byte("odd")),
-		"ICMP": MakeEcho(client.Addr(), host.Addr(), 64, 1, 2, 33),
+		"TCP":           MakeTCP(client, host, SYN|ACK, 64, 7, 8),
+		"TCP with data": MakeTCP(client, host, SYN, 64, 7, 8, []byte("odd")...),
+		"UDP":           MakeUDP(client, host, 64, []byte("odd")),
+		"ICMP":          MakeEcho(client.Addr(), host.Addr(), 64, 1, 2, 33),
 	} {
 		if Checksum(made[:20]) != 0 || !sumOK(made) {
 			t.Errorf("%s: checksums are wrong: % x", name, made)
