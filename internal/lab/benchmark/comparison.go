@@ -23,6 +23,7 @@ type Show int
 const (
 	Ratio Show = iota // to the reference
 	Value             // as it was measured
+	Added             // what is more than the reference's
 )
 
 // A Path is one way of reaching the home server, with all that was measured of it.
@@ -82,8 +83,12 @@ func (c *Comparison) Table() string {
 				b.WriteString(" – |")
 			case m.Show == Value:
 				fmt.Fprintf(&b, " %s |", number(value))
+			case i == 0 && m.Show == Added:
+				fmt.Fprintf(&b, " %s %s |", number(value), m.Unit)
 			case i == 0:
 				fmt.Fprintf(&b, " 1.00 (%s %s) |", number(value), m.Unit)
+			case m.Show == Added:
+				fmt.Fprintf(&b, " +%s |", number(value-c.Median(0, j)))
 			default:
 				fmt.Fprintf(&b, " %.2f |", c.Ratio(i, j))
 			}

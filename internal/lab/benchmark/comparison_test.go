@@ -13,19 +13,19 @@ var none = math.NaN()
 func comparison() *Comparison {
 	return &Comparison{
 		Metrics: []Metric{{Name: "TCP up", Unit: "MB/s"}, {Name: "round trip", Unit: "us", LessIsBetter: true},
-			{Name: "UDP", Unit: "/s"}, {Name: "memory", Unit: "MB", Show: Value}},
+			{Name: "UDP", Unit: "/s"}, {Name: "memory", Unit: "MB", Show: Value}, {Name: "p99", Unit: "us", Show: Added}},
 		Paths: []*Path{
-			{Name: "plain IPv6", Values: [][]float64{{100, 50, 10, none}, {300, 40, 10, none}, {200, 60, 10, none}}},
-			{Name: "ours & <fast>", Ours: true, Values: [][]float64{{180, 100, none, 7.25}, {10, 100, none, 7.25}, {190, 100, none, 7.25}}},
+			{Name: "plain IPv6", Values: [][]float64{{100, 50, 10, none, 20}, {300, 40, 10, none, 20}, {200, 60, 10, none, 20}}},
+			{Name: "ours & <fast>", Ours: true, Values: [][]float64{{180, 100, none, 7.25, 31}, {10, 100, none, 7.25, 31}, {190, 100, none, 7.25, 31}}},
 		},
 	}
 }
 
 func TestTable(t *testing.T) {
-	want := `| path | TCP up | round trip | UDP | memory |
-| --- | --- | --- | --- | --- |
-| plain IPv6 | 1.00 (200 MB/s) | 1.00 (50 us) | 1.00 (10 /s) | – |
-| **ours & <fast>** | 0.90 | 2.00 | – | 7.25 |
+	want := `| path | TCP up | round trip | UDP | memory | p99 |
+| --- | --- | --- | --- | --- | --- |
+| plain IPv6 | 1.00 (200 MB/s) | 1.00 (50 us) | 1.00 (10 /s) | – | 20 us |
+| **ours & <fast>** | 0.90 | 2.00 | – | 7.25 | +11 |
 `
 	if got := comparison().Table(); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)

@@ -84,7 +84,8 @@ var (
 
 	connections = []measurement{
 		{[]benchmark.Metric{{Name: "new connections", Unit: "/s"}}, (*bencher).connects},
-		{[]benchmark.Metric{{Name: "round trip, half", Unit: "us", LessIsBetter: true}, {Name: "99%", Unit: "us", LessIsBetter: true}}, (*bencher).trips},
+		{[]benchmark.Metric{{Name: "round trip, p50", Unit: "us", LessIsBetter: true, Show: benchmark.Added},
+			{Name: "p99", Unit: "us", LessIsBetter: true, Show: benchmark.Added}}, (*bencher).trips},
 		{[]benchmark.Metric{{Name: "UDP packets there and back", Unit: "/s"}}, (*bencher).datagrams},
 	}
 )
@@ -128,7 +129,7 @@ func (b *bencher) connects(r *relay, window time.Duration) ([]float64, error) {
 func (b *bencher) trips(r *relay, _ time.Duration) ([]float64, error) {
 	var reply TripsReply
 	err := b.client.do("Trips", TripsArgs{r.tcp, trips}, &reply)
-	return []float64{float64(reply.Half.Nanoseconds()) / 1e3, float64(reply.Most.Nanoseconds()) / 1e3}, err
+	return []float64{float64(reply.P50.Nanoseconds()) / 1e3, float64(reply.P99.Nanoseconds()) / 1e3}, err
 }
 
 func (b *bencher) datagrams(r *relay, window time.Duration) ([]float64, error) {
@@ -182,7 +183,7 @@ func (b *bencher) compare(list []*relay, measurements []measurement) (*benchmark
 func (b *bencher) idle(list []*relay) (*benchmark.Comparison, error) {
 	c := &benchmark.Comparison{}
 	for _, n := range b.settings.idle {
-		for _, what := range []benchmark.Metric{{Name: "%d: MB", Unit: "MB"}, {Name: "KB each", Unit: "KB"}, {Name: "KB each, RSS", Unit: "KB"}} {
+		for _, what := range []benchmark.Metric{{Name: "%d: MB", Unit: "MB"}, {Name: "KB each", Unit: "KB"}, {Name: "RSS, KB each", Unit: "KB"}} {
 			if what.Unit == "MB" {
 				what.Name = fmt.Sprintf(what.Name, n)
 			}

@@ -210,7 +210,7 @@ type TripsArgs struct {
 }
 
 // TripsReply are quantiles.
-type TripsReply struct{ Half, Most time.Duration }
+type TripsReply struct{ P50, P99 time.Duration }
 
 // Trips sends a byte there and back, again and again over one connection.
 func (l *Load) Trips(args TripsArgs, reply *TripsReply) error {
@@ -228,7 +228,7 @@ func (l *Load) Trips(args TripsArgs, reply *TripsReply) error {
 		took[i] = time.Since(start)
 	}
 	slices.Sort(took)
-	reply.Half, reply.Most = took[len(took)/2], took[len(took)*99/100]
+	reply.P50, reply.P99 = took[len(took)/2], took[len(took)*99/100]
 	return nil
 }
 
