@@ -45,8 +45,8 @@ func (l *Line) build(prefix string) (err error) {
 			"net.ipv4.tcp_rmem":  "4096 131072 6291456",
 			"net.ipv4.tcp_wmem":  "4096 16384 4194304",
 			"net.core.somaxconn": "4096",
-			// One client takes the ports of many.
-			"net.ipv4.ip_local_port_range": "1024 65535",
+			// One client takes the ports of many; those below are for programs that listen.
+			"net.ipv4.ip_local_port_range": "10000 65535",
 		} {
 			if err := (*entry.host).Sysctl(key, value); err != nil {
 				return err

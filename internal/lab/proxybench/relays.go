@@ -150,8 +150,8 @@ stream {
 	} {
 		add(variant.name, relay{udp: both}, func(listen string, file files) []*lab.Cmd {
 			host, port, _ := strings.Cut(listen, ":")
-			server := fmt.Sprintf("bindAddr = \"::\"\nbindPort = %d\nproxyBindAddr = \"%s\"\n", 7000+i, host)
-			client := fmt.Sprintf("serverAddr = \"2001:db8:fdd2::1\"\nserverPort = %d\nloginFailExit = false\n", 7000+i) + variant.transport
+			server := fmt.Sprintf("log.level = \"error\"\nbindAddr = \"::\"\nbindPort = %d\nproxyBindAddr = \"%s\"\n", 7000+i, host)
+			client := fmt.Sprintf("log.level = \"error\"\nserverAddr = \"2001:db8:fdd2::1\"\nserverPort = %d\nloginFailExit = false\n", 7000+i) + variant.transport
 			if strings.Contains(variant.transport, "tcpMux") {
 				server += "transport.tcpMux = false\n"
 			}
