@@ -41,9 +41,9 @@ type side struct {
 	limited  bool // see limitUnsent
 }
 
-// unsentLimit is what a socket takes beyond what TCP may send now. More would only wait there, for a slow reader up to
-// net.ipv4.tcp_wmem's 4 MB, and be out of the CPU's caches when it is sent.
-const unsentLimit = 256 << 10
+// unsentLimit is what a socket takes beyond what TCP may send now; for a slow reader it would be up to net.ipv4.tcp_wmem's 4 MB.
+// With less, many fast connections run dry while each waits for its turn.
+const unsentLimit = 1 << 20
 
 func (s *side) limitUnsent() {
 	if !s.limited {
