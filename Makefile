@@ -93,14 +93,17 @@ bench-compare: deps labctl
 	@cp $(BUILD)/bench/benchmark.svg docs/benchmark.svg
 	@sed -i -e '/^<!-- table -->/,/^<!-- end -->/{//!d}' -e '/^<!-- table -->/r $(BUILD)/bench/benchmark-table.md' docs/benchmark.md
 
-# Proxies side by side, in namespaces on this machine's own kernel. PROXYBENCH are flags, such as "-n 3 -only HAProxy".
+# Proxies side by side, in namespaces on this machine's own kernel. With flags in PROXYBENCH, such as "-n 3 -only HAProxy", the
+# documentation stays as it is.
 bench-proxy: PACKAGES := iproute2 ethtool haproxy socat 6tunnel nginx-light libnginx-mod-stream
 bench-proxy: deps $(BUILD)/ds4relay
 	@mkdir -p $(BUILD)/bench
 	go build -o $(BUILD)/proxybench ./internal/lab/proxybench
-	$(BUILD)/proxybench -ds4relay $(BUILD)/ds4relay -frp "$(FRP)" -out $(BUILD)/bench $(PROXYBENCH)
+	$(BUILD)/proxybench -ds4relay $(BUILD)/ds4relay -frp "$(FRP)" $(or $(PROXYBENCH),-out $(BUILD)/bench)
+ifndef PROXYBENCH
 	@cp $(BUILD)/bench/benchmark-proxy.svg docs/
 	@sed -i -e '/^<!-- table -->/,/^<!-- end -->/{//!d}' -e '/^<!-- table -->/r $(BUILD)/bench/benchmark-proxy-table.md' docs/benchmark-proxy.md
+endif
 
 fuzz:
 	go test -fuzz FuzzParse -fuzztime 60s ./internal/uci
