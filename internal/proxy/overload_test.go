@@ -320,10 +320,10 @@ func TestOutOfFilesUDP(t *testing.T) {
 func TestIdleConnections(t *testing.T) {
 	const wanted, each = 20000, 8 << 10
 	const others = 500 // descriptors that are not of connections
-	files := raiseFiles(t, 2*wanted+others)
+	files := raiseFiles(t, 2*(wanted+others))
 	connections := min(wanted, int(files)/2-others)
 	if connections < wanted/10 || available(t) < 1<<30 {
-		t.Skipf("takes %d descriptors (there are %d) and 1 GiB of memory", 2*wanted+others, files)
+		t.Skipf("takes %d descriptors (there are %d) and 1 GiB of memory", 2*(wanted+others), files)
 	}
 	taken := make(chan int, connections)
 	destination := sink(t, taken)
