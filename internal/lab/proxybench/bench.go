@@ -6,7 +6,9 @@ import (
 	"math"
 	"net/rpc"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/lab"
@@ -261,6 +263,14 @@ func bench(s settings) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-signals
+		line.Close()
+		os.RemoveAll(dir)
+		os.Exit(1)
+	}()
 	b := &bencher{settings: s, line: line}
 	if b.client, err = startEnd(line.Client); err != nil {
 		return err

@@ -86,7 +86,7 @@ func relays(l *lab.Line, dir, ds4relay, frp string, most int) ([]*relay, error) 
 		for _, proto := range []string{"tcp", "udp"} {
 			conf += fmt.Sprintf("config proxy '%s'\n\toption proto '%s'\n\tlist listen '%s'\n\toption target '%s'\n\toption max_sessions '100000'\n\n", proto, proto, listen, target)
 		}
-		return []*lab.Cmd{l.VPS.Command(ds4relay, "-c", file("ds4relay", conf), "--run", dir, "proxy")}
+		return []*lab.Cmd{l.VPS.Command(ds4relay, "-c", file("ds4relay", conf), "--run", filepath.Join(dir, "run"), "proxy")}
 	})
 	add("Go, io.Copy (splice)", relay{}, func(listen string, _ files) []*lab.Cmd {
 		return []*lab.Cmd{l.VPS.Command(self, "splice", listen, target)}
