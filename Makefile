@@ -135,6 +135,8 @@ ARCH_arm_cortex-a7_neon-vfpv4 := GOARCH=arm GOARM=7
 ARCH_arm_cortex-a9_vfpv3-d16 := GOARCH=arm GOARM=7
 ARCH_arm_cortex-a15_neon-vfpv4 := GOARCH=arm GOARM=7
 ARCH_aarch64_cortex-a53 := GOARCH=arm64
+ARCH_aarch64_cortex-a72 := GOARCH=arm64
+ARCH_aarch64_cortex-a76 := GOARCH=arm64
 ARCH_aarch64_generic := GOARCH=arm64
 ARCH_x86_64 := GOARCH=amd64
 ARCH_i386_pentium4 := GOARCH=386 GO386=sse2
