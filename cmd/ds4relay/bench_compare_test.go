@@ -16,7 +16,7 @@ import (
 
 // What the comparison moves: less than TestBenchPath, there are more paths and slower ones.
 const (
-	compareBytes       = 16 << 20
+	compareBytes       = 8 << 20
 	compareTrips       = 200
 	compareRepetitions = 5
 )
