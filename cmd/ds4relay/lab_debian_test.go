@@ -49,9 +49,10 @@ func (s server) write(path, text string) {
 func (s server) boots(former string) string {
 	s.t.Helper()
 	for deadline := time.Now().Add(6 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
-		answer, err := remote.Run("", "sh", "-c", "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running --wait")
-		boot, state, _ := strings.Cut(answer.Output, "\n")
-		if err == nil && boot != former && strings.TrimSpace(state) != "" {
+		answer, err := remote.Within(5*time.Second, "", "cat", "/proc/sys/kernel/random/boot_id")
+		boot := strings.TrimSpace(answer.Output)
+		if err == nil && boot != former {
+			s.try("systemctl is-system-running --wait")
 			return boot
 		}
 		if time.Now().After(deadline) {
@@ -64,9 +65,7 @@ func (s server) boots(former string) string {
 func (s server) reboot() string {
 	s.t.Helper()
 	former := strings.TrimSpace(s.do("cat /proc/sys/kernel/random/boot_id"))
-	if _, err := remote.Run("", "systemctl", "reboot"); err != nil {
-		s.t.Log("reboot:", err)
-	}
+	s.do("systemd-run -q --on-active=0.2 systemctl reboot") // when the answer is on its way
 	s.boots(former)
 	_, state := s.try("systemctl is-system-running")
 	return strings.TrimSpace(state)

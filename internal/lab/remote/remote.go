@@ -30,12 +30,17 @@ type Answer struct {
 
 // Run has the agent run a command.
 func Run(input string, args ...string) (answer Answer, err error) {
+	return Within(Limit, input, args...)
+}
+
+// Within is Run with a limit of its own, such as for a machine that may go while it is asked: nothing tells of that.
+func Within(limit time.Duration, input string, args ...string) (answer Answer, err error) {
 	conn, err := net.DialTimeout("tcp4", Address, 5*time.Second)
 	if err != nil {
 		return answer, err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(Limit)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return answer, err
 	}
 	if err := json.NewEncoder(conn).Encode(Request{args, input}); err != nil {
