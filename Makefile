@@ -41,11 +41,11 @@ all: $(BUILD)/ds4relay
 demo: deps labctl $(BUILD)/ds4relay $(addprefix router-,$(ROUTER))
 	@DS4RELAY_COLOUR=$$([ -t 1 ] && echo 1 || echo 0) $(if $(ROUTER),$(LABCTL) exec $(call router_flags,$(ROUTER)) --,$(IN_LAB)) $(LABCTL) demo $(BUILD)/ds4relay
 
-test: unit labs size test-ipk test-deb test-luci-app
+test: unit lab lab-routers labs size test-ipk test-deb test-luci-app
 
-# Two virtual machines' tests at a time; each prints when it has ended.
+# Two releases at a time; each prints when it has ended. What is measured or watched packet by packet runs alone, before.
 labs:
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target lab lab-bookworm lab-trixie lab-routers
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target lab-bookworm lab-trixie
 
 unit: deps
 	go test ./...
