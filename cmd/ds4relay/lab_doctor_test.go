@@ -80,7 +80,8 @@ var atBoth = []fault{
 	{name: "own firewall, forwarding", inject: []string{filter("END", "inet", "forward", "drop", "")}, check: "forward",
 		says: "drops it (nft table inet filter, the policy of chain forward)", clean: []string{unfilter("END", "inet")}},
 	{name: "host switched off", inject: []string{"host: ip link set eth0 down", "router: ip neigh flush dev br-lan"}, check: "host", remedy: "switch 192.168.1.210 on",
-		repair: []string{"host: ip link set eth0 up", "host: ip route add default via 192.168.1.1"}},
+		// A bridge lets a port that came up through up to a second later.
+		repair: []string{"host: ip link set eth0 up", "host: ip route add default via 192.168.1.1", "router: ping -q -c 1 -w 10 192.168.1.210"}},
 	{name: "service not running", inject: []string{filter("host2", "ip", "input", "accept", "tcp dport 80 reject with tcp reset")}, check: "host",
 		says: "forward web: 192.168.1.211:80 refuses", remedy: "start the service", repair: []string{unfilter("host2", "ip")}},
 }

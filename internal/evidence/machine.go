@@ -169,8 +169,9 @@ func (m *Machine) Neighbour(device string, host netip.Addr) string {
 			return ""
 		}
 		switch n := neighbours[i]; {
-		case n.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE) != 0:
+		case n.State&unix.NUD_FAILED != 0:
 			return doctor.NoAnswer
+		case n.State&unix.NUD_INCOMPLETE != 0: // the kernel is asking
 		case n.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0, asked && n.State&unix.NUD_REACHABLE != 0:
 			return "answers"
 		case !asked:
