@@ -99,7 +99,11 @@ func (a *app) up(args []string) error {
 		a.announce()
 	}
 	if err == nil {
-		a.unchanged(changed, "Nothing to do: the kernel is as the configuration says.")
+		nothing := "Nothing to do: the kernel is as the configuration says."
+		if len(c.Relays) == 0 && len(c.Proxies) > 0 {
+			nothing = "Nothing to do: the file has proxies only, which the service ds4relay-proxy runs."
+		}
+		a.unchanged(changed, nothing)
 	}
 	return err
 }

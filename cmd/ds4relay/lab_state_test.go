@@ -33,6 +33,17 @@ func variants(e *end) (first, second string) {
 		strings.Replace(relay, "2001:db8:6ef9::/64", "2001:db8:6ef9::5", 1) + "\toption mtu '1400'\n\toption encaplimit '7'\n" + forwardWeb
 }
 
+// TestProxiesOnly: what serves the proxies is named, and no relay is missed.
+func TestProxiesOnly(t *testing.T) {
+	r := newRelay(t, lab.Options{}, "")
+	r.vps.write("config proxy 'web'\n\tlist listen '0.0.0.0:443'\n\toption target '[2001:db8:fdd2::210]:443'\n")
+	before := r.vps.snapshot()
+	if out := r.vps.do("up"); !strings.HasPrefix(out, "Nothing to do: ") || !strings.Contains(out, "ds4relay-proxy") {
+		t.Errorf("up: %s", out)
+	}
+	same(t, "the kernel after up", before, r.vps.snapshot())
+}
+
 // TestComesAndGoes: a second up changes nothing, what was altered by hand comes back, down leaves nothing.
 func TestComesAndGoes(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll+"\toption egress 'all'\n")
