@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -103,14 +104,19 @@ type figures struct{ up, down, trip float64 } // bytes a second, bytes a second,
 
 func measure(t *testing.T, r *relay, to string, size, count int64) (f figures) {
 	t.Helper()
-	network := "tcp"
 	dial := func() (conn io.ReadWriteCloser) {
-		c, err := r.Client.Dial(network, to, patience)
-		if err != nil {
-			t.Fatal(err)
+		for attempt := 0; ; attempt++ {
+			c, err := r.Client.Dial("tcp", to, patience)
+			switch {
+			case err == nil:
+				c.SetDeadline(time.Now().Add(2 * time.Minute))
+				return c
+			case !errors.Is(err, syscall.ECONNREFUSED) || attempt == 100:
+				t.Fatal(err)
+			}
+			t.Log(err) // a killed socat's last child had still listened when its successor was waited for
+			time.Sleep(200 * time.Millisecond)
 		}
-		c.SetDeadline(time.Now().Add(2 * time.Minute))
-		return c
 	}
 	one := make([]byte, 1)
 	ask := func(what byte, n int64) io.ReadWriteCloser {

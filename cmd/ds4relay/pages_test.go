@@ -48,8 +48,8 @@ func TestPagesLinks(t *testing.T) {
 	linked := map[string]bool{}
 	for page, text := range texts {
 		for _, m := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(text, -1) {
-			if strings.HasPrefix(m[1], "https://") || strings.HasPrefix(m[1], "benchmark") && strings.HasSuffix(m[1], ".svg") {
-				continue // charts come with the tables, from `make bench-compare` and `make bench-proxy`
+			if strings.HasPrefix(m[1], "https://") {
+				continue
 			}
 			path, anchor, _ := strings.Cut(m[1], "#")
 			target := page
