@@ -472,7 +472,7 @@ func TestBenchVariants(t *testing.T) {
 				sh(r.VPS, v.vps)
 				sh(r.Router, v.router)
 				f := measure(t, r, public+":80", compareBytes, benchTrips)
-				connect := connects(t, r, public+":80")
+				connect := exchanges(t, r, public+":80")
 				sh(r.VPS, v.vpsBack)
 				sh(r.Router, v.routerBack)
 				if repetition > 0 { // the first only warms up
