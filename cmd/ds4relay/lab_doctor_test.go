@@ -123,6 +123,11 @@ var atRouter = []fault{
 	{name: "LAN address changed", inject: []string{"host: ip addr del 192.168.1.210/24 dev eth0", "host: ip addr add 192.168.1.99/24 dev eth0"}, check: "host",
 		says: "nobody on br-lan has the address 192.168.1.210", remedy: "correct option dest_ip",
 		repair: []string{"host: ip addr del 192.168.1.99/24 dev eth0", "host: ip addr add 192.168.1.210/24 dev eth0", "host: ip route replace default via 192.168.1.1"}},
+	// What is sent to it has the kernel ask again as soon as it has given up.
+	{name: "host switched off, under traffic", inject: []string{"host: ip link set eth0 down", "router: ip neigh flush dev br-lan",
+		"router: timeout 30 ping -q -i 0.01 192.168.1.210 >/dev/null 2>&1 &"}, check: "host",
+		says: "nobody on br-lan has the address 192.168.1.210", remedy: "switch 192.168.1.210 on",
+		repair: []string{"host: ip link set eth0 up", "host: ip route add default via 192.168.1.1", "router: ping -q -c 1 -w 10 192.168.1.210"}},
 	{name: "host's firewall lets in neighbours only", inject: []string{filter("host", "ip", "input", "drop", "ip saddr 192.168.1.0/24 accept")}, check: "host",
 		says: "answers this router, but not a client", remedy: "its firewall has to let in addresses beyond the LAN", repair: []string{unfilter("host", "ip")}},
 	{name: "host without gateway", inject: []string{"host: ip route del default"}, check: "host", says: "answers this router, but not a client",

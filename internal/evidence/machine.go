@@ -159,7 +159,8 @@ func (m *Machine) Neighbour(device string, host netip.Addr) string {
 	if err != nil {
 		return ""
 	}
-	for asked, deadline := false, time.Now().Add(neighbourTime); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	asked, asking := false, false
+	for deadline := time.Now().Add(neighbourTime); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		neighbours, err := netlink.NeighList(link.Attrs().Index, unix.AF_INET)
 		if err != nil {
 			return ""
@@ -168,10 +169,12 @@ func (m *Machine) Neighbour(device string, host netip.Addr) string {
 		if i < 0 {
 			return ""
 		}
-		switch n := neighbours[i]; {
+		n := neighbours[i]
+		asking = n.State&unix.NUD_INCOMPLETE != 0 // the kernel is
+		switch {
 		case n.State&unix.NUD_FAILED != 0:
 			return doctor.NoAnswer
-		case n.State&unix.NUD_INCOMPLETE != 0: // the kernel is asking
+		case asking:
 		case n.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0, asked && n.State&unix.NUD_REACHABLE != 0:
 			return "answers"
 		case !asked:
@@ -181,6 +184,9 @@ func (m *Machine) Neighbour(device string, host netip.Addr) string {
 			}
 			asked = true
 		}
+	}
+	if asking { // what clients send has it ask again as soon as it has failed
+		return doctor.NoAnswer
 	}
 	return ""
 }
