@@ -571,10 +571,10 @@ func TestSameAddresses(t *testing.T) {
 			if out := r.vps.do("up"); !strings.Contains(out, "Nothing to do") {
 				t.Errorf("a second up: %s", out)
 			}
+			conn.SetDeadline(time.Now().Add(patience))
 			if _, err := conn.Write([]byte("x")); err != nil {
 				t.Error(err)
 			}
-			conn.SetDeadline(time.Now().Add(patience))
 			if _, err := conn.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "EOF") {
 				t.Errorf("the connection to the cabin, after home had gone and come: %v, want the server's end", err)
 			}
