@@ -20,6 +20,8 @@ type Status struct {
 	Differs     []string            `json:"differs"`               // the commands that would make the kernel match the configuration
 	Blocked     []string            `json:"blocked,omitempty"`     // what of others is in the way of that
 	Warning     []string            `json:"warnings,omitempty"`    // about the configuration
+
+	down bool // nothing of ours is in the kernel
 }
 
 // RelayStatus is one relay seen from this end.
@@ -96,6 +98,7 @@ func (m *Machine) Status() (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	status.down = len(have.Links)+len(have.Addrs)+len(have.Routes)+len(have.Rules)+len(have.Tables) == 0
 	if len(status.Blocked) == len(facts.Waiting) {
 		steps, err := state.Plan(have, want)
 		if err != nil {
@@ -246,6 +249,8 @@ func (s *Status) Print(w io.Writer) {
 		fmt.Fprintln(w, "\nin the way: "+b)
 	}
 	switch {
+	case len(s.Differs) > 0 && s.down:
+		fmt.Fprintln(w, "\nThe kernel has nothing of the configuration: `ds4relay up` brings it up, `ds4relay plan` shows how.")
 	case len(s.Differs) > 0:
 		fmt.Fprintln(w, "\nThe kernel differs from the configuration; `ds4relay up` would run:")
 		for _, command := range s.Differs {
