@@ -408,13 +408,7 @@ var pathVariants = []struct {
 	name, vps, vpsBack, router, routerBack string
 }{
 	{name: "as up makes it"},
-	{"flowtable on the VPS", `nft -f - <<EOF
-table ip variant {
-	flowtable fast { hook ingress priority 0; devices = { eth0, wrap1 }; }
-	chain forward { type filter hook forward priority 10; meta l4proto { tcp, udp } ct state established flow add @fast; }
-}
-EOF
-`, "nft delete table ip variant\n", "", ""},
+	{"no flowtable on the VPS", "nft list table ip ds4relay_flows >/run/offload.nft; nft delete table ip ds4relay_flows\n", "nft -f /run/offload.nft\n", "", ""},
 	{"outer packets not tracked on the router", "", "", `nft -f - <<EOF
 table ip6 variant {
 	chain prerouting { type filter hook prerouting priority raw; ip6 saddr 2001:db8:6ef9:0:198:51:100:144 meta l4proto ipip notrack; }

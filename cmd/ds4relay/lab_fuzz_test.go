@@ -61,7 +61,7 @@ func damages(steps []state.Step) []string {
 	list := []string{"ip -6 addr flush deprecated", "ip link set wrap1 down", "ip link set wrap1 mtu 1300", "ip link change wrap1 type ip6tnl hoplimit 9",
 		"ip link change wrap1 type ip6tnl encaplimit 3", "ip link set wrap1 group 0", "ip -4 route flush proto 46 table all", "ip -4 route flush table all dev wrap1",
 		"ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel",
-		"nft flush ruleset", "nft delete table ip6 ds4relay", "nft delete table ip ds4relay"}
+		"nft flush ruleset", "nft delete table ip6 ds4relay", "nft delete table ip ds4relay", "nft delete table ip ds4relay_flows"}
 	chain := regexp.MustCompile(`(?m)^\tchain (\w+) \{$`)
 	for _, step := range steps {
 		for _, undo := range step.Undo() {
@@ -71,13 +71,13 @@ func damages(steps []state.Step) []string {
 		if !ok {
 			continue
 		}
-		for family, table := range load.Loaded {
+		for _, table := range load.Loaded {
 			for _, match := range chain.FindAllStringSubmatch(table.Ruleset, -1) {
-				list = append(list, fmt.Sprintf("nft insert rule %s ds4relay %s counter", family, match[1]))
+				list = append(list, fmt.Sprintf("nft insert rule %s %s counter", table, match[1]))
 			}
 			for _, set := range table.Sets {
 				if len(set.Elements) > 0 {
-					list = append(list, fmt.Sprintf("nft flush set %s ds4relay %s 2>/dev/null || nft flush map %s ds4relay %s", family, set.Name, family, set.Name))
+					list = append(list, fmt.Sprintf("nft flush set %s %s 2>/dev/null || nft flush map %s %s", table, set.Name, table, set.Name))
 				}
 			}
 		}

@@ -99,6 +99,12 @@ func TestConnectionsEnd(t *testing.T) {
 					t.Errorf("over UDP the removed forward goes on: %d bytes", n)
 				}
 
+				for _, e := range []*end{r.vps, r.router} {
+					if ends == "both" && !strings.HasPrefix(e.do("up"), "Nothing to do") {
+						t.Errorf("%s: a second up has something to do", e.host.Name)
+					}
+				}
+
 				// It comes back; who kept trying is served again.
 				r.vps.write(vpsRelay + both)
 				r.router.write(routerRelay + both)

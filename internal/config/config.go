@@ -56,6 +56,7 @@ type Relay struct {
 	Table      uint32
 	Priority   int // of the first ip rule
 	Egress     Egress
+	Offloading bool // of flows, on a VPS
 	Keep       []PortSet
 	Forwards   []*Forward // enabled ones only
 }

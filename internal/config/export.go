@@ -35,6 +35,9 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 	if r.Egress != Replies {
 		option("egress", r.Egress)
 	}
+	if !r.Offloading {
+		option("flow_offloading", 0)
+	}
 	for _, keep := range r.Keep {
 		list("keep", keep.String())
 	}

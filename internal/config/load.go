@@ -430,6 +430,7 @@ func (s *section) relay(name string, role Role) *Relay {
 		Table:      parse(s, "ip4table", table),
 		Priority:   parse(s, "priority", number(1, 32000)),
 		Egress:     Replies,
+		Offloading: parse(s, "flow_offloading", boolean),
 	}
 	if s.has("role") {
 		relay.Role = parse(s, "role", oneOf(Router, VPS))

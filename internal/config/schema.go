@@ -40,6 +40,7 @@ var Schema = []SectionSpec{
 		{Name: "ip4table", Default: "42", Allowed: "a routing table number from 1 to 4294967295, except 253, 254 and 255"},
 		{Name: "priority", Default: "4600", Allowed: "a number from 1 to 32000, the first of five priorities for ip rules"},
 		{Name: "egress", Default: "replies", Allowed: "replies or all"},
+		{Name: "flow_offloading", Default: "1", Allowed: boolWords},
 		{Name: "keep", List: true, Allowed: "protocol:port, protocol:first-last or protocol, such as tcp:22, udp:60000-61000 or icmp"},
 	}},
 	{Type: "forward", Options: []Spec{

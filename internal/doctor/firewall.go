@@ -24,7 +24,7 @@ func (v *Verdict) name() string {
 	return fmt.Sprintf("nft table %s %s, %s of chain %s", v.Family, v.Table, what, v.Chain)
 }
 
-func (v *Verdict) ours() bool { return v.Table == state.TableName }
+func (v *Verdict) ours() bool { return v.Table == state.TableName || v.Table == state.FlowTableName }
 
 // allow is the remedy that lets through what matches.
 func (v *Verdict) allow(match string) string {

@@ -144,7 +144,7 @@ func verdict(kind uint16, data []byte) (v doctor.Verdict, ok bool) {
 // hint tells whose table it is by the names of its chains.
 func hint(family, table string) string {
 	switch table {
-	case state.TableName:
+	case state.TableName, state.FlowTableName:
 		return ""
 	case "fw4", "firewalld":
 		return table

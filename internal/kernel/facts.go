@@ -34,6 +34,7 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	if f.IPTables, err = iptablesInUse(); err != nil {
 		return f, err
 	}
+	f.FlowTables = flowTables(relays)
 	f.Local, f.Waiting = map[string]netip.Addr{}, map[string]string{}
 	interfaces, netifdErr := interfacesFor(relays)
 	var errs []error

@@ -17,10 +17,10 @@ import (
 
 // endFlows deletes entries of connection tracking (linux/netfilter/nfnetlink_conntrack.h). Where the kernel has no
 // interface for it (the module nf_conntrack_netlink), connections end at the other end of the tunnel, or by time-out.
-func endFlows(step state.EndFlows) error {
+func endFlows(step state.EndFlows) (err error) {
 	ends := step.Ender()
 	var doomed [][]byte
-	err := eachFlow(func(f state.Flow, identity []byte) {
+	err = eachFlow(func(f state.Flow, identity []byte) {
 		if ends(f) {
 			doomed = append(doomed, identity)
 		}
@@ -30,6 +30,16 @@ func endFlows(step state.EndFlows) error {
 	}
 	if err != nil {
 		return err
+	}
+	if state.Offloading && step.Offload != nil && len(doomed) > 0 {
+		away, back := step.Offload.Swap()
+		if _, err := Nft(away, "-f", "-"); err != nil {
+			return err
+		}
+		defer func() {
+			_, back := Nft(back, "-f", "-")
+			err = errors.Join(err, back)
+		}()
 	}
 	for _, identity := range doomed {
 		req := conntrack(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)

@@ -20,7 +20,9 @@ func (k *Kernel) KeepTables(tables []state.Table) error {
 	}
 	var b strings.Builder
 	for _, t := range tables {
-		b.WriteString(t.Include())
+		if t.Name != state.FlowTableName { // a flowtable whose device is gone would keep the administrator's tables from being loaded
+			b.WriteString(t.Include())
+		}
 	}
 	if err := os.WriteFile(k.path(includeFile+".new"), []byte(b.String()), 0o600); err != nil {
 		return err

@@ -39,7 +39,14 @@ var nftObjects = []nftObject{
 	{unix.NFT_MSG_GETSET, []uint16{unix.NFTA_SET_NAME, unix.NFTA_SET_FLAGS, unix.NFTA_SET_KEY_TYPE, unix.NFTA_SET_KEY_LEN,
 		unix.NFTA_SET_DATA_TYPE, unix.NFTA_SET_DATA_LEN, unix.NFTA_SET_TIMEOUT}},
 	{unix.NFT_MSG_GETOBJ, []uint16{unix.NFTA_OBJ_NAME, unix.NFTA_OBJ_TYPE}},
+	{unix.NFT_MSG_GETFLOWTABLE, []uint16{nftaFlowtableName, nftaFlowtableHook}},
 }
+
+// Attributes of a flowtable (linux/netfilter/nf_tables.h); the hook has its devices, and loses those that go away.
+const (
+	nftaFlowtableName = 2
+	nftaFlowtableHook = 3
+)
 
 var families = map[string]uint8{"ip": unix.NFPROTO_IPV4, "ip6": unix.NFPROTO_IPV6}
 
@@ -84,11 +91,14 @@ func attributes(b []byte) (map[uint16][]byte, error) {
 
 func text(b []byte) string { return string(bytes.TrimRight(b, "\x00")) }
 
+// tables are those that may be ours.
+var tables = []state.Table{{Family: "ip", Name: state.TableName}, {Family: "ip6", Name: state.TableName}, {Family: "ip", Name: state.FlowTableName}}
+
 // observeTables reads our tables. A table that is not as we loaded it is what nft prints of it: text that can be loaded
 // again, and that differs from every text of ours.
 func (k *Kernel) observeTables(o *state.Observed) error {
-	for _, family := range []string{"ip", "ip6"} {
-		table, ours, err := k.observeTable(family)
+	for _, name := range tables {
+		table, ours, err := k.observeTable(name)
 		switch {
 		case isErrno(err, unix.EOPNOTSUPP, unix.EINVAL, unix.EPROTONOSUPPORT):
 			return nil // a kernel without nf_tables has no tables
@@ -96,7 +106,7 @@ func (k *Kernel) observeTables(o *state.Observed) error {
 			return err
 		case table == nil:
 		case !ours:
-			o.ForeignTables = append(o.ForeignTables, family)
+			o.ForeignTables = append(o.ForeignTables, table.String())
 		default:
 			o.Tables = append(o.Tables, *table)
 		}
@@ -104,27 +114,27 @@ func (k *Kernel) observeTables(o *state.Observed) error {
 	return nil
 }
 
-// tableSum is the kernel's sum of our table of a family, and whether there is one and it has our mark.
-func tableSum(family string) (sum []byte, exists, ours bool, err error) {
-	number := families[family]
+// tableSum is the kernel's sum of a table, and whether there is one and it has our mark.
+func tableSum(table state.Table) (sum []byte, exists, ours bool, err error) {
+	number := families[table.Family]
 	tables, err := nftDump(unix.NFT_MSG_GETTABLE, number)
 	if err != nil {
 		return nil, false, false, err
 	}
 	for _, t := range tables {
-		exists = exists || text(t[unix.NFTA_TABLE_NAME]) == state.TableName
+		exists = exists || text(t[unix.NFTA_TABLE_NAME]) == table.Name
 	}
 	if !exists {
 		return nil, false, false, nil
 	}
 	hash := fnv.New128a()
 	for _, object := range nftObjects {
-		found, err := nftDump(object.get, number, nl.NewRtAttr(1, nl.ZeroTerminated(state.TableName)))
+		found, err := nftDump(object.get, number, nl.NewRtAttr(1, nl.ZeroTerminated(table.Name)))
 		if err != nil {
 			return nil, false, false, err
 		}
 		for _, attrs := range found {
-			if text(attrs[1]) != state.TableName {
+			if text(attrs[1]) != table.Name {
 				continue
 			}
 			ours = ours || object.get == unix.NFT_MSG_GETCHAIN && text(attrs[unix.NFTA_CHAIN_NAME]) == state.MarkChain
@@ -138,26 +148,27 @@ func tableSum(family string) (sum []byte, exists, ours bool, err error) {
 	return hash.Sum(nil), true, ours, nil
 }
 
-func (k *Kernel) observeTable(family string) (table *state.Table, ours bool, err error) {
-	sum, exists, ours, err := tableSum(family)
+// observeTable returns the table with its contents, or nil where there is none.
+func (k *Kernel) observeTable(name state.Table) (table *state.Table, ours bool, err error) {
+	sum, exists, ours, err := tableSum(name)
 	if err != nil || !exists {
 		return nil, false, err
 	}
-	table = &state.Table{Family: family}
+	table = &name
 	if !ours {
 		return table, false, nil
 	}
-	record, err := k.tableRecord(family)
+	record, err := k.tableRecord(name)
 	if err != nil {
 		return nil, false, err
 	}
 	if record.Sum != hex.EncodeToString(sum) {
-		table.Ruleset, err = Nft("", "-s", "list", "table", family, state.TableName)
+		table.Ruleset, err = Nft("", "-s", "list", "table", name.Family, name.Name)
 		return table, true, err
 	}
 	table.Ruleset = record.Ruleset
 	for _, set := range record.Sets {
-		if set.Elements, err = elements(families[family], set); err != nil {
+		if set.Elements, err = elements(families[name.Family], set); err != nil {
 			return nil, false, err
 		}
 		table.Sets = append(table.Sets, set)
@@ -305,15 +316,13 @@ func (k *Kernel) loadTables(step state.LoadTables) error {
 }
 
 func (k *Kernel) noteTables(step state.LoadTables) error {
-	for family := range step.Former {
-		if _, stays := step.Loaded[family]; !stays {
-			if err := k.forgetTable(family); err != nil {
-				return err
-			}
+	for _, table := range step.Former {
+		if err := k.forgetTable(table); err != nil {
+			return err
 		}
 	}
-	for family, table := range step.Loaded {
-		if err := k.noteTable(family, table); err != nil {
+	for _, table := range step.Loaded {
+		if err := k.noteTable(table); err != nil {
 			return err
 		}
 	}

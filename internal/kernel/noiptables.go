@@ -2,7 +2,10 @@
 
 package kernel
 
-import "github.com/ds4relay/ds4relay/internal/state"
+import (
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
 
 // OpenWrt's firewall has a door of its own for services (package openwrt).
 func iptablesInUse() (state.IPTables, error) { return nil, nil }
@@ -10,6 +13,9 @@ func iptablesInUse() (state.IPTables, error) { return nil, nil }
 func observeAllowances(*state.Observed) error { return nil }
 
 func changeAllowance(state.Allowance, string) error { return nil }
+
+// flowTables is false, see state.Offloading.
+func flowTables([]*config.Relay) bool { return false }
 
 // KeepTables does nothing: OpenWrt's firewall leaves tables of others alone.
 func (k *Kernel) KeepTables([]state.Table) error { return nil }

@@ -90,12 +90,19 @@ type tableRecord struct {
 	Sets    []state.Set // declarations, without elements
 }
 
-func (k *Kernel) tableRecord(family string) (record tableRecord, err error) {
-	return record, k.read("nft-"+family, &record)
+func recordName(t state.Table) string {
+	if t.Name == state.TableName {
+		return "nft-" + t.Family
+	}
+	return "nft-" + t.Name
 }
 
-func (k *Kernel) noteTable(family string, table state.Table) error {
-	sum, _, _, err := tableSum(family)
+func (k *Kernel) tableRecord(table state.Table) (record tableRecord, err error) {
+	return record, k.read(recordName(table), &record)
+}
+
+func (k *Kernel) noteTable(table state.Table) error {
+	sum, _, _, err := tableSum(table)
 	if err != nil {
 		return err
 	}
@@ -104,10 +111,10 @@ func (k *Kernel) noteTable(family string, table state.Table) error {
 		set.Elements = nil
 		record.Sets = append(record.Sets, set)
 	}
-	return k.write("nft-"+family, record)
+	return k.write(recordName(table), record)
 }
 
-func (k *Kernel) forgetTable(family string) error { return k.remove("nft-" + family) }
+func (k *Kernel) forgetTable(table state.Table) error { return k.remove(recordName(table)) }
 
 // lockTime bounds how long one ds4relay waits for another.
 const lockTime = 30 * time.Second

@@ -21,7 +21,8 @@ type Facts struct {
 	Waiting map[string]string     // relay → what it waits for, if something
 	Notes   []string              // what a person should know
 
-	IPTables IPTables
+	IPTables   IPTables
+	FlowTables bool // whether the kernel and nft have them
 }
 
 // Resolve fills in endpoints that the configuration leaves open, and leaves out the relays that wait for one.
@@ -86,6 +87,9 @@ func Compile(relays []*config.Relay, facts Facts) State {
 	}
 	if table, ok := natTable(vps, router); ok {
 		s.Tables = append(s.Tables, table, outerTable(vps, router))
+	}
+	if table, ok := offloadTable(onVPS, facts, vps.slots); ok {
+		s.Tables = append(s.Tables, table)
 	}
 	s.normalize()
 	return s

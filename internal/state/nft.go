@@ -567,7 +567,7 @@ func chainName(device string) string {
 
 // natTable is table ip ds4relay, or false where there is no relay.
 func natTable(vps *vpsTables, router *routerTables) (Table, bool) {
-	table := Table{Family: "ip"}
+	table := Table{Family: "ip", Name: TableName}
 	var body string
 	if vps.any {
 		text, sets := vps.text()
@@ -577,7 +577,7 @@ func natTable(vps *vpsTables, router *routerTables) (Table, bool) {
 		text, sets := router.text()
 		body, table.Sets = body+text, append(table.Sets, sets...)
 	}
-	table.Ruleset = tableText("ip", body)
+	table.Ruleset = tableText(table, body)
 	return table, body != ""
 }
 
@@ -601,13 +601,13 @@ const guardRules = `		meta l4proto 4 ip6 saddr @peer accept
 
 // outerTable is table ip6 ds4relay: what concerns the tunnels' own packets.
 func outerTable(vps *vpsTables, router *routerTables) Table {
-	table := Table{Family: "ip6"}
+	table := Table{Family: "ip6", Name: TableName}
 	var sets, rules string
 	if vps.any {
 		sets, rules = guardSets, guardRules
 		table.Sets = filled([]Set{{Name: "endpoint", Key: []Type{IPv6}}, {Name: "peer", Key: []Type{IPv6}}}, vps.elements)
 	}
-	table.Ruleset = tableText("ip6", sets+`
+	table.Ruleset = tableText(table, sets+`
 	chain input {
 		type filter hook input priority mangle; policy accept;
 `+rules+router.errorRules.String()+`	}
@@ -615,6 +615,6 @@ func outerTable(vps *vpsTables, router *routerTables) Table {
 	return table
 }
 
-func tableText(family, body string) string {
-	return fmt.Sprintf("table %s %s {\n\tchain %s { }%s}\n", family, TableName, MarkChain, body)
+func tableText(t Table, body string) string {
+	return fmt.Sprintf("table %s {\n\tchain %s { }%s}\n", t, MarkChain, body)
 }

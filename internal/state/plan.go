@@ -16,6 +16,8 @@ func Plan(have Observed, want State) ([]Step, error) {
 		return nil, err
 	}
 	p := &planner{have: have, want: want}
+	p.offload = p.have.flows()
+	p.removeOffload()
 	p.removeRules()
 	p.removeRoutes()
 	p.removeAddrs()
@@ -35,9 +37,10 @@ func Plan(have Observed, want State) ([]Step, error) {
 }
 
 type planner struct {
-	have  Observed
-	want  State
-	steps []Step
+	have    Observed
+	want    State
+	steps   []Step
+	offload *Table // the flowtable as the steps have left it
 }
 
 func (p *planner) add(s ...Step) { p.steps = append(p.steps, s...) }
@@ -73,9 +76,9 @@ func conflicts(have Observed, want State) error {
 		}
 	}
 	for _, table := range want.Tables {
-		if slices.Contains(have.ForeignTables, table.Family) {
-			errs = append(errs, fmt.Errorf("there is an nft table %s %s without the chain %s: somebody else made it; "+
-				"no option avoids this, rename or remove it: nft delete table %s %s", table.Family, TableName, MarkChain, table.Family, TableName))
+		if slices.Contains(have.ForeignTables, table.String()) {
+			errs = append(errs, fmt.Errorf("there is an nft table %s without the chain %s: somebody else made it; "+
+				"no option avoids this, rename or remove it: nft delete table %s", table, MarkChain, table))
 		}
 	}
 	return errors.Join(uniqueErrors(errs)...)
@@ -243,9 +246,15 @@ func (p *planner) restoreSysctls() {
 	}
 }
 
-func (s *State) table(family string) *Table {
+// String names the table as nft does.
+func (t Table) String() string { return t.Family + " " + t.Name }
+
+// table is the one of a family by the name TableName.
+func (s *State) table(family string) *Table { return s.named(family, TableName) }
+
+func (s *State) named(family, name string) *Table {
 	for i := range s.Tables {
-		if s.Tables[i].Family == family {
+		if s.Tables[i].Family == family && s.Tables[i].Name == name {
 			return &s.Tables[i]
 		}
 	}
@@ -255,23 +264,23 @@ func (s *State) table(family string) *Table {
 // tables is one transaction that loads new or altered tables whole, and changes single elements of the others.
 func (p *planner) tables() {
 	var script, back strings.Builder
-	step := LoadTables{Loaded: map[string]Table{}, Former: map[string]Table{}}
+	var step LoadTables
 	for _, family := range []string{"ip", "ip6"} {
 		have, want := p.have.table(family), p.want.table(family)
 		switch {
 		case have == nil && want == nil:
 		case have == nil:
 			script.WriteString(want.script())
-			fmt.Fprintf(&back, "delete table %s %s\n", family, TableName)
-			step.Loaded[family] = *want
+			fmt.Fprintf(&back, "delete table %s\n", want)
+			step.Loaded = append(step.Loaded, *want)
 		case want == nil:
-			fmt.Fprintf(&script, "delete table %s %s\n", family, TableName)
+			fmt.Fprintf(&script, "delete table %s\n", have)
 			back.WriteString(have.script())
-			step.Former[family] = *have
+			step.Former = append(step.Former, *have)
 		case have.Ruleset != want.Ruleset:
 			script.WriteString(have.become(want))
 			back.WriteString(want.become(have))
-			step.Loaded[family], step.Former[family] = *want, *have
+			step.Loaded, step.Former = append(step.Loaded, *want), append(step.Former, *have)
 		default:
 			for i := range want.Sets {
 				former := have.set(want.Sets[i].Name)
@@ -280,8 +289,9 @@ func (p *planner) tables() {
 			}
 		}
 	}
-	if script.Len() > 0 {
-		step.Script, step.Back = script.String(), back.String()
+	step.Script, step.Back = script.String(), back.String()
+	p.changeOffload(&step)
+	if step.Script != "" {
 		p.add(step)
 	}
 }
@@ -307,7 +317,7 @@ func (t *Table) script() string {
 
 // Include is text for a file of nft's that includes it: the table as it is here, whether it is there before or not.
 func (t *Table) Include() string {
-	return fmt.Sprintf("table %s %s\ndelete table %s %s\n%s", t.Family, TableName, t.Family, TableName, t.script())
+	return fmt.Sprintf("table %s\ndelete table %s\n%s", t, t, t.script())
 }
 
 // declared are the chains of a ruleset with their hooks, and its sets and maps with all that they are.
@@ -346,13 +356,13 @@ func (t *Table) become(want *Table) string {
 		replace = replace || wantChains[name] != "" && wantChains[name] != hook
 	}
 	if replace {
-		return fmt.Sprintf("delete table %s %s\n%s", t.Family, TableName, want.script())
+		return fmt.Sprintf("delete table %s\n%s", t, want.script())
 	}
-	fmt.Fprintf(&b, "flush table %s %s\n", t.Family, TableName)
+	fmt.Fprintf(&b, "flush table %s\n", t)
 	for _, name := range slices.Sorted(maps.Keys(sets)) {
 		if wantSets[name] == "" {
 			kind, _, _ := strings.Cut(sets[name], " ")
-			fmt.Fprintf(&b, "delete %s %s %s %s\n", kind, t.Family, TableName, name)
+			fmt.Fprintf(&b, "delete %s %s %s\n", kind, t, name)
 		}
 	}
 	var added strings.Builder
@@ -363,7 +373,7 @@ func (t *Table) become(want *Table) string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(chains)) {
 		if wantChains[name] == "" {
-			fmt.Fprintf(&b, "delete chain %s %s %s\n", t.Family, TableName, name)
+			fmt.Fprintf(&b, "delete chain %s %s\n", t, name)
 		}
 	}
 	return b.String() + want.Ruleset + added.String()

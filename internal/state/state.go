@@ -16,8 +16,11 @@ const (
 // AliasPrefix and the relay's name are the alias of a link of ours.
 const AliasPrefix = "ds4relay:"
 
-// TableName is the name of our nft tables in every family.
-const TableName = "ds4relay"
+// TableName is the name of our nft tables in every family, FlowTableName that of another one of family ip, for a flowtable.
+const (
+	TableName     = "ds4relay"
+	FlowTableName = "ds4relay_flows"
+)
 
 // State is everything that ds4relay has, or wants, in the kernel.
 type State struct {
@@ -81,7 +84,9 @@ type Sysctl struct {
 // Table is an nft table of ours: the ruleset without elements as text, and the elements of its sets and maps.
 type Table struct {
 	Family  string // ip or ip6
+	Name    string // TableName or FlowTableName
 	Ruleset string // from `table` to the closing brace, as nft reads it
+	Idle    string // of one with a flowtable that is wanted: the same without tunnels, that nothing comes into
 	Sets    []Set
 }
 
@@ -123,7 +128,7 @@ type Observed struct {
 	ForeignAddrs  map[netip.Addr]string
 	ForeignRules  []ForeignRule
 	ForeignRoutes []ForeignRoute
-	ForeignTables []string // families that have a table of our name without our mark
+	ForeignTables []string // those of our names without our mark: "ip ds4relay"
 
 	// SysctlValues are the present values of every key that is wanted or saved; a key that is missing does not exist.
 	SysctlValues map[string]string

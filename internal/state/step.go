@@ -61,9 +61,9 @@ type (
 	// LoadTables changes nft tables in one transaction.
 	LoadTables struct {
 		Script string
-		Back   string           // the script that takes it back
-		Loaded map[string]Table // family → the table as it is then; missing where only elements change
-		Former map[string]Table // the same before
+		Back   string  // the script that takes it back
+		Loaded []Table // as they are then; without those of which only elements change
+		Former []Table // the same before
 	}
 )
 

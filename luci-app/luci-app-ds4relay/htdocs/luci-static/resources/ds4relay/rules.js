@@ -261,6 +261,7 @@ return baseclass.extend({
 			ip4table: (text) => allowed(isNumber(text, 1, 4294967295) && ![ '253', '254', '255' ].includes(text)),
 			priority: (text) => allowed(isNumber(text, 1, 32000)),
 			egress: (text) => allowed(text == 'replies' || text == 'all'),
+			flow_offloading: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			keep(text) {
 				const m = /^([^:]*)(?::(.*))?$/.exec(text),
 				      protocol = m ? this.lookupProtocol(m[1]) : null;

@@ -300,6 +300,8 @@ return view.extend({
 		fields.add(s, 'advanced', form.Value, 'device', _('Name of the tunnel device'), null, { placeholder: 'ds4-…' });
 		fields.add(s, 'advanced', form.Value, 'ip4table', _('Routing table'), _('Each relay needs its own.'));
 		fields.add(s, 'advanced', form.Value, 'priority', _('Priority of its rules'), _('The first of five priorities of ip rules.'));
+		fields.add(s, 'advanced', form.Flag, 'flow_offloading', _('Flow offloading'),
+			_('Connections pass by the firewall’s rules once they are established, where the kernel can do it.'), { retain: true }).depends('role', 'vps');
 
 		s.handleAdd = function(ev, name) {
 			this.map.data.add('ds4relay', 'relay', name);

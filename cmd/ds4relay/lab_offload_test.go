@@ -1,0 +1,105 @@
+//go:build lab
+
+package main
+
+import (
+	"encoding/json"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/lab"
+)
+
+// forwarded counts the IPv4 packets that the VPS's rules see from now on, until the returned function is called.
+func forwarded(t *testing.T, h *lab.Host) func() int {
+	t.Helper()
+	if err := h.NFT("table ip count {\n\tchain forward { type filter hook forward priority 5; counter; }\n}"); err != nil {
+		t.Fatal(err)
+	}
+	return func() int {
+		t.Helper()
+		out, err := h.Run("nft", "list", "table", "ip", "count")
+		if err != nil {
+			t.Fatal(err, out)
+		}
+		match := regexp.MustCompile(`packets (\d+)`).FindStringSubmatch(out)
+		if match == nil {
+			t.Fatal(out)
+		}
+		n, _ := strconv.Atoi(match[1])
+		if out, err := h.Run("nft", "delete", "table", "ip", "count"); err != nil {
+			t.Fatal(err, out)
+		}
+		return n
+	}
+}
+
+// TestFlowOffloading: what is established passes by the VPS's rules and is counted all the same, over devices that come
+// and go, and not where the configuration or the kernel does without.
+func TestFlowOffloading(t *testing.T) {
+	const size = 4 << 20
+	r := newRelay(t, lab.Options{Second: true}, forwardWeb)
+	serveTCP(t, r.Host2, 80)
+	if out, err := r.VPS.Run("sysctl", "-qw", "net.netfilter.nf_conntrack_acct=1"); err != nil {
+		t.Fatal(err, out)
+	}
+	r.up()
+	few := func(what string) {
+		t.Helper()
+		count := forwarded(t, r.VPS)
+		transfers(t, r.Client, public+":8080", size)
+		if n := count(); n > 20 {
+			t.Errorf("%s: %d packets met the rules", what, n)
+		}
+	}
+	many := func(what string) {
+		t.Helper()
+		count := forwarded(t, r.VPS)
+		transfers(t, r.Client, public+":8080", size)
+		if n := count(); n < 100 {
+			t.Errorf("%s: only %d packets met the rules", what, n)
+		}
+	}
+	few("after up")
+	var answer struct{ Relays []control.RelayStatus }
+	if err := json.Unmarshal([]byte(r.vps.do("status", "--json")), &answer); err != nil {
+		t.Fatal(err)
+	}
+	web := answer.Relays[0].Forwards[0]
+	if web.Flows == nil || web.Flows.In == nil || web.Flows.In.Bytes < size || web.Flows.Out.Bytes < size {
+		t.Errorf("of %d bytes each way the status has %+v", size, web.Flows)
+	}
+
+	// The kernel takes a device that goes out of the flowtable.
+	if out, err := r.VPS.Run("ip", "link", "del", "wrap1"); err != nil {
+		t.Fatal(err, out)
+	}
+	r.vps.do("up")
+	few("after the tunnel was removed by hand, and up")
+	if out := r.vps.do("up"); !strings.HasPrefix(out, "Nothing to do") {
+		t.Errorf("a second up: %s", out)
+	}
+
+	// A flow that waits in the flowtable is the kernel's again where the option goes, and comes back.
+	stream := open(t, r.Client, public+":8080")
+	alive(t, "a stream", stream)
+	r.vps.write(strings.Replace(vpsRelay, "\toption device", "\toption flow_offloading '0'\n\toption device", 1) + forwardWeb)
+	r.vps.do("reload")
+	alive(t, "a stream, without offloading", stream)
+	many("flow_offloading 0")
+	if out, _ := r.VPS.Run("nft", "list", "tables"); strings.Contains(out, "ds4relay_flows") {
+		t.Error(out)
+	}
+	r.vps.write(vpsRelay + forwardWeb)
+	r.vps.do("reload")
+	alive(t, "a stream, with offloading again", stream)
+	few("flow_offloading again")
+
+	r.vps.do("down")
+	if out, _ := r.VPS.Run("nft", "list", "tables"); strings.Contains(out, "ds4relay") {
+		t.Errorf("after down:\n%s", out)
+	}
+}

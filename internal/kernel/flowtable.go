@@ -1,0 +1,25 @@
+//go:build !openwrt
+
+package kernel
+
+import (
+	"slices"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// flowTables tells whether the kernel and nft know what a VPS would have of flowtables: where there is one of ours they do, else
+// nft asks the kernel without changing anything, which loads the module nft_flow_offload. nft before 1.0.2
+// does not take devices in quotation marks there.
+func flowTables(relays []*config.Relay) bool {
+	if !slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.VPS && r.Offloading }) {
+		return false
+	}
+	trial := state.OffloadTable([]string{"lo"}, []string{"lo"})
+	if _, _, ours, err := tableSum(trial); ours && err == nil {
+		return true
+	}
+	_, err := Nft(trial.Ruleset, "--check", "-f", "-")
+	return err == nil
+}

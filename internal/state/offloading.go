@@ -1,0 +1,6 @@
+//go:build !openwrt
+
+package state
+
+// Offloading tells whether this program makes flowtables.
+const Offloading = true
