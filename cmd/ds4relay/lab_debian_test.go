@@ -416,6 +416,9 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 	if out := d.do("ds4relay status"); !strings.Contains(out, "The kernel is as the configuration says.") {
 		t.Errorf("status: %s", out)
 	}
+	if out := d.do("nft list table ip ds4relay_flows"); !strings.Contains(out, "flow add @established") {
+		t.Errorf("the flowtable: %s", out)
+	}
 	// What does not depend on the release is tried on one of them.
 	older := os.Getenv(lab.DebianEnvironment) == "bookworm"
 	if older {
