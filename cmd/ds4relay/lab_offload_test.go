@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -38,7 +39,7 @@ func forwarded(t *testing.T, h *lab.Host) func() int {
 }
 
 // TestFlowOffloading: what is established passes by the VPS's rules and is counted all the same, over devices that come
-// and go, and not where the configuration or the kernel does without.
+// and go, and not where the configuration does without.
 func TestFlowOffloading(t *testing.T) {
 	const size = 4 << 20
 	r := newRelay(t, lab.Options{Second: true}, forwardWeb)
@@ -102,4 +103,30 @@ func TestFlowOffloading(t *testing.T) {
 	if out, _ := r.VPS.Run("nft", "list", "tables"); strings.Contains(out, "ds4relay") {
 		t.Errorf("after down:\n%s", out)
 	}
+}
+
+// TestWithoutFlowTables: on a kernel that does not have them everything works, by the rules.
+func TestWithoutFlowTables(t *testing.T) {
+	setGlobal(t, "/proc/sys/kernel/modprobe", "/bin/false") // what is not loaded stays so
+	if out, err := exec.Command("modprobe", "-r", "nft_flow_offload").CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("modprobe", "nft_flow_offload").CombinedOutput(); err != nil {
+			t.Error(err, string(out))
+		}
+	})
+	r := newRelay(t, lab.Options{Second: true}, forwardWeb)
+	serveTCP(t, r.Host2, 80)
+	r.up()
+	transfers(t, r.Client, public+":8080", 1<<20)
+	if out, err := r.VPS.Run("nft", "list", "tables"); err != nil || strings.Contains(out, "ds4relay_flows") {
+		t.Error(err, out)
+	}
+	for _, command := range []string{"up", "reload"} {
+		if out := r.vps.do(command); !strings.HasPrefix(out, "Nothing to do") {
+			t.Errorf("a second up: %s", out)
+		}
+	}
+	r.vps.do("status")
 }

@@ -52,6 +52,8 @@ func TestComesAndGoes(t *testing.T) {
 			before := e.snapshot()
 			if code, out, _ := e.try("status"); code != exitDiffers || !strings.Contains(out, "relay home") || !strings.Contains(out, ": down") {
 				t.Errorf("status before up: %d, %s", code, out)
+			} else if !strings.Contains(out, "The kernel has nothing of the configuration") || strings.Contains(out, "nft -f") {
+				t.Errorf("status before up says more than that nothing is there: %s", out)
 			}
 			if out := e.do("down"); !strings.Contains(out, "Nothing to do") {
 				t.Errorf("down before up: %s", out)

@@ -98,7 +98,7 @@ func (m *Machine) Status() (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	status.down = len(have.Links)+len(have.Addrs)+len(have.Routes)+len(have.Rules)+len(have.Tables) == 0
+	status.down = len(have.Links)+len(have.Addrs)+len(have.Routes)+len(have.Rules)+len(have.Tables)+len(have.Allowances) == 0
 	if len(status.Blocked) == len(facts.Waiting) {
 		steps, err := state.Plan(have, want)
 		if err != nil {

@@ -17,10 +17,10 @@ import (
 
 // endFlows deletes entries of connection tracking (linux/netfilter/nfnetlink_conntrack.h). Where the kernel has no
 // interface for it (the module nf_conntrack_netlink), connections end at the other end of the tunnel, or by time-out.
-func endFlows(step state.EndFlows) (err error) {
+func endFlows(step state.EndFlows) error {
 	ends := step.Ender()
 	var doomed [][]byte
-	err = eachFlow(func(f state.Flow, identity []byte) {
+	err := eachFlow(func(f state.Flow, identity []byte) {
 		if ends(f) {
 			doomed = append(doomed, identity)
 		}
@@ -31,20 +31,15 @@ func endFlows(step state.EndFlows) (err error) {
 	if err != nil {
 		return err
 	}
-	if state.Offloading && step.Offload != nil && len(doomed) > 0 {
-		away, back := step.Offload.Swap()
-		if _, err := Nft(away, "-f", "-"); err != nil {
-			return err
-		}
-		defer func() {
-			_, back := Nft(back, "-f", "-")
-			err = errors.Join(err, back)
-		}()
-	}
 	for _, identity := range doomed {
 		req := conntrack(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
 		req.AddRawData(identity)
-		if _, err := req.Execute(unix.NETLINK_NETFILTER, 0); err != nil && !isErrno(err, unix.ENOENT) { // ended by itself
+		_, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+		switch {
+		case isErrno(err, unix.EBUSY): // ctnetlink_del_conntrack, before 2023's commit 9b7c68b3911a
+			return fmt.Errorf("end a connection: %w: a flowtable has it, and kernels before Linux 6.1.32 do not let it go; "+
+				"update the kernel, or turn offloading off before: option flow_offloading '0'", err)
+		case err != nil && !isErrno(err, unix.ENOENT): // ended by itself
 			return fmt.Errorf("end a connection: %w", err)
 		}
 	}

@@ -2,7 +2,6 @@ package state
 
 import (
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -38,9 +37,6 @@ func (t *Traffic) Add(more Traffic) {
 // who had tried before.
 type EndFlows struct {
 	From, To Table // family ip; those that were and are loaded
-	// Offload is the table with the flowtable, or nil. What is in one does not end: before Linux 6.4 the kernel refuses, else it goes
-	// on for up to a second.
-	Offload *Table
 	// Devices are the tunnels of a router by their connection mark, before and after.
 	FromDevices, ToDevices map[uint32]string
 }
@@ -227,32 +223,33 @@ func (s *State) tunnelsByMark() map[uint32]string {
 	return devices
 }
 
-// endFlows comes when all else is done, where the way of some flows changes.
+// endFlows comes last, where the way of some flows changes.
 func (p *planner) endFlows() {
-	if p.waysDiffer() {
-		have, want := p.natTables()
-		p.add(EndFlows{From: have, To: want, FromDevices: p.have.tunnelsByMark(), ToDevices: p.want.tunnelsByMark(), Offload: p.want.flows()})
+	have, want := p.have.table("ip"), p.want.table("ip")
+	if have == nil {
+		have = &Table{}
 	}
-}
-
-// natTables are table ip as it is and as it is wanted, empty where there is none.
-func (p *planner) natTables() (have, want Table) {
-	if t := p.have.table("ip"); t != nil {
-		have = *t
+	if want == nil {
+		want = &Table{}
 	}
-	if t := p.want.table("ip"); t != nil {
-		want = *t
+	for _, set := range want.Sets {
+		if !sameElements(have.set(set.Name), set) {
+			p.addEndFlows(*have, *want)
+			return
+		}
 	}
-	return have, want
-}
-
-// waysDiffer tells whether table ip changes in a way that flows may have to end.
-func (p *planner) waysDiffer() bool {
-	have, want := p.natTables()
-	return slices.ContainsFunc(want.Sets, func(s Set) bool { return !sameElements(have.set(s.Name), s) }) ||
-		slices.ContainsFunc(have.Sets, func(s Set) bool { return want.set(s.Name).Key == nil && len(s.Elements) > 0 })
+	for _, set := range have.Sets {
+		if want.set(set.Name).Key == nil && len(set.Elements) > 0 {
+			p.addEndFlows(*have, *want)
+			return
+		}
+	}
 }
 
 func sameElements(a, b Set) bool {
 	return len(a.Elements) == len(b.Elements) && len(missing(a.Elements, b.Elements)) == 0
+}
+
+func (p *planner) addEndFlows(from, to Table) {
+	p.add(EndFlows{From: from, To: to, FromDevices: p.have.tunnelsByMark(), ToDevices: p.want.tunnelsByMark()})
 }

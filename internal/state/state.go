@@ -86,7 +86,6 @@ type Table struct {
 	Family  string // ip or ip6
 	Name    string // TableName or FlowTableName
 	Ruleset string // from `table` to the closing brace, as nft reads it
-	Idle    string // of one with a flowtable that is wanted: the same without tunnels, that nothing comes into
 	Sets    []Set
 }
 
