@@ -395,13 +395,7 @@ func TestBenchScale(t *testing.T) {
 		"all with 192.168.1.210": func(int) string { return home4 },
 	} {
 		const relays = 500
-		var b strings.Builder
-		for i := range relays {
-			fmt.Fprintf(&b, "config relay 'r%d'\n\toption ipaddr '%s'\n\toption ip6addr '2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:1:%x::/64'\n"+
-				"\toption tunlink 'eth0'\n\nconfig forward 'f%d'\n\toption relay 'r%d'\n\toption src_dport '%d'\n\toption dest_ip '%s'\n\n",
-				i, public, i+1, i, i, 1000+i, host(i))
-		}
-		e.write(b.String())
+		e.write(manyRelays(relays, host))
 		took, memory := run("up")
 		e.do("status")
 		run("down")

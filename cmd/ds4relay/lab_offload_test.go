@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -103,6 +104,39 @@ func TestFlowOffloading(t *testing.T) {
 	if out, _ := r.VPS.Run("nft", "list", "tables"); strings.Contains(out, "ds4relay") {
 		t.Errorf("after down:\n%s", out)
 	}
+}
+
+// TestFlowTableFull: the kernel takes what is made of more relays than a flowtable has room for.
+func TestFlowTableFull(t *testing.T) {
+	const relays, devices = 260, 255
+	e := newRelay(t, lab.Options{}, "").vps
+	e.write(manyRelays(relays, func(i int) string { return fmt.Sprintf("10.%d.%d.210", i/250, i%250) }))
+	before := e.snapshot()
+	e.do("up")
+	out, err := e.host.Run("nft", "-j", "list", "flowtables", "ip")
+	if err != nil {
+		t.Fatal(err, out)
+	}
+	var answer struct {
+		NFTables []struct{ FlowTable struct{ Dev []string } }
+	}
+	if err := json.Unmarshal([]byte(out), &answer); err != nil {
+		t.Fatal(err, out)
+	}
+	var n []int
+	for _, object := range answer.NFTables {
+		if dev := object.FlowTable.Dev; dev != nil {
+			n = append(n, len(dev))
+		}
+	}
+	if len(n) != 1 || n[0] != devices {
+		t.Errorf("%d relays: flowtables of %d devices", relays, n)
+	}
+	if out := e.do("up"); !strings.HasPrefix(out, "Nothing to do") {
+		t.Errorf("a second up: %s", out)
+	}
+	e.do("down")
+	same(t, "the kernel after down", before, e.snapshot())
 }
 
 // TestWithoutFlowTables: on a kernel that does not have them everything works, by the rules.

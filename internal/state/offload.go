@@ -25,12 +25,15 @@ func offloadTable(onVPS []*config.Relay, facts Facts, slots slots) (Table, bool)
 	for _, r := range onVPS {
 		device := facts.Access[r.Name]
 		_, shared := slots.of[r.Name]
-		if !r.Offloading || shared || device == "" || len(tunnels)+len(access)+2 > maxFlowDevices {
+		if !r.Offloading || shared || device == "" {
 			continue
 		}
-		tunnels = append(tunnels, r.Device)
-		if !slices.Contains(access, device) {
-			access = append(access, device)
+		ways := access
+		if !slices.Contains(ways, device) {
+			ways = append(ways, device)
+		}
+		if len(tunnels)+1+len(ways) <= maxFlowDevices {
+			tunnels, access = append(tunnels, r.Device), ways
 		}
 	}
 	if len(tunnels) == 0 {
