@@ -51,7 +51,7 @@ unit: deps
 	go test ./...
 
 lab: deps labctl
-	go test -tags lab -count=1 -timeout 40m $(subst exec --,exec -timeout 40m --,$(LAB_EXEC)) ./internal/lab ./cmd/ds4relay
+	go test -tags lab -count=1 -parallel 4 -timeout 40m $(subst exec --,exec -timeout 45m --,$(LAB_EXEC)) ./internal/lab ./cmd/ds4relay
 
 # The home's end on a router of its own: a virtual machine with another CPU, whose root is made of the package.
 ROUTER_mipsel := mipsel_24kc
@@ -119,9 +119,13 @@ fuzz:
 # Bytes compared over many random connections under the race detector, and two minutes of churn that leave nothing open.
 PROXY_CONNECTIONS := 10000
 PROXY_SOAK := 2m
-.PHONY: race-proxy soak-proxy
+.PHONY: race-proxy soak-proxy idle-proxy
 race-proxy: deps
 	go test -race -count=1 -timeout 30m -run '^TestRandom' -v ./internal/proxy -connections $(PROXY_CONNECTIONS)
+# Twenty thousand connections, in the virtual machine, which allows as many descriptors: three minutes.
+idle-proxy: deps labctl
+	go test -c -o $(BUILD)/proxy.test ./internal/proxy
+	cd internal/proxy && $(LABCTL) exec -mem 6144 -timeout 15m -- sh -c 'ulimit -n 100000; exec $(BUILD)/proxy.test -test.run "^TestIdleConnections$$" -test.v'
 soak-proxy: deps
 	go test -count=1 -timeout 10m -run '^TestSoak$$' -v ./internal/proxy -soak $(PROXY_SOAK)
 

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 )
 
 // volatile matches what changes by itself: lifetimes, timers of bridges, counters, and the operational state of a device
@@ -32,7 +33,7 @@ func (h *Host) Snapshot() (string, error) {
 		title string
 		read  func() (string, error)
 	}{
-		{"links", func() (string, error) { return h.Run("ip", "-d", "link", "show") }},
+		{"links", h.links},
 		{"IPv4", func() (string, error) { return h.ipFamily("-4") }},
 		{"IPv6", func() (string, error) { return h.ipFamily("-6") }},
 		{"nft", func() (string, error) { return h.Run("nft", "list", "ruleset") }},
@@ -57,6 +58,21 @@ func (h *Host) Snapshot() (string, error) {
 		text = v.pattern.ReplaceAllString(text, v.replacement)
 	}
 	return text, nil
+}
+
+// unsettled matches a device that has its carrier while its operational state says otherwise.
+var unsettled = regexp.MustCompile(`<NO-CARRIER,[^>]*LOWER_UP`)
+
+// links waits, up to two seconds, for the kernel to bring operational states up to date (net/core/link_watch.c).
+func (h *Host) links() (text string, err error) {
+	for range 20 {
+		text, err = h.Run("ip", "-d", "link", "show")
+		if err != nil || !unsettled.MatchString(text) {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return text, err
 }
 
 // ipFamily is one process for three tables: on an emulated CPU, starting it is most of the work.

@@ -7,20 +7,49 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/lab/keys"
 	"github.com/ds4relay/ds4relay/internal/lab/remote"
 )
 
 func main() {
-	fmt.Println("agent:", serve())
+	hold := flag.Bool("hold-keys", false, "keep the kernel from altering its code for packets, by hooks in a network namespace of the agent's own")
+	flag.Parse()
+	err := error(nil)
+	if *hold {
+		err = holdKeys()
+	}
+	if err == nil {
+		err = serve()
+	}
+	fmt.Println("agent:", err)
 	os.Exit(1)
+}
+
+// holdKeys is keys.Hold where the machine's own programs, such as what flushes all rules of nft, do not come.
+func holdKeys() error {
+	held := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := os.NewSyscallError("unshare", unix.Unshare(unix.CLONE_NEWNET))
+		if err == nil {
+			err = keys.Hold()
+		}
+		held <- err
+		select {} // the namespace is this thread's
+	}()
+	return <-held
 }
 
 // serve returns only with an error.

@@ -140,7 +140,7 @@ func run(args []string) int {
 	status, err := vm.Run(ctx, kernel, opts)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		fmt.Fprintf(os.Stderr, "labctl: %s: not finished after %v\n", flags.Arg(0), *timeout)
+		fmt.Fprintf(os.Stderr, "labctl: %s: not finished after %v: %v\n", flags.Arg(0), *timeout, err)
 		return exitTimeout
 	case err != nil:
 		fail(err)

@@ -58,7 +58,7 @@ Wants=sys-subsystem-net-devices-ctl.device
 
 [Service]
 ExecStartPre=/bin/sh -c 'ip addr replace 169.254.46.2/24 dev ctl; ip link set ctl up'
-ExecStart=/run/lab/agent
+ExecStart=/run/lab/agent -hold-keys
 Restart=on-failure
 
 [Install]

@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/lab/keys"
 )
 
 // networkModules are loaded before the program runs, so that nothing it does loads one: a module that appears brings
@@ -112,18 +114,25 @@ func setUp(s spec) error {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return err
 	}
-	nft := exec.Command("nft", "-f", "-")
-	nft.Stdin = strings.NewReader(ingressHook)
-	if out, err := nft.CombinedOutput(); err != nil {
-		return fmt.Errorf("nft: %w: %s", err, out)
-	}
-	return nil
+	return holdKeys()
 }
 
-// ingressHook keeps the kernel from altering its code for packets that come in (the static keys ingress_needed_key and
-// nf_hooks_needed), which it does for the first ingress hook, as of a flowtable, and after the last. QEMU 7.2 without KVM may go on with
-// the breakpoint that stands there for that moment: each CPU that receives a packet then hangs (docs/lab.md).
-const ingressHook = "table netdev lab { chain ingress { type filter hook ingress device lo priority 0; policy accept; }; }\n"
+const tracing = "/sys/kernel/tracing"
+
+// Drops is the kernel's histogram of the functions that throw packets away; it counts from the boot (tracefs,
+// Documentation/trace/histogram.rst).
+const Drops = tracing + "/events/skb/kfree_skb/hist"
+
+// holdKeys is keys.Hold, and the tracepoint of dropped packets.
+func holdKeys() error {
+	if err := keys.Hold(); err != nil {
+		return err
+	}
+	if err := unix.Mount("none", tracing, "tracefs", 0, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", tracing, err)
+	}
+	return os.WriteFile(filepath.Dir(Drops)+"/trigger", []byte("hist:keys=location.sym"), 0)
+}
 
 // openPort opens a virtio-serial port by name; there is no udev to make /dev/virtio-ports.
 func openPort(name string) (*os.File, error) {
