@@ -5,11 +5,13 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -245,6 +247,51 @@ func (p *patternReader) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// TestNarrowPathFromEnds: what the router and the VPS send into the tunnel themselves finds its size on a path narrower than
+// both lines, where no forwarded packet has met it before.
+func TestNarrowPathFromEnds(t *testing.T) {
+	const size, router4 = 1 << 20, "192.168.1.1"
+	own := strings.NewReplacer("192.168.1.211", router4).Replace(forwardWeb) + forwardAll
+	r := newRelay(t, lab.Options{PathMTU: 1400}, own)
+	r.up()
+	for _, c := range []struct {
+		listener, client *lab.Host
+		port, address    string
+		clientSends      bool
+	}{
+		{r.Router, r.Client, ":80", public + ":8080", false},
+		{r.Host, r.VPS, ":90", "192.168.1.210:90", true},
+	} {
+		listener, err := c.listener.Listen("tcp4", c.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		to, err := c.client.Dial("tcp4", c.address, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer to.Close()
+		from, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer from.Close()
+		if c.clientSends {
+			from, to = to, from
+		}
+		from.SetDeadline(time.Now().Add(patience))
+		to.SetDeadline(time.Now().Add(patience))
+		go func() {
+			io.CopyN(from, pattern(1), size)
+			from.Close()
+		}()
+		if n, err := io.Copy(io.Discard, to); err != nil || n != size {
+			t.Errorf("%s: %d bytes of %d came: %v", c.address, n, size, err)
+		}
+	}
+}
+
 // TestEgress: what the home's hosts send by themselves.
 func TestEgress(t *testing.T) {
 	for egress, seen := range map[string]string{"replies": natted4, "all": public} {
@@ -276,6 +323,47 @@ func TestEgress(t *testing.T) {
 				t.Fatal(err)
 			}
 			seenTCP(t, r.Host, client4+":90", natted4)
+		})
+	}
+}
+
+// TestRouterItself forwards to the router's own address: to a service that runs there. Where no other IPv4 route is, its
+// answers, and what it says about hosts that are off, need a route too.
+func TestRouterItself(t *testing.T) {
+	const router4 = "192.168.1.1"
+	for noDefault, egress := range map[bool]string{false: "all", true: "replies"} {
+		t.Run(fmt.Sprintf("no_default=%v,egress=%s", noDefault, egress), func(t *testing.T) {
+			own := strings.NewReplacer("192.168.1.211", router4).Replace(forwardWeb) + "\toption egress '" + egress + "'\n" +
+				"\nconfig forward 'ping'\n\toption proto 'icmp'\n\toption dest_ip '" + router4 + "'\n"
+			r := newRelay(t, lab.Options{NoIPv4Default: noDefault}, own)
+			serveTCP(t, r.Router, 80)
+			r.up()
+			tunnel := capture(t, r.Router, "wrap1")
+			seenTCP(t, r.Client, public+":8080", client4)
+			pings(t, r.Client, public)
+			if len(tunnel()) == 0 {
+				t.Error("nothing went through the tunnel")
+			}
+			seenTCP(t, r.Host2, router4+":80", "192.168.1.211")
+			seenTCP(t, r.Host2, public+":8080", "192.168.1.211")
+			for _, e := range []*end{r.vps, r.router} {
+				if status, out, _ := e.try("doctor"); status != 0 {
+					t.Errorf("doctor, %s: exit status %d\n%s", e.host.Name, status, out)
+				}
+			}
+			if noDefault {
+				refusedTCP(t, r.Router, client4+":90")
+			}
+
+			off := own + "\nconfig forward 'off'\n\toption proto 'tcp'\n\toption src_dport '81'\n\toption dest_ip '192.168.1.250'\n"
+			r.vps.write(vpsRelay + off)
+			r.router.write(routerRelay + off)
+			r.up()
+			if _, err := r.Client.Dial("tcp4", public+":81", 10*time.Second); !errors.Is(err, syscall.EHOSTUNREACH) {
+				t.Errorf("a host that is off: %v, want: %v", err, syscall.EHOSTUNREACH)
+			}
+			r.vps.do("down")
+			r.router.do("down")
 		})
 	}
 }

@@ -204,9 +204,9 @@ func sameLink(snapshot string) string {
 // TestEveryStepFails makes each step of each transition fail: the kernel is then as before.
 func TestEveryStepFails(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
-	for _, e := range []*end{r.vps, r.router} {
+	r.atOnce(t, func(t *testing.T, e *end) {
 		for _, transition := range transitions {
-			t.Run(e.host.Name+" "+transition.name, func(t *testing.T) {
+			t.Run(transition.name, func(t *testing.T) {
 				arrange(e, "")
 				arrange(e, transition.from)
 				before := sameLink(e.snapshot())
@@ -232,7 +232,7 @@ func TestEveryStepFails(t *testing.T) {
 				t.Logf("%d steps", failures)
 			})
 		}
-	}
+	})
 }
 
 // childEnv carries, for a process that kills itself, the step and whether it comes before or after it.
@@ -256,11 +256,11 @@ func child() int {
 // TestKilled kills the program at each step: up and down then end where they should.
 func TestKilled(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
-	for _, e := range []*end{r.vps, r.router} {
+	r.atOnce(t, func(t *testing.T, e *end) {
 		arrange(e, "")
 		empty := sameLink(e.snapshot())
 		for i, transition := range transitions {
-			t.Run(e.host.Name+" "+transition.name, func(t *testing.T) {
+			t.Run(transition.name, func(t *testing.T) {
 				for n := 1; n <= maxSteps; n++ {
 					// Before a step is the same as after the one before it, but for the first and for records: take turns.
 					when := []string{"after", "before"}[(n+i)%2]
@@ -289,7 +289,7 @@ func TestKilled(t *testing.T) {
 				}
 			})
 		}
-	}
+	})
 }
 
 // TestTwoAtOnce: one waits for the other, and the result is the same.

@@ -38,7 +38,7 @@ var Abouts = map[string]map[string]About{
 		"name":      {Meaning: "your words for it"},
 		"proto":     {Meaning: "a list: names or numbers of protocols; or `all` alone: the VPS's address becomes the host's"},
 		"src_dport": {Default: "required with tcp, udp, sctp, dccp, udplite", Meaning: "public port, or a range"},
-		"dest_ip":   {Meaning: "the host's address in the home"},
+		"dest_ip":   {Meaning: "the host's address in the home, or the router's own there"},
 		"dest_port": {Default: "src_dport", Meaning: "port on the host; a range as long as that of src_dport"},
 		"src_ip":    {Meaning: "a list: addresses or networks of the clients that may use it"},
 		"egress":    {Default: "the relay's", Meaning: "`replies`: only answers use the tunnel. `all`: the host's own connections too, from the VPS's address"},

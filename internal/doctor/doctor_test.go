@@ -59,6 +59,7 @@ type fake struct {
 	notOut      bool           // it does not leave this machine
 	refusal     *packet.Packet // ICMPv6 about it
 	lost        bool           // on the way
+	hostAtEnd   bool           // VPS: the host is the router at home, which answers as such
 	others      bool           // packets of others come in
 	notIn       bool           // the answer comes, and not out of the tunnel
 	there       int            // how large a packet may be
@@ -171,6 +172,9 @@ func (f *fake) probe(t Trial, p packet.Packet, see func(string, bool, packet.Pac
 		return
 	}
 	answer := packet.Packet{Src: netip.MustParseAddr("192.0.0.2"), Dst: p.Src, Proto: packet.ICMP, Type: packet.TimeExceeded, Quoted: &p}
+	if f.hostAtEnd {
+		answer = packet.Packet{Src: p.Dst, Dst: p.Src, Proto: packet.TCP, SrcPort: p.DstPort, DstPort: p.SrcPort, Flags: packet.SYN | packet.ACK}
+	}
 	arrived := answer
 	arrived.Outer = from
 	see(f.line.Uplink, false, arrived)
@@ -220,11 +224,15 @@ func (f *fake) walk(p packet.Packet, see func(string, bool, packet.Packet)) {
 	if f.stuck {
 		return
 	}
-	see("br-lan", true, inner)
+	if !f.line.Self[host4] {
+		see("br-lan", true, inner)
+	}
 	if f.hostAnswer == nil {
 		return
 	}
-	see("br-lan", false, answer)
+	if !f.line.Self[host4] {
+		see("br-lan", false, answer)
+	}
 	if f.elsewhere != nil {
 		see(f.elsewhere.Device, true, answer)
 		return
@@ -332,6 +340,7 @@ var diagnoses = []diagnosis{
 	{"host", config.Router, Failed, func(f *fake) { f.hostAnswer, f.neighbour = nil, NoAnswer }, "nobody on br-lan has the address"},
 	{"host", config.Router, Failed, func(f *fake) { f.hostAnswer = nil }, "answers this router, but not a client"},
 	{"host", config.Router, Failed, func(f *fake) { f.hostAnswer, f.connect = nil, errors.New("no answer") }, "answers neither a client nor this router"},
+	{"host", config.Router, Failed, func(f *fake) { itself(f); f.hostAnswer = nil }, "nothing on this router answers at 192.168.1.210:443"},
 	{"answer", config.Router, Failed, func(f *fake) { f.elsewhere = &Sighting{Device: "ds-wan6_4"} }, "leaves by ds-wan6_4 instead of by ds4-home"},
 	{"answer", config.VPS, Failed, func(f *fake) { f.answerStuck, f.walkVerdict = true, forwardChain("") }, "drops the answer"},
 	{"answer", config.VPS, Failed, func(f *fake) { f.answerStuck = true }, "does not go on"},
@@ -339,6 +348,8 @@ var diagnoses = []diagnosis{
 	{"clock", config.VPS, Failed, func(f *fake) { f.sys.Now = time.Unix(0, 0) }, "1970-01-01"},
 	{"clock", config.Router, Failed, func(f *fake) { f.sys.Now = time.Unix(0, 0) }, "1970-01-01"},
 }
+
+func itself(f *fake) { f.line.Self = map[netip.Addr]bool{host4: true} }
 
 // TestProxiesOnly: a proxy needs nothing of what a relay needs, such as a kernel with tunnels.
 func TestProxiesOnly(t *testing.T) {
@@ -426,9 +437,11 @@ func compare(t *testing.T, doc string) {
 
 // TestWell: where nothing is wrong all checks say so, at both ends, also for a host that all is forwarded to.
 func TestWell(t *testing.T) {
-	for _, role := range []config.Role{config.VPS, config.Router} {
-		m := well(role)
-		d := New(m)
+	nearVPS, nearRouter := well(config.VPS), well(config.Router) // the host is the router
+	nearVPS.hostAtEnd = true
+	itself(nearRouter)
+	for _, m := range []*fake{well(config.VPS), well(config.Router), nearVPS, nearRouter} {
+		d, role := New(m), m.role
 		checks, _ := d.Checks()
 		ran := 0
 		if well, err := d.RunAll(checks, func(f Finding) {

@@ -135,7 +135,8 @@ func protoOf(f *config.Forward) (proto uint8, public, host uint16) {
 }
 
 // probe sends a packet of so many bytes (0: a small one) through the tunnel with a hop limit of one: the machine at the
-// other end says so (ICMP: time exceeded), and the answer comes back through the tunnel, whatever hosts do.
+// other end says so (ICMP: time exceeded), and the answer comes back through the tunnel, whatever hosts do. Where the host
+// is the router itself, it answers as any host.
 func (p *patient) probe(size int, follow bool) probing {
 	f := p.Forwards[0]
 	id := p.nextPort()
@@ -149,8 +150,11 @@ func (p *patient) probe(size int, follow bool) probing {
 		data = packet.MakeEcho(from, to, 1, id, 1, max(size-28, 8))
 	}
 	quotesIt := func(q *packet.Packet) bool { return q != nil && q.Src == from && q.Dst == to }
+	reply := func(s Sighting) bool {
+		return s.Device == p.Device && !s.Out && s.Outer == nil && s.Src == to && s.Dst == from
+	}
 	answer := func(s Sighting) bool {
-		return s.Device == p.Device && !s.Out && s.Proto == packet.ICMP && s.Type == packet.TimeExceeded && quotesIt(s.Quoted)
+		return reply(s) || s.Device == p.Device && !s.Out && s.Proto == packet.ICMP && s.Type == packet.TimeExceeded && quotesIt(s.Quoted)
 	}
 	own := func(s Sighting) bool { // the outer packet, or an error about it
 		return s.Outer != nil && s.Out && s.Src == from && s.Dst == to && s.Outer.Dst == p.line.Peer
@@ -173,6 +177,11 @@ func (p *patient) probe(size int, follow bool) probing {
 		switch {
 		case answer(s):
 			result.answered = true
+			if reply(s) && s.Flags&packet.SYN != 0 { // end the half-open connection
+				end := Trial{Into: t.Into, Match: t.Match, Done: t.Done}
+				end.Packet = packet.MakeTCP(netip.AddrPortFrom(from, s.DstPort), netip.AddrPortFrom(to, s.SrcPort), packet.RST, 1, 2, 0)
+				p.machine.Try(end)
+			}
 		case own(s):
 			result.out++
 		case refusal(s):

@@ -58,7 +58,8 @@ type Line struct {
 	Access      string // VPS: the device that clients come by
 	LearntMTU   int    // what the kernel has learnt about the path, or the MTU of the route
 	LAN         map[netip.Addr]string
-	RxPackets   uint64 // out of the tunnel since it was made
+	Self        map[netip.Addr]bool // hosts that are this router itself
+	RxPackets   uint64              // out of the tunnel since it was made
 }
 
 // Pong is what came of an echo request.

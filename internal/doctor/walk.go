@@ -196,6 +196,9 @@ func (p *patient) sight(w *walk, s Sighting) {
 	case s.Outer != nil:
 	case !s.Out && s.Device == p.Device && s.Src == w.client:
 		set(&w.inside)
+	case s.Out && s.Device == p.Device && toClient && p.line.Self[w.forward.DestIP]:
+		set(&w.answer)
+		set(&w.back)
 	case s.Out && s.Device == lan && toHost:
 		set(&w.on)
 	case !s.Out && s.Device == lan && toClient:
@@ -253,6 +256,8 @@ func (p *patient) forward() Finding {
 				fmt.Sprintf("correct option dest_ip, or bring up the network that %s is in: `ip route get %s` has to name its device", host, host))
 		case w.on != nil:
 			return ok("%s: to %s on %s", host, host, lan)
+		case p.line.Self[host] && w.inside != nil && (w.answer != nil || dropped(w.seen.Verdicts) == nil):
+			return ok("%s: this router itself", host)
 		case w.entered == nil:
 			return skipped("the test packet was not seen on %s", p.line.Uplink)
 		case w.inside == nil:
@@ -368,6 +373,9 @@ func (p *patient) hosts() Finding {
 				fmt.Sprintf("switch %s on, or correct option dest_ip at both ends if its address has changed (give it a fixed one: a static DHCP lease)", host))
 		case w.proto == packet.UDP || !config.HasPorts(w.proto) && w.proto != packet.ICMP:
 			return skipped("%s may answer nothing to a test packet over %s", target, config.ProtoName(w.proto))
+		case p.line.Self[host]:
+			return failed(fmt.Sprintf("nothing on this router answers at %s", target),
+				"let the service listen on that address, and look for filters that nft does not show (`iptables-legacy -S`)")
 		case p.Role == config.Router:
 			return p.silentHost(w, target)
 		}

@@ -91,7 +91,7 @@ func (m *Machine) Installed(c *config.Config) (doctor.Installed, error) {
 // Line implements doctor.Machine.
 func (m *Machine) Line(r *config.Relay) (doctor.Line, error) {
 	facts, err := m.Kernel.Facts([]*config.Relay{r})
-	line := doctor.Line{Local: r.Local, Peer: r.Peer, MTU: state.TunnelMTU(r, facts), Access: facts.Access[r.Name], LAN: facts.LAN}
+	line := doctor.Line{Local: r.Local, Peer: r.Peer, MTU: state.TunnelMTU(r, facts), Access: facts.Access[r.Name], LAN: facts.LAN, Self: facts.Self}
 	if err != nil {
 		return line, err
 	}

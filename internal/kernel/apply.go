@@ -76,9 +76,9 @@ func (k *Kernel) Apply(step state.Step) error {
 	case state.DelRoute:
 		return route(s.Route, netlink.RouteDel)
 	case state.AddRule:
-		return netlink.RuleAdd(rule(s.Rule))
+		return rule(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.Rule)
 	case state.DelRule:
-		return netlink.RuleDel(rule(s.Rule))
+		return rule(unix.RTM_DELRULE, 0, s.Rule)
 	case state.SetSysctl:
 		return k.setSysctl(s)
 	case state.LoadTables:
@@ -154,22 +154,40 @@ func route(r state.Route, f func(*netlink.Route) error) error {
 	})
 }
 
-func rule(r state.Rule) *netlink.Rule {
-	n := netlink.NewRule()
-	n.Family, n.Priority, n.IifName, n.Table, n.Protocol, n.Mark = unix.AF_INET, r.Priority, r.IIF, int(r.Table), state.Protocol, r.Mark
-	if r.From.IsValid() {
-		n.Src = ipNet(r.From)
+// rule adds or removes a policy rule. The netlink package gives the kernel a protocol of four bytes in place of one, which
+// on a machine with big-endian byte order (MIPS) is another protocol.
+func rule(message, flags int, r state.Rule) error {
+	req := nl.NewNetlinkRequest(message, flags|unix.NLM_F_ACK)
+	msg := nl.NewRtMsg()
+	msg.Family, msg.Protocol, msg.Scope, msg.Table, msg.Type = unix.AF_INET, 0, unix.RT_SCOPE_UNIVERSE, unix.RT_TABLE_UNSPEC, unix.RTN_UNICAST
+	if r.Unreachable {
+		msg.Type = unix.RTN_UNREACHABLE
 	}
+	req.AddData(msg)
+	if r.From.IsValid() {
+		msg.Src_len = uint8(r.From.Bits())
+		req.AddData(nl.NewRtAttr(unix.RTA_SRC, r.From.Addr().AsSlice()))
+	}
+	req.AddData(nl.NewRtAttr(nl.FRA_PRIORITY, nl.Uint32Attr(uint32(r.Priority))))
 	if r.Mask != 0 {
-		n.Mask = &r.Mask
+		req.AddData(nl.NewRtAttr(nl.FRA_FWMARK, nl.Uint32Attr(r.Mark)))
+		req.AddData(nl.NewRtAttr(nl.FRA_FWMASK, nl.Uint32Attr(r.Mask)))
+	}
+	if !r.Unreachable {
+		req.AddData(nl.NewRtAttr(nl.FRA_TABLE, nl.Uint32Attr(r.Table)))
 	}
 	if r.NoDefault {
-		n.SuppressPrefixlen = 0
+		req.AddData(nl.NewRtAttr(nl.FRA_SUPPRESS_PREFIXLEN, nl.Uint32Attr(0)))
 	}
-	if r.Unreachable {
-		n.Type = unix.RTN_UNREACHABLE
+	if r.IIF != "" {
+		req.AddData(nl.NewRtAttr(nl.FRA_IIFNAME, nl.ZeroTerminated(r.IIF)))
 	}
-	return n
+	if r.IPProto != 0 {
+		req.AddData(nl.NewRtAttr(nl.FRA_IP_PROTO, nl.Uint8Attr(r.IPProto)))
+	}
+	req.AddData(nl.NewRtAttr(nl.FRA_PROTOCOL, nl.Uint8Attr(state.Protocol)))
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }
 
 // setSysctl notes the former value before the change, so that it is known whenever the process ends.

@@ -25,7 +25,7 @@ func OpenWrt() bool {
 
 // Facts finds out what Compile needs to know for the relays.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
-	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}}
+	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
 	own, err := ownRoutes()
 	if err != nil {
 		return f, fmt.Errorf("list routes: %w", err)
@@ -74,8 +74,8 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		if peer == local {
 			errs = append(errs, fmt.Errorf("relay %q: %s is the endpoint of both ends; ip6addr is this end's, peeraddr the other end's", r.Name, peer))
 		}
-		if _, mtu, err := routeTo(peer); err == nil {
-			f.PathMTU[r.Name] = mtu
+		if route, err := routeTo(peer); err == nil {
+			f.PathMTU[r.Name] = route.mtu
 		}
 		if uplink := Uplink(r, interfaces); uplink != nil {
 			f.Tunlink[r.Name] = uplink.Device
@@ -86,8 +86,11 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		}
 		if r.Role == config.Router {
 			for _, forward := range r.Forwards {
-				if device, _, err := routeTo(forward.DestIP); err == nil && device != "lo" {
-					f.LAN[forward.DestIP] = device
+				if route, err := routeTo(forward.DestIP); err == nil && route.device != "lo" {
+					f.LAN[forward.DestIP] = route.device
+					if route.local {
+						f.Self[forward.DestIP] = true
+					}
 				}
 			}
 		}
@@ -168,11 +171,18 @@ func ownRoutes() ([]state.Route, error) {
 	return o.Routes, err
 }
 
+// fibRoute is an entry of the routing table.
+type fibRoute struct {
+	device string
+	mtu    int  // bytes
+	local  bool // the address is this machine's own; device has it
+}
+
 // routeTo looks up the entry of the routing table for an address, not what was learnt about the path to it.
-func routeTo(dst netip.Addr) (device string, mtu int, err error) {
+func routeTo(dst netip.Addr) (fibRoute, error) {
 	routes, err := netlink.RouteGetWithOptions(dst.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
 	if err != nil || len(routes) == 0 {
-		return "", 0, fmt.Errorf("no route to %s", dst)
+		return fibRoute{}, fmt.Errorf("no route to %s", dst)
 	}
 	index := routes[0].LinkIndex
 	if index == 0 && len(routes[0].MultiPath) > 0 {
@@ -180,13 +190,13 @@ func routeTo(dst netip.Addr) (device string, mtu int, err error) {
 	}
 	link, err := netlink.LinkByIndex(index)
 	if err != nil {
-		return "", 0, err
+		return fibRoute{}, err
 	}
-	mtu = link.Attrs().MTU
+	mtu := link.Attrs().MTU
 	if routes[0].MTU > 0 {
 		mtu = min(mtu, routes[0].MTU)
 	}
-	return link.Attrs().Name, mtu, nil
+	return fibRoute{link.Attrs().Name, mtu, routes[0].Type == unix.RTN_LOCAL}, nil
 }
 
 // LinkUp tells whether a device is there and set up.

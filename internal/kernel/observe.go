@@ -205,6 +205,9 @@ func observeRules(o *state.Observed) error {
 		if r.Mask != nil {
 			ours.Mask = *r.Mask
 		}
+		for proto := uint32(r.IPProto); proto != 0; proto >>= 8 { // one byte, which the netlink package reads as four
+			ours.IPProto = uint8(proto)
+		}
 		if r.Src != nil {
 			addr, _ := netip.AddrFromSlice(r.Src.IP.To4())
 			bits, _ := r.Src.Mask.Size()

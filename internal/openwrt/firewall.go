@@ -98,9 +98,13 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 		opened := map[netip.Addr]bool{}
 		for _, f := range r.Forwards {
 			lan := zoneOf(zones, lanOf(interfaces, f.DestIP), f.DestIP)
+			self := own(interfaces, f.DestIP)
 			in := func(proto string, more ...Option) {
-				rule := Rule{one("type", "rule"), one("name", label+f.Section), one("src", "*"), one("device", r.Device), one("direction", "in"),
-					one("dest", lan), one("family", "ipv4"), one("proto", proto), one("dest_ip", f.DestIP.String())}
+				rule := Rule{one("type", "rule"), one("name", label+f.Section), one("src", "*"), one("device", r.Device), one("direction", "in")}
+				if !self { // without dest it is a rule for what comes in to the router itself
+					rule = append(rule, one("dest", lan))
+				}
+				rule = append(rule, one("family", "ipv4"), one("proto", proto), one("dest_ip", f.DestIP.String()))
 				if len(f.Clients) > 0 {
 					var clients []string
 					for _, c := range f.Clients {
@@ -124,7 +128,7 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 					in(proto, one("dest_port", fmt.Sprintf("%d-%d", f.DestPort, f.DestPort+(set.Last-set.First))))
 				}
 			}
-			if f.Egress == config.All && !opened[f.DestIP] {
+			if f.Egress == config.All && !self && !opened[f.DestIP] {
 				opened[f.DestIP] = true
 				rules = append(rules, Rule{one("type", "rule"), one("name", label+"egress of "+f.DestIP.String()), one("src", lan), one("dest", "*"),
 					one("device", r.Device), one("direction", "out"), one("family", "ipv4"), one("proto", "all"), one("src_ip", f.DestIP.String()), one("target", "ACCEPT")})
@@ -142,6 +146,13 @@ func lanOf(interfaces []Interface, host netip.Addr) *Interface {
 		}
 	}
 	return nil
+}
+
+// own tells whether the host is the router itself.
+func own(interfaces []Interface, host netip.Addr) bool {
+	return slices.ContainsFunc(interfaces, func(i Interface) bool {
+		return slices.ContainsFunc(i.IPv4, func(p netip.Prefix) bool { return p.Addr() == host })
+	})
 }
 
 // Map is the rule for encoding as JSON.

@@ -95,6 +95,13 @@ config forward 'vpn'
 config forward 'else'
 	option proto 'icmp'
 	option dest_ip '172.16.1.1'
+
+config forward 'itself'
+	option proto 'tcp'
+	option src_dport '22000'
+	option dest_ip '192.168.1.1'
+	option dest_port '22'
+	option egress 'all'
 `
 
 func TestRules(t *testing.T) {
@@ -130,6 +137,7 @@ func TestRules(t *testing.T) {
 		`{"dest":"visitors","dest_ip":"192.168.3.5","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: games","proto":"all","src":"*","target":"ACCEPT","type":"rule"}`,
 		`{"dest":"dmz","dest_ip":"10.9.1.1","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: vpn","proto":"50","src":"*","target":"ACCEPT","type":"rule"}`,
 		`{"dest":"*","dest_ip":"172.16.1.1","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: else","proto":"1","src":"*","target":"ACCEPT","type":"rule"}`,
+		`{"dest_ip":"192.168.1.1","dest_port":"22","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: itself","proto":"6","src":"*","target":"ACCEPT","type":"rule"}`,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

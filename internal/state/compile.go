@@ -16,6 +16,7 @@ type Facts struct {
 	Access  map[string]string     // relay → on a VPS the device with its IPv4 address; missing where none has
 	PathMTU map[string]int        // relay → MTU in bytes of the route to the other end; missing where there is no route
 	LAN     map[netip.Addr]string // host → device of the route to it; missing where there is none
+	Self    map[netip.Addr]bool   // hosts that are this router itself
 	Own     []Route               // our routes that are there already
 	Local   map[string]netip.Addr // relay → this end's endpoint, where the configuration has auto; missing while there is no prefix
 	Waiting map[string]string     // relay → what it waits for, if something
@@ -134,6 +135,12 @@ func (s *State) compileVPS(r *config.Relay, facts Facts, slots slots) {
 	}
 }
 
+// lastPriority is of the ip rules that come after those of the tables main and default (32766 and 32767).
+const lastPriority = 46000
+
+// protoICMP is ICMP's protocol number (RFC 792).
+const protoICMP = 1
+
 // minIPv6MTU is the least MTU in bytes of a device with IPv6 addresses (IPV6_MIN_MTU; RFC 8200 §5).
 const minIPv6MTU = 1280
 
@@ -158,6 +165,14 @@ func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int) {
 		Rule{Priority: r.Priority + 1, IIF: r.Device, Unreachable: true},
 		// Answers go back by the tunnel, whatever routes there are.
 		Rule{Priority: r.Priority + 2, Mark: r.Mark(), Mask: config.MarkMask, Table: r.Table})
+	// Errors about a client's packets (the host is off, its hop limit is used up), and answers of services on the router
+	// itself, get the mark after they were routed for the first time. Where no other IPv4 route is, that needs one too.
+	s.Rules = append(s.Rules, Rule{Priority: lastPriority, IIF: "lo", IPProto: protoICMP, Table: r.Table})
+	for _, host := range hosts(r) {
+		if facts.Self[host] {
+			s.Rules = append(s.Rules, Rule{Priority: lastPriority, From: netip.PrefixFrom(host, 32), Table: r.Table})
+		}
+	}
 	for _, host := range egressHosts(r) {
 		from := netip.PrefixFrom(host, 32)
 		s.Rules = append(s.Rules,

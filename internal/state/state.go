@@ -64,7 +64,8 @@ type Route struct {
 // Rule is an IPv4 policy rule. Of IIF, From and Mark one is set.
 type Rule struct {
 	Priority    int
-	IIF         string
+	IIF         string // "lo": what this machine itself sends
+	IPProto     uint8  // for packets of this protocol; 0: of all
 	From        netip.Prefix
 	Mark        uint32
 	Mask        uint32

@@ -88,11 +88,11 @@ func compile(t *testing.T, text []byte, facts Facts) State {
 	return Compile(relays, facts)
 }
 
-// parseFacts reads lines: tunlink RELAY DEVICE, access RELAY DEVICE, mtu RELAY BYTES, peer RELAY ADDRESS, lan HOST DEVICE, own TABLE HOST DEVICE,
+// parseFacts reads lines: tunlink RELAY DEVICE, access RELAY DEVICE, mtu RELAY BYTES, peer RELAY ADDRESS, lan HOST DEVICE, self HOST, own TABLE HOST DEVICE,
 // flowtables.
 func parseFacts(t *testing.T, text string) Facts {
 	t.Helper()
-	f := Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}}
+	f := Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
 		switch words[0] {
@@ -110,6 +110,8 @@ func parseFacts(t *testing.T, text string) Facts {
 			f.Peer[words[1]] = netip.MustParseAddr(words[2])
 		case "lan":
 			f.LAN[netip.MustParseAddr(words[1])] = words[2]
+		case "self":
+			f.Self[netip.MustParseAddr(words[1])] = true
 		case "flowtables":
 			f.FlowTables = true
 		case "own":

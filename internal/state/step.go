@@ -3,6 +3,8 @@ package state
 import (
 	"fmt"
 	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
 )
 
 // A Step is one change of the kernel.
@@ -211,6 +213,9 @@ func ruleText(r Rule) string {
 	}
 	if r.IIF != "" {
 		fmt.Fprintf(&b, " iif %s", r.IIF)
+	}
+	if r.IPProto != 0 {
+		fmt.Fprintf(&b, " ipproto %s", config.ProtoName(r.IPProto))
 	}
 	if r.Mask != 0 {
 		fmt.Fprintf(&b, " fwmark %#08x/%#08x", r.Mark, r.Mask)

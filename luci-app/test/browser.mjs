@@ -18,7 +18,8 @@ export const home = {
 		'luci-rpc.getHostHints': {
 			'AA:BB:CC:00:00:01': { ipaddrs: [ '192.168.1.210' ], name: 'nas' },
 			'AA:BB:CC:00:00:02': { ipaddrs: [ '192.168.1.23' ], name: 'raspberrypi' },
-			'AA:BB:CC:00:00:03': { ipaddrs: [ '192.168.1.40' ] }
+			'AA:BB:CC:00:00:03': { ipaddrs: [ '192.168.1.40' ] },
+			'AA:BB:CC:00:00:FF': { ipaddrs: [ '192.168.1.1' ] } // the router itself
 		},
 		'luci-rpc.getNetworkDevices': {
 			'br-lan': { name: 'br-lan', up: true, type: 1, devtype: 'bridge', flags: { up: true }, stats: {} },

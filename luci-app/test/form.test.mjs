@@ -35,7 +35,7 @@ form.Map = class {
 // What the page builds for these sections, after its own load().
 async function formOf(sections, build) {
 	let answered = 0;
-	const rpc = { declare: ({ method }) => async () => { answered++; return { schema, check: { errors: [], warnings: [] } }[method] ?? {}; } };
+	const rpc = { declare: ({ method }) => async () => { answered++; return { schema, check: { errors: [], warnings: [] }, dump: [] }[method] ?? {}; } };
 	const NetworkSelect = class extends Option {};
 	const values = Object.fromEntries(sections.map((section) => [ section['.name'], section ]));
 	const uci = {

@@ -87,7 +87,12 @@ test('first visit: four values, and the file is one that the program takes', asy
 
 	await field(page, 'home', 'ipaddr').fill('203.0.113.77');
 	await field(page, 'home', 'peeraddr').fill('2001:db8:77::/64');
-	await choose(page, page.locator('[id="cbid.ds4relay.web.dest_ip"]'), '192.168.1.210');
+
+	const server = page.locator('[id="cbid.ds4relay.web.dest_ip"]'),
+	      choices = await server.locator('li').evaluateAll((items) => items.map((item) => item.getAttribute('data-value')));
+
+	assert.deepEqual([ ...new Set(choices.filter((value) => /^192/.test(value))) ], [ '192.168.1.23', '192.168.1.40', '192.168.1.210' ]);
+	await choose(page, server, '192.168.1.210');
 	await field(page, 'web', 'src_dport').fill('443');
 	await applied(page);
 

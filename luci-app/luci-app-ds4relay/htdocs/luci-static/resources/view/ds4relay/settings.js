@@ -12,13 +12,16 @@
 'require ds4relay.rules as rules';
 'require ds4relay.words as words';
 
-/* Addresses of the home's hosts with their names, as choices of an option. */
-function addHosts(option, hosts) {
-	const names = {};
+/* Addresses of the home's hosts with their names, as choices of an option. The router's own are among the hints: who wants
+   its services on the Internet types one of them. */
+function addHosts(option, hosts, interfaces) {
+	const names = {},
+	      own = interfaces.flatMap((i) => L.toArray(i['ipv4-address']).map((a) => a.address));
 
 	for (const mac in hosts)
 		for (const ip of L.toArray(hosts[mac].ipaddrs ?? hosts[mac].ipv4))
-			names[ip] = hosts[mac].name ?? mac;
+			if (!own.includes(ip))
+				names[ip] = hosts[mac].name ?? mac;
 
 	for (const ip of L.sortedKeys(names, null, 'addr'))
 		option.value(ip, E('span', [ ip, ' (', E('strong', [ names[ip] ]), ')' ]));
@@ -184,7 +187,7 @@ return view.extend({
 
 		addHosts(fields.add(s, null, form.Value, 'dest_ip', _('Server'),
 			_('The server that is to be reached from outside: one of the devices that your router knows, or another address of your network.'),
-			{ placeholder: _('-- Please choose --') }), this.hosts);
+			{ placeholder: _('-- Please choose --') }), this.hosts, this.interfaces);
 
 		fields.add(s, null, form.Value, 'src_dport', _('Port'),
 			_('The port that the server listens on, such as 443 for a web site, or a range such as 8000-8010.'),
@@ -377,6 +380,7 @@ return view.extend({
 
 	forwards(map) {
 		const hosts = this.hosts,
+		      interfaces = this.interfaces,
 		      relays = config.of('relay').map((relay) => relay['.name']),
 		      s = map.section(form.GridSection, 'forward', _('Forwards'),
 			_('What comes to the public address and is let through: to which host, and to which of its ports.'));
@@ -441,7 +445,7 @@ return view.extend({
 		o.checkDepends = needsPorts;
 
 		o = fields.add(s, 'general', form.Value, 'dest_ip', _('Internal host'), _('The server in your network.'), { placeholder: _('-- Please choose --') });
-		addHosts(o, hosts);
+		addHosts(o, hosts, interfaces);
 
 		o = fields.add(s, 'general', form.Value, 'dest_port', _('Internal port'),
 			_('The port on the host; of a range, the first ports correspond.'), { placeholder: _('the external port') });
