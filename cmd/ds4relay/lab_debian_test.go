@@ -169,7 +169,8 @@ func (d *debianRelayLab) streams(n int) (end func(when string)) {
 // settles waits until status finds nothing to do.
 func (d *debianRelayLab) settles() {
 	d.t.Helper()
-	d.do("for i in $(seq 50); do ds4relay status >/dev/null && exit; sleep 0.3; done; ds4relay status")
+	d.do("for i in $(seq 50); do ds4relay status >/dev/null && exit; sleep 0.3; done; " +
+		"journalctl --no-pager -n 100 -o short-precise -u 'ds4relay*' -u systemd-networkd -u NetworkManager; ds4relay status")
 }
 
 // works has the client use what is forwarded, by TCP, UDP and ping, and the home's server the internet.
@@ -225,7 +226,8 @@ func (d *debianRelayLab) movesOver(t *testing.T) {
 		t.Fatal("the page has no lines by hand")
 	}
 	d.server.write("/etc/network/interfaces.d/wrap1", strings.NewReplacer("eth0", "ens3", "443", "80").Replace(lines)+"\n")
-	d.do("sysctl -qw net.ipv4.ip_forward=1; ifup wrap1")
+	// The endpoint made by hand is tentative for a second or two (duplicate address detection), and the tunnel has no way so long.
+	d.do("sysctl -qw net.ipv4.ip_forward=1; ifup wrap1; for i in $(seq 50); do ip -6 address show dev ens3 tentative | grep -q inet6 || exit 0; sleep 0.1; done")
 	seenTCP(t, d.Client, public+":80", client4)
 	out := d.do("ds4relay check 2>&1")
 	for i, line := range strings.Split(lines, "\n") {
@@ -497,6 +499,15 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 	}
 	d.do("ifup wrap1")
 	d.works("after ifup again")
+
+	// What another program changes while the service that puts things back runs starts it once more.
+	d.do(`unit=ds4relay-restore.service; run() { systemctl show -p InvocationID --value $unit; }
+for i in $(seq 50); do [ "$(systemctl show -p ActiveState --value $unit)" = inactive ] && break; sleep 0.2; done
+systemctl start --no-block $unit
+for i in $(seq 50); do [ "$(systemctl show -p ActiveState --value $unit)" = activating ] && break; sleep 0.1; done
+first=$(run); sleep 1; touch /run/ufw.lock
+for i in $(seq 50); do [ "$(run)" != "$first" ] && exit; sleep 0.2; done
+journalctl --no-pager -n 30 -u 'ds4relay-*'; false`)
 
 	// The unit in place of ifupdown.
 	d.do("ifdown wrap1; rm /etc/network/interfaces.d/wrap1; systemctl enable --now ds4relay; systemctl reload ds4relay")
