@@ -75,7 +75,7 @@ func (d *dial) start(addr netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	tune(fd, d.conn.config.Keepalive)
+	noDelay(fd)
 	if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
 		return err
@@ -91,7 +91,13 @@ func (d *dial) start(addr netip.AddrPort) error {
 
 // tune sets what a connection inherits from its listening socket. Where an option fails the connection works without.
 func tune(fd int, keepalive time.Duration) {
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	noDelay(fd)
+	keepAlive(fd, keepalive)
+}
+
+func noDelay(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) }
+
+func keepAlive(fd int, keepalive time.Duration) {
 	if keepalive <= 0 {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
 		return
@@ -149,6 +155,9 @@ func (d *dial) won(a *attempt, mask uint32) {
 	k.loop.entries[a.fd].handler = &k.target
 	if a.addr.Addr() != d.first {
 		k.service.targets.Load().answered(a.addr.Addr())
+	}
+	if k.config.Keepalive > 0 {
+		k.loop.rear(a.fd)
 	}
 	if k.config.IdleTimeout > 0 {
 		k.idle.expire = func(why string) { k.end(why, nil) }

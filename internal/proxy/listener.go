@@ -114,7 +114,7 @@ func hint(err error) string {
 
 // watch makes a loop accept.
 func (a *listener) watch(l *loop) error {
-	return l.add(a.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, acceptor{a, l})
+	return l.add(a.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, &acceptor{listener: a, loop: l})
 }
 
 // unwatch ends that.
@@ -127,7 +127,9 @@ func (a *listener) unwatch(l *loop) {
 // acceptor is a listener in one loop.
 type acceptor struct {
 	*listener
-	loop *loop
+	loop  *loop
+	burst int    // how many clients seem to wait
+	round uint64 // of the loop, when it was told of some
 }
 
 const (
@@ -137,8 +139,16 @@ const (
 	acceptPause = 50 * time.Millisecond
 )
 
-func (a acceptor) event(uint32) {
-	for range acceptBurst {
+// event takes one client: a call that finds none costs as much as one that does. Where there are more in the next round, it takes
+// twice as many.
+func (a *acceptor) event(uint32) {
+	if a.loop.round-a.round == 1 {
+		a.burst = min(2*a.burst, acceptBurst)
+	} else {
+		a.burst = 1
+	}
+	a.round = a.loop.round
+	for range a.burst {
 		if !a.take() {
 			return
 		}
@@ -146,7 +156,7 @@ func (a acceptor) event(uint32) {
 }
 
 // take accepts one client; it returns false where there is none, or none can be taken now.
-func (a acceptor) take() bool {
+func (a *acceptor) take() bool {
 	fd, from, err := accept(a.fd)
 	switch err {
 	case nil:
@@ -175,7 +185,7 @@ func ranOut(err error) bool {
 }
 
 // refuseOne resets the next client with the descriptor that was kept for that.
-func (a acceptor) refuseOne(s *Service) bool {
+func (a *acceptor) refuseOne(s *Service) bool {
 	l := a.loop
 	if l.reserve < 0 {
 		if l.reserve = spare(); l.reserve < 0 {
@@ -193,7 +203,7 @@ func (a acceptor) refuseOne(s *Service) bool {
 	return err == nil
 }
 
-func (a acceptor) pause() {
+func (a *acceptor) pause() {
 	a.unwatch(a.loop)
 	a.loop.timers.set(newTimer(func() {
 		if a.closed.Load() {
@@ -206,7 +216,7 @@ func (a acceptor) pause() {
 }
 
 // serve admits a client, or resets it.
-func (a acceptor) serve(fd int, from netip.AddrPort) {
+func (a *acceptor) serve(fd int, from netip.AddrPort) {
 	r := a.route.Load()
 	if why, ok := r.service.admit(r.config, from.Addr(), noRoom); !ok {
 		r.service.refuse(why)

@@ -32,7 +32,10 @@ type loop struct {
 	generation int32
 	start      time.Time
 	now        time.Duration // since start, read once for each round
+	round      uint64
+	young      []young // connections to targets, the eldest first
 	timers     timers
+	growing    *timer
 	ready      []*direction // that used up their burst
 	pipes      pipes
 	buffer     []byte
@@ -55,6 +58,7 @@ const watched = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLPRI | unix.EPOLLRDHUP |
 
 func newLoop() (*loop, error) {
 	l := &loop{epoll: -1, wake: -1, reserve: -1, start: time.Now(), buffer: make([]byte, copySize), done: make(chan struct{})}
+	l.growing = newTimer(l.grow)
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("epoll_create: %w", err)
@@ -94,6 +98,40 @@ func (l *loop) add(fd int, mask uint32, h handler) error {
 	}
 	l.entries[fd] = entry{h, l.generation}
 	return nil
+}
+
+// young is a connection to a target that does not ask yet whether its peer is still there. Most end before that could matter,
+// and it takes four calls.
+type young struct {
+	fd         int
+	generation int32
+	grown      time.Duration // when it does
+}
+
+// youth is how long that is.
+const youth = time.Second
+
+// rear sees to a connection when it has lived for a while.
+func (l *loop) rear(fd int) {
+	l.young = append(l.young, young{fd, l.entries[fd].generation, l.now + youth})
+	if len(l.young) == 1 {
+		l.timers.set(l.growing, l.now+youth)
+	}
+}
+
+func (l *loop) grow() {
+	for len(l.young) > 0 {
+		y := l.young[0]
+		if y.grown > l.now {
+			l.timers.set(l.growing, y.grown)
+			return
+		}
+		l.young = l.young[1:]
+		if side, ok := l.entries[y.fd].handler.(*side); ok && l.entries[y.fd].generation == y.generation {
+			keepAlive(y.fd, side.conn.config.Keepalive)
+		}
+	}
+	l.young = nil
 }
 
 // forget has to come before a descriptor is closed.
@@ -142,6 +180,7 @@ func (l *loop) run() {
 	for !l.quit {
 		n := l.wait(list)
 		l.now = time.Since(l.start)
+		l.round++
 		for i := range list[:n] {
 			if e := l.entries[list[i].Fd]; e.generation == list[i].Pad && e.handler != nil {
 				e.handler.event(list[i].Events)

@@ -514,6 +514,13 @@ func TestKeepalive(t *testing.T) {
 		if err := echoes(c, "hello"); err != nil {
 			t.Fatal(err)
 		}
+		eventually(t, "the end of its youth", func() bool {
+			young := 0
+			for _, l := range s.loops {
+				l.call(func() { young += len(l.young) })
+			}
+			return young == 0
+		})
 		sides := 0
 		for _, l := range s.loops {
 			l.call(func() {

@@ -217,7 +217,7 @@ func (s *Server) stop(a *listener, last bool) {
 	if l := s.loops[0]; last {
 		l.call(func() {
 			for waiting := true; waiting; {
-				waiting = acceptor{a, l}.take()
+				waiting = (&acceptor{listener: a, loop: l}).take()
 			}
 		})
 	}
