@@ -155,6 +155,18 @@ func newRelay(t *testing.T, options lab.Options, forwards string) *relay {
 	return &relay{n, newEnd(t, n.VPS, vpsRelay+forwards), newEnd(t, n.Router, routerRelay+forwards)}
 }
 
+// atOnce tests both ends at the same time, which have nothing to do with each other here: one alone keeps little more than one
+// CPU busy.
+func (r *relay) atOnce(t *testing.T, test func(t *testing.T, e *end)) {
+	for _, e := range []*end{r.vps, r.router} {
+		t.Run(e.host.Name, func(t *testing.T) {
+			t.Parallel()
+			e.t = t
+			test(t, e)
+		})
+	}
+}
+
 // manyRelays is the configuration of a VPS with a relay for each of n homes, with one host each.
 func manyRelays(n int, host func(int) string) string {
 	var b strings.Builder

@@ -89,48 +89,46 @@ func damages(steps []state.Step) []string {
 func TestDrift(t *testing.T) {
 	r := newRelay(t, lab.Options{}, everything)
 	r.router.write(routerRelay + "\tlist keep 'tcp:22'\n" + everything)
-	for _, e := range []*end{r.vps, r.router} {
-		t.Run(e.host.Name, func(t *testing.T) {
-			before := e.snapshot()
-			steps := e.steps()
-			e.do("-q", "up")
-			up := sameLink(e.snapshot())
-			list := damages(steps)
-			for _, damage := range list {
-				if out, err := e.host.Run("sh", "-c", damage); err != nil {
-					if strings.Contains(out, "No such") || strings.Contains(out, "Cannot find device") {
-						continue // a table that this end does not have, a link that is gone with another damage
-					}
-					t.Errorf("%s: %v %s", damage, err, out)
-					continue
+	r.atOnce(t, func(t *testing.T, e *end) {
+		before := e.snapshot()
+		steps := e.steps()
+		e.do("-q", "up")
+		up := sameLink(e.snapshot())
+		list := damages(steps)
+		for _, damage := range list {
+			if out, err := e.host.Run("sh", "-c", damage); err != nil {
+				if strings.Contains(out, "No such") || strings.Contains(out, "Cannot find device") {
+					continue // a table that this end does not have, a link that is gone with another damage
 				}
-				code, named, _ := e.try("status")
-				done := e.do("up")
-				if strings.HasPrefix(done, "Nothing to do") {
-					if code == 0 && (damage == "ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel" || strings.HasPrefix(damage, "sysctl")) {
-						continue // nothing of ours was altered: a VPS has no rules, a sysctl may have been 1 before
-					}
-					t.Errorf("%s: up found nothing to do, status said (%d)\n%s", damage, code, named)
-					continue
-				}
-				if code != exitDiffers {
-					t.Errorf("%s: status ended with %d\n%s", damage, code, named)
-				}
-				commands := strings.ReplaceAll(strings.ReplaceAll(done, "[#] ", ""), "\n", "\n  ")
-				if !strings.Contains(named, strings.TrimSpace(commands)) {
-					t.Errorf("%s: status named\n%s\nand up did\n%s", damage, named, done)
-				}
-				if n := strings.Count(done, "[#] "); n > 8 && !strings.Contains(damage, "link del") {
-					t.Errorf("%s: up did %d things:\n%s", damage, n, done)
-				}
-				e.do("status")
+				t.Errorf("%s: %v %s", damage, err, out)
+				continue
 			}
-			same(t, "the kernel at last", up, sameLink(e.snapshot()))
-			t.Logf("%d damages", len(list))
-			e.do("down")
-			same(t, "the kernel after down", before, e.snapshot())
-		})
-	}
+			code, named, _ := e.try("status")
+			done := e.do("up")
+			if strings.HasPrefix(done, "Nothing to do") {
+				if code == 0 && (damage == "ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel" || strings.HasPrefix(damage, "sysctl")) {
+					continue // nothing of ours was altered: a VPS has no rules, a sysctl may have been 1 before
+				}
+				t.Errorf("%s: up found nothing to do, status said (%d)\n%s", damage, code, named)
+				continue
+			}
+			if code != exitDiffers {
+				t.Errorf("%s: status ended with %d\n%s", damage, code, named)
+			}
+			commands := strings.ReplaceAll(strings.ReplaceAll(done, "[#] ", ""), "\n", "\n  ")
+			if !strings.Contains(named, strings.TrimSpace(commands)) {
+				t.Errorf("%s: status named\n%s\nand up did\n%s", damage, named, done)
+			}
+			if n := strings.Count(done, "[#] "); n > 8 && !strings.Contains(damage, "link del") {
+				t.Errorf("%s: up did %d things:\n%s", damage, n, done)
+			}
+			e.do("status")
+		}
+		same(t, "the kernel at last", up, sameLink(e.snapshot()))
+		t.Logf("%d damages", len(list))
+		e.do("down")
+		same(t, "the kernel after down", before, e.snapshot())
+	})
 }
 
 // randomConfig makes a correct file for the end: up to three relays, one of which may lead to hosts that another one has.
@@ -190,13 +188,14 @@ func TestFaults(t *testing.T) {
 		}
 	}
 	fmt.Printf("TestFaults: DS4RELAY_SEED=%d\n", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
 	r := newRelay(t, lab.Options{}, "")
 	if out, err := r.VPS.Run("ip", "addr", "add", "198.51.100.145/24", "dev", "eth0"); err != nil {
 		t.Fatal(err, out)
 	}
-	outcomes := map[string]int{}
-	for role, e := range map[string]*end{"vps": r.vps, "router": r.router} {
+	r.atOnce(t, func(t *testing.T, e *end) {
+		role := map[*end]string{r.vps: "vps", r.router: "router"}[e]
+		random := rand.New(rand.NewPCG(seed, uint64(len(role))))
+		outcomes := map[string]int{}
 		first := e.snapshot()
 		old := "" // the configuration that the kernel has; "" for none
 		is := func(file string) bool {
@@ -278,6 +277,6 @@ func TestFaults(t *testing.T) {
 		}
 		e.do("-q", "down")
 		same(t, "the kernel at the end", first, e.snapshot())
-	}
-	t.Logf("%v", outcomes)
+		t.Logf("%v", outcomes)
+	})
 }
