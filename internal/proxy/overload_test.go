@@ -238,6 +238,55 @@ func TestFewPipes(t *testing.T) {
 	}
 }
 
+// TestSlowReaders: of clients that do not read, the first keep more bytes waiting than those that come when there are many.
+func TestSlowReaders(t *testing.T) {
+	const many = fewConnections + 20
+	p := tcp(t, target(t, "[::1]:0", func(c *net.TCPConn) {
+		block := make([]byte, 1<<20)
+		for {
+			if _, err := c.Write(block); err != nil {
+				return
+			}
+		}
+	}))
+	s := start(t, Options{Loops: 1}, p)
+	l := s.loops[0]
+	for n := range many {
+		dialTCP(t, p)
+		if n != 0 && n != many-1 {
+			continue
+		}
+		eventually(t, "a pipe for each", func() bool {
+			held, large, limited, wrong := 0, 0, 0, ""
+			l.call(func() {
+				for _, e := range l.entries {
+					side, ok := e.handler.(*side)
+					if !ok || side != &side.conn.client || !side.conn.down.hasPipe {
+						continue
+					}
+					held++
+					if size, err := unix.FcntlInt(uintptr(side.conn.down.pipe.read), unix.F_GETPIPE_SZ, 0); err != nil || size == largePipe {
+						large++
+					}
+					if room, err := unix.GetsockoptInt(side.fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT); err != nil || room == unsentLimit {
+						limited++
+					}
+				}
+			})
+			if want := min(n+1, largePipes); held == n+1 && large != want {
+				wrong = fmt.Sprintf("%d large pipes, not %d", large, want)
+			}
+			if n == 0 && limited > 0 || held == many && limited == 0 {
+				wrong = fmt.Sprintf("%d of %d sockets have a limit", limited, held)
+			}
+			if wrong != "" {
+				t.Fatal(wrong)
+			}
+			return held == n+1
+		})
+	}
+}
+
 // TestOutOfFiles: without descriptors a client is served or refused, none waits; with descriptors again all are served.
 func TestOutOfFiles(t *testing.T) {
 	p := tcp(t, target(t, "[::1]:0", echo))

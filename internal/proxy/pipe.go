@@ -8,9 +8,9 @@ type pipe struct{ read, write int }
 const (
 	// largePipe lets one call move what a fast connection has received meanwhile.
 	largePipe = 1 << 20
-	// largePipes is how many of a loop's are large: what waits in pipes for slow readers is memory of the kernel, and an
-	// unprivileged user may have 64 MB of them (pipe-user-pages-soft, pipe(7)).
-	largePipes = 16
+	// largePipes is how many of all loops' together are large: what waits in pipes for slow readers is memory of the kernel, and
+	// an unprivileged user may have 64 MB of them (pipe-user-pages-soft, pipe(7)).
+	largePipes = 48
 	smallPipe  = 256 << 10
 	// minPipe: beyond that limit pipes have two pages; copying is faster then.
 	minPipe = 64 << 10
@@ -24,6 +24,7 @@ const (
 type pipes struct {
 	free  []pipe
 	count int // open ones
+	large int // how many of them may be large
 }
 
 // take returns false where there is none to have.
@@ -38,7 +39,7 @@ func (p *pipes) take() (pipe, bool) {
 		return pipe{}, false
 	}
 	want := smallPipe
-	if p.count < largePipes {
+	if p.count < p.large {
 		want = largePipe
 	}
 	size, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, want)

@@ -57,6 +57,7 @@ func New(o Options) (*Server, error) {
 			return nil, err
 		}
 		l.start = begin // the loops compare their times
+		l.pipes.large = largePipes / n
 		s.loops = append(s.loops, l)
 	}
 	if o.Log == nil {
