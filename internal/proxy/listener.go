@@ -143,7 +143,7 @@ const (
 // twice as many.
 func (a *acceptor) event(uint32) {
 	if a.loop.round-a.round == 1 {
-		a.burst = min(2*a.burst, acceptBurst)
+		a.burst = min(max(1, 2*a.burst), acceptBurst)
 	} else {
 		a.burst = 1
 	}
