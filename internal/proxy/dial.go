@@ -71,7 +71,7 @@ func (d *dial) start(addr netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Socket(family(addr.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := l.reserve.socket(family(addr.Addr()), unix.SOCK_STREAM)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func (s *Server) open(key socketKey) (*listener, error) {
 	if len(inherited) > 0 {
 		return &listener{key: key, fd: inherited[0], server: s}, nil
 	}
-	fd, err := listenTCP(key)
+	fd, err := listenTCP(s.reserve, key)
 	if err != nil {
 		return nil, err
 	}
@@ -71,12 +71,12 @@ func (a *listener) close() {
 	}
 }
 
-func listenTCP(key socketKey) (int, error) {
+func listenTCP(r *reserve, key socketKey) (int, error) {
 	sa, err := sockaddr(key.addr)
 	if err != nil {
 		return -1, fmt.Errorf("listen on %s: %w", key, err)
 	}
-	fd, err := unix.Socket(family(key.addr.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := r.socket(family(key.addr.Addr()), unix.SOCK_STREAM)
 	if err != nil {
 		return -1, fmt.Errorf("listen on %s: %w", key, err)
 	}
@@ -157,7 +157,7 @@ func (a *acceptor) event(uint32) {
 
 // take accepts one client; it returns false where there is none, or none can be taken now.
 func (a *acceptor) take() bool {
-	fd, from, err := accept(a.fd)
+	fd, from, err := a.server.reserve.accept(a.fd)
 	switch err {
 	case nil:
 		a.serve(fd, from)
@@ -167,7 +167,7 @@ func (a *acceptor) take() bool {
 	}
 	s := a.route.Load().service
 	s.stats.fail(fmt.Errorf("accept on %s: %w", a.key, err))
-	if ranOut(err) && (a.server.cooling.thaw() || a.refuseOne(s)) {
+	if ranOut(err) && (a.server.cooling.thaw() || a.server.reserve.refuse(a.fd, s)) {
 		return true
 	}
 	a.pause()
@@ -182,25 +182,6 @@ func ranOut(err error) bool {
 		}
 	}
 	return false
-}
-
-// refuseOne resets the next client with the descriptor that was kept for that.
-func (a *acceptor) refuseOne(s *Service) bool {
-	l := a.loop
-	if l.reserve < 0 {
-		if l.reserve = spare(); l.reserve < 0 {
-			return false
-		}
-	}
-	unix.Close(l.reserve)
-	l.reserve = -1
-	fd, _, err := accept(a.fd)
-	if err == nil {
-		s.refuse(exhausted)
-		closeReset(fd)
-	}
-	l.reserve = spare()
-	return err == nil
 }
 
 func (a *acceptor) pause() {

@@ -39,7 +39,7 @@ type loop struct {
 	ready      []*direction // that used up their burst
 	pipes      pipes
 	buffer     []byte
-	reserve    int // a descriptor to spare, to refuse clients with when there is none left
+	reserve    *reserve // of the server
 	done       chan struct{}
 	quit       bool
 
@@ -56,8 +56,8 @@ const maxEvents = 256
 // watched is what a connection is watched for: once, edge-triggered, so that no call changes it while bytes flow.
 const watched = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 
-func newLoop() (*loop, error) {
-	l := &loop{epoll: -1, wake: -1, reserve: -1, start: time.Now(), buffer: make([]byte, copySize), done: make(chan struct{})}
+func newLoop(r *reserve) (*loop, error) {
+	l := &loop{epoll: -1, wake: -1, reserve: r, pipes: pipes{reserve: r}, start: time.Now(), buffer: make([]byte, copySize), done: make(chan struct{})}
 	l.growing = newTimer(l.grow)
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -67,23 +67,12 @@ func newLoop() (*loop, error) {
 		unix.Close(l.epoll)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	l.reserve = spare()
 	if err := l.add(l.wake, unix.EPOLLIN, wakener{l}); err != nil {
 		unix.Close(l.epoll)
 		unix.Close(l.wake)
-		unix.Close(l.reserve)
 		return nil, err
 	}
 	return l, nil
-}
-
-// spare opens a descriptor that is only there to be given up.
-func spare() int {
-	fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1
-	}
-	return fd
 }
 
 // add watches fd until it is closed.
@@ -239,7 +228,4 @@ func (l *loop) close() {
 	l.pipes.close()
 	unix.Close(l.epoll)
 	unix.Close(l.wake)
-	if l.reserve >= 0 {
-		unix.Close(l.reserve)
-	}
 }

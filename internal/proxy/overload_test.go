@@ -26,6 +26,7 @@ import (
 // childSetup is what a server in a process of its own is to be like.
 type childSetup struct {
 	Files    uint64 // its limit of descriptors; 0 for that of the test
+	Loops    int    // 0 for the usual number
 	Nobody   bool   // it runs as an unprivileged user …
 	FewPipes bool   // … that has as many pipes as it may
 	Proxies  []*config.Proxy
@@ -148,7 +149,7 @@ func TestChild(t *testing.T) {
 	if setup.FewPipes {
 		usePipesUp(t)
 	}
-	s, err := New(Options{})
+	s, err := New(Options{Loops: setup.Loops})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,15 +290,24 @@ func TestSlowReaders(t *testing.T) {
 
 // TestOutOfFiles: without descriptors a client is served or refused, none waits; with descriptors again all are served.
 func TestOutOfFiles(t *testing.T) {
+	// The one that a connection lacks makes a difference to what is left, and so do loops that run out at the same time.
+	for _, setup := range []childSetup{{Files: 64}, {Files: 65}, {Files: 80, Loops: 4}, {Files: 81, Loops: 4}} {
+		t.Run(fmt.Sprintf("%d descriptors, %d loops", setup.Files, setup.Loops), func(t *testing.T) { testOutOfFiles(t, setup) })
+	}
+}
+
+func testOutOfFiles(t *testing.T, setup childSetup) {
 	p := tcp(t, target(t, "[::1]:0", echo))
-	c := startChild(t, childSetup{Files: 64, Proxies: []*config.Proxy{p}})
+	setup.Proxies = []*config.Proxy{p}
+	c := startChild(t, setup)
 	const clients = 100
 	open := make(chan net.Conn, clients)
 	var mu sync.Mutex
 	served, turnedAway := 0, 0
 	var all sync.WaitGroup
-	for range clients {
+	for n := range clients {
 		all.Go(func() {
+			time.Sleep(time.Duration(n/50) * 60 * time.Millisecond) // some when loops have had a pause
 			conn, err := net.DialTimeout("tcp", p.Listen[0].String(), patience)
 			if err == nil {
 				conn.SetDeadline(time.Now().Add(patience))
@@ -483,7 +493,9 @@ func available(t testing.TB) int {
 // sink listens and gives away the descriptors of its connections.
 func sink(t testing.TB, taken chan<- int) netip.AddrPort {
 	t.Helper()
-	fd, err := listenTCP(socketKey{config.TCP, netip.MustParseAddrPort("[::1]:0")})
+	spare := newReserve()
+	defer spare.close()
+	fd, err := listenTCP(spare, socketKey{config.TCP, netip.MustParseAddrPort("[::1]:0")})
 	if err != nil {
 		t.Fatal(err)
 	}

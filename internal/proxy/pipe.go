@@ -22,9 +22,10 @@ const (
 
 // pipes are those of a loop. A direction has one only while bytes flow.
 type pipes struct {
-	free  []pipe
-	count int // open ones
-	large int // how many of them may be large
+	reserve *reserve
+	free    []pipe
+	count   int // open ones
+	large   int // how many of them may be large
 }
 
 // take returns false where there is none to have.
@@ -35,7 +36,7 @@ func (p *pipes) take() (pipe, bool) {
 		return taken, true
 	}
 	var fds [2]int
-	if p.count >= maxPipes || unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC) != nil {
+	if p.count >= maxPipes || p.reserve.pipe(fds[:]) != nil {
 		return pipe{}, false
 	}
 	want := smallPipe

@@ -23,6 +23,7 @@ type Server struct {
 	journal *journal
 	lookup  lookup
 	loops   []*loop
+	reserve *reserve
 	cooling cooling
 
 	mu        sync.Mutex
@@ -42,18 +43,19 @@ type Options struct {
 
 // New starts the event loops; there are no proxies until Apply.
 func New(o Options) (*Server, error) {
-	s := &Server{lookup: o.Lookup, services: map[string]*Service{}, listeners: map[socketKey]*listener{}, draining: map[socketKey]*listener{}}
+	s := &Server{lookup: o.Lookup, reserve: newReserve(), services: map[string]*Service{}, listeners: map[socketKey]*listener{}, draining: map[socketKey]*listener{}}
 	n := o.Loops
 	if n == 0 {
 		n = min(runtime.NumCPU(), maxLoops)
 	}
 	begin := time.Now()
 	for range n {
-		l, err := newLoop()
+		l, err := newLoop(s.reserve)
 		if err != nil {
 			for _, l := range s.loops {
 				l.close()
 			}
+			s.reserve.close()
 			return nil, err
 		}
 		l.start = begin // the loops compare their times
@@ -317,6 +319,7 @@ func (s *Server) Close() error {
 		l.close()
 	}
 	s.cooling.closeAll()
+	s.reserve.close()
 	s.journal.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -35,7 +35,7 @@ func (s *Server) openUDP(key socketKey, overlaps bool, inherited []int) (*listen
 	for i := len(inherited); i < len(s.loops); i++ {
 		l := s.loops[i]
 		// The first one fails where another program has the port; with SO_REUSEPORT it would get a part of its clients.
-		fd, err := listenUDP(key, i > 0 || overlaps)
+		fd, err := listenUDP(s.reserve, key, i > 0 || overlaps)
 		if err != nil {
 			a.close()
 			return nil, err
@@ -45,9 +45,9 @@ func (s *Server) openUDP(key socketKey, overlaps bool, inherited []int) (*listen
 	return a, nil
 }
 
-func listenUDP(key socketKey, shared bool) (fd int, err error) {
+func listenUDP(r *reserve, key socketKey, shared bool) (fd int, err error) {
 	addr := key.addr.Addr()
-	fd, err = unix.Socket(family(addr), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err = r.socket(family(addr), unix.SOCK_DGRAM)
 	if err != nil {
 		return -1, fmt.Errorf("listen on %s: %w", key, err)
 	}

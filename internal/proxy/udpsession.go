@@ -86,7 +86,7 @@ func (s *session) connect() error {
 // dialUDP opens a socket that is connected; what is cooling makes room for it.
 func (l *loop) dialUDP(to netip.AddrPort, c *cooling) (int, error) {
 	for {
-		fd, err := socketTo(to)
+		fd, err := socketTo(l.reserve, to)
 		switch {
 		case err == nil:
 			tuneUDP(fd, to.Addr().Is6())
@@ -104,12 +104,12 @@ func (l *loop) dialUDP(to netip.AddrPort, c *cooling) (int, error) {
 	}
 }
 
-func socketTo(to netip.AddrPort) (int, error) {
+func socketTo(r *reserve, to netip.AddrPort) (int, error) {
 	sa, err := sockaddr(to)
 	if err != nil {
 		return -1, err
 	}
-	fd, err := unix.Socket(family(to.Addr()), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := r.socket(family(to.Addr()), unix.SOCK_DGRAM)
 	if err != nil {
 		return -1, err
 	}
