@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -86,6 +87,22 @@ func (h *Host) bridge(name string, mac net.HardwareAddr, ports ...string) error 
 		}
 	}
 	return nil
+}
+
+// awaitCarrier waits until a bridge has seen that one of its ports has a carrier: the kernel tells it later
+// (net/core/link_watch.c).
+func (h *Host) awaitCarrier(bridge string) error {
+	for range 100 {
+		link, err := h.Netlink.LinkByName(bridge)
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", h.Name, bridge, err)
+		}
+		if link.Attrs().RawFlags&unix.IFF_LOWER_UP != 0 {
+			return nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return fmt.Errorf("%s: bridge %s has no carrier after 10 seconds", h.Name, bridge)
 }
 
 // tunnel makes an ipip6 device without an encapsulation limit, as DS-Lite has it (RFC 6333 §5.3 wants no option header).

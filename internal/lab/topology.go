@@ -194,7 +194,10 @@ func (n *Net) connectHosts() error {
 	if err := n.Router.bridge(LANDevice, []byte{2, 0, 0, 0, 0xff, 1}, "lan-host", "lan-host2"); err != nil {
 		return err
 	}
-	return port{n.Router, LANDevice, []string{"192.168.1.1/24", "2001:db8:fdd2::1/64"}}.up()
+	if err := (port{n.Router, LANDevice, []string{"192.168.1.1/24", "2001:db8:fdd2::1/64"}}).up(); err != nil {
+		return err
+	}
+	return n.Router.awaitCarrier(LANDevice)
 }
 
 func (n *Net) addRoutes() error {
