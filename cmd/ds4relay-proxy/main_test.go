@@ -60,7 +60,8 @@ func echoes(conn net.Conn, text string) error {
 	return err
 }
 
-// TestSuccessor: procd starts the next instance and ends the former one at the same moment; clients notice nothing.
+// TestSuccessor: procd starts the next instance and ends the former one at the same moment; clients notice nothing, then and when
+// procd sends the former one SIGTERM again at every reload. It ends with the last instance.
 func TestSuccessor(t *testing.T) {
 	dir := t.TempDir()
 	target, err := net.Listen("tcp", "[::1]:0")
@@ -138,21 +139,49 @@ func TestSuccessor(t *testing.T) {
 		}
 	})
 	former.Process.Signal(syscall.SIGTERM)
-	next := start("1")
+	next := start("60")
 	eventually(t, "the next instance", shows("proxy web: draining"))
 	close(stop)
 	all.Wait()
+	for range 2 {
+		if err := echoes(held, "after"); err != nil {
+			t.Fatalf("a connection that was there before: %v", err)
+		}
+		former.Process.Signal(syscall.SIGTERM)
+		time.Sleep(3 * time.Second) // sessions would have 5 seconds
+	}
 	if err := echoes(held, "after"); err != nil {
-		t.Errorf("a connection that was there before: %v", err)
+		t.Errorf("a connection that was there before, after reloads: %v", err)
 	}
 	held.Close()
 	if err := former.Wait(); err != nil {
 		t.Errorf("the former instance: %v", err)
 	}
 	// Nobody comes after the last one.
+	if held, err = net.Dial("tcp", address); err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := echoes(held, "before"); err != nil {
+		t.Fatal(err)
+	}
 	next.Process.Signal(syscall.SIGTERM)
-	if err := next.Wait(); err != nil {
+	last := start("1")
+	eventually(t, "the last instance", shows("proxy web: draining"))
+	for _, instance := range []*exec.Cmd{next, last} {
+		instance.Process.Signal(syscall.SIGTERM)
+	}
+	if err := last.Wait(); err != nil {
 		t.Errorf("the last instance: %v", err)
+	}
+	if err := echoes(held, "after"); err != nil {
+		t.Errorf("a connection of an instance before, while all ends: %v", err)
+	}
+	if err := next.Wait(); err != nil {
+		t.Errorf("the instance before: %v", err)
+	}
+	if err := echoes(held, "after"); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("after the end: %v, want a reset", err)
 	}
 	if c, err := net.Dial("tcp", address); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("after the end: %v, %v", c, err)

@@ -60,6 +60,14 @@ func dial(run string) (*net.UnixConn, error) {
 	return conn, nil
 }
 
+func running(run string) bool {
+	conn, err := dial(run)
+	if err == nil {
+		conn.Close()
+	}
+	return !errors.Is(err, ErrNotRunning)
+}
+
 // ask sends a question and reads the answer.
 func ask(conn net.Conn, question string, limit time.Duration) (*answer, error) {
 	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {

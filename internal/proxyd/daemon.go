@@ -37,7 +37,6 @@ type daemon struct {
 	store  keeper
 	busy   sync.WaitGroup // questions that are being answered
 	handed chan struct{}  // is closed when another process has taken over
-	told   bool           // SIGTERM has come that a successor may be meant with
 
 	mu   sync.Mutex // held over a change: of the configuration, of the process that listens
 	over bool       // this process does not listen any more
@@ -171,7 +170,6 @@ func (d *daemon) relieved(signals <-chan os.Signal) bool {
 	if d.Successor == 0 {
 		return false
 	}
-	d.told = true
 	select {
 	case <-d.handed:
 		return true
@@ -208,22 +206,32 @@ func (d *daemon) drain(signals <-chan os.Signal) error {
 	return d.server.Close()
 }
 
-// retireCheck is how often a process that has handed over looks whether there is anything left to do.
-const retireCheck = 100 * time.Millisecond
+const (
+	// retireCheck is how often a process that has handed over looks whether there is anything left to do.
+	retireCheck = 100 * time.Millisecond
+	// endTime is what a process may need to end, beyond waiting for a successor and for its sessions.
+	endTime = 5 * time.Second
+)
 
-// retire waits for the end of the last session.
+// retire waits for the end of the last session. procd sends SIGTERM not only when the service is to end: a former instance gets
+// it again with every reload (service_instance_update, procd's service/service.c). Where the process that has taken over ends as
+// well, it was about the end.
 func (d *daemon) retire(signals <-chan os.Signal) error {
+	var known time.Time // when the other one would have ended
 	for d.server.Sessions() > 0 {
 		select {
 		case s := <-signals:
 			switch {
 			case s == unix.SIGHUP:
-			case d.Successor > 0 && !d.told:
-				d.told = true
+			case s == unix.SIGTERM && d.Successor > 0:
+				known = time.Now().Add(d.Successor + drainTime + endTime)
 			default:
 				return d.drain(signals)
 			}
 		case <-time.After(retireCheck):
+		}
+		if time.Now().Before(known) && !running(d.Run) {
+			return d.drain(signals)
 		}
 	}
 	d.busy.Wait()
