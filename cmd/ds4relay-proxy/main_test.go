@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ds4relay/ds4relay/internal/proxyd"
 )
 
 // TestMain runs the program in place of the tests where a test has started it.
@@ -138,6 +140,22 @@ func TestSuccessor(t *testing.T) {
 			}
 		}
 	})
+	// Those who ask how it is do not come between the two.
+	for range 8 {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := proxyd.Ask(filepath.Join(dir, "run")); err != nil {
+					t.Errorf("status: %v", err)
+					return
+				}
+			}
+		})
+	}
 	former.Process.Signal(syscall.SIGTERM)
 	next := start("60")
 	eventually(t, "the next instance", shows("proxy web: draining"))

@@ -129,7 +129,7 @@ type former struct{ conn *net.UnixConn }
 // formerName is that of a connection to a former process among the sockets that are handed over.
 const formerName = "former"
 
-// takeOver asks the service for its sockets; until taken it listens as before.
+// takeOver asks the service for its sockets; until taken it listens as before, and is to be asked nothing else.
 func (d *daemon) takeOver() (before *former, sockets []int, err error) {
 	conn, err := dial(d.Run)
 	if err != nil {
@@ -144,7 +144,6 @@ func (d *daemon) takeOver() (before *former, sockets []int, err error) {
 		}
 		return nil, nil, fmt.Errorf("take over from the process that runs: %w", err)
 	}
-	d.formers = append(d.formers, before)
 	for i, fd := range fds {
 		if names[i] != formerName {
 			sockets = append(sockets, fd)

@@ -94,7 +94,12 @@ func (d *daemon) start(proxies []*config.Proxy) error {
 	}
 	if before != nil {
 		if err := before.taken(); err != nil {
+			before.conn.Close()
 			d.Say(fmt.Sprintf("the process before has ended: %v", err))
+		} else {
+			d.formersMu.Lock()
+			d.formers = slices.Insert(d.formers, 0, before)
+			d.formersMu.Unlock()
 		}
 	}
 	d.ready()
