@@ -122,26 +122,7 @@ func TestSuccessor(t *testing.T) {
 	}
 	stop := make(chan struct{})
 	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			c, err := net.DialTimeout("tcp", address, patience)
-			if err == nil {
-				err = echoes(c, "hello")
-				c.Close()
-			}
-			if err != nil {
-				t.Errorf("a new client: %v", err)
-				return
-			}
-		}
-	})
-	// Those who ask how it is do not come between the two.
-	for range 8 {
+	until := func(step func() error) {
 		all.Go(func() {
 			for {
 				select {
@@ -149,11 +130,31 @@ func TestSuccessor(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := proxyd.Ask(filepath.Join(dir, "run")); err != nil {
-					t.Errorf("status: %v", err)
+				if err := step(); err != nil {
+					t.Error(err)
 					return
 				}
 			}
+		})
+	}
+	until(func() error {
+		c, err := net.DialTimeout("tcp", address, patience)
+		if err == nil {
+			err = echoes(c, "hello")
+			c.Close()
+		}
+		if err != nil {
+			return fmt.Errorf("a new client: %w", err)
+		}
+		return nil
+	})
+	// Those who ask how it is do not come between the two.
+	for range 8 {
+		until(func() error {
+			if _, err := proxyd.Ask(filepath.Join(dir, "run")); err != nil {
+				return fmt.Errorf("status: %w", err)
+			}
+			return nil
 		})
 	}
 	former.Process.Signal(syscall.SIGTERM)
