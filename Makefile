@@ -18,7 +18,7 @@ NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What the lab needs: QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
-PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm busybox-static cpio kmod xz-utils iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 shellcheck zopfli lintian mmdebstrap e2fsprogs
+PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm busybox-static cpio kmod xz-utils zstd iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 shellcheck zopfli lintian mmdebstrap e2fsprogs qemu-utils
 
 # LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.
 LAB ?= vm

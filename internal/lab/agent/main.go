@@ -60,6 +60,9 @@ func serve() error {
 	if err != nil {
 		return err
 	}
+	if err := sayStarted(); err != nil {
+		return err
+	}
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
@@ -74,6 +77,17 @@ func serve() error {
 			}
 		}()
 	}
+}
+
+// sayStarted tells whoever boots this machine.
+func sayStarted() error {
+	console, err := os.OpenFile("/dev/console", os.O_WRONLY|unix.O_NOCTTY, 0)
+	if err != nil {
+		return err
+	}
+	defer console.Close()
+	_, err = fmt.Fprintln(console, remote.Started)
+	return err
 }
 
 func run(request remote.Request) remote.Answer {

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -87,6 +88,7 @@ func run(args []string) int {
 		flags.PrintDefaults()
 	}
 	memory := flags.Int("mem", 2048, "memory of the virtual machine in `MB`")
+	cpus := flags.Int("cpus", 1, "`NUMBER` of CPUs of the virtual machine")
 	icount := flags.Bool("icount", false, "one CPU whose clock counts instructions: repeatable figures")
 	timeout := flags.Duration("timeout", 20*time.Minute, "end the virtual machine after this time")
 	share := flags.String("share", "", "mount `DIR` writable at /mnt/share")
@@ -116,7 +118,7 @@ func run(args []string) int {
 	}
 	opts := vm.Options{
 		Args: flags.Args(), Env: environment(), Dir: dir,
-		MemoryMB: *memory, Icount: *icount,
+		MemoryMB: *memory, CPUs: *cpus, Icount: *icount,
 		Stdout: os.Stdout, Stderr: os.Stderr,
 	}
 	if *share != "" {
@@ -132,9 +134,12 @@ func run(args []string) int {
 		opts.Debian = &vm.DebianOptions{Suite: *debian, Agent: *agent}
 		opts.Env = append(opts.Env, lab.DebianEnvironment+"="+*debian)
 	}
-	if *verbose {
-		opts.Booted = func(after time.Duration) {
-			fmt.Fprintf(os.Stderr, "labctl: %s booted in %.1f s\n", kernel.Version, after.Seconds())
+	opts.Booted = func(boot vm.Boot) {
+		if *verbose && boot.Failure == "" {
+			fmt.Fprintf(os.Stderr, "labctl: %v\n", boot)
+		}
+		if err := record(boot); err != nil {
+			fmt.Fprintln(os.Stderr, "labctl:", err)
 		}
 	}
 	status, err := vm.Run(ctx, kernel, opts)
@@ -146,6 +151,24 @@ func run(args []string) int {
 		fail(err)
 	}
 	return status
+}
+
+// bootsEnvironment names a file that has a line for each boot: the machine, the try, seconds by the clock and of CPU time, and
+// "ok" or why it was given up.
+const bootsEnvironment = "DS4RELAY_BOOTS"
+
+func record(boot vm.Boot) error {
+	path := os.Getenv(bootsEnvironment)
+	if path == "" {
+		return nil
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = fmt.Fprintf(file, "%s\t%d\t%.1f\t%.1f\t%s\n", boot.Machine, boot.Try, boot.Took.Seconds(), boot.CPU.Seconds(), cmp.Or(boot.Failure, "ok"))
+	return err
 }
 
 // interruptible ends with the signals of a terminal, of kill(1), and of a go test that runs out of time.

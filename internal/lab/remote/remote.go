@@ -12,6 +12,9 @@ import (
 // Address is where the agent listens, on a network that only the lab is in.
 const Address = "169.254.46.2:7"
 
+// Started is what the agent says on its machine's console when it listens.
+const Started = "lab agent: started"
+
 // Limit bounds one command.
 const Limit = 2 * time.Minute
 

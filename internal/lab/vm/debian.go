@@ -45,7 +45,8 @@ var debianInit []byte
 
 // debianKey changes with what is on the disk.
 func debianKey(suite string) string {
-	sum := sha256.Sum256(append([]byte(packagesOf(suite)), debianRoot...))
+	const layout = " vmlinux"
+	sum := sha256.Sum256(append([]byte(packagesOf(suite)+layout), debianRoot...))
 	return fmt.Sprintf("%x", sum[:6])
 }
 
@@ -110,6 +111,13 @@ func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string
 			return "", fmt.Errorf("%s: %w: %s", step[0], err, out)
 		}
 	}
+	images, err := filepath.Glob(filepath.Join(final, "boot", "vmlinuz-*"))
+	if err != nil || len(images) != 1 {
+		return "", fmt.Errorf("Debian %s has %d kernels, want 1", suite, len(images))
+	}
+	if err := unpackKernel(images[0], filepath.Join(final, "vmlinux")); err != nil {
+		return "", err
+	}
 	return dir, os.Rename(final, dir)
 }
 
@@ -137,9 +145,10 @@ func debianMirror() (string, error) {
 	return "", fmt.Errorf("none of %s names a mirror of Debian", strings.Join(paths, ", "))
 }
 
-// startDebian boots the VPS; its cards wait for the first machine on sockets in dir.
-func startDebian(ctx context.Context, o DebianOptions, dir string, log io.Writer) (end func(), err error) {
-	root, err := PrepareDebian(ctx, o.Suite, log)
+// newDebian describes the VPS's machine, whose files go to dir. What it writes goes to a layer above the disk, and with it at the end.
+func newDebian(ctx context.Context, opts *Options, dir string) (*second, error) {
+	o := opts.Debian
+	root, err := PrepareDebian(ctx, o.Suite, opts.Stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -152,16 +161,17 @@ func startDebian(ctx context.Context, o DebianOptions, dir string, log io.Writer
 	if err != nil {
 		return nil, fmt.Errorf("the initramfs of Debian %s: %w", o.Suite, err)
 	}
-	initrd := filepath.Join(dir, "debian.img")
+	initrd, layer := filepath.Join(dir, "debian.img"), filepath.Join(dir, "disk.qcow2")
 	if err := os.WriteFile(initrd, image, 0o644); err != nil {
 		return nil, err
 	}
-	// The disk is written to a layer above it, which a reboot keeps and the end of QEMU does not.
-	args := []string{"-machine", "pc,hpet=off", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "768",
-		"-drive", "file=" + filepath.Join(root, "disk") + ",format=raw,if=virtio,snapshot=on",
-		"-kernel", filepath.Join(root, "boot", "vmlinuz-"+version), "-initrd", initrd,
-		"-append", "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable clocksource=tsc no_timer_check"}
-	return startSecond(ctx, "qemu-system-x86_64", args, dir, "debian", []int{CardWAN, CardCtl})
+	create := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", filepath.Join(root, "disk"), layer)
+	if out, err := create.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("qemu-img: %w: %s (is qemu-utils installed?)", err, out)
+	}
+	args := append(x86Args(1), "-m", "768", "-drive", "file="+layer+",format=qcow2,if=virtio,cache=unsafe",
+		"-kernel", filepath.Join(root, "vmlinux"), "-initrd", initrd, "-append", "console=ttyS0 panic=-1 "+x86Append)
+	return &second{name: "debian", qemu: "qemu-system-x86_64", args: args, dir: dir, cards: debianCards, opts: opts}, nil
 }
 
 func debianInitramfs(root, version, agentPath string) ([]byte, error) {

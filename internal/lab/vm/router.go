@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/sha256"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -31,6 +30,11 @@ const (
 	CardWAN = 1
 	CardLAN = 2
 	CardCtl = 3
+)
+
+var (
+	routerCards = []int{CardWAN, CardLAN, CardCtl}
+	debianCards = []int{CardWAN, CardCtl}
 )
 
 // CardMAC is the hardware address of the first machine's card.
@@ -303,34 +307,23 @@ func eachFile(archive []byte, f func(*tar.Header, []byte) error) error {
 	}
 }
 
-// startRouter boots the router; its cards wait for the first machine on sockets in dir.
-func startRouter(ctx context.Context, o RouterOptions, dir string, log io.Writer) (end func(), err error) {
-	root, version, err := PrepareRouter(ctx, o.Arch, log)
+// newRouter describes the router's machine, whose files go to dir.
+func newRouter(ctx context.Context, opts *Options, dir string) (*second, error) {
+	o := opts.Router
+	root, version, err := PrepareRouter(ctx, o.Arch, opts.Stderr)
 	if err != nil {
 		return nil, err
 	}
-	data, err := routerInitramfs(root, version, o)
+	data, err := routerInitramfs(root, version, *o)
 	if err != nil {
 		return nil, fmt.Errorf("the router's initramfs: %w", err)
 	}
-	initrd := filepath.Join(dir, fmt.Sprintf("router-%x.img", sha256.Sum256(data)))
+	initrd := filepath.Join(dir, "router.img")
 	if err := os.WriteFile(initrd, data, 0o644); err != nil {
 		return nil, err
 	}
 	a := routerArchs[o.Arch]
-	args := append(slices.Clone(a.qemuArgs), "-no-reboot",
-		"-kernel", filepath.Join(root, "boot", "vmlinuz-"+version), "-initrd", initrd, "-append", "console="+a.console+" panic=-1 quiet rdinit=/init")
-	return startSecond(ctx, a.qemu, args, dir, "router", []int{CardWAN, CardLAN, CardCtl})
-}
-
-func cardSocket(dir string, card int) string { return filepath.Join(dir, fmt.Sprintf("card%d", card)) }
-
-// cardArgs join the first machine to the second.
-func cardArgs(dir string, cards []int) []string {
-	var args []string
-	for _, card := range cards {
-		args = append(args, "-netdev", fmt.Sprintf("stream,id=card%d,server=off,addr.type=unix,addr.path=%s", card, cardSocket(dir, card)),
-			"-device", fmt.Sprintf("virtio-net-pci,netdev=card%d,mac=%s", card, CardMAC(card)))
-	}
-	return args
+	args := append(slices.Clone(a.qemuArgs), "-kernel", filepath.Join(root, "boot", "vmlinuz-"+version), "-initrd", initrd,
+		"-append", "console="+a.console+" panic=-1 quiet rdinit=/init")
+	return &second{name: "router", qemu: a.qemu, args: args, dir: dir, cards: routerCards, opts: opts}, nil
 }

@@ -2,54 +2,138 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"github.com/ds4relay/ds4relay/internal/lab/remote"
 )
 
-// startSecond starts a second virtual machine whose cards wait for the first one on sockets in dir; its console goes to
-// NAME.log there.
-func startSecond(ctx context.Context, qemu string, args []string, dir, name string, cards []int) (end func(), err error) {
-	args = append(args, "-nodefaults", "-display", "none", "-serial", "file:"+filepath.Join(dir, name+".log"))
-	for _, card := range cards {
-		args = append(args, "-netdev", fmt.Sprintf("stream,id=card%d,server=on,addr.type=unix,addr.path=%s", card, cardSocket(dir, card)),
-			"-device", fmt.Sprintf("virtio-net-pci,netdev=card%d,mac=52:54:00:46:02:%02x", card, card))
+// second is a machine beside the first one: a router or a Debian. When its system restarts, QEMU ends and is started anew,
+// which is faster than a reset (that keeps a full cache of translated code) and can be watched like any boot.
+type second struct {
+	name  string
+	qemu  string
+	args  []string
+	dir   string
+	cards []int
+	opts  *Options
+
+	mu       sync.Mutex
+	consoles []string
+}
+
+// maxBoots bounds how often a second machine is started in one run.
+const maxBoots = 30
+
+// start boots the machine, and boots it again whenever its system has restarted, until end.
+func (s *second) start(ctx context.Context) (end func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	ready, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // Pdeathsig follows the thread that forks
+		defer runtime.UnlockOSThread()
+		report := func(err error) {
+			select {
+			case ready <- err:
+			default: // the first boot's outcome has been reported
+			}
+		}
+		for range maxBoots {
+			err := s.boot(ctx, report)
+			if err != nil || ctx.Err() != nil {
+				if err != nil && ctx.Err() == nil {
+					fmt.Fprintln(s.opts.Stderr, "labctl:", err)
+				}
+				report(err)
+				return
+			}
+		}
+	}()
+	end = func() {
+		cancel()
+		<-done
 	}
-	cmd := exec.CommandContext(ctx, qemu, args...)
+	if err := <-ready; err != nil {
+		end()
+		return nil, err
+	}
+	return end, nil
+}
+
+// boot runs the machine until it ends; report hears of it when it has started.
+func (s *second) boot(ctx context.Context, report func(error)) error {
+	for try := 1; ; try++ {
+		err := s.run(ctx, try, report)
+		var failed *bootError
+		if !errors.As(err, &failed) || ctx.Err() != nil {
+			return err
+		}
+		s.opts.note(failed.Boot)
+		if try == bootTries {
+			return err
+		}
+	}
+}
+
+// run is one life of the machine. A bootError tells that it did not start.
+func (s *second) run(ctx context.Context, try int, report func(error)) error {
+	s.mu.Lock()
+	console := filepath.Join(s.dir, fmt.Sprintf("%s.%d.log", s.name, len(s.consoles)+1))
+	s.consoles = append(s.consoles, console)
+	s.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	args := append([]string{"-nodefaults", "-display", "none", "-no-reboot", "-serial", "file:" + console}, s.args...)
+	args = append(args, cardArgs(s.dir, 1, s.cards, func(card int) string { return fmt.Sprintf("52:54:00:46:02:%02x", card) })...)
+	cmd := exec.CommandContext(ctx, s.qemu, args...)
 	var problems strings.Builder
 	cmd.Stdout, cmd.Stderr = &problems, &problems
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	runtime.LockOSThread() // Pdeathsig follows the thread that forks
 	if err := cmd.Start(); err != nil {
-		runtime.UnlockOSThread()
-		return nil, fmt.Errorf("%w (is %s installed?)", err, qemu)
+		return fmt.Errorf("%w (is %s installed?)", err, s.qemu)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	end = func() {
-		cmd.Process.Kill()
-		<-ended
-		runtime.UnlockOSThread()
-	}
-	const settled = 200 * time.Millisecond // QEMU has read the kernel then
-	for deadline := time.Now().Add(bootLimit); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		info, err := os.Stat(cardSocket(dir, CardCtl))
-		if err == nil && time.Since(info.ModTime()) > settled {
-			return end, nil
-		}
+	watch := watchBoot(s.name, try, cmd.Process.Pid, console)
+	poll := time.NewTicker(bootPoll)
+	defer poll.Stop()
+	for !saysStarted(console, remote.Started) {
 		select {
 		case err := <-ended:
-			ended <- err
-			end()
-			return nil, fmt.Errorf("%s ended: %w\n%s", qemu, err, problems.String())
-		default:
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return watch.failed(fmt.Sprintf("ended before it had started (%v) %s", err, problems.String()))
+		case <-poll.C:
+		}
+		if why := watch.failure(); why != "" {
+			failed := watch.failed(why)
+			cancel()
+			<-ended
+			return failed
 		}
 	}
-	end()
-	return nil, fmt.Errorf("%s did not open its network cards within %v", qemu, bootLimit)
+	s.opts.note(watch.ended())
+	report(nil)
+	<-ended
+	return nil
+}
+
+// log is what the machine's kernel and system have printed, of all its boots.
+func (s *second) log() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var text strings.Builder
+	for _, console := range s.consoles {
+		text.WriteString(readLog(console))
+	}
+	return text.String()
 }
