@@ -9,14 +9,17 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/config/configtest"
 	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/kernel/fake"
 	"github.com/ds4relay/ds4relay/internal/lab"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -131,55 +134,11 @@ func TestDrift(t *testing.T) {
 	})
 }
 
-// randomConfig makes a correct file for the end: up to three relays, one of which may lead to hosts that another one has.
-func randomConfig(r *rand.Rand, role string) string {
-	var b strings.Builder
-	relays := 1 + r.IntN(3)
-	for i := range relays {
-		fmt.Fprintf(&b, "config relay 'r%d'\n\toption role '%s'\n\toption device 'wrap%d'\n\toption tunlink '%s'\n\toption ip4table '%d'\n", i, role, i+1,
-			map[string]string{"vps": "eth0", "router": "wan"}[role], 42+i)
-		fmt.Fprintf(&b, "\toption ipaddr '198.51.100.%d'\n\toption ip6addr '2001:db8:%s::/64'\n\toption peeraddr '2001:db8:%x::/64'\n", 144+i%2,
-			map[string]string{"vps": "6ef9", "router": "fdd2"}[role], map[string]int{"vps": 0xfdd2, "router": 0x6efa}[role]+4*i+r.IntN(2))
-		if r.IntN(3) == 0 {
-			fmt.Fprintf(&b, "\toption encaplimit '%d'\n", r.IntN(256))
-		}
-		if r.IntN(3) == 0 {
-			fmt.Fprintf(&b, "\toption mtu '%d'\n", 1200+r.IntN(260))
-		}
-		if r.IntN(4) == 0 {
-			b.WriteString("\tlist keep 'tcp:22'\n")
-		}
-		if i > 0 && r.IntN(4) == 0 {
-			b.WriteString("\toption enabled '0'\n")
-		}
-	}
-	port := 1000
-	for i := range 1 + r.IntN(6) {
-		relay := r.IntN(relays)
-		fmt.Fprintf(&b, "\nconfig forward 'f%d'\n\toption relay 'r%d'\n\toption dest_ip '192.168.1.%d'\n", i, relay, 210+r.IntN(3))
-		width := []int{0, 0, 0, 5, 200}[r.IntN(5)]
-		fmt.Fprintf(&b, "\toption src_dport '%d-%d'\n", port, port+width)
-		if shift := r.IntN(2) * 1000; shift > 0 {
-			fmt.Fprintf(&b, "\toption dest_port '%d-%d'\n", port+shift, port+shift+width)
-		}
-		port += width + 1
-		if r.IntN(3) == 0 {
-			fmt.Fprintf(&b, "\tlist src_ip '203.0.113.0/24'\n\tlist src_ip '192.0.2.%d'\n", r.IntN(256))
-		}
-		if relay == 0 && r.IntN(3) == 0 {
-			b.WriteString("\toption egress 'all'\n")
-		}
-	}
-	if r.IntN(3) == 0 {
-		fmt.Fprintf(&b, "\nconfig forward 'rest'\n\toption relay 'r0'\n\toption proto 'all'\n\toption dest_ip '192.168.1.%d'\n", 210+r.IntN(3))
-	}
-	return b.String()
-}
-
 // TestFaults walks through random configurations with failures and kills at random steps: the kernel is always as the old
-// or the new configuration says, and down returns it to what it was first. DS4RELAY_SEED repeats a walk.
+// or the new configuration says, and down returns it to what it was first. DS4RELAY_SEED repeats a walk. Package control has the same on
+// a kernel in memory, with many more rounds.
 func TestFaults(t *testing.T) {
-	const rounds = 500
+	const rounds = 100
 	seed := rand.Uint64()
 	if s := os.Getenv("DS4RELAY_SEED"); s != "" {
 		var err error
@@ -207,7 +166,7 @@ func TestFaults(t *testing.T) {
 			return code == 0
 		}
 		for round := range rounds / 2 {
-			next, command := randomConfig(random, role), "up"
+			next, command := configtest.Random(random, role), "up"
 			if random.IntN(6) == 0 {
 				next, command = "", "down"
 			}
@@ -278,5 +237,108 @@ func TestFaults(t *testing.T) {
 		e.do("-q", "down")
 		same(t, "the kernel at the end", first, e.snapshot())
 		t.Logf("%v", outcomes)
+	})
+}
+
+// mirrored does each step on a kernel in memory as well, which has to take what the real one takes.
+type mirrored struct {
+	control.Kernel
+	t    *testing.T
+	twin *fake.Kernel
+}
+
+func (m mirrored) Apply(step state.Step) error {
+	err := m.Kernel.Apply(step)
+	if err != nil {
+		return err
+	}
+	if err := m.twin.Apply(step); err != nil {
+		m.t.Errorf("the kernel took %s, the one in memory says: %v", step.Commands()[0], err)
+	}
+	return nil
+}
+
+// shown is what is observed of us as text, without an order.
+func shown(o state.Observed) string {
+	var lines []string
+	add := func(kind string, item any) { lines = append(lines, fmt.Sprintf("%s %+v", kind, item)) }
+	for _, link := range o.Links {
+		add("link", link)
+	}
+	for _, addr := range o.Addrs {
+		add("address", addr)
+	}
+	for _, route := range o.Routes {
+		add("route", route)
+	}
+	for _, rule := range o.Rules {
+		add("rule", rule)
+	}
+	for _, sysctl := range o.Sysctls {
+		add("sysctl", sysctl)
+	}
+	for _, sysctl := range o.SavedSysctls {
+		add("saved", sysctl)
+	}
+	for _, table := range o.Tables {
+		add("table "+table.String(), table.Ruleset)
+		for _, set := range table.Sets {
+			for _, element := range set.Elements {
+				add("element "+table.String()+" "+set.Name, element)
+			}
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// TestFakeKernel holds the kernel in memory, which package control is tested with, against the real one: through random changes,
+// with a failure in every third, both take the same steps and are then the same.
+func TestFakeKernel(t *testing.T) {
+	const rounds = 12
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := newRelay(t, lab.Options{}, "")
+	if out, err := r.VPS.Run("ip", "addr", "add", "198.51.100.145/24", "dev", "eth0"); err != nil {
+		t.Fatal(err, out)
+	}
+	r.atOnce(t, func(t *testing.T, e *end) {
+		role, devices := "vps", []string{"eth0"}
+		if e == r.router {
+			role, devices = "router", []string{lab.WANDevice, lab.LANDevice, lab.LAN2Device}
+		}
+		random := rand.New(rand.NewPCG(seed, uint64(len(role))))
+		twin := fake.New(devices...)
+		for round := range rounds {
+			left := 0
+			if round%3 == 2 {
+				left = 1 + random.IntN(12)
+			}
+			e.apply = func(k control.Kernel) control.Kernel {
+				return faulty{Kernel: mirrored{k, t, twin}, at: &left}
+			}
+			file := configtest.Random(random, role)
+			e.write(file)
+			if code, _, stderr := e.try("-q", "up"); code != 0 && !strings.Contains(stderr, errInjected.Error()) {
+				t.Fatalf("up: exit status %d, %s\n%s", code, stderr, file)
+			}
+			var have state.Observed
+			err := e.host.Do(func() (err error) {
+				have, err = (&kernel.Kernel{Run: e.runDir()}).Observe(state.State{})
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := twin.Observe(state.State{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want, have := shown(want), shown(have); want != have {
+				t.Fatalf("round %d: the kernel in memory and the real one differ:\n%s\n%s", round, difference(want, have), file)
+			}
+		}
+		e.apply = nil
+		e.do("-q", "down")
 	})
 }

@@ -129,10 +129,12 @@ func (s *State) compileVPS(r *config.Relay, facts Facts, slots slots) {
 		}
 		s.Routes = append(s.Routes, route)
 	}
+	validMark := "0"
 	if hasSlot {
 		s.Rules = append(s.Rules, Rule{Priority: r.Priority, Mark: markOfSlot(slot), Mask: slotMarkMask, Table: slotTable + uint32(slot)})
-		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "src_valid_mark"), Value: "1", Device: r.Device})
+		validMark = "1"
 	}
+	s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "src_valid_mark"), Value: validMark, Device: r.Device})
 }
 
 // lastPriority is of the ip rules that come after those of the tables main and default (32766 and 32767).

@@ -1,0 +1,408 @@
+package fake
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// Kernel is a machine's network, and the records that package kernel keeps beside it in /run. The zero value has no devices.
+type Kernel struct {
+	// Devices are the links of others, all up. Their MTU is 1500.
+	Devices []string
+	// Roles of devices that Facts tells of: what the tunnel rides on, and on a router the hosts' network.
+	Tunlink, LAN string
+	IPTables     state.IPTables
+	// Interrupt is called between the parts of a step that is more than one operation of the kernel; may be nil.
+	Interrupt func()
+
+	links      []state.Link
+	addrs      []state.Addr
+	routes     []state.Route
+	rules      []state.Rule
+	sysctls    map[string]string // changed ones
+	ruleset    ruleset
+	allowances []state.Allowance
+
+	records map[string]record // table → what it was loaded from
+	saved   []state.Sysctl
+}
+
+// record is what package kernel notes of a table.
+type record struct {
+	sum, ruleset string
+	sets         []state.Set // without elements
+}
+
+// New returns a machine with these devices of others; the first is what tunnels ride on, the second, where there is one, has the
+// hosts behind it.
+func New(devices ...string) *Kernel {
+	k := &Kernel{Devices: devices, Tunlink: devices[0], sysctls: map[string]string{}, ruleset: ruleset{}, records: map[string]record{}}
+	if len(devices) > 1 {
+		k.LAN = devices[1]
+	}
+	return k
+}
+
+// Lock implements control.Kernel.
+func (k *Kernel) Lock(func(string)) (func(), error) { return func() {}, nil }
+
+// KeepTables implements control.Kernel.
+func (k *Kernel) KeepTables([]state.Table) error { return nil }
+
+// Facts implements control.Kernel: every relay has its devices, every path 1500 bytes, and every host is in the network LAN.
+func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
+	f := state.Facts{Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{},
+		Own: slices.Clone(k.routes), IPTables: k.IPTables, FlowTables: true}
+	for _, r := range relays {
+		f.Tunlink[r.Name], f.PathMTU[r.Name] = k.Tunlink, 1500
+		if r.Role == config.VPS {
+			f.Access[r.Name] = k.Tunlink
+			continue
+		}
+		for _, forward := range r.Forwards {
+			f.LAN[forward.DestIP] = k.LAN
+		}
+	}
+	return f, nil
+}
+
+// Observe implements control.Kernel.
+func (k *Kernel) Observe(want state.State) (state.Observed, error) {
+	o := state.Observed{SysctlValues: map[string]string{}, ForeignLinks: map[string]string{}, ForeignAddrs: map[netip.Addr]string{}}
+	o.Links, o.Addrs, o.Routes, o.Rules = slices.Clone(k.links), slices.Clone(k.addrs), slices.Clone(k.routes), slices.Clone(k.rules)
+	o.Allowances, o.SavedSysctls = slices.Clone(k.allowances), slices.Clone(k.saved)
+	for _, device := range k.Devices {
+		o.ForeignLinks[device] = "veth"
+	}
+	for _, s := range slices.Concat(want.Sysctls, k.saved) {
+		if value, err := k.sysctl(s.Key); err == nil {
+			o.SysctlValues[s.Key] = value
+		}
+	}
+	for _, link := range k.links {
+		for _, name := range []string{"forwarding", "src_valid_mark"} {
+			key := "net/ipv4/conf/" + link.Name + "/" + name
+			value, err := k.sysctl(key)
+			if err != nil {
+				return o, err
+			}
+			o.Sysctls = append(o.Sysctls, state.Sysctl{Key: key, Value: value, Device: link.Name})
+		}
+	}
+	for _, name := range []string{"ip " + state.TableName, "ip6 " + state.TableName, "ip " + state.FlowTableName} {
+		t := k.ruleset[name]
+		if t == nil {
+			continue
+		}
+		if t.chains[state.MarkChain] == nil {
+			o.ForeignTables = append(o.ForeignTables, name)
+			continue
+		}
+		o.Tables = append(o.Tables, k.observeTable(name, t))
+	}
+	return o, nil
+}
+
+func (k *Kernel) observeTable(name string, t *table) state.Table {
+	var shown state.Table
+	shown.Family, shown.Name, _ = strings.Cut(name, " ")
+	record := k.records[name]
+	if record.sum != t.sum() {
+		shown.Ruleset = t.text(name)
+		return shown
+	}
+	shown.Ruleset = record.ruleset
+	for _, set := range record.sets {
+		if s := t.sets[set.Name]; s != nil {
+			for _, key := range slices.Sorted(maps.Keys(s.elements)) {
+				set.Elements = append(set.Elements, state.Element{Key: key, Value: s.elements[key]})
+			}
+		}
+		shown.Sets = append(shown.Sets, set)
+	}
+	return shown
+}
+
+func (k *Kernel) link(name string) *state.Link {
+	for i := range k.links {
+		if k.links[i].Name == name {
+			return &k.links[i]
+		}
+	}
+	return nil
+}
+
+func (k *Kernel) hasDevice(name string) bool {
+	return name == "lo" || slices.Contains(k.Devices, name) || k.link(name) != nil
+}
+
+// sysctl is a value below net/ipv4/conf: 0 unless it was changed.
+func (k *Kernel) sysctl(key string) (string, error) {
+	parts := strings.Split(key, "/")
+	if len(parts) != 5 || !k.hasDevice(parts[3]) {
+		return "", fmt.Errorf("%s: %w", key, syscall.ENOENT)
+	}
+	if value, ok := k.sysctls[key]; ok {
+		return value, nil
+	}
+	return "0", nil
+}
+
+func (k *Kernel) interrupt() {
+	if k.Interrupt != nil {
+		k.Interrupt()
+	}
+}
+
+// add appends an item that must not be there.
+func add[T comparable](items *[]T, item T) error {
+	if slices.Contains(*items, item) {
+		return syscall.EEXIST
+	}
+	*items = append(*items, item)
+	return nil
+}
+
+// remove takes away an item that must be there, or returns the error missing.
+func remove[T comparable](items *[]T, item T, missing error) error {
+	i := slices.Index(*items, item)
+	if i < 0 {
+		return missing
+	}
+	*items = slices.Delete(*items, i, i+1)
+	return nil
+}
+
+// Apply implements control.Kernel. Errors are those of the kernel.
+func (k *Kernel) Apply(step state.Step) error {
+	switch s := step.(type) {
+	case state.AddLink:
+		return k.addLink(s.Link)
+	case state.DelLink:
+		return k.delLink(s.Link.Name)
+	case state.ChangeLink:
+		return k.changeLink(s.To)
+	case state.SetAlias:
+		return k.onLink(s.Device, func(l *state.Link) { l.Relay = s.To })
+	case state.SetMTU:
+		return k.onLink(s.Device, func(l *state.Link) { k.setMTU(l, s.To) })
+	case state.SetGroup:
+		return k.onLink(s.Device, func(l *state.Link) { l.Group = s.To })
+	case state.SetUp:
+		return k.onLink(s.Device, func(l *state.Link) { k.setUp(l, s.Up) })
+	case state.AddAddr:
+		return k.addAddr(s.Addr)
+	case state.DelAddr:
+		if err := remove(&k.addrs, s.Addr, syscall.EADDRNOTAVAIL); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			return err
+		}
+		return nil // it went with the link
+	case state.AddRoute:
+		return k.addRoute(s.Route)
+	case state.DelRoute:
+		return remove(&k.routes, s.Route, syscall.ESRCH)
+	case state.AddRule:
+		return add(&k.rules, s.Rule)
+	case state.DelRule:
+		return remove(&k.rules, s.Rule, syscall.ENOENT)
+	case state.SetSysctl:
+		return k.setSysctl(s)
+	case state.LoadTables:
+		return k.loadTables(s)
+	case state.AddAllowance:
+		return add(&k.allowances, s.Allowance)
+	case state.DelAllowance:
+		return remove(&k.allowances, s.Allowance, errors.New("bad rule (does a matching rule exist in that chain?)"))
+	case state.EndFlows:
+		return nil
+	}
+	return fmt.Errorf("unknown step %T", step)
+}
+
+func (k *Kernel) onLink(name string, f func(*state.Link)) error {
+	link := k.link(name)
+	if link == nil {
+		return syscall.ENODEV
+	}
+	f(link)
+	return nil
+}
+
+// tunnelMTU is what the kernel gives a tunnel over a path of 1500 bytes (ip6_tnl_link_config in net/ipv6/ip6_tunnel.c).
+func tunnelMTU(l state.Link) int {
+	const path, header, option = 1500, 40, 8
+	if l.EncapLimit < 0 {
+		return path - header
+	}
+	return path - header - option
+}
+
+// sameEnds finds another tunnel between the same addresses, of which there can be one (ip6_tnl_locate).
+func (k *Kernel) sameEnds(l state.Link) bool {
+	return slices.ContainsFunc(k.links, func(other state.Link) bool {
+		return other.Name != l.Name && other.Local == l.Local && other.Remote == l.Remote
+	})
+}
+
+func (k *Kernel) addLink(l state.Link) error {
+	if k.hasDevice(l.Name) || k.sameEnds(l) {
+		return syscall.EEXIST
+	}
+	l.Relay, l.Up, l.MTU = "", false, tunnelMTU(l)
+	k.links = append(k.links, l)
+	return nil
+}
+
+func (k *Kernel) delLink(name string) error {
+	if k.link(name) == nil {
+		return syscall.ENODEV
+	}
+	k.flush(name)
+	k.links = slices.DeleteFunc(k.links, func(l state.Link) bool { return l.Name == name })
+	maps.DeleteFunc(k.sysctls, func(key, _ string) bool { return strings.HasPrefix(key, "net/ipv4/conf/"+name+"/") })
+	k.ruleset.forget(name)
+	return nil
+}
+
+// flush removes what a device loses when it is set down, or goes.
+func (k *Kernel) flush(device string) {
+	k.addrs = slices.DeleteFunc(k.addrs, func(a state.Addr) bool { return a.Device == device })
+	k.routes = slices.DeleteFunc(k.routes, func(r state.Route) bool { return r.Device == device })
+}
+
+func (k *Kernel) changeLink(l state.Link) error {
+	if k.link(l.Name) == nil {
+		return syscall.ENODEV
+	}
+	if k.sameEnds(l) {
+		return syscall.EEXIST
+	}
+	have := k.link(l.Name)
+	have.Local, have.Remote, have.EncapLimit, have.TTL = l.Local, l.Remote, l.EncapLimit, l.TTL
+	k.setMTU(have, tunnelMTU(l))
+	return nil
+}
+
+// minIPv6MTU is what a device needs to have IPv6 addresses (addrconf_notify in net/ipv6/addrconf.c).
+const minIPv6MTU = 1280
+
+func (k *Kernel) setMTU(l *state.Link, mtu int) {
+	l.MTU = mtu
+	if mtu < minIPv6MTU {
+		k.addrs = slices.DeleteFunc(k.addrs, func(a state.Addr) bool { return a.Device == l.Name })
+	}
+}
+
+func (k *Kernel) setUp(l *state.Link, up bool) {
+	l.Up = up
+	if !up {
+		k.flush(l.Name)
+	}
+}
+
+func (k *Kernel) addAddr(a state.Addr) error {
+	if !k.hasDevice(a.Device) {
+		return syscall.ENODEV
+	}
+	if link := k.link(a.Device); link != nil && link.MTU < minIPv6MTU {
+		return syscall.EINVAL
+	}
+	return add(&k.addrs, a)
+}
+
+func (k *Kernel) addRoute(r state.Route) error {
+	if !k.hasDevice(r.Device) {
+		return syscall.ENODEV
+	}
+	if link := k.link(r.Device); link != nil && !link.Up {
+		return syscall.ENETDOWN
+	}
+	if slices.ContainsFunc(k.routes, func(other state.Route) bool { return other.Table == r.Table && other.Dst == r.Dst }) {
+		return syscall.EEXIST
+	}
+	return add(&k.routes, r)
+}
+
+// setSysctl does as package kernel: the former value is noted before the change.
+func (k *Kernel) setSysctl(s state.SetSysctl) error {
+	if s.Save {
+		k.saved = append(k.saved, state.Sysctl{Key: s.Key, Value: s.From})
+		k.interrupt()
+	}
+	_, err := k.sysctl(s.Key)
+	if err == nil {
+		k.sysctls[s.Key] = s.To
+	}
+	if s.Forget && errors.Is(err, syscall.ENOENT) {
+		err = nil
+	}
+	if s.Save && err != nil || s.Forget && err == nil {
+		k.interrupt()
+		k.saved = slices.DeleteFunc(k.saved, func(saved state.Sysctl) bool { return saved.Key == s.Key })
+	}
+	return err
+}
+
+// loadTables does as package kernel: nft's transaction, then the records.
+func (k *Kernel) loadTables(s state.LoadTables) error {
+	after, err := k.ruleset.run(s.Script, k.hasDevice)
+	if err != nil {
+		return err
+	}
+	k.ruleset = after
+	for _, t := range s.Former {
+		k.interrupt()
+		delete(k.records, t.String())
+	}
+	for _, t := range s.Loaded {
+		k.interrupt()
+		noted := record{sum: k.ruleset[t.String()].sum(), ruleset: t.Ruleset}
+		for _, set := range t.Sets {
+			set.Elements = nil
+			noted.sets = append(noted.sets, set)
+		}
+		k.records[t.String()] = noted
+	}
+	return nil
+}
+
+// Snapshot is everything that is there as text, in an order of its own: equal texts mean equal kernels.
+func (k *Kernel) Snapshot() string {
+	var lines []string
+	for _, l := range k.links {
+		lines = append(lines, fmt.Sprintf("link %+v", l))
+	}
+	for _, a := range k.addrs {
+		lines = append(lines, fmt.Sprintf("address %v dev %s", a.Addr, a.Device))
+	}
+	for _, r := range k.routes {
+		lines = append(lines, "route "+strings.Join(state.AddRoute{Route: r}.Commands(), ""))
+	}
+	for _, r := range k.rules {
+		lines = append(lines, "rule "+strings.Join(state.AddRule{Rule: r}.Commands(), ""))
+	}
+	for key, value := range k.sysctls {
+		if value != "0" {
+			lines = append(lines, "sysctl "+key+" "+value)
+		}
+	}
+	for _, s := range k.saved {
+		lines = append(lines, "saved "+s.Key+" "+s.Value)
+	}
+	for _, a := range k.allowances {
+		lines = append(lines, fmt.Sprintf("allowance %v", a))
+	}
+	for name, t := range k.ruleset {
+		lines = append(lines, t.canonical(name))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
