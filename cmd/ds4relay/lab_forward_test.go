@@ -20,7 +20,7 @@ func arrivals(t *testing.T, h *lab.Host, protocols string, send func()) []lab.Pa
 	t.Helper()
 	stop := capture(t, h, "eth0")
 	send()
-	time.Sleep(150 * time.Millisecond)
+	lab.Settle()
 	var in []lab.Packet
 	for _, p := range stop() {
 		if !p.Outgoing && p.IPv6 == nil && strings.ContainsRune(protocols, rune(p.Proto)) {

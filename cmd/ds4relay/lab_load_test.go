@@ -185,7 +185,7 @@ func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, r
 		delete(f.told, length)
 		icmp := capture(t, sender, "eth0")
 		send(length - udpHeaders)
-		time.Sleep(100 * time.Millisecond)
+		lab.Settle()
 		heard(icmp)
 		if mtu, ok := f.told[length]; ok {
 			length, silent = min(length, mtu), 0

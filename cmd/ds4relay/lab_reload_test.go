@@ -404,7 +404,10 @@ func TestReloadInvisible(t *testing.T) {
 		}
 	}
 	took := time.Since(start)
-	time.Sleep(300 * time.Millisecond)
+	// Traffic goes on for a while after the last change.
+	for last, deadline := received.Load(), time.Now().Add(patience); received.Load() < last+20 && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
 	stop.Store(true)
 	wait.Wait()
 	missed, thrown := missing(), discards()

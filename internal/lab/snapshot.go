@@ -11,19 +11,33 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 )
 
 // volatile matches what changes by itself: lifetimes, timers of bridges, counters, and the operational state of a device
 // that has its carrier, which the kernel brings up to date within a second (net/core/link_watch.c).
 var volatile = []struct {
+	word        string // in each line that the pattern matches
 	pattern     *regexp.Regexp
 	replacement string
 }{
-	{regexp.MustCompile(`\b((?:valid|preferred)_lft) \d+sec`), "$1 _"},
-	{regexp.MustCompile(`\b(expires) [0-9a-z]+`), "$1 _"},
-	{regexp.MustCompile(`\b(\w+_timer) +[0-9.]+`), "$1 _"},
-	{regexp.MustCompile(`(,LOWER_UP\b.* state) (?:UP|UNKNOWN)\b`), "$1 _"},
-	{regexp.MustCompile(`\bpackets \d+ bytes \d+`), "packets _ bytes _"},
+	{"_lft ", regexp.MustCompile(`\b((?:valid|preferred)_lft) \d+sec`), "$1 _"},
+	{"expires ", regexp.MustCompile(`\b(expires) [0-9a-z]+`), "$1 _"},
+	{"_timer ", regexp.MustCompile(`\b(\w+_timer) +[0-9.]+`), "$1 _"},
+	{"LOWER_UP", regexp.MustCompile(`(,LOWER_UP\b.* state) (?:UP|UNKNOWN)\b`), "$1 _"},
+	{"packets ", regexp.MustCompile(`\bpackets \d+ bytes \d+`), "packets _ bytes _"},
+}
+
+// steady replaces what changes by itself.
+func steady(line string) string {
+	for _, v := range volatile {
+		if strings.Contains(line, v.word) {
+			line = v.pattern.ReplaceAllString(line, v.replacement)
+		}
+	}
+	return line
 }
 
 // Snapshot describes the host's network as text: links, addresses, routes of all tables, rules, nft rulesets and the
@@ -51,13 +65,12 @@ func (h *Host) Snapshot() (string, error) {
 		if errs[i] != nil {
 			return "", fmt.Errorf("snapshot: %s: %w", section.title, errs[i])
 		}
-		fmt.Fprintf(&snapshot, "== %s\n%s", section.title, texts[i])
+		fmt.Fprintf(&snapshot, "== %s\n", section.title)
+		for line := range strings.Lines(texts[i]) {
+			snapshot.WriteString(steady(line))
+		}
 	}
-	text := snapshot.String()
-	for _, v := range volatile {
-		text = v.pattern.ReplaceAllString(text, v.replacement)
-	}
-	return text, nil
+	return snapshot.String(), nil
 }
 
 // unsettled matches a device that has its carrier while its operational state says otherwise.
@@ -80,10 +93,12 @@ func (h *Host) ipFamily(family string) (string, error) {
 	return h.RunInput("addr show\nroute show table all\nrule show\n", "ip", family, "-d", "-batch", "-")
 }
 
+// sysctls are those of devices, which rtnetlink has in one dump, and those of all and default, which only files have. Reading a file
+// for each value of each device took most of a snapshot's time.
 func (h *Host) sysctls() (string, error) {
 	var text strings.Builder
 	err := h.Do(func() error {
-		for _, tree := range []string{"ipv4/ip_forward", "ipv4/conf", "ipv6/conf"} {
+		for _, tree := range []string{"ipv4/ip_forward", "ipv4/conf/all", "ipv4/conf/default", "ipv6/conf/all", "ipv6/conf/default"} {
 			err := filepath.WalkDir(filepath.Join("/proc/sys/net", tree), func(path string, entry fs.DirEntry, err error) error {
 				if err != nil || entry.IsDir() {
 					return err
@@ -99,7 +114,60 @@ func (h *Host) sysctls() (string, error) {
 				return err
 			}
 		}
-		return nil
+		return deviceConf(&text)
 	})
 	return text.String(), err
+}
+
+// deviceConf writes the values of /proc/sys/net/ipv[46]/conf of each device by their numbers (linux/ip.h: IPV4_DEVCONF_…,
+// linux/ipv6.h: DEVCONF_…), of the calling thread's namespace.
+func deviceConf(text *strings.Builder) error {
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	messages, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	for _, m := range messages {
+		attrs, err := nl.ParseRouteAttr(m[nl.DeserializeIfInfomsg(m).Len():])
+		if err != nil {
+			return err
+		}
+		name := ""
+		for _, attr := range attrs {
+			switch attr.Attr.Type {
+			case unix.IFLA_IFNAME:
+				name = strings.TrimRight(string(attr.Value), "\x00")
+			case unix.IFLA_AF_SPEC:
+				families, err := nl.ParseRouteAttr(attr.Value)
+				if err != nil {
+					return err
+				}
+				for _, family := range families {
+					if err := writeConf(text, name, family.Attr.Type, family.Value); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func writeConf(text *strings.Builder, device string, family uint16, value []byte) error {
+	// The attribute with the values (linux/if_link.h: IFLA_INET_CONF, IFLA_INET6_CONF).
+	conf := map[uint16]uint16{unix.AF_INET: 1, unix.AF_INET6: 2}[family]
+	attrs, err := nl.ParseRouteAttr(value)
+	if err != nil || conf == 0 {
+		return err
+	}
+	for _, attr := range attrs {
+		if attr.Attr.Type != conf {
+			continue
+		}
+		for i := 0; i+4 <= len(attr.Value); i += 4 {
+			fmt.Fprintf(text, "conf %s family %d number %d = %d\n", device, family, i/4, int32(nl.NativeEndian().Uint32(attr.Value[i:])))
+		}
+	}
+	return nil
 }

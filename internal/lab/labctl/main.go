@@ -181,6 +181,7 @@ func environment() []string {
 	env := []string{
 		"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin:/usr/bin:/bin",
 		"HOME=/root",
+		"GOGC=400", // the guest has memory to spare, and collecting garbage takes it long
 		"TERM=" + os.Getenv("TERM"),
 	}
 	for _, entry := range os.Environ() {
