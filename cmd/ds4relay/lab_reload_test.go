@@ -248,9 +248,9 @@ func (w watched) Apply(step state.Step) error {
 	return err
 }
 
-// TestEveryStepInvisible: after every single step of a change a packet of an untouched forward comes and goes, so that it
+// TestAloneEveryStepInvisible: after every single step of a change a packet of an untouched forward comes and goes, so that it
 // does not matter how long the next step is in coming.
-func TestEveryStepInvisible(t *testing.T) {
+func TestAloneEveryStepInvisible(t *testing.T) {
 	r := newRelay(t, lab.Options{Second: true}, forwardWeb)
 	serveUDP(t, r.Host2, 80)
 	listener, err := r.Host2.Listen("tcp4", ":80")
@@ -321,9 +321,9 @@ func TestEveryStepInvisible(t *testing.T) {
 	}
 }
 
-// TestReloadInvisible changes the forwards a hundred times under 200 TCP streams and a UDP stream of another forward. Nothing
+// TestAloneReloadInvisible changes the forwards a hundred times under 200 TCP streams and a UDP stream of another forward. Nothing
 // may be lost but what the kernel itself throws away, which is little.
-func TestReloadInvisible(t *testing.T) {
+func TestAloneReloadInvisible(t *testing.T) {
 	const streams, changes, bearable = 200, 100, 10
 	r := newRelay(t, lab.Options{Second: true}, forwardWeb)
 	serveTCP(t, r.Host2, 80)

@@ -17,7 +17,7 @@ import (
 )
 
 // version is set by the linker.
-var version = "0.1.0-dev"
+var version = "dev"
 
 // Exit statuses.
 const (

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// TestPackages looks into the packages of a directory, as opkg and apk will: `make test-ipk` builds them.
+// TestPackages looks into the packages of a directory, as opkg and apk will: `make test-packages` builds them.
 func TestPackages(t *testing.T) {
 	dir := os.Getenv("DS4RELAY_PACKAGES")
 	if dir == "" {

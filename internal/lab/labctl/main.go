@@ -15,6 +15,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -88,7 +90,7 @@ func run(args []string) int {
 		flags.PrintDefaults()
 	}
 	memory := flags.Int("mem", 2048, "memory of the virtual machine in `MB`")
-	cpus := flags.Int("cpus", 1, "`NUMBER` of CPUs of the virtual machine")
+	cpus := flags.Int("cpus", 1, "`NUMBER` of CPUs of the virtual machine; 0: two where the computer has two idle ones, else one")
 	icount := flags.Bool("icount", false, "one CPU whose clock counts instructions: repeatable figures")
 	timeout := flags.Duration("timeout", 20*time.Minute, "end the virtual machine after this time")
 	share := flags.String("share", "", "mount `DIR` writable at /mnt/share")
@@ -134,6 +136,10 @@ func run(args []string) int {
 		opts.Debian = &vm.DebianOptions{Suite: *debian, Agent: *agent}
 		opts.Env = append(opts.Env, lab.DebianEnvironment+"="+*debian)
 	}
+	if *cpus == 0 {
+		opts.CPUs = min(2, max(1, idleCPUs()))
+		fmt.Fprintf(os.Stderr, "labctl: the virtual machine has %d CPUs\n", opts.CPUs)
+	}
 	opts.Booted = func(boot vm.Boot) {
 		if *verbose && boot.Failure == "" {
 			fmt.Fprintf(os.Stderr, "labctl: %v\n", boot)
@@ -169,6 +175,33 @@ func record(boot vm.Boot) error {
 	defer file.Close()
 	_, err = fmt.Fprintf(file, "%s\t%d\t%.1f\t%.1f\t%s\n", boot.Machine, boot.Try, boot.Took.Seconds(), boot.CPU.Seconds(), cmp.Or(boot.Failure, "ok"))
 	return err
+}
+
+// idleCPUs is how many of the computer's CPUs have nothing to do (proc_stat(5)).
+func idleCPUs() int {
+	const look, user = 500 * time.Millisecond, 1
+	read := func() (idle, total float64) {
+		data, err := os.ReadFile("/proc/stat")
+		if err != nil {
+			return 0, 1
+		}
+		line, _, _ := strings.Cut(string(data), "\n")
+		for i, field := range strings.Fields(line) {
+			n, err := strconv.ParseFloat(field, 64)
+			if err != nil {
+				continue
+			}
+			total += n
+			if i == user+3 {
+				idle = n
+			}
+		}
+		return idle, total
+	}
+	idle, total := read()
+	time.Sleep(look)
+	idleNow, totalNow := read()
+	return int(float64(runtime.NumCPU())*(idleNow-idle)/max(totalNow-total, 1) + 0.3)
 }
 
 // interruptible ends with the signals of a terminal, of kill(1), and of a go test that runs out of time.

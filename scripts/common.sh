@@ -1,0 +1,76 @@
+# Sourced by the scripts of this folder: where things are, and what they are called.
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # the scripts that source this use the variables
+set -eu -o pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+root=$PWD
+cache=${CACHE:-$HOME/.cache/ds4relay}
+build=${BUILD:-$root/build}
+packages=$build/packages
+
+# The version of packages stands in OpenWrt's makefile, which has to have it literally; the program has what git knows beside it.
+package_version=${PACKAGE_VERSION:-$(sed -n 's/^PKG_VERSION:=//p' openwrt/ds4relay/Makefile)}
+version=${VERSION:-$(git describe --tags --dirty 2>/dev/null || echo "$package_version-dev")}
+
+# Two builds of one commit are identical: the files' time is the commit's.
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
+export SOURCE_DATE_EPOCH
+
+# The lab's machines, and programs of the tests.
+export DS4RELAY_CACHE=$cache/lab DS4RELAY_NODE=$cache/node DS4RELAY_BINARY=$build/ds4relay-router
+labctl=$build/labctl
+
+# go_release PROGRAM TAGS FILE: a program as it is installed.
+go_release() {
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -tags "$2" -o "$3" "./cmd/$1"
+}
+
+# go_router FILE: ds4relay for a router. Without inlining it is a seventh smaller, and what it does takes no longer than starting it.
+# Go 1.26 has a new garbage collector, 15 kB in the .ipk, that a program which ends at once has no use for.
+go_router() {
+	local experiment=
+	case $(go version) in *go1.26*) experiment=nogreenteagc ;; esac
+	CGO_ENABLED=0 GOOS=linux GOEXPERIMENT=$experiment go build -trimpath -buildvcs=false -gcflags=all=-l -tags openwrt \
+		-ldflags "-s -w -X main.version=$version" -o "$1" ./cmd/ds4relay
+}
+
+# OpenWrt's and Debian's names of architectures, and Go's.
+declare -A openwrt_arch=(
+	[mips_24kc]="GOARCH=mips GOMIPS=softfloat"
+	[mipsel_24kc]="GOARCH=mipsle GOMIPS=softfloat"
+	[mipsel_74kc]="GOARCH=mipsle GOMIPS=softfloat"
+	[arm_cortex-a7_neon-vfpv4]="GOARCH=arm GOARM=7"
+	[arm_cortex-a9_vfpv3-d16]="GOARCH=arm GOARM=7"
+	[arm_cortex-a15_neon-vfpv4]="GOARCH=arm GOARM=7"
+	[aarch64_cortex-a53]="GOARCH=arm64"
+	[aarch64_cortex-a72]="GOARCH=arm64"
+	[aarch64_cortex-a76]="GOARCH=arm64"
+	[aarch64_generic]="GOARCH=arm64"
+	[x86_64]="GOARCH=amd64"
+	[i386_pentium4]="GOARCH=386 GO386=sse2"
+)
+declare -A debian_arch=(
+	[amd64]="GOARCH=amd64"
+	[arm64]="GOARCH=arm64"
+	[armhf]="GOARCH=arm GOARM=7"
+	[i386]="GOARCH=386 GO386=sse2"
+)
+
+# The routers of the lab: QEMU's name, and OpenWrt's architecture.
+declare -A lab_router=([mipsel]=mipsel_24kc [arm64]=aarch64_generic)
+
+fail() {
+	echo "$(basename "$0"): $*" >&2
+	exit 1
+}
+
+# arch_for TABLE NAME: sets Go's variables for an architecture, for the command after it in a subshell.
+arch_for() {
+	local -n table=$1
+	[ -n "${table[$2]:-}" ] || fail "unknown architecture $2; known are ${!table[*]}"
+	local setting
+	for setting in ${table[$2]}; do
+		export "${setting?}"
+	done
+}
