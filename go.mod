@@ -14,3 +14,5 @@ require golang.org/x/tools v0.52.0
 require github.com/godbus/dbus/v5 v5.2.4
 
 require github.com/pires/go-proxyproto v0.15.0
+
+require github.com/gopacket/gopacket v1.7.7

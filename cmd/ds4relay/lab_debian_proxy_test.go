@@ -28,7 +28,7 @@ func (d *debianRelayLab) clients(when string) (end func()) {
 			select {
 			case <-stop:
 				return
-			default:
+			case <-time.After(20 * time.Millisecond): // the machine has other things to do
 			}
 			_, conn, err := askTCP(d.Client, proxied)
 			if err != nil {

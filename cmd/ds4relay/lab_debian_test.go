@@ -94,7 +94,7 @@ type debianRelayLab struct {
 	*lab.Net
 	server
 	router *end
-	start  time.Time
+	story  *testing.T
 }
 
 func newDebian(t *testing.T, forwards string) *debianRelayLab {
@@ -108,14 +108,27 @@ func newDebian(t *testing.T, forwards string) *debianRelayLab {
 			t.Error(err)
 		}
 	})
-	d := &debianRelayLab{n, server{t}, newEnd(t, n.Router, routerRelay+forwards), time.Now()}
+	d := &debianRelayLab{n, server{t}, newEnd(t, n.Router, routerRelay+forwards), t}
 	d.boots("")
-	t.Logf("Debian %s runs (%v)", strings.TrimSpace(d.do("cat /etc/debian_version; uname -r")), time.Since(d.start).Round(time.Second))
+	t.Logf("Debian %s", strings.Join(strings.Fields(d.do("cat /etc/debian_version; uname -r")), ", "))
 	d.router.do("up")
 	serveTCP(t, n.Host, 80)
 	serveUDP(t, n.Host, 5000)
 	serveTCP(t, n.Client, 90)
 	return d
+}
+
+// chapter is a part of a story, with a time of its own. Those that follow stand on it.
+func (d *debianRelayLab) chapter(t *testing.T, name string, tell func(t *testing.T)) {
+	t.Helper()
+	ok := t.Run(name, func(t *testing.T) {
+		d.server.t, d.router.t = t, t
+		defer func() { d.server.t, d.router.t = d.story, d.story }()
+		tell(t)
+	})
+	if !ok {
+		t.FailNow()
+	}
 }
 
 // put copies a package to the VPS.
@@ -176,7 +189,14 @@ func (d *debianRelayLab) settles() {
 // works has the client use what is forwarded, by TCP, UDP and ping, and the home's server the internet.
 func (d *debianRelayLab) works(when string) {
 	d.t.Helper()
-	d.t.Logf("traffic %s (%v)", when, time.Since(d.start).Round(time.Second))
+	if d.t.Failed() {
+		return
+	}
+	defer func() {
+		if d.t.Failed() {
+			d.t.Errorf("that was %s", when)
+		}
+	}()
 	seenTCP(d.t, d.Client, public+":80", client4)
 	seenUDP(d.t, d.Client, public+":5000", client4, 1400)
 	pings(d.t, d.Client, public)
@@ -376,33 +396,84 @@ func TestDebian(t *testing.T) {
 	}
 	d.do("modprobe -a ip6_tunnel nf_conntrack nf_tables") // modules stay, with devices and sysctls of their own
 	before := d.do(settings)
-
 	d.put("DS4RELAY_DEB", "/root/ds4relay.deb")
 	d.put("DS4RELAY_DEB_NEXT", "/root/next.deb")
+	// What does not depend on the release is tried on one of them.
+	older := os.Getenv(lab.DebianEnvironment) == "bookworm"
+
+	d.chapter(t, "install", d.install)
+	d.chapter(t, "moving over", func(t *testing.T) {
+		d.configure(debianRelay, "home")
+		d.movesOver(t)
+	})
+	d.chapter(t, "ifupdown", d.ifupdown)
+	if older {
+		d.chapter(t, "D-Bus", d.bus)
+	}
+	d.chapter(t, "the device goes and comes", func(*testing.T) {
+		d.do("ifdown ens3; ifup ens3")
+		d.works("after the device went and came")
+	})
+	d.chapter(t, "nftables", d.nftables)
+	if older {
+		d.chapter(t, "Docker", d.docker)
+	}
+	d.chapter(t, "ufw, and a boot", d.ufw)
+	d.chapter(t, "upgrade", d.upgrade)
+	d.chapter(t, "restoring again", d.restoresAgain)
+	d.chapter(t, "systemd", d.units)
+	if older {
+		d.chapter(t, "a name for the other end", func(t *testing.T) { d.watches(t, egressAll) })
+		d.chapter(t, "NetworkManager", func(*testing.T) { d.networkManager() })
+		d.chapter(t, "ifupdown-ng", d.ifupdownNG)
+	} else {
+		d.chapter(t, "networkd, and a boot", d.networkd)
+	}
+	d.chapter(t, "purge", func(t *testing.T) {
+		d.do("apt-get purge -y ds4relay")
+		if _, _, err := askTCP(d.Client, public+":80"); err == nil {
+			t.Error("the forward is there after the purge")
+		}
+		if out := d.do("nft list ruleset"); strings.Contains(out, "ds4relay") {
+			t.Errorf("after the purge there are rules: %s", out)
+		}
+		// What ufw and ifupdown keep for themselves until a boot.
+		d.do("for family in ip ip6; do nft delete table $family filter || true; done; rm -f /run/network/ifstate.wrap* /run/network/restart-hotplug")
+		same(t, "the VPS after the purge", before, d.do(settings))
+	})
+}
+
+// egressAll is what the story forwards.
+const egressAll = forwardAll + "\toption egress 'all'\n"
+
+// interfaces is a stanza of ifupdown for a relay, %.
+const interfaces = "auto wrap1\niface wrap1 inet manual\n\tds4relay %\n"
+
+// configure writes the relay's file, and a stanza with its name.
+func (d *debianRelayLab) configure(relay, name string) {
+	d.t.Helper()
+	d.server.write("/etc/config/ds4relay", relay+egressAll)
+	d.server.write("/etc/network/interfaces.d/wrap1", strings.Replace(interfaces, "%", name, 1))
+}
+
+func (d *debianRelayLab) install(t *testing.T) {
 	d.do("apt-get install -y /root/ds4relay.deb")
 	const completion = `. /usr/share/bash-completion/bash_completion; . /usr/share/bash-completion/completions/ds4relay
 COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2; _ds4relay ds4relay '' up; echo "${COMPREPLY[@]}"`
 	if out := d.do(completion); strings.TrimSpace(out) != "--force --running -q home" {
 		t.Errorf("completion of `ds4relay up `: %s", out)
 	}
+}
 
-	// What is wrong is said by ifup, which fails.
-	const interfaces = "auto wrap1\niface wrap1 inet manual\n\tds4relay %\n"
-	configure := func(relay, forwards, name string) {
-		t.Helper()
-		d.server.write("/etc/config/ds4relay", relay+forwards)
-		d.server.write("/etc/network/interfaces.d/wrap1", strings.Replace(interfaces, "%", name, 1))
-	}
-	forward := forwardAll + "\toption egress 'all'\n"
-	configure(debianRelay, forward, "home")
-	d.movesOver(t)
+// ifupdown: what is wrong is said by ifup, which fails; and the device that the tunnel rides on is brought up first.
+func (d *debianRelayLab) ifupdown(t *testing.T) {
 	for _, c := range []struct{ relay, name, want string }{
 		{debianRelay, "hom", `iface wrap1: ds4relay hom: unknown relay`},
 		{strings.Replace(debianRelay, "'198.51.100.144'", "'198.51.100'", 1), "home", `/etc/config/ds4relay:3: relay "home": option ipaddr "198.51.100"`},
 		{strings.Replace(debianRelay, "wrap1", "wrap2", 1), "home", "iface wrap1: ds4relay home: the tunnel of this relay is wrap2"},
 		{debianRelay + "\toption tunlink 'eth7'\n", "home", `there is no device eth7 (option tunlink)`},
 	} {
-		configure(c.relay, forward, c.name)
+		d.configure(c.relay, c.name)
 		status, out := d.try("ifup wrap1 2>&1")
 		if status == 0 || !strings.Contains(out, c.want) {
 			t.Errorf("ifup with a mistake: exit status %d\n%s\nwant %s", status, out, c.want)
@@ -412,7 +483,7 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 		}
 	}
 	// The device that the tunnel rides on is brought up first, though its stanza comes later.
-	configure(debianRelay, forward, "home")
+	d.configure(debianRelay, "home")
 	d.do("ifdown ens3; ifup wrap1")
 	d.works("after ifup")
 	if out := d.do("ds4relay status"); !strings.Contains(out, "The kernel is as the configuration says.") {
@@ -421,15 +492,10 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 	if out := d.do("nft list table ip ds4relay_flows"); !strings.Contains(out, "flow add @established") {
 		t.Errorf("the flowtable: %s", out)
 	}
-	// What does not depend on the release is tried on one of them.
-	older := os.Getenv(lab.DebianEnvironment) == "bookworm"
-	if older {
-		d.bus(t)
-	}
-	d.do("ifdown ens3; ifup ens3")
-	d.works("after the device went and came")
+}
 
-	// nftables.service flushes every table when it starts, is reloaded, and ends.
+// nftables restarts and reloads nftables.service, which flushes every table, and has a firewall that drops.
+func (d *debianRelayLab) nftables(t *testing.T) {
 	stream := open(t, d.Client, public+":80")
 	for _, verb := range []string{"restart", "reload", "stop", "start"} {
 		d.do("systemctl " + verb + " nftables && ds4relay status")
@@ -461,12 +527,11 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 	d.do("systemctl stop nftables; mv /root/nftables.conf /etc/nftables.conf; ds4relay status")
 	alive(t, "the stream beside a firewall", stream)
 
-	if older {
-		d.docker(t)
-		stream = open(t, d.Client, public+":80")
-	}
+}
 
-	// ufw drops what it does not know from now on, and after a boot.
+// ufw drops what it does not know from the moment that it is enabled, and after a boot.
+func (d *debianRelayLab) ufw(t *testing.T) {
+	stream := open(t, d.Client, public+":80")
 	d.do("mkdir /root/ufw && cp -p /etc/ufw/*.rules /etc/ufw/ufw.conf /root/ufw && ufw allow 7/tcp && ufw --force enable")
 	d.settles()
 	alive(t, "the stream after ufw enable", stream)
@@ -483,9 +548,11 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 	d.works("after a boot, without a hand on it")
 	d.do("rm /etc/network/interfaces.d/broken")
 	d.do("ufw disable; cp -p /root/ufw/* /etc/ufw")
+}
 
-	// An upgrade goes on under streams.
-	end = d.streams(4)
+// upgrade goes on under streams.
+func (d *debianRelayLab) upgrade(t *testing.T) {
+	end := d.streams(4)
 	d.do("apt-get install -y /root/next.deb && ds4relay version")
 	end("over the upgrade")
 	if out := d.do("ds4relay version; ds4relay status"); !strings.Contains(out, os.Getenv("DS4RELAY_VERSION_NEXT")) {
@@ -499,8 +566,10 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 	}
 	d.do("ifup wrap1")
 	d.works("after ifup again")
+}
 
-	// What another program changes while the service that puts things back runs starts it once more.
+// restoresAgain: what another program changes while the service that puts things back runs starts it once more.
+func (d *debianRelayLab) restoresAgain(*testing.T) {
 	d.do(`unit=ds4relay-restore.service; run() { systemctl show -p InvocationID --value $unit; }
 for i in $(seq 50); do [ "$(systemctl show -p ActiveState --value $unit)" = inactive ] && break; sleep 0.2; done
 systemctl start --no-block $unit
@@ -508,8 +577,10 @@ for i in $(seq 50); do [ "$(systemctl show -p ActiveState --value $unit)" = acti
 first=$(run); sleep 1; touch /run/ufw.lock
 for i in $(seq 50); do [ "$(run)" != "$first" ] && exit; sleep 0.2; done
 journalctl --no-pager -n 30 -u 'ds4relay-*'; false`)
+}
 
-	// The unit in place of ifupdown.
+// units has the unit in place of ifupdown.
+func (d *debianRelayLab) units(t *testing.T) {
 	d.do("ifdown wrap1; rm /etc/network/interfaces.d/wrap1; systemctl enable --now ds4relay; systemctl reload ds4relay")
 	d.works("with the unit")
 	for _, unit := range strings.Fields(d.do("cd /usr/lib/systemd/system; ls ds4relay*.service")) {
@@ -517,23 +588,4 @@ journalctl --no-pager -n 30 -u 'ds4relay-*'; false`)
 			t.Errorf("%s: %s", unit, out)
 		}
 	}
-	if older {
-		d.watches(t, forward)
-		d.networkManager()
-		d.ifupdownNG(t)
-	} else {
-		d.networkd(t)
-	}
-
-	// A purge takes all away, also what is up.
-	d.do("apt-get purge -y ds4relay")
-	if _, _, err := askTCP(d.Client, public+":80"); err == nil {
-		t.Error("the forward is there after the purge")
-	}
-	if out := d.do("nft list ruleset"); strings.Contains(out, "ds4relay") {
-		t.Errorf("after the purge there are rules: %s", out)
-	}
-	// What ufw and ifupdown keep for themselves until a boot.
-	d.do("for family in ip ip6; do nft delete table $family filter || true; done; rm -f /run/network/ifstate.wrap* /run/network/restart-hotplug")
-	same(t, "the VPS after the purge", before, d.do(settings))
 }

@@ -82,7 +82,7 @@ var atBoth = []fault{
 		says: "drops it (nft table inet filter, the policy of chain forward)", clean: []string{unfilter("END", "inet")}},
 	{name: "host switched off", inject: []string{"host: ip link set eth0 down", "router: ip neigh flush dev br-lan"}, check: "host", remedy: "switch 192.168.1.210 on",
 		// A bridge lets a port that came up through up to a second later.
-		repair: []string{"host: ip link set eth0 up", "host: ip route add default via 192.168.1.1", "router: ping -q -c 1 -w 10 192.168.1.210"}},
+		repair: []string{"host: ip link set eth0 up", "host: ip route add default via 192.168.1.1", answers}},
 	{name: "service not running", inject: []string{filter("host2", "ip", "input", "accept", "tcp dport 80 reject with tcp reset")}, check: "host",
 		says: "forward web: 192.168.1.211:80 refuses", remedy: "start the service", repair: []string{unfilter("host2", "ip")}},
 }
@@ -126,9 +126,9 @@ var atRouter = []fault{
 		repair: []string{"host: ip addr del 192.168.1.99/24 dev eth0", "host: ip addr add 192.168.1.210/24 dev eth0", "host: ip route replace default via 192.168.1.1"}},
 	// What is sent to it has the kernel ask again as soon as it has given up.
 	{name: "host switched off, under traffic", inject: []string{"host: ip link set eth0 down", "router: ip neigh flush dev br-lan",
-		"router: timeout 30 ping -q -i 0.01 192.168.1.210 >/dev/null 2>&1 &"}, check: "host",
+		"router: timeout 30 ping -q -i 0.05 192.168.1.210 >/dev/null 2>&1 &"}, check: "host",
 		says: "nobody on br-lan has the address 192.168.1.210", remedy: "switch 192.168.1.210 on",
-		repair: []string{"host: ip link set eth0 up", "host: ip route add default via 192.168.1.1", "router: ping -q -c 1 -w 10 192.168.1.210"}},
+		repair: []string{"host: ip link set eth0 up", "host: ip route add default via 192.168.1.1", answers}},
 	{name: "host's firewall lets in neighbours only", inject: []string{filter("host", "ip", "input", "drop", "ip saddr 192.168.1.0/24 accept")}, check: "host",
 		says: "answers this router, but not a client", remedy: "its firewall has to let in addresses beyond the LAN", repair: []string{unfilter("host", "ip")}},
 	{name: "host without gateway", inject: []string{"host: ip route del default"}, check: "host", says: "answers this router, but not a client",
@@ -140,6 +140,9 @@ var atRouter = []fault{
 	{name: "VPS does not forward", inject: []string{filter("vps", "inet", "forward", "drop", "")}, check: "internet",
 		says: "does not answer from the internet", remedy: "`ds4relay doctor` on the VPS", repair: []string{unfilter("vps", "inet")}},
 }
+
+// answers waits for a host that was off: the first asked of it may get the error of before.
+const answers = "router: for i in $(seq 100); do ping -q -c 1 -W 1 192.168.1.210 && exit; sleep 0.1; done; exit 1"
 
 // doctorLab is a relay that faults are injected into.
 type doctorLab struct {

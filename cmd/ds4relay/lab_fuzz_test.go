@@ -125,7 +125,9 @@ func TestDrift(t *testing.T) {
 			if n := strings.Count(done, "[#] "); n > 8 && !strings.Contains(damage, "link del") {
 				t.Errorf("%s: up did %d things:\n%s", damage, n, done)
 			}
-			e.do("status")
+			if left := e.steps(); len(left) > 0 {
+				t.Errorf("%s: after up there is left: %v", damage, left)
+			}
 		}
 		same(t, "the kernel at last", up, sameLink(e.snapshot()))
 		t.Logf("%d damages", len(list))

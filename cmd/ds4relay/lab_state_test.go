@@ -296,8 +296,7 @@ func TestKilled(t *testing.T) {
 				for n := 1; n <= maxSteps; n++ {
 					// Before a step is the same as after the one before it, but for the first and for records: take turns.
 					when := []string{"after", "before"}[(n+i)%2]
-					arrange(e, "")
-					arrange(e, transition.from)
+					arrange(e, transition.from) // from nothing, where the last one ended
 					args := append([]string{"-c", e.config, "--run", e.runDir()}, command(e, transition.to)...)
 					cmd := e.host.Command(os.Args[0], args...)
 					cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", childEnv, when, n), childKinds+"=1")

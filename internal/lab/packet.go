@@ -6,9 +6,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"golang.org/x/sys/unix"
-
-	headers "github.com/ds4relay/ds4relay/internal/packet"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
 )
 
 // Packet is a captured packet. The header fields are those of the IPv4 packet, also when it is inside an IPv6 packet
@@ -44,104 +43,93 @@ type IPv6Header struct {
 	EncapLimit int  // its value; -1 without
 }
 
-const ipv6HeaderLen = 40
-
-// decode reads a packet that starts with its network header. Fields behind a truncation stay zero.
+// decode reads a packet that starts with its network header, with a library: not with the code that the tests are about. Fields behind
+// a truncation stay zero.
 func decode(p *Packet, data []byte) {
 	if len(data) == 0 {
 		return
 	}
 	switch data[0] >> 4 {
 	case 4:
-		decodeIPv4(p, data)
+		p.decode(layers.LayerTypeIPv4, data)
 	case 6:
-		decodeIPv6(p, data)
+		p.decode(layers.LayerTypeIPv6, data)
 	}
 }
 
-func decodeIPv4(p *Packet, data []byte) {
-	headerLen := int(data[0]&0xf) * 4
-	if headerLen < 20 || len(data) < headerLen {
-		return
-	}
-	p.Src, p.Dst = netip.AddrFrom4([4]byte(data[12:])), netip.AddrFrom4([4]byte(data[16:]))
-	p.Len = int(binary.BigEndian.Uint16(data[2:]))
-	p.TTL, p.Proto = data[8], data[9]
-	frag := binary.BigEndian.Uint16(data[6:])
-	p.DF, p.MF, p.FragOffset = frag&0x4000 != 0, frag&0x2000 != 0, int(frag&0x1fff)*8
-	decodeTransport(p, data[headerLen:])
-}
-
-func decodeIPv6(p *Packet, data []byte) {
-	if len(data) < ipv6HeaderLen {
-		return
-	}
-	outer := &IPv6Header{
-		Src: netip.AddrFrom16([16]byte(data[8:])), Dst: netip.AddrFrom16([16]byte(data[24:])),
-		NextHeader: data[6], HopLimit: data[7], EncapLimit: -1,
-	}
-	p.IPv6, p.Src, p.Dst = outer, outer.Src, outer.Dst
-	p.Len, p.TTL = ipv6HeaderLen+int(binary.BigEndian.Uint16(data[4:])), outer.HopLimit
-	next := outer.NextHeader
-	for data = data[ipv6HeaderLen:]; len(data) >= 8; {
-		length := 8 + int(data[1])*8
-		switch next {
-		case unix.IPPROTO_DSTOPTS:
-			outer.HasDstOpts = true
-			if data[2] == 4 && data[3] == 1 { // RFC 2473 §4.1.1
-				outer.EncapLimit = int(data[4])
+func (p *Packet) decode(first gopacket.LayerType, data []byte) {
+	for _, layer := range gopacket.NewPacket(data, first, gopacket.NoCopy).Layers() {
+		switch l := layer.(type) {
+		case *layers.IPv4:
+			p.Src, p.Dst = address(l.SrcIP), address(l.DstIP)
+			p.Len, p.TTL, p.Proto = int(l.Length), l.TTL, byte(l.Protocol)
+			p.DF, p.MF, p.FragOffset = l.Flags&layers.IPv4DontFragment != 0, l.Flags&layers.IPv4MoreFragments != 0, int(l.FragOffset)*8
+			p.Payload = l.Payload
+		case *layers.IPv6:
+			p.IPv6 = &IPv6Header{Src: address(l.SrcIP), Dst: address(l.DstIP), NextHeader: byte(l.NextHeader), HopLimit: l.HopLimit, EncapLimit: -1}
+			p.Src, p.Dst = p.IPv6.Src, p.IPv6.Dst
+			const header = 40
+			p.Len, p.TTL, p.Proto = header+int(l.Length), l.HopLimit, byte(l.NextHeader)
+			p.Payload = l.Payload
+		case *layers.IPv6HopByHop:
+			p.Proto, p.Payload = byte(l.NextHeader), l.Payload
+		case *layers.IPv6Routing:
+			p.Proto, p.Payload = byte(l.NextHeader), l.Payload
+		case *layers.IPv6Destination:
+			p.Proto, p.Payload = byte(l.NextHeader), l.Payload
+			p.IPv6.HasDstOpts = true
+			for _, option := range l.Options {
+				if option.OptionType == 4 && len(option.OptionData) == 1 { // RFC 2473 §4.1.1
+					p.IPv6.EncapLimit = int(option.OptionData[0])
+				}
 			}
-		case unix.IPPROTO_FRAGMENT:
-			length = 8
-			frag := binary.BigEndian.Uint16(data[2:])
-			p.MF, p.FragOffset = frag&1 != 0, int(frag&^7)
-		case unix.IPPROTO_HOPOPTS, unix.IPPROTO_ROUTING:
-		default:
-			length = 0
+		case *layers.IPv6Fragment:
+			p.Proto, p.Payload = byte(l.NextHeader), l.Payload
+			p.MF, p.FragOffset = l.MoreFragments, int(l.FragmentOffset)*8
+		case *gopacket.Fragment: // the library leaves the first fragment undecoded too, which has the next header
+			if p.FragOffset == 0 {
+				p.decode(layers.IPProtocol(p.Proto).LayerType(), p.Payload)
+			}
+			return
+		case *layers.TCP:
+			p.SrcPort, p.DstPort, p.Payload = uint16(l.SrcPort), uint16(l.DstPort), l.Payload
+			p.TCPFlags = tcpFlags(l)
+			for _, option := range l.Options {
+				if option.OptionType == layers.TCPOptionKindMSS && len(option.OptionData) == 2 {
+					p.TCPMSS = int(binary.BigEndian.Uint16(option.OptionData))
+				}
+			}
+		case *layers.UDP:
+			p.SrcPort, p.DstPort, p.Payload = uint16(l.SrcPort), uint16(l.DstPort), l.Payload
+		case *layers.ICMPv4:
+			p.ICMPType, p.ICMPCode, p.Payload = l.TypeCode.Type(), l.TypeCode.Code(), l.Payload
+			if p.ICMPType == layers.ICMPv4TypeDestinationUnreachable && p.ICMPCode == layers.ICMPv4CodeFragmentationNeeded {
+				p.ICMPMTU = int(l.Seq) // the same two bytes (RFC 1191 §4)
+			}
+		case *layers.ICMPv6:
+			p.ICMPType, p.ICMPCode = l.TypeCode.Type(), l.TypeCode.Code()
+			if len(l.Payload) < 4 {
+				return
+			}
+			if p.ICMPType == layers.ICMPv6TypePacketTooBig {
+				p.ICMPMTU = int(binary.BigEndian.Uint32(l.Payload))
+			}
+			p.Payload = l.Payload[4:]
+			return
 		}
-		if length == 0 || len(data) < length {
-			break
-		}
-		next, data = data[0], data[length:]
 	}
-	p.Proto = next
-	if next == unix.IPPROTO_IPIP && p.FragOffset == 0 && len(data) > 0 {
-		decodeIPv4(p, data)
-		return
-	}
-	decodeTransport(p, data)
 }
 
-func decodeTransport(p *Packet, data []byte) {
-	if p.FragOffset != 0 {
-		p.Payload = data
-		return
-	}
-	headerLen := 8
-	switch {
-	case p.Proto == unix.IPPROTO_TCP && len(data) >= 20:
-		p.TCPFlags = data[13]
-		headerLen = int(data[12]>>4) * 4
-		if headerLen >= 20 && len(data) >= headerLen {
-			p.TCPMSS = headers.MSS(data[20:headerLen])
+func address(ip []byte) netip.Addr {
+	addr, _ := netip.AddrFromSlice(ip)
+	return addr
+}
+
+func tcpFlags(l *layers.TCP) (flags byte) {
+	for i, set := range []bool{l.FIN, l.SYN, l.RST, l.PSH, l.ACK, l.URG, l.ECE, l.CWR} {
+		if set {
+			flags |= 1 << i
 		}
-		fallthrough
-	case p.Proto == unix.IPPROTO_UDP && len(data) >= 8:
-		p.SrcPort, p.DstPort = binary.BigEndian.Uint16(data), binary.BigEndian.Uint16(data[2:])
-	case p.Proto == unix.IPPROTO_ICMP && len(data) >= 8:
-		p.ICMPType, p.ICMPCode = data[0], data[1]
-		if p.ICMPType == 3 && p.ICMPCode == 4 {
-			p.ICMPMTU = int(binary.BigEndian.Uint16(data[6:]))
-		}
-	case p.Proto == unix.IPPROTO_ICMPV6 && len(data) >= 8:
-		p.ICMPType, p.ICMPCode = data[0], data[1]
-		if p.ICMPType == 2 {
-			p.ICMPMTU = int(binary.BigEndian.Uint32(data[4:]))
-		}
-	default:
-		headerLen = 0
 	}
-	if len(data) >= headerLen {
-		p.Payload = data[headerLen:]
-	}
+	return flags
 }

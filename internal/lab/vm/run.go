@@ -76,7 +76,10 @@ func Run(ctx context.Context, kernel Kernel, opts Options) (status int, err erro
 			return 0, err
 		}
 		defer unplug()
-		end, err := other.start(ctx)
+		var lost context.CancelCauseFunc
+		ctx, lost = context.WithCancelCause(ctx)
+		defer lost(nil)
+		end, err := other.start(ctx, lost)
 		if err != nil {
 			return 0, err
 		}
@@ -218,7 +221,7 @@ const x86Append = "quiet mitigations=off tsc=reliable clocksource=tsc no_timer_c
 // what is slow in software: copies that are fast on a real one (ERMS), vectors of 32 bytes, and checks of each access.
 func x86Args(cpus int) []string {
 	return []string{"-machine", "pc,hpet=off", "-accel", "tcg,thread=multi", "-smp", strconv.Itoa(cpus),
-		"-cpu", "max,-erms,-fsrm,-smap,-smep,-la57,-xsave,-avx,-avx2"}
+		"-cpu", "max,-erms,-fsrm,-smap,-smep,-la57,-xsave,-avx,-avx2,-svm"}
 }
 
 func qemuArgs(kernel Kernel, opts *Options, dir, console string, cards []int) []string {

@@ -32,8 +32,8 @@ type second struct {
 // maxBoots bounds how often a second machine is started in one run.
 const maxBoots = 30
 
-// start boots the machine, and boots it again whenever its system has restarted, until end.
-func (s *second) start(ctx context.Context) (end func(), err error) {
+// start boots the machine, and boots it again whenever its system has restarted, until end. lost hears of it when that does not succeed.
+func (s *second) start(ctx context.Context, lost func(error)) (end func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ready, done := make(chan error, 1), make(chan struct{})
 	go func() {
@@ -46,15 +46,16 @@ func (s *second) start(ctx context.Context) (end func(), err error) {
 			default: // the first boot's outcome has been reported
 			}
 		}
+		err := fmt.Errorf("%s has started %d times", s.name, maxBoots)
 		for range maxBoots {
-			err := s.boot(ctx, report)
-			if err != nil || ctx.Err() != nil {
-				if err != nil && ctx.Err() == nil {
-					fmt.Fprintln(s.opts.Stderr, "labctl:", err)
-				}
-				report(err)
-				return
+			if bootErr := s.boot(ctx, report); bootErr != nil || ctx.Err() != nil {
+				err = bootErr
+				break
 			}
+		}
+		report(err)
+		if ctx.Err() == nil {
+			lost(err)
 		}
 	}()
 	end = func() {
