@@ -37,7 +37,7 @@ lab-routers: lab-mipsel lab-arm64
 lab-debian: lab-bookworm lab-trixie
 
 # The stages of `make test`, two at a time; the first that are named begin first.
-STAGES := packages lab-first lab-second bookworm trixie mipsel arm64 unit package-tests luci
+STAGES := packages lab-second bookworm trixie lab-first mipsel arm64 unit package-tests luci
 stages: $(addprefix stage-,$(STAGES))
 stage-packages: ; @scripts/stage packages scripts/package-for-tests
 stage-alone: ; @scripts/stage alone scripts/lab alone

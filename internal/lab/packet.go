@@ -61,11 +61,17 @@ func (p *Packet) decode(first gopacket.LayerType, data []byte) {
 	for _, layer := range gopacket.NewPacket(data, first, gopacket.NoCopy).Layers() {
 		switch l := layer.(type) {
 		case *layers.IPv4:
+			if l.DstIP == nil || p.IPv6 == nil && p.Src.IsValid() { // cut off, or in a tunnel of somebody else's
+				return
+			}
 			p.Src, p.Dst = address(l.SrcIP), address(l.DstIP)
 			p.Len, p.TTL, p.Proto = int(l.Length), l.TTL, byte(l.Protocol)
 			p.DF, p.MF, p.FragOffset = l.Flags&layers.IPv4DontFragment != 0, l.Flags&layers.IPv4MoreFragments != 0, int(l.FragOffset)*8
 			p.Payload = l.Payload
 		case *layers.IPv6:
+			if l.DstIP == nil { // cut off
+				return
+			}
 			p.IPv6 = &IPv6Header{Src: address(l.SrcIP), Dst: address(l.DstIP), NextHeader: byte(l.NextHeader), HopLimit: l.HopLimit, EncapLimit: -1}
 			p.Src, p.Dst = p.IPv6.Src, p.IPv6.Dst
 			const header = 40
@@ -115,6 +121,8 @@ func (p *Packet) decode(first gopacket.LayerType, data []byte) {
 				p.ICMPMTU = int(binary.BigEndian.Uint32(l.Payload))
 			}
 			p.Payload = l.Payload[4:]
+			return
+		default: // what is in a GRE packet, for example, is nothing of ours
 			return
 		}
 	}
