@@ -113,7 +113,7 @@ func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string
 	}
 	images, err := filepath.Glob(filepath.Join(final, "boot", "vmlinuz-*"))
 	if err != nil || len(images) != 1 {
-		return "", fmt.Errorf("Debian %s has %d kernels, want 1", suite, len(images))
+		return "", fmt.Errorf("the root of Debian %s has %d kernels, want 1", suite, len(images))
 	}
 	if err := unpackKernel(images[0], filepath.Join(final, "vmlinux")); err != nil {
 		return "", err
