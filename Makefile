@@ -11,7 +11,7 @@ BENCH_PACKAGES := haproxy socat 6tunnel wireguard-tools nginx-light libnginx-mod
 export LAB ?= vm
 export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT
 
-.PHONY: all demo test unit labs lab lab-alone lab-first lab-second lab-routers lab-mipsel lab-arm64 lab-debian lab-bookworm lab-trixie test-one flaky \
+.PHONY: all demo test unit labs lab lab-alone lab-first lab-second lab-routers lab-mipsel lab-arm64 lab-debian lab-bookworm lab-trixie test-one flaky boots \
 	lint ipk apk deb test-packages size test-luci-app test-luci luci-pot luci-po luci-screens bench bench-up bench-path bench-compare bench-proxy \
 	fuzz race-proxy soak-proxy idle-proxy deps labctl test-deps packages node clean stages
 
@@ -28,6 +28,9 @@ test-one: labctl ; @scripts/lab one '^$(T)$$'
 
 # Each test of the lab N times under load; T is a pattern of their names.
 flaky: labctl ; @scripts/flaky $(or $(N),20) $(T)
+
+# The lab's machine and a router's booted N times under load.
+boots: labctl packages ; @scripts/boots $(or $(N),200)
 
 lab: labctl ; scripts/lab all
 lab-alone lab-first lab-second: lab-%: labctl ; scripts/lab $*

@@ -23,6 +23,7 @@ labctl=$build/labctl
 
 # go_release PROGRAM TAGS FILE: a program as it is installed.
 go_release() {
+	mkdir -p "$(dirname "$3")"
 	CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -tags "$2" -o "$3" "./cmd/$1"
 }
 

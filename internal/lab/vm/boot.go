@@ -30,16 +30,13 @@ func (b Boot) String() string {
 const bootTries = 3
 
 // Limits of a boot. How long one takes by the clock depends on what else the computer does; the work in it does not, so that
-// the limit that counts is one of QEMU's own CPU time. A boot takes 4 seconds of it, a whole Debian's 15, and twice that on a
+// the limit that counts is one of QEMU's own CPU time. A boot takes 4 seconds of it, a whole Debian's 12 to 21, and up to twice that on a
 // computer that is busy.
 const (
-	bootCPU       = 90 * time.Second
-	bootIdle      = 30 * time.Second // without any work: it waits for what does not come
-	bootIdleCPU   = bootIdle / 300   // less than this in that time counts as none
-	bootLimit     = 5 * time.Minute
-	bootPoll      = 50 * time.Millisecond
-	clockTicks    = 100 // of /proc/PID/stat, a second (USER_HZ)
-	statUserTicks = 11  // fields behind the program's name (proc_pid_stat(5))
+	bootCPU   = 90 * time.Second
+	bootIdle  = 30 * time.Second // without any work: it waits for what does not come
+	bootLimit = 5 * time.Minute
+	bootPoll  = 50 * time.Millisecond
 )
 
 // stalls are what a kernel prints that has stopped, before it says that it has started.
@@ -55,12 +52,15 @@ func (e *bootError) Error() string {
 	return fmt.Sprintf("the virtual machine does not boot: %v\n%s", e.Boot, e.console)
 }
 
+type bootLimits struct{ cpu, idle, clock time.Duration }
+
 // bootWatch follows one start of a machine.
 type bootWatch struct {
 	boot    Boot
 	pid     int
 	console string // path of the file with the kernel's messages
 	began   time.Time
+	limits  bootLimits
 
 	worked   time.Time // when it last had used CPU time
 	workedAt time.Duration
@@ -68,7 +68,8 @@ type bootWatch struct {
 
 func watchBoot(machine string, try, pid int, console string) *bootWatch {
 	now := time.Now()
-	return &bootWatch{boot: Boot{Machine: machine, Try: try}, pid: pid, console: console, began: now, worked: now}
+	return &bootWatch{boot: Boot{Machine: machine, Try: try}, pid: pid, console: console, began: now, worked: now,
+		limits: bootLimits{bootCPU, bootIdle, bootLimit}}
 }
 
 // ended fills in what the boot took.
@@ -80,16 +81,16 @@ func (w *bootWatch) ended() Boot {
 // failure says why the boot has to be given up, or "".
 func (w *bootWatch) failure() string {
 	used := cpuTime(w.pid)
-	if used-w.workedAt > bootIdleCPU {
+	if idle := w.limits.idle / 300; used-w.workedAt > idle { // less in that time counts as none
 		w.worked, w.workedAt = time.Now(), used
 	}
 	switch {
-	case used > bootCPU:
-		return fmt.Sprintf("has not started with %v of CPU time", bootCPU)
-	case time.Since(w.worked) > bootIdle:
-		return fmt.Sprintf("has not started, and did nothing for %v", bootIdle)
-	case time.Since(w.began) > bootLimit:
-		return fmt.Sprintf("has not started within %v", bootLimit)
+	case used > w.limits.cpu:
+		return fmt.Sprintf("has not started with %v of CPU time", w.limits.cpu)
+	case time.Since(w.worked) > w.limits.idle:
+		return fmt.Sprintf("has not started, and did nothing for %v", w.limits.idle)
+	case time.Since(w.began) > w.limits.clock:
+		return fmt.Sprintf("has not started within %v", w.limits.clock)
 	}
 	log, _ := os.ReadFile(w.console)
 	for _, stall := range stalls {
@@ -107,19 +108,23 @@ func (w *bootWatch) failed(why string) *bootError {
 	return &bootError{boot, readLog(w.console)}
 }
 
-// cpuTime is what a process has used; 0 for one that has ended.
+// cpuTime is what a process has used (proc_pid_stat(5)); 0 for one that has ended.
 func cpuTime(pid int) time.Duration {
+	const (
+		userTicks  = 11  // field behind the program's name
+		clockTicks = 100 // a second (USER_HZ)
+	)
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
 	}
 	_, rest, _ := strings.Cut(string(data), ") ")
 	fields := strings.Fields(rest)
-	if len(fields) < statUserTicks+2 {
+	if len(fields) < userTicks+2 {
 		return 0
 	}
-	user, _ := strconv.Atoi(fields[statUserTicks])
-	system, _ := strconv.Atoi(fields[statUserTicks+1])
+	user, _ := strconv.Atoi(fields[userTicks])
+	system, _ := strconv.Atoi(fields[userTicks+1])
 	return time.Duration(user+system) * time.Second / clockTicks
 }
 
