@@ -39,16 +39,16 @@ lab-bookworm lab-trixie: lab-%: labctl packages ; scripts/lab debian $*
 lab-routers: lab-mipsel lab-arm64
 lab-debian: lab-bookworm lab-trixie
 
-# The stages of `make test`, two at a time; the first that are named begin first.
-STAGES := packages lab-second bookworm trixie lab-first mipsel arm64 unit package-tests luci
+# The stages of `make test`, two at a time (scripts/test), behind alone, packages and unit; the longest begin first.
+STAGES := bookworm trixie lab-second lab-first mipsel arm64 package-tests luci
 stages: $(addprefix stage-,$(STAGES))
 stage-packages: ; @scripts/stage packages scripts/package-for-tests
 stage-alone: ; @scripts/stage alone scripts/lab alone
 stage-lab-first stage-lab-second: stage-lab-%: ; @scripts/stage lab-$* scripts/lab $*
-stage-bookworm stage-trixie: stage-%: stage-packages ; @scripts/stage $* scripts/lab debian $*
-stage-mipsel stage-arm64: stage-%: stage-packages ; @scripts/stage $* scripts/lab router $*
+stage-bookworm stage-trixie: stage-%: ; @scripts/stage $* scripts/lab debian $*
+stage-mipsel stage-arm64: stage-%: ; @scripts/stage $* scripts/lab router $*
 stage-unit: ; @scripts/stage unit scripts/go-test ./...
-stage-package-tests: stage-packages ; @scripts/stage package-tests scripts/test-packages
+stage-package-tests: ; @scripts/stage package-tests scripts/test-packages
 stage-luci: ; @scripts/stage luci scripts/luci-test
 
 lint: test-deps node ; scripts/lint
