@@ -229,9 +229,10 @@ func qemuArgs(kernel Kernel, opts *Options, dir, console string, cards []int) []
 	if memory == 0 {
 		memory = 2048
 	}
-	args := x86Args(max(opts.CPUs, 1))
+	args, tsc := x86Args(max(opts.CPUs, 1)), knownTSC()
 	if opts.Icount { // with the CPU that the figures of docs/ were taken on
 		args = []string{"-machine", "pc,hpet=off", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", "-smp", "1", "-cpu", "max"}
+		tsc = "" // it counts instructions
 	}
 	args = append(args,
 		"-m", strconv.Itoa(memory),
@@ -239,7 +240,7 @@ func qemuArgs(kernel Kernel, opts *Options, dir, console string, cards []int) []
 		"-kernel", kernel.Image, "-initrd", kernel.Initramfs,
 		// Programs at the same addresses in every process (norandmaps): QEMU translates their code once. A CPU that hangs for a
 		// minute (twice watchdog_thresh) ends the guest, with the kernel's log.
-		"-append", "console=ttyS0 panic=-1 rdinit=/init norandmaps lsm= watchdog_thresh=30 softlockup_panic=1 "+x86Append+" ds4relay.spec="+dir,
+		"-append", "console=ttyS0 panic=-1 rdinit=/init norandmaps lsm= watchdog_thresh=30 softlockup_panic=1 "+x86Append+tsc+" ds4relay.spec="+dir,
 		"-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
 		"-device", "virtio-serial-pci")
 	if opts.Share != "" {
