@@ -55,9 +55,10 @@ func (h *Host) Snapshot() (string, error) {
 	}
 	texts := make([]string, len(sections))
 	errs := make([]error, len(sections))
+	texts[0], errs[0] = sections[0].read() // which waits: what follows, such as link-local addresses, comes with the operational state
 	var readers sync.WaitGroup
-	for i, section := range sections {
-		readers.Go(func() { texts[i], errs[i] = section.read() })
+	for i, section := range sections[1:] {
+		readers.Go(func() { texts[i+1], errs[i+1] = section.read() })
 	}
 	readers.Wait()
 	var snapshot strings.Builder
@@ -76,9 +77,9 @@ func (h *Host) Snapshot() (string, error) {
 // unsettled matches a device that has its carrier while its operational state says otherwise.
 var unsettled = regexp.MustCompile(`<NO-CARRIER,[^>]*LOWER_UP`)
 
-// links waits, up to two seconds, for the kernel to bring operational states up to date (net/core/link_watch.c).
+// links waits, up to five seconds, for the kernel to bring operational states up to date (net/core/link_watch.c).
 func (h *Host) links() (text string, err error) {
-	for range 20 {
+	for range 50 {
 		text, err = h.Run("ip", "-d", "link", "show")
 		if err != nil || !unsettled.MatchString(text) {
 			break
