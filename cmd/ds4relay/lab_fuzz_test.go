@@ -137,8 +137,8 @@ func TestDrift(t *testing.T) {
 }
 
 // TestFaults walks through random configurations with failures and kills at random steps: the kernel is always as the old
-// or the new configuration says, and down returns it to what it was first. DS4RELAY_SEED repeats a walk. Package control has the same on
-// a kernel in memory, with many more rounds.
+// or the new configuration says, and down returns it to what it was first. DS4RELAY_SEED repeats a walk. Package
+// control has the same on a kernel in memory, with many more rounds.
 func TestFaults(t *testing.T) {
 	const rounds = 100
 	seed := rand.Uint64()
@@ -294,8 +294,8 @@ func shown(o state.Observed) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestFakeKernel holds the kernel in memory, which package control is tested with, against the real one: through random changes,
-// with a failure in every third, both take the same steps and are then the same.
+// TestFakeKernel holds the kernel in memory, which package control is tested with, against the real one: through
+// random changes, with a failure in every third, both take the same steps and are then the same.
 func TestFakeKernel(t *testing.T) {
 	const rounds = 12
 	seed := rand.Uint64()

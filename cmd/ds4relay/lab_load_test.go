@@ -141,8 +141,8 @@ type fates struct {
 	told             map[int]int
 }
 
-// datagrams sends UDP datagrams of every size from smallest to largest bytes, those that nothing was heard of again: a busy
-// emulated machine may lose some.
+// datagrams sends UDP datagrams of every size from smallest to largest bytes, those that nothing was heard of again: a
+// busy emulated machine may lose some.
 func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, receiver net.PacketConn, fragment bool, smallest, largest int) fates {
 	t.Helper()
 	f := fates{map[int]bool{}, map[int]bool{}, map[int]int{}}

@@ -434,8 +434,8 @@ func TestPorts(t *testing.T) {
 
 func count(packets []lab.Packet, addr string) int { return countPort(packets, addr, 0) }
 
-// countPort counts the packets from or to an address that are from or to a port; 0: any. The last packets of a connection
-// before may come late.
+// countPort counts the packets from or to an address that are from or to a port; 0: any. The last packets of a
+// connection before may come late.
 func countPort(packets []lab.Packet, addr string, port uint16) (n int) {
 	for _, p := range packets {
 		if (p.Src.String() == addr || p.Dst.String() == addr) && (port == 0 || p.SrcPort == port || p.DstPort == port) {

@@ -248,8 +248,8 @@ func (w watched) Apply(step state.Step) error {
 	return err
 }
 
-// TestAloneEveryStepInvisible: after every single step of a change a packet of an untouched forward comes and goes, so that it
-// does not matter how long the next step is in coming.
+// TestAloneEveryStepInvisible: after every single step of a change a packet of an untouched forward comes and goes, so
+// that it does not matter how long the next step is in coming.
 func TestAloneEveryStepInvisible(t *testing.T) {
 	r := newRelay(t, lab.Options{Second: true}, forwardWeb)
 	serveUDP(t, r.Host2, 80)
@@ -321,8 +321,8 @@ func TestAloneEveryStepInvisible(t *testing.T) {
 	}
 }
 
-// TestAloneReloadInvisible changes the forwards a hundred times under 200 TCP streams and a UDP stream of another forward. Nothing
-// may be lost but what the kernel itself throws away, which is little.
+// TestAloneReloadInvisible changes the forwards a hundred times under 200 TCP streams and a UDP stream of another
+// forward. Nothing may be lost but what the kernel itself throws away, which is little.
 func TestAloneReloadInvisible(t *testing.T) {
 	const streams, changes, bearable = 200, 100, 10
 	r := newRelay(t, lab.Options{Second: true}, forwardWeb)

@@ -167,9 +167,9 @@ func difference(want, have string) string {
 	return b.String()
 }
 
-// TestFaults walks through random configurations with failures, kills and changes by others at random steps, on a kernel in memory:
-// it is always as the old or the new configuration says. The same on a real kernel, with fewer rounds, is in cmd/ds4relay.
-// DS4RELAY_SEED repeats a walk.
+// TestFaults walks through random configurations with failures, kills and changes by others at random steps, on a
+// kernel in memory: it is always as the old or the new configuration says. The same on a real kernel, with fewer
+// rounds, is in cmd/ds4relay. DS4RELAY_SEED repeats a walk.
 func TestFaults(t *testing.T) {
 	const rounds, walks = 50_000, 20
 	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // nearly all that a round makes is garbage after it

@@ -43,8 +43,8 @@ type IPv6Header struct {
 	EncapLimit int  // its value; -1 without
 }
 
-// decode reads a packet that starts with its network header, with a library: not with the code that the tests are about. Fields behind
-// a truncation stay zero.
+// decode reads a packet that starts with its network header, with a library: not with the code that the tests are
+// about. Fields behind a truncation stay zero.
 func decode(p *Packet, data []byte) {
 	if len(data) == 0 {
 		return

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Settle waits until no packet is on its way between the hosts: the kernel's queues of received packets are empty, and none was
-// taken from them at several looks, between which the kernel's own threads had their turn. It gives up after five
-// seconds, as where another test has traffic of its own. What a program has not sent yet it cannot know of.
+// Settle waits until no packet is on its way between the hosts: the kernel's queues of received packets are empty, and
+// none was taken from them at several looks, between which the kernel's own threads had their turn. It gives up after
+// five seconds, as where another test has traffic of its own. What a program has not sent yet it cannot know of.
 func Settle() {
 	const looks = 4
 	taken, quiet := "", 0
@@ -24,7 +24,8 @@ func Settle() {
 	}
 }
 
-// backlog reads how many packets each CPU has taken, and whether none waits (softnet_seq_show in net/core/net-procfs.c).
+// backlog reads how many packets each CPU has taken, and whether none waits (softnet_seq_show in
+// net/core/net-procfs.c).
 func backlog() (taken string, empty bool) {
 	const processed, queued = 0, 11
 	data, err := os.ReadFile("/proc/net/softnet_stat")

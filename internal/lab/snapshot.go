@@ -94,8 +94,8 @@ func (h *Host) ipFamily(family string) (string, error) {
 	return h.RunInput("addr show\nroute show table all\nrule show\n", "ip", family, "-d", "-batch", "-")
 }
 
-// sysctls are those of devices, which rtnetlink has in one dump, and those of all and default, which only files have. Reading a file
-// for each value of each device took most of a snapshot's time.
+// sysctls are those of devices, which rtnetlink has in one dump, and those of all and default, which only files have.
+// Reading a file for each value of each device took most of a snapshot's time.
 func (h *Host) sysctls() (string, error) {
 	var text strings.Builder
 	err := h.Do(func() error {
@@ -120,8 +120,8 @@ func (h *Host) sysctls() (string, error) {
 	return text.String(), err
 }
 
-// deviceConf writes the values of /proc/sys/net/ipv[46]/conf of each device by their numbers (linux/ip.h: IPV4_DEVCONF_…,
-// linux/ipv6.h: DEVCONF_…), of the calling thread's namespace.
+// deviceConf writes the values of /proc/sys/net/ipv[46]/conf of each device by their numbers (linux/ip.h:
+// IPV4_DEVCONF_…, linux/ipv6.h: DEVCONF_…), of the calling thread's namespace.
 func deviceConf(text *strings.Builder) error {
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))

@@ -9,7 +9,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// Damage does what somebody else might: it takes one thing away, or changes it, and says what. There has to be something.
+// Damage does what somebody else might: it takes one thing away, or changes it, and says what. There has to be
+// something.
 func (k *Kernel) Damage(random *rand.Rand) string {
 	link := &k.links[random.IntN(len(k.links))]
 	name := slices.Sorted(maps.Keys(k.ruleset))[random.IntN(len(k.ruleset))]

@@ -13,7 +13,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// Kernel is a machine's network, and the records that package kernel keeps beside it in /run. The zero value has no devices.
+// Kernel is a machine's network, and the records that package kernel keeps beside it in /run. The zero value has no
+// devices.
 type Kernel struct {
 	// Devices are the links of others, all up. Their MTU is 1500.
 	Devices []string
@@ -41,8 +42,8 @@ type record struct {
 	sets         []state.Set // without elements
 }
 
-// New returns a machine with these devices of others; the first is what tunnels ride on, the second, where there is one, has the
-// hosts behind it.
+// New returns a machine with these devices of others; the first is what tunnels ride on, the second, where there is
+// one, has the hosts behind it.
 func New(devices ...string) *Kernel {
 	k := &Kernel{Devices: devices, Tunlink: devices[0], sysctls: map[string]string{}, ruleset: ruleset{}, records: map[string]record{}}
 	if len(devices) > 1 {
@@ -57,7 +58,8 @@ func (k *Kernel) Lock(func(string)) (func(), error) { return func() {}, nil }
 // KeepTables implements control.Kernel.
 func (k *Kernel) KeepTables([]state.Table) error { return nil }
 
-// Facts implements control.Kernel: every relay has its devices, every path 1500 bytes, and every host is in the network LAN.
+// Facts implements control.Kernel: every relay has its devices, every path 1500 bytes, and every host is in the
+// network LAN.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	f := state.Facts{Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{},
 		Own: slices.Clone(k.routes), IPTables: k.IPTables, FlowTables: true}

@@ -159,8 +159,8 @@ func run(args []string) int {
 	return status
 }
 
-// bootsEnvironment names a file that has a line for each boot: the machine, the try, seconds by the clock and of CPU time, and
-// "ok" or why it was given up.
+// bootsEnvironment names a file that has a line for each boot: the machine, the try, seconds by the clock and of CPU
+// time, and "ok" or why it was given up.
 const bootsEnvironment = "DS4RELAY_BOOTS"
 
 func record(boot vm.Boot) error {

@@ -29,9 +29,9 @@ func (b Boot) String() string {
 // bootTries is how often a machine is started before the run fails. What runs in it is never tried again.
 const bootTries = 3
 
-// Limits of a boot. How long one takes by the clock depends on what else the computer does; the work in it does not, so that
-// the limit that counts is one of QEMU's own CPU time. A boot takes 4 seconds of it, a whole Debian's 12 to 21, and up to twice that on a
-// computer that is busy.
+// Limits of a boot. How long one takes by the clock depends on what else the computer does; the work in it does not,
+// so that the limit that counts is one of QEMU's own CPU time. A boot takes 4 seconds of it, a whole Debian's 12 to
+// 21, and up to twice that on a computer that is busy.
 const (
 	bootCPU   = 90 * time.Second
 	bootIdle  = 30 * time.Second // without any work: it waits for what does not come

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// qemu puts a program in QEMU's place: a shell script that knows which try it is, as $try, and the console's file, as $console.
+// qemu puts a program in QEMU's place: a shell script that knows which try it is, as $try, and the console's file, as
+// $console.
 func qemu(t *testing.T, script string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -145,7 +145,8 @@ func debianMirror() (string, error) {
 	return "", fmt.Errorf("none of %s names a mirror of Debian", strings.Join(paths, ", "))
 }
 
-// newDebian describes the VPS's machine, whose files go to dir. What it writes goes to a layer above the disk, and with it at the end.
+// newDebian describes the VPS's machine, whose files go to dir. What it writes goes to a layer above the disk, and
+// with it at the end.
 func newDebian(ctx context.Context, opts *Options, dir string) (*second, error) {
 	o := opts.Debian
 	root, err := PrepareDebian(ctx, o.Suite, opts.Stderr)

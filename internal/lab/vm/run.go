@@ -212,13 +212,15 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// x86Append are words for the command line of every x86 kernel here: no mitigations of a CPU that is none, memory and modules
-// without what hardening does to each page and each call, and grace periods of RCU that nobody has to wait for.
+// x86Append are words for the command line of every x86 kernel here: no mitigations of a CPU that is none, memory and
+// modules without what hardening does to each page and each call, and grace periods of RCU that nobody has to wait
+// for.
 const x86Append = "quiet mitigations=off tsc=reliable clocksource=tsc no_timer_check init_on_alloc=0 rcupdate.rcu_expedited=1"
 
-// x86Args are the machine and its CPUs. Each CPU is a thread of QEMU; of two, one that the computer does not let run keeps the
-// other one spinning at the guest's locks, which on a busy computer costs up to ten times the work (docs/lab.md). The CPU lacks
-// what is slow in software: copies that are fast on a real one (ERMS), vectors of 32 bytes, and checks of each access.
+// x86Args are the machine and its CPUs. Each CPU is a thread of QEMU; of two, one that the computer does not let run
+// keeps the other one spinning at the guest's locks, which on a busy computer costs up to ten times the work
+// (docs/lab.md). The CPU lacks what is slow in software: copies that are fast on a real one (ERMS), vectors of 32
+// bytes, and checks of each access.
 func x86Args(cpus int) []string {
 	return []string{"-machine", "pc,hpet=off", "-accel", "tcg,thread=multi", "-smp", strconv.Itoa(cpus),
 		"-cpu", "max,-erms,-fsrm,-smap,-smep,-la57,-xsave,-avx,-avx2,-svm"}

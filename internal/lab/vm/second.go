@@ -15,8 +15,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab/remote"
 )
 
-// second is a machine beside the first one: a router or a Debian. When its system restarts, QEMU ends and is started anew,
-// which is faster than a reset (that keeps a full cache of translated code) and can be watched like any boot.
+// second is a machine beside the first one: a router or a Debian. When its system restarts, QEMU ends and is started
+// anew, which is faster than a reset (that keeps a full cache of translated code) and can be watched like any boot.
 type second struct {
 	name  string
 	qemu  string
@@ -32,7 +32,8 @@ type second struct {
 // maxBoots bounds how often a second machine is started in one run.
 const maxBoots = 30
 
-// start boots the machine, and boots it again whenever its system has restarted, until end. lost hears of it when that does not succeed.
+// start boots the machine, and boots it again whenever its system has restarted, until end. lost hears of it when that
+// does not succeed.
 func (s *second) start(ctx context.Context, lost func(error)) (end func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ready, done := make(chan error, 1), make(chan struct{})

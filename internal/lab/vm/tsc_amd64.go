@@ -9,8 +9,9 @@ import (
 // readTSC is the computer's time stamp counter, which QEMU's emulated x86 has as well.
 func readTSC() uint64
 
-// knownTSC are words for an x86 kernel's command line that say how fast its time stamp counter runs. A kernel that finds it out by itself, while the
-// computer does something else, may be wrong by a factor of three, and its clock with it.
+// knownTSC are words for an x86 kernel's command line that say how fast its time stamp counter runs. A kernel that
+// finds it out by itself, while the computer does something else, may be wrong by a factor of three, and its clock
+// with it.
 var knownTSC = sync.OnceValue(func() string {
 	const apart = 100 * time.Millisecond
 	began, from := together()

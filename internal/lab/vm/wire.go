@@ -11,9 +11,9 @@ import (
 	"sync"
 )
 
-// A wire joins a network card of the first machine with one of the second. Both machines connect to it, so that either may
-// start first, be booted again, or stand still: QEMU's own socket networks stop a machine whose peer does not read, and break
-// for good when one of the two ends.
+// A wire joins a network card of the first machine with one of the second. Both machines connect to it, so that either
+// may start first, be booted again, or stand still: QEMU's own socket networks stop a machine whose peer does not
+// read, and break for good when one of the two ends.
 type wire struct {
 	listeners [2]net.Listener
 
