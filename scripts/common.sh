@@ -75,3 +75,14 @@ arch_for() {
 		export "${setting?}"
 	done
 }
+
+# busy_loops N: keeps N cores busy until the script ends, four hours at most.
+busy_loops() {
+	local loops=()
+	while [ "${#loops[@]}" -lt "$1" ]; do
+		timeout 4h sh -c 'while :; do :; done' &
+		loops+=($!)
+	done
+	# shellcheck disable=SC2064 # the loops of now
+	[ "$1" = 0 ] || trap "kill ${loops[*]} 2>/dev/null; wait" EXIT
+}
