@@ -289,6 +289,11 @@ var reserved = []netip.Prefix{
 	netip.MustParsePrefix("224.0.0.0/3"),
 }
 
+// Reserved tells whether no address of a network is a public one (RFC 6890).
+func Reserved(p netip.Prefix) bool {
+	return slices.ContainsFunc(reserved, func(r netip.Prefix) bool { return r.Bits() <= p.Bits() && r.Contains(p.Addr()) })
+}
+
 func public4(s string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(s)
 	if err != nil || !a.Is4() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
@@ -150,9 +151,13 @@ func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.S
 	if err != nil {
 		return false, err
 	}
-	steps, wanted, _, err := m.steps(relays)
+	steps, wanted, have, err := m.steps(relays)
 	if err != nil {
 		return false, err
+	}
+	if len(wanted.Links) == 0 && len(have.Unrecorded) > 0 && m.Note != nil {
+		m.Note(fmt.Sprintf("the records of `up` are lost: whether %s forwarded IPv4 before is not known, "+
+			"and stays as it is now; to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(have.Unrecorded, ", "), have.Unrecorded[0]))
 	}
 	if err := kernel.Do(m.Kernel, steps, show); err != nil {
 		return true, err

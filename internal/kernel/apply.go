@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -184,6 +185,10 @@ func rule(message, flags int, r state.Rule) error {
 	}
 	if r.IPProto != 0 {
 		req.AddData(nl.NewRtAttr(nl.FRA_IP_PROTO, nl.Uint8Attr(r.IPProto)))
+	}
+	if r.LastPort != 0 {
+		ports := binary.NativeEndian.AppendUint16(binary.NativeEndian.AppendUint16(nil, r.FirstPort), r.LastPort)
+		req.AddData(nl.NewRtAttr(nl.FRA_DPORT_RANGE, ports)) // struct fib_rule_port_range
 	}
 	req.AddData(nl.NewRtAttr(nl.FRA_PROTOCOL, nl.Uint8Attr(state.Protocol)))
 	_, err := req.Execute(unix.NETLINK_ROUTE, 0)

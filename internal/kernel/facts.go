@@ -1,8 +1,10 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -95,7 +97,100 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 			}
 		}
 	}
-	return f, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return f, err
+	}
+	if slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router }) {
+		if f.Inside, err = inside(); err != nil {
+			return f, fmt.Errorf("list addresses and routes: %w", err)
+		}
+	}
+	f.Closed, err = k.closed(slices.Concat(slices.Collect(maps.Values(f.Tunlink)), slices.Collect(maps.Values(f.Access)),
+		slices.Collect(maps.Values(f.LAN))))
+	return f, err
+}
+
+// inside are the networks that this machine is connected to, and those with private addresses that it has routes to:
+// no client has an address there. A public network of the device with the default route is the provider's: the
+// neighbours there are clients as others are.
+func inside() ([]netip.Prefix, error) {
+	routes, err := dump(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, unix.AF_INET) })
+	if err != nil {
+		return nil, err
+	}
+	provider := map[int]bool{} // indices of devices
+	for _, r := range routes {
+		if bits, _ := maskBits(r.Dst); bits == 0 {
+			provider[r.LinkIndex] = true
+		}
+	}
+	seen := map[netip.Prefix]bool{}
+	var networks []netip.Prefix
+	add := func(ipNet *net.IPNet, connected bool, device int) {
+		bits, addr := maskBits(ipNet)
+		p := netip.PrefixFrom(addr, bits).Masked()
+		if bits == 0 || seen[p] || !config.Reserved(p) && (!connected || provider[device]) {
+			return
+		}
+		seen[p] = true
+		networks = append(networks, p)
+	}
+	for _, a := range addrs {
+		add(a.IPNet, true, a.LinkIndex)
+		if a.Peer != nil {
+			add(a.Peer, true, a.LinkIndex)
+		}
+	}
+	for _, r := range routes {
+		if r.Protocol != state.Protocol {
+			add(r.Dst, r.Scope == netlink.SCOPE_LINK, r.LinkIndex)
+		}
+	}
+	slices.SortFunc(networks, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	return networks, nil
+}
+
+// maskBits is an IPv4 network as a length and an address; nil is the default route's.
+func maskBits(n *net.IPNet) (int, netip.Addr) {
+	if n == nil || n.IP.To4() == nil {
+		return 0, netip.IPv4Unspecified()
+	}
+	bits, _ := n.Mask.Size()
+	return bits, netip.AddrFrom4([4]byte(n.IP.To4()))
+}
+
+// closed are those of the devices that did not forward IPv4 before we had them do so, while this machine does not
+// forward as a whole (net.ipv4.ip_forward, which is conf/all/forwarding).
+func (k *Kernel) closed(devices []string) (map[string]bool, error) {
+	closed := map[string]bool{}
+	if all, err := readSysctl("net/ipv4/conf/all/forwarding"); err != nil || all != "0" {
+		return closed, nil
+	}
+	saved, err := k.savedSysctls()
+	if err != nil {
+		return nil, err
+	}
+	for _, device := range devices {
+		key := state.ForwardingKey(device)
+		value, err := readSysctl(key)
+		for _, s := range saved {
+			if s.Key == key {
+				value = s.Value
+			}
+		}
+		if err == nil && value == "0" {
+			closed[device] = true
+		}
+	}
+	return closed, nil
 }
 
 // interfacesFor asks netifd where a relay may need to know; elsewhere there are none.

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -19,12 +21,15 @@ import (
 // interface for it (the module nf_conntrack_netlink), connections end at the other end of the tunnel, or by time-out.
 func endFlows(step state.EndFlows) error {
 	ends := step.Ender()
-	var doomed [][]byte
+	var doomed, adopted [][]byte
 	err := eachFlow(func(f state.Flow, identity []byte) {
 		if ends(f) {
 			doomed = append(doomed, identity)
+		} else if mark := step.Adopted(f); mark != 0 {
+			adopted = append(adopted, slices.Concat(identity, nl.NewRtAttr(nl.CTA_MARK, nl.BEUint32Attr(mark)).Serialize(),
+				nl.NewRtAttr(ctaMarkMask, nl.BEUint32Attr(config.MarkMask)).Serialize()))
 		}
-	}, func() { doomed = nil })
+	}, func() { doomed, adopted = nil, nil })
 	if errors.Is(err, errNoConntrack) {
 		return nil
 	}
@@ -43,8 +48,18 @@ func endFlows(step state.EndFlows) error {
 			return fmt.Errorf("end a connection: %w", err)
 		}
 	}
+	for _, change := range adopted {
+		req := conntrack(nl.IPCTNL_MSG_CT_NEW, unix.NLM_F_ACK)
+		req.AddRawData(change)
+		if _, err := req.Execute(unix.NETLINK_NETFILTER, 0); err != nil && !isErrno(err, unix.ENOENT) {
+			return fmt.Errorf("mark a connection: %w", err)
+		}
+	}
 	return nil
 }
+
+// ctaMarkMask is CTA_MARK_MASK of linux/netfilter/nfnetlink_conntrack.h.
+const ctaMarkMask = 21
 
 // errNoConntrack is returned where the kernel has no interface to its connections.
 var errNoConntrack = errors.New("the kernel does not list its connections; the module nf_conntrack_netlink does")

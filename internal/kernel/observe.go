@@ -65,7 +65,26 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 	if err := k.observeTables(&o); err != nil {
 		return o, fmt.Errorf("list nft tables: %w", err)
 	}
+	o.Unrecorded = k.unrecorded(o, links)
 	return o, nil
+}
+
+// unrecorded are devices of others that forward by themselves (this machine as a whole does not), where tunnels of ours
+// are up and neither their table nor a record of it is there.
+func (k *Kernel) unrecorded(o state.Observed, links map[int]string) []string {
+	_, err := os.Stat(k.path(recordName(state.Table{Family: "ip", Name: state.TableName})))
+	all, _ := readSysctl("net/ipv4/conf/all/forwarding")
+	if len(o.Links) == 0 || err == nil || all != "0" || len(o.Tables) > 0 {
+		return nil
+	}
+	var devices []string
+	for _, name := range links {
+		if value, err := readSysctl(state.ForwardingKey(name)); err == nil && value == "1" && o.ForeignLinks[name] != "" {
+			devices = append(devices, name)
+		}
+	}
+	slices.Sort(devices)
+	return devices
 }
 
 // observeLinks returns the names of all links by index.
@@ -208,6 +227,9 @@ func observeRules(o *state.Observed) error {
 		for proto := uint32(r.IPProto); proto != 0; proto >>= 8 { // one byte, which the netlink package reads as four
 			ours.IPProto = uint8(proto)
 		}
+		if r.Dport != nil {
+			ours.FirstPort, ours.LastPort = r.Dport.Start, r.Dport.End
+		}
 		if r.Src != nil {
 			addr, _ := netip.AddrFromSlice(r.Src.IP.To4())
 			bits, _ := r.Src.Mask.Size()
@@ -232,7 +254,7 @@ func (k *Kernel) observeSysctls(o *state.Observed, want state.State) error {
 		}
 	}
 	for _, link := range o.Links {
-		for _, name := range []string{"forwarding", "src_valid_mark"} {
+		for _, name := range state.LinkSysctls {
 			key := "net/ipv4/conf/" + link.Name + "/" + name
 			if value, err := readSysctl(key); err == nil {
 				o.Sysctls = append(o.Sysctls, state.Sysctl{Key: key, Value: value, Device: link.Name})

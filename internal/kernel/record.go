@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -57,10 +58,25 @@ func (k *Kernel) remove(name string) error {
 
 const sysctlRecord = "sysctls"
 
-// savedSysctls are what sysctls were before we changed them.
+// savedSysctls are what sysctls were before we changed them. Where the record is lost, the kernel still has the fence
+// for the devices that did not forward.
 func (k *Kernel) savedSysctls() ([]state.Sysctl, error) {
 	var saved []state.Sysctl
-	return saved, k.read(sysctlRecord, &saved)
+	if err := k.read(sysctlRecord, &saved); err != nil {
+		return nil, err
+	}
+	fenced, err := elements(unix.NFPROTO_IPV4, state.FenceSet)
+	if isErrno(err, unix.ENOENT, unix.EOPNOTSUPP, unix.EINVAL, unix.EPROTONOSUPPORT) {
+		return saved, nil
+	}
+	for _, e := range fenced {
+		device, err := strconv.Unquote(e.Key)
+		key := state.ForwardingKey(device)
+		if err == nil && !slices.ContainsFunc(saved, func(s state.Sysctl) bool { return s.Key == key }) {
+			saved = append(saved, state.Sysctl{Key: key, Value: "0"})
+		}
+	}
+	return saved, err
 }
 
 func (k *Kernel) saveSysctl(key, value string) error {

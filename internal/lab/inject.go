@@ -5,6 +5,7 @@ package lab
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -146,4 +147,33 @@ func sendToLink(h *Host, link netlink.Link, packet []byte) error {
 		return fmt.Errorf("%s: send to %s: %w", h.Name, link.Attrs().Name, err)
 	}
 	return nil
+}
+
+// SendFrame4 sends an IPv4 packet with any addresses out of an ethernet device to a neighbour's link address: the host
+// itself has no say in it.
+func SendFrame4(h *Host, dev string, to net.HardwareAddr, packet []byte) error {
+	link, err := h.Netlink.LinkByName(dev)
+	if err != nil {
+		return fmt.Errorf("%s: send to %s: %w", h.Name, dev, err)
+	}
+	return h.Do(func() error {
+		socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(socket)
+		address := &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_IP), Ifindex: link.Attrs().Index}
+		address.Halen = uint8(len(to))
+		copy(address.Addr[:], to)
+		return unix.Sendto(socket, packet, 0, address)
+	})
+}
+
+// ICMPError4 makes an IPv4 packet with an ICMP error about another packet; rest is the four bytes before that one's
+// copy (RFC 792), such as the MTU of the next hop (RFC 1191 §4).
+func ICMPError4(src, dst netip.Addr, kind, code byte, rest uint32, about []byte) []byte {
+	icmp := binary.BigEndian.AppendUint32([]byte{kind, code, 0, 0}, rest)
+	icmp = append(icmp, about...)
+	binary.BigEndian.PutUint16(icmp[2:], headers.Checksum(icmp))
+	return IPv4(src, dst, unix.IPPROTO_ICMP, icmp)
 }

@@ -21,6 +21,8 @@ type Facts struct {
 	Local   map[string]netip.Addr // relay → this end's endpoint, where the configuration has auto; missing while there is no prefix
 	Waiting map[string]string     // relay → what it waits for, if something
 	Notes   []string              // what a person should know
+	Inside  []netip.Prefix        // on a router: networks whose addresses nobody outside has
+	Closed  map[string]bool       // devices that did not forward IPv4 before we had them do so
 
 	IPTables   IPTables
 	FlowTables bool // whether the kernel and nft have them
@@ -59,7 +61,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 	var s State
 	relays = Resolve(relays, facts)
 	vps := &vpsTables{elements: map[string][]Element{}}
-	router := &routerTables{elements: map[string][]Element{}, hosts: map[netip.Addr]bool{}}
+	router := newRouterTables(relays, facts)
 	var onVPS []*config.Relay
 	for _, r := range relays {
 		if r.Role == config.VPS {
@@ -82,11 +84,11 @@ func Compile(relays []*config.Relay, facts Facts) State {
 			s.Allowances = append(s.Allowances, allowances(link, facts.IPTables)...)
 			vps.add(r, link)
 		} else {
-			s.compileRouter(r, facts, link.MTU)
+			s.compileRouter(r, facts, link.MTU, router.egress)
 			router.add(r, link, facts)
 		}
 	}
-	if table, ok := natTable(vps, router); ok {
+	if table, ok := natTable(vps, router, s.fenced(facts)); ok {
 		s.Tables = append(s.Tables, table, outerTable(vps, router))
 	}
 	if table, ok := offloadTable(onVPS, facts, vps.slots); ok {
@@ -110,6 +112,22 @@ func TunnelMTU(r *config.Relay, facts Facts) int {
 	}
 	return mtu - outerHeader
 }
+
+// fenced are the devices that forward for us and did not before.
+func (s *State) fenced(facts Facts) []string {
+	var devices []string
+	for device, closed := range facts.Closed {
+		forwards := Sysctl{Key: ForwardingKey(device), Value: "1"}
+		if closed && slices.Contains(s.Sysctls, forwards) {
+			devices = append(devices, device)
+		}
+	}
+	slices.Sort(devices)
+	return devices
+}
+
+// ForwardingKey is the sysctl that has a device forward IPv4.
+func ForwardingKey(device string) string { return deviceKey(device, "forwarding") }
 
 func deviceKey(device, name string) string { return "net/ipv4/conf/" + device + "/" + name }
 
@@ -137,16 +155,25 @@ func (s *State) compileVPS(r *config.Relay, facts Facts, slots slots) {
 	s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "src_valid_mark"), Value: validMark, Device: r.Device})
 }
 
-// lastPriority is of the ip rules that come after those of the tables main and default (32766 and 32767).
-const lastPriority = 46000
+// lastPriority is of the ip rules that come after those of the tables main and default (32766 and 32767). They lead to
+// lastTable, whose way is the loopback device: what the router itself sends gets its mark in the output hook, and
+// then its way into the tunnel. For rp_filter the same look-up does not end in the tunnel, so that nothing unmarked
+// comes out of it.
+const (
+	lastPriority = 46000
+	lastTable    = slotTable
+)
 
-// protoICMP is ICMP's protocol number (RFC 792).
+// protoICMP is ICMP's protocol number (RFC 792). In a look-up for an ICMP packet that this machine sends, type and code
+// stand where ports do (flowi4's uli; icmpErrors are types 3, 11 and 12 with any code). In rp_filter's they are 0.
 const protoICMP = 1
+
+var icmpErrors = [][2]uint16{{3 << 8, 3<<8 | 0xff}, {11 << 8, 12<<8 | 0xff}}
 
 // minIPv6MTU is the least MTU in bytes of a device with IPv6 addresses (IPV6_MIN_MTU; RFC 8200 §5).
 const minIPv6MTU = 1280
 
-func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int) {
+func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int, egress uint32) {
 	endpoint := Addr{Addr: r.Local, Device: r.Device}
 	if mtu < minIPv6MTU {
 		endpoint.Device = "lo"
@@ -160,7 +187,12 @@ func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int) {
 			s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(lan, "forwarding"), Value: "1"})
 		}
 	}
-	s.Routes = append(s.Routes, Route{Table: r.Table, Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Device: r.Device})
+	// With rp_filter nothing comes out of the tunnel that has no mark: without our table, nothing. A tunnel has no IPv4
+	// address, so that 2 would be as strict (no_addr in net/ipv4/fib_frontend.c).
+	s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "rp_filter"), Value: "1", Device: r.Device})
+	everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	s.Routes = append(s.Routes, Route{Table: r.Table, Dst: everywhere, Device: r.Device},
+		Route{Table: lastTable, Dst: everywhere, Device: "lo"})
 	s.Rules = append(s.Rules,
 		// What comes out of the tunnel goes to networks of the home, and nowhere else.
 		Rule{Priority: r.Priority, IIF: r.Device, Table: MainTable, NoDefault: true},
@@ -169,17 +201,21 @@ func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int) {
 		Rule{Priority: r.Priority + 2, Mark: r.Mark(), Mask: config.MarkMask, Table: r.Table})
 	// Errors about a client's packets (the host is off, its hop limit is used up), and answers of services on the router
 	// itself, get the mark after they were routed for the first time. Where no other IPv4 route is, that needs one too.
-	s.Rules = append(s.Rules, Rule{Priority: lastPriority, IIF: "lo", IPProto: protoICMP, Table: r.Table})
+	for _, types := range icmpErrors {
+		s.Rules = append(s.Rules, Rule{Priority: lastPriority, IIF: "lo", IPProto: protoICMP, FirstPort: types[0],
+			LastPort: types[1], Table: lastTable})
+	}
 	for _, host := range hosts(r) {
 		if facts.Self[host] {
-			s.Rules = append(s.Rules, Rule{Priority: lastPriority, From: netip.PrefixFrom(host, 32), Table: r.Table})
+			s.Rules = append(s.Rules, Rule{Priority: lastPriority, From: netip.PrefixFrom(host, 32), Table: lastTable})
 		}
 	}
 	for _, host := range egressHosts(r) {
-		from := netip.PrefixFrom(host, 32)
-		s.Rules = append(s.Rules,
-			Rule{Priority: r.Priority + 3, From: from, Table: MainTable, NoDefault: true},
-			Rule{Priority: r.Priority + 4, From: from, Table: r.Table})
+		own := Rule{From: netip.PrefixFrom(host, 32), Mark: egress, Mask: config.MarkMask}
+		local, out := own, own
+		local.Priority, local.Table, local.NoDefault = r.Priority+3, MainTable, true
+		out.Priority, out.Table = r.Priority+4, r.Table
+		s.Rules = append(s.Rules, local, out)
 	}
 }
 

@@ -39,6 +39,17 @@ type EndFlows struct {
 	From, To Table // family ip; those that were and are loaded
 	// Devices are the tunnels of a router by their connection mark, before and after.
 	FromDevices, ToDevices map[uint32]string
+	// Adopt are a router's hosts with egress all, and the marks of their tunnels. What is open already gets the mark that
+	// its next packet into the tunnel would give it: answers may come before that.
+	Adopt map[netip.Addr]uint32
+}
+
+// Adopted is the mark that a flow gets, or 0.
+func (s EndFlows) Adopted(f Flow) uint32 {
+	if f.Mark&config.MarkMask != 0 || config.Reserved(netip.PrefixFrom(f.Dst, 32)) {
+		return 0
+	}
+	return s.Adopt[f.Src]
 }
 
 // Commands implements Step. What conntrack(8) would have to be told are many lines, one for each port.
@@ -211,7 +222,7 @@ func parseAddr(s string) netip.Addr {
 func (s *State) tunnelsByMark() map[uint32]string {
 	devices := map[uint32]string{}
 	for _, rule := range s.Rules {
-		if rule.Mask != config.MarkMask {
+		if rule.Mask != config.MarkMask || rule.From.IsValid() {
 			continue
 		}
 		for _, route := range s.Routes {
@@ -221,6 +232,23 @@ func (s *State) tunnelsByMark() map[uint32]string {
 		}
 	}
 	return devices
+}
+
+// egressMarks are a router's hosts whose own connections leave by a tunnel, and its mark.
+func (s *State) egressMarks() map[netip.Addr]uint32 {
+	marks := map[uint32]uint32{} // routing table → mark
+	for _, rule := range s.Rules {
+		if rule.Mask == config.MarkMask && !rule.From.IsValid() {
+			marks[rule.Table] = rule.Mark
+		}
+	}
+	hosts := map[netip.Addr]uint32{}
+	for _, rule := range s.Rules {
+		if mark := marks[rule.Table]; mark != 0 && rule.From.IsValid() {
+			hosts[rule.From.Addr()] = mark
+		}
+	}
+	return hosts
 }
 
 // endFlows comes last, where the way of some flows changes.
@@ -251,5 +279,6 @@ func sameElements(a, b Set) bool {
 }
 
 func (p *planner) addEndFlows(from, to Table) {
-	p.add(EndFlows{From: from, To: to, FromDevices: p.have.tunnelsByMark(), ToDevices: p.want.tunnelsByMark()})
+	p.add(EndFlows{From: from, To: to, FromDevices: p.have.tunnelsByMark(), ToDevices: p.want.tunnelsByMark(),
+		Adopt: p.want.egressMarks()})
 }

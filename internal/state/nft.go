@@ -31,9 +31,14 @@ const vpsRuleset = `
 	# who may come out of which tunnel, and from which public address the host's own connections come
 	map host { type ifname . ipv4_addr . ct_state : verdict; size 65536; }
 	map source { type ifname . ipv4_addr : ipv4_addr; }
+	# hosts of each tunnel; public addresses; and addresses that nobody outside has
+	set member { type ifname . ipv4_addr; }
+	set public_address { type ipv4_addr; }
+	set inside { type ipv4_addr; }
 
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr @public_address iifgroup != GROUP jump from_outside
 		ip daddr . meta l4proto . th dport vmap @port_exception
 		ip daddr . meta l4proto vmap @protocol_exception
 		dnat to ip daddr . meta l4proto . th dport map @port_forward
@@ -41,6 +46,10 @@ const vpsRuleset = `
 		dnat to ip daddr . meta l4proto map @protocol_forward
 		dnat to ip daddr map @address_forward
 		dnat to ip daddr . ip saddr map @client_forward
+	}
+	chain from_outside {
+		ip saddr { 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/3 } drop
+		ip saddr @inside drop
 	}
 	chain limited_port {
 		ip daddr . meta l4proto . th dport . ip saddr != @port_client accept
@@ -68,10 +77,16 @@ const vpsRuleset = `
 		oifgroup GROUP tcp option maxseg size set rt mtu
 		iifgroup GROUP tcp option maxseg size set rt mtu
 	}
-	# answers of the hosts, and their own connections where they may have some; errors may come from the router too
+	# answers of the hosts, and their own connections where they may have some
 	chain from_home {
 		iifname . ip saddr . ct state vmap @host
-		ct state related accept
+		ct state related goto related_from_home
+		drop
+	}
+	# errors may come from the router too, but are about connections of the hosts
+	chain related_from_home {
+		iifname . ct reply ip saddr @member accept
+		iifname . ct original ip saddr @member accept
 		drop
 	}
 	# a connection begins with its first packet: what goes on without one belonged to a forward that is gone
@@ -117,11 +132,15 @@ func (t *vpsTables) put(set, key, value string) {
 func (t *vpsTables) add(r *config.Relay, link Link) {
 	t.any = true
 	public := r.IPAddr.String()
+	t.put("public_address", public, "")
+	t.put("inside", public, "")
 	t.put("endpoint", link.Local.String(), "")
 	t.put("peer", link.Remote.String(), "")
 	opens := egressHosts(r)
 	for _, host := range hosts(r) {
 		key := quote(link.Name) + " . " + host.String()
+		t.put("member", key, "")
+		t.put("inside", host.String(), "")
 		t.put("host", key+" . established", "accept")
 		if slices.Contains(opens, host) {
 			t.put("host", key+" . new", "goto opened")
@@ -241,6 +260,9 @@ var vpsSets = []Set{
 	{Name: "protocol_client", Key: []Type{IPv4, Proto, IPv4}},
 	{Name: "host", Key: []Type{IfName, IPv4, CtState}, Value: []Type{Verdict}},
 	{Name: "source", Key: []Type{IfName, IPv4}, Value: []Type{IPv4}},
+	{Name: "member", Key: []Type{IfName, IPv4}},
+	{Name: "public_address", Key: []Type{IPv4}},
+	{Name: "inside", Key: []Type{IPv4}},
 }
 
 var slotSetTypes = []Set{
@@ -280,6 +302,35 @@ const routerSets = `
 	set open_port { type ifname . ipv4_addr . inet_proto . inet_service; }
 	set open_protocol { type ifname . ipv4_addr . inet_proto; }
 	set open_host { type ifname . ipv4_addr; }
+	# hosts whose own connections leave by a tunnel
+	set egress_host { type ipv4_addr; }
+`
+
+// routerChains are for all tunnels of a router. INSIDE are networks whose addresses nobody outside has, PUBLIC the
+// relays' public addresses: what the VPS itself sends comes from there.
+const routerChains = `
+	chain home_address {
+		ip saddr { PUBLIC } return
+		ip saddr { INSIDE } drop
+	}
+`
+
+// egressChains mark what hosts with egress all send, so that it leaves by their tunnel; answers to others go where
+// those came from. Unlike a policy rule for the host's address alone, the mark is not there when rp_filter asks for the
+// way back.
+const egressChains = `
+	chain egress {
+		type filter hook prerouting priority mangle; policy accept;
+		ip saddr @egress_host iifgroup != GROUP goto egress_mark
+	}
+	chain egress_output {
+		type route hook output priority mangle; policy accept;
+		ip saddr @egress_host ip daddr != 224.0.0.0/3 goto egress_mark
+	}
+	chain egress_mark {
+		ct direction reply return
+		meta mark set meta mark & 0x00ffffff | EGRESS
+	}
 `
 
 // limitedSets are for one tunnel where a forward is for some clients only, or for a wide range of ports.
@@ -294,10 +345,28 @@ const limitedRules = `		ip daddr . meta l4proto . th dport . ip saddr @DEVICE_po
 		ip daddr . ip saddr @DEVICE_host goto DEVICE_new
 `
 
-// routerRules are for one tunnel; NAME stands for its device's name, DEVICE for its chains', MARK and MSS for its values,
-// LIMITED for limitedRules or nothing, GROUP for Group. Only the upper eight bits of marks are touched (config.MarkMask).
+// routerRules are for one tunnel; NAME stands for its device's name, DEVICE for its chains', MARK, MARKS and MSS for
+// its values, LIMITED for limitedRules or nothing, GROUP for Group. Only the upper eight bits of marks are touched
+// (config.MarkMask). MARKS are those of all relays with the same public address: a VPS may answer by another tunnel.
+//
+// The order in DEVICE_from: packets of known connections first, since they are most. ICMP errors belong to known
+// connections, or are dropped: the host of a forward of all would believe them about its other connections.
 const routerRules = `
+	chain DEVICE_from {
+		ct state established ct mark & 0xff000000 MARKS goto DEVICE_known
+		jump home_address
+		ct state related ct mark & 0xff000000 MARKS goto DEVICE_known
+		ct state new,invalid,untracked goto DEVICE_in
+		drop
+	}
+	# packets of clients, and answers to a host that opened the connection; nothing the other way round
+	chain DEVICE_known {
+		ct direction original ct original ip saddr != @egress_host goto DEVICE_mark
+		ct direction reply ct original ip saddr @egress_host goto DEVICE_mark
+		drop
+	}
 	chain DEVICE_in {
+		icmp type { destination-unreachable, source-quench, redirect, time-exceeded, parameter-problem } drop
 		iifname . ip daddr . meta l4proto . th dport @open_port goto DEVICE_new
 		iifname . ip daddr . meta l4proto @open_protocol goto DEVICE_new
 		iifname . ip daddr @open_host goto DEVICE_new
@@ -307,20 +376,22 @@ LIMITED		drop
 		ct mark set ct mark & 0x00ffffff | MARK
 		meta mark set meta mark & 0x00ffffff | MARK
 	}
+	chain DEVICE_mark {
+		meta mark set meta mark & 0x00ffffff | MARK
+	}
 	# the mark of a connection that came by the tunnel: on its packets out of it for rp_filter, on the answers for the
 	# way back; errors about the answers go to the host, not back
 	chain DEVICE_prerouting {
 		type filter hook prerouting priority mangle; policy accept;
-		ct mark & 0xff000000 == MARK goto DEVICE_marked
-		iifgroup GROUP iifname "NAME" ct state new,invalid,untracked goto DEVICE_in
-	}
-	chain DEVICE_marked {
-		iifgroup != GROUP ct direction original accept
-		meta mark set meta mark & 0x00ffffff | MARK
+		iifgroup GROUP iifname "NAME" goto DEVICE_from
+		ct mark & 0xff000000 == MARK iifgroup != GROUP goto DEVICE_answer
 	}
 	chain DEVICE_output {
 		type route hook output priority mangle; policy accept;
-		ct direction reply ct mark & 0xff000000 == MARK meta mark set meta mark & 0x00ffffff | MARK
+		ct mark & 0xff000000 == MARK goto DEVICE_answer
+	}
+	chain DEVICE_answer {
+		ct direction reply ct original ip saddr != @egress_host goto DEVICE_mark
 	}
 	chain DEVICE_forward {
 		type filter hook forward priority mangle; policy accept;
@@ -329,6 +400,23 @@ LIMITED		drop
 	chain DEVICE_mss {
 		oifname "NAME" tcp option maxseg size set MSS
 		iifname "NAME" tcp option maxseg size set MSS
+	}
+`
+
+// egressRules are for a tunnel that a host's own connections leave by: their answers are known by the mark.
+const egressRules = `
+	chain DEVICE_postrouting {
+		type filter hook postrouting priority mangle; policy accept;
+		oifname "NAME" ct direction original ip saddr @egress_host ct mark set ct mark & 0x00ffffff | MARK
+	}
+`
+
+// selfRules keep what the router itself sends by table lastTable, and no tunnel's chain has marked, from coming back to
+// it.
+const selfRules = `
+	chain unmarked {
+		type filter hook output priority filter; policy accept;
+		oifname "lo" ip saddr { SELVES } ip daddr != { INSIDE } meta mark & 0xff000000 == 0 reject
 	}
 `
 
@@ -384,6 +472,7 @@ var routerSetTypes = []Set{
 	{Name: "open_port", Key: []Type{IfName, IPv4, Proto, Service}},
 	{Name: "open_protocol", Key: []Type{IfName, IPv4, Proto}},
 	{Name: "open_host", Key: []Type{IfName, IPv4}},
+	{Name: "egress_host", Key: []Type{IPv4}},
 }
 
 var hairpinSetTypes = []Set{
@@ -403,7 +492,65 @@ type routerTables struct {
 	declarations, rules, errorRules strings.Builder
 	limited                         []Set
 	elements                        map[string][]Element
-	hosts                           map[netip.Addr]bool // of the relays so far
+	hosts                           map[netip.Addr]bool     // of the relays so far
+	marks                           map[netip.Addr][]string // public address → marks of its relays
+	inside                          string                  // list of networks
+	selves                          []string                // hosts that are the router itself
+	egress                          uint32                  // mark of what hosts with egress all send
+}
+
+func newRouterTables(relays []*config.Relay, facts Facts) *routerTables {
+	t := &routerTables{elements: map[string][]Element{}, hosts: map[netip.Addr]bool{}, marks: map[netip.Addr][]string{}}
+	inside := slices.Clone(facts.Inside)
+	for _, r := range relays {
+		if r.Role != config.Router {
+			continue
+		}
+		t.marks[r.IPAddr] = append(t.marks[r.IPAddr], markText(r))
+		for _, host := range hosts(r) {
+			inside = append(inside, netip.PrefixFrom(host, 32))
+			if text := host.String(); facts.Self[host] && !slices.Contains(t.selves, text) {
+				t.selves = append(t.selves, text)
+			}
+		}
+	}
+	t.inside, t.egress = prefixList(append(inside, notUnicast...)), egressMark(relays)
+	return t
+}
+
+// notUnicast are the networks that no host on the internet has its address in: this network, loopback, multicast and
+// what is reserved (RFC 1122 §3.2.1.3, RFC 1112 §4).
+var notUnicast = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/3"),
+}
+
+// prefixList writes networks as the elements of an anonymous set, none within another.
+func prefixList(prefixes []netip.Prefix) string {
+	var words []string
+	for _, p := range config.Outermost(prefixes) {
+		words = append(words, clientText(p))
+	}
+	slices.Sort(words)
+	return strings.Join(words, ", ")
+}
+
+// egressMark is the packet mark of what hosts with egress all send: the highest that no relay's connections have.
+func egressMark(relays []*config.Relay) uint32 {
+	mark := uint32(config.MarkMask)
+	for slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router && r.Mark() == mark }) {
+		mark -= 1 << 24
+	}
+	return mark
+}
+
+func markText(r *config.Relay) string { return fmt.Sprintf("%#08x", r.Mark()) }
+
+// marksText matches the marks of a public address's relays.
+func (t *routerTables) marksText(r *config.Relay) string {
+	if marks := t.marks[r.IPAddr]; len(marks) > 1 {
+		return "{ " + strings.Join(marks, ", ") + " }"
+	}
+	return "== " + markText(r)
 }
 
 // alone tells whether no relay before leads to a host of this one.
@@ -435,9 +582,15 @@ func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
 	if !t.alone(r) {
 		t.rules.WriteString(strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "ZONE", fmt.Sprint(r.Mark()>>24)).Replace(sharedRules))
 	}
-	fill := strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "MARK", fmt.Sprintf("%#08x", r.Mark()),
+	fill := strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "MARKS", t.marksText(r), "MARK", markText(r),
 		"MSS", fmt.Sprint(link.MTU-ipTCPHeaders), "LOCAL", link.Local.String(), "GROUP", strconv.Itoa(Group))
+	for _, host := range egressHosts(r) {
+		t.put("egress_host", host.String(), "")
+	}
 	fill.WriteString(&t.rules, strings.Replace(routerRules, "LIMITED", limitedPart, 1))
+	if len(egressHosts(r)) > 0 {
+		fill.WriteString(&t.rules, egressRules)
+	}
 	fill.WriteString(&t.errorRules, errorRules)
 	t.addHairpin(r, facts)
 }
@@ -551,7 +704,20 @@ func (t *routerTables) addHairpin(r *config.Relay, facts Facts) {
 
 // text is the part of table ip for the role of a router, with its sets.
 func (t *routerTables) text() (string, []Set) {
-	body := routerSets + t.declarations.String() + t.rules.String()
+	var public []string
+	for addr := range t.marks {
+		public = append(public, addr.String())
+	}
+	slices.Sort(public)
+	chains := strings.NewReplacer("PUBLIC", strings.Join(public, ", "), "INSIDE", t.inside).Replace(routerChains)
+	body := routerSets + t.declarations.String() + chains + t.rules.String()
+	if len(t.elements["egress_host"]) > 0 {
+		body += strings.NewReplacer("GROUP", strconv.Itoa(Group), "EGRESS", fmt.Sprintf("%#08x", t.egress)).
+			Replace(egressChains)
+	}
+	if len(t.selves) > 0 {
+		body += strings.NewReplacer("SELVES", strings.Join(t.selves, ", "), "INSIDE", t.inside).Replace(selfRules)
+	}
 	sets := slices.Concat(filled(routerSetTypes, t.elements), filled(t.limited, t.elements))
 	if len(t.elements["hairpin_public"]) > 0 {
 		body += hairpin
@@ -560,13 +726,48 @@ func (t *routerTables) text() (string, []Set) {
 	return body, sets
 }
 
-// chainName makes a name that nft takes for a chain of a device's name: a letter first, no dots or hyphens.
-func chainName(device string) string {
-	return "t_" + strings.NewReplacer(".", "_dot_", "-", "_").Replace(device)
+// chainName begins the names of a device's chains and sets. It has the device's whole name, and ends at the last
+// underscore of theirs: two devices never have a chain in common. nft takes dots and hyphens behind the first letter.
+func chainName(device string) string { return "t_" + device }
+
+// fenceRules are for devices that did not forward before: what they forward now is the relays' only. Connections that
+// others let through from elsewhere have their answers; what others forward by DNAT goes on. OWN is for a router's
+// hosts.
+const fenceRules = `
+	# devices that forward for the relays only
+	set fence { type ifname; }
+
+	chain fence {
+		type filter hook forward priority mangle; policy accept;
+		iifname @fence ct state new,invalid,untracked goto fenced
+	}
+	chain fenced {
+		ct status dnat accept
+OWN		drop
+	}
+`
+
+const fenceOwn = `		oifgroup GROUP ip saddr @egress_host accept
+`
+
+// fence is the part of table ip that keeps devices from forwarding for others.
+func fence(devices []string, router bool) (string, []Set) {
+	own := ""
+	if router {
+		own = strings.ReplaceAll(fenceOwn, "GROUP", strconv.Itoa(Group))
+	}
+	set := Set{Name: FenceSet.Name, Key: FenceSet.Key}
+	for _, device := range devices {
+		set.Elements = append(set.Elements, Element{Key: quote(device)})
+	}
+	return strings.ReplaceAll(fenceRules, "OWN", own), []Set{set}
 }
 
+// FenceSet is the set of our table that has the devices which did not forward before: the kernel's note of it.
+var FenceSet = Set{Name: "fence", Key: []Type{IfName}}
+
 // natTable is table ip ds4relay, or false where there is no relay.
-func natTable(vps *vpsTables, router *routerTables) (Table, bool) {
+func natTable(vps *vpsTables, router *routerTables, fenced []string) (Table, bool) {
 	table := Table{Family: "ip", Name: TableName}
 	var body string
 	if vps.any {
@@ -575,6 +776,10 @@ func natTable(vps *vpsTables, router *routerTables) (Table, bool) {
 	}
 	if router.rules.Len() > 0 {
 		text, sets := router.text()
+		body, table.Sets = body+text, append(table.Sets, sets...)
+	}
+	if len(fenced) > 0 {
+		text, sets := fence(fenced, router.rules.Len() > 0)
 		body, table.Sets = body+text, append(table.Sets, sets...)
 	}
 	table.Ruleset = tableText(table, body)
@@ -589,14 +794,21 @@ const errorRules = `		icmpv6 type { destination-unreachable, packet-too-big, tim
 
 // guardSets and guardRules let IPv4 in IPv6 (protocol 4) to an endpoint of a VPS only from the other end of a relay; of
 // which one, the kernel sees to: a tunnel takes what has its remote and its local address (ip6_tnl_lookup). Other tunnels
-// of the machine have other endpoints.
+// of the machine have other endpoints. A first fragment may end before the header that says what the packet is: then
+// there is no protocol to compare, no comparison holds, and the packet is dropped.
 const guardSets = `
 	# our endpoints, and those of the other ends
 	set endpoint { type ipv6_addr; }
 	set peer { type ipv6_addr; size 1024; }`
 
-const guardRules = `		meta l4proto 4 ip6 saddr @peer accept
-		meta l4proto 4 ip6 daddr @endpoint drop
+const guardChain = `
+	chain to_endpoint {
+		ip6 saddr @peer accept
+		meta l4proto != 4 accept
+		drop
+	}`
+
+const guardRules = `		ip6 daddr @endpoint goto to_endpoint
 `
 
 // outerTable is table ip6 ds4relay: what concerns the tunnels' own packets.
@@ -604,7 +816,7 @@ func outerTable(vps *vpsTables, router *routerTables) Table {
 	table := Table{Family: "ip6", Name: TableName}
 	var sets, rules string
 	if vps.any {
-		sets, rules = guardSets, guardRules
+		sets, rules = guardSets+guardChain, guardRules
 		table.Sets = filled([]Set{{Name: "endpoint", Key: []Type{IPv6}}, {Name: "peer", Key: []Type{IPv6}}}, vps.elements)
 	}
 	table.Ruleset = tableText(table, sets+`

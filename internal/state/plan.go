@@ -25,13 +25,13 @@ func Plan(have Observed, want State) ([]Step, error) {
 	p.removeAllowances()
 	p.links()
 	p.addAddrs()
+	p.restoreSysctls() // before the fence goes
 	p.tables()
 	p.addAllowances()
 	p.sysctls()
 	p.ups()
 	p.addRoutes()
 	p.addRules()
-	p.restoreSysctls()
 	p.endFlows()
 	return p.steps, nil
 }
@@ -124,9 +124,19 @@ func missing[T comparable](have, from []T) []T {
 	return result
 }
 
+// replaced tells whether a rule that is there gets another one of the same priority for the same packets: it goes after
+// that one has come. Without either, packets out of a tunnel would be answered with "network unreachable".
+func (p *planner) replaced(rule Rule) bool {
+	return slices.ContainsFunc(p.want.Rules, func(w Rule) bool {
+		return w.Priority == rule.Priority && w.IIF == rule.IIF && w.From == rule.From
+	})
+}
+
 func (p *planner) removeRules() {
 	for _, rule := range missing(p.want.Rules, p.have.Rules) {
-		p.add(DelRule{rule})
+		if !p.replaced(rule) {
+			p.add(DelRule{rule})
+		}
 	}
 }
 
@@ -145,6 +155,11 @@ func (p *planner) addRoutes() {
 func (p *planner) addRules() {
 	for _, rule := range missing(p.have.Rules, p.want.Rules) {
 		p.add(AddRule{rule})
+	}
+	for _, rule := range missing(p.want.Rules, p.have.Rules) {
+		if p.replaced(rule) {
+			p.add(DelRule{rule})
+		}
 	}
 }
 

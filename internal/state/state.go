@@ -61,11 +61,13 @@ type Route struct {
 	Device string
 }
 
-// Rule is an IPv4 policy rule. Of IIF, From and Mark one is set.
+// Rule is an IPv4 policy rule. What is not set matches everything.
 type Rule struct {
 	Priority    int
 	IIF         string // "lo": what this machine itself sends
 	IPProto     uint8  // for packets of this protocol; 0: of all
+	FirstPort   uint16 // destination ports; of ICMP: type and code
+	LastPort    uint16
 	From        netip.Prefix
 	Mark        uint32
 	Mask        uint32
@@ -81,6 +83,9 @@ type Sysctl struct {
 	// Device is the link of ours that the key belongs to and goes away with; "" where the former value is kept.
 	Device string
 }
+
+// LinkSysctls are those below net/ipv4/conf/DEVICE that a link of ours may have set.
+var LinkSysctls = []string{"forwarding", "src_valid_mark", "rp_filter"}
 
 // Table is an nft table of ours: the ruleset without elements as text, and the elements of its sets and maps.
 type Table struct {
@@ -122,6 +127,10 @@ type Observed struct {
 	State // what carries our marks
 
 	SavedSysctls []Sysctl // what sysctls were before we changed them
+
+	// Unrecorded are devices that forward IPv4 while nothing says any more whether they did before us: the records in
+	// /run and our table are lost.
+	Unrecorded []string
 
 	// What others own, as far as it could be in the way.
 	ForeignLinks  map[string]string // device name → kind

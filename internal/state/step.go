@@ -217,6 +217,9 @@ func ruleText(r Rule) string {
 	if r.IPProto != 0 {
 		fmt.Fprintf(&b, " ipproto %s", config.ProtoName(r.IPProto))
 	}
+	if r.LastPort != 0 {
+		fmt.Fprintf(&b, " dport %d-%d", r.FirstPort, r.LastPort)
+	}
 	if r.Mask != 0 {
 		fmt.Fprintf(&b, " fwmark %#08x/%#08x", r.Mark, r.Mask)
 	}

@@ -73,6 +73,17 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 			f.LAN[forward.DestIP] = k.LAN
 		}
 	}
+	f.Closed = map[string]bool{}
+	for _, device := range k.Devices {
+		key := state.ForwardingKey(device)
+		value, _ := k.sysctl(key)
+		for _, s := range k.saved {
+			if s.Key == key {
+				value = s.Value
+			}
+		}
+		f.Closed[device] = value == "0"
+	}
 	return f, nil
 }
 
@@ -90,7 +101,7 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 		}
 	}
 	for _, link := range k.links {
-		for _, name := range []string{"forwarding", "src_valid_mark"} {
+		for _, name := range state.LinkSysctls {
 			key := "net/ipv4/conf/" + link.Name + "/" + name
 			value, err := k.sysctl(key)
 			if err != nil {
