@@ -482,3 +482,94 @@ func TestDeviceNames(t *testing.T) {
 	}
 	r.router.do("down")
 }
+
+// TestKillSwitch: a host with egress all leaves by the tunnel or not at all, whatever happens to the tunnel, the rules and the
+// tables; others, and the networks of the home, are not concerned.
+func TestKillSwitch(t *testing.T) {
+	option := "\toption egress 'all'\n\toption killswitch '1'\n"
+	r := newRelay(t, lab.Options{}, forwardWeb+option)
+	vpsFile, routerFile := vpsRelay+forwardWeb+option, routerRelay+forwardWeb+option
+	serveTCP(t, r.Client, 90)
+	serveTCP(t, r.LAN2, 90)
+	first := r.router.snapshot()
+	seenTCP(t, r.Host2, client4+":90", natted4)
+	r.up()
+	seenTCP(t, r.Host2, client4+":90", public)
+	held := func(when string) {
+		t.Helper()
+		leaves := received(t, r.Client, "eth0", "leak", func() {
+			packet := lab.UDP4(port("192.168.1.211", 6000), port(client4, 6000), []byte("leak"))
+			if err := lab.SendRaw4(r.Host2, "eth0", packet); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if leaves != 0 {
+			t.Errorf("%s: a packet of the host left by another way", when)
+		}
+		refusedTCP(t, r.Host2, client4+":90")
+		seenTCP(t, r.Host2, "192.168.2.20:90", "192.168.1.211")
+		seenTCP(t, r.Host, client4+":90", natted4)
+	}
+	for _, c := range []struct{ when, command string }{
+		{"without the device", "ip link del wrap1"},
+		{"with the device down", "ip link set wrap1 down"},
+		{"without tables", "nft flush ruleset"},
+		{"without policy rules", "ip link set wrap1 down; ip -4 rule flush; ip rule add priority 32766 lookup main; ip rule add priority 32767 lookup default"},
+		{"with half the internet routed elsewhere", "ip link set wrap1 down; ip route add 128.0.0.0/1 dev ds-wan6_4"},
+		{"with a rule of others before ours", "ip link set wrap1 down; ip rule add priority 100 lookup main"},
+	} {
+		if out, err := r.Router.Run("sh", "-c", c.command); err != nil {
+			t.Fatal(err, out)
+		}
+		held(c.when)
+		r.Router.Run("sh", "-c", "ip route del 128.0.0.0/1; ip rule del priority 100; ip rule del priority 32766; ip rule del priority 32767; "+
+			"ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel")
+		r.router.do("-q", "up")
+		seenTCP(t, r.Host2, client4+":90", public)
+	}
+	// While the relay waits for a prefix; and when its end cannot be brought up for other reasons.
+	r.router.write(strings.Replace(routerFile, "'2001:db8:fdd2::/64'", "'auto'", 1))
+	r.router.try("-q", "up")
+	r.router.write(routerFile)
+	r.router.do("-q", "up")
+	r.vps.write(vpsFile)
+	r.vps.do("down")
+	held("without the VPS's end")
+	if _, _, stderr := r.router.try("down"); !strings.Contains(stderr, "kill switch is off") {
+		t.Errorf("down says: %q", stderr)
+	}
+	seenTCP(t, r.Host2, client4+":90", natted4)
+	same(t, "the router after down", first, r.router.snapshot())
+}
+
+// TestEgressPrivate: a host with egress all reaches the internet by the VPS, and not its private networks, unless it may.
+func TestEgressPrivate(t *testing.T) {
+	option := "\toption egress 'all'\n"
+	r := newRelay(t, lab.Options{}, forwardWeb+option)
+	for _, command := range []string{"ip link add other type dummy", "ip addr add 10.77.0.1/24 dev other", "ip addr add 169.254.169.1/24 dev other",
+		"ip link set other up", "ip neigh add 10.77.0.5 lladdr 02:00:00:00:77:05 dev other", "ip neigh add 169.254.169.254 lladdr 02:00:00:00:77:06 dev other"} {
+		if out, err := r.VPS.Run("sh", "-c", command); err != nil {
+			t.Fatal(err, out)
+		}
+	}
+	serveTCP(t, r.Client, 90)
+	r.up()
+	leaves := func(to string) bool {
+		stop := capture(t, r.VPS, "other")
+		if err := lab.SendRaw4(r.Router, "wrap1", lab.UDP4(port("192.168.1.211", 6000), port(to, 80), []byte("private"))); err != nil {
+			t.Fatal(err)
+		}
+		lab.Settle()
+		return len(stop()) > 0
+	}
+	for _, allowed := range []string{"0", "1"} {
+		r.vps.write(vpsRelay + "\toption egress_private '" + allowed + "'\n" + forwardWeb + option)
+		r.vps.do("up")
+		for _, to := range []string{"10.77.0.5", "169.254.169.254"} {
+			if got := leaves(to); got != (allowed == "1") {
+				t.Errorf("egress_private %s: to %s: %v", allowed, to, got)
+			}
+		}
+		seenTCP(t, r.Host2, client4+":90", public)
+	}
+}

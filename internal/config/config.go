@@ -57,8 +57,12 @@ type Relay struct {
 	Priority   int // of the first ip rule
 	Egress     Egress
 	Offloading bool // of flows, on a VPS
-	Keep       []PortSet
-	Forwards   []*Forward // enabled ones only
+
+	EgressPrivate bool // on a VPS: hosts with egress all may open connections to private addresses
+	KillSwitch    bool // on a router: what its forwards have by default
+
+	Keep     []PortSet
+	Forwards []*Forward // enabled ones only
 }
 
 // PortSet is a range of ports of one IP protocol, or all of the protocol where First is 0.
@@ -93,6 +97,8 @@ type Forward struct {
 	DestPort uint16         // port on the host that the first public port maps to; 0 without ports
 	Clients  []netip.Prefix // who may use it, none within another; nil for everybody
 	Egress   Egress
+
+	KillSwitch bool // with egress all: the host leaves for the internet by the tunnel, or not at all
 }
 
 // String describes it in one line for status: `tcp:443, udp:443 → 192.168.1.210:8443 for 203.0.113.0/24`.

@@ -136,6 +136,12 @@ func (r *reader) sections(role Role) {
 		if !p.section.has("egress") {
 			p.forward.Egress = relay.Egress
 		}
+		switch all := p.forward.Egress == All; {
+		case !p.section.has("killswitch"):
+			p.forward.KillSwitch = relay.KillSwitch && all
+		case p.forward.KillSwitch && !all:
+			p.section.problem("killswitch", "is for hosts whose own connections go through the tunnel; allowed is 0, or egress all beside it")
+		}
 		if p.enabled {
 			relay.Forwards = append(relay.Forwards, p.forward)
 		}
@@ -289,6 +295,9 @@ var reserved = []netip.Prefix{
 	netip.MustParsePrefix("224.0.0.0/3"),
 }
 
+// ReservedNetworks are the networks that Reserved is about.
+func ReservedNetworks() []netip.Prefix { return slices.Clone(reserved) }
+
 // Reserved tells whether no address of a network is a public one (RFC 6890).
 func Reserved(p netip.Prefix) bool {
 	return slices.ContainsFunc(reserved, func(r netip.Prefix) bool { return r.Bits() <= p.Bits() && r.Contains(p.Addr()) })
@@ -436,6 +445,9 @@ func (s *section) relay(name string, role Role) *Relay {
 		Priority:   parse(s, "priority", number(1, 32000)),
 		Egress:     Replies,
 		Offloading: parse(s, "flow_offloading", boolean),
+
+		EgressPrivate: parse(s, "egress_private", boolean),
+		KillSwitch:    parse(s, "killswitch", boolean),
 	}
 	if s.has("role") {
 		relay.Role = parse(s, "role", oneOf(Router, VPS))
@@ -489,6 +501,8 @@ func (s *section) forward(name string) pending {
 		Line:    s.line,
 		DestIP:  parse(s, "dest_ip", unicast4),
 		Egress:  parse(s, "egress", oneOf(Replies, All)),
+
+		KillSwitch: s.has("killswitch") && parse(s, "killswitch", boolean),
 	}
 	protos := s.values("proto")
 	if !s.has("proto") {

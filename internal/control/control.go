@@ -162,6 +162,9 @@ func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.S
 	if err := kernel.Do(m.Kernel, steps, show); err != nil {
 		return true, err
 	}
+	if have.KillSwitch() && !wanted.KillSwitch() && m.Note != nil {
+		m.Note("the kill switch is off: hosts may leave by any way again")
+	}
 	if err := m.Kernel.KeepTables(wanted.Tables); err != nil && m.Note != nil {
 		m.Note(err.Error())
 	}

@@ -169,6 +169,10 @@ func rule(message, flags int, r state.Rule) error {
 		msg.Src_len = uint8(r.From.Bits())
 		req.AddData(nl.NewRtAttr(unix.RTA_SRC, r.From.Addr().AsSlice()))
 	}
+	if r.To.IsValid() {
+		msg.Dst_len = uint8(r.To.Bits())
+		req.AddData(nl.NewRtAttr(unix.RTA_DST, r.To.Addr().AsSlice()))
+	}
 	req.AddData(nl.NewRtAttr(nl.FRA_PRIORITY, nl.Uint32Attr(uint32(r.Priority))))
 	if r.Mask != 0 {
 		req.AddData(nl.NewRtAttr(nl.FRA_FWMARK, nl.Uint32Attr(r.Mark)))

@@ -101,7 +101,7 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		return f, err
 	}
 	if slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router }) {
-		if f.Inside, err = inside(); err != nil {
+		if f.Inside, f.Connected, err = inside(); err != nil {
 			return f, fmt.Errorf("list addresses and routes: %w", err)
 		}
 	}
@@ -113,16 +113,16 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 // inside are the networks that this machine is connected to, and those with private addresses that it has routes to:
 // no client has an address there. A public network of the device with the default route is the provider's: the
 // neighbours there are clients as others are.
-func inside() ([]netip.Prefix, error) {
+func inside() (networks, connected []netip.Prefix, err error) {
 	routes, err := dump(func() ([]netlink.Route, error) {
 		return netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, unix.AF_INET) })
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	provider := map[int]bool{} // indices of devices
 	for _, r := range routes {
@@ -131,15 +131,17 @@ func inside() ([]netip.Prefix, error) {
 		}
 	}
 	seen := map[netip.Prefix]bool{}
-	var networks []netip.Prefix
-	add := func(ipNet *net.IPNet, connected bool, device int) {
+	add := func(ipNet *net.IPNet, here bool, device int) {
 		bits, addr := maskBits(ipNet)
 		p := netip.PrefixFrom(addr, bits).Masked()
-		if bits == 0 || seen[p] || !config.Reserved(p) && (!connected || provider[device]) {
+		if bits == 0 || seen[p] || !config.Reserved(p) && (!here || provider[device]) {
 			return
 		}
 		seen[p] = true
 		networks = append(networks, p)
+		if here {
+			connected = append(connected, p)
+		}
 	}
 	for _, a := range addrs {
 		add(a.IPNet, true, a.LinkIndex)
@@ -152,10 +154,12 @@ func inside() ([]netip.Prefix, error) {
 			add(r.Dst, r.Scope == netlink.SCOPE_LINK, r.LinkIndex)
 		}
 	}
-	slices.SortFunc(networks, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
-	return networks, nil
+	for _, list := range [][]netip.Prefix{networks, connected} {
+		slices.SortFunc(list, func(a, b netip.Prefix) int {
+			return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+		})
+	}
+	return networks, connected, nil
 }
 
 // maskBits is an IPv4 network as a length and an address; nil is the default route's.

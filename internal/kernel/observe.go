@@ -235,6 +235,10 @@ func observeRules(o *state.Observed) error {
 			bits, _ := r.Src.Mask.Size()
 			ours.From = netip.PrefixFrom(addr, bits)
 		}
+		if r.Dst != nil {
+			bits, addr := maskBits(r.Dst)
+			ours.To = netip.PrefixFrom(addr, bits)
+		}
 		o.Rules = append(o.Rules, ours)
 	}
 	return nil

@@ -5,24 +5,27 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
 // Facts is what has to be known of this machine to say what a relay needs on it.
 type Facts struct {
-	Peer    map[string]netip.Addr // relay → the other end's endpoint, where the configuration has a name
-	Tunlink map[string]string     // relay → the device that it rides on; missing where there is none
-	Access  map[string]string     // relay → on a VPS the device with its IPv4 address; missing where none has
-	PathMTU map[string]int        // relay → MTU in bytes of the route to the other end; missing where there is no route
-	LAN     map[netip.Addr]string // host → device of the route to it; missing where there is none
-	Self    map[netip.Addr]bool   // hosts that are this router itself
-	Own     []Route               // our routes that are there already
-	Local   map[string]netip.Addr // relay → this end's endpoint, where the configuration has auto; missing while there is no prefix
-	Waiting map[string]string     // relay → what it waits for, if something
-	Notes   []string              // what a person should know
-	Inside  []netip.Prefix        // on a router: networks whose addresses nobody outside has
-	Closed  map[string]bool       // devices that did not forward IPv4 before we had them do so
+	Peer      map[string]netip.Addr // relay → the other end's endpoint, where the configuration has a name
+	Tunlink   map[string]string     // relay → the device that it rides on; missing where there is none
+	Access    map[string]string     // relay → on a VPS the device with its IPv4 address; missing where none has
+	PathMTU   map[string]int        // relay → MTU in bytes of the route to the other end; missing where there is no route
+	LAN       map[netip.Addr]string // host → device of the route to it; missing where there is none
+	Self      map[netip.Addr]bool   // hosts that are this router itself
+	Own       []Route               // our routes that are there already
+	Local     map[string]netip.Addr // relay → this end's endpoint, where the configuration has auto; missing while there is no prefix
+	Waiting   map[string]string     // relay → what it waits for, if something
+	Notes     []string              // what a person should know
+	Inside    []netip.Prefix        // on a router: networks whose addresses nobody outside has
+	Connected []netip.Prefix        // on a router: those of them that it has an address in
+	Closed    map[string]bool       // devices that did not forward IPv4 before we had them do so
 
 	IPTables   IPTables
 	FlowTables bool // whether the kernel and nft have them
@@ -59,6 +62,7 @@ const (
 // Compile says what the given relays need on this machine.
 func Compile(relays []*config.Relay, facts Facts) State {
 	var s State
+	s.compileKillSwitch(relays, facts)
 	relays = Resolve(relays, facts)
 	vps := &vpsTables{elements: map[string][]Element{}}
 	router := newRouterTables(relays, facts)
@@ -215,9 +219,56 @@ func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int, egress uint
 		local, out := own, own
 		local.Priority, local.Table, local.NoDefault = r.Priority+3, MainTable, true
 		out.Priority, out.Table = r.Priority+4, r.Table
-		s.Rules = append(s.Rules, local, out)
+		if !slices.Contains(killSwitched(r), host) { // else only networks that this machine is connected to are exempt
+			s.Rules = append(s.Rules, local)
+		}
+		s.Rules = append(s.Rules, out)
 	}
 }
+
+// killSwitched are the hosts that leave by the tunnel or not at all.
+func killSwitched(r *config.Relay) []netip.Addr {
+	return destinations(r, func(f *config.Forward) bool { return f.KillSwitch })
+}
+
+// compileKillSwitch keeps hosts from leaving by another way, also while their relay waits for an endpoint. The rules hold
+// when all nft tables are gone, the table when all rules are, or when somebody's rule or route comes before ours.
+func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
+	var hosts []string
+	for _, r := range relays {
+		if r.Role != config.Router {
+			continue
+		}
+		for _, host := range killSwitched(r) {
+			from := netip.PrefixFrom(host, 32)
+			for _, network := range facts.Connected {
+				s.Rules = append(s.Rules, Rule{Priority: r.Priority + 3, From: from, To: network, Table: MainTable})
+			}
+			last := Rule{Priority: r.Priority + 5, From: from, Unreachable: true}
+			if facts.Self[host] { // its packets get their mark, and with it their way, behind a first look-up
+				last = Rule{Priority: r.Priority + 5, From: from, Table: lastTable}
+			}
+			s.Rules = append(s.Rules, last)
+			hosts = append(hosts, host.String())
+		}
+	}
+	if len(hosts) == 0 {
+		return
+	}
+	slices.Sort(hosts)
+	table := Table{Family: "ip", Name: KillTableName}
+	table.Ruleset = tableText(table, strings.NewReplacer("HOSTS", strings.Join(slices.Compact(hosts), ", "), "GROUP", strconv.Itoa(Group),
+		"LOCAL", prefixList(append(slices.Clone(facts.Connected), notUnicast...))).Replace(killRules))
+	s.Tables = append(s.Tables, table)
+}
+
+// killRules keep HOSTS from leaving by anything but a tunnel, or to networks that this machine is connected to.
+const killRules = `
+	chain forward {
+		type filter hook forward priority mangle; policy accept;
+		ip saddr { HOSTS } oifgroup != GROUP ip daddr != { LOCAL } reject with icmp type admin-prohibited
+	}
+`
 
 // hosts are the addresses that a relay forwards to, each once, in order.
 func hosts(r *config.Relay) []netip.Addr {

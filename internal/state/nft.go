@@ -89,6 +89,11 @@ const vpsRuleset = `
 		iifname . ct original ip saddr @member accept
 		drop
 	}
+	# the VPS's own networks, and its cloud's services, are not what egress is for
+	chain opened_public {
+		ip daddr { PRIVATE } reject with icmp type admin-prohibited
+		goto opened
+	}
 	# a connection begins with its first packet: what goes on without one belonged to a forward that is gone
 	chain opened {
 		tcp flags & (fin | syn | rst | ack) != syn reject with tcp reset
@@ -143,7 +148,11 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 		t.put("inside", host.String(), "")
 		t.put("host", key+" . established", "accept")
 		if slices.Contains(opens, host) {
-			t.put("host", key+" . new", "goto opened")
+			opened := "goto opened_public"
+			if r.EgressPrivate {
+				opened = "goto opened"
+			}
+			t.put("host", key+" . new", opened)
 			t.put("source", key, public)
 		}
 	}
@@ -293,7 +302,7 @@ func (t *vpsTables) text() (string, []Set) {
 		body += slotChains
 		sets = append(sets, filled(slotSetTypes, t.elements)...)
 	}
-	return strings.ReplaceAll(body, "GROUP", strconv.Itoa(Group)), sets
+	return strings.NewReplacer("GROUP", strconv.Itoa(Group), "PRIVATE", prefixList(config.ReservedNetworks())).Replace(body), sets
 }
 
 // routerSets are the declarations of the router's sets: what may come out of a tunnel, and to whom.

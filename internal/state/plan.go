@@ -267,6 +267,9 @@ func (t Table) String() string { return t.Family + " " + t.Name }
 // table is the one of a family by the name TableName.
 func (s *State) table(family string) *Table { return s.named(family, TableName) }
 
+// KillSwitch tells whether hosts are kept from leaving by another way than a tunnel.
+func (s *State) KillSwitch() bool { return s.named("ip", KillTableName) != nil }
+
 func (s *State) named(family, name string) *Table {
 	for i := range s.Tables {
 		if s.Tables[i].Family == family && s.Tables[i].Name == name {
@@ -280,8 +283,8 @@ func (s *State) named(family, name string) *Table {
 func (p *planner) tables() {
 	var script, back strings.Builder
 	var step LoadTables
-	for _, family := range []string{"ip", "ip6"} {
-		have, want := p.have.table(family), p.want.table(family)
+	for _, table := range []Table{{Family: "ip", Name: TableName}, {Family: "ip6", Name: TableName}, {Family: "ip", Name: KillTableName}} {
+		have, want := p.have.named(table.Family, table.Name), p.want.named(table.Family, table.Name)
 		switch {
 		case have == nil && want == nil:
 		case have == nil:
@@ -299,8 +302,8 @@ func (p *planner) tables() {
 		default:
 			for i := range want.Sets {
 				former := have.set(want.Sets[i].Name)
-				script.WriteString(elementChanges(family, former, want.Sets[i]))
-				back.WriteString(elementChanges(family, want.Sets[i], former))
+				script.WriteString(elementChanges(table.Family, former, want.Sets[i]))
+				back.WriteString(elementChanges(table.Family, want.Sets[i], former))
 			}
 		}
 	}

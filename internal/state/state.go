@@ -16,10 +16,12 @@ const (
 // AliasPrefix and the relay's name are the alias of a link of ours.
 const AliasPrefix = "ds4relay:"
 
-// TableName is the name of our nft tables in every family, FlowTableName that of another one of family ip, for a flowtable.
+// TableName is the name of our nft tables in every family. Two more are of family ip: FlowTableName for a flowtable,
+// KillTableName for what keeps hosts from leaving by another way than a tunnel.
 const (
 	TableName     = "ds4relay"
 	FlowTableName = "ds4relay_flows"
+	KillTableName = "ds4relay_killswitch"
 )
 
 // State is everything that ds4relay has, or wants, in the kernel.
@@ -69,6 +71,7 @@ type Rule struct {
 	FirstPort   uint16 // destination ports; of ICMP: type and code
 	LastPort    uint16
 	From        netip.Prefix
+	To          netip.Prefix
 	Mark        uint32
 	Mask        uint32
 	Table       uint32

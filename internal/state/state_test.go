@@ -89,7 +89,7 @@ func compile(t *testing.T, text []byte, facts Facts) State {
 }
 
 // parseFacts reads lines: tunlink RELAY DEVICE, access RELAY DEVICE, mtu RELAY BYTES, peer RELAY ADDRESS, lan HOST DEVICE, self HOST, own TABLE HOST DEVICE,
-// flowtables.
+// connected NETWORK, closed DEVICE, flowtables.
 func parseFacts(t *testing.T, text string) Facts {
 	t.Helper()
 	f := Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
@@ -112,6 +112,11 @@ func parseFacts(t *testing.T, text string) Facts {
 			f.LAN[netip.MustParseAddr(words[1])] = words[2]
 		case "self":
 			f.Self[netip.MustParseAddr(words[1])] = true
+		case "connected":
+			p := netip.MustParsePrefix(words[1])
+			f.Inside, f.Connected = append(f.Inside, p), append(f.Connected, p)
+		case "closed":
+			f.Closed = map[string]bool{words[1]: true}
 		case "flowtables":
 			f.FlowTables = true
 		case "own":

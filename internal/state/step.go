@@ -211,6 +211,9 @@ func ruleText(r Rule) string {
 	if r.From.IsValid() {
 		fmt.Fprintf(&b, " from %s", r.From.Addr())
 	}
+	if r.To.IsValid() {
+		fmt.Fprintf(&b, " to %s", r.To)
+	}
 	if r.IIF != "" {
 		fmt.Fprintf(&b, " iif %s", r.IIF)
 	}

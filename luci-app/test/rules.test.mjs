@@ -39,6 +39,8 @@ const table = {
 		ip4table: [ '1', '42', '252', '253', '254', '255', '256', '4294967295', '4294967296', '0', 'main', '042', '99999999999' ],
 		priority: [ '1', '4600', '32000', '32001', '0', '-1', 'x' ],
 		egress: [ 'replies', 'all', 'none', 'All' ],
+		egress_private: [ '0', '1', 'yes', 'x' ],
+		killswitch: [ '0', '1', 'off', 'x' ],
 		flow_offloading: [ '0', '1', 'off', 'x' ],
 		keep: [ 'tcp:22', 'udp:60000-61000', 'icmp', 'tcp', 'icmp:1', 'gre', '47', '6:22', '22', 'tcp:', 'tcp:0', 'tcp:65536', 'tcp:2-1', 'tcp:1-1', 'foo', 'foo:1', ':22', 'tcp:22:23', 'sctp:5', 'tcp:022', 'all' ]
 	},

@@ -110,7 +110,7 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 			o.Sysctls = append(o.Sysctls, state.Sysctl{Key: key, Value: value, Device: link.Name})
 		}
 	}
-	for _, name := range []string{"ip " + state.TableName, "ip6 " + state.TableName, "ip " + state.FlowTableName} {
+	for _, name := range []string{"ip " + state.TableName, "ip6 " + state.TableName, "ip " + state.FlowTableName, "ip " + state.KillTableName} {
 		t := k.ruleset[name]
 		if t == nil {
 			continue

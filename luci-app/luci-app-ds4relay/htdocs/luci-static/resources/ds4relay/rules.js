@@ -261,6 +261,8 @@ return baseclass.extend({
 			ip4table: (text) => allowed(isNumber(text, 1, 4294967295) && ![ '253', '254', '255' ].includes(text)),
 			priority: (text) => allowed(isNumber(text, 1, 32000)),
 			egress: (text) => allowed(text == 'replies' || text == 'all'),
+			egress_private: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
+			killswitch: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			flow_offloading: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			keep(text) {
 				const m = /^([^:]*)(?::(.*))?$/.exec(text),
@@ -301,7 +303,8 @@ return baseclass.extend({
 				};
 			},
 			src_ip: (text) => allowed(isNetwork4(text)),
-			egress: (text) => allowed(text == 'replies' || text == 'all')
+			egress: (text) => allowed(text == 'replies' || text == 'all'),
+			killswitch: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text))
 		}
 	},
 

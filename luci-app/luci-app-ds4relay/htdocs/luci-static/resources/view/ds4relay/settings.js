@@ -295,6 +295,11 @@ return view.extend({
 			_('What of a host’s traffic uses the tunnel: answers to what came by it, or also what the host starts by itself. Each forward can say otherwise.'),
 			{ placeholder: _('Answers only (default)') }));
 
+		fields.add(s, 'advanced', form.Flag, 'killswitch', _('Kill switch'),
+			_('Hosts that send everything by the VPS leave by the tunnel, or not at all. IPv6 is not affected.')).depends({ role: 'vps', '!reverse': true });
+		fields.add(s, 'advanced', form.Flag, 'egress_private', _('Private networks of the VPS'),
+			_('Hosts that send everything by the VPS may reach its private networks too.')).depends('role', 'vps');
+
 		fields.add(s, 'advanced', form.Value, 'mtu', _('MTU'),
 			_('Bytes of a packet in the tunnel. By itself it is that of the way to the VPS, less what the tunnel needs.'));
 		fields.add(s, 'advanced', form.Value, 'encaplimit', _('Encapsulation limit'),
@@ -302,7 +307,7 @@ return view.extend({
 		fields.add(s, 'advanced', form.Value, 'ttl', _('Hop limit'));
 		fields.add(s, 'advanced', form.Value, 'device', _('Name of the tunnel device'), null, { placeholder: 'ds4-…' });
 		fields.add(s, 'advanced', form.Value, 'ip4table', _('Routing table'), _('Each relay needs its own.'));
-		fields.add(s, 'advanced', form.Value, 'priority', _('Priority of its rules'), _('The first of five priorities of ip rules.'));
+		fields.add(s, 'advanced', form.Value, 'priority', _('Priority of its rules'), _('The first of six priorities of ip rules.'));
 		fields.add(s, 'advanced', form.Flag, 'flow_offloading', _('Flow offloading'),
 			_('Connections pass by the firewall’s rules once they are established, where the kernel can do it.'), { retain: true }).depends('role', 'vps');
 
@@ -456,6 +461,11 @@ return view.extend({
 
 		o = fields.add(s, 'advanced', form.ListValue, 'egress', _('What goes out by the VPS'), null, { placeholder: _('as the relay has it') });
 		egressChoices(o);
+
+		o = fields.add(s, 'advanced', form.ListValue, 'killswitch', _('Kill switch'),
+			_('The host leaves by the tunnel, or not at all. Only for hosts that send everything by the VPS.'), { placeholder: _('as the relay has it') });
+		o.value('1', _('on'));
+		o.value('0', _('off'));
 
 		s.handleAdd = function() {
 			const sid = uci.add('ds4relay', 'forward');
