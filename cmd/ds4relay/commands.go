@@ -115,7 +115,7 @@ func (a *app) down(args []string) error {
 	if err != nil {
 		return err
 	}
-	m := &control.Machine{Kernel: a.kernel()}
+	m := &control.Machine{Kernel: a.kernel(), Note: a.note}
 	if len(names) > 0 { // without names everything of ours goes, whatever the file says
 		if m.Config, _, err = a.load(a.path); err != nil {
 			return err
@@ -141,7 +141,7 @@ func (a *app) plan(args []string) error {
 	if err != nil {
 		return err
 	}
-	m := &control.Machine{Kernel: a.kernel()}
+	m := &control.Machine{Kernel: a.kernel(), Note: a.note}
 	if !*down || len(names) > 0 {
 		if m.Config, _, err = a.load(a.path); err != nil {
 			return err

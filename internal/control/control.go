@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -17,6 +18,8 @@ type Kernel interface {
 	Observe(want state.State) (state.Observed, error)
 	Lock(waiting func(holder string)) (unlock func(), err error)
 	KeepTables([]state.Table) error
+	NotePeers(map[string]netip.Addr) error
+	Clear() error
 }
 
 // Machine is one end: its configuration and its kernel.
@@ -105,23 +108,32 @@ func (m *Machine) wantDown(names []string) ([]*config.Relay, error) {
 }
 
 // steps is the way to a state in which exactly these relays are up.
-func (m *Machine) steps(relays []*config.Relay) ([]state.Step, state.State, state.Observed, error) {
+func (m *Machine) steps(relays []*config.Relay) ([]state.Step, state.State, state.Facts, error) {
 	facts, err := m.Kernel.Facts(relays)
 	if err != nil {
-		return nil, state.State{}, state.Observed{}, err
+		return nil, state.State{}, facts, err
 	}
 	for _, r := range relays {
-		if reason := facts.Waiting[r.Name]; reason != "" && m.Note != nil {
-			m.Note(fmt.Sprintf("relay %q waits for %s", r.Name, reason))
+		if reason := facts.Waiting[r.Name]; reason != "" {
+			m.note(fmt.Sprintf("relay %q waits for %s", r.Name, reason))
 		}
 	}
 	want := state.Compile(relays, facts)
 	have, err := m.Kernel.Observe(want)
 	if err != nil {
-		return nil, want, have, err
+		return nil, want, facts, err
+	}
+	for _, text := range have.Notes {
+		m.note(text)
 	}
 	steps, err := state.Plan(have, want)
-	return steps, want, have, err
+	return steps, want, facts, err
+}
+
+func (m *Machine) note(text string) {
+	if m.Note != nil {
+		m.Note(text)
+	}
 }
 
 // Up brings up the named relays, or all enabled ones. check may refuse the relays before anything is changed.
@@ -132,15 +144,34 @@ func (m *Machine) Up(names []string, check func([]*config.Relay) error, show fun
 			err = check(relays)
 		}
 		return relays, err
-	}, show, waiting)
+	}, show, waiting, m.recordUp)
 }
 
 // Down takes down the named relays, or all.
 func (m *Machine) Down(names []string, show func(state.Step), waiting func(string)) (changed bool, err error) {
-	return m.change(func() ([]*config.Relay, error) { return m.wantDown(names) }, show, waiting)
+	return m.change(func() ([]*config.Relay, error) { return m.wantDown(names) }, show, waiting,
+		func(relays []*config.Relay, wanted state.State, _ state.Facts) error {
+			if len(relays) == 0 {
+				return m.Kernel.Clear()
+			}
+			return m.Kernel.KeepTables(wanted.Tables)
+		})
 }
 
-func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string)) (bool, error) {
+// recordUp writes down what the kernel cannot keep. The addresses of names are those that are in use now: Facts has checked them,
+// and the tunnels send to them.
+func (m *Machine) recordUp(relays []*config.Relay, wanted state.State, facts state.Facts) error {
+	peers := map[string]netip.Addr{}
+	for _, r := range relays {
+		if addr := facts.Peer[r.Name]; addr.IsValid() && slices.ContainsFunc(wanted.Links, func(l state.Link) bool { return l.Relay == r.Name }) {
+			peers[r.PeerName] = addr
+		}
+	}
+	return errors.Join(m.Kernel.KeepTables(wanted.Tables), m.Kernel.NotePeers(peers))
+}
+
+func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string),
+	record func([]*config.Relay, state.State, state.Facts) error) (bool, error) {
 	unlock, err := m.Kernel.Lock(waiting)
 	if err != nil {
 		return false, err
@@ -150,15 +181,15 @@ func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.S
 	if err != nil {
 		return false, err
 	}
-	steps, wanted, _, err := m.steps(relays)
+	steps, wanted, facts, err := m.steps(relays)
 	if err != nil {
 		return false, err
 	}
 	if err := kernel.Do(m.Kernel, steps, show); err != nil {
 		return true, err
 	}
-	if err := m.Kernel.KeepTables(wanted.Tables); err != nil && m.Note != nil {
-		m.Note(err.Error())
+	if err := record(relays, wanted, facts); err != nil {
+		return len(steps) > 0, fmt.Errorf("all is done, but not all of it written down: %w", err)
 	}
 	return len(steps) > 0, nil
 }

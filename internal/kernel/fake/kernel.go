@@ -58,6 +58,12 @@ func (k *Kernel) Lock(func(string)) (func(), error) { return func() {}, nil }
 // KeepTables implements control.Kernel.
 func (k *Kernel) KeepTables([]state.Table) error { return nil }
 
+// NotePeers implements control.Kernel.
+func (k *Kernel) NotePeers(map[string]netip.Addr) error { return nil }
+
+// Clear implements control.Kernel.
+func (k *Kernel) Clear() error { return nil }
+
 // Facts implements control.Kernel: every relay has its devices, every path 1500 bytes, and every host is in the
 // network LAN.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
