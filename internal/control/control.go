@@ -35,6 +35,9 @@ type Machine struct {
 // ErrUnknownRelay is wrapped by errors about a name that the configuration does not have.
 var ErrUnknownRelay = errors.New("unknown relay")
 
+// ErrUnwritten is wrapped where the kernel is as wanted, but a record for later could not be written.
+var ErrUnwritten = errors.New("all is done, but not all of it is written down")
+
 // select finds the named relays.
 func (m *Machine) relays(names []string) ([]*config.Relay, error) {
 	var relays []*config.Relay
@@ -189,7 +192,7 @@ func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.S
 		return true, err
 	}
 	if err := record(relays, wanted, facts); err != nil {
-		return len(steps) > 0, fmt.Errorf("all is done, but not all of it written down: %w", err)
+		return len(steps) > 0, fmt.Errorf("%w: %w", ErrUnwritten, err)
 	}
 	return len(steps) > 0, nil
 }

@@ -62,7 +62,7 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		if r.PeerName != "" {
 			var note string
 			var err error
-			if peer, note, err = k.peer(r); err != nil {
+			if peer, note, err = k.peer(r, relays); err != nil {
 				errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
 				continue
 			}

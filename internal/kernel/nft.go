@@ -307,7 +307,11 @@ func (k *Kernel) loadTables(step state.LoadTables) error {
 	var limit *program.LimitError
 	if errors.As(err, &limit) && (before == [4]byte{} || generation() != before) {
 		// nft was killed, perhaps behind its transaction. What takes that back does nothing, or fails, where there was none.
-		if _, back := Nft(step.Back, "-f", "-"); errors.As(back, &limit) {
+		_, back := Nft(step.Back, "-f", "-")
+		switch {
+		case back == nil:
+			err = errors.Join(err, k.noteTables(state.LoadTables{Loaded: step.Former, Former: step.Loaded}))
+		case errors.As(back, &limit):
 			err = errors.Join(err, back)
 		}
 	}

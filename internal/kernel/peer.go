@@ -22,11 +22,15 @@ type lookedUp struct {
 }
 
 // peer finds the other end of a relay by its DNS name. While the name has the address that it had, that stays, whatever
-// other ones it has; while it cannot be looked up, the last address counts, and note says so. Nothing is written.
-func (k *Kernel) peer(r *config.Relay) (addr netip.Addr, note string, err error) {
+// other ones it has; while it cannot be looked up, the last address counts, and note says so. Endpoints of this end, those
+// of the relays too, are never the other one. Nothing is written.
+func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (addr netip.Addr, note string, err error) {
 	own, err := k.ownAddrs()
 	if err != nil {
 		return addr, "", err
+	}
+	for _, other := range relays {
+		own[other.Local] = true
 	}
 	known, err := k.lastPeer(r, own)
 	if err != nil {
@@ -40,7 +44,7 @@ func (k *Kernel) peer(r *config.Relay) (addr netip.Addr, note string, err error)
 		}
 		k.looked[r.PeerName] = found
 	}
-	addrs := slices.DeleteFunc(slices.Clone(found.addrs), func(a netip.Addr) bool { return own[a] || a == r.Local })
+	addrs := slices.DeleteFunc(slices.Clone(found.addrs), func(a netip.Addr) bool { return own[a] })
 	if found.err == nil && len(addrs) == 0 {
 		found.err = fmt.Errorf("peeraddr %s has the address %s, which is this machine's own; the name has to be the other end's",
 			r.PeerName, found.addrs[0])

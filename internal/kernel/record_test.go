@@ -264,7 +264,7 @@ func TestReadingWritesNothing(t *testing.T) {
 	r := &config.Relay{Name: "no-such-relay", PeerName: "home.example.org", Local: moved}
 	addr := func() netip.Addr {
 		t.Helper()
-		addr, _, err := k.peer(r)
+		addr, _, err := k.peer(r, []*config.Relay{r})
 		if err != nil {
 			t.Error(err)
 		}
@@ -293,7 +293,7 @@ func TestReadingWritesNothing(t *testing.T) {
 	if err := os.Remove(k.path(PeerRecord)); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, err := k.peer(r); err == nil || !strings.Contains(err.Error(), "this machine's own") {
+	if got, _, err := k.peer(r, []*config.Relay{r}); err == nil || !strings.Contains(err.Error(), "this machine's own") {
 		t.Errorf("this end's own endpoint: %v, %v", got, err)
 	}
 }
