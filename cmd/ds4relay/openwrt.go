@@ -30,7 +30,7 @@ func (a *app) export(args []string) error {
 	}
 	text, err := a.exportText(c, names)
 	if err == nil {
-		fmt.Fprint(a.stdout, text)
+		_, err = fmt.Fprint(a.stdout, text)
 	}
 	return err
 }
@@ -119,8 +119,8 @@ func (a *app) firewall(args []string) error {
 	}
 	rules := openwrt.Rules(relays, peers, uplinks, interfaces, openwrt.Zones(file))
 	if *shell {
-		fmt.Fprint(a.stdout, openwrt.Shell(rules))
-		return nil
+		_, err := fmt.Fprint(a.stdout, openwrt.Shell(rules)) // half of them would be another script
+		return err
 	}
 	list := []map[string]any{}
 	for _, rule := range rules {

@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -316,6 +317,7 @@ func (w *walk) round(random *rand.Rand, old, next int, what string, at int) (now
 		}
 		next = old
 	}
+	peers := w.kernel.Peers()
 	err, dead := w.goTo(next, what, at)
 	switch {
 	case dead: // both have to be within reach
@@ -335,6 +337,8 @@ func (w *walk) round(random *rand.Rand, old, next int, what string, at int) (now
 		return old, what, err
 	case errors.Is(err, ErrUnwritten):
 		old = next
+	case !maps.Equal(peers, w.kernel.Peers()):
+		return old, what, fmt.Errorf("%w, and all the same %v is noted, before %v", err, w.kernel.Peers(), peers)
 	default:
 		w.kernel.Names = former
 	}
