@@ -32,8 +32,8 @@ func fill(path string) error {
 	return nil
 }
 
-// TestRunDirectory: records that are lost, damaged or cannot be written stop nothing that can do without, and never leave the
-// kernel between two states.
+// TestRunDirectory: records that are lost, damaged or cannot be written stop nothing that can do without, and never
+// leave the kernel between two states.
 func TestRunDirectory(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	r.atOnce(t, func(t *testing.T, e *end) {
@@ -70,15 +70,17 @@ func TestRunDirectory(t *testing.T) {
 			if name == "lock" || name == "tables.nft" || strings.HasPrefix(name, "sysctl:") {
 				continue // nobody could know what a sysctl was
 			}
-			for _, damage := range []string{": >%s", "echo '[' >%s", "rm %[1]s && mkdir %[1]s && touch %[1]s/x", "truncate -s 1G %s"} {
-				command := strings.ReplaceAll(strings.ReplaceAll(damage, "%[1]s", record), "%s", record)
+			for _, damage := range []string{": >FILE", "echo '[' >FILE", "rm FILE && mkdir FILE && touch FILE/x",
+				"truncate -s 1G FILE"} {
+				command := strings.ReplaceAll(damage, "FILE", record)
+				damaged := "the record " + record + " is damaged"
 				if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
 					t.Fatalf("%v %s", err, out)
 				}
-				if out, _ := expect(command, exitDiffers, "status"); !strings.Contains(out, "note: the record "+record+" is damaged") {
+				if out, _ := expect(command, exitDiffers, "status"); !strings.Contains(out, "note: "+damaged) {
 					t.Errorf("%s: status: %s", command, out)
 				}
-				if _, out := expect(command, 0, "-q", "up"); !strings.Contains(out, "the record "+record+" is damaged") {
+				if _, out := expect(command, 0, "-q", "up"); !strings.Contains(out, damaged) {
 					t.Errorf("%s: up: %s", command, out)
 				}
 				expect(command, 0, "status")
@@ -106,7 +108,8 @@ func TestRunDirectory(t *testing.T) {
 		}
 		expect("full", exitDiffers, "status")
 		expect("full", 0, "plan")
-		if _, out := expect("full", exitFailed, "-q", "up"); !strings.Contains(out, "no space left") || strings.Contains(out, "while undoing") {
+		_, out := expect("full", exitFailed, "-q", "up")
+		if !strings.Contains(out, "no space left") || strings.Contains(out, "while undoing") {
 			t.Errorf("full: up: %s", out)
 		}
 		same(t, "the kernel after up without room", before, e.snapshot())

@@ -207,11 +207,12 @@ func (a *app) load(path string) (*config.Config, config.Problems, error) {
 	return c, warnings, err
 }
 
-// passing tells of an error whether the machine lacks something, which it may have the next time: the configuration is not
-// to blame, and systemd may try again.
+// passing tells of an error whether the machine lacks something, which it may have the next time: the configuration is
+// not to blame, and systemd may try again.
 func passing(err error) bool {
-	return slices.ContainsFunc([]error{syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EMFILE, syscall.ENFILE,
-		syscall.EIO, syscall.EAGAIN, syscall.EINTR}, func(lack error) bool { return errors.Is(err, lack) })
+	lacks := []error{syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EMFILE, syscall.ENFILE,
+		syscall.EIO, syscall.EAGAIN, syscall.EINTR}
+	return slices.ContainsFunc(lacks, func(lack error) bool { return errors.Is(err, lack) })
 }
 
 func (a *app) check(args []string) error {

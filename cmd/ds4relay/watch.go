@@ -13,7 +13,8 @@ import (
 // initScript brings OpenWrt's firewall up to date too.
 const initScript = "/etc/init.d/ds4relay"
 
-// reloadTime bounds its action reload: up, which may wait for another ds4relay, and a firewall that starts anew, on a slow machine.
+// reloadTime bounds its action reload: up, which may wait for another ds4relay, and a firewall that starts anew, on a
+// slow machine.
 const reloadTime = 3 * time.Minute
 
 // watch looks once whether the DNS name of an other end has another address, and moves the tunnel there: for a timer.

@@ -161,12 +161,13 @@ func (m *Machine) Down(names []string, show func(state.Step), waiting func(strin
 		})
 }
 
-// recordUp writes down what the kernel cannot keep. The addresses of names are those that are in use now: Facts has checked them,
-// and the tunnels send to them.
+// recordUp writes down what the kernel cannot keep. The addresses of names are those that are in use now: Facts has
+// checked them, and the tunnels send to them.
 func (m *Machine) recordUp(relays []*config.Relay, wanted state.State, facts state.Facts) error {
 	peers := map[string]netip.Addr{}
 	for _, r := range relays {
-		if addr := facts.Peer[r.Name]; addr.IsValid() && slices.ContainsFunc(wanted.Links, func(l state.Link) bool { return l.Relay == r.Name }) {
+		up := slices.ContainsFunc(wanted.Links, func(l state.Link) bool { return l.Relay == r.Name })
+		if addr := facts.Peer[r.Name]; up && addr.IsValid() {
 			peers[r.PeerName] = addr
 		}
 	}

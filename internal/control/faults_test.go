@@ -113,7 +113,7 @@ func newWalk(t *testing.T, random *rand.Rand, role string) *walk {
 	const files = 120
 	devices := map[string][]string{"vps": {"eth0"}, "router": {"wan", "br-lan"}}[role]
 	w := &walk{t: t, kernel: fake.New(devices...), known: map[string]string{}, base: map[string]string{},
-		own: netip.MustParseAddr(map[string]string{"vps": "2001:db8:6ef9:0:198:51:100:144", "router": "2001:db8:fdd2:0:198:51:100:144"}[role])}
+		own: netip.MustParseAddr("2001:db8:" + map[string]string{"vps": "6ef9", "router": "fdd2"}[role] + ":0:198:51:100:144")}
 	w.kernel.Names = w.names(random, false)
 	if random.IntN(2) == 0 {
 		w.kernel.IPTables = state.IPTables{"iptables": true, "ip6tables": true}
@@ -146,7 +146,8 @@ func named(random *rand.Rand, text string) string {
 	})
 }
 
-// names are what the DNS says of all relays' names: one address or two, and with wrong also none, or this machine's own.
+// names are what the DNS says of all relays' names: one address or two, and with wrong also none, or this machine's
+// own.
 func (w *walk) names(random *rand.Rand, wrong bool) map[string][]netip.Addr {
 	names := map[string][]netip.Addr{}
 	for i := range 3 {
@@ -333,7 +334,8 @@ func (w *walk) round(random *rand.Rand, old, next int, what string, at int) (now
 		return next, "done", nil
 	case err == nil:
 		return next, what, nil
-	case !errors.Is(err, errInjected) && !errors.Is(err, fake.ErrNoAddress) || strings.Contains(err.Error(), "while undoing"):
+	case !errors.Is(err, errInjected) && !errors.Is(err, fake.ErrNoAddress),
+		strings.Contains(err.Error(), "while undoing"):
 		return old, what, err
 	case errors.Is(err, ErrUnwritten):
 		old = next
@@ -363,7 +365,8 @@ func (w *walk) settled(file int) error {
 		return fmt.Errorf("the kernel is not as it should be:\n%s", difference(want, have))
 	}
 	for name, addr := range w.kernel.Peers() {
-		if addr == w.own && file != nothing && slices.ContainsFunc(w.files[file].Relays, func(r *config.Relay) bool { return r.Local == addr }) {
+		own := func(r *config.Relay) bool { return r.Local == addr }
+		if addr == w.own && file != nothing && slices.ContainsFunc(w.files[file].Relays, own) {
 			return fmt.Errorf("the address of %s is noted as %v, this machine's own", name, addr)
 		}
 	}
@@ -381,9 +384,9 @@ func (w *walk) settled(file int) error {
 	return nil
 }
 
-// TestFaults walks through random configurations with failures, kills and changes by others at random steps, and whatever
-// else a machine lacks, on a kernel in memory: it is always as the old or the new configuration says. The same on a real
-// kernel, with fewer rounds, is in cmd/ds4relay. DS4RELAY_SEED repeats a walk.
+// TestFaults walks through random configurations with failures, kills and changes by others at random steps, and
+// whatever else a machine lacks, on a kernel in memory: it is always as the old or the new configuration says. The same
+// on a real kernel, with fewer rounds, is in cmd/ds4relay. DS4RELAY_SEED repeats a walk.
 func TestFaults(t *testing.T) {
 	const rounds, walks = 50_000, 20
 	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // nearly all that a round makes is garbage after it

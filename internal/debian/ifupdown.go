@@ -54,7 +54,8 @@ func Uplink(r *config.Relay, stanzas []Stanza) string {
 	return DeviceOf(stanzas, r.IPAddr.String())
 }
 
-// queryTime bounds one question to ifupdown, raiseTime one ifup: DHCP gives up after a minute, and IPv6 waits for its address too.
+// queryTime bounds one question to ifupdown, raiseTime one ifup: DHCP gives up after a minute, and IPv6 waits for its
+// address too.
 const (
 	queryTime = 10 * time.Second
 	raiseTime = 3 * time.Minute

@@ -62,8 +62,8 @@ func ours(listing string) bool {
 	return strings.Contains(listing, "chain followed {") && strings.Contains(listing, "nftrace set 1")
 }
 
-// follow returns nil where nft cannot do that, or somebody else has a table of that name: then it is not known which chain
-// ended a packet, but where it ended is.
+// follow returns nil where nft cannot do that, or somebody else has a table of that name: then it is not known which
+// chain ended a packet, but where it ended is.
 func follow(addr netip.Addr) *following {
 	for _, family := range []string{"ip", "ip6"} {
 		if listing, err := kernel.Nft("", "list", "table", family, followName); err == nil && !ours(listing) {

@@ -6,7 +6,7 @@ import "testing"
 func TestOurs(t *testing.T) {
 	for listing, want := range map[string]bool{
 		followTable: true,
-		"table ip ds4relay_doctor {\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n": false,
+		"table ip ds4relay_doctor {\n\tchain f {\n\t\ttype filter hook forward priority 0;\n\t}\n}\n": false,
 		"table ip ds4relay_doctor {\n}\n": false,
 	} {
 		if ours(listing) != want {

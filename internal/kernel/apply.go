@@ -21,8 +21,8 @@ type Applier interface {
 }
 
 // Do applies the steps in order and calls show before each. Where one fails, those before it are undone, in the
-// opposite order, and the error says so; one that is done and not recorded is undone too. While undoing a record that cannot
-// be written is no failure: the kernel is as it was, and the next up writes the record.
+// opposite order, and the error says so; one that is done and not recorded is undone too. While undoing a record that
+// cannot be written is no failure: the kernel is as it was, and the next up writes the record.
 func Do(k Applier, steps []state.Step, show func(state.Step)) error {
 	for i, step := range steps {
 		show(step)

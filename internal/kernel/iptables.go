@@ -91,7 +91,8 @@ func changeAllowance(a state.Allowance, verb string) error {
 	return err
 }
 
-// iptablesTime bounds one call of iptables, which waits (-w) while another program has its lock: ufw and Docker take seconds.
+// iptablesTime bounds one call of iptables, which waits (-w) while another program has its lock: ufw and Docker take
+// seconds.
 const iptablesTime = 30 * time.Second
 
 func iptables(name string, arguments ...string) (string, error) {

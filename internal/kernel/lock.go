@@ -52,8 +52,8 @@ func (k *Kernel) Lock(waiting func(holder string)) (unlock func(), err error) {
 	}
 }
 
-// openLock opens the file, and makes it and its directory where they are missing. Clear of another process may remove the
-// directory between the two.
+// openLock opens the file, and makes it and its directory where they are missing. Clear of another process may remove
+// the directory between the two.
 func (k *Kernel) openLock() (*os.File, error) {
 	for try := 1; ; try++ {
 		err := os.Mkdir(k.Run, 0o755)

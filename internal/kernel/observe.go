@@ -30,14 +30,15 @@ type Kernel struct {
 // flagIgnoreEncapLimit is IP6_TNL_F_IGN_ENCAP_LIMIT of linux/ip6_tunnel.h: `encaplimit none`.
 const flagIgnoreEncapLimit = 1
 
-// dumpTries bounds how often a dump is asked for again that changes interrupted (NLM_F_DUMP_INTR), that a signal did, or
-// that had more messages than the socket's buffer has room for (ENOBUFS, netlink(7)): it is not complete.
+// dumpTries bounds how often a dump is asked for again that changes interrupted (NLM_F_DUMP_INTR), that a signal did,
+// or that had more messages than the socket's buffer has room for (ENOBUFS, netlink(7)): it is not complete.
 const dumpTries = 5
 
 func dump[T any](list func() ([]T, error)) ([]T, error) {
 	for try := 1; ; try++ {
 		items, err := list()
-		if err == nil || !errors.Is(err, netlink.ErrDumpInterrupted) && !isErrno(err, unix.EINTR, unix.ENOBUFS) || try == dumpTries {
+		again := errors.Is(err, netlink.ErrDumpInterrupted) || isErrno(err, unix.EINTR, unix.ENOBUFS)
+		if !again || try == dumpTries {
 			return items, err
 		}
 	}

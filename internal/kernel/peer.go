@@ -22,8 +22,8 @@ type lookedUp struct {
 }
 
 // peer finds the other end of a relay by its DNS name. While the name has the address that it had, that stays, whatever
-// other ones it has; while it cannot be looked up, the last address counts, and note says so. Endpoints of this end, those
-// of the relays too, are never the other one. Nothing is written.
+// other ones it has; while it cannot be looked up, the last address counts, and note says so. Endpoints of this end,
+// those of the relays too, are never the other one. Nothing is written.
 func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (addr netip.Addr, note string, err error) {
 	own, err := k.ownAddrs()
 	if err != nil {
@@ -46,8 +46,8 @@ func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (addr netip.Addr,
 	}
 	addrs := slices.DeleteFunc(slices.Clone(found.addrs), func(a netip.Addr) bool { return own[a] })
 	if found.err == nil && len(addrs) == 0 {
-		found.err = fmt.Errorf("peeraddr %s has the address %s, which is this machine's own; the name has to be the other end's",
-			r.PeerName, found.addrs[0])
+		found.err = fmt.Errorf("peeraddr %s has the address %s, which is this machine's own; "+
+			"the name has to be the other end's", r.PeerName, found.addrs[0])
 	}
 	switch {
 	case found.err != nil && known.IsValid():
@@ -104,8 +104,8 @@ func (k *Kernel) peers() map[string]netip.Addr {
 	})
 }
 
-// lastPeer is the address that a name had last: that of the record, else that of the tunnel; not valid where there is none,
-// or where it has become this machine's own.
+// lastPeer is the address that a name had last: that of the record, else that of the tunnel; not valid where there is
+// none, or where it has become this machine's own.
 func (k *Kernel) lastPeer(r *config.Relay, own map[netip.Addr]bool) (netip.Addr, error) {
 	if addr, ok := k.peers()[r.PeerName]; ok && !own[addr] {
 		return addr, nil

@@ -39,7 +39,8 @@ func (k *Kernel) write(name string, value any) error {
 	return k.replace(name, data)
 }
 
-// replace writes a file at once, so that a reader or a crash never sees half of it, and leaves nothing behind where it fails.
+// replace writes a file at once, so that a reader or a crash never sees half of it, and leaves nothing behind where it
+// fails.
 func (k *Kernel) replace(name string, data []byte) (err error) {
 	if err := os.MkdirAll(k.Run, 0o755); err != nil {
 		return err
@@ -86,8 +87,8 @@ func (k *Kernel) load(name string) ([]byte, error) {
 	return os.ReadFile(k.path(name))
 }
 
-// read is a record's value, or zero where there is none. A record that is damaged counts as none, and a note says so; what
-// writes it next replaces it. valid tells whether a value can be right.
+// read is a record's value, or zero where there is none. A record that is damaged counts as none, and a note says so;
+// what writes it next replaces it. valid tells whether a value can be right.
 func read[T any](k *Kernel, name string, valid func(T) bool) T {
 	var value, none T
 	data, err := k.load(name)
@@ -135,8 +136,8 @@ func (k *Kernel) remove(name string) error {
 	return err
 }
 
-// A sysctl has a file of its own, so that forgetting one needs no room: sysctl:net:ipv4:conf:eth0:forwarding. The name of a
-// device has neither slashes nor colons (dev_valid_name in net/core/dev.c).
+// A sysctl has a file of its own, so that forgetting one needs no room: sysctl:net:ipv4:conf:eth0:forwarding. The name
+// of a device has neither slashes nor colons (dev_valid_name in net/core/dev.c).
 const (
 	sysctlPrefix = "sysctl:"
 	// formerSysctls is the list of them all that earlier releases wrote.
@@ -205,8 +206,9 @@ type tableRecord struct {
 
 const tablePrefix = "nft-"
 
-// includeFile can be included by the administrator's own nftables.conf: where that flushes every table, ours are then back in
-// the same transaction, and no packet comes between. OpenWrt's firewall leaves ours alone, and has no such file.
+// includeFile can be included by the administrator's own nftables.conf: where that flushes every table, ours are then
+// back in the same transaction, and no packet comes between. OpenWrt's firewall leaves ours alone, and has no such
+// file.
 const includeFile = "tables.nft"
 
 func recordName(t state.Table) string {
@@ -226,7 +228,8 @@ func (k *Kernel) tableRecord(table state.Table) tableRecord {
 
 // known tells whether fields of a set can be read.
 func known(types []state.Type) bool {
-	return len(types) > 0 && !slices.ContainsFunc(types, func(t state.Type) bool { return fieldSizes[t] == 0 && t != state.Verdict })
+	unknown := func(t state.Type) bool { return fieldSizes[t] == 0 && t != state.Verdict }
+	return len(types) > 0 && !slices.ContainsFunc(types, unknown)
 }
 
 func (k *Kernel) noteTable(table state.Table) error {
@@ -242,9 +245,9 @@ func (k *Kernel) noteTable(table state.Table) error {
 	return k.write(recordName(table), record)
 }
 
-// Clear removes what is left of records where nothing is installed any more: those that are damaged, and those of things
-// that somebody else has removed. The addresses of names stay: down and up need no DNS. The directory goes if Lock made it, and the
-// lock with it: nothing may be changed after it.
+// Clear removes what is left of records where nothing is installed any more: those that are damaged, and those of
+// things that somebody else has removed. The addresses of names stay: down and up need no DNS. The directory goes if
+// Lock made it, and the lock with it: nothing may be changed after it.
 func (k *Kernel) Clear() error {
 	entries, err := os.ReadDir(k.Run)
 	if err != nil {

@@ -23,7 +23,8 @@ var table = state.Table{Family: "ip", Name: state.TableName}
 func written(t *testing.T) *Kernel {
 	t.Helper()
 	k := &Kernel{Run: filepath.Join(t.TempDir(), "run")}
-	record := tableRecord{Sum: "00", Ruleset: "table ip ds4relay {\n}\n", Sets: []state.Set{{Name: "host", Key: []state.Type{state.IPv4}}}}
+	record := tableRecord{Sum: "00", Ruleset: "table ip ds4relay {\n}\n",
+		Sets: []state.Set{{Name: "host", Key: []state.Type{state.IPv4}}}}
 	for name, value := range map[string]any{
 		sysctlName("net/ipv4/conf/eth0.5/forwarding"): "0", recordName(table): record,
 		PeerRecord: map[string]netip.Addr{"home.example.org": netip.MustParseAddr("2001:db8::1")},
@@ -44,7 +45,8 @@ func records(k *Kernel) int {
 	return n
 }
 
-// TestDamagedRecords: whatever is in a record's place, it counts as none, a note says so, and the next write replaces it.
+// TestDamagedRecords: whatever is in a record's place, it counts as none, a note says so, and the next write replaces
+// it.
 func TestDamagedRecords(t *testing.T) {
 	names := []string{sysctlName("net/ipv4/conf/eth0.5/forwarding"), recordName(table), PeerRecord}
 	damages := map[string]func(path string) error{
@@ -71,7 +73,8 @@ func TestDamagedRecords(t *testing.T) {
 			if err := do(k.path(name)); err != nil {
 				t.Fatal(err)
 			}
-			if n := records(k) + records(k); n != 4 || len(k.notes) != 1 || !strings.Contains(k.notes[0], k.path(name)+" is damaged (") {
+			n := records(k) + records(k)
+			if n != 4 || len(k.notes) != 1 || !strings.Contains(k.notes[0], k.path(name)+" is damaged (") {
 				t.Errorf("%s: %s: %d records count, want 2; notes %q", name, damage, n/2, k.notes)
 			}
 			var err error
@@ -124,8 +127,8 @@ func TestSysctlNames(t *testing.T) {
 	}
 }
 
-// TestNoRoom: where a record cannot be written the former one stays, nothing else is left, and forgetting needs no room. It is a
-// process in which every file ends after two bytes: the rest of a write fails, as it does without room.
+// TestNoRoom: where a record cannot be written the former one stays, nothing else is left, and forgetting needs no
+// room. It is a process in which every file ends after two bytes: the rest of a write fails, as it does without room.
 func TestNoRoom(t *testing.T) {
 	if os.Getenv("NO_ROOM") == "" {
 		child := exec.Command("/proc/self/exe", "-test.run=^TestNoRoom$")
@@ -197,8 +200,9 @@ func TestClear(t *testing.T) {
 		t.Fatal(err)
 	}
 	clear(k)
-	if entries, _ := os.ReadDir(k.Run); len(entries) != 2 || entries[0].Name() != lockFile || entries[1].Name() != PeerRecord {
-		t.Errorf("left with names in use: %v", entries)
+	left, _ := os.ReadDir(k.Run)
+	if len(left) != 2 || left[0].Name() != lockFile || left[1].Name() != PeerRecord {
+		t.Errorf("left with names in use: %v", left)
 	}
 	dir := t.TempDir()
 	clear(&Kernel{Run: dir})
@@ -252,7 +256,8 @@ func TestLock(t *testing.T) {
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (&Kernel{Run: filepath.Join(blocked, "run")}).Lock(nil); err == nil || !strings.Contains(err.Error(), blocked) {
+	_, err := (&Kernel{Run: filepath.Join(blocked, "run")}).Lock(nil)
+	if err == nil || !strings.Contains(err.Error(), blocked) {
 		t.Errorf("there is no place for it: %v", err)
 	}
 }
@@ -260,7 +265,8 @@ func TestLock(t *testing.T) {
 // TestReadingWritesNothing: looking up a name and observing leave no trace; NotePeers does.
 func TestReadingWritesNothing(t *testing.T) {
 	home, moved := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
-	k := &Kernel{Run: filepath.Join(t.TempDir(), "run"), looked: map[string]lookedUp{"home.example.org": {addrs: []netip.Addr{home}}}}
+	k := &Kernel{Run: filepath.Join(t.TempDir(), "run"),
+		looked: map[string]lookedUp{"home.example.org": {addrs: []netip.Addr{home}}}}
 	r := &config.Relay{Name: "no-such-relay", PeerName: "home.example.org", Local: moved}
 	addr := func() netip.Addr {
 		t.Helper()
@@ -280,7 +286,8 @@ func TestReadingWritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	noted := listing(t, k.Run)
-	for _, answer := range []lookedUp{{err: syscall.EAGAIN}, {addrs: []netip.Addr{moved}}, {addrs: []netip.Addr{moved, home}}} {
+	answers := []lookedUp{{err: syscall.EAGAIN}, {addrs: []netip.Addr{moved}}, {addrs: []netip.Addr{moved, home}}}
+	for _, answer := range answers {
 		k.looked[r.PeerName] = answer
 		if got := addr(); got != home { // moved is this end's own endpoint
 			t.Errorf("%v: got %v", answer, got)

@@ -73,7 +73,8 @@ func ParseInterfaces(data []byte) ([]Interface, error) {
 		if device == "" {
 			device = i.Device
 		}
-		interfaces = append(interfaces, Interface{i.Interface, i.Up, i.Dynamic, i.Proto, device, prefixes(i.IPv4), prefixes(i.Prefix)})
+		interfaces = append(interfaces, Interface{i.Interface, i.Up, i.Dynamic, i.Proto, device,
+			prefixes(i.IPv4), prefixes(i.Prefix)})
 	}
 	return interfaces, nil
 }
@@ -103,8 +104,8 @@ const dynamicPrefix = "ds4_"
 // deviceDir has an entry for each device of the kernel.
 const deviceDir = "/sys/class/net"
 
-// ours tells whether an interface of such a name stands for a tunnel of ours, or for one that is gone. A user's interface has a section
-// in NetworkPath; other programs make dynamic ones too: DS-Lite on the interface ds4 is ds4_4.
+// ours tells whether an interface of such a name stands for a tunnel of ours, or for one that is gone. A user's
+// interface has a section in NetworkPath; other programs make dynamic ones too: DS-Lite on the interface ds4 is ds4_4.
 func (i *Interface) ours(tunnels []string) bool {
 	if _, ok := cutPrefix(i.Name); !ok || !i.Dynamic || i.Proto != "none" {
 		return false
@@ -119,8 +120,8 @@ func (i *Interface) ours(tunnels []string) bool {
 // NetworkPath is the configuration of netifd.
 const NetworkPath = "/etc/config/network"
 
-// Free is an error where somebody else has the interface that would stand for a relay: netifd would put ours in its place, and
-// have neither afterwards. tunnels are our devices, those that are there and those to be made.
+// Free is an error where somebody else has the interface that would stand for a relay: netifd would put ours in its
+// place, and have neither afterwards. tunnels are our devices, those that are there and those to be made.
 func Free(interfaces []Interface, relay string, tunnels []string) error {
 	name := dynamicPrefix + relay
 	i := Find(interfaces, name)
@@ -129,18 +130,19 @@ func Free(interfaces []Interface, relay string, tunnels []string) error {
 		return nil
 	case i.Dynamic:
 		return fmt.Errorf("netifd has an interface %s that ds4relay did not make (proto %s, device %s), by the name that "+
-			"the tunnel would have there; nothing of it is changed: give the relay's section another name", name, i.Proto, i.Device)
+			"the tunnel would have there; nothing of it is changed: give the relay's section another name",
+			name, i.Proto, i.Device)
 	}
-	return fmt.Errorf("%s: config interface '%s' has the name that the tunnel would have in netifd; nothing of it is changed: "+
-		"give that section another name, or the relay's", NetworkPath, name)
+	return fmt.Errorf("%s: config interface '%s' has the name that the tunnel would have in netifd; "+
+		"nothing of it is changed: give that section another name, or the relay's", NetworkPath, name)
 }
 
 // dynamicTime bounds how long netifd may take to bring up an interface that it was told of.
 const dynamicTime = 5 * time.Second
 
-// Show makes the tunnels interfaces of netifd, by relay and device, and removes those of tunnels that are gone. It tells
-// whether netifd has taken a device into use: it then has removed the device's addresses. Interfaces of others are left as they are;
-// where one has the name that a tunnel needs, that tunnel has none, and the error says so.
+// Show makes the tunnels interfaces of netifd, by relay and device, and removes those of tunnels that are gone. It
+// tells whether netifd has taken a device into use: it then has removed the device's addresses. Interfaces of others
+// are left as they are; where one has the name that a tunnel needs, that tunnel has none, and the error says so.
 func Show(tunnels map[string]string) (taken bool, err error) {
 	interfaces, err := Interfaces()
 	if err != nil {

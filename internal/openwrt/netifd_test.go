@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// newNetifd puts a stand-in for ubus into PATH: netifd with these interfaces, which brings up what it is told of. It returns
-// what reads the calls that change something.
+// newNetifd puts a stand-in for ubus into PATH: netifd with these interfaces, which brings up what it is told of. It
+// returns what reads the calls that change something.
 func newNetifd(t *testing.T, interfaces ...string) (calls func() []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -45,19 +45,22 @@ esac
 
 // dynamic is an interface as an earlier release has made it.
 func dynamic(name, proto, device string) string {
-	return fmt.Sprintf(`{"interface":%q,"up":true,"dynamic":true,"proto":%q,"device":%q,"l3_device":%q}`, name, proto, device, device)
+	return fmt.Sprintf(`{"interface":%q,"up":true,"dynamic":true,"proto":%q,"device":%q,"l3_device":%q}`,
+		name, proto, device, device)
 }
 
 const lan = `{"interface":"lan","up":true,"dynamic":false,"proto":"static","device":"lo","l3_device":"lo"}`
 
-// TestShow: our interfaces are made, changed and removed, those of earlier releases too, and nothing that belongs to others.
+// TestShow: our interfaces are made, changed and removed, those of earlier releases too, and nothing that belongs to
+// others.
 func TestShow(t *testing.T) {
 	users := strings.Replace(lan, `"lan"`, `"ds4_home"`, 1)
 	add := func(relay, device string) string {
 		return fmt.Sprintf(`network add_dynamic {"device":%q,"name":"ds4_%s","proto":"none"}`, device, relay)
 	}
 	remove := func(name string) string { return "network.interface." + name + " remove" }
-	home := map[string]string{"home": "wrap1"}
+	home, two := map[string]string{"home": "wrap1"}, map[string]string{"home": "wrap1", "office": "wrap2"}
+	const network = "/etc/config/network"
 	for _, c := range []struct {
 		name       string
 		interfaces []string
@@ -67,18 +70,23 @@ func TestShow(t *testing.T) {
 	}{
 		{"a new tunnel", []string{lan}, home, []string{add("home", "wrap1")}, ""},
 		{"as it is", []string{lan, dynamic("ds4_home", "none", "wrap1")}, home, nil, ""},
-		{"another device", []string{dynamic("ds4_home", "none", "wrap0"), lan}, home, []string{remove("ds4_home"), add("home", "wrap1")}, ""},
-		{"another relay", []string{dynamic("ds4_old", "none", "wrap1"), lan}, home, []string{remove("ds4_old"), add("home", "wrap1")}, ""},
+		{"another device", []string{dynamic("ds4_home", "none", "wrap0"), lan}, home,
+			[]string{remove("ds4_home"), add("home", "wrap1")}, ""},
+		{"another relay", []string{dynamic("ds4_old", "none", "wrap1"), lan}, home,
+			[]string{remove("ds4_old"), add("home", "wrap1")}, ""},
 		{"a tunnel that is gone", []string{dynamic("ds4_home", "none", "wrap1"), lan}, nil, []string{remove("ds4_home")}, ""},
 		{"a user's interface", []string{lan, users}, home, nil, "/etc/config/network: config interface 'ds4_home'"},
-		{"a user's interface with our device", []string{strings.ReplaceAll(users, `"lo"`, `"wrap1"`)}, home, nil, "/etc/config/network"},
-		{"a user's interface that is down", []string{strings.Replace(users, `"up":true`, `"up":false`, 1)}, home, nil, "/etc/config/network"},
-		{"a user's interface, and another tunnel", []string{lan, users}, map[string]string{"home": "wrap1", "office": "wrap2"},
-			[]string{add("office", "wrap2")}, "/etc/config/network"},
+		{"a user's interface with our device", []string{strings.ReplaceAll(users, `"lo"`, `"wrap1"`)}, home, nil, network},
+		{"a user's interface that is down", []string{strings.Replace(users, `"up":true`, `"up":false`, 1)}, home,
+			nil, network},
+		{"a user's interface, and another tunnel", []string{lan, users}, two, []string{add("office", "wrap2")}, network},
 		{"a user's interface when all are down", []string{lan, users}, nil, nil, ""},
-		{"another program's", []string{lan, dynamic("ds4_home", "none", "lo")}, home, nil, "netifd has an interface ds4_home"},
-		{"another protocol's", []string{lan, dynamic("ds4_home", "dslite", "")}, home, nil, "netifd has an interface ds4_home"},
-		{"others' when all are down", []string{lan, dynamic("ds4_4", "dslite", ""), dynamic("ds4_6", "none", "lo")}, nil, nil, ""},
+		{"another program's", []string{lan, dynamic("ds4_home", "none", "lo")}, home, nil,
+			"netifd has an interface ds4_home"},
+		{"another protocol's", []string{lan, dynamic("ds4_home", "dslite", "")}, home, nil,
+			"netifd has an interface ds4_home"},
+		{"others' when all are down", []string{lan, dynamic("ds4_4", "dslite", ""), dynamic("ds4_6", "none", "lo")},
+			nil, nil, ""},
 	} {
 		calls := newNetifd(t, c.interfaces...)
 		tunnels := maps.Clone(c.tunnels)
@@ -100,7 +108,8 @@ func TestShow(t *testing.T) {
 	}
 }
 
-// TestFree: a relay is refused before anything is changed; what stands for it already is no reason, nor what stood for it.
+// TestFree: a relay is refused before anything is changed; what stands for it already is no reason, nor what stood for
+// it.
 func TestFree(t *testing.T) {
 	for text, free := range map[string]bool{
 		lan: true,

@@ -40,8 +40,8 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("%s did not end within %v, and was killed", e.Name, e.Limit)
 }
 
-// Run runs the program to its end. An *exec.ExitError says that it failed, a *LimitError that it did not end; problems is
-// what it wrote to its standard error.
+// Run runs the program to its end. An *exec.ExitError says that it failed, a *LimitError that it did not end; problems
+// is what it wrote to its standard error.
 func (c Command) Run() (output, problems string, err error) {
 	return c.RunContext(context.Background())
 }

@@ -17,7 +17,8 @@ import (
 
 // TestLimit: neither a program that hangs nor what it has started holds up the caller, and both are gone afterwards.
 func TestLimit(t *testing.T) {
-	for _, script := range []string{"sleep 1000", "sleep 1000 & echo $! >child; wait", "trap '' TERM; while :; do sleep 1000; done"} {
+	for _, script := range []string{"sleep 1000", "sleep 1000 & echo $! >child; wait",
+		"trap '' TERM; while :; do sleep 1000; done"} {
 		dir := t.TempDir()
 		script = "cd " + dir + "; echo $$ >shell; " + script
 		_, _, err := Command{Name: "sh", Args: []string{"-c", script}, Limit: 500 * time.Millisecond}.Run()

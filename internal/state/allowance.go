@@ -70,8 +70,8 @@ func ParseAllowances(program, listing string) []Allowance {
 	return found
 }
 
-// ours tells whether the rule is one that allowances could have made, for a link that may be gone: a person's own rule may
-// have our comment.
+// ours tells whether the rule is one that allowances could have made, for a link that may be gone: a person's own rule
+// may have our comment.
 func (a Allowance) ours() bool {
 	words := strings.Fields(a.Match)
 	at := func(i int) string {

@@ -294,8 +294,9 @@ const limitedRules = `		ip daddr . meta l4proto . th dport . ip saddr @DEVICE_po
 		ip daddr . ip saddr @DEVICE_host goto DEVICE_new
 `
 
-// routerRules are for one tunnel; NAME stands for its device's name, DEVICE for its chains', MARK and MSS for its values,
-// LIMITED for limitedRules or nothing, GROUP for Group. Only the upper eight bits of marks are touched (config.MarkMask).
+// routerRules are for one tunnel; NAME stands for its device's name, DEVICE for its chains', MARK and MSS for its
+// values, LIMITED for limitedRules or nothing, GROUP for Group. Only the upper eight bits of marks are touched
+// (config.MarkMask).
 const routerRules = `
 	chain DEVICE_in {
 		iifname . ip daddr . meta l4proto . th dport @open_port goto DEVICE_new

@@ -57,7 +57,8 @@ func New(devices ...string) *Kernel {
 // Facts implements control.Kernel: every relay has its devices, every path 1500 bytes, and every host is in the
 // network LAN.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
-	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{},
+	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
+		PathMTU: map[string]int{}, LAN: map[netip.Addr]string{},
 		Own: slices.Clone(k.routes), IPTables: k.IPTables, FlowTables: true}
 	if err := k.fail(Dump); err != nil {
 		return f, err

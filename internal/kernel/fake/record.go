@@ -136,8 +136,9 @@ func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (netip.Addr, erro
 	return addrs[0], nil
 }
 
-// LoseRecords does to records what a crash, a person or a full disk might: they are gone, or damaged, and count as none. It says
-// what is lost, and which sysctls keep the values that they have, since nobody knows any more what they were before.
+// LoseRecords does to records what a crash, a person or a full disk might: they are gone, or damaged, and count as
+// none. It says what is lost, and which sysctls keep the values that they have, since nobody knows any more what they
+// were before.
 func (k *Kernel) LoseRecords(random *rand.Rand) (what string, kept []state.Sysctl) {
 	if random.IntN(2) == 0 {
 		clear(k.records.tables)
