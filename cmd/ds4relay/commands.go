@@ -141,7 +141,7 @@ func (a *app) plan(args []string) error {
 	if err != nil {
 		return err
 	}
-	m := &control.Machine{Kernel: a.kernel()}
+	m := &control.Machine{Kernel: a.kernel(), Note: a.note}
 	if !*down || len(names) > 0 {
 		if m.Config, _, err = a.load(a.path); err != nil {
 			return err

@@ -111,7 +111,7 @@ func TestComesAndGoes(t *testing.T) {
 				t.Errorf("down: %s", out)
 			}
 			same(t, "the kernel after down", before, e.snapshot())
-			if left, _ := filepath.Glob(e.runDir() + "/*"); len(left) != 1 { // the lock
+			if left, _ := filepath.Glob(e.runDir() + "/*"); len(left) != 0 {
 				t.Errorf("after down there is %v", left)
 			}
 		})

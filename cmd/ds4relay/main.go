@@ -9,7 +9,9 @@ import (
 	"io"
 	"maps"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/control"
@@ -199,10 +201,18 @@ func (a *app) load(path string) (*config.Config, config.Problems, error) {
 		fmt.Fprintln(a.stderr, "warning: "+w.Error())
 	}
 	var problems config.Problems
-	if err != nil && !errors.As(err, &problems) {
+	if err != nil && !errors.As(err, &problems) && !passing(err) {
 		err = fmt.Errorf("%w: %w", errConfig, err)
 	}
 	return c, warnings, err
+}
+
+// passing tells of an error whether the machine lacks something, which it may have the next time: the configuration is
+// not to blame, and systemd may try again.
+func passing(err error) bool {
+	lacks := []error{syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EMFILE, syscall.ENFILE,
+		syscall.EIO, syscall.EAGAIN, syscall.EINTR}
+	return slices.ContainsFunc(lacks, func(lack error) bool { return errors.Is(err, lack) })
 }
 
 func (a *app) check(args []string) error {

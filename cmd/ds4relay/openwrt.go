@@ -30,7 +30,7 @@ func (a *app) export(args []string) error {
 	}
 	text, err := a.exportText(c, names)
 	if err == nil {
-		fmt.Fprint(a.stdout, text)
+		_, err = fmt.Fprint(a.stdout, text)
 	}
 	return err
 }
@@ -119,8 +119,8 @@ func (a *app) firewall(args []string) error {
 	}
 	rules := openwrt.Rules(relays, peers, uplinks, interfaces, openwrt.Zones(file))
 	if *shell {
-		fmt.Fprint(a.stdout, openwrt.Shell(rules))
-		return nil
+		_, err := fmt.Fprint(a.stdout, openwrt.Shell(rules)) // half of them would be another script
+		return err
 	}
 	list := []map[string]any{}
 	for _, rule := range rules {
@@ -144,19 +144,21 @@ func (a *app) netifd(args []string) error {
 	}
 	tunnels := map[string]string{}
 	for _, link := range o.Links {
-		tunnels[link.Relay] = link.Name
+		if link.Relay != "" {
+			tunnels[link.Relay] = link.Name
+		}
 	}
-	taken, err := openwrt.Show(tunnels)
-	if err != nil || !taken {
-		return err
+	taken, refused := openwrt.Show(tunnels)
+	if !taken {
+		return refused
 	}
 	c, _, err := a.load(a.path)
 	if err != nil {
-		return err
+		return errors.Join(refused, err)
 	}
 	m := &control.Machine{Config: c, Kernel: a.kernel()}
 	_, err = m.Up(slices.Sorted(maps.Keys(tunnels)), nil, a.show, a.waiting)
-	return err
+	return errors.Join(refused, err)
 }
 
 // rpcd is the plugin of rpcd that puts ds4relay on ubus.
@@ -222,22 +224,13 @@ type checked struct {
 
 // checkText checks a configuration that is not saved yet, or the saved one where text is empty.
 func (a *app) checkText(text string) (any, error) {
-	path := a.path
+	var warnings config.Problems
+	var err error
 	if text != "" {
-		file, err := os.CreateTemp("", "ds4relay-check")
-		if err != nil {
-			return nil, err
-		}
-		defer os.Remove(file.Name())
-		if _, err := file.WriteString(text); err != nil {
-			return nil, errors.Join(err, file.Close())
-		}
-		if err := file.Close(); err != nil {
-			return nil, err
-		}
-		path = file.Name()
+		_, warnings, err = config.Parse(a.path, []byte(text), defaultRole())
+	} else {
+		_, warnings, err = config.Load(a.path, defaultRole())
 	}
-	_, warnings, err := config.Load(path, defaultRole())
 	var problems config.Problems
 	if err != nil && !errors.As(err, &problems) {
 		return nil, err

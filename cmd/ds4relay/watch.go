@@ -2,16 +2,20 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
+	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/program"
 )
 
 // initScript brings OpenWrt's firewall up to date too.
 const initScript = "/etc/init.d/ds4relay"
+
+// reloadTime bounds its action reload: up, which may wait for another ds4relay, and a firewall that starts anew, on a
+// slow machine.
+const reloadTime = 3 * time.Minute
 
 // watch looks once whether the DNS name of an other end has another address, and moves the tunnel there: for a timer.
 func (a *app) watch(args []string) error {
@@ -36,9 +40,8 @@ func (a *app) watch(args []string) error {
 		return err
 	}
 	if kernel.OpenWrt() {
-		reload := exec.Command(initScript, "reload")
-		reload.Stdout, reload.Stderr = os.Stderr, os.Stderr
-		if err := reload.Run(); err != nil {
+		reload := program.Command{Name: initScript, Args: []string{"reload"}, Output: a.stderr, Limit: reloadTime}
+		if _, _, err := reload.Run(); err != nil {
 			return fmt.Errorf("%s reload: %w", initScript, err)
 		}
 		return nil

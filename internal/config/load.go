@@ -17,6 +17,16 @@ import (
 // file was read and has mistakes; warnings are returned either way.
 func Load(path string, role Role) (*Config, Problems, error) {
 	file, err := uci.Load(path)
+	return loaded(file, err, role)
+}
+
+// Parse is Load of a text that is in no file yet; path is what messages call it.
+func Parse(path string, text []byte, role Role) (*Config, Problems, error) {
+	file, err := uci.Parse(path, text)
+	return loaded(file, err, role)
+}
+
+func loaded(file *uci.File, err error, role Role) (*Config, Problems, error) {
 	var syntax uci.Errors
 	if errors.As(err, &syntax) {
 		problems := make(Problems, len(syntax))

@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -18,6 +19,9 @@ type Kernel interface {
 	Observe(want state.State) (state.Observed, error)
 	Lock(waiting func(holder string)) (unlock func(), err error)
 	KeepTables([]state.Table) error
+	NoteSysctls() error
+	NotePeers(map[string]netip.Addr) error
+	Clear() error
 }
 
 // Machine is one end: its configuration and its kernel.
@@ -32,6 +36,9 @@ type Machine struct {
 
 // ErrUnknownRelay is wrapped by errors about a name that the configuration does not have.
 var ErrUnknownRelay = errors.New("unknown relay")
+
+// ErrUnwritten is wrapped where the kernel is as wanted, but a record for later could not be written.
+var ErrUnwritten = errors.New("all is done, but not all of it is written down")
 
 // select finds the named relays.
 func (m *Machine) relays(names []string) ([]*config.Relay, error) {
@@ -105,24 +112,41 @@ func (m *Machine) wantDown(names []string) ([]*config.Relay, error) {
 	return want, nil
 }
 
-// steps is the way to a state in which exactly these relays are up.
-func (m *Machine) steps(relays []*config.Relay) ([]state.Step, state.State, state.Observed, error) {
-	facts, err := m.Kernel.Facts(relays)
-	if err != nil {
-		return nil, state.State{}, state.Observed{}, err
+// way is how the kernel becomes what relays need.
+type way struct {
+	relays []*config.Relay
+	facts  state.Facts
+	have   state.Observed
+	want   state.State
+	steps  []state.Step
+}
+
+// way finds the steps to a state in which exactly these relays are up.
+func (m *Machine) way(relays []*config.Relay) (w way, err error) {
+	w.relays = relays
+	if w.facts, err = m.Kernel.Facts(relays); err != nil {
+		return w, err
 	}
 	for _, r := range relays {
-		if reason := facts.Waiting[r.Name]; reason != "" && m.Note != nil {
-			m.Note(fmt.Sprintf("relay %q waits for %s", r.Name, reason))
+		if reason := w.facts.Waiting[r.Name]; reason != "" {
+			m.note(fmt.Sprintf("relay %q waits for %s", r.Name, reason))
 		}
 	}
-	want := state.Compile(relays, facts)
-	have, err := m.Kernel.Observe(want)
-	if err != nil {
-		return nil, want, have, err
+	w.want = state.Compile(relays, w.facts)
+	if w.have, err = m.Kernel.Observe(w.want); err != nil {
+		return w, err
 	}
-	steps, err := state.Plan(have, want)
-	return steps, want, have, err
+	for _, text := range w.have.Notes {
+		m.note(text)
+	}
+	w.steps, err = state.Plan(w.have, w.want)
+	return w, err
+}
+
+func (m *Machine) note(text string) {
+	if m.Note != nil {
+		m.Note(text)
+	}
 }
 
 // Up brings up the named relays, or all enabled ones. check may refuse the relays before anything is changed.
@@ -133,15 +157,35 @@ func (m *Machine) Up(names []string, check func([]*config.Relay) error, show fun
 			err = check(relays)
 		}
 		return relays, err
-	}, show, waiting)
+	}, show, waiting, m.recordUp)
 }
 
 // Down takes down the named relays, or all.
 func (m *Machine) Down(names []string, show func(state.Step), waiting func(string)) (changed bool, err error) {
-	return m.change(func() ([]*config.Relay, error) { return m.wantDown(names) }, show, waiting)
+	return m.change(func() ([]*config.Relay, error) { return m.wantDown(names) }, show, waiting,
+		func(w way) error {
+			if len(w.relays) == 0 {
+				return m.Kernel.Clear()
+			}
+			return m.Kernel.KeepTables(w.want.Tables)
+		})
 }
 
-func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string)) (bool, error) {
+// recordUp writes down what the kernel cannot keep. The addresses of names are those that are in use now: Facts has
+// checked them, and the tunnels send to them.
+func (m *Machine) recordUp(w way) error {
+	peers := map[string]netip.Addr{}
+	for _, r := range w.relays {
+		up := slices.ContainsFunc(w.want.Links, func(l state.Link) bool { return l.Relay == r.Name })
+		if addr := w.facts.Peer[r.Name]; up && addr.IsValid() {
+			peers[r.PeerName] = addr
+		}
+	}
+	return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NotePeers(peers), m.Kernel.NoteSysctls())
+}
+
+func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string),
+	record func(way) error) (bool, error) {
 	unlock, err := m.Kernel.Lock(waiting)
 	if err != nil {
 		return false, err
@@ -151,24 +195,24 @@ func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.S
 	if err != nil {
 		return false, err
 	}
-	steps, wanted, have, err := m.steps(relays)
+	w, err := m.way(relays)
 	if err != nil {
 		return false, err
 	}
-	if len(wanted.Links) == 0 && len(have.Unrecorded) > 0 && m.Note != nil {
-		m.Note(fmt.Sprintf("the records of `up` are lost: whether %s forwarded IPv4 before is not known, "+
-			"and stays as it is now; to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(have.Unrecorded, ", "), have.Unrecorded[0]))
+	if lost := w.have.Unrecorded; len(w.want.Links) == 0 && len(lost) > 0 {
+		m.note(fmt.Sprintf("the records of `up` are lost: whether %s forwarded IPv4 before is not known, and stays as it is now; "+
+			"to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "), lost[0]))
 	}
-	if err := kernel.Do(m.Kernel, steps, show); err != nil {
+	if err := kernel.Do(m.Kernel, w.steps, show); err != nil {
 		return true, err
 	}
-	if have.KillSwitch() && !wanted.KillSwitch() && m.Note != nil {
-		m.Note("the kill switch is off: hosts may leave by any way again")
+	if w.have.KillSwitch() && !w.want.KillSwitch() {
+		m.note("the kill switch is off: hosts may leave by any way again")
 	}
-	if err := m.Kernel.KeepTables(wanted.Tables); err != nil && m.Note != nil {
-		m.Note(err.Error())
+	if err := record(w); err != nil {
+		return len(w.steps) > 0, fmt.Errorf("%w: %w", ErrUnwritten, err)
 	}
-	return len(steps) > 0, nil
+	return len(w.steps) > 0, nil
 }
 
 // Plan is what Up would do, or Down.
@@ -181,6 +225,6 @@ func (m *Machine) Plan(names []string, down bool) ([]state.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	steps, _, _, err := m.steps(relays)
-	return steps, err
+	w, err := m.way(relays)
+	return w.steps, err
 }

@@ -3,16 +3,23 @@ package control
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"os"
+	"regexp"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/config/configtest"
 	"github.com/ds4relay/ds4relay/internal/kernel/fake"
+	"github.com/ds4relay/ds4relay/internal/program"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
@@ -22,11 +29,17 @@ var errInjected = errors.New("injected failure")
 // killed is what a walk panics with in place of SIGKILL.
 type killed struct{}
 
-// faulty fails or dies at one step, and may die between the parts of one.
+// faulty fails or dies at one step.
 type faulty struct {
 	*fake.Kernel
-	at   int // counts down
-	what string
+	at    int // counts down
+	what  string
+	facts state.Facts // the last ones
+}
+
+func (f *faulty) Facts(relays []*config.Relay) (facts state.Facts, err error) {
+	f.facts, err = f.Kernel.Facts(relays)
+	return f.facts, err
 }
 
 func (f *faulty) Apply(step state.Step) error {
@@ -39,10 +52,6 @@ func (f *faulty) Apply(step state.Step) error {
 		return errInjected
 	case "killed before":
 		panic(killed{})
-	case "killed within":
-		f.Kernel.Interrupt = func() { panic(killed{}) }
-		defer func() { f.Kernel.Interrupt = nil }()
-		return f.Kernel.Apply(step)
 	case "killed after":
 		if err := f.Kernel.Apply(step); err != nil {
 			return err
@@ -52,24 +61,65 @@ func (f *faulty) Apply(step state.Step) error {
 	return f.Kernel.Apply(step)
 }
 
+// faults are what a machine lacks: which operations fail, from one of the first on, and whether all after it do.
+var faults = map[string]struct {
+	of    []fake.Operation // nil: all
+	first int
+	all   bool
+	err   error
+}{
+	"no memory":   {nil, 40, false, syscall.ENOMEM},
+	"no buffers":  {[]fake.Operation{fake.Dump}, 7, false, syscall.ENOBUFS},
+	"interrupted": {[]fake.Operation{fake.Dump}, 7, false, syscall.EINTR},
+	// What nft has done before it could not undo.
+	"nft hangs":       {[]fake.Operation{fake.Nft}, 1, true, &program.LimitError{Name: "nft", Limit: time.Minute}},
+	"nft hangs after": {[]fake.Operation{fake.NftDone}, 2, false, &program.LimitError{Name: "nft", Limit: time.Minute}},
+	"full":            {[]fake.Operation{fake.Write}, 6, true, syscall.ENOSPC},
+	"read-only":       {[]fake.Operation{fake.Write, fake.Remove}, 8, true, syscall.EROFS},
+}
+
+// fault is for fake.Kernel.Fail.
+func fault(what string, at int) func(fake.Operation) error {
+	f, ok := faults[what]
+	if !ok {
+		return nil
+	}
+	at = 1 + at%f.first
+	return func(o fake.Operation) error {
+		if f.of == nil && o == fake.NftDone || f.of != nil && !slices.Contains(f.of, o) {
+			return nil
+		}
+		at--
+		if at == 0 || at < 0 && f.all {
+			return fmt.Errorf("%w: %w", errInjected, f.err)
+		}
+		return nil
+	}
+}
+
 // walk is one machine that goes from configuration to configuration.
 type walk struct {
 	t      *testing.T
 	kernel *fake.Kernel
 	files  []*config.Config
 	texts  []string
-	known  map[string]string // what wanted has found out
+	known  map[string]string     // what wanted has found out
+	own    netip.Addr            // an endpoint of this machine
+	base   map[string]string     // sysctls that stay as they are, since what they were is lost
+	peers  map[string]netip.Addr // relay → where its tunnel leads to, where it has a name
 }
 
 func newWalk(t *testing.T, random *rand.Rand, role string) *walk {
 	const files = 120
 	devices := map[string][]string{"vps": {"eth0"}, "router": {"wan", "br-lan"}}[role]
-	w := &walk{t: t, kernel: fake.New(devices...), known: map[string]string{}}
+	w := &walk{t: t, kernel: fake.New(devices...), known: map[string]string{}, base: map[string]string{},
+		own: netip.MustParseAddr("2001:db8:" + map[string]string{"vps": "6ef9", "router": "fdd2"}[role] + ":0:198:51:100:144")}
+	w.kernel.Names = w.names(random, false)
 	if random.IntN(2) == 0 {
 		w.kernel.IPTables = state.IPTables{"iptables": true, "ip6tables": true}
 	}
 	for range files {
-		text := configtest.Random(random, role)
+		text := named(random, configtest.Random(random, role))
 		file, err := uci.Parse("ds4relay", []byte(text))
 		if err != nil {
 			t.Fatal(err)
@@ -81,6 +131,43 @@ func newWalk(t *testing.T, random *rand.Rand, role string) *walk {
 		w.files, w.texts = append(w.files, c), append(w.texts, text)
 	}
 	return w
+}
+
+var peeraddr = regexp.MustCompile(`option peeraddr '[^']*'`)
+
+// named gives the other ends of some relays names.
+func named(random *rand.Rand, text string) string {
+	relay := -1
+	return peeraddr.ReplaceAllStringFunc(text, func(option string) string {
+		if relay++; random.IntN(3) > 0 {
+			return option
+		}
+		return fmt.Sprintf("option peeraddr 'r%d.example.org'", relay)
+	})
+}
+
+// names are what the DNS says of all relays' names: one address or two, and with wrong also none, or this machine's
+// own.
+func (w *walk) names(random *rand.Rand, wrong bool) map[string][]netip.Addr {
+	names := map[string][]netip.Addr{}
+	for i := range 3 {
+		var addrs []netip.Addr
+		for range 1 + random.IntN(2) {
+			addrs = append(addrs, netip.MustParseAddr(fmt.Sprintf("2001:db8:f00%d::%d", i, 1+random.IntN(3))))
+		}
+		if wrong {
+			switch random.IntN(6) {
+			case 0:
+				addrs = nil
+			case 1:
+				addrs = []netip.Addr{w.own}
+			case 2:
+				addrs = append([]netip.Addr{w.own}, addrs...)
+			}
+		}
+		names[fmt.Sprintf("r%d.example.org", i)] = addrs
+	}
+	return names
 }
 
 // nothing is in place of a file's number where everything is to be taken down.
@@ -95,7 +182,23 @@ func (w *walk) goTo(file int, what string, at int) (err error, dead bool) {
 			}
 		}
 	}()
-	m := &Machine{Kernel: &faulty{w.kernel, at, what}}
+	f := &faulty{Kernel: w.kernel, at: at, what: what}
+	m := &Machine{Kernel: f}
+	w.kernel.Fail = fault(what, at)
+	if what == "killed within" {
+		parts := 1 + at%4
+		w.kernel.Interrupt = func() {
+			if parts--; parts == 0 {
+				panic(killed{})
+			}
+		}
+	}
+	defer func() {
+		w.kernel.Fail, w.kernel.Interrupt = nil, nil
+		if !dead && (err == nil || errors.Is(err, ErrUnwritten)) {
+			w.peers = f.facts.Peer
+		}
+	}()
 	show := func(state.Step) {}
 	if file == nothing {
 		_, err = m.Down(nil, show, nil)
@@ -110,6 +213,7 @@ func (w *walk) goTo(file int, what string, at int) (err error, dead bool) {
 func (w *walk) wanted(file int) string {
 	fresh := fake.New(w.kernel.Devices...)
 	fresh.IPTables = w.kernel.IPTables
+	fresh.SetSysctls(w.base)
 	if file == nothing {
 		return fresh.Snapshot()
 	}
@@ -119,11 +223,19 @@ func (w *walk) wanted(file int) string {
 			relays = append(relays, r)
 		}
 	}
+	now := w.kernel.Names
+	w.kernel.Names = map[string][]netip.Addr{}
+	for _, r := range relays {
+		if r.PeerName != "" {
+			w.kernel.Names[r.PeerName] = []netip.Addr{w.peers[r.Name]}
+		}
+	}
 	facts, err := w.kernel.Facts(relays)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	key := fmt.Sprint(file)
+	w.kernel.Names = now
+	key := fmt.Sprint(file, facts.Peer, w.base)
 	for _, route := range facts.Own {
 		if route.Dst.Bits() != 0 {
 			key += fmt.Sprint(" ", route)
@@ -167,11 +279,116 @@ func difference(want, have string) string {
 	return b.String()
 }
 
-// TestFaults walks through random configurations with failures, kills and changes by others at random steps, on a
-// kernel in memory: it is always as the old or the new configuration says. The same on a real kernel, with fewer
-// rounds, is in cmd/ds4relay. DS4RELAY_SEED repeats a walk.
+// withoutNotes is a snapshot without what is noted of sysctls.
+func withoutNotes(snapshot string) string {
+	var b strings.Builder
+	for line := range strings.Lines(snapshot) {
+		if !strings.HasPrefix(line, "saved ") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// whats are what may happen to a walk in a round.
+var whats = []string{"done", "failed", "killed before", "killed within", "killed after", "damaged", "lost",
+	"no memory", "no buffers", "interrupted", "nft hangs", "nft hangs after", "full", "read-only"}
+
+// round goes from one file to another, and returns where the machine is then and what has happened.
+func (w *walk) round(random *rand.Rand, old, next int, what string, at int) (now int, outcome string, err error) {
+	former := w.kernel.Names
+	if random.IntN(3) == 0 {
+		w.kernel.Names = w.names(random, true)
+	}
+	if what == "damaged" || what == "lost" {
+		w.kernel.Names = w.names(random, false)
+	}
+	switch {
+	case what == "damaged":
+		outcome = w.kernel.Damage(random)
+		if outcome == "sysctls set to 0" {
+			clear(w.base)
+		}
+		next, at = old, 0
+	case what == "lost":
+		lost, kept := w.kernel.LoseRecords(random)
+		outcome = lost
+		for _, s := range kept {
+			w.base[s.Key] = s.Value
+		}
+		next = old
+	}
+	peers := w.kernel.Peers()
+	err, dead := w.goTo(next, what, at)
+	switch {
+	case dead: // both have to be within reach
+		w.kernel.Names = w.names(random, false)
+		if random.IntN(2) == 0 {
+			next = old
+		}
+		if err, _ := w.goTo(next, "", 0); err != nil {
+			return old, what, fmt.Errorf("afterwards: %w", err)
+		}
+		return next, what, nil
+	case err == nil && outcome == "":
+		return next, "done", nil
+	case err == nil:
+		return next, what, nil
+	case !errors.Is(err, errInjected) && !errors.Is(err, fake.ErrNoAddress),
+		strings.Contains(err.Error(), "while undoing"):
+		return old, what, err
+	case errors.Is(err, ErrUnwritten):
+		old = next
+	case !maps.Equal(peers, w.kernel.Peers()):
+		return old, what, fmt.Errorf("%w, and all the same %v is noted, before %v", err, w.kernel.Peers(), peers)
+	default:
+		w.kernel.Names = former
+	}
+	if errors.Is(err, fake.ErrNoAddress) {
+		what = "no address"
+	}
+	if what == "full" || what == "read-only" || errors.Is(err, ErrUnwritten) {
+		// The kernel is as it was, or as it should be. What could not be written is, as soon as it can be.
+		if want, have := withoutNotes(w.wanted(old)), withoutNotes(w.kernel.Snapshot()); want != have {
+			return old, what, fmt.Errorf("the kernel is not as it should be, after %v:\n%s", err, difference(want, have))
+		}
+		if err, _ := w.goTo(old, "", 0); err != nil {
+			return old, what, fmt.Errorf("afterwards: %w", err)
+		}
+	}
+	return old, what, nil
+}
+
+// settled tells what is not as it should be after a round.
+func (w *walk) settled(file int) error {
+	if want, have := w.wanted(file), w.kernel.Snapshot(); want != have {
+		return fmt.Errorf("the kernel is not as it should be:\n%s", difference(want, have))
+	}
+	for name, addr := range w.kernel.Peers() {
+		own := func(r *config.Relay) bool { return r.Local == addr }
+		if addr == w.own && file != nothing && slices.ContainsFunc(w.files[file].Relays, own) {
+			return fmt.Errorf("the address of %s is noted as %v, this machine's own", name, addr)
+		}
+	}
+	if file == nothing {
+		return nil
+	}
+	records := w.kernel.Records()
+	m := &Machine{Config: w.files[file], Kernel: w.kernel}
+	if steps, err := m.Plan(nil, false); err != nil || len(steps) > 0 {
+		return fmt.Errorf("there is something left to do: %v, %v", err, steps)
+	}
+	if have := w.kernel.Records(); have != records {
+		return fmt.Errorf("looking has changed records:\n%s", difference(records, have))
+	}
+	return nil
+}
+
+// TestFaults walks through random configurations with failures, kills and changes by others at random steps, and
+// whatever else a machine lacks, on a kernel in memory: it is always as the old or the new configuration says. The same
+// on a real kernel, with fewer rounds, is in cmd/ds4relay. DS4RELAY_SEED repeats a walk.
 func TestFaults(t *testing.T) {
-	const rounds, walks = 50_000, 20
+	const rounds, walks = 40_000, 20
 	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // nearly all that a round makes is garbage after it
 	seed := rand.Uint64()
 	if s := os.Getenv("DS4RELAY_SEED"); s != "" {
@@ -194,54 +411,26 @@ func TestFaults(t *testing.T) {
 					if random.IntN(8) == 0 {
 						next = nothing
 					}
-					at := 1 + random.IntN(24)
-					what := []string{"done", "failed", "failed", "killed before", "killed within", "killed after", "damaged"}[random.IntN(7)]
-					fail := func(format string, args ...any) {
-						t.Helper()
+					at, what := 1+random.IntN(24), whats[random.IntN(len(whats))]
+					if what == "damaged" && old == nothing {
+						continue
+					}
+					now, outcome, err := w.round(random, old, next, what, at)
+					if err == nil {
+						err = w.settled(now)
+					}
+					if err != nil {
 						text := func(file int) string {
 							if file == nothing {
 								return "(nothing)\n"
 							}
 							return w.texts[file]
 						}
-						t.Fatalf("DS4RELAY_SEED=%d, round %d (%s at step %d): %s\n--- old\n%s--- new\n%s", seed, round, what, at,
-							fmt.Sprintf(format, args...), text(old), text(next))
+						t.Fatalf("DS4RELAY_SEED=%d, round %d (%s at step %d): %v\n--- old\n%s--- new\n%s", seed, round, what, at,
+							err, text(old), text(next))
 					}
-					if what == "damaged" {
-						if old == nothing {
-							continue
-						}
-						what += ": " + w.kernel.Damage(random)
-						next, at = old, 0
-					}
-					switch err, dead := w.goTo(next, what, at); {
-					case dead: // both have to be within reach
-						if random.IntN(2) == 0 {
-							old = next
-						}
-						if err, _ := w.goTo(old, "", 0); err != nil {
-							fail("afterwards: %v", err)
-						}
-					case err == nil:
-						old = next
-						what, _, _ = strings.Cut(what, ":")
-						if what != "damaged" {
-							what = "done"
-						}
-					case !errors.Is(err, errInjected) || strings.Contains(err.Error(), "while undoing"):
-						fail("%v", err)
-					}
-					outcomes[what]++
-					if want, have := w.wanted(old), w.kernel.Snapshot(); want != have {
-						fail("the kernel is not as it should be:\n%s", difference(want, have))
-					}
-					if old == nothing {
-						continue
-					}
-					m := &Machine{Config: w.files[old], Kernel: w.kernel}
-					if steps, err := m.Plan(nil, false); err != nil || len(steps) > 0 {
-						fail("there is something left to do: %v, %v", err, steps)
-					}
+					outcomes[outcome]++
+					old = now
 				}
 				t.Logf("%v", outcomes)
 			})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -108,7 +109,7 @@ func (m *Machine) Status() (*Status, error) {
 			status.Differs = append(status.Differs, step.Commands()...)
 		}
 	}
-	status.Notes = facts.Notes
+	status.Notes = slices.Concat(facts.Notes, have.Notes)
 	if m.Neighbours != nil {
 		status.Notes = append(status.Notes, m.Neighbours(relays)...)
 	}

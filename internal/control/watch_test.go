@@ -29,8 +29,14 @@ func (k *watched) Facts(relays []*config.Relay) (state.Facts, error) {
 	return state.Facts{Peer: k.peers}, k.err
 }
 
-func (k *watched) Apply(state.Step) error            { return errors.New("a look changes nothing") }
-func (k *watched) KeepTables([]state.Table) error    { return errors.New("a look changes nothing") }
+func (k *watched) Apply(state.Step) error         { return errors.New("a look changes nothing") }
+func (k *watched) KeepTables([]state.Table) error { return errors.New("a look changes nothing") }
+func (k *watched) NoteSysctls() error             { return nil }
+
+func (k *watched) NotePeers(map[string]netip.Addr) error {
+	return errors.New("a look changes nothing")
+}
+func (k *watched) Clear() error                      { return errors.New("a look changes nothing") }
 func (k *watched) Lock(func(string)) (func(), error) { return func() {}, nil }
 
 // TestMoved: only a relay with a name, that is up, and whose name has another address has moved.

@@ -4,10 +4,11 @@ package debian
 
 import (
 	"fmt"
-	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/program"
 )
 
 // Hook is a call of a script of ifupdown or ifupdown-ng, by the environment that it has (interfaces(5),
@@ -53,13 +54,24 @@ func Uplink(r *config.Relay, stanzas []Stanza) string {
 	return DeviceOf(stanzas, r.IPAddr.String())
 }
 
+// queryTime bounds one question to ifupdown, raiseTime one ifup: DHCP gives up after a minute, and IPv6 waits for its
+// address too.
+const (
+	queryTime = 10 * time.Second
+	raiseTime = 3 * time.Minute
+)
+
 // Raise brings an interface up that ifupdown has a stanza for and that is not up yet.
 func Raise(device string) error {
-	if exec.Command("ifquery", "--state", device).Run() == nil || exec.Command("ifquery", device).Run() != nil {
+	query := func(args ...string) error {
+		_, _, err := program.Command{Name: "ifquery", Args: args, Limit: queryTime}.Run()
+		return err
+	}
+	if query("--state", device) == nil || query(device) != nil {
 		return nil
 	}
-	if out, err := exec.Command("ifup", device).CombinedOutput(); err != nil {
-		return fmt.Errorf("ifup %s: %w: %s", device, err, strings.TrimSpace(string(out)))
+	if out, problems, err := (program.Command{Name: "ifup", Args: []string{device}, Limit: raiseTime}).Run(); err != nil {
+		return fmt.Errorf("ifup %s: %w: %s", device, err, strings.TrimSpace(out+problems))
 	}
 	return nil
 }

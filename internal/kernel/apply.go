@@ -22,7 +22,8 @@ type Applier interface {
 }
 
 // Do applies the steps in order and calls show before each. Where one fails, those before it are undone, in the
-// opposite order, and the error says so.
+// opposite order, and the error says so; one that is done and not recorded is undone too. While undoing a record that
+// cannot be written is no failure: the kernel is as it was, and the next up writes the record.
 func Do(k Applier, steps []state.Step, show func(state.Step)) error {
 	for i, step := range steps {
 		show(step)
@@ -30,10 +31,15 @@ func Do(k Applier, steps []state.Step, show func(state.Step)) error {
 		if err == nil {
 			continue
 		}
+		var unrecorded *Unrecorded
+		done := i
+		if errors.As(err, &unrecorded) {
+			done++
+		}
 		err = fmt.Errorf("%s: %w", step.Commands()[0], err)
-		for j := i - 1; j >= 0; j-- {
+		for j := done - 1; j >= 0; j-- {
 			for _, undo := range steps[j].Undo() {
-				if undoErr := k.Apply(undo); undoErr != nil {
+				if undoErr := k.Apply(undo); undoErr != nil && !errors.As(undoErr, &unrecorded) {
 					err = errors.Join(err, fmt.Errorf("and while undoing: %s: %w", undo.Commands()[0], undoErr))
 				}
 			}
@@ -210,8 +216,13 @@ func (k *Kernel) setSysctl(s state.SetSysctl) error {
 	if s.Forget && errors.Is(err, os.ErrNotExist) {
 		err = nil // the device is gone, and its sysctls with it
 	}
-	if s.Save && err != nil || s.Forget && err == nil {
+	switch {
+	case s.Save && err != nil:
 		err = errors.Join(err, k.forgetSysctl(s.Key))
+	case s.Forget && err == nil:
+		if err := k.forgetSysctl(s.Key); err != nil {
+			return &Unrecorded{err}
+		}
 	}
 	return err
 }

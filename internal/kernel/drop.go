@@ -4,7 +4,6 @@ package kernel
 
 import (
 	"encoding/binary"
-	"os/exec"
 
 	"golang.org/x/sys/unix"
 
@@ -40,8 +39,8 @@ func DropChains() ([]state.DropChain, error) {
 			if c.Hook == "" || c.Table == state.TableName || c.Table == "filter" && (c.Name == "FORWARD" || c.Name == "INPUT") {
 				continue
 			}
-			if out, err := exec.Command("nft", "list", "table", c.Family, c.Table).Output(); err == nil {
-				c.Text = string(out)
+			if out, err := Nft("", "list", "table", c.Family, c.Table); err == nil {
+				c.Text = out
 			}
 			found = append(found, c)
 		}

@@ -64,7 +64,7 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		if r.PeerName != "" {
 			var note string
 			var err error
-			if peer, note, err = k.peer(r); err != nil {
+			if peer, note, err = k.peer(r, relays); err != nil {
 				errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
 				continue
 			}
@@ -75,6 +75,9 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		}
 		if peer == local {
 			errs = append(errs, fmt.Errorf("relay %q: %s is the endpoint of both ends; ip6addr is this end's, peeraddr the other end's", r.Name, peer))
+		}
+		if err := k.netifdFree(r, interfaces); err != nil {
+			errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
 		}
 		if route, err := routeTo(peer); err == nil {
 			f.PathMTU[r.Name] = route.mtu

@@ -9,10 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/program"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -54,7 +55,12 @@ func iptablesRules() (map[string]string, error) {
 		if !used {
 			continue
 		}
-		if listing, err := iptables(c.program, "-w", "-S", c.chain); err == nil {
+		listing, err := iptables(c.program, "-w", "-S", c.chain)
+		var limit *program.LimitError
+		if errors.As(err, &limit) {
+			return nil, err // whether there are rules of ours is not known
+		}
+		if err == nil {
 			rules[c.program] = listing
 		}
 	}
@@ -85,14 +91,16 @@ func changeAllowance(a state.Allowance, verb string) error {
 	return err
 }
 
-func iptables(program string, arguments ...string) (string, error) {
-	cmd := exec.Command(program, arguments...)
-	var problems strings.Builder
-	cmd.Stderr = &problems
-	out, err := cmd.Output()
+// iptablesTime bounds one call of iptables, which waits (-w) while another program has its lock: ufw and Docker take
+// seconds.
+const iptablesTime = 30 * time.Second
+
+func iptables(name string, arguments ...string) (string, error) {
+	command := program.Command{Name: name, Args: arguments, Limit: iptablesTime, EndWithUs: true}
+	out, problems, err := command.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		err = fmt.Errorf("%s: %s", program, strings.TrimSpace(problems.String()))
+		err = fmt.Errorf("%s: %s", name, problems)
 	}
-	return string(out), err
+	return out, err
 }

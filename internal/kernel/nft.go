@@ -13,12 +13,13 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/program"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -159,10 +160,7 @@ func (k *Kernel) observeTable(name state.Table) (table *state.Table, ours bool, 
 	if !ours {
 		return table, false, nil
 	}
-	record, err := k.tableRecord(name)
-	if err != nil {
-		return nil, false, err
-	}
+	record := k.tableRecord(name)
 	if record.Sum != hex.EncodeToString(sum) {
 		table.Ruleset, err = Nft("", "-s", "list", "table", name.Family, name.Name)
 		return table, true, err
@@ -305,33 +303,63 @@ func verdict(nested []byte) (string, error) {
 
 // loadTables runs a script as one transaction and notes what the tables are then.
 func (k *Kernel) loadTables(step state.LoadTables) error {
-	if _, err := Nft(step.Script, "-f", "-"); err != nil {
-		return err
-	}
-	err := k.noteTables(step)
-	if err != nil {
+	before := generation()
+	_, err := Nft(step.Script, "-f", "-")
+	var limit *program.LimitError
+	if errors.As(err, &limit) && (before == [4]byte{} || generation() != before) {
+		// nft was killed, perhaps behind its transaction. What takes that back does nothing, or fails, where there was none.
 		_, back := Nft(step.Back, "-f", "-")
-		err = errors.Join(err, back)
-	}
-	return err
-}
-
-func (k *Kernel) noteTables(step state.LoadTables) error {
-	for _, table := range step.Former {
-		if err := k.forgetTable(table); err != nil {
-			return err
+		switch {
+		case back == nil:
+			err = errors.Join(err, k.noteTables(state.LoadTables{Loaded: step.Former, Former: step.Loaded}))
+		case errors.As(back, &limit):
+			err = errors.Join(err, back)
 		}
 	}
+	if err != nil {
+		return err
+	}
+	if err := k.noteTables(step); err != nil {
+		return &Unrecorded{err}
+	}
+	return nil
+}
+
+// generation counts the transactions of the kernel's nf_tables (NFTA_GEN_ID); 0 where it does not say.
+func generation() (id [4]byte) {
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
+	messages, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	if err != nil || len(messages) != 1 || len(messages[0]) < nl.SizeofNfgenmsg {
+		return id
+	}
+	if attrs, err := attributes(messages[0][nl.SizeofNfgenmsg:]); err == nil {
+		copy(id[:], attrs[unix.NFTA_GEN_ID])
+	}
+	return id
+}
+
+// noteTables writes records over former ones, which stay where it fails: the tables are put back then.
+func (k *Kernel) noteTables(step state.LoadTables) error {
+	loaded := map[string]bool{}
 	for _, table := range step.Loaded {
 		if err := k.noteTable(table); err != nil {
 			return err
+		}
+		loaded[recordName(table)] = true
+	}
+	for _, table := range step.Former {
+		if name := recordName(table); !loaded[name] {
+			if err := k.remove(name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
 // nft limits: a ruleset of 10,000 forwards loads in a second on a slow machine, so that a minute is an error.
-const nftSeconds = 60
+const nftTime = time.Minute
 
 // ErrNoNft is returned where nft is not installed.
 var ErrNoNft = errors.New("the program nft is missing; install it: apt install nftables (Debian), opkg install nftables (OpenWrt)")
@@ -344,23 +372,15 @@ func Nft(input string, args ...string) (string, error) {
 			return "", ErrNoNft
 		}
 	}
-	cmd := exec.Command(path, args...)
-	cmd.Stdin = strings.NewReader(input)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	var out, problems bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &problems
-	if err := cmd.Start(); err != nil {
+	out, problems, err := program.Command{Name: path, Args: args, Input: input, Limit: nftTime, EndWithUs: true}.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		return "", fmt.Errorf("nft: %w: %s", err, firstLines(problems))
+	case err != nil:
 		return "", fmt.Errorf("run nft: %w", err)
 	}
-	stop := afterSeconds(nftSeconds, func() { cmd.Process.Kill() })
-	err = cmd.Wait()
-	if !stop() {
-		return "", fmt.Errorf("nft did not end within %d seconds", nftSeconds)
-	}
-	if err != nil {
-		return "", fmt.Errorf("nft: %w: %s", err, firstLines(problems.String()))
-	}
-	return out.String(), nil
+	return out, nil
 }
 
 func isExecutable(path string) bool {

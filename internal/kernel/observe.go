@@ -23,18 +23,22 @@ type Kernel struct {
 	Run string // directory of run-time records, /run/ds4relay
 
 	looked map[string]lookedUp // DNS names
+	notes  []string            // about records, for Observe
+	made   bool                // Lock has made the directory Run
 }
 
 // flagIgnoreEncapLimit is IP6_TNL_F_IGN_ENCAP_LIMIT of linux/ip6_tunnel.h: `encaplimit none`.
 const flagIgnoreEncapLimit = 1
 
-// dumpTries bounds how often a dump is asked for again that changes interrupted (NLM_F_DUMP_INTR).
+// dumpTries bounds how often a dump is asked for again that changes interrupted (NLM_F_DUMP_INTR), that a signal did,
+// or that had more messages than the socket's buffer has room for (ENOBUFS, netlink(7)): it is not complete.
 const dumpTries = 5
 
 func dump[T any](list func() ([]T, error)) ([]T, error) {
 	for try := 1; ; try++ {
 		items, err := list()
-		if err == nil || !errors.Is(err, netlink.ErrDumpInterrupted) || try == dumpTries {
+		again := errors.Is(err, netlink.ErrDumpInterrupted) || isErrno(err, unix.EINTR, unix.ENOBUFS)
+		if !again || try == dumpTries {
 			return items, err
 		}
 	}
@@ -66,6 +70,7 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 		return o, fmt.Errorf("list nft tables: %w", err)
 	}
 	o.Unrecorded = k.unrecorded(o, links)
+	o.Notes = slices.Clone(k.notes)
 	return o, nil
 }
 
@@ -99,7 +104,7 @@ func (k *Kernel) observeLinks(o *state.Observed) (map[int]string, error) {
 		names[attrs.Index] = attrs.Name
 		tunnel, ok := link.(*netlink.Ip6tnl)
 		relay, marked := strings.CutPrefix(attrs.Alias, state.AliasPrefix)
-		if !ok || !marked && (attrs.Alias != "" || attrs.Group != state.Group) {
+		if !ok || !marked && (attrs.Alias != "" || attrs.Group != state.Group || tunnel.Proto != unix.IPPROTO_IPIP) {
 			o.ForeignLinks[attrs.Name] = link.Type()
 			continue
 		}

@@ -3,8 +3,8 @@ package kernel
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
-	"os"
 	"slices"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -22,9 +22,17 @@ type lookedUp struct {
 }
 
 // peer finds the other end of a relay by its DNS name. While the name has the address that it had, that stays, whatever
-// other ones it has; while it cannot be looked up, the last address counts, and note says so.
-func (k *Kernel) peer(r *config.Relay) (addr netip.Addr, note string, err error) {
-	known, err := k.lastPeer(r)
+// other ones it has; while it cannot be looked up, the last address counts, and note says so. Endpoints of this end,
+// those of the relays too, are never the other one. Nothing is written.
+func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (addr netip.Addr, note string, err error) {
+	own, err := k.ownAddrs()
+	if err != nil {
+		return addr, "", err
+	}
+	for _, other := range relays {
+		own[other.Local] = true
+	}
+	known, err := k.lastPeer(r, own)
 	if err != nil {
 		return addr, "", err
 	}
@@ -36,17 +44,20 @@ func (k *Kernel) peer(r *config.Relay) (addr netip.Addr, note string, err error)
 		}
 		k.looked[r.PeerName] = found
 	}
+	addrs := slices.DeleteFunc(slices.Clone(found.addrs), func(a netip.Addr) bool { return own[a] })
+	if found.err == nil && len(addrs) == 0 {
+		found.err = fmt.Errorf("peeraddr %s has the address %s, which is this machine's own; "+
+			"the name has to be the other end's", r.PeerName, found.addrs[0])
+	}
 	switch {
 	case found.err != nil && known.IsValid():
 		return known, fmt.Sprintf("relay %q: %v; the tunnel keeps the last address, %s", r.Name, found.err, known), nil
 	case found.err != nil:
 		return addr, "", found.err
-	case slices.Contains(found.addrs, known):
-		addr = known
-	default:
-		addr = found.addrs[0]
+	case slices.Contains(addrs, known):
+		return known, "", nil
 	}
-	return addr, "", k.notePeer(r.PeerName, addr)
+	return addrs[0], "", nil
 }
 
 func lookupPeer(name string) ([]netip.Addr, error) {
@@ -54,20 +65,49 @@ func lookupPeer(name string) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up peeraddr %s: %w", name, err)
 	}
-	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !a.IsGlobalUnicast() || a.Is4In6() })
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !canBePeer(a) })
 	if len(addrs) == 0 {
 		return nil, fmt.Errorf("peeraddr %s has no global IPv6 address", name)
 	}
 	return addrs, nil
 }
 
-// lastPeer is the address that a name had last: that of the record, else that of the tunnel; not valid where there is none.
-func (k *Kernel) lastPeer(r *config.Relay) (netip.Addr, error) {
-	peers := map[string]netip.Addr{}
-	if err := k.read(PeerRecord, &peers); err != nil {
-		return netip.Addr{}, err
+func canBePeer(a netip.Addr) bool {
+	return a.IsGlobalUnicast() && a.Is6() && !a.Is4In6() && a.Zone() == ""
+}
+
+// ownAddrs are this machine's IPv6 addresses.
+func (k *Kernel) ownAddrs() (map[netip.Addr]bool, error) {
+	o := state.Observed{ForeignAddrs: map[netip.Addr]string{}}
+	if err := observeAddrs(&o, nil); err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
 	}
-	if addr, ok := peers[r.PeerName]; ok {
+	own := map[netip.Addr]bool{}
+	for addr := range o.ForeignAddrs {
+		own[addr] = true
+	}
+	for _, addr := range o.Addrs {
+		own[addr.Addr] = true
+	}
+	return own, nil
+}
+
+// peers are the noted addresses by name.
+func (k *Kernel) peers() map[string]netip.Addr {
+	return read(k, PeerRecord, func(all map[string]netip.Addr) bool {
+		for _, addr := range all {
+			if !canBePeer(addr) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// lastPeer is the address that a name had last: that of the record, else that of the tunnel; not valid where there is
+// none, or where it has become this machine's own.
+func (k *Kernel) lastPeer(r *config.Relay, own map[netip.Addr]bool) (netip.Addr, error) {
+	if addr, ok := k.peers()[r.PeerName]; ok && !own[addr] {
 		return addr, nil
 	}
 	o := state.Observed{ForeignLinks: map[string]string{}}
@@ -82,12 +122,19 @@ func (k *Kernel) lastPeer(r *config.Relay) (netip.Addr, error) {
 	return netip.Addr{}, nil
 }
 
-// notePeer keeps an address for when the name cannot be looked up. Who is not root cannot change anything by it.
-func (k *Kernel) notePeer(name string, addr netip.Addr) error {
-	peers := map[string]netip.Addr{}
-	if err := k.read(PeerRecord, &peers); err != nil || peers[name] == addr || os.Geteuid() != 0 {
-		return err
+// NotePeers keeps the addresses of names, which are in use now, for when the names cannot be looked up.
+func (k *Kernel) NotePeers(addrs map[string]netip.Addr) error {
+	if len(addrs) == 0 {
+		return nil
 	}
-	peers[name] = addr
-	return k.write(PeerRecord, peers)
+	former := k.peers()
+	noted := maps.Clone(former)
+	if noted == nil {
+		noted = map[string]netip.Addr{}
+	}
+	maps.Copy(noted, addrs)
+	if maps.Equal(noted, former) {
+		return nil
+	}
+	return k.write(PeerRecord, noted)
 }

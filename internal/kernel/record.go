@@ -5,66 +5,160 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"time"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
+// maxRecord bounds a record in bytes: the rules of thousands of homes on one VPS are some megabytes.
+const maxRecord = 16 << 20
+
+// freshSuffix ends the name of a record that is being written.
+const freshSuffix = ".new"
+
 func (k *Kernel) path(name string) string { return filepath.Join(k.Run, name) }
 
-// write replaces a record at once, so that a reader or a crash never sees half of it.
+// An Unrecorded error says that a step is done, but its record could not be written.
+type Unrecorded struct{ Err error }
+
+// Error implements error.
+func (e *Unrecorded) Error() string { return "write down what was done: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *Unrecorded) Unwrap() error { return e.Err }
+
 func (k *Kernel) write(name string, value any) error {
 	data, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
+	return k.replace(name, data)
+}
+
+// replace writes a file at once, so that a reader or a crash never sees half of it, and leaves nothing behind where it
+// fails.
+func (k *Kernel) replace(name string, data []byte) (err error) {
 	if err := os.MkdirAll(k.Run, 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(k.path(name+".new"), data, 0o600); err != nil {
+	fresh := k.path(name + freshSuffix)
+	if err := os.RemoveAll(fresh); err != nil { // what a killed process left
 		return err
 	}
-	return os.Rename(k.path(name+".new"), k.path(name))
-}
-
-// read leaves value as it is where there is no record. A record that cannot be read counts as none: it is written
-// again by what comes next.
-func (k *Kernel) read(name string, value any) error {
-	data, err := os.ReadFile(k.path(name))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
+	file, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(data, value); err != nil {
-		return fmt.Errorf("%s: %w (remove the file)", k.path(name), err)
+	defer func() {
+		if err != nil {
+			os.Remove(fresh)
+		}
+	}()
+	_, err = file.Write(data)
+	if err == nil {
+		err = file.Sync()
 	}
-	return nil
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if info, err := os.Lstat(k.path(name)); err == nil && info.IsDir() {
+		if err := os.RemoveAll(k.path(name)); err != nil {
+			return err
+		}
+	}
+	return os.Rename(fresh, k.path(name))
+}
+
+// load is a record's text; it does not exist where the error is fs.ErrNotExist.
+func (k *Kernel) load(name string) ([]byte, error) {
+	info, err := os.Lstat(k.path(name))
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is no file")
+	case info.Size() > maxRecord:
+		return nil, fmt.Errorf("it has %d bytes, at most %d are expected", info.Size(), maxRecord)
+	}
+	return os.ReadFile(k.path(name))
+}
+
+// read is a record's value, or zero where there is none. A record that is damaged counts as none, and a note says so;
+// what writes it next replaces it. valid tells whether a value can be right.
+func read[T any](k *Kernel, name string, valid func(T) bool) T {
+	var value, none T
+	data, err := k.load(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return none
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &value)
+	}
+	if err == nil && !valid(value) {
+		err = errors.New("what it says cannot be")
+	}
+	if err != nil {
+		k.note(fmt.Sprintf("the record %s is damaged (%v): it counts as none", k.path(name), withoutPath(err)))
+		return none
+	}
+	return value
+}
+
+// withoutPath is an error of a file whose name is said already.
+func withoutPath(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// note keeps for Observe what a person should know, once.
+func (k *Kernel) note(text string) {
+	if !slices.Contains(k.notes, text) {
+		k.notes = append(k.notes, text)
+	}
 }
 
 func (k *Kernel) remove(name string) error {
-	if err := os.Remove(k.path(name)); !errors.Is(err, os.ErrNotExist) {
-		return err
+	err := os.Remove(k.path(name))
+	switch {
+	case err == nil, errors.Is(err, fs.ErrNotExist):
+		return nil
 	}
-	return nil
+	if info, statErr := os.Lstat(k.path(name)); statErr == nil && info.IsDir() {
+		return os.RemoveAll(k.path(name))
+	}
+	return err
 }
 
-const sysctlRecord = "sysctls"
+// A sysctl has a file of its own, so that forgetting one needs no room: sysctl:net:ipv4:conf:eth0:forwarding. The name
+// of a device has neither slashes nor colons (dev_valid_name in net/core/dev.c).
+const (
+	sysctlPrefix = "sysctl:"
+	// formerSysctls is the list of them all that earlier releases wrote.
+	formerSysctls = "sysctls"
+)
+
+func sysctlName(key string) string { return sysctlPrefix + strings.ReplaceAll(key, "/", ":") }
+
+// validSysctl tells whether it could have been noted: a key of the network's, and numbers.
+func validSysctl(s state.Sysctl) bool {
+	return strings.HasPrefix(s.Key, "net/") && filepath.IsLocal(s.Key) && filepath.Clean(s.Key) == s.Key &&
+		s.Value != "" && strings.Trim(s.Value, "-0123456789 \t") == ""
+}
 
 // savedSysctls are what sysctls were before we changed them. Where the record is lost, the kernel still has the fence
 // for the devices that did not forward.
 func (k *Kernel) savedSysctls() ([]state.Sysctl, error) {
-	var saved []state.Sysctl
-	if err := k.read(sysctlRecord, &saved); err != nil {
-		return nil, err
-	}
+	saved := k.notedSysctls()
 	fenced, err := elements(unix.NFPROTO_IPV4, state.FenceSet)
 	if isErrno(err, unix.ENOENT, unix.EOPNOTSUPP, unix.EINVAL, unix.EPROTONOSUPPORT) {
 		return saved, nil
@@ -79,24 +173,73 @@ func (k *Kernel) savedSysctls() ([]state.Sysctl, error) {
 	return saved, err
 }
 
+// notedSysctls are those of them that are in /run.
+func (k *Kernel) notedSysctls() []state.Sysctl {
+	saved := read(k, formerSysctls, func(all []state.Sysctl) bool {
+		return !slices.ContainsFunc(all, func(s state.Sysctl) bool { return !validSysctl(s) })
+	})
+	entries, err := os.ReadDir(k.Run)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		k.note(fmt.Sprintf("the records in %s cannot be read (%v): they count as none", k.Run, withoutPath(err)))
+	}
+	for _, entry := range entries {
+		key, ok := strings.CutPrefix(entry.Name(), sysctlPrefix)
+		if !ok || strings.HasSuffix(key, freshSuffix) {
+			continue
+		}
+		key = strings.ReplaceAll(key, ":", "/")
+		value := read(k, entry.Name(), func(value string) bool { return validSysctl(state.Sysctl{Key: key, Value: value}) })
+		if value != "" && !slices.ContainsFunc(saved, func(s state.Sysctl) bool { return s.Key == key }) {
+			saved = append(saved, state.Sysctl{Key: key, Value: value})
+		}
+	}
+	return saved
+}
+
+// saveSysctl keeps a value that is noted already: it is the older one. Where it cannot be written, the fence is enough.
 func (k *Kernel) saveSysctl(key, value string) error {
+	if slices.ContainsFunc(k.notedSysctls(), func(s state.Sysctl) bool { return s.Key == key }) {
+		return nil
+	}
+	err := k.write(sysctlName(key), value)
+	if err == nil {
+		return nil
+	}
+	if saved, _ := k.savedSysctls(); slices.Contains(saved, state.Sysctl{Key: key, Value: value}) {
+		return nil
+	}
+	return err
+}
+
+// NoteSysctls writes again what only the fence knows any more.
+func (k *Kernel) NoteSysctls() error {
 	saved, err := k.savedSysctls()
 	if err != nil {
 		return err
 	}
-	return k.write(sysctlRecord, append(saved, state.Sysctl{Key: key, Value: value}))
+	noted := k.notedSysctls()
+	for _, s := range saved {
+		if !slices.Contains(noted, s) {
+			if err := k.write(sysctlName(s.Key), s.Value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (k *Kernel) forgetSysctl(key string) error {
-	saved, err := k.savedSysctls()
-	if err != nil {
-		return err
+	if _, err := os.Lstat(k.path(formerSysctls)); err == nil {
+		for _, s := range k.notedSysctls() {
+			if err := k.write(sysctlName(s.Key), s.Value); err != nil {
+				return err
+			}
+		}
+		if err := k.remove(formerSysctls); err != nil {
+			return err
+		}
 	}
-	saved = slices.DeleteFunc(saved, func(s state.Sysctl) bool { return s.Key == key })
-	if len(saved) == 0 {
-		return k.remove(sysctlRecord)
-	}
-	return k.write(sysctlRecord, saved)
+	return k.remove(sysctlName(key))
 }
 
 // tableRecord is what a table was loaded from, and the kernel's sum of it.
@@ -106,15 +249,32 @@ type tableRecord struct {
 	Sets    []state.Set // declarations, without elements
 }
 
+const tablePrefix = "nft-"
+
+// includeFile can be included by the administrator's own nftables.conf: where that flushes every table, ours are then
+// back in the same transaction, and no packet comes between. OpenWrt's firewall leaves ours alone, and has no such
+// file.
+const includeFile = "tables.nft"
+
 func recordName(t state.Table) string {
 	if t.Name == state.TableName {
-		return "nft-" + t.Family
+		return tablePrefix + t.Family
 	}
-	return "nft-" + t.Name
+	return tablePrefix + t.Name
 }
 
-func (k *Kernel) tableRecord(table state.Table) (record tableRecord, err error) {
-	return record, k.read(recordName(table), &record)
+func (k *Kernel) tableRecord(table state.Table) tableRecord {
+	return read(k, recordName(table), func(r tableRecord) bool {
+		return r.Sum != "" && r.Ruleset != "" && !slices.ContainsFunc(r.Sets, func(s state.Set) bool {
+			return s.Name == "" || !known(s.Key) || s.Value != nil && !known(s.Value)
+		})
+	})
+}
+
+// known tells whether fields of a set can be read.
+func known(types []state.Type) bool {
+	unknown := func(t state.Type) bool { return fieldSizes[t] == 0 && t != state.Verdict }
+	return len(types) > 0 && !slices.ContainsFunc(types, unknown)
 }
 
 func (k *Kernel) noteTable(table state.Table) error {
@@ -130,48 +290,32 @@ func (k *Kernel) noteTable(table state.Table) error {
 	return k.write(recordName(table), record)
 }
 
-func (k *Kernel) forgetTable(table state.Table) error { return k.remove(recordName(table)) }
-
-// lockTime bounds how long one ds4relay waits for another.
-const lockTime = 30 * time.Second
-
-// Lock keeps other ds4relay processes from changing the kernel until unlock is called or the process ends. waiting is
-// called once where another one has to be waited for.
-func (k *Kernel) Lock(waiting func(holder string)) (unlock func(), err error) {
-	if err := os.MkdirAll(k.Run, 0o755); err != nil {
-		return nil, fmt.Errorf("make the directory for run-time records: %w", err)
-	}
-	file, err := os.OpenFile(k.path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+// Clear removes what is left of records where nothing is installed any more: those that are damaged, and those of
+// things that somebody else has removed. The addresses of names stay: down and up need no DNS. The directory goes if
+// Lock made it, and the lock with it: nothing may be changed after it.
+func (k *Kernel) Clear() error {
+	entries, err := os.ReadDir(k.Run)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	deadline := time.Now().Add(lockTime)
-	for first := true; ; first = false {
-		if err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			break
-		}
-		holder := make([]byte, 16)
-		n, _ := file.ReadAt(holder, 0)
-		if !isErrno(err, unix.EWOULDBLOCK, unix.EINTR) || time.Now().After(deadline) {
-			file.Close()
-			return nil, fmt.Errorf("another ds4relay (process %s) is at work and did not finish within %v", holder[:n], lockTime)
-		}
-		if first && waiting != nil {
-			waiting(string(holder[:n]))
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	if err := file.Truncate(0); err == nil {
-		_, err = file.WriteAt(fmt.Append(nil, os.Getpid()), 0)
-		if err != nil {
-			file.Close()
-			return nil, err
+	var errs []error
+	left := 0
+	for _, entry := range entries {
+		name := entry.Name()
+		ours := name == formerSysctls || strings.HasPrefix(name, sysctlPrefix) || strings.HasPrefix(name, tablePrefix) ||
+			name == PeerRecord+freshSuffix || strings.HasPrefix(name, includeFile)
+		switch {
+		case ours:
+			errs = append(errs, k.remove(name))
+		case name != lockFile:
+			left++
 		}
 	}
-	return func() { file.Close() }, nil
-}
-
-// afterSeconds calls f after that time unless the returned function is called first; that tells whether it came first.
-func afterSeconds(seconds int, f func()) func() bool {
-	return time.AfterFunc(time.Duration(seconds)*time.Second, f).Stop
+	if left == 0 {
+		errs = append(errs, k.remove(lockFile))
+		if k.made {
+			_ = os.Remove(k.Run) // unless another process has made something in it meanwhile
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -2,8 +2,13 @@ package openwrt
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -12,7 +17,8 @@ import (
 type Interface struct {
 	Name     string
 	Up       bool
-	Dynamic  bool           // made by add_dynamic
+	Dynamic  bool // made by add_dynamic
+	Proto    string
 	Device   string         // of layer 3; "" while it has none
 	IPv4     []netip.Prefix // addresses, with the network's length
 	Prefixes []netip.Prefix // delegated IPv6 prefixes
@@ -51,6 +57,7 @@ func ParseInterfaces(data []byte) ([]Interface, error) {
 			Interface string    `json:"interface"`
 			Up        bool      `json:"up"`
 			Dynamic   bool      `json:"dynamic"`
+			Proto     string    `json:"proto"`
 			Device    string    `json:"device"`
 			L3Device  string    `json:"l3_device"`
 			IPv4      []address `json:"ipv4-address"`
@@ -66,7 +73,8 @@ func ParseInterfaces(data []byte) ([]Interface, error) {
 		if device == "" {
 			device = i.Device
 		}
-		interfaces = append(interfaces, Interface{i.Interface, i.Up, i.Dynamic, device, prefixes(i.IPv4), prefixes(i.Prefix)})
+		interfaces = append(interfaces, Interface{i.Interface, i.Up, i.Dynamic, i.Proto, device,
+			prefixes(i.IPv4), prefixes(i.Prefix)})
 	}
 	return interfaces, nil
 }
@@ -93,19 +101,71 @@ func Uplink(interfaces []Interface) *Interface {
 // dynamicPrefix begins the names of the interfaces that stand for tunnels, so that they show in LuCI and in `ifstatus`.
 const dynamicPrefix = "ds4_"
 
+// deviceDir has an entry for each device of the kernel.
+const deviceDir = "/sys/class/net"
+
+// ours tells whether an interface of such a name stands for a tunnel of ours, or for one that is gone. A user's
+// interface has a section in NetworkPath; other programs make dynamic ones too: DS-Lite on the interface ds4 is ds4_4.
+func (i *Interface) ours(tunnels []string) bool {
+	if _, ok := cutPrefix(i.Name); !ok || !i.Dynamic || i.Proto != "none" {
+		return false
+	}
+	if i.Device == "" || slices.Contains(tunnels, i.Device) {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(deviceDir, i.Device))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// NetworkPath is the configuration of netifd.
+const NetworkPath = "/etc/config/network"
+
+// Free is an error where somebody else has the interface that would stand for a relay: netifd would put ours in its
+// place, and have neither afterwards. tunnels are our devices, those that are there and those to be made.
+func Free(interfaces []Interface, relay string, tunnels []string) error {
+	name := dynamicPrefix + relay
+	i := Find(interfaces, name)
+	switch {
+	case i == nil || i.ours(tunnels):
+		return nil
+	case i.Dynamic:
+		return fmt.Errorf("netifd has an interface %s that ds4relay did not make (proto %s, device %s), by the name that "+
+			"the tunnel would have there; nothing of it is changed: give the relay's section another name",
+			name, i.Proto, i.Device)
+	}
+	return fmt.Errorf("%s: config interface '%s' has the name that the tunnel would have in netifd; "+
+		"nothing of it is changed: give that section another name, or the relay's", NetworkPath, name)
+}
+
 // dynamicTime bounds how long netifd may take to bring up an interface that it was told of.
 const dynamicTime = 5 * time.Second
 
-// Show makes the tunnels interfaces of netifd, by relay and device, and removes those of tunnels that are gone. It tells
-// whether netifd has taken a device into use: it then has removed the device's addresses.
+// Show makes the tunnels interfaces of netifd, by relay and device, and removes those of tunnels that are gone. It
+// tells whether netifd has taken a device into use: it then has removed the device's addresses. Interfaces of others
+// are left as they are; where one has the name that a tunnel needs, that tunnel has none, and the error says so.
 func Show(tunnels map[string]string) (taken bool, err error) {
 	interfaces, err := Interfaces()
 	if err != nil {
 		return false, err
 	}
+	devices := slices.Collect(maps.Values(tunnels))
+	tunnels = maps.Clone(tunnels)
+	var refused []error
+	for _, relay := range slices.Sorted(maps.Keys(tunnels)) {
+		if err := Free(interfaces, relay, devices); err != nil {
+			refused = append(refused, fmt.Errorf("relay %q: %w", relay, err))
+			delete(tunnels, relay)
+		}
+	}
+	taken, err = show(interfaces, tunnels, devices)
+	return taken, errors.Join(append(refused, err)...)
+}
+
+// show has all of the tunnels shown; devices are those of ours.
+func show(interfaces []Interface, tunnels map[string]string, devices []string) (taken bool, err error) {
 	for _, i := range interfaces {
-		relay, ours := cutPrefix(i.Name)
-		if device := tunnels[relay]; !ours || !i.Dynamic || device == i.Device && device != "" {
+		relay, _ := cutPrefix(i.Name)
+		if device := tunnels[relay]; !i.ours(devices) || device == i.Device && device != "" {
 			continue
 		}
 		if _, err := Call("network.interface."+i.Name, "remove", ""); err != nil {

@@ -16,7 +16,7 @@ const dump = `{"interface":[
 	{"interface":"lan","up":true,"l3_device":"br-lan","device":"br-lan","ipv4-address":[{"address":"192.168.1.1","mask":24}],"ipv6-prefix":[]},
 	{"interface":"guest","up":true,"device":"eth0.3","ipv4-address":[{"address":"192.168.3.1","mask":24}]},
 	{"interface":"wan6","up":true,"l3_device":"pppoe-wan","device":"eth1","ipv6-prefix":[{"address":"2001:db8:100::","mask":56,"class":"wan6"}]},
-	{"interface":"ds4_home","up":false,"dynamic":true,"device":"wrap1"}]}`
+	{"interface":"ds4_home","up":false,"dynamic":true,"proto":"none","device":"wrap1"}]}`
 
 func TestInterfaces(t *testing.T) {
 	got, err := ParseInterfaces([]byte(dump))
@@ -28,7 +28,7 @@ func TestInterfaces(t *testing.T) {
 		{Name: "lan", Up: true, Device: "br-lan", IPv4: []netip.Prefix{prefix("192.168.1.1/24")}},
 		{Name: "guest", Up: true, Device: "eth0.3", IPv4: []netip.Prefix{prefix("192.168.3.1/24")}},
 		{Name: "wan6", Up: true, Device: "pppoe-wan", Prefixes: []netip.Prefix{prefix("2001:db8:100::/56")}},
-		{Name: "ds4_home", Dynamic: true, Device: "wrap1"},
+		{Name: "ds4_home", Dynamic: true, Proto: "none", Device: "wrap1"},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -2,15 +2,15 @@ package openwrt
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ds4relay/ds4relay/internal/program"
 )
 
 const (
@@ -55,16 +55,11 @@ func Control(action string) error {
 	if !slices.Contains(Actions, action) {
 		return fmt.Errorf("there is no action %q; allowed is one of %s", short(action), strings.Join(Actions, ", "))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), actionTime)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, initScript, action)
 	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	// What the script starts in the background must not keep the answer waiting.
-	cmd.WaitDelay = time.Second
-	err := cmd.Run()
+	_, _, err := program.Command{Name: initScript, Args: []string{action}, Output: &said, Limit: actionTime}.Run()
+	var limit *program.LimitError
 	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.As(err, &limit):
 		return fmt.Errorf("%s %s takes longer than %s; see the system log: logread -e ds4relay", initScript, action, actionTime)
 	case err != nil && said.Len() > 0:
 		return errors.New(strings.TrimSpace(said.String()))

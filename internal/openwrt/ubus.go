@@ -1,13 +1,11 @@
 package openwrt
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"strings"
 	"time"
+
+	"github.com/ds4relay/ds4relay/internal/program"
 )
 
 // callTime bounds one call on ubus.
@@ -16,21 +14,16 @@ const callTime = 10 * time.Second
 // Call calls a method on ubus with arguments in JSON ("" for none) and returns the answer in JSON. It runs the program
 // ubus: the protocol's library is no Go, and the program is on every OpenWrt.
 func Call(object, method, arguments string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), callTime)
-	defer cancel()
 	args := []string{"call", object, method}
 	if arguments != "" {
 		args = append(args, arguments)
 	}
-	cmd := exec.CommandContext(ctx, "ubus", args...)
-	var out, problems bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &problems
-	err := cmd.Run()
+	out, problems, err := program.Command{Name: "ubus", Args: args, Limit: callTime}.Run()
 	switch {
-	case errors.Is(err, exec.ErrNotFound):
+	case errors.Is(err, program.ErrNotFound):
 		return nil, fmt.Errorf("ubus call %s %s: this machine has no ubus", object, method)
 	case err != nil:
-		return nil, fmt.Errorf("ubus call %s %s: %w %s", object, method, err, strings.TrimSpace(problems.String()))
+		return nil, fmt.Errorf("ubus call %s %s: %w %s", object, method, err, problems)
 	}
-	return out.Bytes(), nil
+	return []byte(out), nil
 }

@@ -2,6 +2,8 @@ package state
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -34,7 +36,7 @@ func allowances(link Link, tables IPTables) []Allowance {
 	return wanted
 }
 
-// ParseAllowances reads what `PROGRAM -S CHAIN` prints: the rules with our comment.
+// ParseAllowances reads what `PROGRAM -S CHAIN` prints: the rules with our comment that could be ours.
 func ParseAllowances(program, listing string) []Allowance {
 	var found []Allowance
 	for line := range strings.Lines(listing) {
@@ -43,9 +45,13 @@ func ParseAllowances(program, listing string) []Allowance {
 			continue
 		}
 		var match []string
+		target := ""
 		for i := 2; i < len(words); i++ {
 			switch {
-			case words[i] == "-j", words[i] == "--comment":
+			case words[i] == "-j" && i+1 < len(words):
+				target = words[i+1]
+				i++
+			case words[i] == "--comment":
 				i++
 			case words[i] == "-m" && i+1 < len(words) && words[i+1] == "comment":
 				i++
@@ -56,9 +62,34 @@ func ParseAllowances(program, listing string) []Allowance {
 				match = append(match, words[i])
 			}
 		}
-		found = append(found, Allowance{program, words[1], strings.Join(match, " ")})
+		a := Allowance{program, words[1], strings.Join(match, " ")}
+		if target == "ACCEPT" && a.ours() {
+			found = append(found, a)
+		}
 	}
 	return found
+}
+
+// ours tells whether the rule is one that allowances could have made, for a link that may be gone: a person's own rule
+// may have our comment.
+func (a Allowance) ours() bool {
+	words := strings.Fields(a.Match)
+	at := func(i int) string {
+		if i < len(words) {
+			return words[i]
+		}
+		return ""
+	}
+	link := Link{Name: at(1)}
+	if a.Program == "ip6tables" {
+		remote, err := netip.ParsePrefix(at(1))
+		local, localErr := netip.ParsePrefix(at(3))
+		if err != nil || localErr != nil {
+			return false
+		}
+		link = Link{Remote: remote.Addr(), Local: local.Addr()}
+	}
+	return slices.Contains(allowances(link, IPTables{a.Program: true}), a)
 }
 
 // Arguments are those of the program, with the verb -I or -D.

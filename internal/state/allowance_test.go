@@ -14,6 +14,9 @@ func TestAllowances(t *testing.T) {
 	have := slices.Concat(
 		ParseAllowances("ip6tables", `-P INPUT DROP
 -A INPUT -s 2001:db8:fdd2::7/128 -d 2001:db8:6ef9:0:198:51:100:144/128 -p ipencap -m comment --comment ds4relay -j ACCEPT
+-A INPUT -s 2001:db8:fdd2::7/128 -p tcp -m tcp --dport 22 -m comment --comment ds4relay -j ACCEPT
+-A INPUT -s 2001:db8:fdd2::/64 -d 2001:db8:6ef9:0:198:51:100:144/128 -p ipencap -m comment --comment ds4relay -j ACCEPT
+-A INPUT -m comment --comment ds4relay -j DROP
 -A INPUT -j ufw6-before-input
 `),
 		ParseAllowances("iptables", `-P FORWARD DROP
@@ -21,6 +24,11 @@ func TestAllowances(t *testing.T) {
 -A FORWARD -i wrap1 -m comment --comment ds4relay -j ACCEPT
 -A FORWARD -i wrap1 -j ACCEPT
 -A FORWARD -i wrap1 -m comment --comment ds4relay2 -j ACCEPT
+-A FORWARD -i wrap1 -m comment --comment ds4relay -j DROP
+-A FORWARD ! -i wrap1 -m comment --comment ds4relay -j ACCEPT
+-A FORWARD -i eth0 -o wrap1 -m comment --comment ds4relay -j ACCEPT
+-A FORWARD -o wrap1 -m comment --comment ds4relay -j ACCEPT
+-A FORWARD -m comment --comment ds4relay
 -A FORWARD -j DOCKER-USER
 `))
 	if !reflect.DeepEqual(have, want) {

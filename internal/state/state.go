@@ -142,6 +142,8 @@ type Observed struct {
 	ForeignRoutes []ForeignRoute
 	ForeignTables []string // those of our names without our mark: "ip ds4relay"
 
+	Notes []string // what a person should know, such as that a record is damaged
+
 	// SysctlValues are the present values of every key that is wanted or saved; a key that is missing does not exist.
 	SysctlValues map[string]string
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -23,6 +24,10 @@ type Kernel struct {
 	IPTables     state.IPTables
 	// Interrupt is called between the parts of a step that is more than one operation of the kernel; may be nil.
 	Interrupt func()
+	// Fail is asked before each operation whether it fails; may be nil.
+	Fail func(Operation) error
+	// Names are what the DNS says; a name without addresses cannot be looked up.
+	Names map[string][]netip.Addr
 
 	links      []state.Link
 	addrs      []state.Addr
@@ -32,38 +37,39 @@ type Kernel struct {
 	ruleset    ruleset
 	allowances []state.Allowance
 
-	records map[string]record // table → what it was loaded from
-	saved   []state.Sysctl
+	records records
 }
 
-// record is what package kernel notes of a table.
-type record struct {
-	sum, ruleset string
-	sets         []state.Set // without elements
-}
+// ErrNoAddress is wrapped where a name cannot be looked up, or has no address that can be another machine's.
+var ErrNoAddress = errors.New("no address of")
 
 // New returns a machine with these devices of others; the first is what tunnels ride on, the second, where there is
 // one, has the hosts behind it.
 func New(devices ...string) *Kernel {
-	k := &Kernel{Devices: devices, Tunlink: devices[0], sysctls: map[string]string{}, ruleset: ruleset{}, records: map[string]record{}}
+	k := &Kernel{Devices: devices, Tunlink: devices[0], sysctls: map[string]string{}, ruleset: ruleset{},
+		records: records{tables: map[string]record{}, peers: map[string]netip.Addr{}}}
 	if len(devices) > 1 {
 		k.LAN = devices[1]
 	}
 	return k
 }
 
-// Lock implements control.Kernel.
-func (k *Kernel) Lock(func(string)) (func(), error) { return func() {}, nil }
-
-// KeepTables implements control.Kernel.
-func (k *Kernel) KeepTables([]state.Table) error { return nil }
-
 // Facts implements control.Kernel: every relay has its devices, every path 1500 bytes, and every host is in the
 // network LAN.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
-	f := state.Facts{Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{},
+	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
+		PathMTU: map[string]int{}, LAN: map[netip.Addr]string{},
 		Own: slices.Clone(k.routes), IPTables: k.IPTables, FlowTables: true}
+	if err := k.fail(Dump); err != nil {
+		return f, err
+	}
 	for _, r := range relays {
+		if r.PeerName != "" {
+			var err error
+			if f.Peer[r.Name], err = k.peer(r, relays); err != nil {
+				return f, err
+			}
+		}
 		f.Tunlink[r.Name], f.PathMTU[r.Name] = k.Tunlink, 1500
 		if r.Role == config.VPS {
 			f.Access[r.Name] = k.Tunlink
@@ -77,7 +83,7 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	for _, device := range k.Devices {
 		key := state.ForwardingKey(device)
 		value, _ := k.sysctl(key)
-		for _, s := range k.saved {
+		for _, s := range k.savedSysctls() {
 			if s.Key == key {
 				value = s.Value
 			}
@@ -90,12 +96,17 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 // Observe implements control.Kernel.
 func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 	o := state.Observed{SysctlValues: map[string]string{}, ForeignLinks: map[string]string{}, ForeignAddrs: map[netip.Addr]string{}}
+	for range 6 { // links, addresses, routes, rules, tables, rules of iptables
+		if err := k.fail(Dump); err != nil {
+			return o, err
+		}
+	}
 	o.Links, o.Addrs, o.Routes, o.Rules = slices.Clone(k.links), slices.Clone(k.addrs), slices.Clone(k.routes), slices.Clone(k.rules)
-	o.Allowances, o.SavedSysctls = slices.Clone(k.allowances), slices.Clone(k.saved)
+	o.Allowances, o.SavedSysctls = slices.Clone(k.allowances), k.savedSysctls()
 	for _, device := range k.Devices {
 		o.ForeignLinks[device] = "veth"
 	}
-	for _, s := range slices.Concat(want.Sysctls, k.saved) {
+	for _, s := range slices.Concat(want.Sysctls, k.savedSysctls()) {
 		if value, err := k.sysctl(s.Key); err == nil {
 			o.SysctlValues[s.Key] = value
 		}
@@ -127,7 +138,7 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 func (k *Kernel) observeTable(name string, t *table) state.Table {
 	var shown state.Table
 	shown.Family, shown.Name, _ = strings.Cut(name, " ")
-	record := k.records[name]
+	record := k.records.tables[name]
 	if record.sum != t.sum() {
 		shown.Ruleset = t.text(name)
 		return shown
@@ -196,6 +207,13 @@ func remove[T comparable](items *[]T, item T, missing error) error {
 
 // Apply implements control.Kernel. Errors are those of the kernel.
 func (k *Kernel) Apply(step state.Step) error {
+	operation := Change
+	if _, ok := step.(state.LoadTables); ok {
+		operation = Nft
+	}
+	if err := k.fail(operation); err != nil {
+		return err
+	}
 	switch s := step.(type) {
 	case state.AddLink:
 		return k.addLink(s.Link)
@@ -346,8 +364,13 @@ func (k *Kernel) addRoute(r state.Route) error {
 
 // setSysctl does as package kernel: the former value is noted before the change.
 func (k *Kernel) setSysctl(s state.SetSysctl) error {
-	if s.Save {
-		k.saved = append(k.saved, state.Sysctl{Key: s.Key, Value: s.From})
+	noted := slices.ContainsFunc(k.records.saved, func(saved state.Sysctl) bool { return saved.Key == s.Key })
+	if s.Save && !noted {
+		if err := k.fail(Write); err == nil {
+			k.records.saved = append(k.records.saved, state.Sysctl{Key: s.Key, Value: s.From})
+		} else if !slices.Contains(k.savedSysctls(), state.Sysctl{Key: s.Key, Value: s.From}) {
+			return err
+		}
 		k.interrupt()
 	}
 	_, err := k.sysctl(s.Key)
@@ -359,7 +382,10 @@ func (k *Kernel) setSysctl(s state.SetSysctl) error {
 	}
 	if s.Save && err != nil || s.Forget && err == nil {
 		k.interrupt()
-		k.saved = slices.DeleteFunc(k.saved, func(saved state.Sysctl) bool { return saved.Key == s.Key })
+		if failed := k.fail(Remove); failed != nil {
+			return errors.Join(err, &kernel.Unrecorded{Err: failed})
+		}
+		k.records.saved = slices.DeleteFunc(k.records.saved, func(saved state.Sysctl) bool { return saved.Key == s.Key })
 	}
 	return err
 }
@@ -370,21 +396,16 @@ func (k *Kernel) loadTables(s state.LoadTables) error {
 	if err != nil {
 		return err
 	}
+	before := k.ruleset
 	k.ruleset = after
-	for _, t := range s.Former {
-		k.interrupt()
-		delete(k.records, t.String())
-	}
-	for _, t := range s.Loaded {
-		k.interrupt()
-		noted := record{sum: k.ruleset[t.String()].sum(), ruleset: t.Ruleset}
-		for _, set := range t.Sets {
-			set.Elements = nil
-			noted.sets = append(noted.sets, set)
+	if err := k.fail(NftDone); err != nil {
+		if k.ruleset, _ = after.run(s.Back, k.hasDevice); k.ruleset == nil {
+			k.ruleset = before
+			return err
 		}
-		k.records[t.String()] = noted
+		return errors.Join(err, k.noteTables(state.LoadTables{Loaded: s.Former, Former: s.Loaded}))
 	}
-	return nil
+	return k.noteTables(s)
 }
 
 // Snapshot is everything that is there as text, in an order of its own: equal texts mean equal kernels.
@@ -407,7 +428,7 @@ func (k *Kernel) Snapshot() string {
 			lines = append(lines, "sysctl "+key+" "+value)
 		}
 	}
-	for _, s := range k.saved {
+	for _, s := range k.savedSysctls() {
 		lines = append(lines, "saved "+s.Key+" "+s.Value)
 	}
 	for _, a := range k.allowances {

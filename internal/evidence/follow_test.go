@@ -1,0 +1,16 @@
+package evidence
+
+import "testing"
+
+// TestOurs: the table is taken for ours as this doctor makes it, and a person's table of that name is not.
+func TestOurs(t *testing.T) {
+	for listing, want := range map[string]bool{
+		followTable: true,
+		"table ip ds4relay_doctor {\n\tchain f {\n\t\ttype filter hook forward priority 0;\n\t}\n}\n": false,
+		"table ip ds4relay_doctor {\n}\n": false,
+	} {
+		if ours(listing) != want {
+			t.Errorf("%s: %v", listing, !want)
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package fake
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// records are what package kernel keeps in /run.
+type records struct {
+	tables   map[string]record // table → what it was loaded from
+	saved    []state.Sysctl
+	peers    map[string]netip.Addr
+	included bool // there is a file for nftables.conf
+}
+
+// record is what package kernel notes of a table.
+type record struct {
+	sum, ruleset string
+	sets         []state.Set // without elements
+}
+
+// Operation is a kind of what package kernel asks of the machine.
+type Operation string
+
+// The operations that may fail. Write needs room for a record, Remove does not, as other changes of a directory.
+const (
+	Dump    Operation = "dump"
+	Change  Operation = "change"
+	Nft     Operation = "nft"
+	NftDone Operation = "nft, done" // nft fails behind its transaction
+	Write   Operation = "write"
+	Remove  Operation = "remove"
+)
+
+func (k *Kernel) fail(o Operation) error {
+	if k.Fail == nil {
+		return nil
+	}
+	if err := k.Fail(o); err != nil {
+		return fmt.Errorf("%s: %w", o, err)
+	}
+	return nil
+}
+
+// Lock implements control.Kernel: its file needs no room.
+func (k *Kernel) Lock(func(string)) (func(), error) {
+	return func() {}, k.fail(Remove)
+}
+
+// KeepTables implements control.Kernel.
+func (k *Kernel) KeepTables(tables []state.Table) error {
+	if err := k.fail(Write); err != nil {
+		return err
+	}
+	k.records.included = len(tables) > 0
+	return nil
+}
+
+// NotePeers implements control.Kernel.
+func (k *Kernel) NotePeers(addrs map[string]netip.Addr) error {
+	if len(addrs) == 0 {
+		return nil
+	}
+	if err := k.fail(Write); err != nil {
+		return err
+	}
+	maps.Copy(k.records.peers, addrs)
+	return nil
+}
+
+// NoteSysctls implements control.Kernel.
+func (k *Kernel) NoteSysctls() error {
+	saved := k.savedSysctls()
+	if len(saved) == len(k.records.saved) {
+		return nil
+	}
+	if err := k.fail(Write); err != nil {
+		return err
+	}
+	k.records.saved = saved
+	return nil
+}
+
+// Clear implements control.Kernel.
+func (k *Kernel) Clear() error {
+	if err := k.fail(Remove); err != nil {
+		return err
+	}
+	clear(k.records.tables)
+	k.records.saved, k.records.included = nil, false
+	return nil
+}
+
+// noteTables does as package kernel: records that fail to be written leave former ones as they are.
+func (k *Kernel) noteTables(s state.LoadTables) error {
+	for _, t := range s.Loaded {
+		k.interrupt()
+		if err := k.fail(Write); err != nil {
+			return &kernel.Unrecorded{Err: err}
+		}
+		noted := record{sum: k.ruleset[t.String()].sum(), ruleset: t.Ruleset}
+		for _, set := range t.Sets {
+			set.Elements = nil
+			noted.sets = append(noted.sets, set)
+		}
+		k.records.tables[t.String()] = noted
+	}
+	for _, t := range s.Former {
+		if slices.ContainsFunc(s.Loaded, func(l state.Table) bool { return l.String() == t.String() }) {
+			continue
+		}
+		k.interrupt()
+		if err := k.fail(Remove); err != nil {
+			return &kernel.Unrecorded{Err: err}
+		}
+		delete(k.records.tables, t.String())
+	}
+	return nil
+}
+
+// peer is package kernel's: the address of a name, or the one that it had last.
+func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (netip.Addr, error) {
+	known := k.records.peers[r.PeerName]
+	if !known.IsValid() {
+		for _, link := range k.links {
+			if link.Relay == r.Name {
+				known = link.Remote
+			}
+		}
+	}
+	addrs := slices.DeleteFunc(slices.Clone(k.Names[r.PeerName]), func(a netip.Addr) bool {
+		return slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Local == a }) ||
+			slices.ContainsFunc(k.addrs, func(own state.Addr) bool { return own.Addr == a })
+	})
+	switch {
+	case len(addrs) == 0 && !known.IsValid():
+		return known, fmt.Errorf("relay %q: %w %s", r.Name, ErrNoAddress, r.PeerName)
+	case len(addrs) == 0, slices.Contains(addrs, known):
+		return known, nil
+	}
+	return addrs[0], nil
+}
+
+// savedSysctls are what sysctls were before they were changed, by the records and by the set fence, as in package kernel.
+func (k *Kernel) savedSysctls() []state.Sysctl {
+	saved := slices.Clone(k.records.saved)
+	t := k.ruleset["ip "+state.TableName]
+	if t == nil || t.sets[state.FenceSet.Name] == nil {
+		return saved
+	}
+	for element := range t.sets[state.FenceSet.Name].elements {
+		device, err := strconv.Unquote(element)
+		key := state.ForwardingKey(device)
+		if err == nil && !slices.ContainsFunc(saved, func(s state.Sysctl) bool { return s.Key == key }) {
+			saved = append(saved, state.Sysctl{Key: key, Value: "0"})
+		}
+	}
+	return saved
+}
+
+// LoseRecords does to records what a crash, a person or a full disk might: they are gone, or damaged, and count as
+// none. It says what is lost, and which sysctls keep the values that they have, since nobody knows any more what they
+// were before.
+func (k *Kernel) LoseRecords(random *rand.Rand) (what string, kept []state.Sysctl) {
+	if random.IntN(2) == 0 {
+		clear(k.records.tables)
+		what += " tables"
+	} else if name := "ip " + state.TableName; random.IntN(2) == 0 {
+		if damaged, ok := k.records.tables[name]; ok {
+			damaged.sum = "damaged"
+			k.records.tables[name] = damaged
+		}
+		what += " table " + name
+	}
+	if random.IntN(2) == 0 {
+		lost := k.records.saved
+		k.records.saved = nil
+		fenced := k.savedSysctls()
+		for _, s := range lost {
+			s.Value, _ = k.sysctl(s.Key)
+			if !slices.ContainsFunc(fenced, func(f state.Sysctl) bool { return f.Key == s.Key }) {
+				kept = append(kept, s)
+			}
+		}
+		what += " sysctls"
+	}
+	if random.IntN(2) == 0 {
+		clear(k.records.peers)
+		what += " peers"
+	}
+	return "lost records:" + what, kept
+}
+
+// SetSysctls makes a machine on which sysctls have these values from the beginning.
+func (k *Kernel) SetSysctls(values map[string]string) { maps.Copy(k.sysctls, values) }
+
+// Peers are the addresses of names that are noted.
+func (k *Kernel) Peers() map[string]netip.Addr { return maps.Clone(k.records.peers) }
+
+// Records is all that is kept beside the kernel, as text.
+func (k *Kernel) Records() string {
+	lines := []string{fmt.Sprintf("included %v", k.records.included)}
+	for name, r := range k.records.tables {
+		lines = append(lines, "table "+name+" "+r.sum)
+	}
+	for name, addr := range k.records.peers {
+		lines = append(lines, fmt.Sprintf("peer %s %v", name, addr))
+	}
+	for _, s := range k.records.saved {
+		lines = append(lines, "saved "+s.Key+" "+s.Value)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
