@@ -370,10 +370,18 @@ func (w *walk) settled(file int) error {
 			return fmt.Errorf("the address of %s is noted as %v, this machine's own", name, addr)
 		}
 	}
+	records := w.kernel.Records()
 	if file == nothing {
+		for line := range strings.Lines(records) {
+			if line = strings.TrimSpace(line); line != "included false" && !strings.HasPrefix(line, "peer ") {
+				return fmt.Errorf("after down there is still the record: %s", line)
+			}
+		}
 		return nil
 	}
-	records := w.kernel.Records()
+	if !strings.Contains(records, "included true") {
+		return errors.New("there is no file for nftables.conf")
+	}
 	m := &Machine{Config: w.files[file], Kernel: w.kernel}
 	if steps, err := m.Plan(nil, false); err != nil || len(steps) > 0 {
 		return fmt.Errorf("there is something left to do: %v, %v", err, steps)

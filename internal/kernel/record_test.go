@@ -252,11 +252,26 @@ func TestLock(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// One has opened the file before it goes, and gets the lock of what nobody else would open.
+	k := &Kernel{Run: run}
+	file, err := k.openLock()
+	if err != nil || !k.isLock(file) {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := k.Clear(); err != nil || k.isLock(file) {
+		t.Errorf("the lock is gone, and counts: %v", err)
+	}
+	if again, err := k.openLock(); err != nil || k.isLock(file) || !k.isLock(again) {
+		t.Errorf("the lock is another file, and counts: %v", err)
+	} else {
+		again.Close()
+	}
 	blocked := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := (&Kernel{Run: filepath.Join(blocked, "run")}).Lock(nil)
+	_, err = (&Kernel{Run: filepath.Join(blocked, "run")}).Lock(nil)
 	if err == nil || !strings.Contains(err.Error(), blocked) {
 		t.Errorf("there is no place for it: %v", err)
 	}
