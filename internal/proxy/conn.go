@@ -16,6 +16,7 @@ type conn struct {
 	loop    *loop
 	service *Service
 	config  *config.Proxy // when it came
+	hop     *hop
 	client  side
 	target  side
 	up      direction // client → target
@@ -33,6 +34,7 @@ type conn struct {
 type side struct {
 	conn     *conn
 	fd       int
+	way      *way
 	readable bool // there may be something to read
 	writable bool // there may be room to write
 	ending   bool // the peer has sent its end; no event will tell again
@@ -57,8 +59,8 @@ func (s *side) limitUnsent() {
 }
 
 // newConn takes a client that was admitted, and counted for the loop, and connects to the target.
-func newConn(l *loop, s *Service, c *config.Proxy, fd int, from netip.AddrPort, addrs []netip.Addr, port uint16) {
-	k := &conn{loop: l, service: s, config: c, from: from, began: l.now, counted: c.MaxPerClient > 0}
+func newConn(l *loop, h *hop, c *config.Proxy, fd int, from netip.AddrPort, port uint16) {
+	k := &conn{loop: l, service: h.service, config: c, hop: h, from: from, began: l.now, counted: c.MaxPerClient > 0}
 	k.client = side{conn: k, fd: fd, writable: true}
 	k.target = side{conn: k, fd: -1}
 	k.up = direction{from: &k.client, to: &k.target}
@@ -67,7 +69,7 @@ func newConn(l *loop, s *Service, c *config.Proxy, fd int, from netip.AddrPort, 
 		k.end("failed", err)
 		return
 	}
-	k.connect(addrs, port)
+	k.connect(h.service.targets.Load(), port)
 }
 
 func (s *side) event(mask uint32) {
@@ -217,6 +219,7 @@ func (k *conn) end(why string, cause error) {
 		} else {
 			closeReset(side.fd)
 		}
+		s.server.hops.close(side.way)
 		side.fd = -1
 	}
 	if k.idle.next != nil {

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -18,6 +20,7 @@ type Service struct {
 	clients clients
 	targets atomic.Pointer[targets]
 	server  *Server
+	first   hop         // of clients that come from elsewhere
 	removed atomic.Bool // no longer in the configuration
 
 	mu    sync.Mutex
@@ -43,8 +46,21 @@ func (s *Service) in(l *loop) *served {
 	return part
 }
 
+// hop is the next step of a client's way.
+func (s *Service) hop(before *hop) *hop {
+	if before == nil {
+		return &s.first
+	}
+	return &hop{s, before}
+}
+
 // admit counts a new session in, or says why it is refused. Where there are as many as there may be, room may end one.
-func (s *Service) admit(c *config.Proxy, client netip.Addr, room func() bool) (refusal, bool) {
+func (s *Service) admit(c *config.Proxy, from netip.AddrPort, way *hop, room func() bool) (refusal, bool) {
+	if way.passed(s) {
+		s.stats.fail(fmt.Errorf("a loop: the target leads back to the proxy (%s is a connection to it)", from))
+		return looped, false
+	}
+	client := from.Addr()
 	if c.Clients != nil && !slices.ContainsFunc(c.Clients, func(p netip.Prefix) bool { return p.Contains(client) }) {
 		return notAllowed, false
 	}
@@ -55,7 +71,6 @@ func (s *Service) admit(c *config.Proxy, client netip.Addr, room func() bool) (r
 		s.left(client, c.MaxPerClient > 0)
 		return tooMany, false
 	}
-	s.stats.total.Add(1)
 	return 0, true
 }
 
@@ -77,11 +92,18 @@ func (s *Service) leftClient(client netip.Addr, perClient bool) {
 func (s *Service) refuse(why refusal) { s.stats.refused[why].Add(1) }
 
 // aim sets the target; sessions that are open keep theirs.
-func (s *Service) aim(t config.Target) {
-	before := s.targets.Swap(newTargets(t, s.server.lookup, s.stats.fail, s.changed))
+func (s *Service) aim(p *config.Proxy) {
+	before := s.targets.Swap(newTargets(p, s))
 	if before != nil {
 		before.close()
 	}
+}
+
+// unfit tells of a name's answers that are not used; it is called when they are others than before.
+func (s *Service) unfit(answers []string) {
+	err := fmt.Errorf("answers for %s that are not used: %s", s.config.Load().Target.Name, strings.Join(answers, ", "))
+	s.stats.fail(err)
+	s.server.journal.add(fmt.Sprintf("proxy %s: %v", s.name, err))
 }
 
 // changed tells the loops of another configuration, or of other addresses of the target.

@@ -312,9 +312,10 @@ func (r *receiver) admit(f flow, from, to netip.AddrPort) *session {
 		service.stats.dropped.Add(1)
 		return nil
 	}
-	why, ok := service.admit(c, from.Addr(), func() bool { return service.evict(r.loop) })
+	way := r.server.hops.before(from, func() netip.AddrPort { return to })
+	why, ok := service.admit(c, from, way, func() bool { return service.evict(r.loop) })
 	if ok {
-		s, err := r.open(f, route, from, to)
+		s, err := r.open(f, route, service.hop(way), from, to)
 		if err == nil {
 			return s
 		}
