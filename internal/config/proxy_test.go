@@ -56,6 +56,11 @@ func TestProxyForms(t *testing.T) {
 		want                        any
 	}{
 		{"idle of tcp", "127.0.0.1:1", "192.0.2.1:2", "tcp", func(p *Proxy) any { return p.IdleTimeout }, 24 * time.Hour},
+		{"sessions of one client", "127.0.0.1:1", "192.0.2.1:2", "udp", func(p *Proxy) any { return p.MaxPerClient }, 256},
+		{"no limits", "127.0.0.1:1", "192.0.2.1:2'\n\toption max_per_client '0'\n\toption idle_timeout '0", "tcp",
+			func(p *Proxy) any { return [2]int{p.MaxPerClient, int(p.IdleTimeout)} }, [2]int{}},
+		{"another machine's name", "127.0.0.1:1", "home.example.net:2", "tcp", func(p *Proxy) any { return p.TargetLocal }, false},
+		{"this machine's name", "127.0.0.1:1", "home.example.net:2'\n\toption target_local '1", "tcp", func(p *Proxy) any { return p.TargetLocal }, true},
 		{"idle of udp", "127.0.0.1:1", "192.0.2.1:2", "udp", func(p *Proxy) any { return p.IdleTimeout }, 3 * time.Minute},
 		{"one port for all", "127.0.0.1:8000-8010", "192.0.2.1:80", "tcp", port(8003), uint16(80)},
 		{"one to one", "127.0.0.1:8000-8010", "192.0.2.1:9000-9010", "tcp", port(8003), uint16(9003)},

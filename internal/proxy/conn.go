@@ -25,7 +25,8 @@ type conn struct {
 	to      netip.AddrPort
 	began   time.Duration
 	idle    idle
-	dial    *dial // until the target has answered
+	idlers  *idlers // that it is one of; nil without an idle timeout
+	dial    *dial   // until the target has answered
 	closed  bool
 	counted bool // for its client
 }
@@ -182,8 +183,8 @@ func (k *conn) count(d *direction, moved uint64) {
 	} else {
 		k.service.stats.down.Add(moved)
 	}
-	if k.idle.next != nil {
-		k.service.in(k.loop).idle.touch(&k.idle)
+	if k.idlers != nil {
+		k.idlers.touch(&k.idle)
 	}
 }
 
@@ -222,8 +223,9 @@ func (k *conn) end(why string, cause error) {
 		s.server.hops.close(side.way)
 		side.fd = -1
 	}
-	if k.idle.next != nil {
-		s.in(l).idle.remove(&k.idle)
+	if k.idlers != nil {
+		k.idlers.remove(&k.idle)
+		k.idlers = nil
 	}
 	l.connections.Add(-1)
 	s.left(k.from.Addr(), k.counted)

@@ -165,7 +165,8 @@ func (d *dial) won(a *attempt, mask uint32) {
 	}
 	if k.config.IdleTimeout > 0 {
 		k.idle.expire = func(why string) { k.end(why, nil) }
-		k.service.in(k.loop).idle.add(&k.idle)
+		k.idlers = k.service.in(k.loop).idle[proven]
+		k.idlers.add(&k.idle)
 	}
 	if k.config.ProxyProtocol != 0 {
 		header, err := streamHeader(k.config.ProxyProtocol, k.from, localAddr(k.client.fd))

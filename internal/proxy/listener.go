@@ -207,7 +207,6 @@ func (a *acceptor) serve(fd int, from netip.AddrPort) {
 		r.service.logRefusal(r.config, from, why)
 		return
 	}
-	r.service.stats.total.Add(1)
 	h := r.service.hop(way)
 	l := a.server.leastBusy(a.loop)
 	l.connections.Add(1)

@@ -20,8 +20,9 @@ type Service struct {
 	clients clients
 	targets atomic.Pointer[targets]
 	server  *Server
-	first   hop         // of clients that come from elsewhere
-	removed atomic.Bool // no longer in the configuration
+	first   hop                 // of clients that come from elsewhere
+	ranks   [ranks]atomic.Int64 // UDP sessions of each, with those that are being opened
+	removed atomic.Bool         // no longer in the configuration
 
 	mu    sync.Mutex
 	loops map[*loop]*served
@@ -29,9 +30,9 @@ type Service struct {
 
 // served is a loop's part of a service; only the loop touches it.
 type served struct {
-	idle     *idlers      // TCP with an idle timeout, and UDP
-	evicting atomic.Int64 // UDP sessions that it is asked to end
-	counted  bool         // the session that is ending is counted out already
+	idle     [ranks]*idlers      // UDP; TCP with an idle timeout, which is proven
+	evicting [ranks]atomic.Int64 // UDP sessions that it is asked to end
+	counted  bool                // the session that is ending is counted out already
 }
 
 // in is the loop's part; it is made when it is asked for first.
@@ -40,7 +41,10 @@ func (s *Service) in(l *loop) *served {
 	defer s.mu.Unlock()
 	part := s.loops[l]
 	if part == nil {
-		part = &served{idle: newIdlers(l, s.config.Load().IdleTimeout)}
+		part = &served{}
+		for i := range part.idle {
+			part.idle[i] = newIdlers(l, s.config.Load().IdleTimeout)
+		}
 		s.loops[l] = part
 	}
 	return part
@@ -71,6 +75,7 @@ func (s *Service) admit(c *config.Proxy, from netip.AddrPort, way *hop, room fun
 		s.left(client, c.MaxPerClient > 0)
 		return tooMany, false
 	}
+	s.stats.total.Add(1)
 	return 0, true
 }
 
@@ -109,7 +114,11 @@ func (s *Service) unfit(answers []string) {
 // changed tells the loops of another configuration, or of other addresses of the target.
 func (s *Service) changed() {
 	for _, l := range s.server.loops {
-		l.post(func() { s.in(l).idle.reset(s.config.Load().IdleTimeout) })
+		l.post(func() {
+			for _, list := range s.in(l).idle {
+				list.reset(s.config.Load().IdleTimeout)
+			}
+		})
 	}
 }
 

@@ -28,6 +28,7 @@ type session struct {
 	nameSize   uint32
 	control    []byte // see source
 	header     []byte // PROXY
+	rank       rank
 	idle       idle
 	began      time.Duration
 	answered   time.Duration // when the target sent something last, or the session got its target
@@ -58,9 +59,8 @@ func (r *receiver) open(f flow, route *route, h *hop, from, to netip.AddrPort) (
 	}
 	l.datagrams.sessions[f] = s
 	r.sessions.Add(1)
-	service.stats.total.Add(1)
 	s.idle.expire = s.end
-	s.served.idle.add(&s.idle)
+	s.served.idle[s.rank].add(&s.idle)
 	return s, nil
 }
 
@@ -224,7 +224,7 @@ func (s *session) down() {
 		s.service.stats.dropped.Add(dropped)
 	}
 	s.answered = r.loop.now
-	s.served.idle.touch(&s.idle)
+	s.touch(max(s.rank, answered))
 }
 
 // failed tells of an error of the way to the target, such as that nobody listens there. The session stays: it may come back.
@@ -242,6 +242,19 @@ func (s *session) unsent(err error) {
 	s.service.stats.fail(fmt.Errorf("send to %s: %w", s.from, err))
 }
 
+// touch tells that a datagram came, which makes of the session's rank another one, or the same.
+func (s *session) touch(rank rank) {
+	if rank == s.rank {
+		s.served.idle[rank].touch(&s.idle)
+		return
+	}
+	s.served.idle[s.rank].remove(&s.idle)
+	s.service.ranks[s.rank].Add(-1)
+	s.service.ranks[rank].Add(1)
+	s.rank = rank
+	s.served.idle[rank].add(&s.idle)
+}
+
 // end forgets the session; what it still has in the batch is sent.
 func (s *session) end(why string) {
 	if s.ended {
@@ -256,7 +269,8 @@ func (s *session) end(why string) {
 	l.forget(s.fd)
 	l.cool(s.service.server, s.fd, s.way)
 	delete(l.datagrams.sessions, s.flow)
-	s.served.idle.remove(&s.idle)
+	s.served.idle[s.rank].remove(&s.idle)
+	s.service.ranks[s.rank].Add(-1)
 	s.leave()
 	if s.served.counted {
 		s.served.counted = false
