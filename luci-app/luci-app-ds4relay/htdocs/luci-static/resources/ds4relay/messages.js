@@ -140,6 +140,7 @@ return baseclass.extend({
 		M('it is %s here: names that are signed and certificates are refused'),
 		M('keep and other forwards leave nothing of it to try'),
 		M('kernel %s with ip6_tunnel, and nft'),
+		M('leads back to what it listens on (%s) by way of proxy %s; allowed is another address or port'),
 		M('line %d: go-uci has %d values of %s, the file %d'),
 		M('line %d: more than %d options in one section'),
 		M('line %d: more than %d values of one list'),
