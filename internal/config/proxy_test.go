@@ -172,7 +172,8 @@ func TestProxyBesideRelay(t *testing.T) {
 	}
 }
 
-// TestProxyLoop: literal targets that lead back, directly or by way of other proxies, are a mistake; what only looks like it is not.
+// TestProxyLoop: literal targets that lead back, directly or by way of other proxies, are a mistake; what only looks
+// like it is not.
 func TestProxyLoop(t *testing.T) {
 	type way struct{ proto, listen, target string }
 	const direct = `F:4: proxy "p0": option target "%s": is what it listens on itself (%s); allowed is another address or port`

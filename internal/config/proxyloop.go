@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// longestLoop is the number of proxies up to which loops are found here. The service ends longer ones, and those by names.
+	// longestLoop is the number of proxies up to which loops are found here. The service ends longer ones, and those
+	// by names.
 	longestLoop = 8
 	// loopSteps bounds the search.
 	loopSteps = 100000
@@ -34,9 +35,10 @@ func (r *reader) loops() {
 		}
 		for _, l := range p.Listen {
 			if way := search.from(p, l); len(way) > 0 {
-				r.problems = append(r.problems, Problem{File: r.file.Path, Line: r.lines[p]("target"), Section: fmt.Sprintf("proxy %q", p.Section),
-					Option: "target", Value: p.Target.String(),
-					Message: fmt.Sprintf("leads back to what it listens on (%s) by way of proxy %s; allowed is another address or port", l, strings.Join(way, ", "))})
+				const message = "leads back to what it listens on (%s) by way of proxy %s; allowed is another address or port"
+				r.problems = append(r.problems, Problem{File: r.file.Path, Line: r.lines[p]("target"),
+					Section: fmt.Sprintf("proxy %q", p.Section), Option: "target", Value: p.Target.String(),
+					Message: fmt.Sprintf(message, l, strings.Join(way, ", "))})
 				break
 			}
 		}

@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A name's answers are somebody else's word. One that leads to this machine would show its clients what only programs of this machine
-// may reach; a link-local one may be the cloud's own services, which trust the machine (169.254.169.254).
+// A name's answers are somebody else's word. One that leads to this machine would show its clients what only programs
+// of this machine may reach; a link-local one may be the cloud's own services, which trust the machine
+// (169.254.169.254).
 
 var (
 	nat64      = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
@@ -52,8 +53,8 @@ func unfit(answer netip.Addr, local bool, own func(netip.Addr) (bool, error)) (s
 
 const allows = " (option target_local '1' allows it)"
 
-// ownAddress tells whether the kernel delivers an address here: then a socket can be bound to it. The service may neither ask the
-// kernel for its addresses (netlink) nor read its settings (/proc/sys).
+// ownAddress tells whether the kernel delivers an address here: then a socket can be bound to it. The service may
+// neither ask the kernel for its addresses (netlink) nor read its settings (/proc/sys).
 func ownAddress(r *reserve, a netip.Addr) (bool, error) {
 	bound, err := binds(r, a)
 	if err != nil || !bound {

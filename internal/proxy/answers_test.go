@@ -59,7 +59,8 @@ func TestUnfit(t *testing.T) {
 	}
 }
 
-// TestOwnAddress: the kernel's own word, with secondary addresses, local routes and what makes every address one to bind to.
+// TestOwnAddress: the kernel's own word, with secondary addresses, local routes and what makes every address one to
+// bind to.
 func TestOwnAddress(t *testing.T) {
 	n := newNamespaces(t, "own")[0]
 	n.ip("link add d0 type veth peer name d1")
@@ -93,8 +94,8 @@ func TestOwnAddress(t *testing.T) {
 	}
 }
 
-// TestAnswersRefused: clients do not get to this machine's own services by a name, by TCP and UDP; status and log say why, the log
-// once; other answers of the name are used, and the option allows it.
+// TestAnswersRefused: clients do not get to this machine's own services by a name, by TCP and UDP; status and log say
+// why, the log once; other answers of the name are used, and the option allows it.
 func TestAnswersRefused(t *testing.T) {
 	for _, proto := range []uint8{config.TCP, config.UDP} {
 		t.Run(config.ProtoName(proto), func(t *testing.T) {

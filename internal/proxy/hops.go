@@ -26,10 +26,12 @@ func (h *hop) passed(s *Service) bool {
 	return false
 }
 
-// hops are the server's own connections to targets that are, or may be, its own listeners. A client that is one of them comes by
-// way of a proxy, and is refused where it has been before: a loop would make sessions until there are no more.
+// hops are the server's own connections to targets that are, or may be, its own listeners. A client that is one of
+// them comes by way of a proxy, and is refused where it has been before: a loop would make sessions until there are no
+// more.
 //
-// Neither names nor addresses tell of every loop: a target may be any address of this machine, and lead on to a third proxy.
+// Neither names nor addresses tell of every loop: a target may be any address of this machine, and lead on to a third
+// proxy.
 type hops struct {
 	listening atomic.Pointer[map[socketKey]string] // the name of the proxy
 	sources   atomic.Pointer[map[netip.Addr]bool]  // the addresses that any of them has had; clients seldom have one of these
@@ -47,7 +49,8 @@ type way struct {
 	hop  *hop
 }
 
-// endedWays is how many are kept of sockets that are closed: what they have connected to may not have been accepted yet.
+// endedWays is how many are kept of sockets that are closed: what they have connected to may not have been accepted
+// yet.
 const endedWays = 1024
 
 func newHops() *hops {
@@ -85,7 +88,8 @@ func (h *hops) own(s *Service, to netip.AddrPort) error {
 	return nil
 }
 
-// connect connects a socket. Where the server may listen at the other end, it returns the way by which that will know the socket.
+// connect connects a socket. Where the server may listen at the other end, it returns the way by which that will know
+// the socket.
 func (h *hops) connect(fd int, from *hop, to netip.AddrPort) (*way, error) {
 	sa, err := sockaddr(to)
 	if err != nil {
@@ -131,7 +135,8 @@ func (h *hops) close(w *way) {
 	}
 }
 
-// before is the last step of a client's way to where it comes to; nil where the client is none of the server's own sockets.
+// before is the last step of a client's way to where it comes to; nil where the client is none of the server's own
+// sockets.
 func (h *hops) before(client netip.AddrPort, local func() netip.AddrPort) *hop {
 	if !(*h.sources.Load())[client.Addr()] {
 		return nil
@@ -149,5 +154,6 @@ func (h *hops) before(client netip.AddrPort, local func() netip.AddrPort) *hop {
 }
 
 func flowOf(client, local netip.AddrPort) flow {
-	return flow{client: client.Addr().As16(), local: local.Addr().As16(), ports: uint32(client.Port())<<16 | uint32(local.Port())}
+	return flow{client: client.Addr().As16(), local: local.Addr().As16(),
+		ports: uint32(client.Port())<<16 | uint32(local.Port())}
 }

@@ -13,10 +13,12 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// handful is how many sessions a loop may make of one client: one for each proxy, and one that another thread took at the same time.
+// handful is how many sessions a loop may make of one client: one for each proxy, and one that another thread took at
+// the same time.
 const handful = 4
 
-// ring is proxies each of which leads to the next, and the last to the first; names leave the configuration no way to see it.
+// ring is proxies each of which leads to the next, and the last to the first; names leave the configuration no way to
+// see it.
 func ring(t testing.TB, proto uint8, n int, listen netip.Addr) []*config.Proxy {
 	t.Helper()
 	var proxies []*config.Proxy
@@ -232,8 +234,8 @@ func names(answers ...string) lookup {
 	}
 }
 
-// TestNameToListener: a name that leads to the proxy's own listener makes no session, also where this machine is allowed; the
-// address beside it is used.
+// TestNameToListener: a name that leads to the proxy's own listener makes no session, also where this machine is
+// allowed; the address beside it is used.
 func TestNameToListener(t *testing.T) {
 	good := target(t, "127.0.0.9:0", echo)
 	port := netip.MustParseAddrPort(good).Port()

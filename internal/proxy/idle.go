@@ -13,8 +13,8 @@ type idle struct {
 	expire     func(reason string)
 }
 
-// A rank is what is known of a client: anybody can send datagrams with the addresses of others, as many as he likes, and the
-// answers do not come to him.
+// A rank is what is known of a client: anybody can send datagrams with the addresses of others, as many as he likes,
+// and the answers do not come to him.
 type rank int
 
 const (

@@ -44,7 +44,8 @@ type Options struct {
 
 // New starts the event loops; there are no proxies until Apply.
 func New(o Options) (*Server, error) {
-	s := &Server{lookup: o.Lookup, reserve: newReserve(), hops: newHops(), services: map[string]*Service{}, listeners: map[socketKey]*listener{}, draining: map[socketKey]*listener{}}
+	s := &Server{lookup: o.Lookup, reserve: newReserve(), hops: newHops(), services: map[string]*Service{},
+		listeners: map[socketKey]*listener{}, draining: map[socketKey]*listener{}}
 	s.cooling.hops = s.hops
 	n := o.Loops
 	if n == 0 {
@@ -192,7 +193,8 @@ func (s *Server) service(p *config.Proxy) {
 	}
 	before := service.config.Load()
 	service.config.Store(p)
-	if before.Target.Name != p.Target.Name || before.Target.Addr != p.Target.Addr || before.TargetLocal != p.TargetLocal {
+	if before.Target.Name != p.Target.Name || before.Target.Addr != p.Target.Addr ||
+		before.TargetLocal != p.TargetLocal {
 		service.aim(p)
 	}
 	if !reflect.DeepEqual(before, p) {

@@ -20,7 +20,8 @@ const (
 	refusals
 )
 
-var refusalNames = [refusals]string{"src_ip", "max_sessions", "max_per_client", "out of descriptors", "target unreachable", "loop"}
+var refusalNames = [refusals]string{"src_ip", "max_sessions", "max_per_client", "out of descriptors",
+	"target unreachable", "loop"}
 
 // stats are what status shows of a service. They outlive a reload.
 type stats struct {

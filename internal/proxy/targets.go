@@ -40,7 +40,8 @@ type targets struct {
 // newTargets looks a name up again and again until close.
 func newTargets(p *config.Proxy, s *Service) *targets {
 	t := p.Target
-	targets := &targets{name: t.Name, local: p.TargetLocal || t.Name == "localhost", user: s, lookup: s.server.lookup, kick: make(chan struct{}, 1), stop: func() {}}
+	targets := &targets{name: t.Name, local: p.TargetLocal || t.Name == "localhost", user: s, lookup: s.server.lookup,
+		kick: make(chan struct{}, 1), stop: func() {}}
 	if targets.lookup == nil {
 		targets.lookup = resolve.Lookup
 	}

@@ -341,13 +341,13 @@ func (r *receiver) admit(f flow, from, to netip.AddrPort) *session {
 const (
 	// answerTime is what an answer, or what the client says to that, may take.
 	answerTime = time.Second
-	// rankShare: one of so many sessions may have a rank and keep it for that time. With less room new clients would take each other's
-	// places before they have an answer, while idle ones that are proven have all the others.
+	// rankShare: one of so many sessions may have a rank and keep it for that time. With less room new clients would
+	// take each other's places before they have an answer, while idle ones that are proven have all the others.
 	rankShare = 4
 )
 
-// order is the ranks in which a session is looked for that makes room: lower ones first, as far as they have had their time or are
-// more than their share.
+// order is the ranks in which a session is looked for that makes room: lower ones first, as far as they have had their
+// time or are more than their share.
 func (s *Service) order(now time.Duration) []rank {
 	share := max(1, int64(s.config.Load().MaxSessions)/rankShare)
 	var order []rank
@@ -384,8 +384,8 @@ func (s *Service) some(r rank) bool {
 	return false
 }
 
-// evict ends a session, or has its loop end it. A new client does not push out one of a higher rank only because those of the lower
-// one are ending; it is refused, unless it has been admitted already.
+// evict ends a session, or has its loop end it. A new client does not push out one of a higher rank only because those
+// of the lower one are ending; it is refused, unless it has been admitted already.
 func (s *Service) evict(own *loop, admitted bool) bool {
 	for _, r := range s.order(own.now) {
 		_, of, part := s.idlest(r)
@@ -413,7 +413,8 @@ func (s *Service) evict(own *loop, admitted bool) bool {
 	return false
 }
 
-// evict ends the idlest session of a rank, which is counted out already. It returns false where none has that rank any more.
+// evict ends the idlest session of a rank, which is counted out already. It returns false where none has that rank any
+// more.
 func (p *served) evict(s *Service, r rank) bool {
 	list := p.idle[r]
 	if list.count == 0 {

@@ -66,8 +66,8 @@ func (p *ports) of(client string) int {
 	return len(p.seen[client])
 }
 
-// TestFlood: datagrams of strangers do not end the session of a client that is being answered, whether the target answers the
-// strangers as well or not. New clients are served meanwhile.
+// TestFlood: datagrams of strangers do not end the session of a client that is being answered, whether the target
+// answers the strangers as well or not. New clients are served meanwhile.
 func TestFlood(t *testing.T) {
 	const sessions, clients, flood = 32, 8, 600
 	for _, answers := range []bool{false, true} {
@@ -119,8 +119,8 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestFloodOfKnown: where all sessions are of clients that are being answered, a flood takes no more than the strangers' share, and
-// then strangers make room for each other.
+// TestFloodOfKnown: where all sessions are of clients that are being answered, a flood takes no more than the
+// strangers' share, and then strangers make room for each other.
 func TestFloodOfKnown(t *testing.T) {
 	const sessions, flood = 32, 600
 	p := udp(t, packetTarget(t, "[::1]:0", func(d datagram) []byte {
@@ -157,7 +157,8 @@ func TestFloodOfKnown(t *testing.T) {
 	}
 }
 
-// TestFloodOfOne: an address has no more sessions than it may, whatever it sends; others are served, as are its own that it has.
+// TestFloodOfOne: an address has no more sessions than it may, whatever it sends; others are served, as are its own
+// that it has.
 func TestFloodOfOne(t *testing.T) {
 	for _, network := range []string{"127.0.0.", "[::1]"} {
 		p := udp(t, packetTarget(t, "[::1]:0", repeat))

@@ -46,8 +46,8 @@ type session struct {
 // open connects a new session to the target.
 func (r *receiver) open(f flow, route *route, h *hop, from, to netip.AddrPort) (*session, error) {
 	service, l := route.service, r.loop
-	s := &session{flow: f, receiver: r, service: service, served: service.in(l), config: route.config, hop: h, fd: -1, port: route.port, from: from, began: l.now,
-		counted: route.config.MaxPerClient > 0, first: none}
+	s := &session{flow: f, receiver: r, service: service, served: service.in(l), config: route.config, hop: h, fd: -1,
+		port: route.port, from: from, began: l.now, counted: route.config.MaxPerClient > 0, first: none}
 	if s.config.ProxyProtocol != 0 {
 		var err error
 		if s.header, err = datagramHeader(from, to); err != nil {
