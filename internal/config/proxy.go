@@ -22,6 +22,7 @@ type Proxy struct {
 	Proto          uint8 // TCP or UDP
 	Listen         []Listen
 	Target         Target
+	TargetLocal    bool           // the target's name may lead to this machine itself
 	ProxyProtocol  int            // version of the PROXY protocol that tells the target the client's address; 0 for none
 	Clients        []netip.Prefix // who may use it; nil for everybody
 	MaxSessions    int
@@ -45,6 +46,13 @@ func (l Listen) String() string {
 		text += fmt.Sprintf("-%d", l.Last)
 	}
 	return text
+}
+
+// takes tells whether it has the socket of an address of this machine.
+func (l Listen) takes(addr netip.AddrPort) bool {
+	// That an address other than a loopback one is this machine's, only the machine knows.
+	wild := l.Addr.IsUnspecified() && l.Addr.Is4() == addr.Addr().Is4() && addr.Addr().IsLoopback()
+	return (wild || l.Addr == addr.Addr()) && l.First <= addr.Port() && addr.Port() <= l.Last
 }
 
 // overlaps tells whether a socket could be wanted by both.
@@ -182,6 +190,7 @@ func (s *section) proxy(name string) (p *Proxy, enabled bool) {
 		Line:           s.line,
 		Proto:          parse(s, "proto", protocol),
 		ProxyProtocol:  parse(s, "proxy_protocol", number(0, 2)),
+		TargetLocal:    parse(s, "target_local", boolean),
 		MaxSessions:    parse(s, "max_sessions", number(1, maxSessions)),
 		MaxPerClient:   parse(s, "max_per_client", number(0, maxSessions)),
 		ConnectTimeout: seconds("connect_timeout", 1),
@@ -240,15 +249,22 @@ func (s *section) target(p *Proxy, value uci.Value) {
 			s.problemAt(value, "target", fmt.Sprintf("has %d ports, listen %s has %d; allowed is as many (mapped one to one), one port for all, or none (the port that the client came to)",
 				int(last)-int(t.Port)+1, l, int(l.Last)-int(l.First)+1))
 			return
-		case t.Addr == l.Addr && t.PortFor(l, l.First) == l.First, t.Addr == l.Addr && t.PortFor(l, l.First) <= l.Last && l.First <= t.PortFor(l, l.Last):
+		case l.reaches(t):
 			s.problemAt(value, "target", fmt.Sprintf("is what it listens on itself (%s); allowed is another address or port", l))
 			return
 		}
 	}
 }
 
+// reaches tells whether a client of l may come to l again by the target.
+func (l Listen) reaches(t Target) bool {
+	first, last := t.PortFor(l, l.First), t.PortFor(l, l.Last)
+	return l.takes(netip.AddrPortFrom(t.Addr, min(max(first, l.First), last)))
+}
+
 // proxies reports sockets that two proxies want, or a proxy and a forward of a relay on this VPS.
 func (r *reader) proxies(relays []*Relay) {
+	r.loops()
 	for i, p := range r.config.Proxies {
 		for j, l := range p.Listen {
 			for _, earlier := range p.Listen[:j] {

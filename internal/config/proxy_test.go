@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -54,7 +55,12 @@ func TestProxyForms(t *testing.T) {
 		get                         func(*Proxy) any
 		want                        any
 	}{
-		{"idle of tcp", "127.0.0.1:1", "192.0.2.1:2", "tcp", func(p *Proxy) any { return p.IdleTimeout }, time.Duration(0)},
+		{"idle of tcp", "127.0.0.1:1", "192.0.2.1:2", "tcp", func(p *Proxy) any { return p.IdleTimeout }, 24 * time.Hour},
+		{"sessions of one client", "127.0.0.1:1", "192.0.2.1:2", "udp", func(p *Proxy) any { return p.MaxPerClient }, 256},
+		{"no limits", "127.0.0.1:1", "192.0.2.1:2'\n\toption max_per_client '0'\n\toption idle_timeout '0", "tcp",
+			func(p *Proxy) any { return [2]int{p.MaxPerClient, int(p.IdleTimeout)} }, [2]int{}},
+		{"another machine's name", "127.0.0.1:1", "home.example.net:2", "tcp", func(p *Proxy) any { return p.TargetLocal }, false},
+		{"this machine's name", "127.0.0.1:1", "home.example.net:2'\n\toption target_local '1", "tcp", func(p *Proxy) any { return p.TargetLocal }, true},
 		{"idle of udp", "127.0.0.1:1", "192.0.2.1:2", "udp", func(p *Proxy) any { return p.IdleTimeout }, 3 * time.Minute},
 		{"one port for all", "127.0.0.1:8000-8010", "192.0.2.1:80", "tcp", port(8003), uint16(80)},
 		{"one to one", "127.0.0.1:8000-8010", "192.0.2.1:9000-9010", "tcp", port(8003), uint16(9003)},
@@ -163,5 +169,68 @@ func TestProxyBesideRelay(t *testing.T) {
 		if _, _, err := load(t, text); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestProxyLoop: literal targets that lead back, directly or by way of other proxies, are a mistake; what only looks
+// like it is not.
+func TestProxyLoop(t *testing.T) {
+	type way struct{ proto, listen, target string }
+	const direct = `F:4: proxy "p0": option target "%s": is what it listens on itself (%s); allowed is another address or port`
+	const round = `F:4: proxy "p0": option target "%s": leads back to what it listens on (%s) by way of proxy %s; allowed is another address or port`
+	for _, c := range []struct {
+		name string
+		ways []way
+		want string // the first mistake; none where it is empty
+	}{
+		{"itself", []way{{"tcp", "192.0.2.1:1", "192.0.2.1:1"}}, fmt.Sprintf(direct, "192.0.2.1:1", "192.0.2.1:1")},
+		{"a wildcard's loopback", []way{{"tcp", "0.0.0.0:1", "127.0.0.9:1"}}, fmt.Sprintf(direct, "127.0.0.9:1", "0.0.0.0:1")},
+		{"a wildcard's loopback of IPv6", []way{{"udp", "[::]:1-9", "[::1]:5"}}, fmt.Sprintf(direct, "[::1]:5", "[::]:1-9")},
+		{"two proxies", []way{{"tcp", "192.0.2.1:1", "192.0.2.2:2"}, {"tcp", "192.0.2.2:2", "192.0.2.1:1"}},
+			fmt.Sprintf(round, "192.0.2.2:2", "192.0.2.1:1", `"p1"`)},
+		{"three with ranges and a wildcard", []way{{"udp", "127.0.0.1:10-19", "127.0.0.2:20-29"}, {"udp", "127.0.0.2:25", "[::1]:7"},
+			{"udp", "[::]:7", "127.0.0.1:15"}}, fmt.Sprintf(round, "127.0.0.2:20", "127.0.0.1:10-19", `"p1", "p2"`)},
+		{"a way through", []way{{"tcp", "192.0.2.1:1", "192.0.2.2:2"}, {"tcp", "192.0.2.2:2", "192.0.2.3:1"}}, ""},
+		{"a way out of a range", []way{{"tcp", "127.0.0.1:10-19", "127.0.0.2:20-29"}, {"tcp", "127.0.0.2:20-29", "127.0.0.1:9-18"}}, ""},
+		{"another protocol", []way{{"tcp", "127.0.0.1:1", "127.0.0.2:2"}, {"udp", "127.0.0.2:2", "127.0.0.1:1"}}, ""},
+		{"another port of a wildcard", []way{{"tcp", "0.0.0.0:1", "127.0.0.1:2"}}, ""},
+		{"another family", []way{{"tcp", "0.0.0.0:1", "[::1]:1"}}, ""},
+		{"an address that may be another machine's", []way{{"tcp", "0.0.0.0:1", "192.0.2.1:1"}}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var text strings.Builder
+			for i, w := range c.ways {
+				fmt.Fprintf(&text, "config proxy 'p%d'\n\toption proto '%s'\n\toption listen '%s'\n\toption target '%s'\n", i, w.proto, w.listen, w.target)
+			}
+			_, _, err := load(t, text.String())
+			got := ""
+			if err != nil {
+				got, _, _ = strings.Cut(err.Error(), "\n")
+			}
+			if got != c.want {
+				t.Errorf("got\n%s\nwant\n%s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestProxyLoopBounded: many proxies that nearly are loops are searched no longer than others.
+func TestProxyLoopBounded(t *testing.T) {
+	var text strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&text, "config proxy\n\toption listen '127.0.%d.%d:1-65535'\n\toption target '127.0.%d.%d'\n", i/250, i%250+1, (i+1)/250, (i+1)%250+1)
+	}
+	c, _, err := load(t, text.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	search := loops{c.Proxies, loopSteps}
+	for _, p := range c.Proxies {
+		if way := search.from(p, p.Listen[0]); way != nil {
+			t.Errorf("%s: %v", p, way)
+		}
+	}
+	if search.steps > 0 {
+		t.Errorf("%d steps are left; the case is too small", search.steps)
 	}
 }

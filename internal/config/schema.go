@@ -62,12 +62,13 @@ var Schema = []SectionSpec{
 		{Name: "proto", Default: "tcp", Allowed: "tcp or udp"},
 		{Name: "listen", List: true, Required: true, Allowed: "an address of this machine with a port or a range, such as 0.0.0.0:443, [::]:443 or 198.51.100.144:8000-8010"},
 		{Name: "target", Required: true, Allowed: "an address or a DNS name, with a port, a range or none (the port that the client came to), such as [2001:db8::1]:443 or home.example.net:443"},
+		{Name: "target_local", Default: "0", Allowed: boolWords},
 		{Name: "proxy_protocol", Default: "0", Allowed: "0, 1 or 2"},
 		{Name: "src_ip", List: true, Allowed: "an address such as 203.0.113.7, or a network such as 203.0.113.0/24 or 2001:db8::/32"},
 		{Name: "max_sessions", Default: "16384", Allowed: "a number from 1 to 1000000"},
-		{Name: "max_per_client", Default: "0", Allowed: "a number from 1 to 1000000, or 0 for no limit"},
+		{Name: "max_per_client", Default: "256", Allowed: "a number from 1 to 1000000, or 0 for no limit"},
 		{Name: "connect_timeout", Default: "10", Allowed: secondWords},
-		{Name: "idle_timeout", Default: "0", Allowed: secondWords + ", or 0 for none"}, // udp's default is 180
+		{Name: "idle_timeout", Default: "86400", Allowed: secondWords + ", or 0 for none"}, // udp's default is 180
 		{Name: "keepalive", Default: "60", Allowed: secondWords + ", or 0 for none"},
 		{Name: "access_log", Default: "0", Allowed: boolWords},
 	}},

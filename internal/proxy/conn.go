@@ -16,6 +16,7 @@ type conn struct {
 	loop    *loop
 	service *Service
 	config  *config.Proxy // when it came
+	hop     *hop
 	client  side
 	target  side
 	up      direction // client → target
@@ -24,7 +25,8 @@ type conn struct {
 	to      netip.AddrPort
 	began   time.Duration
 	idle    idle
-	dial    *dial // until the target has answered
+	idlers  *idlers // that it is one of; nil without an idle timeout
+	dial    *dial   // until the target has answered
 	closed  bool
 	counted bool // for its client
 }
@@ -33,6 +35,7 @@ type conn struct {
 type side struct {
 	conn     *conn
 	fd       int
+	way      *way
 	readable bool // there may be something to read
 	writable bool // there may be room to write
 	ending   bool // the peer has sent its end; no event will tell again
@@ -57,8 +60,8 @@ func (s *side) limitUnsent() {
 }
 
 // newConn takes a client that was admitted, and counted for the loop, and connects to the target.
-func newConn(l *loop, s *Service, c *config.Proxy, fd int, from netip.AddrPort, addrs []netip.Addr, port uint16) {
-	k := &conn{loop: l, service: s, config: c, from: from, began: l.now, counted: c.MaxPerClient > 0}
+func newConn(l *loop, h *hop, c *config.Proxy, fd int, from netip.AddrPort, port uint16) {
+	k := &conn{loop: l, service: h.service, config: c, hop: h, from: from, began: l.now, counted: c.MaxPerClient > 0}
 	k.client = side{conn: k, fd: fd, writable: true}
 	k.target = side{conn: k, fd: -1}
 	k.up = direction{from: &k.client, to: &k.target}
@@ -67,7 +70,7 @@ func newConn(l *loop, s *Service, c *config.Proxy, fd int, from netip.AddrPort, 
 		k.end("failed", err)
 		return
 	}
-	k.connect(addrs, port)
+	k.connect(h.service.targets.Load(), port)
 }
 
 func (s *side) event(mask uint32) {
@@ -180,8 +183,8 @@ func (k *conn) count(d *direction, moved uint64) {
 	} else {
 		k.service.stats.down.Add(moved)
 	}
-	if k.idle.next != nil {
-		k.service.in(k.loop).idle.touch(&k.idle)
+	if k.idlers != nil {
+		k.idlers.touch(&k.idle)
 	}
 }
 
@@ -217,10 +220,12 @@ func (k *conn) end(why string, cause error) {
 		} else {
 			closeReset(side.fd)
 		}
+		s.server.hops.close(side.way)
 		side.fd = -1
 	}
-	if k.idle.next != nil {
-		s.in(l).idle.remove(&k.idle)
+	if k.idlers != nil {
+		k.idlers.remove(&k.idle)
+		k.idlers = nil
 	}
 	l.connections.Add(-1)
 	s.left(k.from.Addr(), k.counted)

@@ -27,15 +27,17 @@ type dial struct {
 type attempt struct {
 	dial *dial
 	fd   int
+	way  *way
 	addr netip.AddrPort
 }
 
-func (k *conn) connect(addrs []netip.Addr, port uint16) {
+func (k *conn) connect(targets *targets, port uint16) {
+	addrs := targets.addresses()
 	d := &dial{conn: k, addrs: addrs, port: port}
 	k.dial = d
 	d.next, d.limit = newTimer(d.try), newTimer(d.expired)
 	if len(addrs) == 0 {
-		d.err = fmt.Errorf("%s: no address is known for it yet", k.config.Target)
+		d.err = targets.none()
 		d.fail()
 		return
 	}
@@ -66,9 +68,8 @@ func (d *dial) try() {
 }
 
 func (d *dial) start(addr netip.AddrPort) error {
-	l := d.conn.loop
-	sa, err := sockaddr(addr)
-	if err != nil {
+	l, k := d.conn.loop, d.conn
+	if err := k.service.server.hops.own(k.service, addr); err != nil {
 		return err
 	}
 	fd, err := l.reserve.socket(family(addr.Addr()), unix.SOCK_STREAM)
@@ -76,13 +77,15 @@ func (d *dial) start(addr netip.AddrPort) error {
 		return err
 	}
 	noDelay(fd)
-	if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
+	way, err := k.service.server.hops.connect(fd, k.hop, addr)
+	if err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)
 		return err
 	}
-	a := &attempt{dial: d, fd: fd, addr: addr}
+	a := &attempt{dial: d, fd: fd, way: way, addr: addr}
 	if err := l.add(fd, watched, a); err != nil {
 		unix.Close(fd)
+		k.service.server.hops.close(way)
 		return err
 	}
 	d.attempts = append(d.attempts, a)
@@ -136,6 +139,7 @@ func (d *dial) lost(a *attempt, err error) {
 	}
 	d.conn.loop.forget(a.fd)
 	unix.Close(a.fd)
+	d.conn.service.server.hops.close(a.way)
 	d.try()
 }
 
@@ -151,7 +155,7 @@ func (d *dial) won(a *attempt, mask uint32) {
 	d.stop()
 	k.dial = nil
 	k.to = a.addr
-	k.target.fd = a.fd
+	k.target.fd, k.target.way = a.fd, a.way
 	k.loop.entries[a.fd].handler = &k.target
 	if a.addr.Addr() != d.first {
 		k.service.targets.Load().answered(a.addr.Addr())
@@ -161,7 +165,8 @@ func (d *dial) won(a *attempt, mask uint32) {
 	}
 	if k.config.IdleTimeout > 0 {
 		k.idle.expire = func(why string) { k.end(why, nil) }
-		k.service.in(k.loop).idle.add(&k.idle)
+		k.idlers = k.service.in(k.loop).idle[proven]
+		k.idlers.add(&k.idle)
 	}
 	if k.config.ProxyProtocol != 0 {
 		header, err := streamHeader(k.config.ProxyProtocol, k.from, localAddr(k.client.fd))
@@ -183,6 +188,7 @@ func (d *dial) stop() {
 	for _, a := range d.attempts {
 		l.forget(a.fd)
 		closeReset(a.fd)
+		d.conn.service.server.hops.close(a.way)
 	}
 	d.attempts = nil
 }

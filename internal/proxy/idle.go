@@ -13,6 +13,17 @@ type idle struct {
 	expire     func(reason string)
 }
 
+// A rank is what is known of a client: anybody can send datagrams with the addresses of others, as many as he likes,
+// and the answers do not come to him.
+type rank int
+
+const (
+	unanswered rank = iota // the target has sent it nothing
+	answered               // the target has
+	proven                 // and the client has sent something after that
+	ranks
+)
+
 // idlers are sessions, the idlest first.
 type idlers struct {
 	loop    *loop
@@ -20,6 +31,7 @@ type idlers struct {
 	root    idle // of a ring
 	timer   *timer
 	count   int
+	size    atomic.Int64 // the same, for other loops to read
 	oldest  atomic.Int64 // when bytes came last for the idlest, for other loops to read; math.MaxInt64 where there is none
 }
 
@@ -35,6 +47,7 @@ func (l *idlers) add(i *idle) {
 	i.last = l.loop.now
 	i.prev, i.next = l.root.prev, &l.root
 	i.prev.next, i.next.prev = i, i
+	l.size.Add(1)
 	if l.count++; l.count == 1 {
 		l.oldest.Store(int64(i.last))
 		if l.timeout > 0 {
@@ -46,6 +59,7 @@ func (l *idlers) add(i *idle) {
 func (l *idlers) remove(i *idle) {
 	i.prev.next, i.next.prev = i.next, i.prev
 	i.prev, i.next = nil, nil
+	l.size.Add(-1)
 	if l.count--; l.count == 0 {
 		l.loop.timers.stop(l.timer)
 	}

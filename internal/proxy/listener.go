@@ -199,18 +199,20 @@ func (a *acceptor) pause() {
 // serve admits a client, or resets it.
 func (a *acceptor) serve(fd int, from netip.AddrPort) {
 	r := a.route.Load()
-	if why, ok := r.service.admit(r.config, from.Addr(), noRoom); !ok {
+	way := a.server.hops.before(from, func() netip.AddrPort { return localAddr(fd) })
+	why, ok := r.service.admit(r.config, from, way, noRoom)
+	if !ok {
 		r.service.refuse(why)
 		closeReset(fd)
 		r.service.logRefusal(r.config, from, why)
 		return
 	}
-	addrs := r.service.targets.Load().addresses()
+	h := r.service.hop(way)
 	l := a.server.leastBusy(a.loop)
 	l.connections.Add(1)
 	if l == a.loop {
-		newConn(l, r.service, r.config, fd, from, addrs, r.port)
+		newConn(l, h, r.config, fd, from, r.port)
 		return
 	}
-	l.post(func() { newConn(l, r.service, r.config, fd, from, addrs, r.port) })
+	l.post(func() { newConn(l, h, r.config, fd, from, r.port) })
 }

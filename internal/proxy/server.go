@@ -25,6 +25,7 @@ type Server struct {
 	loops   []*loop
 	reserve *reserve
 	cooling cooling
+	hops    *hops
 
 	mu        sync.Mutex
 	services  map[string]*Service // by section
@@ -43,7 +44,9 @@ type Options struct {
 
 // New starts the event loops; there are no proxies until Apply.
 func New(o Options) (*Server, error) {
-	s := &Server{lookup: o.Lookup, reserve: newReserve(), services: map[string]*Service{}, listeners: map[socketKey]*listener{}, draining: map[socketKey]*listener{}}
+	s := &Server{lookup: o.Lookup, reserve: newReserve(), hops: newHops(), services: map[string]*Service{},
+		listeners: map[socketKey]*listener{}, draining: map[socketKey]*listener{}}
+	s.cooling.hops = s.hops
 	n := o.Loops
 	if n == 0 {
 		n = min(runtime.NumCPU(), maxLoops)
@@ -137,6 +140,7 @@ func (s *Server) Apply(proxies []*config.Proxy) error {
 			tune(a.fd, w.proxy.Keepalive)
 		}
 	}
+	s.hops.listen(want)
 	for key, a := range opened {
 		s.listeners[key] = a
 		if err := s.start(a); err != nil {
@@ -181,15 +185,17 @@ func (s *Server) service(p *config.Proxy) {
 	}
 	if service == nil {
 		service = &Service{name: p.Section, proto: p.Proto, server: s, loops: map[*loop]*served{}}
+		service.first.service = service
 		service.config.Store(p)
-		service.aim(p.Target)
+		service.aim(p)
 		s.services[p.Section] = service
 		return
 	}
 	before := service.config.Load()
 	service.config.Store(p)
-	if before.Target.Name != p.Target.Name || before.Target.Addr != p.Target.Addr {
-		service.aim(p.Target)
+	if before.Target.Name != p.Target.Name || before.Target.Addr != p.Target.Addr ||
+		before.TargetLocal != p.TargetLocal {
+		service.aim(p)
 	}
 	if !reflect.DeepEqual(before, p) {
 		service.changed()
@@ -319,13 +325,13 @@ func (s *Server) Close() error {
 		l.close()
 	}
 	s.cooling.closeAll()
-	s.reserve.close()
-	s.journal.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, service := range s.gone {
 		service.targets.Load().close()
 	}
 	s.gone = nil
+	s.reserve.close()
+	s.journal.close()
 	return err
 }

@@ -364,6 +364,7 @@ func TestHappyEyeballs(t *testing.T) {
 	for name, first := range map[string]netip.Addr{"refuses": netip.MustParseAddr("127.0.0.7"), "is silent": bad.Addr(), "has no route": netip.MustParseAddr("2001:db8::1")} {
 		t.Run(name, func(t *testing.T) {
 			p := tcp(t, "home.example.net:1")
+			p.TargetLocal = true
 			p.Target.Port = good.Port()
 			if first == bad.Addr() {
 				// The silent address has a port of its own.
@@ -399,6 +400,7 @@ func TestNameMoves(t *testing.T) {
 	var mu sync.Mutex
 	now := netip.MustParseAddr("127.0.0.8")
 	p := tcp(t, "home.example.net:1")
+	p.TargetLocal = true
 	p.Target.Port = port
 	s := start(t, Options{Lookup: func(_ context.Context, _ string, version int) ([]netip.Addr, error) {
 		mu.Lock()

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -18,7 +20,9 @@ type Service struct {
 	clients clients
 	targets atomic.Pointer[targets]
 	server  *Server
-	removed atomic.Bool // no longer in the configuration
+	first   hop                 // of clients that come from elsewhere
+	ranks   [ranks]atomic.Int64 // UDP sessions of each, with those that are being opened
+	removed atomic.Bool         // no longer in the configuration
 
 	mu    sync.Mutex
 	loops map[*loop]*served
@@ -26,9 +30,9 @@ type Service struct {
 
 // served is a loop's part of a service; only the loop touches it.
 type served struct {
-	idle     *idlers      // TCP with an idle timeout, and UDP
-	evicting atomic.Int64 // UDP sessions that it is asked to end
-	counted  bool         // the session that is ending is counted out already
+	idle     [ranks]*idlers      // UDP; TCP with an idle timeout, which is proven
+	evicting [ranks]atomic.Int64 // UDP sessions that it is asked to end
+	counted  bool                // the session that is ending is counted out already
 }
 
 // in is the loop's part; it is made when it is asked for first.
@@ -37,14 +41,30 @@ func (s *Service) in(l *loop) *served {
 	defer s.mu.Unlock()
 	part := s.loops[l]
 	if part == nil {
-		part = &served{idle: newIdlers(l, s.config.Load().IdleTimeout)}
+		part = &served{}
+		for i := range part.idle {
+			part.idle[i] = newIdlers(l, s.config.Load().IdleTimeout)
+		}
 		s.loops[l] = part
 	}
 	return part
 }
 
+// hop is the next step of a client's way.
+func (s *Service) hop(before *hop) *hop {
+	if before == nil {
+		return &s.first
+	}
+	return &hop{s, before}
+}
+
 // admit counts a new session in, or says why it is refused. Where there are as many as there may be, room may end one.
-func (s *Service) admit(c *config.Proxy, client netip.Addr, room func() bool) (refusal, bool) {
+func (s *Service) admit(c *config.Proxy, from netip.AddrPort, way *hop, room func() bool) (refusal, bool) {
+	if way.passed(s) {
+		s.stats.fail(fmt.Errorf("a loop: the target leads back to the proxy (%s is a connection to it)", from))
+		return looped, false
+	}
+	client := from.Addr()
 	if c.Clients != nil && !slices.ContainsFunc(c.Clients, func(p netip.Prefix) bool { return p.Contains(client) }) {
 		return notAllowed, false
 	}
@@ -77,17 +97,28 @@ func (s *Service) leftClient(client netip.Addr, perClient bool) {
 func (s *Service) refuse(why refusal) { s.stats.refused[why].Add(1) }
 
 // aim sets the target; sessions that are open keep theirs.
-func (s *Service) aim(t config.Target) {
-	before := s.targets.Swap(newTargets(t, s.server.lookup, s.stats.fail, s.changed))
+func (s *Service) aim(p *config.Proxy) {
+	before := s.targets.Swap(newTargets(p, s))
 	if before != nil {
 		before.close()
 	}
 }
 
+// unfit tells of a name's answers that are not used; it is called when they are others than before.
+func (s *Service) unfit(answers []string) {
+	err := fmt.Errorf("answers for %s that are not used: %s", s.config.Load().Target.Name, strings.Join(answers, ", "))
+	s.stats.fail(err)
+	s.server.journal.add(fmt.Sprintf("proxy %s: %v", s.name, err))
+}
+
 // changed tells the loops of another configuration, or of other addresses of the target.
 func (s *Service) changed() {
 	for _, l := range s.server.loops {
-		l.post(func() { s.in(l).idle.reset(s.config.Load().IdleTimeout) })
+		l.post(func() {
+			for _, list := range s.in(l).idle {
+				list.reset(s.config.Load().IdleTimeout)
+			}
+		})
 	}
 }
 

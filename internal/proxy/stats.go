@@ -16,10 +16,12 @@ const (
 	tooManyClient                // of the client
 	exhausted                    // descriptors or memory
 	unreachable                  // the target
+	looped                       // a connection of the server's own, by way of the same proxy
 	refusals
 )
 
-var refusalNames = [refusals]string{"src_ip", "max_sessions", "max_per_client", "out of descriptors", "target unreachable"}
+var refusalNames = [refusals]string{"src_ip", "max_sessions", "max_per_client", "out of descriptors",
+	"target unreachable", "loop"}
 
 // stats are what status shows of a service. They outlive a reload.
 type stats struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,21 +27,25 @@ type lookup func(ctx context.Context, name string, version int) ([]netip.Addr, e
 // targets are the addresses of a target, the one to try first in front.
 type targets struct {
 	name   string
+	local  bool // addresses of this machine are used too
 	list   atomic.Pointer[[]netip.Addr]
-	failed func(error)
-	moved  func() // is called when the addresses are others than before
+	unfit  atomic.Pointer[[]string] // the answers that are not used, and why
 	lookup lookup
+	user   *Service
 	kick   chan struct{}
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 }
 
-// newTargets looks a name up again and again until close; failed is told when that fails.
-func newTargets(t config.Target, lookup lookup, failed func(error), moved func()) *targets {
-	targets := &targets{name: t.Name, failed: failed, moved: moved, lookup: lookup, kick: make(chan struct{}, 1), stop: func() {}}
+// newTargets looks a name up again and again until close.
+func newTargets(p *config.Proxy, s *Service) *targets {
+	t := p.Target
+	targets := &targets{name: t.Name, local: p.TargetLocal || t.Name == "localhost", user: s, lookup: s.server.lookup,
+		kick: make(chan struct{}, 1), stop: func() {}}
 	if targets.lookup == nil {
 		targets.lookup = resolve.Lookup
 	}
+	targets.unfit.Store(&[]string{})
 	if t.Addr.IsValid() {
 		targets.list.Store(&[]netip.Addr{t.Addr})
 		return targets
@@ -53,6 +58,14 @@ func newTargets(t config.Target, lookup lookup, failed func(error), moved func()
 }
 
 func (t *targets) addresses() []netip.Addr { return *t.list.Load() }
+
+// none says why there is no address.
+func (t *targets) none() error {
+	if unfit := *t.unfit.Load(); len(unfit) > 0 {
+		return fmt.Errorf("%s has no address that can be used: %s", t.name, strings.Join(unfit, ", "))
+	}
+	return fmt.Errorf("%s: no address is known for it yet", t.name)
+}
 
 // again asks for the name to be looked up soon: its addresses do not answer.
 func (t *targets) again() {
@@ -93,22 +106,50 @@ func (t *targets) resolve(ctx context.Context) {
 	both.Go(func() { v6, err6 = t.lookup(ctx, t.name, 6) })
 	both.Go(func() { v4, err4 = t.lookup(ctx, t.name, 4) })
 	both.Wait()
-	list := interleave(v6, v4)
-	if len(list) == 0 {
+	answers := interleave(v6, v4)
+	list, unfit, err := t.fit(answers)
+	if err != nil {
+		t.user.stats.fail(fmt.Errorf("look up %s: is an answer this machine's address? %w", t.name, err))
+		return
+	}
+	if len(answers) == 0 {
 		err := err6
 		if err == nil {
 			err = err4
 		}
 		if ctx.Err() == nil {
-			t.failed(fmt.Errorf("look up %s: %w", t.name, err))
+			t.user.stats.fail(fmt.Errorf("look up %s: %w", t.name, err))
 		}
 		return
 	}
+	told := t.unfit.Swap(&unfit)
 	before := t.addresses()
 	t.list.Store(&list)
 	if len(before) > 0 && !slices.Equal(before, list) {
-		t.moved()
+		t.user.changed()
 	}
+	if len(unfit) > 0 && !slices.Equal(*told, unfit) {
+		t.user.unfit(unfit)
+	}
+}
+
+// fit are the answers that can be used; unfit tells of the others, in an order that does not change.
+func (t *targets) fit(answers []netip.Addr) (fit []netip.Addr, others []string, err error) {
+	own := func(a netip.Addr) (bool, error) { return ownAddress(t.user.server.reserve, a) }
+	for _, a := range answers {
+		why, err := unfit(a, t.local, own)
+		if err != nil {
+			return nil, nil, err
+		}
+		switch a := a.Unmap(); {
+		case why != "":
+			others = append(others, fmt.Sprintf("%s is %s", a, why))
+		case !slices.Contains(fit, a):
+			fit = append(fit, a)
+		}
+	}
+	slices.Sort(others)
+	return fit, slices.Compact(others), nil
 }
 
 // answered puts an address in front that answered after others did not, until the next look-up: the next clients need not wait

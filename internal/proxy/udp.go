@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -277,7 +278,11 @@ func (r *receiver) session(local destination, name *unix.RawSockaddrInet6, size 
 		s.settle(r)
 		s.control = source(r.key.addr.Addr(), local)
 	}
-	s.served.idle.touch(&s.idle)
+	if s.rank == answered {
+		s.touch(proven)
+	} else {
+		s.touch(s.rank)
+	}
 	return s
 }
 
@@ -312,9 +317,11 @@ func (r *receiver) admit(f flow, from, to netip.AddrPort) *session {
 		service.stats.dropped.Add(1)
 		return nil
 	}
-	why, ok := service.admit(c, from.Addr(), func() bool { return service.evict(r.loop) })
+	service.ranks[unanswered].Add(1) // before others make room for it, so that they are never thought to be fewer
+	way := r.server.hops.before(from, func() netip.AddrPort { return to })
+	why, ok := service.admit(c, from, way, func() bool { return service.evict(r.loop, false) })
 	if ok {
-		s, err := r.open(f, route, from, to)
+		s, err := r.open(f, route, service.hop(way), from, to)
 		if err == nil {
 			return s
 		}
@@ -326,48 +333,95 @@ func (r *receiver) admit(f flow, from, to netip.AddrPort) *session {
 		service.stats.fail(err)
 		service.left(from.Addr(), c.MaxPerClient > 0)
 	}
+	service.ranks[unanswered].Add(-1)
 	service.refuse(why)
 	return nil
 }
 
-// evict ends the idlest session, or has its loop end it.
-func (s *Service) evict(own *loop) bool {
-	var of *loop
-	var part *served
-	oldest := int64(math.MaxInt64)
+const (
+	// answerTime is what an answer, or what the client says to that, may take.
+	answerTime = time.Second
+	// rankShare: one of so many sessions may have a rank and keep it for that time. With less room new clients would
+	// take each other's places before they have an answer, while idle ones that are proven have all the others.
+	rankShare = 4
+)
+
+// order is the ranks in which a session is looked for that makes room: lower ones first, as far as they have had their
+// time or are more than their share.
+func (s *Service) order(now time.Duration) []rank {
+	share := max(1, int64(s.config.Load().MaxSessions)/rankShare)
+	var order []rank
+	for r := unanswered; r < proven; r++ {
+		if at, _, _ := s.idlest(r); s.ranks[r].Load() > share || at <= now-answerTime {
+			order = append(order, r)
+		}
+	}
+	return append(order, proven, answered, unanswered)
+}
+
+// idlest is the loop that has the idlest session of a rank that is not to end already, and since when it is idle.
+func (s *Service) idlest(r rank) (oldest time.Duration, of *loop, part *served) {
+	oldest = math.MaxInt64
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for l, p := range s.loops {
-		if at := p.idle.oldest.Load(); at < oldest && p.evicting.Load() < maxEvicting {
+		if at := time.Duration(p.idle[r].oldest.Load()); at < oldest && p.evicting[r].Load() < p.idle[r].size.Load() {
 			of, part, oldest = l, p, at
 		}
 	}
-	s.mu.Unlock()
-	if part == nil {
-		return false
-	}
-	s.stats.sessions.Add(-1)
-	end := func() {
-		if part.idle.count == 0 { // they have all ended meanwhile
-			if s.stats.sessions.Add(1) > int64(s.config.Load().MaxSessions) {
-				s.evict(of)
-			}
-			return
-		}
-		s.stats.evicted.Add(1)
-		part.counted = true
-		part.idle.root.next.expire("evicted")
-	}
-	if of == own {
-		end()
-		return true
-	}
-	part.evicting.Add(1)
-	of.post(func() {
-		part.evicting.Add(-1)
-		end()
-	})
-	return true
+	return oldest, of, part
 }
 
-// maxEvicting is how many sessions a loop may be asked to end before it has done so.
-const maxEvicting = 64
+// some tells whether there are sessions of a rank.
+func (s *Service) some(r rank) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.loops {
+		if p.idle[r].size.Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// evict ends a session, or has its loop end it. A new client does not push out one of a higher rank only because those
+// of the lower one are ending; it is refused, unless it has been admitted already.
+func (s *Service) evict(own *loop, admitted bool) bool {
+	for _, r := range s.order(own.now) {
+		_, of, part := s.idlest(r)
+		switch {
+		case part != nil:
+		case admitted || !s.some(r):
+			continue
+		default:
+			return false
+		}
+		s.stats.sessions.Add(-1)
+		if of == own {
+			part.evict(s, r)
+			return true
+		}
+		part.evicting[r].Add(1)
+		of.post(func() {
+			part.evicting[r].Add(-1)
+			if !part.evict(s, r) && s.stats.sessions.Add(1) > int64(s.config.Load().MaxSessions) {
+				s.evict(of, true)
+			}
+		})
+		return true
+	}
+	return false
+}
+
+// evict ends the idlest session of a rank, which is counted out already. It returns false where none has that rank any
+// more.
+func (p *served) evict(s *Service, r rank) bool {
+	list := p.idle[r]
+	if list.count == 0 {
+		return false
+	}
+	s.stats.evicted.Add(1)
+	p.counted = true
+	list.root.next.expire("evicted")
+	return true
+}

@@ -486,6 +486,7 @@ func TestFollow(t *testing.T) {
 	var mu sync.Mutex
 	now := netip.MustParseAddr("127.0.0.8")
 	p := udp(t, "home.example.net:1")
+	p.TargetLocal = true
 	p.Target.Port = port
 	s := start(t, Options{Lookup: func(_ context.Context, _ string, version int) ([]netip.Addr, error) {
 		mu.Lock()

@@ -13,10 +13,12 @@ import (
 type cooling struct {
 	mu      sync.Mutex
 	sockets []cooled // the oldest first
+	hops    *hops
 }
 
 type cooled struct {
 	fd    int
+	way   *way
 	until time.Time
 }
 
@@ -26,14 +28,15 @@ const (
 )
 
 // cool closes a socket of this loop later.
-func (l *loop) cool(c *cooling, fd int) {
+func (l *loop) cool(s *Server, fd int, w *way) {
+	c := &s.cooling
 	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the least there is: nobody reads
 	c.mu.Lock()
 	if len(c.sockets) == maxCool {
 		c.close(1)
 	}
-	c.sockets = append(c.sockets, cooled{fd, time.Now().Add(coolTime)})
+	c.sockets = append(c.sockets, cooled{fd, w, time.Now().Add(coolTime)})
 	c.mu.Unlock()
 	if l.datagrams.cooling == nil {
 		l.datagrams.cooling = newTimer(func() {
@@ -81,6 +84,7 @@ func (c *cooling) closeAll() {
 func (c *cooling) close(n int) {
 	for _, s := range c.sockets[:n] {
 		unix.Close(s.fd)
+		c.hops.close(s.way)
 	}
 	c.sockets = slices.Delete(c.sockets, 0, n)
 }

@@ -19,13 +19,16 @@ type session struct {
 	service    *Service
 	served     *served
 	config     *config.Proxy // when it came
+	hop        *hop
 	fd         int
+	way        *way
 	port       uint16 // of the target
 	from, to   netip.AddrPort
 	name       unix.RawSockaddrInet6 // the client's address as the kernel has it, with a link-local one's device
 	nameSize   uint32
 	control    []byte // see source
 	header     []byte // PROXY
+	rank       rank
 	idle       idle
 	began      time.Duration
 	answered   time.Duration // when the target sent something last, or the session got its target
@@ -41,10 +44,10 @@ type session struct {
 }
 
 // open connects a new session to the target.
-func (r *receiver) open(f flow, route *route, from, to netip.AddrPort) (*session, error) {
+func (r *receiver) open(f flow, route *route, h *hop, from, to netip.AddrPort) (*session, error) {
 	service, l := route.service, r.loop
-	s := &session{flow: f, receiver: r, service: service, served: service.in(l), config: route.config, fd: -1, port: route.port, from: from, began: l.now,
-		counted: route.config.MaxPerClient > 0, first: none}
+	s := &session{flow: f, receiver: r, service: service, served: service.in(l), config: route.config, hop: h, fd: -1,
+		port: route.port, from: from, began: l.now, counted: route.config.MaxPerClient > 0, first: none}
 	if s.config.ProxyProtocol != 0 {
 		var err error
 		if s.header, err = datagramHeader(from, to); err != nil {
@@ -57,7 +60,7 @@ func (r *receiver) open(f flow, route *route, from, to netip.AddrPort) (*session
 	l.datagrams.sessions[f] = s
 	r.sessions.Add(1)
 	s.idle.expire = s.end
-	s.served.idle.add(&s.idle)
+	s.served.idle[s.rank].add(&s.idle)
 	return s, nil
 }
 
@@ -65,28 +68,37 @@ func (r *receiver) open(f flow, route *route, from, to netip.AddrPort) (*session
 func (s *session) connect() error {
 	targets := s.service.targets.Load()
 	list := targets.list.Load()
-	err := fmt.Errorf("%s: no address is known for it yet", s.config.Target)
+	var err error
+	server := s.service.server
 	for _, addr := range *list {
 		to := netip.AddrPortFrom(addr, s.port)
-		fd, failed := s.receiver.loop.dialUDP(to, &s.service.server.cooling)
+		fd, way, failed := -1, (*way)(nil), server.hops.own(s.service, to)
+		if failed == nil {
+			fd, way, failed = s.receiver.loop.dialUDP(s.hop, to)
+		}
 		if failed != nil {
 			err = fmt.Errorf("connect to %s: %w", to, failed)
 			continue
 		}
 		if failed := s.receiver.loop.add(fd, unix.EPOLLIN, s); failed != nil {
 			unix.Close(fd)
+			server.hops.close(way)
 			return failed
 		}
-		s.fd, s.to, s.targets, s.answered, s.singleUp = fd, to, list, s.receiver.loop.now, false
+		s.fd, s.way, s.to, s.targets, s.answered, s.singleUp = fd, way, to, list, s.receiver.loop.now, false
 		return nil
+	}
+	if err == nil {
+		err = targets.none()
 	}
 	return err
 }
 
 // dialUDP opens a socket that is connected; what is cooling makes room for it.
-func (l *loop) dialUDP(to netip.AddrPort, c *cooling) (int, error) {
+func (l *loop) dialUDP(from *hop, to netip.AddrPort) (int, *way, error) {
+	server := from.service.server
 	for {
-		fd, err := socketTo(l.reserve, to)
+		fd, way, err := socketTo(server, from, to)
 		switch {
 		case err == nil:
 			tuneUDP(fd, to.Addr().Is6())
@@ -94,30 +106,27 @@ func (l *loop) dialUDP(to netip.AddrPort, c *cooling) (int, error) {
 			for err == nil {
 				_, err = receive(fd, l.buffer)
 			}
-			return fd, nil
-		case err != unix.EMFILE && err != unix.ENFILE && err != unix.EAGAIN || !c.thaw():
+			return fd, way, nil
+		case err != unix.EMFILE && err != unix.ENFILE && err != unix.EAGAIN || !server.cooling.thaw():
 			if err == unix.EAGAIN {
 				err = fmt.Errorf("%w (all local ports are taken: net.ipv4.ip_local_port_range)", err)
 			}
-			return -1, err
+			return -1, nil, err
 		}
 	}
 }
 
-func socketTo(r *reserve, to netip.AddrPort) (int, error) {
-	sa, err := sockaddr(to)
+func socketTo(s *Server, from *hop, to netip.AddrPort) (int, *way, error) {
+	fd, err := s.reserve.socket(family(to.Addr()), unix.SOCK_DGRAM)
 	if err != nil {
-		return -1, err
+		return -1, nil, err
 	}
-	fd, err := r.socket(family(to.Addr()), unix.SOCK_DGRAM)
+	way, err := s.hops.connect(fd, from, to)
 	if err != nil {
-		return -1, err
-	}
-	if err := unix.Connect(fd, sa); err != nil {
 		unix.Close(fd)
-		return -1, err
+		return -1, nil, err
 	}
-	return fd, nil
+	return fd, way, nil
 }
 
 // settle makes another socket the one that the session's answers are sent from.
@@ -153,13 +162,13 @@ func (s *session) follow() {
 	if s.receiver.loop.now-s.answered < silence {
 		return
 	}
-	old := s.fd
+	old, way := s.fd, s.way
 	if err := s.connect(); err != nil {
 		s.service.stats.fail(err)
 		return
 	}
 	s.receiver.loop.forget(old)
-	s.receiver.loop.cool(&s.service.server.cooling, old)
+	s.receiver.loop.cool(s.service.server, old, way)
 }
 
 // up sends what came from the client.
@@ -215,7 +224,7 @@ func (s *session) down() {
 		s.service.stats.dropped.Add(dropped)
 	}
 	s.answered = r.loop.now
-	s.served.idle.touch(&s.idle)
+	s.touch(max(s.rank, answered))
 }
 
 // failed tells of an error of the way to the target, such as that nobody listens there. The session stays: it may come back.
@@ -233,6 +242,19 @@ func (s *session) unsent(err error) {
 	s.service.stats.fail(fmt.Errorf("send to %s: %w", s.from, err))
 }
 
+// touch tells that a datagram came, which makes of the session's rank another one, or the same.
+func (s *session) touch(rank rank) {
+	if rank == s.rank {
+		s.served.idle[rank].touch(&s.idle)
+		return
+	}
+	s.served.idle[s.rank].remove(&s.idle)
+	s.service.ranks[s.rank].Add(-1)
+	s.service.ranks[rank].Add(1)
+	s.rank = rank
+	s.served.idle[rank].add(&s.idle)
+}
+
 // end forgets the session; what it still has in the batch is sent.
 func (s *session) end(why string) {
 	if s.ended {
@@ -245,9 +267,10 @@ func (s *session) end(why string) {
 		s.service.stats.dropped.Add(n)
 	}
 	l.forget(s.fd)
-	l.cool(&s.service.server.cooling, s.fd)
+	l.cool(s.service.server, s.fd, s.way)
 	delete(l.datagrams.sessions, s.flow)
-	s.served.idle.remove(&s.idle)
+	s.served.idle[s.rank].remove(&s.idle)
+	s.service.ranks[s.rank].Add(-1)
 	s.leave()
 	if s.served.counted {
 		s.served.counted = false

@@ -1,0 +1,84 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+const (
+	// longestLoop is the number of proxies up to which loops are found here. The service ends longer ones, and those
+	// by names.
+	longestLoop = 8
+	// loopSteps bounds the search.
+	loopSteps = 100000
+)
+
+// loops finds proxies whose clients come to the same proxy again by way of others.
+type loops struct {
+	proxies []*Proxy
+	steps   int
+}
+
+// loops reports proxies whose targets lead back to them.
+func (r *reader) loops() {
+	search := loops{r.config.Proxies, loopSteps}
+	listened := map[netip.Addr]bool{}
+	for _, p := range r.config.Proxies {
+		for _, l := range p.Listen {
+			listened[l.Addr] = true
+		}
+	}
+	for _, p := range r.config.Proxies {
+		if !listened[p.Target.Addr] && !p.Target.Addr.IsLoopback() {
+			continue
+		}
+		for _, l := range p.Listen {
+			if way := search.from(p, l); len(way) > 0 {
+				const message = "leads back to what it listens on (%s) by way of proxy %s; allowed is another address or port"
+				r.problems = append(r.problems, Problem{File: r.file.Path, Line: r.lines[p]("target"),
+					Section: fmt.Sprintf("proxy %q", p.Section), Option: "target", Value: p.Target.String(),
+					Message: fmt.Sprintf(message, l, strings.Join(way, ", "))})
+				break
+			}
+		}
+	}
+}
+
+// from names the proxies by way of which a client of l comes to the same port of l again.
+func (s *loops) from(p *Proxy, l Listen) []string {
+	for port := int(l.First); port <= int(l.Last) && s.steps > 0; port++ {
+		at := netip.AddrPortFrom(p.Target.Addr, p.Target.PortFor(l, uint16(port)))
+		var way []string
+		for len(way) < longestLoop {
+			next, by := s.listening(p.Proto, at)
+			if next == nil {
+				break
+			}
+			if next == p && by == l && int(at.Port()) == port {
+				return way
+			}
+			way = append(way, fmt.Sprintf("%q", next.Section))
+			at = netip.AddrPortFrom(next.Target.Addr, next.Target.PortFor(by, at.Port()))
+		}
+	}
+	return nil
+}
+
+// listening is the proxy that takes clients of an address of this machine; nil where none does.
+func (s *loops) listening(proto uint8, addr netip.AddrPort) (*Proxy, Listen) {
+	for _, p := range s.proxies {
+		if p.Proto != proto {
+			continue
+		}
+		for _, l := range p.Listen {
+			if s.steps--; s.steps < 0 {
+				return nil, Listen{}
+			}
+			if l.takes(addr) {
+				return p, l
+			}
+		}
+	}
+	return nil, Listen{}
+}
