@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/proxyd"
 )
 
@@ -40,7 +41,7 @@ usage: ds4relay-proxy [-c FILE] [--run DIR] [--status [--json] | --reload | --ta
 `
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(os.Args[1:], plain.Writer{To: os.Stdout}, plain.Writer{To: os.Stderr}))
 }
 
 func run(args []string, stdout, stderr io.Writer) int {

@@ -14,6 +14,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/plain"
 )
 
 // version is set by the linker.
@@ -58,20 +59,21 @@ usage: ds4relay [-c FILE] [--run DIR] [-q] COMMAND
 exit status: 0 done, 1 failed and rolled back, 2 bad usage or configuration
 `
 
-// app is one call of the program.
+// app is one call of the program. What it prints goes through plain.Writer.
 type app struct {
 	path   string
 	run    string
 	quiet  bool
 	stdout io.Writer
 	stderr io.Writer
+	most   int // bytes of what a command answers over a bus
 	env    func(string) string
 	// apply wraps the kernel; tests make steps fail with it.
 	apply func(control.Kernel) control.Kernel
 }
 
 func main() {
-	a := &app{stdout: os.Stdout, stderr: os.Stderr, env: sessionEnv}
+	a := &app{stdout: plain.Writer{To: os.Stdout}, stderr: plain.Writer{To: os.Stderr}, env: sessionEnv}
 	os.Exit(a.main(os.Args[1:]))
 }
 
