@@ -41,10 +41,11 @@ usage: ds4relay-proxy [-c FILE] [--run DIR] [--status [--json] | --reload | --ta
 `
 
 func main() {
-	os.Exit(run(os.Args[1:], plain.Writer{To: os.Stdout}, plain.Writer{To: os.Stderr}))
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
+	stdout, stderr = plain.Writer{To: stdout}, plain.Writer{To: stderr}
 	f := flag.NewFlagSet("ds4relay-proxy", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	path := f.String("c", config.DefaultPath, "")

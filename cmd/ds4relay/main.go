@@ -59,7 +59,7 @@ usage: ds4relay [-c FILE] [--run DIR] [-q] COMMAND
 exit status: 0 done, 1 failed and rolled back, 2 bad usage or configuration
 `
 
-// app is one call of the program. What it prints goes through plain.Writer.
+// app is one call of the program.
 type app struct {
 	path   string
 	run    string
@@ -73,8 +73,12 @@ type app struct {
 }
 
 func main() {
-	a := &app{stdout: plain.Writer{To: os.Stdout}, stderr: plain.Writer{To: os.Stderr}, env: sessionEnv}
-	os.Exit(a.main(os.Args[1:]))
+	os.Exit(newApp(os.Stdout, os.Stderr).main(os.Args[1:]))
+}
+
+// newApp prints nothing but plain text.
+func newApp(stdout, stderr io.Writer) *app {
+	return &app{stdout: plain.Writer{To: stdout}, stderr: plain.Writer{To: stderr}, env: sessionEnv}
 }
 
 // usageError is a mistake on the command line.
