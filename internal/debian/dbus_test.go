@@ -183,18 +183,18 @@ func TestBusWithstands(t *testing.T) {
 	}
 	defer file.Close()
 	for name, arguments := range map[string][]any{
-		"a long argument":      {strings.Repeat("x", 1001)},
-		"a longer argument":    {strings.Repeat("x", maxBody+1)},
-		"a huge argument":      {huge},
-		"a variant":            {dbus.MakeVariant(dbus.MakeVariant("x"))},
-		"an array":             {[]string{"x", "y"}},
-		"a dictionary":         {map[string]dbus.Variant{"x": dbus.MakeVariant(int32(1))}},
-		"three strings":        {"x", "y", "z"},
-		"two strings":          {"x", "y"},
-		"nothing":              {},
-		"a number":             {int64(1)},
-		"a descriptor":         {dbus.UnixFD(file.Fd())},
-		"a huge array of them": {make([]byte, 20<<20)},
+		"a long argument":   {strings.Repeat("x", 1001)},
+		"a longer argument": {strings.Repeat("x", maxBody+1)},
+		"a huge argument":   {huge},
+		"a variant":         {dbus.MakeVariant(dbus.MakeVariant("x"))},
+		"an array":          {[]string{"x", "y"}},
+		"a dictionary":      {map[string]dbus.Variant{"x": dbus.MakeVariant(int32(1))}},
+		"three strings":     {"x", "y", "z"},
+		"two strings":       {"x", "y"},
+		"nothing":           {},
+		"a number":          {int64(1)},
+		"a descriptor":      {dbus.UnixFD(file.Fd())},
+		"an array of bytes": {make([]byte, 1<<20)},
 	} {
 		c := <-call(conn, "Check", arguments...).Done
 		if c.Err == nil {
