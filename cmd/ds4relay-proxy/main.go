@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/proxyd"
 )
 
@@ -44,6 +45,7 @@ func main() {
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
+	stdout, stderr = plain.Writer{To: stdout}, plain.Writer{To: stderr}
 	f := flag.NewFlagSet("ds4relay-proxy", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	path := f.String("c", config.DefaultPath, "")

@@ -27,8 +27,12 @@ func (a *app) hostCommands() map[string]func([]string) error {
 // dbusIdle is how long the service on the bus stays after the last question.
 const dbusIdle = time.Minute
 
-// dbusText bounds a configuration that somebody has checked over the bus, in bytes.
-const dbusText = 1 << 20
+// Bounds of arguments and answers on the bus, in bytes. A message there has at most 32 MiB.
+const (
+	dbusText   = 256 << 10 // a configuration that somebody has checked
+	dbusWord   = 256
+	dbusOutput = 4 << 20
+)
 
 // announce tells who listens on the bus that the kernel was changed.
 func (a *app) announce() { debian.Announce() }
@@ -47,22 +51,20 @@ func (a *app) dbus(args []string) error {
 		data, err := json.Marshal(value)
 		return string(data), err
 	}
+	a.most = dbusOutput
 	return debian.Serve(ctx, []debian.Method{
 		{Name: "Status", Result: "json", Call: func(...string) (string, error) { return a.output("status", "--json") }},
-		{Name: "Check", Arguments: []string{"config"}, Result: "json", Call: func(arguments ...string) (string, error) {
-			if len(arguments[0]) > dbusText {
-				return "", fmt.Errorf("the configuration has %d bytes; at most %d are checked", len(arguments[0]), dbusText)
-			}
+		{Name: "Check", Arguments: []string{"config"}, Result: "json", Most: dbusText, Call: func(arguments ...string) (string, error) {
 			return asJSON(a.checkText(arguments[0]))
 		}},
 		{Name: "Plan", Result: "plan", Call: func(...string) (string, error) { return a.output("plan") }},
-		{Name: "Export", Arguments: []string{"relay"}, Result: "config", Call: func(arguments ...string) (string, error) {
+		{Name: "Export", Arguments: []string{"relay"}, Result: "config", Most: dbusWord, Call: func(arguments ...string) (string, error) {
 			if arguments[0] == "" {
 				return a.output("export")
 			}
 			return a.output("export", "--", arguments[0])
 		}},
-		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Root: true, Call: func(arguments ...string) (string, error) {
+		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Most: dbusWord, Root: true, Call: func(arguments ...string) (string, error) {
 			return asJSON(a.doctorAnswer(map[string]string{"check": arguments[0], "relay": arguments[1]}))
 		}},
 		{Name: "Reload", Result: "steps", Root: true, Call: func(...string) (string, error) { return a.output("reload") }},

@@ -16,6 +16,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/plain"
 )
 
 // version is set by the linker.
@@ -67,14 +68,19 @@ type app struct {
 	quiet  bool
 	stdout io.Writer
 	stderr io.Writer
+	most   int // bytes of what a command answers over a bus
 	env    func(string) string
 	// apply wraps the kernel; tests make steps fail with it.
 	apply func(control.Kernel) control.Kernel
 }
 
 func main() {
-	a := &app{stdout: os.Stdout, stderr: os.Stderr, env: sessionEnv}
-	os.Exit(a.main(os.Args[1:]))
+	os.Exit(newApp(os.Stdout, os.Stderr).main(os.Args[1:]))
+}
+
+// newApp prints nothing but plain text.
+func newApp(stdout, stderr io.Writer) *app {
+	return &app{stdout: plain.Writer{To: stdout}, stderr: plain.Writer{To: stderr}, env: sessionEnv}
 }
 
 // usageError is a mistake on the command line.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/openwrt"
+	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
@@ -163,6 +165,8 @@ func (a *app) netifd(args []string) error {
 
 // rpcd is the plugin of rpcd that puts ds4relay on ubus.
 func (a *app) rpcd(args []string) error {
+	a.most = ubusOutput
+	debug.SetGCPercent(rpcdGarbage)
 	return openwrt.Serve(args, os.Stdin, a.stdout, map[string]openwrt.Method{
 		"schema": {Call: func(map[string]string) (any, error) {
 			return schema{config.Schema, config.Protocols(), defaultRole()}, nil
@@ -194,13 +198,39 @@ func (a *app) rpcd(args []string) error {
 
 // output is what a command prints; what it says on standard error is the error.
 func (a *app) output(command ...string) (string, error) {
-	var out, problems bytes.Buffer
+	out, problems := &answer{most: a.most}, &answer{most: a.most / 8}
 	inner := *a
-	inner.stdout, inner.stderr = &out, &problems
-	if code := inner.main(append([]string{"-c", a.path, "--run", a.run}, command...)); code != 0 && code != exitDiffers {
+	inner.stdout, inner.stderr = plain.Writer{To: out}, plain.Writer{To: problems}
+	code := inner.main(append([]string{"-c", a.path, "--run", a.run}, command...))
+	switch {
+	case code != 0 && code != exitDiffers:
 		return "", errors.New(strings.TrimSpace(problems.String()))
+	case out.more:
+		return "", fmt.Errorf("the answer is longer than %d bytes; type the command instead: ds4relay %s", a.most, command[0])
 	}
 	return out.String(), nil
+}
+
+// rpcdGarbage is how much garbage there may be beside what is in use, in percent: a router has more time than memory.
+const rpcdGarbage = 30
+
+// ubusOutput bounds what a command answers over ubus, in bytes: a message there has at most a megabyte, with what JSON adds.
+const ubusOutput = 480 << 10
+
+// answer keeps the beginning of what is written, and whether there is more.
+type answer struct {
+	bytes.Buffer
+	most int
+	more bool
+}
+
+func (w *answer) Write(p []byte) (int, error) {
+	room := w.most - w.Len()
+	if len(p) > room {
+		w.more = true
+	}
+	w.Buffer.Write(p[:min(len(p), max(room, 0))])
+	return len(p), nil
 }
 
 func (a *app) object(command ...string) (any, error) {
@@ -238,19 +268,13 @@ func (a *app) checkText(text string) (any, error) {
 	return checked{OK: err == nil, Errors: a.shown(problems), Warnings: a.shown(warnings)}, nil
 }
 
-// maxProblems and maxText bound an answer, which goes over ubus: a message there has at most a megabyte.
-const (
-	maxProblems = 200
-	maxText     = 300 // bytes of a value or a message
-)
+// maxText bounds a value or a message of an answer, in bytes.
+const maxText = 300
 
-// shown are the problems as they are answered: of the file that the user knows, and not without end.
+// shown are the problems as they are answered: of the file that the user knows.
 func (a *app) shown(problems []config.Problem) []config.Problem {
 	shown := []config.Problem{}
-	for i, p := range problems {
-		if i == maxProblems {
-			return append(shown, config.Problem{File: a.path, Line: p.Line, Message: fmt.Sprintf("%d more from here on", len(problems)-i)})
-		}
+	for _, p := range problems {
 		p.File, p.Value, p.Message = a.path, bounded(p.Value), bounded(p.Message)
 		shown = append(shown, p)
 	}

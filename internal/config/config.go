@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 )
@@ -82,10 +83,6 @@ func (p PortSet) String() string {
 	return fmt.Sprintf("%s:%d-%d", ProtoName(p.Proto), p.First, p.Last)
 }
 
-func (p PortSet) overlaps(q PortSet) bool {
-	return p.Proto == q.Proto && (p.First == 0) == (q.First == 0) && p.First <= q.Last && q.First <= p.Last
-}
-
 // Forward is what is let through to one host of the home.
 type Forward struct {
 	Section  string // name of the section, or "forward[N]" for the Nth anonymous one
@@ -102,12 +99,13 @@ type Forward struct {
 }
 
 // String describes it in one line for status: `tcp:443, udp:443 → 192.168.1.210:8443 for 203.0.113.0/24`.
-func (f *Forward) String() string {
-	var ports []string
-	for _, p := range f.Ports {
-		ports = append(ports, p.String())
-	}
-	what := strings.Join(ports, ", ")
+func (f *Forward) String() string { return f.describe(math.MaxInt) }
+
+// brief is String with the first ports and clients only, for messages.
+func (f *Forward) brief() string { return f.describe(maxListed) }
+
+func (f *Forward) describe(most int) string {
+	what := listed(f.Ports, most, PortSet.String)
 	if f.All {
 		what = "all"
 	}
@@ -116,11 +114,7 @@ func (f *Forward) String() string {
 		dest = fmt.Sprintf("%s:%d", dest, f.DestPort)
 	}
 	if len(f.Clients) > 0 {
-		var clients []string
-		for _, c := range f.Clients {
-			clients = append(clients, strings.TrimSuffix(c.String(), "/32"))
-		}
-		dest += " for " + strings.Join(clients, ", ")
+		dest += " for " + listed(f.Clients, most, func(p netip.Prefix) string { return strings.TrimSuffix(p.String(), "/32") })
 	}
 	return what + " → " + dest
 }

@@ -15,6 +15,7 @@ func (r *reader) cross() {
 		role Role
 	}
 	var enabled []*Relay
+	var order []public
 	addresses := map[public][]*Relay{}
 	for _, relay := range r.config.Relays {
 		if !relay.Enabled {
@@ -41,17 +42,20 @@ func (r *reader) cross() {
 		tunnels[pair] = relay
 		enabled = append(enabled, relay)
 		key := public{relay.IPAddr, relay.Role}
+		if addresses[key] == nil {
+			order = append(order, key)
+		}
 		addresses[key] = append(addresses[key], relay)
 	}
-	for _, relays := range addresses {
-		r.overlaps(relays)
+	for _, key := range order {
+		r.overlaps(addresses[key])
 	}
 	r.egresses(enabled)
 	r.proxies(enabled)
 }
 
 func (r *reader) relayProblem(relay *Relay, option, value, message string) {
-	r.problems = append(r.problems, Problem{File: r.file.Path, Line: r.lines[relay](option), Section: fmt.Sprintf("relay %q", relay.Name),
+	r.problems.add(Problem{File: r.file.Path, Line: r.lines[relay](option), Section: label("relay", relay.Name),
 		Option: option, Value: value, Message: message})
 }
 
@@ -63,9 +67,31 @@ type claim struct {
 	order   int
 }
 
+// kept is a `list keep` of a relay.
+type kept struct {
+	PortSet
+	relay *Relay
+}
+
+// keeps are those of relays, and their ports by protocol with the numbers of the keeps.
+func keeps(relays ...*Relay) (list []kept, ports map[uint8][]span) {
+	ports = map[uint8][]span{}
+	for _, relay := range relays {
+		for _, keep := range relay.Keep {
+			ports[keep.Proto] = append(ports[keep.Proto], span{keep.First, keep.Last, len(list)})
+			list = append(list, kept{keep, relay})
+		}
+	}
+	for proto, spans := range ports {
+		ports[proto] = disjoint(spans)
+	}
+	return list, ports
+}
+
 // overlaps reports ports of an address that two forwards want, or that are both kept and forwarded; the relays have the
 // address and the role in common. A forward of all takes what the others leave and overlaps only with another of all.
 func (r *reader) overlaps(relays []*Relay) {
+	keep, keptPorts := keeps(relays...)
 	var all *claim
 	claims := map[uint8][]claim{}
 	order := 0
@@ -75,7 +101,7 @@ func (r *reader) overlaps(relays []*Relay) {
 				r.forwardProblem(f, "dest_ip", f.DestIP.String(), "is the public address itself; allowed is "+sectionSpec("forward").option("dest_ip").Allowed)
 			}
 			if f.All && all != nil {
-				r.forwardProblem(f, "proto", "all", fmt.Sprintf("forward %q of relay %q has all of %s already; only one host can", all.forward.Section, all.relay.Name, relay.IPAddr))
+				r.forwardProblem(f, "proto", "all", fmt.Sprintf("forward %q of relay %q has all of %s already; only one host can", short(all.forward.Section), all.relay.Name, relay.IPAddr))
 			}
 			if f.All && all == nil {
 				all = &claim{forward: f, relay: relay}
@@ -83,12 +109,9 @@ func (r *reader) overlaps(relays []*Relay) {
 			for _, set := range f.Ports {
 				claims[set.Proto] = append(claims[set.Proto], claim{set, f, relay, order})
 				order++
-				for _, other := range relays {
-					for _, keep := range other.Keep {
-						if keep.overlaps(set) {
-							r.forwardProblem(f, "src_dport", set.String(), fmt.Sprintf("is also kept for the VPS (list keep '%s' of relay %q); remove one of the two", keep, other.Name))
-						}
-					}
+				if i, ok := find(keptPorts[set.Proto], set.First, set.Last); ok {
+					r.forwardProblem(f, "src_dport", set.String(), fmt.Sprintf("is also kept for the VPS (list keep '%s' of relay %q); remove one of the two",
+						keep[i].PortSet, keep[i].relay.Name))
 				}
 			}
 		}
@@ -112,7 +135,7 @@ func (r *reader) clashes(claims []claim) {
 				option = "proto"
 			}
 			r.forwardProblem(later.forward, option, later.String(), fmt.Sprintf("overlaps with forward %q of relay %q (%s); a port of %s can go to one host only",
-				earlier.forward.Section, earlier.relay.Name, earlier.forward, later.relay.IPAddr))
+				short(earlier.forward.Section), earlier.relay.Name, earlier.forward.brief(), later.relay.IPAddr))
 		}
 		if claims[i].Last > claims[furthest].Last {
 			furthest = i
@@ -138,6 +161,6 @@ func (r *reader) egresses(relays []*Relay) {
 }
 
 func (r *reader) forwardProblem(f *Forward, option, value, message string) {
-	r.problems = append(r.problems, Problem{File: r.file.Path, Line: r.lines[f](option), Section: fmt.Sprintf("forward %q", f.Section),
+	r.problems.add(Problem{File: r.file.Path, Line: r.lines[f](option), Section: label("forward", f.Section),
 		Option: option, Value: value, Message: message})
 }

@@ -43,25 +43,34 @@ func loaded(file *uci.File, err error, role Role) (*Config, Problems, error) {
 
 // New checks what was read from a file. See Load.
 func New(file *uci.File, role Role) (*Config, Problems, error) {
-	r := &reader{file: file, config: &Config{Path: file.Path}, lines: map[any]func(string) int{}}
+	r := &reader{file: file, config: &Config{Path: file.Path}, relays: map[string]*Relay{}, lines: map[any]func(string) int{}}
 	r.sections(role)
-	if len(r.problems) == 0 {
+	if len(r.problems.kept) == 0 {
 		r.cross()
 	}
-	byLine := func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) }
-	slices.SortStableFunc(r.problems, byLine)
-	slices.SortStableFunc(r.warnings, byLine)
-	if len(r.problems) > 0 {
-		return nil, r.warnings, r.problems
+	warnings := r.warnings.list(fmt.Sprintf("%d more warnings from here on", r.warnings.cut()))
+	if len(r.problems.kept) > 0 {
+		return nil, warnings, r.problems.list(fmt.Sprintf("%d more mistakes from here on", r.problems.cut()))
 	}
-	return r.config, r.warnings, nil
+	return r.config, warnings, nil
 }
+
+// Bounds of a file, beside those of package uci.
+const (
+	maxRelays  = 1000
+	maxProxies = 2000
+	maxWords   = 5000   // of a list that is written as one option
+	allWords   = 100000 // of all of them
+)
 
 type reader struct {
 	file     *uci.File
 	config   *Config
-	problems Problems
-	warnings Problems
+	relays   map[string]*Relay
+	problems report
+	warnings report
+	guesses  int // at what unknown words were meant for
+	words    int // of lists that are written as one option
 	forwards []pending
 	lines    map[any]func(option string) int // relay, forward or proxy → line of its option
 }
@@ -97,10 +106,23 @@ func (s *section) values(option string) []uci.Value {
 	return nil
 }
 
-func (s *section) label() string { return fmt.Sprintf("%s %q", s.spec.Type, s.name) }
+func (s *section) label() string { return label(s.spec.Type, s.name) }
+
+func label(typ, name string) string { return fmt.Sprintf("%s %q", typ, short(name)) }
+
+// guess is the candidate that somebody may have meant, as the end of a warning.
+func (r *reader) guess(format, word string, candidates []string) string {
+	if r.guesses++; r.guesses > maxProblems {
+		return ""
+	}
+	if near := nearest(word, candidates); near != "" {
+		return fmt.Sprintf(format, near)
+	}
+	return ""
+}
 
 func (r *reader) sections(role Role) {
-	var types, names []string
+	var types []string
 	for _, spec := range Schema {
 		types = append(types, spec.Type)
 	}
@@ -114,11 +136,9 @@ func (r *reader) sections(role Role) {
 		}
 		spec := sectionSpec(raw.Type)
 		if spec == nil {
-			message := fmt.Sprintf("unknown section type %q is ignored", raw.Type)
-			if near := nearest(raw.Type, types); near != "" {
-				message += fmt.Sprintf("; did you mean %q?", near)
-			}
-			r.warnings = append(r.warnings, Problem{File: r.file.Path, Line: raw.Line, Message: message})
+			message := fmt.Sprintf("unknown section type %q is ignored", short(raw.Type))
+			message += r.guess("; did you mean %q?", raw.Type, types)
+			r.warnings.add(Problem{File: r.file.Path, Line: raw.Line, Message: message})
 			continue
 		}
 		s := &section{r: r, spec: spec, name: name, line: raw.Line, options: make([]optionValues, 0, len(raw.Options))}
@@ -128,16 +148,26 @@ func (r *reader) sections(role Role) {
 			if raw.Anonymous || !relayName(name) {
 				s.problem("", "a relay needs a name of 1 to 11 characters out of a-z 0-9 _, as in: config relay 'home'")
 			}
-			names = append(names, name)
-			r.config.Relays = append(r.config.Relays, s.relay(name, role))
+			if len(r.config.Relays) == maxRelays {
+				s.problem("", fmt.Sprintf("more than %d relays", maxRelays))
+				continue
+			}
+			relay := s.relay(name, role)
+			r.relays[name] = relay
+			r.config.Relays = append(r.config.Relays, relay)
 		case "forward":
 			r.forwards = append(r.forwards, s.forward(name))
 		case "proxy":
+			if len(r.config.Proxies) == maxProxies {
+				s.problem("", fmt.Sprintf("more than %d proxies", maxProxies))
+				continue
+			}
 			if p, enabled := s.proxy(name); enabled {
 				r.config.Proxies = append(r.config.Proxies, p)
 			}
 		}
 	}
+	names := listed(r.config.Relays, maxListed, func(relay *Relay) string { return short(relay.Name) })
 	for _, p := range r.forwards {
 		relay := p.section.relayOf(names)
 		if relay == nil {
@@ -167,15 +197,9 @@ func (s *section) collect(raw *uci.Section) {
 	for _, option := range raw.Options {
 		spec := s.spec.option(option.Name)
 		if spec == nil {
-			var names []string
-			for _, spec := range s.spec.Options {
-				names = append(names, spec.Name)
-			}
 			message := "unknown option is ignored"
-			if near := nearest(option.Name, names); near != "" {
-				message += fmt.Sprintf("; did you mean %s?", near)
-			}
-			s.r.warnings = append(s.r.warnings, Problem{File: s.r.file.Path, Line: option.Line, Section: s.label(), Option: option.Name, Message: message})
+			message += s.r.guess("; did you mean %s?", option.Name, s.spec.names())
+			s.r.warnings.add(Problem{File: s.r.file.Path, Line: option.Line, Section: s.label(), Option: short(option.Name), Message: message})
 			continue
 		}
 		values := option.Values
@@ -184,12 +208,7 @@ func (s *section) collect(raw *uci.Section) {
 			values = values[:1]
 		}
 		if spec.List && !option.List {
-			values = nil
-			for _, value := range option.Values {
-				for _, word := range strings.Fields(value.Text) {
-					values = append(values, uci.Value{Text: word, Line: value.Line})
-				}
-			}
+			values = s.split(option.Name, values[0])
 		}
 		s.options = append(s.options, optionValues{option.Name, values})
 	}
@@ -198,6 +217,19 @@ func (s *section) collect(raw *uci.Section) {
 			s.problem("", fmt.Sprintf("option %s is missing; it takes %s", spec.Name, spec.Allowed))
 		}
 	}
+}
+
+// split makes a list of an option's words.
+func (s *section) split(option string, value uci.Value) []uci.Value {
+	var values []uci.Value
+	for word := range strings.FieldsSeq(value.Text) {
+		if s.r.words++; len(values) == maxWords || s.r.words > allWords {
+			s.problemAt(value, option, fmt.Sprintf("has too many words; allowed are at most %d, and %d in all such options", maxWords, allWords))
+			break
+		}
+		values = append(values, uci.Value{Text: word, Line: value.Line})
+	}
+	return values
 }
 
 func (s *section) has(option string) bool { return len(s.values(option)) > 0 }
@@ -214,12 +246,11 @@ func (s *section) problem(option, message string) {
 	if values := s.values(option); len(values) > 0 {
 		p.Line, p.Value = values[0].Line, values[0].Text
 	}
-	s.r.problems = append(s.r.problems, p)
+	s.r.problems.add(p)
 }
 
 func (s *section) problemAt(value uci.Value, option, message string) {
-	s.r.problems = append(s.r.problems,
-		Problem{File: s.r.file.Path, Line: value.Line, Section: s.label(), Option: option, Value: value.Text, Message: message})
+	s.r.problems.add(Problem{File: s.r.file.Path, Line: value.Line, Section: s.label(), Option: option, Value: value.Text, Message: message})
 }
 
 // refuse reports a value that is not what the schema allows.
@@ -598,25 +629,25 @@ func (s *section) ports(f *Forward, protos []uci.Value) {
 	f.DestPort = destFirst
 }
 
-// relayOf finds the relay that a forward belongs to, or reports why there is none.
-func (s *section) relayOf(names []string) *Relay {
+// relayOf finds the relay that a forward belongs to, or reports why there is none; names are those that there are.
+func (s *section) relayOf(names string) *Relay {
 	if !s.has("relay") {
-		switch len(names) {
+		switch len(s.r.config.Relays) {
 		case 0:
 			s.problem("", "there is no relay section for it; add one: config relay 'home'")
 		case 1:
 			return s.r.config.Relays[0]
 		default:
-			s.problem("", fmt.Sprintf("option relay is missing; with several relays it takes one of: %s", strings.Join(names, ", ")))
+			s.problem("", fmt.Sprintf("option relay is missing; with several relays it takes one of: %s", names))
 		}
 		return nil
 	}
-	if relay := s.r.config.Relay(s.values("relay")[0].Text); relay != nil {
+	if relay := s.r.relays[s.values("relay")[0].Text]; relay != nil {
 		return relay
 	}
 	message := "there is no relay section of that name"
-	if len(names) > 0 {
-		message += "; allowed is " + strings.Join(names, ", ")
+	if names != "" {
+		message += "; allowed is " + names
 	}
 	s.problem("relay", message)
 	return nil

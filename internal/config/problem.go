@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -25,7 +27,7 @@ func (p Problem) Error() string {
 	if p.Option != "" {
 		b.WriteString("option " + p.Option)
 		if p.Value != "" {
-			fmt.Fprintf(&b, " %q", p.Value)
+			fmt.Fprintf(&b, " %q", short(p.Value))
 		}
 		b.WriteString(": ")
 	}
@@ -33,7 +35,7 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
-// Problems are all mistakes of a file, by line.
+// Problems are mistakes of a file, by line: at most 100, and a last one that tells how many more there are.
 type Problems []Problem
 
 // Error has a line for each.
@@ -43,4 +45,67 @@ func (p Problems) Error() string {
 		lines[i] = p[i].Error()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// Bounds of what is reported.
+const (
+	maxProblems = 100
+	maxShown    = 100 // bytes of a value or a name
+	maxListed   = 8   // of what a message lists
+)
+
+// short is the beginning of a long text.
+func short(text string) string {
+	if len(text) <= maxShown {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxShown], "") + "…"
+}
+
+// listed joins the first of a list, at most so many, and says how many there are where that is not all of them.
+func listed[T any](list []T, most int, text func(T) string) string {
+	var b strings.Builder
+	for i, one := range list {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		if i == most {
+			fmt.Fprintf(&b, "… (%d)", len(list))
+			break
+		}
+		b.WriteString(text(one))
+	}
+	return b.String()
+}
+
+// report collects problems: the first by line, and the number of the others.
+type report struct {
+	kept Problems
+	more int
+}
+
+func (r *report) add(p Problem) {
+	if r.kept = append(r.kept, p); len(r.kept) == 2*maxProblems {
+		r.cut()
+	}
+}
+
+// cut leaves the first ones by line, and is the number of the others.
+func (r *report) cut() int {
+	slices.SortStableFunc(r.kept, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
+	if n := len(r.kept) - maxProblems; n > 0 {
+		clear(r.kept[maxProblems:])
+		r.kept = r.kept[:maxProblems]
+		r.more += n
+	}
+	return r.more
+}
+
+// list are the problems by line; last speaks of those that it leaves out.
+func (r *report) list(last string) Problems {
+	if r.cut() == 0 {
+		return r.kept
+	}
+	end := r.kept[len(r.kept)-1]
+	return append(r.kept, Problem{File: end.File, Line: end.Line, Message: last})
 }

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,14 +55,6 @@ func (l Listen) takes(addr netip.AddrPort) bool {
 	// That an address other than a loopback one is this machine's, only the machine knows.
 	wild := l.Addr.IsUnspecified() && l.Addr.Is4() == addr.Addr().Is4() && addr.Addr().IsLoopback()
 	return (wild || l.Addr == addr.Addr()) && l.First <= addr.Port() && addr.Port() <= l.Last
-}
-
-// overlaps tells whether a socket could be wanted by both.
-func (l Listen) overlaps(m Listen) bool {
-	if l.Addr.Is4() != m.Addr.Is4() || l.First > m.Last || m.First > l.Last {
-		return false
-	}
-	return l.Addr == m.Addr || l.Addr.IsUnspecified() || m.Addr.IsUnspecified()
 }
 
 // Target is where a proxy connects to.
@@ -262,63 +256,143 @@ func (l Listen) reaches(t Target) bool {
 	return l.takes(netip.AddrPortFrom(t.Addr, min(max(first, l.First), last)))
 }
 
+// wanted is a listen of a proxy; order is that of the file.
+type wanted struct {
+	Listen
+	proxy *Proxy
+	order int
+}
+
+// sockets are those of a protocol at an address.
+type sockets struct {
+	proto uint8
+	addr  netip.Addr
+}
+
 // proxies reports sockets that two proxies want, or a proxy and a forward of a relay on this VPS.
 func (r *reader) proxies(relays []*Relay) {
+	if len(r.config.Proxies) == 0 {
+		return
+	}
 	r.loops()
-	for i, p := range r.config.Proxies {
-		for j, l := range p.Listen {
-			for _, earlier := range p.Listen[:j] {
-				if l.overlaps(earlier) {
-					r.proxyProblem(p, l, fmt.Sprintf("overlaps with %s of the same proxy; remove one of the two", earlier))
-				}
+	var all []wanted
+	at := map[sockets][]span{}
+	for _, p := range r.config.Proxies {
+		for _, l := range p.Listen {
+			key := sockets{p.Proto, l.Addr}
+			at[key] = append(at[key], span{l.First, l.Last, len(all)})
+			all = append(all, wanted{l, p, len(all)})
+		}
+	}
+	for key, spans := range at {
+		at[key] = r.shared(all, spans)
+	}
+	forwarded := forwardedPorts(relays)
+	for _, w := range all {
+		if !w.Addr.IsUnspecified() {
+			every := netip.IPv6Unspecified()
+			if w.Addr.Is4() {
+				every = netip.IPv4Unspecified()
 			}
-			for _, other := range r.config.Proxies[:i] {
-				for _, m := range other.Listen {
-					if p.Proto == other.Proto && l.overlaps(m) {
-						r.proxyProblem(p, l, fmt.Sprintf("overlaps with proxy %q (%s %s); a socket can belong to one proxy only", other.Section, ProtoName(p.Proto), m))
-					}
-				}
-			}
-			for _, relay := range relays {
-				if relay.Role == VPS && l.overlaps(Listen{relay.IPAddr, l.First, l.Last}) {
-					r.forwarded(p, l, relay)
-				}
+			if i, ok := find(at[sockets{w.proxy.Proto, every}], w.First, w.Last); ok {
+				r.listenTwice(w, all[i])
 			}
 		}
+		r.forwarded(w, forwarded)
 	}
 }
 
-// forwarded reports a socket that no packet would reach, as a forward takes them all. A forward for some clients leaves the
-// port to the proxy for the others.
-func (r *reader) forwarded(p *Proxy, l Listen, relay *Relay) {
-	set := PortSet{p.Proto, l.First, l.Last}
-	for _, f := range relay.Forwards {
-		switch {
-		case len(f.Clients) > 0:
-		case f.All && !contained(relay.Keep, set):
-			r.proxyProblem(p, l, fmt.Sprintf("forward %q of relay %q hands all of %s to the home; keep the port for the proxy (in the relay section): list keep '%s'",
-				f.Section, relay.Name, relay.IPAddr, set))
-		case !f.All:
-			for _, ports := range f.Ports {
-				if ports.overlaps(set) {
-					r.proxyProblem(p, l, fmt.Sprintf("overlaps with forward %q of relay %q (%s); a port of %s can go one way only", f.Section, relay.Name, f, relay.IPAddr))
+// shared reports the spans that begin within one before, of one address, and returns them without what they share.
+func (r *reader) shared(all []wanted, spans []span) []span {
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.owner, b.owner)) })
+	for i, furthest := 1, 0; i < len(spans); i++ {
+		if spans[i].first <= spans[furthest].last {
+			r.listenTwice(all[spans[i].owner], all[spans[furthest].owner])
+		}
+		if spans[i].last > spans[furthest].last {
+			furthest = i
+		}
+	}
+	return disjoint(spans)
+}
+
+// listenTwice reports the later one of two that overlap.
+func (r *reader) listenTwice(later, earlier wanted) {
+	if later.order < earlier.order {
+		later, earlier = earlier, later
+	}
+	if later.proxy == earlier.proxy {
+		r.proxyProblem(later, fmt.Sprintf("overlaps with %s of the same proxy; remove one of the two", earlier.Listen))
+		return
+	}
+	r.proxyProblem(later, fmt.Sprintf("overlaps with proxy %q (%s %s); a socket can belong to one proxy only",
+		short(earlier.proxy.Section), ProtoName(later.proxy.Proto), earlier.Listen))
+}
+
+// taken is a forward that leaves a port to nobody: one for some clients leaves it to the proxy for the others.
+type taken struct {
+	forward *Forward
+	relay   *Relay
+}
+
+// ports are what forwards take of addresses: their own ports, and what forwards of all take, by protocol. Everything
+// is also at 0.0.0.0.
+type ports struct {
+	forwards []taken
+	own, all map[sockets][]span
+}
+
+func forwardedPorts(relays []*Relay) *ports {
+	p := &ports{own: map[sockets][]span{}, all: map[sockets][]span{}}
+	add := func(to map[sockets][]span, proto uint8, relay *Relay, spans ...span) {
+		for _, addr := range []netip.Addr{relay.IPAddr, netip.IPv4Unspecified()} {
+			to[sockets{proto, addr}] = append(to[sockets{proto, addr}], spans...)
+		}
+	}
+	for _, relay := range relays {
+		if relay.Role != VPS {
+			continue
+		}
+		_, keep := keeps(relay)
+		for _, f := range relay.Forwards {
+			if len(f.Clients) > 0 {
+				continue
+			}
+			for _, set := range f.Ports {
+				add(p.own, set.Proto, relay, span{set.First, set.Last, len(p.forwards)})
+			}
+			if f.All {
+				for _, proto := range []uint8{TCP, UDP} {
+					add(p.all, proto, relay, gaps(keep[proto], len(p.forwards))...)
 				}
 			}
+			p.forwards = append(p.forwards, taken{f, relay})
 		}
+	}
+	for _, of := range []map[sockets][]span{p.own, p.all} {
+		for key, spans := range of {
+			of[key] = disjoint(spans)
+		}
+	}
+	return p
+}
+
+// forwarded reports a socket that no packet would reach, as a forward takes them all.
+func (r *reader) forwarded(w wanted, p *ports) {
+	key := sockets{w.proxy.Proto, w.Addr}
+	if i, ok := find(p.all[key], w.First, w.Last); ok {
+		t := p.forwards[i]
+		r.proxyProblem(w, fmt.Sprintf("forward %q of relay %q hands all of %s to the home; keep the port for the proxy (in the relay section): list keep '%s'",
+			short(t.forward.Section), t.relay.Name, t.relay.IPAddr, PortSet{w.proxy.Proto, w.First, w.Last}))
+	}
+	if i, ok := find(p.own[key], w.First, w.Last); ok {
+		t := p.forwards[i]
+		r.proxyProblem(w, fmt.Sprintf("overlaps with forward %q of relay %q (%s); a port of %s can go one way only",
+			short(t.forward.Section), t.relay.Name, t.forward.brief(), t.relay.IPAddr))
 	}
 }
 
-// contained tells whether one of the sets has all of set.
-func contained(sets []PortSet, set PortSet) bool {
-	for _, s := range sets {
-		if s.Proto == set.Proto && (s.First == 0 || s.First <= set.First && set.Last <= s.Last) {
-			return true
-		}
-	}
-	return false
-}
-
-func (r *reader) proxyProblem(p *Proxy, l Listen, message string) {
-	r.problems = append(r.problems, Problem{File: r.file.Path, Line: r.lines[p]("listen"), Section: fmt.Sprintf("proxy %q", p.Section),
-		Option: "listen", Value: l.String(), Message: message})
+func (r *reader) proxyProblem(w wanted, message string) {
+	r.problems.add(Problem{File: r.file.Path, Line: r.lines[w.proxy]("listen"), Section: label("proxy", w.proxy.Section),
+		Option: "listen", Value: w.Listen.String(), Message: message})
 }

@@ -36,7 +36,7 @@ func (r *reader) loops() {
 		for _, l := range p.Listen {
 			if way := search.from(p, l); len(way) > 0 {
 				const message = "leads back to what it listens on (%s) by way of proxy %s; allowed is another address or port"
-				r.problems = append(r.problems, Problem{File: r.file.Path, Line: r.lines[p]("target"),
+				r.problems.add(Problem{File: r.file.Path, Line: r.lines[p]("target"),
 					Section: fmt.Sprintf("proxy %q", p.Section), Option: "target", Value: p.Target.String(),
 					Message: fmt.Sprintf(message, l, strings.Join(way, ", "))})
 				break

@@ -92,6 +92,14 @@ func (s *SectionSpec) option(name string) *Spec {
 	return nil
 }
 
+func (s *SectionSpec) names() []string {
+	names := make([]string, len(s.Options))
+	for i := range s.Options {
+		names[i] = s.Options[i].Name
+	}
+	return names
+}
+
 // nearest returns the candidate that is most like word, or "" if none is near (more than a third of it differs).
 func nearest(word string, candidates []string) string {
 	best, bestDistance := "", len(word)/3+2

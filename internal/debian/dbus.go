@@ -14,6 +14,8 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"github.com/godbus/dbus/v5/introspect"
+
+	"github.com/ds4relay/ds4relay/internal/plain"
 )
 
 // ds4relay on the system bus.
@@ -22,6 +24,19 @@ const (
 	BusPath      = dbus.ObjectPath("/net/ds4relay")
 	busInterface = "net.ds4relay"
 	errorName    = "net.ds4relay.Error"
+
+	errLimits = "org.freedesktop.DBus.Error.LimitsExceeded"
+	errAccess = "org.freedesktop.DBus.Error.AccessDenied"
+)
+
+// Bounds of calls and answers. Who reaches one is refused and can ask again; nobody can use up what others need.
+const (
+	maxUserCalls = 4  // of one user, that which runs included
+	maxCalls     = 32 // of all users but root, and of root
+	maxAnswer    = 8 << 20
+	maxError     = 64 << 10
+	maxSenders   = 4096 // whose users are remembered
+	lookupTime   = 5 * time.Second
 )
 
 // Method is a method of the interface net.ds4relay. All arguments and results are strings.
@@ -29,6 +44,7 @@ type Method struct {
 	Name      string
 	Arguments []string // their names, at most two
 	Result    string   // its name
+	Most      int      // bytes that each argument may have
 	Root      bool     // for root only
 	Call      func(arguments ...string) (string, error)
 }
@@ -55,19 +71,95 @@ func introspection(methods []Method) *introspect.Node {
 // service is what answers on the bus.
 type service struct {
 	conn *dbus.Conn
+	who  *dbus.Conn // asks the bus who somebody is, also while conn waits for that
 	busy sync.Mutex // one call after the other: who may read only cannot have the machine do much at once
 	last atomic.Int64
-	open atomic.Int32
+
+	mu      sync.Mutex
+	users   map[string]uint32 // of senders; the bus gives no name twice
+	waiting map[uint32]int    // calls of users, that which runs included
+	calls   int               // of all users but root
+}
+
+// nobody is a user that the bus does not know any more.
+const nobody = ^uint32(0)
+
+// user is whose connection the sender is.
+func (s *service) user(sender string) uint32 {
+	s.mu.Lock()
+	uid, ok := s.users[sender]
+	s.mu.Unlock()
+	if ok {
+		return uid
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
+	defer cancel()
+	if s.who.BusObject().CallWithContext(ctx, theBus+".GetConnectionUnixUser", 0, sender).Store(&uid) != nil {
+		return nobody
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.users) >= maxSenders {
+		clear(s.users)
+	}
+	s.users[sender] = uid
+	return uid
+}
+
+// enter counts a call, unless the user has enough of them.
+func (s *service) enter(uid uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	most, all := maxUserCalls, s.calls
+	if uid == 0 {
+		most, all = maxCalls, 0
+	}
+	if s.waiting[uid] >= most || all >= maxCalls {
+		return false
+	}
+	s.waiting[uid]++
+	if uid != 0 {
+		s.calls++
+	}
+	return true
+}
+
+func (s *service) leave(uid uint32) {
+	s.last.Store(time.Now().UnixNano())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting[uid]--; s.waiting[uid] == 0 {
+		delete(s.waiting, uid)
+	}
+	if uid != 0 {
+		s.calls--
+	}
+}
+
+func (s *service) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting) == 0
 }
 
 // Serve answers on the system bus until nobody has asked for idle, or ctx ends.
 func Serve(ctx context.Context, methods []Method, idle time.Duration) error {
-	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
-	if err != nil {
+	unreachable := func(err error) error {
 		return fmt.Errorf("the system bus cannot be reached: %w (is the package dbus installed?)", err)
 	}
+	who, err := connect(ctx, func(string) {})
+	if err != nil {
+		return unreachable(err)
+	}
+	defer who.Close()
+	s := &service{who: who, users: map[string]uint32{}, waiting: map[uint32]int{}}
+	// One that asks for the first time has all others wait until the bus has said who that is: no queue grows meanwhile.
+	conn, err := connect(ctx, func(sender string) { s.user(sender) })
+	if err != nil {
+		return unreachable(err)
+	}
 	defer conn.Close()
-	s := &service{conn: conn}
+	s.conn = conn
 	s.last.Store(time.Now().UnixNano())
 	// The policy of the bus has only root call this; who does has gone before it could be asked who it was.
 	table := map[string]any{announce: func() *dbus.Error {
@@ -109,7 +201,7 @@ func Serve(ctx context.Context, methods []Method, idle time.Duration) error {
 		case <-conn.Context().Done():
 			return errors.New("the bus has ended the connection")
 		case <-tick.C:
-			if s.open.Load() == 0 && time.Since(time.Unix(0, s.last.Load())) > idle {
+			if s.idle() && time.Since(time.Unix(0, s.last.Load())) > idle {
 				_, err := conn.ReleaseName(BusName) // who asks from now on starts another one
 				return err
 			}
@@ -118,25 +210,33 @@ func Serve(ctx context.Context, methods []Method, idle time.Duration) error {
 }
 
 func (s *service) call(sender dbus.Sender, m Method, arguments ...string) (string, *dbus.Error) {
-	s.open.Add(1)
-	defer func() {
-		s.last.Store(time.Now().UnixNano())
-		s.open.Add(-1)
-	}()
-	if m.Root {
-		var uid uint32
-		err := s.conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixUser", 0, string(sender)).Store(&uid)
-		if err != nil || uid != 0 {
-			return "", dbus.NewError("org.freedesktop.DBus.Error.AccessDenied", []any{m.Name + " is for root only"})
+	refused := func(name, format string, args ...any) (string, *dbus.Error) {
+		return "", dbus.NewError(name, []any{fmt.Sprintf(format, args...)})
+	}
+	for i, argument := range arguments {
+		if len(argument) > m.Most {
+			return refused(errLimits, "%s: the argument %s has %d bytes; at most %d are taken", m.Name, m.Arguments[i], len(argument), m.Most)
 		}
 	}
+	uid := s.user(string(sender))
+	if m.Root && uid != 0 {
+		return refused(errAccess, "%s is for root only", m.Name)
+	}
+	if !s.enter(uid) {
+		return refused(errLimits, "%s: too many calls wait for an answer; at most %d of one user and %d of all do", m.Name, maxUserCalls, maxCalls)
+	}
+	defer s.leave(uid)
 	s.busy.Lock()
 	defer s.busy.Unlock()
 	answer, err := m.Call(arguments...)
-	if err != nil {
-		return "", dbus.NewError(errorName, []any{err.Error()})
+	switch {
+	case err != nil:
+		text := err.Error()
+		return refused(errorName, "%s", plain.Escape([]byte(text[:min(len(text), maxError)])))
+	case len(answer) > maxAnswer:
+		return refused(errLimits, "%s: the answer has %d bytes; at most %d go over the bus", m.Name, len(answer), maxAnswer)
 	}
-	return answer, nil
+	return string(plain.Escape([]byte(answer))), nil
 }
 
 // announceTime bounds how long a process waits for the bus to take its announcement: at boot the bus may not run yet.

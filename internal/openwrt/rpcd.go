@@ -17,11 +17,12 @@ type Method struct {
 	Call      func(arguments map[string]string) (any, error)
 }
 
-// maxInput bounds what a browser may send, in bytes: a configuration file and what JSON adds to it.
-const maxInput = 1 << 20
+// maxArgument bounds one argument in bytes: a configuration file of a thousand forwards, on which a router has no more than 16 MB of
+// memory and two seconds to spend.
+const maxArgument = 128 << 10
 
-// maxArgument bounds one argument in bytes.
-const maxArgument = 256 << 10
+// maxInput bounds what a browser may send, in bytes: a configuration file and what JSON adds to it.
+const maxInput = 3 * maxArgument
 
 // Serve is a plugin of rpcd (rpcd's exec.c): `list` prints the methods and their arguments, `call METHOD` reads an object
 // with arguments and prints the answer. What goes wrong is an object with a member error.

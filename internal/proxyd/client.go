@@ -2,9 +2,11 @@ package proxyd
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -47,7 +49,12 @@ const (
 	answerTime = 10 * time.Second
 	// upgradeTime bounds the start of another program: its files may have to be read from a slow disk.
 	upgradeTime = time.Minute
+	// maxAnswer and maxObjects bound an answer, in bytes and in what it is made of: who answers may be anybody.
+	maxAnswer  = 8 << 20
+	maxObjects = 20000
 )
+
+var errAnswer = errors.New("what answers on the control socket is no ds4relay: its answer has no end")
 
 func dial(run string) (*net.UnixConn, error) {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: controlPath(run), Net: "unix"})
@@ -76,8 +83,11 @@ func ask(conn net.Conn, question string, limit time.Duration) (*answer, error) {
 	if _, err := conn.Write([]byte(question + "\n")); err != nil {
 		return nil, err
 	}
-	line, err := bufio.NewReader(conn).ReadBytes('\n')
-	if err != nil {
+	line, err := bufio.NewReader(io.LimitReader(conn, maxAnswer)).ReadBytes('\n')
+	switch {
+	case err == io.EOF && len(line) == maxAnswer, bytes.Count(line, []byte("{")) > maxObjects:
+		return nil, errAnswer
+	case err != nil:
 		return nil, err
 	}
 	var a answer
@@ -172,7 +182,9 @@ func (f *former) receive() (names []string, fds []int, err error) {
 		if err != nil {
 			return nil, fds, err
 		}
-		text += string(buffer[:n])
+		if text += string(buffer[:n]); len(text) > maxAnswer {
+			return nil, fds, errAnswer
+		}
 		if n == 0 || strings.HasPrefix(text, "{") && strings.HasSuffix(text, "\n") { // it says why not
 			return nil, fds, fmt.Errorf("it does not hand over: %s", strings.TrimSpace(text))
 		}

@@ -1,18 +1,24 @@
 package uci
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 )
 
-// maxSize bounds a configuration file in bytes, maxErrors how many mistakes of one file are reported.
+// Bounds of a file. They are far above what a person or a program writes, and keep what reads it small and quick.
 const (
-	maxSize   = 4 << 20
-	maxErrors = 50
+	maxSize     = 4 << 20  // bytes
+	maxValue    = 64 << 10 // bytes of one word
+	maxSections = 25000
+	maxOptions  = 200    // of one section
+	maxValues   = 5000   // of one list
+	maxTotal    = 120000 // options and values of lists
 )
+
+// MaxErrors is how many mistakes of a file are reported; a last one tells how many more there are.
+const MaxErrors = 100
 
 // File is a UCI configuration file.
 type File struct {
@@ -52,7 +58,7 @@ type SyntaxError struct {
 // Error writes it as PATH:LINE: MESSAGE.
 func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %s", e.Path, e.Line, e.Msg) }
 
-// Errors are all mistakes of a file, by line; at most 50.
+// Errors are the first mistakes of a file, by line, and how many more there are.
 type Errors []*SyntaxError
 
 // Error has a line for each.
@@ -75,19 +81,22 @@ func Load(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := bytes.NewBuffer(make([]byte, 0, min(max(info.Size(), 0), maxSize)+bytes.MinRead))
-	if _, err := data.ReadFrom(io.LimitReader(f, maxSize+1)); err != nil {
+	var text strings.Builder
+	text.Grow(int(min(max(info.Size(), 0), maxSize) + 1))
+	if _, err := io.CopyBuffer(&text, io.LimitReader(f, maxSize+1), make([]byte, 16<<10)); err != nil {
 		return nil, err
 	}
-	if data.Len() > maxSize {
-		return nil, fmt.Errorf("%s: longer than 4 MiB; that is no configuration of ds4relay", path)
-	}
-	return Parse(path, data.Bytes())
+	return parse(path, text.String())
 }
 
 // Parse reads data; path is for messages. Mistakes come as Errors.
-func Parse(path string, data []byte) (*File, error) {
-	p := &parser{path: path, lexer: lexer{data: data, line: 1}, names: map[string]int{}}
+func Parse(path string, data []byte) (*File, error) { return parse(path, string(data)) }
+
+func parse(path, text string) (*File, error) {
+	if len(text) > maxSize {
+		return nil, fmt.Errorf("%s: longer than 4 MiB; that is no configuration of ds4relay", path)
+	}
+	p := &parser{path: path, lexer: lexer{data: text, line: 1}, names: map[string]int{}}
 	p.parse()
 	if len(p.errors) > 0 {
 		return nil, p.errors

@@ -1,121 +1,141 @@
 package uci
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
-	"runtime"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	goci "github.com/digineo/go-uci"
+	"golang.org/x/sys/unix"
 )
 
-// Bounds of what go-uci is given: it looks for a section, an option or a list value by going through all of them.
+// Bounds of what go-uci is given at a time. It looks for a section, an option or a list value by going through all of them, so that
+// the time would grow with their square.
 const (
-	maxSections = 25000
-	maxOptions  = 200
-	maxValues   = 5000
+	chunkSections = 64
+	chunkBytes    = 64 << 10
+	sectionPieces = 16
+	pieceValues   = 8
+	maxSeen       = 4096 // different values that are remembered
 )
 
-// chunk is how many sections go-uci is given in one file: each look-up goes through all sections of a file, so that the
-// time would grow with their square.
-const chunk = 256
+// A piece is some values of an option, as many as go-uci is given at once.
+type piece struct {
+	option *Option
+	values []Value
+}
 
-// readBack writes the file's options as go-uci reads them, and takes every value from there. What many sections have in
-// common is written once.
+// readBack writes the file's options as go-uci reads them, and takes every value from there, a chunk at a time. What many sections
+// have in common is written once.
 func readBack(file *File) error {
-	if len(file.Sections) > maxSections {
-		return fmt.Errorf("more than %d sections", maxSections)
-	}
-	sections, err := distinct(file)
-	if err != nil {
-		return err
-	}
-	// go-uci reads nothing but files.
-	dir, err := os.MkdirTemp("", "ds4relay")
+	type key struct{ name, value string }
+	seen := map[key]bool{}
+	r, err := newReader()
 	if err != nil {
 		return fmt.Errorf("no room to read the configuration: %w", err)
 	}
-	defer os.RemoveAll(dir)
-	var chunks [][][]*Option
-	for first := 0; first < len(sections); first += chunk {
-		chunks = append(chunks, sections[first:min(first+chunk, len(sections))])
-	}
-	errs := make([]error, len(chunks))
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(chunks)) {
-		workers.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(chunks); i = int(next.Add(1)) - 1 {
-				errs[i] = readChunk(dir, fmt.Sprintf("ds4relay-%d", i), chunks[i])
-			}
-		})
-	}
-	workers.Wait()
-	return errors.Join(errs...)
-}
-
-// distinct arranges the file's options in sections, those that are equal only once.
-func distinct(file *File) ([][]*Option, error) {
-	type key struct {
-		name, value string
-		list        bool
-	}
-	seen := map[key]bool{}
-	var sections [][]*Option
+	defer r.file.Close()
 	for i := range file.Sections {
-		section := &file.Sections[i]
-		if len(section.Options) > maxOptions {
-			return nil, fmt.Errorf("line %d: more than %d options in one section", section.Line, maxOptions)
-		}
-		var options []*Option
-		for j := range section.Options {
-			option := &section.Options[j]
-			if len(option.Values) > maxValues {
-				return nil, fmt.Errorf("line %d: more than %d values of one list", option.Line, maxValues)
-			}
-			if len(option.Values) == 1 {
-				k := key{option.Name, option.Values[0].Text, option.List}
+		r.open = false // options of different sections may have one name
+		for j := range file.Sections[i].Options {
+			option := &file.Sections[i].Options[j]
+			if k := (key{option.Name, option.Values[0].Text}); len(option.Values) == 1 {
 				if seen[k] {
 					continue
 				}
-				seen[k] = true
+				if len(seen) < maxSeen {
+					seen[k] = true
+				}
 			}
-			options = append(options, option)
-		}
-		if len(options) > 0 {
-			sections = append(sections, options)
-		}
-	}
-	return sections, nil
-}
-
-func readChunk(dir, name string, sections [][]*Option) error {
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(rewrite(sections)), 0o600); err != nil {
-		return fmt.Errorf("no room to read the configuration: %w", err)
-	}
-	tree := goci.NewTree(dir)
-	if err := tree.LoadConfig(name, false); err != nil {
-		return fmt.Errorf("go-uci: %w", err)
-	}
-	for i, options := range sections {
-		for _, option := range options {
-			values, _ := tree.Get(name, sectionName(i), option.Name)
-			if len(values) != len(option.Values) {
-				return fmt.Errorf("line %d: go-uci has %d values of %s, the file %d", option.Line, len(values), option.Name, len(option.Values))
-			}
-			for k, value := range values {
-				var err error
-				if option.Values[k].Text, err = decode(value); err != nil {
-					return fmt.Errorf("line %d: %w", option.Line, err)
+			for values := range slices.Chunk(option.Values, pieceValues) {
+				if err := r.add(piece{option, values}); err != nil {
+					return err
 				}
 			}
 		}
 	}
+	return r.flush()
+}
+
+// reader collects pieces until they are a chunk.
+type reader struct {
+	file     *os.File // in memory: go-uci reads nothing but files
+	sections [][]piece
+	open     bool // the last section takes more
+	size     int
+}
+
+func newReader() (*reader, error) {
+	fd, err := unix.MemfdCreate("ds4relay", unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate("ds4relay", unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &reader{file: os.NewFile(uintptr(fd), "ds4relay")}, nil
+}
+
+func (r *reader) add(p piece) error {
+	last := len(r.sections) - 1
+	if !r.open || len(r.sections[last]) == sectionPieces || r.sections[last][len(r.sections[last])-1].option == p.option {
+		if len(r.sections) == chunkSections || r.size > chunkBytes {
+			if err := r.flush(); err != nil {
+				return err
+			}
+		}
+		if n := len(r.sections); n < cap(r.sections) {
+			r.sections = r.sections[:n+1]
+			r.sections[n] = r.sections[n][:0]
+		} else {
+			r.sections = append(r.sections, nil)
+		}
+		last, r.open = len(r.sections)-1, true
+	}
+	r.sections[last] = append(r.sections[last], p)
+	for _, v := range p.values {
+		r.size += len(v.Text)
+	}
+	return nil
+}
+
+// flush has go-uci read what was collected.
+func (r *reader) flush() error {
+	if len(r.sections) == 0 {
+		return nil
+	}
+	if err := r.file.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := r.file.WriteAt(rewrite(r.sections), 0); err != nil {
+		return fmt.Errorf("no room to read the configuration: %w", err)
+	}
+	name := strconv.Itoa(int(r.file.Fd()))
+	tree := goci.NewTree("/proc/self/fd")
+	if err := tree.LoadConfig(name, false); err != nil {
+		return fmt.Errorf("go-uci: %w", err)
+	}
+	for i, pieces := range r.sections {
+		for _, p := range pieces {
+			values, _ := tree.Get(name, sectionName(i), p.option.Name)
+			if len(values) != len(p.values) {
+				return fmt.Errorf("line %d: go-uci has %d values of %s, the file %d", p.option.Line, len(values), p.option.Name, len(p.values))
+			}
+			for k, value := range values {
+				text, err := decode(value)
+				if err != nil {
+					return fmt.Errorf("line %d: %w", p.option.Line, err)
+				}
+				if p.values[k].Text != text { // else the text stays the file's, so that there are not two
+					p.values[k].Text = text
+				}
+			}
+		}
+	}
+	r.sections, r.size, r.open = r.sections[:0], 0, false
 	return nil
 }
 
@@ -123,35 +143,38 @@ func sectionName(index int) string { return "s" + strconv.Itoa(index) }
 
 // rewrite writes a file out of what go-uci reads: one-line values in single quotes, without quotes and backslashes in
 // them, all different within a list (go-uci drops repetitions). Names and types of sections do not matter any more.
-func rewrite(sections [][]*Option) string {
-	var b strings.Builder
-	for i, options := range sections {
+func rewrite(sections [][]piece) []byte {
+	var b bytes.Buffer
+	for i, pieces := range sections {
 		b.WriteString("config section '" + sectionName(i) + "'\n")
-		for _, option := range options {
+		for _, p := range pieces {
 			keyword := "\toption "
-			if option.List {
+			if p.option.List {
 				keyword = "\tlist "
 			}
-			for k, value := range option.Values {
-				b.WriteString(keyword + option.Name + " '" + encode(k, value.Text) + "'\n")
+			for k, value := range p.values {
+				b.WriteString(keyword)
+				b.WriteString(p.option.Name)
+				b.WriteString(" '")
+				encode(&b, k, value.Text)
+				b.WriteString("'\n")
 			}
 		}
 	}
-	return b.String()
+	return b.Bytes()
 }
 
 // encode writes a value as its number, a colon, and its text with %XX for what go-uci does not take.
-func encode(number int, text string) string {
-	var b strings.Builder
+func encode(b *bytes.Buffer, number int, text string) {
+	const hex = "0123456789abcdef"
 	b.WriteString(strconv.Itoa(number) + ":")
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c == '\'' || c == '\\' || c == '%' || c >= 0x7f {
-			fmt.Fprintf(&b, "%%%02x", c)
+			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
 		} else {
 			b.WriteByte(c)
 		}
 	}
-	return b.String()
 }
 
 func decode(s string) (string, error) {

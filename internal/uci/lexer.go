@@ -1,13 +1,14 @@
 package uci
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
+	"strings"
 )
 
 // lexer takes words from the file as libuci's file.c does (parse_str, parse_single_quote, parse_double_quote).
 type lexer struct {
-	data  []byte
+	data  string
 	pos   int
 	line  int
 	words []word // of the present statement
@@ -35,7 +36,7 @@ func (l *lexer) advance() byte {
 
 // skipLine moves behind the next line feed.
 func (l *lexer) skipLine() {
-	if i := bytes.IndexByte(l.data[l.pos:], '\n'); i >= 0 {
+	if i := strings.IndexByte(l.data[l.pos:], '\n'); i >= 0 {
 		l.pos += i + 1
 		l.line++
 		return
@@ -63,10 +64,14 @@ func (l *lexer) keyword() string {
 	for !l.end() && !isSpace(l.data[l.pos]) {
 		l.pos++
 	}
-	return string(l.data[start:l.pos])
+	return l.data[start:l.pos]
 }
 
-// arguments takes the words up to the end of the statement. They are good until the next one.
+// maxWords are as many words of a statement as are kept: one more than any takes.
+const maxWords = 3
+
+// arguments takes the words up to the end of the statement. They are good until the next one. Behind an error the lexer stands on
+// the next line, behind an openError at the end.
 func (l *lexer) arguments() ([]word, error) {
 	words := l.words[:0]
 	defer func() { l.words = words[:0] }()
@@ -90,7 +95,9 @@ func (l *lexer) arguments() ([]word, error) {
 		if err != nil {
 			return nil, err
 		}
-		words = append(words, w)
+		if len(words) < maxWords {
+			words = append(words, w)
+		}
 	}
 }
 
@@ -104,41 +111,54 @@ func (l *lexer) semicolon() error {
 		l.skipLine()
 		return nil
 	}
-	return fmt.Errorf("what follows the ; would be dropped without a word; put it on a line of its own, or the ; into quotes")
+	l.skipLine()
+	return errors.New("what follows the ; would be dropped without a word; put it on a line of its own, or the ; into quotes")
 }
 
 // plain takes a word of the usual kind at once: on one line, without escapes, quoted as a whole or not at all.
 func (l *lexer) plain() (string, bool) {
 	rest := l.data[l.pos:]
-	end := bytes.IndexAny(rest, " \t\n\v\f\r'\"\\#;")
+	end := strings.IndexAny(rest, " \t\n\v\f\r'\"\\#;")
 	if end == 0 && (rest[0] == '\'' || rest[0] == '"') {
-		end = bytes.IndexByte(rest[1:], rest[0]) + 1
-		if end == 0 || bytes.ContainsAny(rest[1:end], "\n\\") || end+1 < len(rest) && !isSpace(rest[end+1]) {
+		end = strings.IndexByte(rest[1:], rest[0]) + 1
+		if end == 0 || strings.ContainsAny(rest[1:end], "\n\\") || end+1 < len(rest) && !isSpace(rest[end+1]) {
 			return "", false
 		}
 		l.pos += end + 1
-		return string(rest[1:end]), true
+		return rest[1:end], true
 	}
 	if end <= 0 || !isSpace(rest[end]) {
 		return "", false
 	}
 	l.pos += end
-	return string(rest[:end]), true
+	return rest[:end], true
 }
 
 func (l *lexer) word() (word, error) {
 	w := word{line: l.line}
-	if text, ok := l.plain(); ok {
-		w.text = text
-		return w, nil
+	text, ok := l.plain()
+	if !ok {
+		var err error
+		if text, err = l.joined(); err != nil {
+			return w, err
+		}
 	}
+	if w.text = text; len(text) > maxValue {
+		l.skipLine()
+		return w, fmt.Errorf("a word of %d bytes; allowed are at most %d", len(text), maxValue)
+	}
+	return w, nil
+}
+
+// joined takes a word of any kind.
+func (l *lexer) joined() (string, error) {
 	var text []byte
 	for !l.end() && !isSpace(l.data[l.pos]) && l.data[l.pos] != '#' && l.data[l.pos] != ';' {
 		switch c := l.advance(); c {
 		case '\'', '"':
 			quoted, err := l.quoted(c)
 			if err != nil {
-				return w, err
+				return "", err
 			}
 			text = append(text, quoted...)
 		case '\\':
@@ -147,8 +167,7 @@ func (l *lexer) word() (word, error) {
 			text = append(text, c)
 		}
 	}
-	w.text = string(text)
-	return w, nil
+	return string(text), nil
 }
 
 // escaped takes the character behind a backslash; a line feed there joins two lines.
@@ -165,6 +184,16 @@ func (l *lexer) escaped(text []byte) []byte {
 	return text
 }
 
+// openError is of a quote that the file's end closes.
+type openError struct {
+	quote byte
+	line  int
+}
+
+func (e openError) Error() string {
+	return fmt.Sprintf("the %c of line %d is never closed", e.quote, e.line)
+}
+
 func (l *lexer) quoted(quote byte) ([]byte, error) {
 	began := l.line
 	var text []byte
@@ -178,5 +207,5 @@ func (l *lexer) quoted(quote byte) ([]byte, error) {
 			text = append(text, c)
 		}
 	}
-	return nil, fmt.Errorf("the %c of line %d is never closed", quote, began)
+	return nil, openError{quote, began}
 }

@@ -1,9 +1,10 @@
 package uci
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // parser makes sections of statements as libuci's uci_parse_line does, in its strict mode.
@@ -13,32 +14,60 @@ type parser struct {
 	sections []Section
 	names    map[string]int // of sections → index
 	current  *Section       // the section that options go to
-	errors   Errors
+	total    int            // of options and values of lists
+	errors   Errors         // the first of them
+	more     int            // the others
+	full     bool           // the file has more than is read
 }
 
 func (p *parser) fail(line int, format string, args ...any) {
+	if len(p.errors) == MaxErrors {
+		p.more++
+		return
+	}
 	p.errors = append(p.errors, &SyntaxError{p.path, line, fmt.Sprintf(format, args...)})
 }
 
+// stop ends with a last error.
+func (p *parser) stop(line int, format string, args ...any) {
+	p.full = true
+	p.fail(line, format+"; nothing behind it was read", args...)
+}
+
+// maxQuoted is how much of a word stands in a message, in bytes.
+const maxQuoted = 100
+
+func short(word string) string {
+	if len(word) <= maxQuoted {
+		return word
+	}
+	return strings.ToValidUTF8(word[:maxQuoted], "") + "…"
+}
+
 func (p *parser) parse() {
-	if i := bytes.IndexByte(p.data, 0); i >= 0 {
-		p.fail(1+bytes.Count(p.data[:i], []byte("\n")), "a byte of value 0; allowed is text")
+	if i := strings.IndexByte(p.data, 0); i >= 0 {
+		p.fail(1+strings.Count(p.data[:i], "\n"), "a byte of value 0; allowed is text")
 		return
 	}
-	for p.skipEmpty(); !p.end() && len(p.errors) < maxErrors; p.skipEmpty() {
+	for p.skipEmpty(); !p.end() && !p.full; p.skipEmpty() {
 		line, pos := p.line, p.pos
 		keyword := p.keyword()
 		words, err := p.arguments()
 		if err != nil {
 			p.fail(line, "%v", err)
-			// What is wrong with the rest of the file is found by going on at the next line.
-			p.line, p.pos = line, pos
-			p.skipLine()
+			if errors.As(err, &openError{}) {
+				// What is wrong with the rest of the file is found by going on at the next line.
+				p.line, p.pos = line, pos
+				p.skipLine()
+			}
 			continue
 		}
 		p.statement(keyword, words, line)
 	}
 	slices.SortStableFunc(p.errors, func(a, b *SyntaxError) int { return a.Line - b.Line })
+	if p.more > 0 {
+		p.errors = append(p.errors, &SyntaxError{p.path, p.errors[len(p.errors)-1].Line, fmt.Sprintf("%d more mistakes from here on", p.more)})
+	}
 }
 
 func (p *parser) statement(keyword string, words []word, line int) {
@@ -54,7 +83,7 @@ func (p *parser) statement(keyword string, words []word, line int) {
 	case "list", "l":
 		p.option(words, line, true)
 	default:
-		p.fail(line, "unknown word %q; a line begins with config, option or list", keyword)
+		p.fail(line, "unknown word %q; a line begins with config, option or list", short(keyword))
 		if len(keyword) > 0 && keyword[0] == 'c' {
 			p.current = nil
 		}
@@ -85,7 +114,7 @@ func (p *parser) section(words []word, line int) {
 	typ, name := words[0].text, ""
 	for i := range len(typ) {
 		if typ[i] < 33 || typ[i] > 126 {
-			p.fail(line, "the section type %q has a character that is not allowed; letters, digits and _ are", typ)
+			p.fail(line, "the section type %q has a character that is not allowed; letters, digits and _ are", short(typ))
 			return
 		}
 	}
@@ -93,18 +122,25 @@ func (p *parser) section(words []word, line int) {
 		name = words[1].text
 	}
 	if name != "" && !isName(name, false) {
-		p.fail(line, "the section name %q has a character that is not allowed; letters, digits and _ are", name)
+		p.fail(line, "the section name %q has a character that is not allowed; letters, digits and _ are", short(name))
 		return
 	}
 	if i, ok := p.names[name]; ok && name != "" {
 		if p.sections[i].Type != typ {
-			p.fail(line, "there is a section %q already, a %s (line %d); give this %s another name", name, p.sections[i].Type, p.sections[i].Line, typ)
+			p.fail(line, "there is a section %q already, a %s (line %d); give this %s another name",
+				short(name), short(p.sections[i].Type), p.sections[i].Line, short(typ))
 			return
 		}
 		p.current = &p.sections[i]
 		return
 	}
-	p.names[name] = len(p.sections)
+	if len(p.sections) == maxSections {
+		p.stop(line, "more than %d sections", maxSections)
+		return
+	}
+	if name != "" {
+		p.names[name] = len(p.sections)
+	}
 	p.sections = append(p.sections, Section{Type: typ, Name: name, Anonymous: name == "", Line: line})
 	p.current = &p.sections[len(p.sections)-1]
 }
@@ -123,24 +159,29 @@ func (p *parser) option(words []word, line int, list bool) {
 		p.fail(line, "%s takes a name and a value, as in: %s ipaddr '198.51.100.144'", keyword, keyword)
 		return
 	case !isName(words[0].text, false):
-		p.fail(line, "the option name %q has a character that is not allowed; letters, digits and _ are", words[0].text)
+		p.fail(line, "the option name %q has a character that is not allowed; letters, digits and _ are", short(words[0].text))
 		return
 	case len(words) > 2:
-		p.fail(line, "too many words after %s %s; put a value with blanks into quotes", keyword, words[0].text)
+		p.fail(line, "too many words after %s %s; put a value with blanks into quotes", keyword, short(words[0].text))
 		return
 	}
 	name, value := words[0].text, Value{Line: line}
 	if len(words) == 2 {
 		value = Value{Text: words[1].text, Line: words[1].line}
 	}
+	if p.total++; p.total > maxTotal {
+		p.stop(line, "more than %d options and values of lists", maxTotal)
+		return
+	}
 	i := slices.IndexFunc(p.current.Options, func(o Option) bool { return o.Name == name })
 	switch {
 	case !list && value.Text == "": // libuci: no such option, or leave it as it is
+	case i < 0 && len(p.current.Options) == maxOptions:
+		p.stop(line, "more than %d options in one section", maxOptions)
 	case i < 0:
-		if p.current.Options == nil {
-			p.current.Options = make([]Option, 0, 8)
-		}
 		p.current.Options = append(p.current.Options, Option{Name: name, List: list, Values: []Value{value}, Line: line})
+	case list && len(p.current.Options[i].Values) == maxValues:
+		p.stop(line, "more than %d values of one list", maxValues)
 	case list:
 		option := &p.current.Options[i]
 		option.List, option.Values = true, append(option.Values, value)

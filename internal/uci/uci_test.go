@@ -127,24 +127,37 @@ func TestBounds(t *testing.T) {
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "longer than 4 MiB") {
 		t.Error(err)
 	}
-	for name, text := range map[string]string{
-		"more than 25000 sections": strings.Repeat("c r\n", maxSections+1),
-		"line 1: more than 200 options in one section": "c r\n" + func() (s string) {
-			for i := range maxOptions + 1 {
-				s += "o x" + strconv.Itoa(i) + " 1\n"
-			}
-			return s
-		}(),
-		"line 2: more than 5000 values of one list": "c r\n" + strings.Repeat("l a 1\n", maxValues+1),
+	options := func(n int) (s string) {
+		for i := range n {
+			s += "o x" + strconv.Itoa(i) + " 1\n"
+		}
+		return s
+	}
+	for want, text := range map[string]string{
+		"F:25001: more than 25000 sections; nothing behind it was read":                      strings.Repeat("c r\n", maxSections+9),
+		"F:202: more than 200 options in one section; nothing behind it was read":            "c r\n" + options(maxOptions+9),
+		"F:5002: more than 5000 values of one list; nothing behind it was read":              "c r\n" + strings.Repeat("l a 1\n", maxValues+9),
+		"F:120002: more than 120000 options and values of lists; nothing behind it was read": "c r\n" + strings.Repeat("o a 1\n", maxTotal+9),
+		"F:2: a word of 65537 bytes; allowed are at most 65536":                              "c r\no a " + strings.Repeat("x", maxValue+1),
+		"F: longer than 4 MiB; that is no configuration of ds4relay":                         strings.Repeat("#", maxSize+1),
 	} {
-		if _, err := Parse("F", []byte(text)); err == nil || err.Error() != "F: "+name {
-			t.Errorf("got %v, want %s", err, name)
+		if _, err := Parse("F", []byte(text)); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	if _, err := Parse("F", []byte(strings.Repeat("x\n", 1000))); len(err.(Errors)) != maxErrors {
-		t.Error(len(err.(Errors)))
+	_, err := Parse("F", []byte(strings.Repeat("x\n", 1000)))
+	if list := err.(Errors); len(list) != MaxErrors+1 || list[MaxErrors].Error() != "F:100: 900 more mistakes from here on" {
+		t.Error(len(list), list[len(list)-1])
 	}
 	if _, err := Parse("F", []byte(strings.Repeat("c r\no a 1\n", maxSections))); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNoDirectory: a file is read where nothing can be written.
+func TestNoDirectory(t *testing.T) {
+	t.Setenv("TMPDIR", "/nowhere")
+	if _, err := Parse("F", []byte("config r n\n\toption a 'b'\n")); err != nil {
 		t.Error(err)
 	}
 }

@@ -18,8 +18,15 @@ test('nothing runs programs, and no file is read or written', () => {
 	assert.doesNotMatch(JSON.stringify(acl), /exec|\*/);
 });
 
-test('what is written is the configuration, and the state of this one service', () => {
-	assert.deepEqual(acl.write, { ubus: { ds4relay: [ 'control' ] }, uci: [ 'ds4relay' ] });
+test('what is written is the configuration, and the state of this one service; its test packets are a right to write too', () => {
+	assert.deepEqual(acl.write, { ubus: { ds4relay: [ 'control', 'doctor' ] }, uci: [ 'ds4relay' ] });
+});
+
+test('the program\'s own rights, without the pages, have the same rule', () => {
+	const own = JSON.parse(readFileSync(new URL('../../files/openwrt/usr/share/rpcd/acl.d/ds4relay.json', import.meta.url), 'utf8')).ds4relay;
+
+	assert.deepEqual(own.write.ubus.ds4relay, [ 'doctor' ]);
+	assert.deepEqual(own.read.ubus.ds4relay.filter((method) => acl.write.ubus.ds4relay.includes(method)), []);
 });
 
 test('the pages are granted what they ask, and no more', () => {

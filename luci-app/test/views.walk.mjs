@@ -487,6 +487,13 @@ test('a user who may read sees all, and can change nothing', async () => {
 	page = await lab.open('vps', setting);
 	assert.equal(await page.locator('.ds4-step').count(), 3);
 	noErrors(page);
+
+	// The checks send packets: they are not asked for.
+	page = await lab.open('diagnose', { ...setting, answers: { 'ds4relay.status': fixture('running') } });
+	await page.waitForSelector('.ds4-check');
+	assert.match(await page.locator('.ds4-alert').first().innerText(), /you may read only/);
+	assert.deepEqual((await page.state()).calls.filter((call) => /^doctor /.test(call)), []);
+	noErrors(page);
 });
 
 test('German: every text of the app is translated', async () => {

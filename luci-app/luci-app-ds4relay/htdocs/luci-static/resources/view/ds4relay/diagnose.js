@@ -14,7 +14,7 @@ function says(state) {
 	}[state];
 }
 
-/* What the status tells, as findings, where the program has no doctor. */
+/* What the status tells, as findings: for who may only read, since the checks send test packets. */
 function fromStatus() {
 	return api.status().then((status) => [].concat(
 		(status.blocked ?? []).map((text) => ({ title: _('In the way'), state: 'failed', evidence: text, remedy: '' })),
@@ -27,6 +27,9 @@ function fromStatus() {
 
 return view.extend({
 	load() {
+		if (L.hasViewPermission() === false)
+			return null;
+
 		return api.doctor('', '').then((answer) => answer.checks, () => null);
 	},
 
@@ -46,6 +49,7 @@ return view.extend({
 		return E('div', { 'class': 'cbi-map ds4' }, [
 			E('h2', { 'name': 'content' }, [ _('DS4Relay – diagnose') ]),
 			E('div', { 'class': 'cbi-map-descr' }, [ _('Follows the way of a packet from the bottom up, and says where it ends and what to do.') ]),
+			(L.hasViewPermission() === false) ? page.alert('notice', _('The checks send test packets: you may read only'), [ _('This is what the status tells.') ]) : '',
 			this.result,
 			E('div', { 'class': 'ds4-run' }, [ this.start, ' ', this.progress ]),
 			this.list

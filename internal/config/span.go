@@ -1,0 +1,53 @@
+package config
+
+import (
+	"cmp"
+	"slices"
+)
+
+// A span is a range of ports, and the number of who has it; that without ports is 0 to 0.
+type span struct {
+	first, last uint16
+	owner       int
+}
+
+// disjoint sorts spans by port and cuts off what the ones before have, so that each port has one owner.
+func disjoint(spans []span) []span {
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.owner, b.owner)) })
+	kept := spans[:0]
+	for _, s := range spans {
+		if n := len(kept); n > 0 && s.first <= kept[n-1].last {
+			if s.last <= kept[n-1].last {
+				continue
+			}
+			s.first = kept[n-1].last + 1
+		}
+		kept = append(kept, s)
+	}
+	return kept
+}
+
+// find is an owner of ports from first to last; the spans are disjoint.
+func find(spans []span, first, last uint16) (owner int, ok bool) {
+	i, _ := slices.BinarySearchFunc(spans, first, func(s span, first uint16) int { return cmp.Compare(s.last, first) })
+	if i == len(spans) || spans[i].first > last {
+		return 0, false
+	}
+	return spans[i].owner, true
+}
+
+// gaps are the ports from 1 on that no span has; the spans are disjoint.
+func gaps(spans []span, owner int) []span {
+	var open []span
+	next := uint16(1)
+	for _, s := range spans {
+		if s.first > next {
+			open = append(open, span{next, s.first - 1, owner})
+		}
+		if s.last == 65535 {
+			return open
+		}
+		next = s.last + 1
+	}
+	return append(open, span{next, 65535, owner})
+}
