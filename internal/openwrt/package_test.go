@@ -21,8 +21,8 @@ func TestPackages(t *testing.T) {
 		t.Skip("DS4RELAY_PACKAGES names no directory of packages")
 	}
 	wanted := map[string][]string{
-		"ds4relay_":           {"etc/config/ds4relay", "etc/init.d/ds4relay", "lib/upgrade/keep.d/ds4relay", "usr/libexec/rpcd/ds4relay", "usr/sbin/ds4relay", "usr/share/rpcd/acl.d/ds4relay.json"},
-		"ds4relay-proxy_":     {"etc/init.d/ds4relay-proxy", "usr/sbin/ds4relay-proxy"},
+		"ds4relay_":           {"etc/config/ds4relay", "etc/init.d/ds4relay", "lib/upgrade/keep.d/ds4relay", "usr/libexec/rpcd/ds4relay", "usr/sbin/ds4relay", "usr/share/licenses/ds4relay/copyright.gz", "usr/share/rpcd/acl.d/ds4relay.json"},
+		"ds4relay-proxy_":     {"etc/init.d/ds4relay-proxy", "usr/sbin/ds4relay-proxy", "usr/share/licenses/ds4relay-proxy/copyright.gz"},
 		"luci-app-ds4relay":   {"usr/share/luci/menu.d/luci-app-ds4relay.json", "usr/share/rpcd/acl.d/luci-app-ds4relay.json", "www/luci-static/resources/view/ds4relay/overview.js"},
 		"luci-i18n-ds4relay-": {"etc/uci-defaults/luci-i18n-ds4relay-de", "usr/lib/lua/luci/i18n/ds4relay.de.lmo"},
 	}
