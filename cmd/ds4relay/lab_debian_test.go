@@ -591,8 +591,8 @@ func (d *debianRelayLab) units(t *testing.T) {
 	}
 }
 
-// restarts: a restart changes nothing where all is as wished, and with a mistake in the file; then it fails, and the relay goes on until
-// it is stopped.
+// restarts: a restart changes nothing where all is as wished, and with a mistake in the file; then it fails, and the
+// relay goes on until it is stopped.
 func (d *debianRelayLab) restarts(t *testing.T) {
 	const unit = "systemctl -q is-active ds4relay.service ds4relay-down.service"
 	// The tunnel's index in the kernel is another one when it has been made anew.
@@ -604,11 +604,13 @@ func (d *debianRelayLab) restarts(t *testing.T) {
 		d.do("systemctl " + command + " ds4relay && " + unit)
 		alive(t, "the stream after systemctl "+command, stream)
 	}
-	d.do("cp -p /etc/config/ds4relay /root/relays; echo mistake >>/etc/config/ds4relay")
+	const mistake = "cp -p /etc/config/ds4relay /root/relays; echo mistake >>/etc/config/ds4relay"
+	d.do(mistake)
 	if status, out := d.try("systemctl restart ds4relay 2>&1"); status == 0 {
 		t.Errorf("a restart with a mistake succeeds: %s", out)
 	}
-	if out := d.do("systemctl is-failed ds4relay; journalctl --sync; journalctl --no-pager -n 20 -u ds4relay"); !strings.Contains(out, "/etc/config/ds4relay:") {
+	out := d.do("systemctl is-failed ds4relay; journalctl --sync; journalctl --no-pager -n 20 -u ds4relay")
+	if !strings.Contains(out, "/etc/config/ds4relay:") {
 		t.Errorf("the mistake is not in the journal: %s", out)
 	}
 	alive(t, "the stream after a restart with a mistake", stream)
@@ -618,8 +620,9 @@ func (d *debianRelayLab) restarts(t *testing.T) {
 		t.Errorf("the tunnel was made anew: it was %s, and is %s", tunnel, now)
 	}
 	// What failed is stopped as well, and a stop right after a restart stops.
-	d.do("cp -p /etc/config/ds4relay /root/relays; echo mistake >>/etc/config/ds4relay; ! systemctl restart ds4relay; systemctl stop ds4relay; " + stopped)
-	d.do("mv /root/relays /etc/config/ds4relay; systemctl start ds4relay && systemctl restart ds4relay && systemctl stop ds4relay && ! ip link show wrap1")
+	d.do(mistake + "; ! systemctl restart ds4relay; systemctl stop ds4relay; " + stopped)
+	d.do("mv /root/relays /etc/config/ds4relay; systemctl start ds4relay; systemctl restart ds4relay && " +
+		"systemctl stop ds4relay && ! ip link show wrap1")
 	d.do("systemctl start ds4relay")
 	d.works("after restarts and stops")
 }

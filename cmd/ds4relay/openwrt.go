@@ -138,9 +138,9 @@ func (a *app) rules(c *config.Config) ([]openwrt.Rule, error) {
 	return openwrt.Rules(relays, peers, uplinks, interfaces, openwrt.Zones(file)), nil
 }
 
-// service does in one process what an event of an interface asks of the init script: up, netifd, and the firewall's rules, as calls
-// of jshn.sh. They go to FILE.new where they are not those of FILE, which means that the firewall has to be told; no rules are an
-// empty file, or none. Where up fails the rules stay; where netifd fails they do not.
+// service does in one process what an event of an interface asks of the init script: up, netifd, and the firewall's
+// rules, as calls of jshn.sh. They go to FILE.new where they are not those of FILE, which means that the firewall has
+// to be told; no rules are an empty file, or none. Where up fails the rules stay; where netifd fails they do not.
 func (a *app) service(args []string) error {
 	args, err := parse(a.flags("service"), args)
 	if err != nil {

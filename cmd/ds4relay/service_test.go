@@ -13,8 +13,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/kernel/fake"
 )
 
-// TestService has the command that OpenWrt's init script calls follow changes of a configuration: the rules are offered where they are
-// others than those that the firewall was told of, and with a mistake nothing is.
+// TestService has the command that OpenWrt's init script calls follow changes of a configuration: the rules are
+// offered where they are others than those that the firewall was told of, and with a mistake nothing is.
 func TestService(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root may bring relays up")
@@ -30,15 +30,18 @@ func TestService(t *testing.T) {
 	// netifd, which has nothing to do for ds4_home.
 	write("ubus", `#!/bin/sh
 [ ! -e `+path("broken")+` ] || exit 1
-echo '{"interface":[{"interface":"lan","up":true,"l3_device":"br-lan","ipv4-address":[{"address":"192.168.1.1","mask":24}]},
+echo '{"interface":[
+{"interface":"lan","up":true,"l3_device":"br-lan","ipv4-address":[{"address":"192.168.1.1","mask":24}]},
 {"interface":"ds4_home","up":true,"dynamic":true,"device":"wrap1"}]}'
 `)
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	k := fake.New("eth0")
 	rules := path("run/firewall.sh")
-	const relay = "config relay 'home'\n\toption role 'router'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr '2001:db8:fdd2::/64'\n" +
-		"\toption peeraddr '2001:db8:6ef9::/64'\n\toption device 'wrap1'\n\toption tunlink 'eth0'\n"
-	const forward = "config forward 'web'\n\toption proto 'tcp'\n\toption src_dport '443'\n\toption dest_ip '192.168.1.210'\n"
+	const relay = "config relay 'home'\n\toption role 'router'\n\toption ipaddr '198.51.100.144'\n" +
+		"\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:6ef9::/64'\n" +
+		"\toption device 'wrap1'\n\toption tunlink 'eth0'\n"
+	const forward = "config forward 'web'\n\toption proto 'tcp'\n\toption src_dport '443'\n" +
+		"\toption dest_ip '192.168.1.210'\n"
 	const mistake = "mistake\n"
 	for i, step := range []struct {
 		when, file string
@@ -68,8 +71,10 @@ echo '{"interface":[{"interface":"lan","up":true,"l3_device":"br-lan","ipv4-addr
 		status := a.main([]string{"-c", path("config"), "--run", path("run"), "-q", "service", rules})
 		os.Remove(path("broken"))
 		text, err := os.ReadFile(rules + ".new")
-		if status != step.status || os.IsNotExist(err) != step.nothing || !strings.Contains(string(text), step.offered) {
-			t.Errorf("%s: exit status %d, want %d; offered (%v):\n%s\nit said %s", step.when, status, step.status, err, text, said.String())
+		ok := status == step.status && os.IsNotExist(err) == step.nothing
+		if !ok || !strings.Contains(string(text), step.offered) {
+			t.Errorf("%s: exit status %d, want %d; offered (%v):\n%s\nit said %s",
+				step.when, status, step.status, err, text, said.String())
 		}
 		if err == nil { // as the init script does
 			if err := os.Rename(rules+".new", rules); err != nil {

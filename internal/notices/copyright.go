@@ -22,14 +22,15 @@ License: Apache-2.0
 
 // onDebian stands for the text of a licence that each Debian has already.
 var onDebian = map[string]string{
-	apache: "On Debian systems, the full text of the Apache License, Version 2.0 can be\nfound in the file /usr/share/common-licenses/Apache-2.0.",
+	apache: "On Debian systems, the full text of the Apache License, Version 2.0 can be\n" +
+		"found in the file /usr/share/common-licenses/Apache-2.0.",
 }
 
-// A Licence is a text that modules share, with its name in a copyright file.
+// A licence is a text that modules share, with its name in a copyright file.
 type licence struct{ name, text string }
 
-// Write writes the copyright file of a package, in Debian's machine-readable format (DEP 5): the first module is the package's own.
-// Each text of a licence is there once; on Debian those that it has already are not.
+// Write writes the copyright file of a package, in Debian's machine-readable format (DEP 5): the first module is the
+// package's own. Each text of a licence is there once; on Debian those that it has already are not.
 func Write(w io.Writer, modules []Module, debian bool) error {
 	var b strings.Builder
 	b.WriteString(ours)
@@ -65,8 +66,9 @@ func Write(w io.Writer, modules []Module, debian bool) error {
 		case len(copyright) == 0:
 			copyright = []string{"The authors of " + m.Path}
 		}
-		fmt.Fprintf(&b, "\nFiles: %s/*\nCopyright: %s\nLicense: %s\nComment: linked into the program, version %s\n",
-			m.Path, strings.Join(copyright, "\n "), strings.Join(names, " and "), m.Version)
+		fmt.Fprintf(&b, "\nFiles: %s/*\nCopyright: %s\nLicense: %s\n",
+			m.Path, strings.Join(copyright, "\n "), strings.Join(names, " and "))
+		fmt.Fprintf(&b, "Comment: linked into the program, version %s\n", m.Version)
 		for _, text := range notices {
 			b.WriteString(" .\n" + indented(text))
 		}
@@ -82,7 +84,8 @@ func Write(w io.Writer, modules []Module, debian bool) error {
 	return err
 }
 
-// named returns the name of a licence's text, and the texts with it. Licences of one kind with other words get a number.
+// named returns the name of a licence's text, and the texts with it. Licences of one kind with other words get a
+// number.
 func named(licences []licence, t terms) (string, []licence) {
 	name := t.licence
 	for n := 2; ; n++ {

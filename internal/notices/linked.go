@@ -1,5 +1,5 @@
-// Package notices makes the copyright file of a package out of what is linked into its program: Go's library and modules, whose
-// licences want their notices in binary distributions. It runs when packages are built.
+// Package notices makes the copyright file of a package out of what is linked into its program: Go's library and
+// modules, whose licences want their notices in binary distributions. It runs when packages are built.
 package notices
 
 import (
@@ -47,8 +47,8 @@ type listed struct {
 	}
 }
 
-// Linked returns the modules that are linked into a program of this module, its own one first. Version and platform are the program's,
-// which has to be built from the sources in the working directory.
+// Linked returns the modules that are linked into a program of this module, its own one first. Version and platform
+// are the program's, which has to be built from the sources in the working directory.
 func Linked(program string) ([]Module, error) {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
@@ -66,7 +66,10 @@ func Linked(program string) ([]Module, error) {
 	for _, s := range info.Settings {
 		settings[s.Key] = s.Value
 	}
-	env := []string{"GOOS=" + settings["GOOS"], "GOARCH=" + settings["GOARCH"], "CGO_ENABLED=" + settings["CGO_ENABLED"]}
+	var env []string
+	for _, name := range []string{"GOOS", "GOARCH", "CGO_ENABLED"} {
+		env = append(env, name+"="+settings[name])
+	}
 	out, err := goCommand(env, "list", "-deps", "-tags", settings["-tags"], "-json=Dir,Standard,Module", info.Path)
 	if err != nil {
 		return nil, err
@@ -96,8 +99,8 @@ func Linked(program string) ([]Module, error) {
 				return nil, err
 			}
 		}
-		// Parts with other terms than their module. Of Go's library only what is vendored has such: those in crypto/internal/boring are
-		// of a library that is not linked.
+		// Parts with other terms than their module. Of Go's library only what is vendored has such: those in
+		// crypto/internal/boring are of a library that is not linked.
 		for dir := p.Dir; strings.HasPrefix(dir, below+string(filepath.Separator)); dir = filepath.Dir(dir) {
 			if err := collect(files[path], dir); err != nil {
 				return nil, err

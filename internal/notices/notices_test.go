@@ -16,10 +16,12 @@ func licenceText(t *testing.T, path string) string {
 	return string(text)
 }
 
-const bsd = "Copyright 2001 %\nAll rights reserved.\n\nRedistribution and use in source and binary forms, with or without\nmodification, are permitted …\n" +
+const bsd = "Copyright 2001 %\nAll rights reserved.\n\n" +
+	"Redistribution and use in source and binary forms, with or without\nmodification, are permitted …\n" +
 	"Neither the name of % …\n\n… ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.\n"
 
-// TestWrite: texts are there once, other words get another name, notices are passed on, and what nobody has read is refused.
+// TestWrite: texts are there once, other words get another name, notices are passed on, and what nobody has read is
+// refused.
 func TestWrite(t *testing.T) {
 	own := Module{"github.com/ds4relay/ds4relay", "", []File{{"/LICENSE", licenceText(t, "../../LICENSE")}}}
 	module := func(path string, files ...File) Module { return Module{path, "v1", files} }
@@ -32,10 +34,12 @@ func TestWrite(t *testing.T) {
 		return b.String(), ""
 	}
 	notice := File{"/NOTICE", "This has parts of\n\nCopyright 1999 somebody\n"}
-	text, problem := write(false, module("a", from("Alice")), module("b", from("Alice"), notice), module("c", from("Carol")))
+	const linked = "\nComment: linked into the program, version v1\n"
+	text, problem := write(false,
+		module("a", from("Alice")), module("b", from("Alice"), notice), module("c", from("Carol")))
 	for _, want := range []string{
-		"\nFiles: a/*\nCopyright: Copyright 2001 Alice\n All rights reserved.\nLicense: BSD-3-Clause\nComment: linked into the program, version v1\n\n",
-		"\nFiles: b/*\nCopyright: Copyright 2001 Alice\n All rights reserved.\nLicense: BSD-3-Clause\nComment: linked into the program, version v1\n" +
+		"\nFiles: a/*\nCopyright: Copyright 2001 Alice\n All rights reserved.\nLicense: BSD-3-Clause" + linked + "\n",
+		"\nFiles: b/*\nCopyright: Copyright 2001 Alice\n All rights reserved.\nLicense: BSD-3-Clause" + linked +
 			" .\n This has parts of\n .\n Copyright 1999 somebody\n\n",
 		"\nFiles: c/*\nCopyright: Copyright 2001 Carol\n All rights reserved.\nLicense: BSD-3-Clause-2\n",
 		"\nLicense: Apache-2.0\n  ",
@@ -50,7 +54,9 @@ func TestWrite(t *testing.T) {
 	if problem != "" || strings.Count(text, "Redistribution and use") != 2 {
 		t.Errorf("%s\n%s", problem, text)
 	}
-	if text, problem := write(true); problem != "" || strings.Contains(text, "TERMS AND CONDITIONS") || !strings.Contains(text, "/usr/share/common-licenses/Apache-2.0") {
+	text, problem = write(true)
+	const common = "/usr/share/common-licenses/Apache-2.0"
+	if problem != "" || strings.Contains(text, "TERMS AND CONDITIONS") || !strings.Contains(text, common) {
 		t.Errorf("on Debian: %s\n%s", problem, text)
 	}
 	for want, files := range map[string][]File{
@@ -70,7 +76,8 @@ func TestWrite(t *testing.T) {
 // TestCollect: terms lie beside the code, under some names.
 func TestCollect(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"LICENSE", "LICENSE-MIT.txt", "COPYING", "NOTICE.md", "license.go", "PATENTS", "licences.go", "README"} {
+	names := []string{"LICENSE", "LICENSE-MIT.txt", "COPYING", "NOTICE.md", "license.go", "PATENTS", "licences.go"}
+	for _, name := range names {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}

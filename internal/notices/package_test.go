@@ -18,8 +18,8 @@ var unpack = map[string]string{
 	".apk": `gunzip -c "$1" | tar -x --ignore-zeros -C "$2"`,
 }
 
-// TestPackages: each package with a program has the notices of all that is linked into it, and the text of each licence: `make
-// test-packages` builds them.
+// TestPackages: each package with a program has the notices of all that is linked into it, and the text of each
+// licence: `make test-packages` builds them.
 func TestPackages(t *testing.T) {
 	dir := os.Getenv("DS4RELAY_PACKAGES")
 	if dir == "" {
@@ -36,7 +36,8 @@ func TestPackages(t *testing.T) {
 			continue
 		}
 		root := t.TempDir()
-		if out, err := exec.Command("bash", "-c", "set -o pipefail; "+command, "unpack", path, root).CombinedOutput(); err != nil {
+		unpacking := exec.Command("bash", "-c", "set -o pipefail; "+command, "unpack", path, root)
+		if out, err := unpacking.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v %s", path, err, out)
 		}
 		programs, err := filepath.Glob(filepath.Join(root, "usr/sbin/*"))
@@ -101,7 +102,8 @@ func lacks(t *testing.T, program, copyright string) (missing []string) {
 	version, _, _ := strings.Cut(strings.ReplaceAll(info.GoVersion, "-X:", " "), " ")
 	has("Go", "Files: go/*\n", "The Go Authors", "License: BSD-3-Clause", regexp.QuoteMeta(version)+`$`)
 	for _, m := range info.Deps {
-		has(m.Path, "Files: "+m.Path+"/*\n", `\nCopyright: .*\w`, `\nLicense: .*\w`, regexp.QuoteMeta(m.Version)+`(\n|$)`)
+		version := regexp.QuoteMeta(m.Version) + `(\n|$)`
+		has(m.Path, "Files: "+m.Path+"/*\n", `\nCopyright: .*\w`, `\nLicense: .*\w`, version)
 	}
 	for _, m := range regexp.MustCompile(`(?m)^License: (.*)$`).FindAllStringSubmatch(copyright, -1) {
 		for name := range strings.SplitSeq(m[1], " and ") {

@@ -42,9 +42,11 @@ func parse(f File) (terms, error) {
 	case has("Apache License Version 2.0, January 2004") && has(endOfApache):
 		before, _, _ := strings.Cut(t.text, endOfApache)
 		t.licence, t.text = apache, before+endOfApache
-	case has("Permission is hereby granted, free of charge, to any person obtaining a copy") && has(`THE SOFTWARE IS PROVIDED "AS IS"`):
+	case has("Permission is hereby granted, free of charge, to any person obtaining a copy") &&
+		has(`THE SOFTWARE IS PROVIDED "AS IS"`):
 		t.licence = "Expat"
-	case has("Redistribution and use in source and binary forms, with or without modification, are permitted") && has("ADVISED OF THE POSSIBILITY OF SUCH DAMAGE."):
+	case has("Redistribution and use in source and binary forms, with or without modification, are permitted") &&
+		has("ADVISED OF THE POSSIBILITY OF SUCH DAMAGE."):
 		switch {
 		case has("All advertising materials"):
 			t.licence = "BSD-4-Clause"

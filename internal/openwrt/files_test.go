@@ -141,14 +141,16 @@ func TestInitScript(t *testing.T) {
 		// An other end with a DNS name: it is looked up each minute, by a process that does not stay.
 		{"start", []string{"SECOND_PEER=vps.example.org"}, 0, up + watch + triggers + rules + "procd_close_service\n"},
 		{"start", []string{"SECOND_PEER=vps.example.org", "ENABLED=0"}, 0, up + triggers + rules + "procd_close_service\n"},
-		// A wrong file: what ran goes on, with its rules, and the start fails. procd keeps what it knows of a service that runs.
+		// A wrong file: what ran goes on, with its rules, and the start fails. procd keeps what it knows of a service
+		// that runs.
 		{"start", []string{"FAILS=2"}, 2, failed + triggers + rules + "procd_close_service\n"},
 		{"start", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
 		{"start", []string{"FAILS=1", "REGISTERED=1"}, 1, step + triggers + rules + "procd_close_service\n"},
 		// A restart takes nothing down.
 		{"restart", []string{"REGISTERED=1"}, 0, up + triggers + rules + "procd_close_service\n"},
 		{"restart", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
-		// An event that comes after the stop, and one of a netifd that restarts. Otherwise an event starts the program once.
+		// An event that comes after the stop, and one of a netifd that restarts. Otherwise an event starts the program
+		// once.
 		{"reload", nil, 0, ""},
 		{"reload", []string{"REGISTERED=1", "NETIFD_AWAY=1"}, 0, ""},
 		{"reload", []string{"REGISTERED=1"}, 0, up + triggers + rules + "procd_close_service\n"},
@@ -197,7 +199,8 @@ func TestProxyScript(t *testing.T) {
 	if status, calls := r.run("restart"); status != 0 || !strings.HasPrefix(calls, "ds4relay check\n"+stopped+open) {
 		t.Errorf("restart: exit status %d, calls %s", status, calls)
 	}
-	if status, calls := r.run("restart", "FAILS=1"); status != 2 || strings.Contains(calls, stopped) || !strings.Contains(calls, "daemon.err wrong file") {
+	status, calls := r.run("restart", "FAILS=1")
+	if status != 2 || strings.Contains(calls, stopped) || !strings.Contains(calls, "daemon.err wrong file") {
 		t.Errorf("restart with a mistake: exit status %d, calls %s", status, calls)
 	}
 	r.write("ds4relay-proxy", "#!/bin/sh\n# the next version\n")
@@ -206,7 +209,8 @@ func TestProxyScript(t *testing.T) {
 	}
 }
 
-// TestFirewallTold: a firewall that runs and does not watch the data of services is reloaded when the rules change, and only then.
+// TestFirewallTold: a firewall that runs and does not watch the data of services is reloaded when the rules change,
+// and only then.
 func TestFirewallTold(t *testing.T) {
 	for _, state := range []string{"fw3.state", "fw4.state"} {
 		r := newRouter(t)
@@ -262,8 +266,38 @@ func TestExample(t *testing.T) {
 	}
 }
 
-// TestInstalled: the ACL is JSON.
+// TestInstalled: the packages with and without an SDK have the same files, which do nothing to the owner's other
+// files; and the ACL is JSON.
 func TestInstalled(t *testing.T) {
+	read := func(path string) string {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	makefile := read("../../openwrt/ds4relay/Makefile")
+	without := read("../../openwrt/ds4relay.yaml") + read("../../openwrt/ds4relay-proxy.yaml")
+	contents := map[string]string{"Makefile": makefile}
+	err := filepath.WalkDir(files, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(files, path)
+		contents[name] = read(path)
+		source, installed := "$(PKG_BUILD_DIR)/files/openwrt/"+name+" ", "dst: /"+name+"\n"
+		if !strings.Contains(makefile, source) || !strings.Contains(without, installed) {
+			t.Errorf("%s is not in both packages", name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems("ds4relay", contents) {
+		t.Error(problem)
+	}
 	acl, err := os.ReadFile(filepath.Join(files, "usr/share/rpcd/acl.d/ds4relay.json"))
 	if err != nil || !json.Valid(acl) {
 		t.Errorf("the ACL: %v", err)

@@ -168,8 +168,8 @@ func (r Rule) Map() map[string]any {
 	return m
 }
 
-// Shell writes the rules as calls of jshn.sh, for the function service_data of an init script. Without rules it is empty: a service
-// with no data called firewall has the firewall reload neither when it starts nor when it stops.
+// Shell writes the rules as calls of jshn.sh, for the function service_data of an init script. Without rules it is
+// empty: a service with no data called firewall has the firewall reload neither when it starts nor when it stops.
 func Shell(rules []Rule) string {
 	if len(rules) == 0 {
 		return ""

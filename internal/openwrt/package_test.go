@@ -21,8 +21,11 @@ func TestPackages(t *testing.T) {
 		t.Skip("DS4RELAY_PACKAGES names no directory of packages")
 	}
 	wanted := map[string][]string{
-		"ds4relay_":           {"etc/config/ds4relay", "etc/init.d/ds4relay", "lib/upgrade/keep.d/ds4relay", "usr/libexec/rpcd/ds4relay", "usr/sbin/ds4relay", "usr/share/licenses/ds4relay/copyright.gz", "usr/share/rpcd/acl.d/ds4relay.json"},
-		"ds4relay-proxy_":     {"etc/init.d/ds4relay-proxy", "usr/sbin/ds4relay-proxy", "usr/share/licenses/ds4relay-proxy/copyright.gz"},
+		"ds4relay_": {"etc/config/ds4relay", "etc/init.d/ds4relay", "lib/upgrade/keep.d/ds4relay",
+			"usr/libexec/rpcd/ds4relay", "usr/sbin/ds4relay", "usr/share/licenses/ds4relay/copyright.gz",
+			"usr/share/rpcd/acl.d/ds4relay.json"},
+		"ds4relay-proxy_": {"etc/init.d/ds4relay-proxy", "usr/sbin/ds4relay-proxy",
+			"usr/share/licenses/ds4relay-proxy/copyright.gz"},
 		"luci-app-ds4relay":   {"usr/share/luci/menu.d/luci-app-ds4relay.json", "usr/share/rpcd/acl.d/luci-app-ds4relay.json", "www/luci-static/resources/view/ds4relay/overview.js"},
 		"luci-i18n-ds4relay-": {"etc/uci-defaults/luci-i18n-ds4relay-de", "usr/lib/lua/luci/i18n/ds4relay.de.lmo"},
 	}
@@ -54,7 +57,7 @@ func TestPackages(t *testing.T) {
 				file := strings.Trim(strings.TrimPrefix(header.Name, "."), "/")
 				contents[file] = string(text)
 				// A mode beyond the permissions is written in a way that opkg reads as 0000.
-				executable := strings.HasPrefix(file, "etc/init.d/") || strings.HasPrefix(file, "usr/sbin/") || strings.HasPrefix(file, "usr/libexec/")
+				executable := executables.MatchString(file)
 				switch {
 				case header.Typeflag == tar.TypeDir && header.Mode != 0o755,
 					header.Typeflag == tar.TypeReg && executable && header.Mode != 0o755,
@@ -88,6 +91,13 @@ func TestPackages(t *testing.T) {
 	}
 }
 
+// executables matches the files that somebody runs, and appliesAll a script that applies what the owner has edited
+// anywhere.
+var (
+	executables = regexp.MustCompile(`^(etc/init\.d|usr/sbin|usr/libexec)/`)
+	appliesAll  = regexp.MustCompile(`(?m)^[^#]*\breload_config\b|uci commit *($|;)`)
+)
+
 // problems are what a package with these files and scripts would do to a router beyond its own business.
 func problems(name string, contents map[string]string) (found []string) {
 	report := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
@@ -112,7 +122,7 @@ func problems(name string, contents map[string]string) (found []string) {
 				report("%s counts as an upgrade: %v", file, upgrade)
 			}
 		}
-		if regexp.MustCompile(`(?m)^[^#]*\breload_config\b|uci commit *($|;)`).MatchString(text) && !strings.HasPrefix(text, "\x7fELF") {
+		if appliesAll.MatchString(text) && !strings.HasPrefix(text, "\x7fELF") {
 			report("%s applies edits of the owner's in other files", file)
 		}
 	}
@@ -138,8 +148,8 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// archives are those with the files and the scripts of a package: control.tar.gz and data.tar.gz of an .ipk; an .apk is archives one
-// after the other.
+// archives are those with the files and the scripts of a package: control.tar.gz and data.tar.gz of an .ipk; an .apk
+// is archives one after the other.
 func archives(t *testing.T, path string, data []byte) (archives []*tar.Reader) {
 	t.Helper()
 	unpacked := func(r io.Reader) []byte {

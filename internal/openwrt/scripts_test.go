@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// installation is a directory in which a script of a package runs under busybox ash, with stand-ins that write down who calls them.
+// installation is a directory in which a script of a package runs under busybox ash, with stand-ins that write down
+// who calls them.
 func installation(t *testing.T, script string) (run func(env ...string) (calls string), path func(name string) string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -54,13 +55,14 @@ esac
 	}, path
 }
 
-// TestInstallNotesOnlyOurs: an installation does not tell of what the owner has edited and not applied yet, and commits no edits;
-// reload_config tells of later changes of our file.
+// TestInstallNotesOnlyOurs: an installation does not tell of what the owner has edited and not applied yet, and
+// commits no edits; reload_config tells of later changes of our file.
 func TestInstallNotesOnlyOurs(t *testing.T) {
 	run, path := installation(t, "postinst")
 	// The sum of network is of its state before the owner's edit. That of ours is of what uci shows.
 	const network = "d41d8cd98f00b204e9800998ecf8427e  /var/run/config.check/network\n"
-	noted := network + fmt.Sprintf("%x", md5.Sum([]byte("ds4relay.home=relay\n"))) + "  /var/run/config.check/ds4relay\n"
+	sum := md5.Sum([]byte("ds4relay.home=relay\n"))
+	noted := network + fmt.Sprintf("%x  /var/run/config.check/ds4relay\n", sum)
 	if err := os.WriteFile(path("config.md5"), []byte(network), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +90,8 @@ func TestInstallNotesOnlyOurs(t *testing.T) {
 func TestTranslationCommitsOnlyLuCI(t *testing.T) {
 	run, path := installation(t, "luci-postinst")
 	defaults := path("luci-i18n-ds4relay-de")
-	if err := os.WriteFile(defaults, []byte("uci set luci.languages.de='Deutsch (German)'; uci commit luci\n"), 0o644); err != nil {
+	const language = "uci set luci.languages.de='Deutsch (German)'; uci commit luci\n"
+	if err := os.WriteFile(defaults, []byte(language), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if calls := run("IPKG_INSTROOT=/nowhere"); calls != "" {
