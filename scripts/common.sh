@@ -36,6 +36,13 @@ go_router() {
 		-ldflags "-s -w -X main.version=$version" -o "$1" ./cmd/ds4relay
 }
 
+# notices debian|openwrt PROGRAM: the copyright file of a package with this program.
+notices() {
+	mkdir -p "$build"
+	[ -n "${mknotices:-}" ] || go build -o "${mknotices:=$build/mknotices}" ./internal/notices/mknotices
+	"$mknotices" "$@"
+}
+
 # OpenWrt's and Debian's names of architectures, and Go's.
 declare -A openwrt_arch=(
 	[mips_24kc]="GOARCH=mips GOMIPS=softfloat"

@@ -583,9 +583,46 @@ journalctl --no-pager -n 30 -u 'ds4relay-*'; false`)
 func (d *debianRelayLab) units(t *testing.T) {
 	d.do("ifdown wrap1; rm /etc/network/interfaces.d/wrap1; systemctl enable --now ds4relay; systemctl reload ds4relay")
 	d.works("with the unit")
+	d.restarts(t)
 	for _, unit := range strings.Fields(d.do("cd /usr/lib/systemd/system; ls ds4relay*.service")) {
 		if out := d.do("systemd-analyze security --threshold=40 " + unit + " | tail -n 1"); !strings.Contains(out, "OK") {
 			t.Errorf("%s: %s", unit, out)
 		}
 	}
+}
+
+// restarts: a restart changes nothing where all is as wished, and with a mistake in the file; then it fails, and the
+// relay goes on until it is stopped.
+func (d *debianRelayLab) restarts(t *testing.T) {
+	const unit = "systemctl -q is-active ds4relay.service ds4relay-down.service"
+	// The tunnel's index in the kernel is another one when it has been made anew.
+	index := func() string { return d.do("cat /sys/class/net/wrap1/ifindex") }
+	const stopped = "for i in $(seq 50); do ip link show wrap1 || exit 0; sleep 0.1; done; exit 1"
+	tunnel := index()
+	stream := open(t, d.Client, public+":80")
+	for _, command := range []string{"restart", "try-restart", "reload-or-restart"} {
+		d.do("systemctl " + command + " ds4relay && " + unit)
+		alive(t, "the stream after systemctl "+command, stream)
+	}
+	const mistake = "cp -p /etc/config/ds4relay /root/relays; echo mistake >>/etc/config/ds4relay"
+	d.do(mistake)
+	if status, out := d.try("systemctl restart ds4relay 2>&1"); status == 0 {
+		t.Errorf("a restart with a mistake succeeds: %s", out)
+	}
+	out := d.do("systemctl is-failed ds4relay; journalctl --sync; journalctl --no-pager -n 20 -u ds4relay")
+	if !strings.Contains(out, "/etc/config/ds4relay:") {
+		t.Errorf("the mistake is not in the journal: %s", out)
+	}
+	alive(t, "the stream after a restart with a mistake", stream)
+	d.do("mv /root/relays /etc/config/ds4relay; systemctl restart ds4relay && " + unit)
+	alive(t, "the stream after the mistake is mended", stream)
+	if now := index(); now != tunnel {
+		t.Errorf("the tunnel was made anew: it was %s, and is %s", tunnel, now)
+	}
+	// What failed is stopped as well, and a stop right after a restart stops.
+	d.do(mistake + "; ! systemctl restart ds4relay; systemctl stop ds4relay; " + stopped)
+	d.do("mv /root/relays /etc/config/ds4relay; systemctl start ds4relay; systemctl restart ds4relay && " +
+		"systemctl stop ds4relay && ! ip link show wrap1")
+	d.do("systemctl start ds4relay")
+	d.works("after restarts and stops")
 }

@@ -52,7 +52,7 @@ usage: ds4relay [-c FILE] [--run DIR] [-q] COMMAND
                            configuration again, or go on as the version that is installed now; go on for those that run
   version
 
-  on OpenWrt, for its services: firewall [--shell], netifd, rpcd list|call METHOD
+  on OpenWrt, for its services: service FILE, firewall [--shell], netifd, rpcd list|call METHOD
 
   -c FILE    the configuration, default /etc/config/ds4relay
   --run DIR  records of what is installed, default /var/run/ds4relay on OpenWrt, else /run/ds4relay
@@ -164,7 +164,7 @@ func (a *app) dispatch(args []string) error {
 	}
 	commands := map[string]func([]string) error{
 		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping, "doctor": a.doctor, "trace": a.trace, "watch": a.watch,
-		"export": a.export, "firewall": a.firewall, "netifd": a.netifd, "rpcd": a.rpcd,
+		"export": a.export, "firewall": a.firewall, "netifd": a.netifd, "rpcd": a.rpcd, "service": a.service,
 		"version": a.version, "help": func([]string) error { return flag.ErrHelp },
 	}
 	maps.Copy(commands, a.hostCommands())

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -97,29 +98,10 @@ func (a *app) firewall(args []string) error {
 	if err != nil {
 		return err
 	}
-	relays, facts, err := a.running(c)
+	rules, err := a.rules(c)
 	if err != nil {
 		return err
 	}
-	interfaces, err := openwrt.Interfaces()
-	if err != nil {
-		return err
-	}
-	file, err := uci.Load(openwrt.FirewallPath)
-	if errors.Is(err, os.ErrNotExist) {
-		file, err = &uci.File{}, nil
-	}
-	if err != nil {
-		return err
-	}
-	peers, uplinks := map[string]netip.Addr{}, map[string]*openwrt.Interface{}
-	for _, r := range relays {
-		peers[r.Name], uplinks[r.Name] = r.Peer, kernel.Uplink(r, interfaces)
-		if r.PeerName != "" {
-			peers[r.Name] = facts.Peer[r.Name]
-		}
-	}
-	rules := openwrt.Rules(relays, peers, uplinks, interfaces, openwrt.Zones(file))
 	if *shell {
 		_, err := fmt.Fprint(a.stdout, openwrt.Shell(rules)) // half of them would be another script
 		return err
@@ -129,6 +111,76 @@ func (a *app) firewall(args []string) error {
 		list = append(list, rule.Map())
 	}
 	return a.printJSON(list)
+}
+
+// rules are what the firewall has to let through for the relays that are up.
+func (a *app) rules(c *config.Config) ([]openwrt.Rule, error) {
+	relays, facts, err := a.running(c)
+	if err != nil || len(relays) == 0 {
+		return nil, err
+	}
+	interfaces, err := openwrt.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	file, err := uci.Load(openwrt.FirewallPath)
+	if errors.Is(err, os.ErrNotExist) {
+		file, err = &uci.File{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	peers, uplinks := map[string]netip.Addr{}, map[string]*openwrt.Interface{}
+	for _, r := range relays {
+		peers[r.Name], uplinks[r.Name] = r.Peer, kernel.Uplink(r, interfaces)
+		if r.PeerName != "" {
+			peers[r.Name] = facts.Peer[r.Name]
+		}
+	}
+	return openwrt.Rules(relays, peers, uplinks, interfaces, openwrt.Zones(file)), nil
+}
+
+// service does in one process what an event of an interface asks of the init script: up, netifd, and the firewall's
+// rules, as calls of jshn.sh. They go to FILE.new where they are not those of FILE, which means that the firewall has
+// to be told; no rules are an empty file, or none. Where up fails the rules stay; where netifd fails they do not.
+func (a *app) service(args []string) error {
+	args, err := parse(a.flags("service"), args)
+	if err != nil {
+		return err
+	}
+	if len(args) != 1 {
+		return usageError("service takes the file that has the firewall's rules")
+	}
+	if err := os.Remove(args[0] + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err // of a call whose script was ended
+	}
+	if err := a.up(nil); err != nil {
+		return err
+	}
+	shown := a.netifd(nil)
+	c, _, err := config.Load(a.path, defaultRole()) // its warnings are printed
+	if err == nil {
+		var rules []openwrt.Rule
+		if rules, err = a.rules(c); err == nil {
+			err = offer(args[0], openwrt.Shell(rules))
+		}
+	}
+	return errors.Join(shown, err)
+}
+
+// offer writes the text to path.new where it is not that of path.
+func offer(path, text string) error {
+	former, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if string(former) == text {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path+".new", []byte(text), 0o600)
 }
 
 // netifd makes the tunnels that are up interfaces of netifd, so that LuCI shows them, and removes the others. netifd takes

@@ -35,8 +35,15 @@ func newRouterWith(t *testing.T, name string) router {
 	r.write("ds4relay", `#!/bin/sh
 echo "ds4relay $*" >>"$CALLS"
 case "$*" in
-"-q up") [ -z "$UP_FAILS" ] || { echo "wrong file"; exit 2; } ;;
-"firewall --shell") echo "json_add_array firewall; json_add_string '' rule; json_close_array" ;;
+"-q service "*)
+	case "$FAILS" in
+	2) echo "wrong file"; exit 2 ;;
+	1) echo "a step fails"; exit 1 ;;
+	esac
+	rules="json_add_array firewall; json_add_string '' rule; json_close_array"
+	[ -z "$NO_RULES" ] || rules=
+	[ "$(cat "$3" 2>/dev/null)" = "$rules" ] || printf %s "$rules" >"$3.new" ;;
+check) [ -z "$FAILS" ] || { echo "wrong file"; exit 2; } ;;
 esac
 `)
 	r.write("ubus", `#!/bin/sh
@@ -69,6 +76,8 @@ initscript=/etc/init.d/ds4relay
 exec 1000>"$DIR/lock"
 service_data() { :; }
 service_started() { :; }
+restart() { stop; start; }
+stop_service() { :; }
 . "$DIR/init"
 start() { procd_open_service ds4relay; start_service; procd_close_service; service_started; }
 stop() { stop_service; call procd_kill; }
@@ -112,8 +121,9 @@ procd_add_raw_trigger interface.* 1000 /etc/init.d/ds4relay reload
 const rules = "json_add_array firewall\njson_add_string  rule\njson_close_array\n"
 
 const (
-	up     = "procd_open_service ds4relay\nds4relay -q up\nds4relay -q netifd\nds4relay firewall --shell\n"
-	failed = "procd_open_service ds4relay\nds4relay -q up\nlogger -t ds4relay -p daemon.err wrong file\n"
+	up     = "procd_open_service ds4relay\nds4relay -q service DIR/firewall.sh\n"
+	failed = up + "logger -t ds4relay -p daemon.err wrong file\n"
+	step   = up + "logger -t ds4relay -p daemon.err a step fails\n"
 	watch  = "procd_open_instance watch\nprocd_set_param command DIR/ds4relay -q watch --missing\nprocd_set_param respawn 1 60 0\n" +
 		"procd_set_param stderr 1\nprocd_close_instance\n"
 	down = "ds4relay -q down\nds4relay -q netifd\nprocd_open_service ds4relay /etc/init.d/ds4relay\n"
@@ -131,16 +141,24 @@ func TestInitScript(t *testing.T) {
 		// An other end with a DNS name: it is looked up each minute, by a process that does not stay.
 		{"start", []string{"SECOND_PEER=vps.example.org"}, 0, up + watch + triggers + rules + "procd_close_service\n"},
 		{"start", []string{"SECOND_PEER=vps.example.org", "ENABLED=0"}, 0, up + triggers + rules + "procd_close_service\n"},
-		// A wrong file: what ran goes on, with its rules, and the start fails.
-		{"start", []string{"UP_FAILS=1"}, 2, failed + triggers + rules + "procd_close_service\n"},
-		// An event that comes after the stop, and one of a netifd that restarts.
+		// A wrong file: what ran goes on, with its rules, and the start fails. procd keeps what it knows of a service
+		// that runs.
+		{"start", []string{"FAILS=2"}, 2, failed + triggers + rules + "procd_close_service\n"},
+		{"start", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
+		{"start", []string{"FAILS=1", "REGISTERED=1"}, 1, step + triggers + rules + "procd_close_service\n"},
+		// A restart takes nothing down.
+		{"restart", []string{"REGISTERED=1"}, 0, up + triggers + rules + "procd_close_service\n"},
+		{"restart", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
+		// An event that comes after the stop, and one of a netifd that restarts. Otherwise an event starts the program
+		// once.
 		{"reload", nil, 0, ""},
 		{"reload", []string{"REGISTERED=1", "NETIFD_AWAY=1"}, 0, ""},
 		{"reload", []string{"REGISTERED=1"}, 0, up + triggers + rules + "procd_close_service\n"},
+		{"reload", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
 		// The firewall is told of data that changes, so that the rules go before the service does.
 		{"stop", nil, 0, down + triggers + "procd_close_service\nprocd_kill\n"},
 		// The first start of all with a wrong file.
-		{"start", []string{"UP_FAILS=1"}, 2, failed + triggers + "procd_close_service\n"},
+		{"start", []string{"FAILS=2"}, 2, failed + triggers + "procd_close_service\n"},
 	} {
 		status, calls := r.run(step.action, step.env...)
 		calls = strings.ReplaceAll(calls, r.dir, "DIR")
@@ -177,13 +195,22 @@ func TestProxyScript(t *testing.T) {
 			t.Errorf("reload, %s: %s", env, calls)
 		}
 	}
+	const stopped = "procd_kill\n"
+	if status, calls := r.run("restart"); status != 0 || !strings.HasPrefix(calls, "ds4relay check\n"+stopped+open) {
+		t.Errorf("restart: exit status %d, calls %s", status, calls)
+	}
+	status, calls := r.run("restart", "FAILS=1")
+	if status != 2 || strings.Contains(calls, stopped) || !strings.Contains(calls, "daemon.err wrong file") {
+		t.Errorf("restart with a mistake: exit status %d, calls %s", status, calls)
+	}
 	r.write("ds4relay-proxy", "#!/bin/sh\n# the next version\n")
 	if next := instance(); next == first {
 		t.Errorf("the next version has the name of the former one: %s", next)
 	}
 }
 
-// TestFirewallTold: a firewall that runs and does not watch the data of services is reloaded when the rules change, and only then.
+// TestFirewallTold: a firewall that runs and does not watch the data of services is reloaded when the rules change,
+// and only then.
 func TestFirewallTold(t *testing.T) {
 	for _, state := range []string{"fw3.state", "fw4.state"} {
 		r := newRouter(t)
@@ -199,6 +226,9 @@ func TestFirewallTold(t *testing.T) {
 			t.Errorf("there is no firewall: reloaded %d times", n)
 		}
 		r.write(state, "")
+		if n := reloads("restart"); n != 0 {
+			t.Errorf("%s: a restart with rules as before: reloaded %d times", state, n)
+		}
 		if n := reloads("start"); n != 0 {
 			t.Errorf("%s: rules as before: reloaded %d times", state, n)
 		}
@@ -236,24 +266,37 @@ func TestExample(t *testing.T) {
 	}
 }
 
-// TestInstalled: what is kept over a sysupgrade is what is installed, and the ACL is JSON.
+// TestInstalled: the packages with and without an SDK have the same files, which do nothing to the owner's other
+// files; and the ACL is JSON.
 func TestInstalled(t *testing.T) {
-	keep, err := os.ReadFile(filepath.Join(files, "lib/upgrade/keep.d/ds4relay"))
+	read := func(path string) string {
+		t.Helper()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	makefile := read("../../openwrt/ds4relay/Makefile")
+	without := read("../../openwrt/ds4relay.yaml") + read("../../openwrt/ds4relay-proxy.yaml")
+	contents := map[string]string{"Makefile": makefile}
+	err := filepath.WalkDir(files, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(files, path)
+		contents[name] = read(path)
+		source, installed := "$(PKG_BUILD_DIR)/files/openwrt/"+name+" ", "dst: /"+name+"\n"
+		if !strings.Contains(makefile, source) || !strings.Contains(without, installed) {
+			t.Errorf("%s is not in both packages", name)
+		}
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy, err := os.ReadFile(filepath.Join(files, "lib/upgrade/keep.d/ds4relay-proxy"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(keep) + string(proxy)) {
-		path := strings.TrimSpace(line)
-		if strings.HasPrefix(path, "/etc/rc.d/") || strings.HasPrefix(path, "/usr/sbin/") {
-			continue
-		}
-		if _, err := os.Stat(filepath.Join(files, path)); err != nil {
-			t.Error(err)
-		}
+	for _, problem := range problems("ds4relay", contents) {
+		t.Error(problem)
 	}
 	acl, err := os.ReadFile(filepath.Join(files, "usr/share/rpcd/acl.d/ds4relay.json"))
 	if err != nil || !json.Valid(acl) {

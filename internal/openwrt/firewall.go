@@ -168,8 +168,12 @@ func (r Rule) Map() map[string]any {
 	return m
 }
 
-// Shell writes the rules as calls of jshn.sh, for the function service_data of an init script.
+// Shell writes the rules as calls of jshn.sh, for the function service_data of an init script. Without rules it is
+// empty: a service with no data called firewall has the firewall reload neither when it starts nor when it stops.
 func Shell(rules []Rule) string {
+	if len(rules) == 0 {
+		return ""
+	}
 	var b strings.Builder
 	b.WriteString("json_add_array firewall\n")
 	for _, r := range rules {

@@ -5,10 +5,11 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -20,8 +21,11 @@ func TestPackages(t *testing.T) {
 		t.Skip("DS4RELAY_PACKAGES names no directory of packages")
 	}
 	wanted := map[string][]string{
-		"ds4relay_":           {"etc/config/ds4relay", "etc/init.d/ds4relay", "etc/uci-defaults/90-ds4relay", "lib/upgrade/keep.d/ds4relay", "usr/libexec/rpcd/ds4relay", "usr/sbin/ds4relay", "usr/share/rpcd/acl.d/ds4relay.json"},
-		"ds4relay-proxy_":     {"etc/init.d/ds4relay-proxy", "lib/upgrade/keep.d/ds4relay-proxy", "usr/sbin/ds4relay-proxy"},
+		"ds4relay_": {"etc/config/ds4relay", "etc/init.d/ds4relay", "lib/upgrade/keep.d/ds4relay",
+			"usr/libexec/rpcd/ds4relay", "usr/sbin/ds4relay", "usr/share/licenses/ds4relay/copyright.gz",
+			"usr/share/rpcd/acl.d/ds4relay.json"},
+		"ds4relay-proxy_": {"etc/init.d/ds4relay-proxy", "usr/sbin/ds4relay-proxy",
+			"usr/share/licenses/ds4relay-proxy/copyright.gz"},
 		"luci-app-ds4relay":   {"usr/share/luci/menu.d/luci-app-ds4relay.json", "usr/share/rpcd/acl.d/luci-app-ds4relay.json", "www/luci-static/resources/view/ds4relay/overview.js"},
 		"luci-i18n-ds4relay-": {"etc/uci-defaults/luci-i18n-ds4relay-de", "usr/lib/lua/luci/i18n/ds4relay.de.lmo"},
 	}
@@ -35,7 +39,8 @@ func TestPackages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var names []string
+		name, _, _ := strings.Cut(filepath.Base(path), "_")
+		contents := map[string]string{}
 		for _, archive := range archives(t, path, data) {
 			for {
 				header, err := archive.Next()
@@ -45,17 +50,24 @@ func TestPackages(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s: %v", path, err)
 				}
-				name := strings.Trim(strings.TrimPrefix(header.Name, "."), "/")
-				names = append(names, name)
+				text, err := io.ReadAll(archive)
+				if err != nil {
+					t.Fatalf("%s: %v", path, err)
+				}
+				file := strings.Trim(strings.TrimPrefix(header.Name, "."), "/")
+				contents[file] = string(text)
 				// A mode beyond the permissions is written in a way that opkg reads as 0000.
-				executable := strings.HasPrefix(name, "etc/init.d/") || strings.HasPrefix(name, "usr/sbin/") || strings.HasPrefix(name, "usr/libexec/")
+				executable := executables.MatchString(file)
 				switch {
 				case header.Typeflag == tar.TypeDir && header.Mode != 0o755,
 					header.Typeflag == tar.TypeReg && executable && header.Mode != 0o755,
-					header.Typeflag == tar.TypeReg && header.Mode&0o444 != 0o444 && name != "PKGINFO":
+					header.Typeflag == tar.TypeReg && header.Mode&0o444 != 0o444 && file != "PKGINFO":
 					t.Errorf("%s: %s has mode %o", filepath.Base(path), header.Name, header.Mode)
 				}
 			}
+		}
+		for _, problem := range problems(name, contents) {
+			t.Errorf("%s: %s", filepath.Base(path), problem)
 		}
 		for prefix, files := range wanted {
 			if !strings.HasPrefix(filepath.Base(path), prefix) {
@@ -63,11 +75,10 @@ func TestPackages(t *testing.T) {
 			}
 			found[prefix]++
 			if filepath.Ext(path) == ".apk" {
-				name, _, _ := strings.Cut(filepath.Base(path), "_")
 				files = append([]string{"lib/apk/packages/" + name + ".list", "post-upgrade"}, files...)
 			}
 			for _, file := range files {
-				if !slices.Contains(names, file) {
+				if _, ok := contents[file]; !ok {
 					t.Errorf("%s has no %s", filepath.Base(path), file)
 				}
 			}
@@ -80,31 +91,93 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// archives are those with the files of a package: data.tar.gz of an .ipk; an .apk is archives one after the other.
-func archives(t *testing.T, path string, data []byte) []*tar.Reader {
+// executables matches the files that somebody runs, and appliesAll a script that applies what the owner has edited
+// anywhere.
+var (
+	executables = regexp.MustCompile(`^(etc/init\.d|usr/sbin|usr/libexec)/`)
+	appliesAll  = regexp.MustCompile(`(?m)^[^#]*\breload_config\b|uci commit *($|;)`)
+)
+
+// problems are what a package with these files and scripts would do to a router beyond its own business.
+func problems(name string, contents map[string]string) (found []string) {
+	report := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	services := strings.HasPrefix(name, "ds4relay")
+	for file, text := range contents {
+		base, _ := strings.CutPrefix(file, "post-")
+		switch {
+		case strings.HasPrefix(file, "lib/upgrade/keep.d/"):
+			// sysupgrade puts what stands there over what a newer image has.
+			for line := range strings.Lines(text) {
+				if !strings.HasPrefix(line, "/etc/config/") {
+					report("%s has sysupgrade keep %s", file, strings.TrimSpace(line))
+				}
+			}
+		case strings.HasPrefix(file, "etc/uci-defaults/") && services:
+			report("with %s, opkg commits every edit that the owner has not saved yet", file)
+		case base == "install", base == "upgrade", base == "postinst":
+			if services && !regexp.MustCompile(`(?m)^export .*pkgname=`+name+`( |$)`).MatchString(text) {
+				report("%s does not name the package:\n%s", file, text)
+			}
+			if upgrade := strings.Contains(text, "PKG_UPGRADE=1"); services && upgrade != (base == "upgrade") {
+				report("%s counts as an upgrade: %v", file, upgrade)
+			}
+		}
+		if appliesAll.MatchString(text) && !strings.HasPrefix(text, "\x7fELF") {
+			report("%s applies edits of the owner's in other files", file)
+		}
+	}
+	return found
+}
+
+// TestProblems: each kind of problem is found.
+func TestProblems(t *testing.T) {
+	for _, c := range []struct{ file, text, want string }{
+		{"lib/upgrade/keep.d/ds4relay", "/etc/config/ds4relay\n", ""},
+		{"lib/upgrade/keep.d/ds4relay", "/etc/config/ds4relay\n/usr/sbin/ds4relay\n", "has sysupgrade keep /usr/sbin/ds4relay"},
+		{"etc/uci-defaults/90-ds4relay", "exit 0\n", "opkg commits every edit"},
+		{"postinst", "export pkgname=ds4relay\n# as reload_config does\n", ""},
+		{"postinst", "export pkgname=ds4relay-proxy\n", "does not name the package"},
+		{"post-upgrade", "export pkgname=ds4relay\n", "counts as an upgrade: false"},
+		{"postinst", "export pkgname=ds4relay\nreload_config\n", "applies edits"},
+		{"postinst", "export pkgname=ds4relay\nuci commit\n", "applies edits"},
+	} {
+		found := problems("ds4relay", map[string]string{c.file: c.text})
+		if (c.want == "") != (len(found) == 0) || !strings.Contains(strings.Join(found, "\n"), c.want) {
+			t.Errorf("%s %q: found %q, want %q", c.file, c.text, found, c.want)
+		}
+	}
+}
+
+// archives are those with the files and the scripts of a package: control.tar.gz and data.tar.gz of an .ipk; an .apk
+// is archives one after the other.
+func archives(t *testing.T, path string, data []byte) (archives []*tar.Reader) {
 	t.Helper()
-	outer, err := gzip.NewReader(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
+	unpacked := func(r io.Reader) []byte {
+		t.Helper()
+		packed, err := gzip.NewReader(r)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		content, err := io.ReadAll(packed)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		return content
 	}
-	content, err := io.ReadAll(outer)
-	if err != nil {
-		t.Fatal(err)
-	}
+	content := unpacked(bytes.NewReader(data))
 	if filepath.Ext(path) == ".apk" {
 		return []*tar.Reader{tar.NewReader(bytes.NewReader(content))}
 	}
 	for archive := tar.NewReader(bytes.NewReader(content)); ; {
 		header, err := archive.Next()
-		if err != nil {
-			t.Fatalf("%s: no data.tar.gz: %v", path, err)
+		if errors.Is(err, io.EOF) && len(archives) == 2 {
+			return archives
 		}
-		if strings.HasSuffix(header.Name, "data.tar.gz") {
-			inner, err := gzip.NewReader(archive)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return []*tar.Reader{tar.NewReader(inner)}
+		if err != nil {
+			t.Fatalf("%s: %d archives, want 2: %v", path, len(archives), err)
+		}
+		if strings.HasSuffix(header.Name, ".tar.gz") {
+			archives = append(archives, tar.NewReader(bytes.NewReader(unpacked(archive))))
 		}
 	}
 }

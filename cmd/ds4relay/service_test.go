@@ -1,0 +1,88 @@
+//go:build !lab
+
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/kernel/fake"
+)
+
+// TestService has the command that OpenWrt's init script calls follow changes of a configuration: the rules are
+// offered where they are others than those that the firewall was told of, and with a mistake nothing is.
+func TestService(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may bring relays up")
+	}
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(path(name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// netifd, which has nothing to do for ds4_home.
+	write("ubus", `#!/bin/sh
+[ ! -e `+path("broken")+` ] || exit 1
+echo '{"interface":[
+{"interface":"lan","up":true,"l3_device":"br-lan","ipv4-address":[{"address":"192.168.1.1","mask":24}]},
+{"interface":"ds4_home","up":true,"dynamic":true,"device":"wrap1"}]}'
+`)
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	k := fake.New("eth0")
+	rules := path("run/firewall.sh")
+	const relay = "config relay 'home'\n\toption role 'router'\n\toption ipaddr '198.51.100.144'\n" +
+		"\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:6ef9::/64'\n" +
+		"\toption device 'wrap1'\n\toption tunlink 'eth0'\n"
+	const forward = "config forward 'web'\n\toption proto 'tcp'\n\toption src_dport '443'\n" +
+		"\toption dest_ip '192.168.1.210'\n"
+	const mistake = "mistake\n"
+	for i, step := range []struct {
+		when, file string
+		broken     bool   // ubus
+		status     int    // of the program
+		offered    string // in the rules that are offered
+		nothing    bool   // is offered
+	}{
+		{when: "no relay is enabled", file: relay + "\toption enabled '0'\n", nothing: true},
+		{when: "the first relay", file: relay + forward, offered: "'192.168.1.210'"},
+		{when: "the same once more", file: relay + forward, nothing: true},
+		{when: "a mistake", file: relay + forward + mistake, status: exitUsage, nothing: true},
+		{when: "another host", file: relay + strings.Replace(forward, ".210", ".211", 1), offered: "'192.168.1.211'"},
+		{when: "netifd does not answer", file: relay + forward, broken: true, status: exitFailed, nothing: true},
+		{when: "netifd answers again", file: relay + forward, offered: "'192.168.1.210'"},
+		{when: "the last relay goes", file: relay + "\toption enabled '0'\n"},
+	} {
+		write("config", step.file)
+		if i > 2 {
+			write("run/firewall.sh.new", "of a script that was ended\n")
+		}
+		if step.broken {
+			write("broken", "")
+		}
+		var said bytes.Buffer
+		a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(control.Kernel) control.Kernel { return k }}
+		status := a.main([]string{"-c", path("config"), "--run", path("run"), "-q", "service", rules})
+		os.Remove(path("broken"))
+		text, err := os.ReadFile(rules + ".new")
+		ok := status == step.status && os.IsNotExist(err) == step.nothing
+		if !ok || !strings.Contains(string(text), step.offered) {
+			t.Errorf("%s: exit status %d, want %d; offered (%v):\n%s\nit said %s",
+				step.when, status, step.status, err, text, said.String())
+		}
+		if err == nil { // as the init script does
+			if err := os.Rename(rules+".new", rules); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if text, err := os.ReadFile(rules); err != nil || len(text) > 0 {
+		t.Errorf("without a relay there are rules: %v %s", err, text)
+	}
+}
