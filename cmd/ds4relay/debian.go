@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -152,7 +153,7 @@ func (a *app) neighbours(relays []*config.Relay) []string {
 // rides refuses a relay whose device is down: ifup says so instead of leaving a tunnel without a way.
 func (a *app) rides(relay *config.Relay) error {
 	facts, err := a.kernel().Facts([]*config.Relay{relay})
-	if err != nil {
+	if err = cmp.Or(err, facts.Failed[relay.Name]); err != nil {
 		return err
 	}
 	if device := facts.Tunlink[relay.Name]; device != "" && !kernel.LinkUp(device) {

@@ -27,6 +27,7 @@ const (
 	exitFailed  = 1 // and rolled back
 	exitUsage   = 2 // bad usage or configuration, nothing was changed
 	exitDiffers = 3 // status: the kernel is not as the configuration says
+	exitSome    = 4 // some relays are up, others could not be brought up
 )
 
 const usage = `ds4relay gives a home behind DS-Lite a global IPv4 address, through a VPS.
@@ -58,7 +59,7 @@ usage: ds4relay [-c FILE] [--run DIR] [-q] COMMAND
   --run DIR  records of what is installed, default /var/run/ds4relay on OpenWrt, else /run/ds4relay
   -q         do not print the steps
 
-exit status: 0 done, 1 failed and rolled back, 2 bad usage or configuration
+exit status: 0 done, 1 failed and rolled back, 2 bad usage or configuration, 4 some relays are up, others could not be
 `
 
 // app is one call of the program.
@@ -136,6 +137,10 @@ func (a *app) main(args []string) int {
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintln(a.stderr, "ds4relay: "+line)
+	}
+	var some *control.SomeFailed
+	if errors.As(err, &some) {
+		return exitSome
 	}
 	return exitFailed
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func (a *app) exportText(c *config.Config, names []string) (string, error) {
 	local, peer := relay.Local, relay.Peer
 	if relay.Auto || relay.PeerName != "" {
 		facts, err := a.kernel().Facts([]*config.Relay{relay})
-		if err != nil {
+		if err = cmp.Or(err, facts.Failed[relay.Name]); err != nil {
 			return "", err
 		}
 		if relay.Auto {
@@ -154,10 +155,12 @@ func (a *app) service(args []string) error {
 	if err := os.Remove(args[0] + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err // of a call whose script was ended
 	}
-	if err := a.up(nil); err != nil {
+	err = a.up(nil)
+	var some *control.SomeFailed
+	if err != nil && !errors.As(err, &some) {
 		return err
 	}
-	shown := a.netifd(nil)
+	shown := errors.Join(err, a.netifd(nil))
 	c, _, err := config.Load(a.path, defaultRole()) // its warnings are printed
 	if err == nil {
 		var rules []openwrt.Rule

@@ -32,7 +32,7 @@ func TestService(t *testing.T) {
 [ ! -e `+path("broken")+` ] || exit 1
 echo '{"interface":[
 {"interface":"lan","up":true,"l3_device":"br-lan","ipv4-address":[{"address":"192.168.1.1","mask":24}]},
-{"interface":"ds4_home","up":true,"dynamic":true,"device":"wrap1"}]}'
+{"interface":"ds4_home","up":true,"dynamic":true,"proto":"none","device":"wrap1"}]}'
 `)
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	k := fake.New("eth0")

@@ -1,8 +1,10 @@
 package control
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,6 +23,8 @@ type Kernel interface {
 	KeepTables([]state.Table) error
 	NoteSysctls() error
 	NotePeers(map[string]netip.Addr) error
+	NoteFailed(relays []string) error
+	FailedRelays() []string
 	Clear() error
 }
 
@@ -39,6 +43,12 @@ var ErrUnknownRelay = errors.New("unknown relay")
 
 // ErrUnwritten is wrapped where the kernel is as wanted, but a record for later could not be written.
 var ErrUnwritten = errors.New("all is done, but not all of it is written down")
+
+// SomeFailed is the error where some relays are up as wished, and others could not be brought up.
+type SomeFailed struct{ Errs []error }
+
+// Error implements error: a line for each relay that could not be brought up.
+func (e *SomeFailed) Error() string { return errors.Join(e.Errs...).Error() }
 
 // select finds the named relays.
 func (m *Machine) relays(names []string) ([]*config.Relay, error) {
@@ -119,6 +129,9 @@ type way struct {
 	have   state.Observed
 	want   state.State
 	steps  []state.Step
+	failed map[string]error // relay → why it is left out
+
+	planned bool // the machine is known: an error is about the steps
 }
 
 // way finds the steps to a state in which exactly these relays are up.
@@ -127,6 +140,7 @@ func (m *Machine) way(relays []*config.Relay) (w way, err error) {
 	if w.facts, err = m.Kernel.Facts(relays); err != nil {
 		return w, err
 	}
+	w.failed = w.facts.Failed
 	for _, r := range relays {
 		if reason := w.facts.Waiting[r.Name]; reason != "" {
 			m.note(fmt.Sprintf("relay %q waits for %s", r.Name, reason))
@@ -139,6 +153,7 @@ func (m *Machine) way(relays []*config.Relay) (w way, err error) {
 	for _, text := range w.have.Notes {
 		m.note(text)
 	}
+	w.planned = true
 	w.steps, err = state.Plan(w.have, w.want)
 	return w, err
 }
@@ -181,7 +196,8 @@ func (m *Machine) recordUp(w way) error {
 			peers[r.PeerName] = addr
 		}
 	}
-	return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NotePeers(peers), m.Kernel.NoteSysctls())
+	return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NotePeers(peers), m.Kernel.NoteSysctls(),
+		m.Kernel.NoteFailed(slices.Sorted(maps.Keys(w.failed))))
 }
 
 func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string),
@@ -195,24 +211,107 @@ func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.S
 	if err != nil {
 		return false, err
 	}
-	w, err := m.way(relays)
+	w, changed, err := m.goTo(relays, show)
 	if err != nil {
-		return false, err
-	}
-	if lost := w.have.Unrecorded; len(w.want.Links) == 0 && len(lost) > 0 {
-		m.note(fmt.Sprintf("the records of `up` are lost: whether %s forwarded IPv4 before is not known, and stays as it is now; "+
-			"to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "), lost[0]))
-	}
-	if err := kernel.Do(m.Kernel, w.steps, show); err != nil {
-		return true, err
+		return changed, err
 	}
 	if w.have.KillSwitch() && !w.want.KillSwitch() {
 		m.note("the kill switch is off: hosts may leave by any way again")
 	}
 	if err := record(w); err != nil {
-		return len(w.steps) > 0, fmt.Errorf("%w: %w", ErrUnwritten, err)
+		return changed, fmt.Errorf("%w: %w", ErrUnwritten, err)
 	}
-	return len(w.steps) > 0, nil
+	return changed, w.err()
+}
+
+// err tells of the relays that could not be brought up.
+func (w way) err() error {
+	if len(w.failed) == 0 {
+		return nil
+	}
+	var errs []error
+	for _, r := range w.relays {
+		if err := w.failed[r.Name]; err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(w.want.Links) == 0 {
+		return errors.Join(errs...)
+	}
+	return &SomeFailed{errs}
+}
+
+// goTo brings the kernel to where exactly the relays are up that can be. Every relay stands alone: the steps are done for
+// all of them first; where that fails, for those that run already, and then for each of the others. What fails is undone.
+func (m *Machine) goTo(relays []*config.Relay, show func(state.Step)) (w way, changed bool, err error) {
+	if w, err = m.way(relays); err != nil && !w.planned {
+		return w, false, err
+	}
+	if lost := w.have.Unrecorded; len(w.want.Links) == 0 && len(lost) > 0 {
+		m.note(fmt.Sprintf("the records of `up` are lost: whether %s forwarded IPv4 before is not known, and stays as it is now; "+
+			"to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "), lost[0]))
+	}
+	if err == nil {
+		err = w.unchanged()
+	}
+	if err == nil {
+		if err = kernel.Do(m.Kernel, w.steps, show); err == nil {
+			return w, len(w.steps) > 0, nil
+		}
+		changed = true
+	}
+	first := err
+	up := running(w.have)
+	var base, others []*config.Relay
+	for _, r := range relays {
+		switch {
+		case w.facts.Failed[r.Name] != nil:
+		case slices.Contains(up, r.Name):
+			base = append(base, r)
+		default:
+			others = append(others, r)
+		}
+	}
+	if len(base)+len(others) < 2 {
+		return w, changed, first
+	}
+	failed := maps.Clone(w.facts.Failed)
+	if failed == nil {
+		failed = map[string]error{}
+	}
+	best := way{}
+	for _, r := range slices.Insert(others, 0, nil) {
+		try := base
+		if r != nil {
+			try = append(slices.Clone(base), r)
+		}
+		next, err := m.way(try)
+		if err == nil {
+			changed = changed || len(next.steps) > 0
+			err = kernel.Do(m.Kernel, next.steps, show)
+		}
+		switch {
+		case err == nil:
+			base, best = try, next
+		case r == nil:
+			return w, changed, first
+		default:
+			failed[r.Name] = fmt.Errorf("relay %q: %w", r.Name, err)
+		}
+	}
+	if len(base) == 0 {
+		return w, changed, first
+	}
+	best.relays, best.failed = relays, failed
+	return best, changed, nil
+}
+
+// unchanged is an error where none of the relays can be brought up: then all stays as it is.
+func (w way) unchanged() error {
+	if len(w.failed) == 0 || len(w.failed) < len(w.relays) || w.want.KillSwitch() {
+		return nil
+	}
+	return w.err()
 }
 
 // Plan is what Up would do, or Down.
@@ -226,5 +325,8 @@ func (m *Machine) Plan(names []string, down bool) ([]state.Step, error) {
 		return nil, err
 	}
 	w, err := m.way(relays)
+	if err == nil {
+		err = cmp.Or(w.unchanged(), w.err())
+	}
 	return w.steps, err
 }

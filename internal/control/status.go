@@ -84,12 +84,15 @@ func (m *Machine) Status() (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	facts, err := m.Kernel.Facts(relays)
+	facts, factsErr := m.Kernel.Facts(relays)
 	status := &Status{Relays: []RelayStatus{}, Differs: []string{}}
-	if err != nil { // a relay that cannot come up is a state to report, not a failure to report it
-		status.Blocked = append(status.Blocked, strings.Split(err.Error(), "\n")...)
+	if factsErr != nil { // what keeps relays from coming up is a state to report, not a failure to report it
+		status.Blocked = append(status.Blocked, strings.Split(factsErr.Error(), "\n")...)
 	}
 	for _, r := range relays {
+		if reason := facts.Failed[r.Name]; reason != nil {
+			status.Blocked = append(status.Blocked, strings.Split(reason.Error(), "\n")...)
+		}
 		if reason := facts.Waiting[r.Name]; reason != "" {
 			status.Blocked = append(status.Blocked, fmt.Sprintf("relay %q waits for %s", r.Name, reason))
 		}
@@ -100,7 +103,7 @@ func (m *Machine) Status() (*Status, error) {
 		return nil, err
 	}
 	status.down = len(have.Links)+len(have.Addrs)+len(have.Routes)+len(have.Rules)+len(have.Tables)+len(have.Allowances) == 0
-	if len(status.Blocked) == len(facts.Waiting) {
+	if factsErr == nil && len(facts.Failed) < max(1, len(relays)) {
 		steps, err := state.Plan(have, want)
 		if err != nil {
 			status.Blocked = append(status.Blocked, strings.Split(err.Error(), "\n")...)

@@ -7,24 +7,29 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// Moved are the relays whose other end has a DNS name, and another address now than their tunnel sends to; with missing,
+// Moved are the relays that the last `up` could not bring up, and that could be up now; those whose other end has a DNS name, and another address now than their tunnel sends to; with missing,
 // also those that should be up, are not, and could be now. Where no name is used nothing is looked up.
 func (m *Machine) Moved(missing bool) ([]string, error) {
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {
 		return nil, err
 	}
+	failed := m.Kernel.FailedRelays()
 	var moved []string
 	for _, r := range m.Config.Relays {
 		i := slices.IndexFunc(o.Links, func(l state.Link) bool { return l.Relay == r.Name })
-		if r.PeerName == "" || i < 0 && !(missing && r.Enabled) {
+		again := i < 0 && slices.Contains(failed, r.Name)
+		if !again && (r.PeerName == "" || i < 0 && !(missing && r.Enabled)) {
 			continue
 		}
 		facts, err := m.Kernel.Facts([]*config.Relay{r})
 		if err != nil {
 			return nil, err
 		}
-		if facts.Waiting[r.Name] == "" && (i < 0 || o.Links[i].Remote != facts.Peer[r.Name]) {
+		if facts.Failed[r.Name] != nil || facts.Waiting[r.Name] != "" {
+			continue
+		}
+		if i < 0 || o.Links[i].Remote != facts.Peer[r.Name] {
 			moved = append(moved, r.Name)
 		}
 	}

@@ -12,10 +12,11 @@ import (
 
 // watched is a kernel with tunnels, and what the names of their other ends are now.
 type watched struct {
-	links []state.Link
-	peers map[string]netip.Addr
-	err   error
-	asked []string // relays whose facts were looked up
+	links  []state.Link
+	peers  map[string]netip.Addr
+	err    error
+	failed []string
+	asked  []string // relays whose facts were looked up
 }
 
 func (k *watched) Observe(state.State) (state.Observed, error) {
@@ -31,6 +32,8 @@ func (k *watched) Facts(relays []*config.Relay) (state.Facts, error) {
 
 func (k *watched) Apply(state.Step) error         { return errors.New("a look changes nothing") }
 func (k *watched) KeepTables([]state.Table) error { return errors.New("a look changes nothing") }
+func (k *watched) NoteFailed([]string) error      { return errors.New("a look changes nothing") }
+func (k *watched) FailedRelays() []string         { return k.failed }
 func (k *watched) NoteSysctls() error             { return nil }
 
 func (k *watched) NotePeers(map[string]netip.Addr) error {

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -92,7 +93,7 @@ func (m *Machine) Installed(c *config.Config) (doctor.Installed, error) {
 func (m *Machine) Line(r *config.Relay) (doctor.Line, error) {
 	facts, err := m.Kernel.Facts([]*config.Relay{r})
 	line := doctor.Line{Local: r.Local, Peer: r.Peer, MTU: state.TunnelMTU(r, facts), Access: facts.Access[r.Name], LAN: facts.LAN, Self: facts.Self}
-	if err != nil {
+	if err = cmp.Or(err, facts.Failed[r.Name]); err != nil {
 		return line, err
 	}
 	if reason := facts.Waiting[r.Name]; reason != "" {

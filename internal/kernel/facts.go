@@ -25,9 +25,10 @@ func OpenWrt() bool {
 	return err == nil
 }
 
-// Facts finds out what Compile needs to know for the relays.
+// Facts finds out what Compile needs to know for the relays. What is wrong with one of them stands in Failed.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
-	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
+	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
+		PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
 	own, err := ownRoutes()
 	if err != nil {
 		return f, fmt.Errorf("list routes: %w", err)
@@ -39,69 +40,11 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	f.FlowTables = flowTables(relays)
 	f.Local, f.Waiting = map[string]netip.Addr{}, map[string]string{}
 	interfaces, netifdErr := interfacesFor(relays)
-	var errs []error
+	f.Failed = map[string]error{}
 	for _, r := range relays {
-		local := r.Local
-		if r.Auto {
-			if netifdErr != nil {
-				errs = append(errs, fmt.Errorf("relay %q: option ip6addr is auto: %w; give an address or a prefix", r.Name, netifdErr))
-				continue
-			}
-			kept := false
-			if local, kept, err = k.delegated(r, interfaces); err != nil {
-				return f, err
-			}
-			if kept {
-				f.Notes = append(f.Notes, fmt.Sprintf("relay %q: there is no delegated prefix now; the tunnel keeps the endpoint of the last one", r.Name))
-			}
-			if !local.IsValid() {
-				f.Waiting[r.Name] = waitsFor(r)
-				continue
-			}
-			f.Local[r.Name] = local
+		if err := k.relayFacts(&f, r, relays, interfaces, netifdErr); err != nil {
+			f.Failed[r.Name] = fmt.Errorf("relay %q: %w", r.Name, err)
 		}
-		peer := r.Peer
-		if r.PeerName != "" {
-			var note string
-			var err error
-			if peer, note, err = k.peer(r, relays); err != nil {
-				errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
-				continue
-			}
-			if note != "" {
-				f.Notes = append(f.Notes, note)
-			}
-			f.Peer[r.Name] = peer
-		}
-		if peer == local {
-			errs = append(errs, fmt.Errorf("relay %q: %s is the endpoint of both ends; ip6addr is this end's, peeraddr the other end's", r.Name, peer))
-		}
-		if err := k.netifdFree(r, interfaces); err != nil {
-			errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
-		}
-		if route, err := routeTo(peer); err == nil {
-			f.PathMTU[r.Name] = route.mtu
-		}
-		if uplink := Uplink(r, interfaces); uplink != nil {
-			f.Tunlink[r.Name] = uplink.Device
-		} else if tunlink, access, err := devices(r); err != nil {
-			errs = append(errs, fmt.Errorf("relay %q: %w", r.Name, err))
-		} else {
-			f.Tunlink[r.Name], f.Access[r.Name] = tunlink, access
-		}
-		if r.Role == config.Router {
-			for _, forward := range r.Forwards {
-				if route, err := routeTo(forward.DestIP); err == nil && route.device != "lo" {
-					f.LAN[forward.DestIP] = route.device
-					if route.local {
-						f.Self[forward.DestIP] = true
-					}
-				}
-			}
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return f, err
 	}
 	if slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router }) {
 		if f.Inside, f.Connected, err = inside(); err != nil {
@@ -198,6 +141,72 @@ func (k *Kernel) closed(devices []string) (map[string]bool, error) {
 		}
 	}
 	return closed, nil
+}
+
+// relayFacts finds out what concerns one relay; an error is why it cannot be brought up.
+func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Relay, interfaces []openwrt.Interface, netifdErr error) error {
+	local := r.Local
+	if r.Auto {
+		if netifdErr != nil {
+			return fmt.Errorf("option ip6addr is auto: %w; give an address or a prefix", netifdErr)
+		}
+		var kept bool
+		var err error
+		if local, kept, err = k.delegated(r, interfaces); err != nil {
+			return err
+		}
+		if kept {
+			f.Notes = append(f.Notes, fmt.Sprintf("relay %q: there is no delegated prefix now; "+
+				"the tunnel keeps the endpoint of the last one", r.Name))
+		}
+		if !local.IsValid() {
+			f.Waiting[r.Name] = waitsFor(r)
+			return nil
+		}
+		f.Local[r.Name] = local
+	}
+	peer := r.Peer
+	if r.PeerName != "" {
+		var note string
+		var err error
+		if peer, note, err = k.peer(r, relays); err != nil {
+			return err
+		}
+		if note != "" {
+			f.Notes = append(f.Notes, note)
+		}
+		f.Peer[r.Name] = peer
+	}
+	if peer == local {
+		return fmt.Errorf("%s is the endpoint of both ends; ip6addr is this end's, peeraddr the other end's", peer)
+	}
+	if err := k.netifdFree(r, interfaces); err != nil {
+		return err
+	}
+	if route, err := routeTo(peer); err == nil {
+		f.PathMTU[r.Name] = route.mtu
+	}
+	if uplink := Uplink(r, interfaces); uplink != nil {
+		f.Tunlink[r.Name] = uplink.Device
+	} else {
+		tunlink, access, err := devices(r)
+		if err != nil {
+			return err
+		}
+		f.Tunlink[r.Name], f.Access[r.Name] = tunlink, access
+	}
+	if r.Role != config.Router {
+		return nil
+	}
+	for _, forward := range r.Forwards {
+		if route, err := routeTo(forward.DestIP); err == nil && route.device != "lo" {
+			f.LAN[forward.DestIP] = route.device
+			if route.local {
+				f.Self[forward.DestIP] = true
+			}
+		}
+	}
+	return nil
 }
 
 // interfacesFor asks netifd where a relay may need to know; elsewhere there are none.

@@ -122,6 +122,25 @@ func (k *Kernel) lastPeer(r *config.Relay, own map[netip.Addr]bool) (netip.Addr,
 	return netip.Addr{}, nil
 }
 
+// FailedRecord is the record of the relays that the last `up` could not bring up. It exists only where there are some.
+const FailedRecord = "failed"
+
+// NoteFailed keeps the names of relays that could not be brought up, to be tried again.
+func (k *Kernel) NoteFailed(relays []string) error {
+	if len(relays) == 0 {
+		return k.remove(FailedRecord)
+	}
+	if slices.Equal(relays, k.FailedRelays()) {
+		return nil
+	}
+	return k.write(FailedRecord, relays)
+}
+
+// FailedRelays are the relays that the last `up` could not bring up.
+func (k *Kernel) FailedRelays() []string {
+	return read(k, FailedRecord, func(relays []string) bool { return len(relays) > 0 })
+}
+
 // NotePeers keeps the addresses of names, which are in use now, for when the names cannot be looked up.
 func (k *Kernel) NotePeers(addrs map[string]netip.Addr) error {
 	if len(addrs) == 0 {

@@ -39,10 +39,12 @@ case "$*" in
 	case "$FAILS" in
 	2) echo "wrong file"; exit 2 ;;
 	1) echo "a step fails"; exit 1 ;;
+	4) echo "one is not up" ;;
 	esac
 	rules="json_add_array firewall; json_add_string '' rule; json_close_array"
 	[ -z "$NO_RULES" ] || rules=
-	[ "$(cat "$3" 2>/dev/null)" = "$rules" ] || printf %s "$rules" >"$3.new" ;;
+	[ "$(cat "$3" 2>/dev/null)" = "$rules" ] || printf %s "$rules" >"$3.new"
+	[ "$FAILS" != 4 ] || exit 4 ;;
 check) [ -z "$FAILS" ] || { echo "wrong file"; exit 2; } ;;
 esac
 `)
@@ -123,6 +125,7 @@ const rules = "json_add_array firewall\njson_add_string  rule\njson_close_array\
 const (
 	up     = "procd_open_service ds4relay\nds4relay -q service DIR/firewall.sh\n"
 	failed = up + "logger -t ds4relay -p daemon.err wrong file\n"
+	some   = up + "logger -t ds4relay -p daemon.err one is not up\n"
 	step   = up + "logger -t ds4relay -p daemon.err a step fails\n"
 	watch  = "procd_open_instance watch\nprocd_set_param command DIR/ds4relay -q watch --missing\nprocd_set_param respawn 1 60 0\n" +
 		"procd_set_param stderr 1\nprocd_close_instance\n"
@@ -146,6 +149,8 @@ func TestInitScript(t *testing.T) {
 		{"start", []string{"FAILS=2"}, 2, failed + triggers + rules + "procd_close_service\n"},
 		{"start", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
 		{"start", []string{"FAILS=1", "REGISTERED=1"}, 1, step + triggers + rules + "procd_close_service\n"},
+		// A relay that cannot be brought up stops nothing, and is tried again.
+		{"start", []string{"FAILS=4", "REGISTERED=1"}, 0, some + watch + triggers + rules + "procd_close_service\n"},
 		// A restart takes nothing down.
 		{"restart", []string{"REGISTERED=1"}, 0, up + triggers + rules + "procd_close_service\n"},
 		{"restart", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},

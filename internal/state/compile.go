@@ -22,6 +22,7 @@ type Facts struct {
 	Own       []Route               // our routes that are there already
 	Local     map[string]netip.Addr // relay → this end's endpoint, where the configuration has auto; missing while there is no prefix
 	Waiting   map[string]string     // relay → what it waits for, if something
+	Failed    map[string]error      // relay → why it cannot be brought up, if so
 	Notes     []string              // what a person should know
 	Inside    []netip.Prefix        // on a router: networks whose addresses nobody outside has
 	Connected []netip.Prefix        // on a router: those of them that it has an address in
@@ -31,10 +32,14 @@ type Facts struct {
 	FlowTables bool // whether the kernel and nft have them
 }
 
-// Resolve fills in endpoints that the configuration leaves open, and leaves out the relays that wait for one.
+// Resolve fills in endpoints that the configuration leaves open, and leaves out the relays that wait for one, or cannot
+// be brought up.
 func Resolve(relays []*config.Relay, facts Facts) []*config.Relay {
 	var ready []*config.Relay
 	for _, r := range relays {
+		if facts.Failed[r.Name] != nil {
+			continue
+		}
 		if r.Auto {
 			local, ok := facts.Local[r.Name]
 			if !ok {

@@ -19,6 +19,7 @@ type records struct {
 	tables   map[string]record // table → what it was loaded from
 	saved    []state.Sysctl
 	peers    map[string]netip.Addr
+	failed   []string
 	included bool // there is a file for nftables.conf
 }
 
@@ -76,6 +77,15 @@ func (k *Kernel) NotePeers(addrs map[string]netip.Addr) error {
 	maps.Copy(k.records.peers, addrs)
 	return nil
 }
+
+// NoteFailed implements control.Kernel.
+func (k *Kernel) NoteFailed(relays []string) error {
+	k.records.failed = relays
+	return nil
+}
+
+// FailedRelays implements control.Kernel.
+func (k *Kernel) FailedRelays() []string { return k.records.failed }
 
 // NoteSysctls implements control.Kernel.
 func (k *Kernel) NoteSysctls() error {

@@ -1,0 +1,137 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel/fake"
+	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/uci"
+)
+
+// picky is a machine on which some relays cannot be brought up.
+type picky struct {
+	*fake.Kernel
+	unknown map[string]bool // relays whose facts cannot be found out
+	refused map[string]bool // devices that no step works on
+}
+
+func (k *picky) Facts(relays []*config.Relay) (state.Facts, error) {
+	f, err := k.Kernel.Facts(relays)
+	f.Failed = map[string]error{}
+	for _, r := range relays {
+		if k.unknown[r.Name] {
+			f.Failed[r.Name] = fmt.Errorf("relay %q: no such name", r.Name)
+		}
+	}
+	return f, err
+}
+
+func (k *picky) Apply(step state.Step) error {
+	switch s := step.(type) {
+	case state.AddLink:
+		if k.refused[s.Link.Name] {
+			return errors.New("refused")
+		}
+	case state.ChangeLink:
+		if k.refused[s.From.Name] {
+			return errors.New("refused")
+		}
+	}
+	return k.Kernel.Apply(step)
+}
+
+// relaysText is a VPS's file with a relay for each name, whose tunnels have that hop limit.
+func relaysText(ttl int, names ...string) string {
+	var b strings.Builder
+	for i, name := range names {
+		fmt.Fprintf(&b, "config relay '%s'\n\toption role 'vps'\n\toption device '%s'\n\toption ttl '%d'\n\toption ipaddr '198.51.100.%d'\n"+
+			"\toption ip6addr '2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:%d::/64'\n\n"+
+			"config forward\n\toption relay '%s'\n\toption src_dport '80'\n\toption dest_ip '192.168.%d.2'\n\n", name, name, ttl, 10+i, 100+i, name, i)
+	}
+	return b.String()
+}
+
+func parsed(t *testing.T, text string) *config.Config {
+	t.Helper()
+	file, err := uci.Parse("ds4relay", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := config.New(file, config.VPS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestEachAlone: a relay that cannot be brought up stops no other, is named, and is tried again. One that runs is not
+// taken down because its change fails.
+func TestEachAlone(t *testing.T) {
+	k := &picky{Kernel: fake.New("eth0"), unknown: map[string]bool{}, refused: map[string]bool{}}
+	up := func(ttl int, names ...string) error {
+		t.Helper()
+		m := &Machine{Config: parsed(t, relaysText(ttl, names...)), Kernel: k}
+		_, err := m.Up(nil, nil, func(state.Step) {}, nil)
+		return err
+	}
+	running := func() string {
+		t.Helper()
+		names, err := Running(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(names)
+		return strings.Join(names, " ")
+	}
+	var some *SomeFailed
+	for _, c := range []struct {
+		what string
+		fail func()
+	}{
+		{"its name cannot be looked up", func() { k.unknown["b"] = true }},
+		{"a step of it fails", func() { k.refused["b"] = true }},
+		{"somebody else has its device", func() { k.Devices = append(k.Devices, "b") }},
+	} {
+		c.fail()
+		err := up(64, "a", "b", "c")
+		if !errors.As(err, &some) || !strings.Contains(err.Error(), `relay "b"`) || running() != "a c" {
+			t.Errorf("%s: %v, running: %s", c.what, err, running())
+		}
+		if failed := k.FailedRelays(); !slices.Equal(failed, []string{"b"}) {
+			t.Errorf("%s: %v are tried again", c.what, failed)
+		}
+		clear(k.unknown)
+		clear(k.refused)
+		k.Devices = k.Devices[:1]
+		m := &Machine{Config: parsed(t, relaysText(64, "a", "b", "c")), Kernel: k}
+		if again, err := m.Moved(false); err != nil || !slices.Equal(again, []string{"b"}) {
+			t.Errorf("%s: %v would be tried again, %v", c.what, again, err)
+		}
+		if err := up(64, "a", "b", "c"); err != nil || running() != "a b c" || len(k.FailedRelays()) > 0 {
+			t.Errorf("after %s: %v, running: %s", c.what, err, running())
+		}
+		before := k.Snapshot()
+		k.refused["a"] = true
+		if err := up(63, "a", "b", "c"); err == nil || errors.As(err, &some) || k.Snapshot() != before {
+			t.Errorf("a change of a running relay fails: %v\n%s", err, k.Snapshot())
+		}
+		clear(k.refused)
+		if _, err := m.Down(nil, func(state.Step) {}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// With one relay alone, or where none can be brought up, all stays as it is.
+	before := k.Snapshot()
+	k.unknown["a"], k.refused["b"] = true, true
+	for _, names := range [][]string{{"a"}, {"b"}, {"a", "b"}} {
+		if err := up(64, names...); err == nil || errors.As(err, &some) || k.Snapshot() != before {
+			t.Errorf("%v: %v\n%s", names, err, k.Snapshot())
+		}
+	}
+}
