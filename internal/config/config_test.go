@@ -370,3 +370,30 @@ func TestMissingFile(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDisabled: what is disabled stops nothing, however unfinished it is, and neither do forwards of such a relay.
+func TestDisabled(t *testing.T) {
+	for name, text := range map[string]string{
+		"a relay": base + "\nconfig relay 'cabin'\n\toption enabled '0'\n",
+		"a relay and its forward": base + "\nconfig relay 'cabin'\n\toption enabled 'off'\n\toption ipaddr '10.0.0.1'\n\n" +
+			"config forward\n\toption relay 'cabin'\n\toption src_dport '80'\n\toption dest_ip '192.168.7.7'\n",
+		"a forward":      base + "\nconfig forward 'later'\n\toption enabled '0'\n\toption relay 'nobody'\n\toption proto 'foo'\n",
+		"a proxy":        base + "\nconfig proxy 'later'\n\toption enabled 'no'\n\tlist listen 'x'\n",
+		"the only relay": "config relay 'cabin'\n\toption enabled '0'\n\nconfig forward\n\toption src_dport '80'\n\toption dest_ip '192.168.7.7'\n",
+	} {
+		c, warnings, err := load(t, text)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if len(warnings) == 0 || !strings.Contains(warnings.Error(), "is disabled, and has mistakes") {
+			t.Errorf("%s: warnings: %v", name, warnings)
+		}
+		if c.Relay("cabin") != nil || c.Relay("home") != nil && len(c.Relay("home").Forwards) != 1 {
+			t.Errorf("%s: it is there: %+v", name, c)
+		}
+	}
+	if _, _, err := load(t, base+"\nconfig relay 'cabin'\n\toption enabled '2'\n"); err == nil {
+		t.Error("enabled 2 is no mistake")
+	}
+}

@@ -43,7 +43,7 @@ func loaded(file *uci.File, err error, role Role) (*Config, Problems, error) {
 
 // New checks what was read from a file. See Load.
 func New(file *uci.File, role Role) (*Config, Problems, error) {
-	r := &reader{file: file, config: &Config{Path: file.Path}, relays: map[string]*Relay{}, lines: map[any]func(string) int{}}
+	r := &reader{file: file, config: &Config{Path: file.Path}, relays: map[string]*Relay{}, unfinished: map[string]bool{}, lines: map[any]func(string) int{}}
 	r.sections(role)
 	if len(r.problems.kept) == 0 {
 		r.cross()
@@ -64,15 +64,17 @@ const (
 )
 
 type reader struct {
-	file     *uci.File
-	config   *Config
-	relays   map[string]*Relay
-	problems report
-	warnings report
-	guesses  int // at what unknown words were meant for
-	words    int // of lists that are written as one option
-	forwards []pending
-	lines    map[any]func(option string) int // relay, forward or proxy → line of its option
+	file   *uci.File
+	config *Config
+	relays map[string]*Relay
+
+	unfinished map[string]bool // names of relays that are disabled, and have mistakes
+	problems   report
+	warnings   report
+	guesses    int // at what unknown words were meant for
+	words      int // of lists that are written as one option
+	forwards   []pending
+	lines      map[any]func(option string) int // relay, forward or proxy → line of its option
 }
 
 // pending is a forward whose relay is looked up when all sections are read.
@@ -89,6 +91,9 @@ type section struct {
 	name    string
 	line    int
 	options []optionValues
+
+	disabled   bool
+	unfinished bool // it is disabled, and has mistakes
 }
 
 type optionValues struct {
@@ -142,6 +147,7 @@ func (r *reader) sections(role Role) {
 			continue
 		}
 		s := &section{r: r, spec: spec, name: name, line: raw.Line, options: make([]optionValues, 0, len(raw.Options))}
+		s.disabled = disabled(raw)
 		s.collect(raw)
 		switch raw.Type {
 		case "relay":
@@ -153,6 +159,10 @@ func (r *reader) sections(role Role) {
 				continue
 			}
 			relay := s.relay(name, role)
+			if s.unfinished {
+				r.unfinished[name] = true
+				continue
+			}
 			r.relays[name] = relay
 			r.config.Relays = append(r.config.Relays, relay)
 		case "forward":
@@ -169,6 +179,9 @@ func (r *reader) sections(role Role) {
 	}
 	names := listed(r.config.Relays, maxListed, func(relay *Relay) string { return short(relay.Name) })
 	for _, p := range r.forwards {
+		if p.section.unfinished || r.withoutRelay(p.section) {
+			continue
+		}
 		relay := p.section.relayOf(names)
 		if relay == nil {
 			continue
@@ -188,8 +201,27 @@ func (r *reader) sections(role Role) {
 	}
 }
 
+// withoutRelay tells whether a forward belongs to a relay that is disabled and unfinished.
+func (r *reader) withoutRelay(forward *section) bool {
+	if forward.has("relay") {
+		return r.unfinished[forward.values("relay")[0].Text]
+	}
+	return len(r.config.Relays) == 0 && len(r.unfinished) > 0
+}
+
 func relayName(s string) bool {
 	return s != "" && len(s) <= 11 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
+}
+
+// disabled tells whether a section is not to be used.
+func disabled(raw *uci.Section) bool {
+	for _, option := range raw.Options {
+		if option.Name == "enabled" && len(option.Values) > 0 {
+			enabled, ok := boolean(option.Values[0].Text)
+			return ok && !enabled
+		}
+	}
+	return false
 }
 
 // collect takes the options that the schema knows and warns of the others.
@@ -246,11 +278,25 @@ func (s *section) problem(option, message string) {
 	if values := s.values(option); len(values) > 0 {
 		p.Line, p.Value = values[0].Line, values[0].Text
 	}
+	s.report(p)
+}
+
+// report tells of a mistake. In a section that is disabled it is a warning: such a section stops nothing.
+func (s *section) report(p Problem) {
+	if s.disabled {
+		if !s.unfinished {
+			s.r.warnings.add(Problem{File: s.r.file.Path, Line: s.line, Section: s.label(),
+				Message: "the section is disabled, and has mistakes: it is left out"})
+		}
+		s.unfinished = true
+		s.r.warnings.add(p)
+		return
+	}
 	s.r.problems.add(p)
 }
 
 func (s *section) problemAt(value uci.Value, option, message string) {
-	s.r.problems.add(Problem{File: s.r.file.Path, Line: value.Line, Section: s.label(), Option: option, Value: value.Text, Message: message})
+	s.report(Problem{File: s.r.file.Path, Line: value.Line, Section: s.label(), Option: option, Value: value.Text, Message: message})
 }
 
 // refuse reports a value that is not what the schema allows.

@@ -69,7 +69,7 @@ func words(t *testing.T, dir string) []string {
 					}
 				}
 			case *ast.KeyValueExpr:
-				if key, ok := n.Key.(*ast.Ident); ok && slices.Contains([]string{"title", "Title", "Evidence", "Remedy"}, key.Name) {
+				if key, ok := n.Key.(*ast.Ident); ok && slices.Contains([]string{"title", "Title", "Evidence", "Remedy", "Message"}, key.Name) {
 					add(n.Value)
 				}
 			case *ast.CompositeLit:
@@ -154,7 +154,7 @@ func TestMessages(t *testing.T) {
 	}
 	for _, file := range []string{"../control", "../kernel", "../state", "../../cmd/ds4relay"} {
 		for _, text := range words(t, file) {
-			if strings.Contains(text, "relay %q") || strings.Contains(text, "connections") || strings.Contains(text, "delegated") {
+			if strings.Contains(text, "relay %q") || strings.Contains(text, "connections") || strings.Contains(text, "delegated") || strings.Contains(text, "ip6addr") {
 				all = append(all, text)
 			}
 		}
