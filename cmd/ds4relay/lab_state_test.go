@@ -592,3 +592,36 @@ func TestPing(t *testing.T) {
 		}
 	}
 }
+
+// TestOneFails: a relay that cannot be brought up stops no other, and is brought up once it can be.
+func TestOneFails(t *testing.T) {
+	r := newRelay(t, lab.Options{}, forwardWeb)
+	r.vps.do("up")
+	serveTCP(t, r.Host2, 80)
+	first := r.router.snapshot()
+	cabin := strings.NewReplacer("'home'", "'cabin'", "'wrap1'", "'wrap2'", "6ef9", "6efa").Replace(routerRelay) + "\toption ip4table '43'\n"
+	forward := "\toption relay 'home'\n"
+	r.router.write(routerRelay + "\n" + cabin + forwardWeb + forward)
+	if out, err := r.Router.Run("ip", "link", "add", "wrap2", "type", "dummy"); err != nil {
+		t.Fatal(err, out)
+	}
+	for range 2 {
+		code, _, stderr := r.router.try("up")
+		if code != exitSome || !strings.Contains(stderr, `relay "cabin"`) || !strings.Contains(stderr, "wrap2") {
+			t.Errorf("up: exit status %d, %s", code, stderr)
+		}
+		seenTCP(t, r.Client, public+":8080", client4)
+	}
+	if code, _, _ := r.router.try("watch"); code != exitSome {
+		t.Errorf("watch, while it cannot be brought up: exit status %d", code)
+	}
+	if out, err := r.Router.Run("ip", "link", "del", "wrap2"); err != nil {
+		t.Fatal(err, out)
+	}
+	r.router.do("watch")
+	if out := r.router.do("up"); !strings.HasPrefix(out, "Nothing to do") {
+		t.Errorf("up after watch: %s", out)
+	}
+	r.router.do("down")
+	same(t, "the router after down", first, r.router.snapshot())
+}

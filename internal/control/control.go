@@ -251,8 +251,8 @@ func (m *Machine) goTo(relays []*config.Relay, show func(state.Step)) (w way, ch
 		m.note(fmt.Sprintf("the records of `up` are lost: whether %s forwarded IPv4 before is not known, and stays as it is now; "+
 			"to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "), lost[0]))
 	}
-	if err == nil {
-		err = w.unchanged()
+	if stays := w.unchanged(); stays != nil {
+		return w, false, stays
 	}
 	if err == nil {
 		if err = kernel.Do(m.Kernel, w.steps, show); err == nil {
@@ -306,12 +306,20 @@ func (m *Machine) goTo(relays []*config.Relay, show func(state.Step)) (w way, ch
 	return best, changed, nil
 }
 
-// unchanged is an error where none of the relays can be brought up: then all stays as it is.
+// unchanged is an error where all stays as it is: none of the relays can be brought up, or one that runs cannot stay.
 func (w way) unchanged() error {
-	if len(w.failed) == 0 || len(w.failed) < len(w.relays) || w.want.KillSwitch() {
+	var errs []error
+	stays := len(w.failed) == len(w.relays) && !w.want.KillSwitch()
+	for _, r := range w.relays {
+		if err := w.failed[r.Name]; err != nil {
+			errs = append(errs, err)
+			stays = stays || slices.Contains(running(w.have), r.Name)
+		}
+	}
+	if !stays {
 		return nil
 	}
-	return w.err()
+	return errors.Join(errs...)
 }
 
 // Plan is what Up would do, or Down.

@@ -103,7 +103,8 @@ func (m *Machine) Status() (*Status, error) {
 		return nil, err
 	}
 	status.down = len(have.Links)+len(have.Addrs)+len(have.Routes)+len(have.Rules)+len(have.Tables)+len(have.Allowances) == 0
-	if factsErr == nil && len(facts.Failed) < max(1, len(relays)) {
+	w := way{relays: relays, facts: facts, have: have, want: want, failed: facts.Failed}
+	if factsErr == nil && w.unchanged() == nil {
 		steps, err := state.Plan(have, want)
 		if err != nil {
 			status.Blocked = append(status.Blocked, strings.Split(err.Error(), "\n")...)

@@ -191,9 +191,13 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 	} else {
 		tunlink, access, err := devices(r)
 		if err != nil {
-			return err
+			if link, _ := k.linkOf(r); link == nil {
+				return err
+			}
+			f.Notes = append(f.Notes, fmt.Sprintf("relay %q: %v; the tunnel stays as it is", r.Name, err))
+		} else {
+			f.Tunlink[r.Name], f.Access[r.Name] = tunlink, access
 		}
-		f.Tunlink[r.Name], f.Access[r.Name] = tunlink, access
 	}
 	if r.Role != config.Router {
 		return nil
@@ -254,17 +258,25 @@ func (k *Kernel) delegated(r *config.Relay, interfaces []openwrt.Interface) (loc
 			}
 		}
 	}
-	var o state.Observed
-	o.ForeignLinks = map[string]string{}
-	if _, err := k.observeLinks(&o); err != nil {
+	link, err := k.linkOf(r)
+	if err != nil || link == nil {
 		return netip.Addr{}, false, err
 	}
-	for _, link := range o.Links {
-		if link.Relay == r.Name {
-			return link.Local, true, nil
+	return link.Local, true, nil
+}
+
+// linkOf is the tunnel of a relay that is up, or nil.
+func (k *Kernel) linkOf(r *config.Relay) (*state.Link, error) {
+	o := state.Observed{ForeignLinks: map[string]string{}}
+	if _, err := k.observeLinks(&o); err != nil {
+		return nil, err
+	}
+	for i := range o.Links {
+		if o.Links[i].Relay == r.Name {
+			return &o.Links[i], nil
 		}
 	}
-	return netip.Addr{}, false, nil
+	return nil, nil
 }
 
 // ownRoutes are the routes that carry our mark, in all tables.
