@@ -375,13 +375,15 @@ func TestAloneReloadInvisible(t *testing.T) {
 		buffer := make([]byte, 200)
 		for !stop.Load() || received.Load() < sent.Load() {
 			udp.SetReadDeadline(time.Now().Add(3 * time.Second))
-			if _, err := udp.Read(buffer); err != nil {
-				if !errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Errorf("the UDP stream: %v", err)
-				}
+			switch _, err := udp.Read(buffer); {
+			case err == nil:
+				received.Add(1)
+			case !errors.Is(err, os.ErrDeadlineExceeded):
+				t.Errorf("the UDP stream: %v", err)
+				return
+			case stop.Load():
 				return
 			}
-			received.Add(1)
 		}
 	})
 

@@ -103,9 +103,14 @@ func setUp(s spec) error {
 	if out, err := exec.Command("modprobe", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("modprobe: %w: %s", err, out)
 	}
-	// ip6tnl0 and its like in the first namespace only.
-	if err := os.WriteFile("/proc/sys/net/core/fb_tunnels_only_for_init_net", []byte("1"), 0); err != nil {
-		return err
+	for name, value := range map[string]string{
+		"fb_tunnels_only_for_init_net": "1", // ip6tnl0 and its like in the first namespace only
+		// One CPU is all hosts of the lab: what they send while it has no time waits here, or is thrown away.
+		"netdev_max_backlog": "20000",
+	} {
+		if err := os.WriteFile("/proc/sys/net/core/"+name, []byte(value), 0); err != nil {
+			return err
+		}
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
