@@ -14,6 +14,9 @@ import (
 // clock jumps ahead whenever the machine waits for its disk, so that the limit has to be far.
 const runLimit = 30 * time.Minute
 
+// runDelay bounds how long what a program has written is waited for after its end: a busy computer may take seconds.
+const runDelay = 30 * time.Second
+
 // Cmd is an exec.Cmd whose process runs inside a host's namespace. It is killed when the Net is closed.
 type Cmd struct {
 	*exec.Cmd
@@ -79,7 +82,7 @@ func (h *Host) RunInput(input string, args ...string) (string, error) {
 	if input != "" {
 		cmd.Stdin = strings.NewReader(input)
 	}
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = runDelay
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("%s: %s: %w: %s", h.Name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))

@@ -24,7 +24,8 @@ type Command struct {
 }
 
 // grace is how long outputs are still read that somebody else has open when the program has ended.
-const grace = time.Second
+// A busy router may take seconds for what is still in the pipe.
+const grace = 5 * time.Second
 
 // ErrNotFound is returned where the program is not installed.
 var ErrNotFound = exec.ErrNotFound
