@@ -242,7 +242,8 @@ func (w way) err() error {
 }
 
 // goTo brings the kernel to where exactly the relays are up that can be. Every relay stands alone: the steps are done for
-// all of them first; where that fails, for those that run already, and then for each of the others. What fails is undone.
+// all of them first; where that fails by one that does not run yet, for those that run, and then for each of the others.
+// What fails is undone.
 func (m *Machine) goTo(relays []*config.Relay, show func(state.Step)) (w way, changed bool, err error) {
 	if w, err = m.way(relays); err != nil && !w.planned {
 		return w, false, err
@@ -272,8 +273,17 @@ func (m *Machine) goTo(relays []*config.Relay, show func(state.Step)) (w way, ch
 			others = append(others, r)
 		}
 	}
-	if len(base)+len(others) < 2 {
+	var failing *kernel.StepError
+	own := !changed // something of others stands where ours would go
+	if errors.As(first, &failing) {
+		device := state.Device(failing.Step)
+		own = slices.ContainsFunc(others, func(r *config.Relay) bool { return r.Device == device })
+	}
+	if len(base)+len(others) < 2 || !own {
 		return w, changed, first
+	}
+	if again, err := m.way(relays); changed && err == nil && kernel.Do(m.Kernel, again.steps, show) == nil {
+		return again, true, nil // it had failed for once
 	}
 	failed := maps.Clone(w.facts.Failed)
 	if failed == nil {

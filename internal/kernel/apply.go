@@ -21,6 +21,18 @@ type Applier interface {
 	Apply(state.Step) error
 }
 
+// A StepError says which step failed.
+type StepError struct {
+	Step state.Step
+	Err  error
+}
+
+// Error implements error: what a person would have typed, and why it failed.
+func (e *StepError) Error() string { return e.Step.Commands()[0] + ": " + e.Err.Error() }
+
+// Unwrap is for errors.Is and errors.As.
+func (e *StepError) Unwrap() error { return e.Err }
+
 // Do applies the steps in order and calls show before each. Where one fails, those before it are undone, in the
 // opposite order, and the error says so; one that is done and not recorded is undone too. While undoing a record that
 // cannot be written is no failure: the kernel is as it was, and the next up writes the record.
@@ -36,7 +48,7 @@ func Do(k Applier, steps []state.Step, show func(state.Step)) error {
 		if errors.As(err, &unrecorded) {
 			done++
 		}
-		err = fmt.Errorf("%s: %w", step.Commands()[0], err)
+		err = &StepError{step, err}
 		for j := done - 1; j >= 0; j-- {
 			for _, undo := range steps[j].Undo() {
 				if undoErr := k.Apply(undo); undoErr != nil && !errors.As(undoErr, &unrecorded) {

@@ -746,7 +746,7 @@ const fenceRules = `
 	# devices that forward for the relays only
 	set fence { type ifname; }
 
-	chain fence {
+	chain fence_forward {
 		type filter hook forward priority mangle; policy accept;
 		iifname @fence ct state new,invalid,untracked goto fenced
 	}

@@ -69,6 +69,29 @@ type (
 	}
 )
 
+// Device is the device that a step is about; "" where it is none, or one of several.
+func Device(step Step) string {
+	switch s := step.(type) {
+	case AddLink:
+		return s.Link.Name
+	case ChangeLink:
+		return s.To.Name
+	case SetAlias:
+		return s.Device
+	case SetMTU:
+		return s.Device
+	case SetGroup:
+		return s.Device
+	case SetUp:
+		return s.Device
+	case AddAddr:
+		return s.Addr.Device
+	case AddRoute:
+		return s.Route.Device
+	}
+	return ""
+}
+
 func linkParameters(l Link) string {
 	limit := "none"
 	if l.EncapLimit >= 0 {
