@@ -140,3 +140,30 @@ func TestEachAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestKillSwitchAlone: hosts are held back also where their relay cannot be brought up, whatever the reason.
+func TestKillSwitchAlone(t *testing.T) {
+	const text = "config relay 'home'\n\toption role 'router'\n\toption device 'wrap1'\n\toption ipaddr '198.51.100.10'\n" +
+		"\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:6ef9::/64'\n\toption egress 'all'\n\toption killswitch '1'\n\n" +
+		"config forward\n\toption src_dport '80'\n\toption dest_ip '192.168.1.210'\n"
+	for _, fail := range []func(k *picky){
+		func(k *picky) { k.unknown["home"] = true },
+		func(k *picky) { k.refused["wrap1"] = true },
+		func(k *picky) { k.Devices = append(k.Devices, "wrap1") },
+	} {
+		k := &picky{Kernel: fake.New("wan", "br-lan"), unknown: map[string]bool{}, refused: map[string]bool{}}
+		first := k.Snapshot()
+		fail(k)
+		m := &Machine{Config: parsed(t, text), Kernel: k}
+		var some *SomeFailed
+		if _, err := m.Up(nil, nil, func(state.Step) {}, nil); err == nil || errors.As(err, &some) {
+			t.Errorf("up: %v", err)
+		}
+		if o, err := k.Observe(state.State{}); err != nil || !o.KillSwitch() || len(o.Links) > 0 {
+			t.Errorf("%v; kill switch: %v, links: %v", err, o.KillSwitch(), o.Links)
+		}
+		if _, err := m.Down(nil, func(state.Step) {}, nil); err != nil || k.Snapshot() != first {
+			t.Errorf("down: %v; all is as it was: %v", err, k.Snapshot() == first)
+		}
+	}
+}

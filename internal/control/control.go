@@ -134,13 +134,18 @@ type way struct {
 	planned bool // the machine is known: an error is about the steps
 }
 
-// way finds the steps to a state in which exactly these relays are up.
-func (m *Machine) way(relays []*config.Relay) (w way, err error) {
+// way finds the steps to a state in which exactly these relays are up, but for those that are left out.
+func (m *Machine) way(relays []*config.Relay, leftOut map[string]error) (w way, err error) {
 	w.relays = relays
 	if w.facts, err = m.Kernel.Facts(relays); err != nil {
 		return w, err
 	}
-	w.failed = w.facts.Failed
+	w.failed = maps.Clone(leftOut)
+	if w.failed == nil {
+		w.failed = map[string]error{}
+	}
+	maps.Copy(w.failed, w.facts.Failed)
+	w.facts.Failed = w.failed
 	for _, r := range relays {
 		if reason := w.facts.Waiting[r.Name]; reason != "" {
 			m.note(fmt.Sprintf("relay %q waits for %s", r.Name, reason))
@@ -245,7 +250,7 @@ func (w way) err() error {
 // all of them first; where that fails by one that does not run yet, for those that run, and then for each of the others.
 // What fails is undone.
 func (m *Machine) goTo(relays []*config.Relay, show func(state.Step)) (w way, changed bool, err error) {
-	if w, err = m.way(relays); err != nil && !w.planned {
+	if w, err = m.way(relays, nil); err != nil && !w.planned {
 		return w, false, err
 	}
 	if lost := w.have.Unrecorded; len(w.want.Links) == 0 && len(lost) > 0 {
@@ -261,59 +266,64 @@ func (m *Machine) goTo(relays []*config.Relay, show func(state.Step)) (w way, ch
 		}
 		changed = true
 	}
-	first := err
+	return m.isolate(w, err, changed, show)
+}
+
+// isolate brings up what can be after a step has failed, or something of others stood where ours would go.
+func (m *Machine) isolate(w way, first error, changed bool, show func(state.Step)) (way, bool, error) {
+	var waiting []*config.Relay // those that do not run yet, and may be the one that fails
 	up := running(w.have)
-	var base, others []*config.Relay
-	for _, r := range relays {
-		switch {
-		case w.facts.Failed[r.Name] != nil:
-		case slices.Contains(up, r.Name):
-			base = append(base, r)
-		default:
-			others = append(others, r)
+	for _, r := range w.relays {
+		if w.failed[r.Name] == nil && !slices.Contains(up, r.Name) {
+			waiting = append(waiting, r)
 		}
 	}
 	var failing *kernel.StepError
-	own := !changed // something of others stands where ours would go
 	if errors.As(first, &failing) {
 		device := state.Device(failing.Step)
-		own = slices.ContainsFunc(others, func(r *config.Relay) bool { return r.Device == device })
-	}
-	if len(base)+len(others) < 2 || !own {
-		return w, changed, first
-	}
-	if again, err := m.way(relays); changed && err == nil && kernel.Do(m.Kernel, again.steps, show) == nil {
-		return again, true, nil // it had failed for once
-	}
-	failed := maps.Clone(w.facts.Failed)
-	if failed == nil {
-		failed = map[string]error{}
-	}
-	best := way{}
-	for _, r := range slices.Insert(others, 0, nil) {
-		try := base
-		if r != nil {
-			try = append(slices.Clone(base), r)
-		}
-		next, err := m.way(try)
-		if err == nil {
-			changed = changed || len(next.steps) > 0
-			err = kernel.Do(m.Kernel, next.steps, show)
-		}
-		switch {
-		case err == nil:
-			base, best = try, next
-		case r == nil:
+		if !slices.ContainsFunc(waiting, func(r *config.Relay) bool { return r.Device == device }) {
 			return w, changed, first
-		default:
-			failed[r.Name] = fmt.Errorf("relay %q: %w", r.Name, err)
+		}
+		again, err := m.way(w.relays, nil)
+		if err == nil && kernel.Do(m.Kernel, again.steps, show) == nil {
+			return again, true, nil // it had failed for once
 		}
 	}
-	if len(base) == 0 {
+	if len(w.relays)-len(w.failed) < 2 && !w.want.KillSwitch() {
 		return w, changed, first
 	}
-	best.relays, best.failed = relays, failed
+	leftOut := maps.Clone(w.failed)
+	for _, r := range waiting {
+		leftOut[r.Name] = first
+	}
+	best, done, err := m.try(w.relays, leftOut, show)
+	changed = changed || done
+	if err != nil {
+		return w, changed, first
+	}
+	for _, r := range waiting {
+		delete(leftOut, r.Name)
+		next, done, err := m.try(w.relays, leftOut, show)
+		changed = changed || done
+		if err == nil {
+			best = next
+		} else {
+			leftOut[r.Name] = fmt.Errorf("relay %q: %w", r.Name, err)
+		}
+	}
+	if len(best.want.Links) == 0 {
+		return best, changed, first
+	}
+	best.failed = leftOut
 	return best, changed, nil
+}
+
+// try goes to where the relays are up that are not left out, or leaves all as it is.
+func (m *Machine) try(relays []*config.Relay, leftOut map[string]error, show func(state.Step)) (w way, done bool, err error) {
+	if w, err = m.way(relays, leftOut); err != nil || len(w.steps) == 0 {
+		return w, false, err
+	}
+	return w, true, kernel.Do(m.Kernel, w.steps, show)
 }
 
 // unchanged is an error where all stays as it is: none of the relays can be brought up, or one that runs cannot stay.
@@ -342,7 +352,7 @@ func (m *Machine) Plan(names []string, down bool) ([]state.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := m.way(relays)
+	w, err := m.way(relays, nil)
 	if err == nil {
 		err = cmp.Or(w.unchanged(), w.err())
 	}
