@@ -193,7 +193,7 @@ func TestFaults(t *testing.T) {
 				code, _, stderr := e.try("-q", command)
 				e.apply = nil
 				switch {
-				case left > 0 && code == 0: // there were fewer steps
+				case code == 0: // there were fewer steps, or what failed for once was tried again
 					old = next
 					what = "done"
 				case code != exitFailed || strings.Contains(stderr, "while undoing"):

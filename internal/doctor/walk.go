@@ -326,12 +326,12 @@ func (p *patient) stopped(w *walk, where string) Finding {
 	counters := w.seen.Counters
 	switch {
 	case counters["TcpExtIPReversePathFilter"] > 0:
-		device := p.line.Access
-		if p.Role == config.Router {
-			device = p.Device
+		remedy := p.foreignRule() // the filter of a tunnel at home is ours: packets that have our mark have their way back there
+		if p.Role == config.VPS {
+			remedy = fmt.Sprintf("loosen the filter: `sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.%s.rp_filter=0`, and in /etc/sysctl.d for the next boot",
+				strings.ReplaceAll(p.line.Access, ".", "/"))
 		}
-		return failed(fmt.Sprintf("a client's packet %s and rp_filter drops it", where),
-			fmt.Sprintf("loosen the filter: `sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.%s.rp_filter=0`, and in /etc/sysctl.d for the next boot", strings.ReplaceAll(device, ".", "/")))
+		return failed(fmt.Sprintf("a client's packet %s and rp_filter drops it", where), remedy)
 	case w.self != nil && w.self.IsError():
 		return failed(fmt.Sprintf("a client's packet %s, and this machine says: %s", where, w.self.Error()),
 			"look at `ip route get "+w.forward.DestIP.String()+"` and `ip rule`: another program's rule or route comes first")
@@ -401,6 +401,12 @@ func (p *patient) silentHost(w *walk, target string) Finding {
 		fmt.Sprintf("on %s: let it in its own firewall, for addresses beyond the LAN too", host))
 }
 
+// foreignRule is what to do about a policy rule that answers meet before ours.
+func (p *patient) foreignRule() string {
+	return fmt.Sprintf("a rule of another program comes before ours (`ip rule`): delete it, give it a priority above %d, "+
+		"or take lower ones with option priority", p.Priority+5)
+}
+
 func (p *patient) answer() Finding {
 	return p.each(func(w *walk) Finding {
 		host := w.forward.DestIP
@@ -415,7 +421,7 @@ func (p *patient) answer() Finding {
 			return failed(fmt.Sprintf("the answer of %s goes into %s and does not leave this machine", host, p.Device), "run `ds4relay doctor` again: the check tunnel says why")
 		case w.astray != nil:
 			return failed(fmt.Sprintf("the answer of %s leaves by %s instead of by %s", host, w.astray.Device, p.Device),
-				fmt.Sprintf("a rule of another program comes before ours (`ip rule`): delete it, give it a priority above %d, or take lower ones with option priority", p.Priority+5))
+				p.foreignRule())
 		}
 		if drop := dropped(w.seen.Verdicts); drop != nil {
 			return failed(fmt.Sprintf("this machine's firewall drops the answer of %s (%s)", host, drop.name()), drop.allowForward(p.Device))
