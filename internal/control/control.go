@@ -284,13 +284,16 @@ func (m *Machine) isolate(w way, first error, changed bool, show func(state.Step
 		if !slices.ContainsFunc(waiting, func(r *config.Relay) bool { return r.Device == device }) {
 			return w, changed, first
 		}
+	}
+	alone := len(w.relays)-len(w.failed) < 2
+	if alone && !w.want.KillSwitch() {
+		return w, changed, first
+	}
+	if failing != nil && !alone {
 		again, err := m.way(w.relays, nil)
 		if err == nil && kernel.Do(m.Kernel, again.steps, show) == nil {
 			return again, true, nil // it had failed for once
 		}
-	}
-	if len(w.relays)-len(w.failed) < 2 && !w.want.KillSwitch() {
-		return w, changed, first
 	}
 	leftOut := maps.Clone(w.failed)
 	for _, r := range waiting {
