@@ -150,16 +150,13 @@ func (a *app) plan(args []string) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
-	steps, err := m.Plan(names, *down)
-	if err != nil {
-		return err
-	}
+	steps, err := m.Plan(names, *down) // of those that can be brought up
 	for _, step := range steps {
 		for _, command := range step.Commands() {
 			fmt.Fprintln(a.stdout, command)
 		}
 	}
-	return nil
+	return err
 }
 
 func (a *app) status(args []string) error {

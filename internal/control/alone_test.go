@@ -115,6 +115,29 @@ func TestEachAlone(t *testing.T) {
 		if err := up(64, "a", "b", "c"); err != nil || running() != "a b c" || len(k.FailedRelays()) > 0 {
 			t.Errorf("after %s: %v, running: %s", c.what, err, running())
 		}
+		// What a call is about that leaves it out does not stop that it is tried again; taking it down does.
+		m.Config = parsed(t, relaysText(64, "a", "b", "c"))
+		c.fail()
+		if _, err := m.Down([]string{"b"}, func(state.Step) {}, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, names := range [][]string{nil, {"a"}} {
+			if _, err := m.Up(names, nil, func(state.Step) {}, nil); (err == nil) != (names != nil) {
+				t.Errorf("up %v: %v", names, err)
+			}
+			if failed := k.FailedRelays(); !slices.Equal(failed, []string{"b"}) {
+				t.Errorf("%s, after up %v: %v are tried again", c.what, names, failed)
+			}
+		}
+		clear(k.unknown)
+		clear(k.refused)
+		k.Devices = k.Devices[:1]
+		if _, err := m.Down([]string{"b"}, func(state.Step) {}, nil); err != nil || len(k.FailedRelays()) > 0 {
+			t.Errorf("%s, after down b: %v, %v are tried again", c.what, err, k.FailedRelays())
+		}
+		if err := up(64, "a", "b", "c"); err != nil {
+			t.Fatal(err)
+		}
 		before := k.Snapshot()
 		k.refused["a"] = true
 		if err := up(63, "a", "b", "c"); err == nil || errors.As(err, &some) || k.Snapshot() != before {

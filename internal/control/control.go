@@ -47,8 +47,10 @@ var ErrUnwritten = errors.New("all is done, but not all of it is written down")
 // SomeFailed is the error where some relays are up as wished, and others could not be brought up.
 type SomeFailed struct{ Errs []error }
 
-// Error implements error: a line for each relay that could not be brought up.
-func (e *SomeFailed) Error() string { return errors.Join(e.Errs...).Error() }
+// Error implements error: what is wrong with each relay that could not be brought up, and that the others are up.
+func (e *SomeFailed) Error() string {
+	return errors.Join(e.Errs...).Error() + "\nthe other relays are up"
+}
 
 // select finds the named relays.
 func (m *Machine) relays(names []string) ([]*config.Relay, error) {
@@ -187,11 +189,13 @@ func (m *Machine) Down(names []string, show func(state.Step), waiting func(strin
 			if len(w.relays) == 0 {
 				return m.Kernel.Clear()
 			}
-			return m.Kernel.KeepTables(w.want.Tables)
+			failed := slices.DeleteFunc(m.Kernel.FailedRelays(), func(name string) bool { return slices.Contains(names, name) })
+			return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NoteFailed(failed))
 		})
 }
 
-// recordUp writes down what the kernel cannot keep. The addresses of names are those that are in use now: Facts has
+// recordUp writes down what the kernel cannot keep. Relays that an earlier call could not bring up, and that this one
+// was not about, are still to be tried again. The addresses of names are those that are in use now: Facts has
 // checked them, and the tunnels send to them.
 func (m *Machine) recordUp(w way) error {
 	peers := map[string]netip.Addr{}
@@ -201,8 +205,15 @@ func (m *Machine) recordUp(w way) error {
 			peers[r.PeerName] = addr
 		}
 	}
+	failed := slices.Collect(maps.Keys(w.failed))
+	for _, name := range m.Kernel.FailedRelays() {
+		if r := m.Config.Relay(name); r != nil && r.Enabled && !slices.Contains(w.relays, r) {
+			failed = append(failed, name)
+		}
+	}
+	slices.Sort(failed)
 	return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NotePeers(peers), m.Kernel.NoteSysctls(),
-		m.Kernel.NoteFailed(slices.Sorted(maps.Keys(w.failed))))
+		m.Kernel.NoteFailed(failed))
 }
 
 func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string),
@@ -246,16 +257,16 @@ func (w way) err() error {
 	return &SomeFailed{errs}
 }
 
-// goTo brings the kernel to where exactly the relays are up that can be. Every relay stands alone: the steps are done for
-// all of them first; where that fails by one that does not run yet, for those that run, and then for each of the others.
-// What fails is undone.
+// goTo brings the kernel to where exactly the relays are up that can be. Every relay stands alone: the steps are done
+// for all of them first; where that fails by one that does not run yet, for those that run, and then for each of the
+// others. What fails is undone.
 func (m *Machine) goTo(relays []*config.Relay, show func(state.Step)) (w way, changed bool, err error) {
 	if w, err = m.way(relays, nil); err != nil && !w.planned {
 		return w, false, err
 	}
 	if lost := w.have.Unrecorded; len(w.want.Links) == 0 && len(lost) > 0 {
-		m.note(fmt.Sprintf("the records of `up` are lost: whether %s forwarded IPv4 before is not known, and stays as it is now; "+
-			"to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "), lost[0]))
+		m.note(fmt.Sprintf("the records of `up` are lost: whether %s forwarded IPv4 before is not known, "+
+			"and stays as it is now; to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "), lost[0]))
 	}
 	if stays := w.unchanged(); stays != nil {
 		return w, false, stays
@@ -311,7 +322,7 @@ func (m *Machine) isolate(w way, first error, changed bool, show func(state.Step
 		if err == nil {
 			best = next
 		} else {
-			leftOut[r.Name] = fmt.Errorf("relay %q: %w", r.Name, err)
+			leftOut[r.Name] = naming(r, err)
 		}
 	}
 	if len(best.want.Links) == 0 {
@@ -321,9 +332,19 @@ func (m *Machine) isolate(w way, first error, changed bool, show func(state.Step
 	return best, changed, nil
 }
 
+// naming makes an error say which relay it is about.
+func naming(r *config.Relay, err error) error {
+	prefix := fmt.Sprintf("relay %q: ", r.Name)
+	if strings.HasPrefix(err.Error(), prefix) {
+		return err
+	}
+	return fmt.Errorf("%s%w", prefix, err)
+}
+
 // try goes to where the relays are up that are not left out, or leaves all as it is.
-func (m *Machine) try(relays []*config.Relay, leftOut map[string]error, show func(state.Step)) (w way, done bool, err error) {
-	if w, err = m.way(relays, leftOut); err != nil || len(w.steps) == 0 {
+func (m *Machine) try(relays []*config.Relay, leftOut map[string]error, show func(state.Step)) (way, bool, error) {
+	w, err := m.way(relays, leftOut)
+	if err != nil || len(w.steps) == 0 {
 		return w, false, err
 	}
 	return w, true, kernel.Do(m.Kernel, w.steps, show)
@@ -345,7 +366,7 @@ func (w way) unchanged() error {
 	return errors.Join(errs...)
 }
 
-// Plan is what Up would do, or Down.
+// Plan is what Up would do, or Down. With a SomeFailed error there are steps for the other relays.
 func (m *Machine) Plan(names []string, down bool) ([]state.Step, error) {
 	want := m.wantUp
 	if down {
@@ -356,8 +377,8 @@ func (m *Machine) Plan(names []string, down bool) ([]state.Step, error) {
 		return nil, err
 	}
 	w, err := m.way(relays, nil)
-	if err == nil {
-		err = cmp.Or(w.unchanged(), w.err())
+	if err = cmp.Or(err, w.unchanged()); err != nil {
+		return nil, err
 	}
-	return w.steps, err
+	return w.steps, w.err()
 }

@@ -7,8 +7,9 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// Moved are the relays that the last `up` could not bring up, and that could be up now; those whose other end has a DNS name, and another address now than their tunnel sends to; with missing,
-// also those that should be up, are not, and could be now. Where no name is used nothing is looked up.
+// Moved are the relays that could not be brought up, and that could be now; and those whose other end has a DNS name,
+// and another address than their tunnel sends to. With missing, also those with a name that should be up, are not, and
+// could be now. Where no name is used nothing is looked up.
 func (m *Machine) Moved(missing bool) ([]string, error) {
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {

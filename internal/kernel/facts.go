@@ -144,7 +144,8 @@ func (k *Kernel) closed(devices []string) (map[string]bool, error) {
 }
 
 // relayFacts finds out what concerns one relay; an error is why it cannot be brought up.
-func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Relay, interfaces []openwrt.Interface, netifdErr error) error {
+func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Relay, interfaces []openwrt.Interface,
+	netifdErr error) error {
 	local := r.Local
 	if r.Auto {
 		if netifdErr != nil {
