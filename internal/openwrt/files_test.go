@@ -116,7 +116,6 @@ func (r router) run(action string, env ...string) (status int, calls string) {
 }
 
 const triggers = `procd_add_reload_trigger ds4relay firewall
-procd_add_interface_trigger interface.* wan6 /etc/init.d/ds4relay reload
 procd_add_raw_trigger interface.* 1000 /etc/init.d/ds4relay reload
 `
 

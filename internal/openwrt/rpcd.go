@@ -17,8 +17,8 @@ type Method struct {
 	Call      func(arguments map[string]string) (any, error)
 }
 
-// maxArgument bounds one argument in bytes: a configuration file of a thousand forwards, on which a router has no more than 16 MB of
-// memory and two seconds to spend.
+// maxArgument bounds one argument in bytes: a configuration file of a thousand forwards, on which a router has no more
+// than 16 MB of memory and two seconds to spend.
 const maxArgument = 128 << 10
 
 // maxInput bounds what a browser may send, in bytes: a configuration file and what JSON adds to it.
