@@ -41,7 +41,8 @@ func repeated(head string, line func(b []byte, i int) []byte) func(size int) str
 	}
 }
 
-// always is repeated with the same line, where %d is a number, %p a port, %s a word of letters and %i an address, others in each line.
+// always is repeated with the same line, where %d is a number, %p a port, %s a word of letters and %i an address,
+// others in each line.
 func always(head, line string) func(size int) string {
 	parts := strings.Split(line, "%")
 	return repeated(head, func(b []byte, i int) []byte {
@@ -82,8 +83,8 @@ const (
 	shortProxy = "c proxy p\no target 2a::1\n"
 )
 
-// families are generated: every option of the schema in several ways, every kind of section in several ways, and what libuci's
-// grammar allows.
+// families are generated: every option of the schema in several ways, every kind of section in several ways, and what
+// libuci's grammar allows.
 func families() []family {
 	list := []family{
 		{name: "unknown words", text: always("", "x\n")},
@@ -222,8 +223,8 @@ type run struct {
 
 const stopwatchEnv = "DS4RELAY_STOPWATCH"
 
-// init makes a stopwatch of the test program: it runs another program for each line of its input. A process inherits the greatest
-// size of the one that starts it, and the tests' own is large.
+// init makes a stopwatch of the test program: it runs another program for each line of its input. A process inherits
+// the greatest size of the one that starts it, and the tests' own is large.
 func init() {
 	program := os.Getenv(stopwatchEnv)
 	if program == "" {
@@ -281,8 +282,8 @@ func stopwatch(t *testing.T) func(r run) run {
 	}
 }
 
-// TestBadFiles: whatever is in a file, check takes little memory, time that grows with the file's length and not with its square, and
-// prints about a hundred mistakes. What a browser sends to a router's plugin takes less.
+// TestBadFiles: whatever is in a file, check takes little memory, time that grows with the file's length and not with
+// its square, and prints about a hundred mistakes. What a browser sends to a router's plugin takes less.
 func TestBadFiles(t *testing.T) {
 	measure, path := stopwatch(t), filepath.Join(t.TempDir(), "file")
 	write := func(text string) string {

@@ -269,7 +269,8 @@ func (a *app) output(command ...string) (string, error) {
 // rpcdGarbage is how much garbage there may be beside what is in use, in percent: a router has more time than memory.
 const rpcdGarbage = 30
 
-// ubusOutput bounds what a command answers over ubus, in bytes: a message there has at most a megabyte, with what JSON adds.
+// ubusOutput bounds what a command answers over ubus, in bytes: a message there has at most a megabyte, with what JSON
+// adds.
 const ubusOutput = 480 << 10
 
 // answer keeps the beginning of what is written, and whether there is more.

@@ -43,7 +43,8 @@ func loaded(file *uci.File, err error, role Role) (*Config, Problems, error) {
 
 // New checks what was read from a file. See Load.
 func New(file *uci.File, role Role) (*Config, Problems, error) {
-	r := &reader{file: file, config: &Config{Path: file.Path}, relays: map[string]*Relay{}, unfinished: map[string]bool{}, lines: map[any]func(string) int{}}
+	r := &reader{file: file, config: &Config{Path: file.Path}, relays: map[string]*Relay{}, unfinished: map[string]bool{},
+		lines: map[any]func(string) int{}}
 	r.sections(role)
 	if len(r.problems.kept) == 0 {
 		r.cross()
@@ -231,7 +232,8 @@ func (s *section) collect(raw *uci.Section) {
 		if spec == nil {
 			message := "unknown option is ignored"
 			message += s.r.guess("; did you mean %s?", option.Name, s.spec.names())
-			s.r.warnings.add(Problem{File: s.r.file.Path, Line: option.Line, Section: s.label(), Option: short(option.Name), Message: message})
+			s.r.warnings.add(Problem{File: s.r.file.Path, Line: option.Line, Section: s.label(), Option: short(option.Name),
+				Message: message})
 			continue
 		}
 		values := option.Values
@@ -296,7 +298,8 @@ func (s *section) report(p Problem) {
 }
 
 func (s *section) problemAt(value uci.Value, option, message string) {
-	s.report(Problem{File: s.r.file.Path, Line: value.Line, Section: s.label(), Option: option, Value: value.Text, Message: message})
+	s.report(Problem{File: s.r.file.Path, Line: value.Line, Section: s.label(), Option: option, Value: value.Text,
+		Message: message})
 }
 
 // refuse reports a value that is not what the schema allows.

@@ -80,9 +80,10 @@ func connect(ctx context.Context, arrived func(sender string)) (*dbus.Conn, erro
 	return conn, nil
 }
 
-// A guard is the socket of the bus, and lets through what the service can be asked. Others may send anything of any length to any
-// name of the bus, with descriptors and of types that godbus ends the connection over. What the bus says itself passes, and calls
-// with at most two strings; other calls are refused and all else is dropped, both before they take memory.
+// A guard is the socket of the bus, and lets through what the service can be asked. Others may send anything of any
+// length to any name of the bus, with descriptors and of types that godbus ends the connection over. What the bus says
+// itself passes, and calls with at most two strings; other calls are refused and all else is dropped, both before they
+// take memory.
 type guard struct {
 	net.Conn
 	in      *bufio.Reader
@@ -92,7 +93,8 @@ type guard struct {
 	refuse  func(call head, text string)
 }
 
-// Write notes the end of the authentication, behind which the bus sends messages (D-Bus specification, Authentication Protocol).
+// Write notes the end of the authentication, behind which the bus sends messages (D-Bus specification, Authentication
+// Protocol).
 func (g *guard) Write(p []byte) (int, error) {
 	g.begun = g.begun || bytes.Equal(p, []byte("BEGIN\r\n"))
 	return g.Conn.Write(p)
@@ -170,8 +172,9 @@ type head struct {
 	sender, signature string
 }
 
-// parseHead reads the fixed part of a header, and its fields: an array of structs of a code and a variant, each at a multiple of 8
-// (D-Bus specification, Message Format). ok is false where a field has a type that none of the specification's has.
+// parseHead reads the fixed part of a header, and its fields: an array of structs of a code and a variant, each at a
+// multiple of 8 (D-Bus specification, Message Format). ok is false where a field has a type that none of the
+// specification's has.
 func parseHead(b []byte, order binary.ByteOrder) (h head, ok bool) {
 	h = head{kind: dbus.Type(b[1]), flags: dbus.Flags(b[2]), serial: order.Uint32(b[8:])}
 	end := 16 + int(order.Uint32(b[12:]))

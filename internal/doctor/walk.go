@@ -326,10 +326,10 @@ func (p *patient) stopped(w *walk, where string) Finding {
 	counters := w.seen.Counters
 	switch {
 	case counters["TcpExtIPReversePathFilter"] > 0:
-		remedy := p.foreignRule() // the filter of a tunnel at home is ours: packets that have our mark have their way back there
+		remedy := p.foreignRule() // the filter of a tunnel at home is ours, and lets through what has our mark
 		if p.Role == config.VPS {
-			remedy = fmt.Sprintf("loosen the filter: `sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.%s.rp_filter=0`, and in /etc/sysctl.d for the next boot",
-				strings.ReplaceAll(p.line.Access, ".", "/"))
+			remedy = fmt.Sprintf("loosen the filter: `sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.%s.rp_filter=0`, "+
+				"and in /etc/sysctl.d for the next boot", strings.ReplaceAll(p.line.Access, ".", "/"))
 		}
 		return failed(fmt.Sprintf("a client's packet %s and rp_filter drops it", where), remedy)
 	case w.self != nil && w.self.IsError():

@@ -93,8 +93,8 @@ func attributes(b []byte) (map[uint16][]byte, error) {
 func text(b []byte) string { return string(bytes.TrimRight(b, "\x00")) }
 
 // tables are those that may be ours.
-var tables = []state.Table{{Family: "ip", Name: state.TableName}, {Family: "ip6", Name: state.TableName}, {Family: "ip", Name: state.FlowTableName},
-	{Family: "ip", Name: state.KillTableName}}
+var tables = []state.Table{{Family: "ip", Name: state.TableName}, {Family: "ip6", Name: state.TableName},
+	{Family: "ip", Name: state.FlowTableName}, {Family: "ip", Name: state.KillTableName}}
 
 // observeTables reads our tables. A table that is not as we loaded it is what nft prints of it: text that can be loaded
 // again, and that differs from every text of ours.

@@ -1,5 +1,5 @@
-// Package plain keeps text from elsewhere (sockets, other machines, files, names of devices) from doing anything to the terminal
-// or the log that it is printed on.
+// Package plain keeps text from elsewhere (sockets, other machines, files, names of devices) from doing anything to the
+// terminal or the log that it is printed on.
 package plain
 
 import (
@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// Writer writes text whose control characters and invalid UTF-8 are escapes: \u001b, \xff. Line feeds and tabs stay. In JSON the
-// escapes are JSON's own. Each Write is a text of its own.
+// Writer writes text whose control characters and invalid UTF-8 are escapes: \u001b, \xff. Line feeds and tabs stay. In
+// JSON the escapes are JSON's own. Each Write is a text of its own.
 type Writer struct{ To io.Writer }
 
 // Write returns len(text) where all of it was written.
@@ -40,7 +40,8 @@ func Escape(text []byte) []byte {
 	return append(escaped, text[done:]...)
 }
 
-// harmless is what is seen as it is. Beside control characters that leaves out what changes the direction of text (CVE-2021-42574).
+// harmless is what is seen as it is. Beside control characters that leaves out what changes the direction of text
+// (CVE-2021-42574).
 func harmless(r rune, size int) bool {
 	switch r {
 	case '\n', '\t', '\u200c', '\u200d': // the last two join letters and emoji

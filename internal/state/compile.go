@@ -236,8 +236,8 @@ func killSwitched(r *config.Relay) []netip.Addr {
 	return destinations(r, func(f *config.Forward) bool { return f.KillSwitch })
 }
 
-// compileKillSwitch keeps hosts from leaving by another way, also while their relay waits for an endpoint. The rules hold
-// when all nft tables are gone, the table when all rules are, or when somebody's rule or route comes before ours.
+// compileKillSwitch keeps hosts from leaving by another way, also while their relay waits for an endpoint. The rules
+// hold when all nft tables are gone, the table when all rules are, or when somebody's rule or route comes before ours.
 func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
 	var hosts []string
 	for _, r := range relays {
@@ -262,8 +262,8 @@ func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
 	}
 	slices.Sort(hosts)
 	table := Table{Family: "ip", Name: KillTableName}
-	table.Ruleset = tableText(table, strings.NewReplacer("HOSTS", strings.Join(slices.Compact(hosts), ", "), "GROUP", strconv.Itoa(Group),
-		"LOCAL", prefixList(append(slices.Clone(facts.Connected), notUnicast...))).Replace(killRules))
+	table.Ruleset = tableText(table, strings.NewReplacer("HOSTS", strings.Join(slices.Compact(hosts), ", "),
+		"GROUP", strconv.Itoa(Group), "LOCAL", prefixList(append(slices.Clone(facts.Connected), notUnicast...))).Replace(killRules))
 	s.Tables = append(s.Tables, table)
 }
 

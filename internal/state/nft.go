@@ -302,7 +302,8 @@ func (t *vpsTables) text() (string, []Set) {
 		body += slotChains
 		sets = append(sets, filled(slotSetTypes, t.elements)...)
 	}
-	return strings.NewReplacer("GROUP", strconv.Itoa(Group), "PRIVATE", prefixList(config.ReservedNetworks())).Replace(body), sets
+	fill := strings.NewReplacer("GROUP", strconv.Itoa(Group), "PRIVATE", prefixList(config.ReservedNetworks()))
+	return fill.Replace(body), sets
 }
 
 // routerSets are the declarations of the router's sets: what may come out of a tunnel, and to whom.

@@ -283,7 +283,9 @@ func (s *State) named(family, name string) *Table {
 func (p *planner) tables() {
 	var script, back strings.Builder
 	var step LoadTables
-	for _, table := range []Table{{Family: "ip", Name: TableName}, {Family: "ip6", Name: TableName}, {Family: "ip", Name: KillTableName}} {
+	for _, table := range []Table{
+		{Family: "ip", Name: TableName}, {Family: "ip6", Name: TableName}, {Family: "ip", Name: KillTableName},
+	} {
 		have, want := p.have.named(table.Family, table.Name), p.want.named(table.Family, table.Name)
 		switch {
 		case have == nil && want == nil:

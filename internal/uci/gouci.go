@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bounds of what go-uci is given at a time. It looks for a section, an option or a list value by going through all of them, so that
-// the time would grow with their square.
+// Bounds of what go-uci is given at a time. It looks for a section, an option or a list value by going through all of
+// them, so that the time would grow with their square.
 const (
 	chunkSections = 64
 	chunkBytes    = 64 << 10
@@ -28,8 +28,8 @@ type piece struct {
 	values []Value
 }
 
-// readBack writes the file's options as go-uci reads them, and takes every value from there, a chunk at a time. What many sections
-// have in common is written once.
+// readBack writes the file's options as go-uci reads them, and takes every value from there, a chunk at a time. What
+// many sections have in common is written once.
 func readBack(file *File) error {
 	type key struct{ name, value string }
 	seen := map[key]bool{}

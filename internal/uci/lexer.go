@@ -70,8 +70,8 @@ func (l *lexer) keyword() string {
 // maxWords are as many words of a statement as are kept: one more than any takes.
 const maxWords = 3
 
-// arguments takes the words up to the end of the statement. They are good until the next one. Behind an error the lexer stands on
-// the next line, behind an openError at the end.
+// arguments takes the words up to the end of the statement. They are good until the next one. Behind an error the lexer
+// stands on the next line, behind an openError at the end.
 func (l *lexer) arguments() ([]word, error) {
 	words := l.words[:0]
 	defer func() { l.words = words[:0] }()

@@ -160,7 +160,8 @@ func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (netip.Addr, erro
 	return addrs[0], nil
 }
 
-// savedSysctls are what sysctls were before they were changed, by the records and by the set fence, as in package kernel.
+// savedSysctls are what sysctls were before they were changed, by the records and by the set fence, as in package
+// kernel.
 func (k *Kernel) savedSysctls() []state.Sysctl {
 	saved := slices.Clone(k.records.saved)
 	t := k.ruleset["ip "+state.TableName]
