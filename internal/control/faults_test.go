@@ -396,7 +396,7 @@ func (w *walk) settled(file int) error {
 // whatever else a machine lacks, on a kernel in memory: it is always as the old or the new configuration says. The same
 // on a real kernel, with fewer rounds, is in cmd/ds4relay. DS4RELAY_SEED repeats a walk.
 func TestFaults(t *testing.T) {
-	const rounds, walks = 40_000, 20
+	const rounds, walks = 50_000, 20
 	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // nearly all that a round makes is garbage after it
 	seed := rand.Uint64()
 	if s := os.Getenv("DS4RELAY_SEED"); s != "" {

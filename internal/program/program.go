@@ -23,8 +23,8 @@ type Command struct {
 	EndWithUs bool          // the kernel kills the program when this process dies
 }
 
-// grace is how long outputs are still read that somebody else has open when the program has ended.
-// A busy router may take seconds for what is still in the pipe.
+// grace is how long outputs are still read after the program has ended: somebody else may have them open, and a busy
+// router may take seconds for what is still in the pipe.
 const grace = 5 * time.Second
 
 // ErrNotFound is returned where the program is not installed.
