@@ -21,7 +21,7 @@ demo: labctl ; @scripts/demo
 
 test: test-deps labctl node ; @scripts/test
 
-unit: ; @scripts/go-test ./...
+unit: ; @scripts/apt busybox-static && scripts/go-test ./...
 
 # One test of the lab, or those that match: make test-one T=TestPorts
 test-one: labctl ; @scripts/lab one '^$(T)$$'

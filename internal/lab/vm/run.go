@@ -156,10 +156,17 @@ func runFirst(ctx context.Context, kernel Kernel, opts *Options, dir string, car
 		waitErr = qemu.Wait()
 		close(ended)
 	}()
-	if failed := awaitStart(watch, started, ended); failed != nil {
-		cancel(failed)
-	} else if isClosed(started) {
+	failed := awaitStart(watch, started, ended)
+	if failed != nil {
+		cancel(errors.New(failed.Failure))
+		<-ended
+	}
+	if isClosed(ended) {
+		copies.Wait() // the end, or the reason to give it up, may have overtaken its word that it has started
+	}
+	if isClosed(started) {
 		opts.note(watch.boot)
+		failed = nil
 	}
 	<-ended
 	copies.Wait() // the ports are at their end now that QEMU is gone
@@ -170,10 +177,11 @@ func runFirst(ctx context.Context, kernel Kernel, opts *Options, dir string, car
 		return strconv.Atoi(rest)
 	case word == statusError:
 		return 0, fmt.Errorf("in the guest: %s", rest)
+	case failed != nil:
+		return 0, failed
 	case ctx.Err() != nil:
 		cause := context.Cause(ctx)
-		var failed *bootError
-		if errors.Is(cause, context.Canceled) || errors.As(cause, &failed) {
+		if errors.Is(cause, context.Canceled) {
 			return 0, cause
 		}
 		return 0, fmt.Errorf("%w\n%s%s", cause, qemuErrors.String(), readLog(console))
@@ -194,6 +202,7 @@ func awaitStart(watch *bootWatch, started, ended <-chan struct{}) *bootError {
 			watch.ended()
 			return nil
 		case <-ended:
+			watch.ended()
 			return nil
 		case <-poll.C:
 		}

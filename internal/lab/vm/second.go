@@ -110,13 +110,18 @@ func (s *second) run(ctx context.Context, try int, report func(error)) error {
 	for !saysStarted(console, remote.Started) {
 		select {
 		case err := <-ended:
-			if ctx.Err() != nil {
+			switch {
+			case ctx.Err() != nil:
 				return ctx.Err()
+			case saysStarted(console, remote.Started):
+				s.opts.note(watch.ended())
+				report(nil)
+				return nil
 			}
 			return watch.failed(fmt.Sprintf("ended before it had started (%v) %s", err, problems.String()))
 		case <-poll.C:
 		}
-		if why := watch.failure(); why != "" {
+		if why := watch.failure(); why != "" && !saysStarted(console, remote.Started) {
 			failed := watch.failed(why)
 			cancel()
 			<-ended
