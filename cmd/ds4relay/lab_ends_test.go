@@ -270,7 +270,7 @@ func seenTCP(t *testing.T, h *lab.Host, to, want string) {
 // refusedTCP fails the test if there is a connection.
 func refusedTCP(t *testing.T, h *lab.Host, to string) {
 	t.Helper()
-	conn, err := h.Dial("tcp4", to, 1500*time.Millisecond)
+	conn, err := h.Dial("tcp4", to, patience/10)
 	if err == nil {
 		conn.Close()
 		t.Errorf("%s to %s over TCP: connected, want no connection", h.Name, to)

@@ -495,7 +495,7 @@ func TestSameAddresses(t *testing.T) {
 			r.up()
 			cabin.do("up")
 
-			connections := 1000
+			connections := 400
 			targets := map[string]string{public + ":80": "home", public + ":81": "cabin", "198.51.100.145:80": "cabin"}
 			samePort := map[string]int{}
 			var open []net.Conn

@@ -292,6 +292,9 @@ func TestKilled(t *testing.T) {
 		arrange(e, "")
 		empty := sameLink(e.snapshot())
 		for i, transition := range transitions {
+			if transition.name == "change back" {
+				continue // a change as well, with steps of the same kinds
+			}
 			t.Run(transition.name, func(t *testing.T) {
 				for n := 1; n <= maxSteps; n++ {
 					// Before a step is the same as after the one before it, but for the first and for records: take turns.

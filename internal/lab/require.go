@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strings"
 )
 
@@ -51,5 +52,8 @@ func Main(m interface{ Run() int }) {
 		fmt.Fprintln(os.Stderr, "lab:", err)
 		os.Exit(1)
 	}
+	// On an emulated CPU collecting garbage costs more than the machine's memory does.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(600 << 20)
 	os.Exit(m.Run())
 }
