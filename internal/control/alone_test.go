@@ -190,3 +190,27 @@ func TestKillSwitchAlone(t *testing.T) {
 		}
 	}
 }
+
+// TestKillSwitchOff: it is said of which hosts the kill switch lets go, and of no others.
+func TestKillSwitchOff(t *testing.T) {
+	relay := func(name string, number int) string {
+		return fmt.Sprintf("config relay '%[1]s'\n\toption role 'router'\n\toption device '%[1]s'\n\toption ip4table '%[2]d'\n\toption ipaddr '198.51.100.%[2]d'\n"+
+			"\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:%[2]d::/64'\n\toption egress 'all'\n\toption killswitch '1'\n\n"+
+			"config forward\n\toption relay '%[1]s'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.%[2]d'\n\n", name, number)
+	}
+	k := fake.New("wan", "br-lan")
+	var notes []string
+	m := &Machine{Config: parsed(t, relay("a", 10)+relay("b", 20)), Kernel: k, Note: func(text string) { notes = append(notes, text) }}
+	if _, err := m.Up(nil, nil, func(state.Step) {}, nil); err != nil || len(notes) > 0 {
+		t.Fatalf("up: %v, notes %q", err, notes)
+	}
+	for _, c := range []struct{ relay, freed, held string }{{"a", "192.168.1.10", "192.168.1.20"}, {"b", "192.168.1.20", "192.168.1.10"}} {
+		notes = nil
+		if _, err := m.Down([]string{c.relay}, func(state.Step) {}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if len(notes) != 1 || !strings.Contains(notes[0], "kill switch is off for "+c.freed+":") || strings.Contains(notes[0], c.held) {
+			t.Errorf("down %s: notes %q", c.relay, notes)
+		}
+	}
+}

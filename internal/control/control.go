@@ -231,13 +231,28 @@ func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.S
 	if err != nil {
 		return changed, err
 	}
-	if w.have.KillSwitch() && !w.want.KillSwitch() {
-		m.note("the kill switch is off: hosts may leave by any way again")
-	}
+	m.noteFreed(w)
 	if err := record(w); err != nil {
 		return changed, fmt.Errorf("%w: %w", ErrUnwritten, err)
 	}
 	return changed, w.err()
+}
+
+// noteFreed tells whom the kill switch holds no more. Rules name them; somebody may have removed those before.
+func (m *Machine) noteFreed(w way) {
+	held := w.want.Held()
+	var freed []string
+	for _, host := range w.have.Held() {
+		if !slices.Contains(held, host) {
+			freed = append(freed, host.String())
+		}
+	}
+	switch {
+	case len(freed) > 0:
+		m.note("the kill switch is off for " + strings.Join(freed, ", ") + ": what leaves from there may take any way again")
+	case w.have.KillSwitch() && !w.want.KillSwitch():
+		m.note("the kill switch is off: hosts may leave by any way again")
+	}
 }
 
 // err tells of the relays that could not be brought up.

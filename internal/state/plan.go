@@ -270,6 +270,18 @@ func (s *State) table(family string) *Table { return s.named(family, TableName) 
 // KillSwitch tells whether hosts are kept from leaving by another way than a tunnel.
 func (s *State) KillSwitch() bool { return s.named("ip", KillTableName) != nil }
 
+// Held are the hosts whose rules keep them from leaving by another way than a tunnel, in order.
+func (s *State) Held() []netip.Addr {
+	var hosts []netip.Addr
+	for _, r := range s.Rules {
+		if r.From.IsSingleIP() && r.IIF == "" && r.Priority != lastPriority && (r.Unreachable || r.Table == lastTable) {
+			hosts = append(hosts, r.From.Addr())
+		}
+	}
+	slices.SortFunc(hosts, netip.Addr.Compare)
+	return slices.Compact(hosts)
+}
+
 func (s *State) named(family, name string) *Table {
 	for i := range s.Tables {
 		if s.Tables[i].Family == family && s.Tables[i].Name == name {
