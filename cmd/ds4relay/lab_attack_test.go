@@ -548,7 +548,7 @@ func TestKillSwitch(t *testing.T) {
 	r.vps.write(vpsFile)
 	r.vps.do("down")
 	held("without the VPS's end")
-	if _, _, stderr := r.router.try("down"); !strings.Contains(stderr, "kill switch is off") {
+	if _, _, stderr := r.router.try("down"); !strings.Contains(stderr, "kill switch is off for 192.168.1.211") {
 		t.Errorf("down says: %q", stderr)
 	}
 	seenTCP(t, r.Host2, client4+":90", natted4)

@@ -14,6 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/config/configtest"
@@ -138,7 +141,7 @@ func TestDrift(t *testing.T) {
 
 // TestFaults walks through random configurations with failures and kills at random steps: the kernel is always as the old
 // or the new configuration says, and down returns it to what it was first. DS4RELAY_SEED repeats a walk. Package
-// control has the same on a kernel in memory, with many more rounds.
+// control has the same on a kernel in memory, with many more rounds. The virtual machine's clock jumps meanwhile.
 func TestFaults(t *testing.T) {
 	const rounds = 100
 	seed := rand.Uint64()
@@ -153,6 +156,8 @@ func TestFaults(t *testing.T) {
 	if out, err := r.VPS.Run("ip", "addr", "add", "198.51.100.145/24", "dev", "eth0"); err != nil {
 		t.Fatal(err, out)
 	}
+	began := time.Now()
+	defer setClock(t, began, began)
 	r.atOnce(t, func(t *testing.T, e *end) {
 		role := map[*end]string{r.vps: "vps", r.router: "router"}[e]
 		random := rand.New(rand.NewPCG(seed, uint64(len(role))))
@@ -174,6 +179,9 @@ func TestFaults(t *testing.T) {
 			}
 			if next != "" {
 				e.write(next)
+			}
+			if random.IntN(4) == 0 {
+				setClock(t, began, time.Unix(random.Int64N(1<<31), 0)) // up to 2038
 			}
 			what, at := []string{"done", "failed", "killed"}[random.IntN(3)], 1+random.IntN(16)
 			fail := func(format string, args ...any) {
@@ -240,6 +248,19 @@ func TestFaults(t *testing.T) {
 		same(t, "the kernel at the end", first, e.snapshot())
 		t.Logf("%v", outcomes)
 	})
+}
+
+// setClock has the virtual machine's clock say at what it was at began, and what has passed since then. No other
+// machine's is touched.
+func setClock(t *testing.T, began, at time.Time) {
+	t.Helper()
+	if os.Getenv(lab.Environment) != "vm" {
+		return
+	}
+	now := unix.NsecToTimespec(at.Add(time.Since(began)).UnixNano())
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &now); err != nil {
+		t.Error(err)
+	}
 }
 
 // mirrored does each step on a kernel in memory as well, which has to take what the real one takes.
