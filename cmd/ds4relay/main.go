@@ -170,7 +170,8 @@ func (a *app) dispatch(args []string) error {
 	commands := map[string]func([]string) error{
 		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping, "doctor": a.doctor, "trace": a.trace, "watch": a.watch,
 		"export": a.export, "firewall": a.firewall, "netifd": a.netifd, "rpcd": a.rpcd, "service": a.service,
-		"version": a.version, "help": func([]string) error { return flag.ErrHelp },
+		"killswitch": a.killswitch,
+		"version":    a.version, "help": func([]string) error { return flag.ErrHelp },
 	}
 	maps.Copy(commands, a.hostCommands())
 	name := f.Arg(0)

@@ -171,6 +171,45 @@ func (a *app) service(args []string) error {
 	return errors.Join(shown, err)
 }
 
+// killswitch is what a router does before its network starts: hosts with a kill switch are kept from leaving until `up` has
+// found out what else there is. It needs the file alone. Where a relay is up, or the kill switch is on, it does nothing.
+func (a *app) killswitch(args []string) error {
+	if args, err := parse(a.flags("killswitch"), args); err != nil || len(args) > 0 {
+		return errors.Join(err, usageError("killswitch takes no arguments"))
+	}
+	if err := needRoot(); err != nil {
+		return err
+	}
+	c, _, err := a.load(a.path)
+	if err != nil {
+		return err
+	}
+	k := a.kernel()
+	o, err := k.Observe(state.State{})
+	if err != nil || o.KillSwitch() || len(o.Links) > 0 {
+		return err
+	}
+	m := &control.Machine{Config: c, Kernel: beforeNetwork{k}}
+	if _, err = m.Up(nil, nil, a.show, a.waiting); errors.Is(err, errBeforeNetwork) {
+		return nil
+	}
+	return err
+}
+
+var errBeforeNetwork = errors.New("the network has not started")
+
+// beforeNetwork is the kernel while nothing is known but the file: no relay can be brought up.
+type beforeNetwork struct{ control.Kernel }
+
+func (k beforeNetwork) Facts(relays []*config.Relay) (state.Facts, error) {
+	facts, err := k.Kernel.Facts(nil)
+	facts.Failed = map[string]error{}
+	for _, r := range relays {
+		facts.Failed[r.Name] = errBeforeNetwork
+	}
+	return facts, err
+}
+
 // offer writes the text to path.new where it is not that of path.
 func offer(path, text string) error {
 	former, err := os.ReadFile(path)

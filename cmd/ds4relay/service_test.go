@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/kernel/fake"
+	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // TestService has the command that OpenWrt's init script calls follow changes of a configuration: the rules are
@@ -84,5 +86,68 @@ echo '{"interface":[
 	}
 	if text, err := os.ReadFile(rules); err != nil || len(text) > 0 {
 		t.Errorf("without a relay there are rules: %v %s", err, text)
+	}
+}
+
+// TestKillSwitchBeforeNetwork has the command that OpenWrt runs before the network starts hold back the hosts by the
+// file alone, and do nothing once there is more to know.
+func TestKillSwitchBeforeNetwork(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may bring relays up")
+	}
+	dir := t.TempDir()
+	t.Setenv("PATH", dir) // netifd is not there yet
+	const relay = "config relay 'home'\n\toption role 'router'\n\toption ipaddr '198.51.100.144'\n" +
+		"\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr 'vps.example.org'\n\toption tunlink 'eth0'\n" +
+		"\toption egress 'all'\n"
+	const forward = "config forward 'web'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n"
+	const on = "\toption killswitch '1'\n"
+	for _, c := range []struct {
+		when, file string
+		before     bool // there is a relay that is up
+		status     int
+		rules      int
+	}{
+		{when: "no kill switch", file: relay + forward},
+		{when: "a kill switch", file: relay + on + forward, rules: 1},
+		{when: "of a relay that is disabled", file: relay + on + "\toption enabled '0'\n" + forward},
+		{when: "a mistake", file: relay + on + forward + "mistake\n", status: exitUsage},
+		{when: "a relay that is up", file: relay + on + forward, before: true, rules: 1},
+	} {
+		config := filepath.Join(dir, "config")
+		if err := os.WriteFile(config, []byte(c.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k := fake.New("eth0")
+		run := func(args ...string) (int, string) {
+			var said bytes.Buffer
+			a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(control.Kernel) control.Kernel { return k }}
+			return a.main(append([]string{"-c", config, "--run", filepath.Join(dir, "run"), "-q"}, args...)), said.String()
+		}
+		observed := func() state.Observed {
+			o, err := k.Observe(state.State{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return o
+		}
+		if c.before {
+			k.Names = map[string][]netip.Addr{"vps.example.org": {netip.MustParseAddr("2001:db8:6ef9::1")}}
+			if status, said := run("up"); status != 0 {
+				t.Fatal(said)
+			}
+		}
+		links := len(observed().Links)
+		status, said := run("killswitch")
+		o := observed()
+		unreachable := 0
+		for _, rule := range o.Rules {
+			if rule.Unreachable && rule.From.IsValid() {
+				unreachable++
+			}
+		}
+		if status != c.status || unreachable != c.rules || o.KillSwitch() != (c.rules > 0) || len(o.Links) != links || (said == "") != (status == 0) {
+			t.Errorf("%s: exit status %d, %d rules, table %v, tunnels %d, it said %s", c.when, status, unreachable, o.KillSwitch(), len(o.Links), said)
+		}
 	}
 }

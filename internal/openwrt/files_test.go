@@ -30,7 +30,8 @@ func newRouterWith(t *testing.T, name string) router {
 		t.Fatal(err)
 	}
 	text := strings.NewReplacer("/usr/sbin/ds4relay", r.path("ds4relay"), "/var/run/ds4relay", r.dir,
-		"/var/run/fw", r.path("fw"), "/etc/init.d/firewall", r.path("firewall")).Replace(string(script))
+		"/var/run/fw", r.path("fw"), "/etc/init.d/firewall", r.path("firewall"),
+		"/etc/init.d/ds4relay enabled", r.path("service")+" enabled").Replace(string(script))
 	r.write("init", text)
 	r.write("ds4relay", `#!/bin/sh
 echo "ds4relay $*" >>"$CALLS"
@@ -168,6 +169,17 @@ func TestInitScript(t *testing.T) {
 		calls = strings.ReplaceAll(calls, r.dir, "DIR")
 		if status != step.status || calls != step.want {
 			t.Errorf("%s %v: exit status %d, want %d; calls\n%s\nwant\n%s", step.action, step.env, status, step.status, calls, step.want)
+		}
+	}
+}
+
+// TestKillSwitchScript: what runs before the network is the kill switch, unless the service is not to start at boot.
+func TestKillSwitchScript(t *testing.T) {
+	r := newRouterWith(t, "ds4relay-killswitch")
+	for enabled, want := range map[string]string{"true": "ds4relay -q killswitch\n", "false": ""} {
+		r.write("service", "#!/bin/sh\n[ \"$1\" = enabled ] && "+enabled+"\n")
+		if status, calls := r.run("boot"); status != 0 || strings.ReplaceAll(calls, "logger -t ds4relay -p daemon.err \n", "") != want {
+			t.Errorf("enabled: %s: exit status %d, calls %q, want %q", enabled, status, calls, want)
 		}
 	}
 }

@@ -169,7 +169,10 @@ func show(interfaces []Interface, tunnels map[string]string, devices []string) (
 			continue
 		}
 		if _, err := Call("network.interface."+i.Name, "remove", ""); err != nil {
-			return taken, err
+			// netifd may have removed it by itself meanwhile.
+			if left, again := Interfaces(); again != nil || Find(left, i.Name) != nil {
+				return taken, err
+			}
 		}
 	}
 	for relay, device := range tunnels {

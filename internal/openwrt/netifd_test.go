@@ -31,7 +31,10 @@ shift
 echo "$*" >>calls
 case "$2" in
 add_dynamic) echo "$3" | sed 's/"name"/"up":true,"dynamic":true,"interface"/' >>interfaces ;;
-remove) sed -i "/\"interface\":\"${1#network.interface.}\"/d" interfaces ;;
+remove)
+	[ ! -e stays ] || exit 4
+	sed -i "/\"interface\":\"${1#network.interface.}\"/d" interfaces
+	[ -z "$NETIFD_FIRST" ] || exit 4 ;;
 esac
 `)
 	t.Setenv("NETIFD", dir)
@@ -105,6 +108,24 @@ func TestShow(t *testing.T) {
 		if taken, err := Show(c.tunnels); taken || (err == nil) != (c.refused == "") {
 			t.Errorf("%s: once more: %v, %v", c.name, taken, err)
 		}
+	}
+}
+
+// TestShowRemoved: netifd removes an interface by itself when its device goes, perhaps just before it is told to. What it
+// keeps is an error.
+func TestShowRemoved(t *testing.T) {
+	t.Setenv("NETIFD_FIRST", "1")
+	two := []string{dynamic("ds4_home", "none", "wrap1"), dynamic("ds4_office", "none", "wrap2"), lan}
+	calls := newNetifd(t, two...)
+	if _, err := Show(nil); err != nil || len(calls()) != 2 {
+		t.Errorf("netifd was first: %v", err)
+	}
+	newNetifd(t, two...)
+	if err := os.WriteFile(filepath.Join(os.Getenv("NETIFD"), "stays"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Show(nil); err == nil {
+		t.Error("netifd keeps the interfaces, and nobody says so")
 	}
 }
 

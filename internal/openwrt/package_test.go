@@ -21,7 +21,7 @@ func TestPackages(t *testing.T) {
 		t.Skip("DS4RELAY_PACKAGES names no directory of packages")
 	}
 	wanted := map[string][]string{
-		"ds4relay_": {"etc/config/ds4relay", "etc/init.d/ds4relay", "lib/upgrade/keep.d/ds4relay",
+		"ds4relay_": {"etc/config/ds4relay", "etc/init.d/ds4relay", "etc/init.d/ds4relay-killswitch", "lib/upgrade/keep.d/ds4relay",
 			"usr/libexec/rpcd/ds4relay", "usr/sbin/ds4relay", "usr/share/licenses/ds4relay/copyright.gz",
 			"usr/share/rpcd/acl.d/ds4relay.json"},
 		"ds4relay-proxy_": {"etc/init.d/ds4relay-proxy", "usr/sbin/ds4relay-proxy",

@@ -24,6 +24,9 @@ const maxArgument = 128 << 10
 // maxInput bounds what a browser may send, in bytes: a configuration file and what JSON adds to it.
 const maxInput = 3 * maxArgument
 
+// pipeSize is the least that a pipe of Linux holds, in bytes. rpcd writes once, and what its pipe does not take (64 KiB as a rule) is lost.
+const pipeSize = 4 << 10
+
 // Serve is a plugin of rpcd (rpcd's exec.c): `list` prints the methods and their arguments, `call METHOD` reads an object
 // with arguments and prints the answer. What goes wrong is an object with a member error.
 func Serve(args []string, in io.Reader, out io.Writer, methods map[string]Method) error {
@@ -65,7 +68,13 @@ func call(name string, in io.Reader, methods map[string]Method) (any, error) {
 	}
 	var given map[string]json.RawMessage
 	if data = bytes.TrimSpace(data); len(data) > 0 {
-		if err := json.Unmarshal(data, &given); err != nil {
+		err := json.Unmarshal(data, &given)
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) && syntax.Offset >= int64(len(data)) && len(data) >= pipeSize {
+			return nil, fmt.Errorf("only the first %d bytes of the arguments have arrived: rpcd hands over no more; "+
+				"to check a longer configuration: ds4relay check FILE", len(data))
+		}
+		if err != nil {
 			return nil, fmt.Errorf("the arguments are no JSON object: %w", err)
 		}
 	}
