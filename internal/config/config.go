@@ -75,7 +75,7 @@ type PortSet struct {
 // String writes it as `list keep` does: tcp:22.
 func (p PortSet) String() string {
 	switch {
-	case p.First == 0:
+	case !p.HasPorts():
 		return ProtoName(p.Proto)
 	case p.First == p.Last:
 		return fmt.Sprintf("%s:%d", ProtoName(p.Proto), p.First)

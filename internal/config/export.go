@@ -51,7 +51,7 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 		// What has ports and what has none cannot be in one section.
 		var ports, others []PortSet
 		for _, set := range f.Ports {
-			if set.First == 0 {
+			if !set.HasPorts() {
 				others = append(others, set)
 			} else {
 				ports = append(ports, set)

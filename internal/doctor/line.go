@@ -123,15 +123,13 @@ func protoOf(f *config.Forward) (proto uint8, public, host uint16) {
 	if f.All {
 		return packet.ICMP, 0, 0
 	}
-	best := slices.IndexFunc(f.Ports, func(s config.PortSet) bool { return s.Proto == packet.TCP })
+	mappings := f.Mappings()
+	best := slices.IndexFunc(mappings, func(m config.Mapping) bool { return m.Public.Proto == packet.TCP })
 	if best < 0 {
-		best = max(0, slices.IndexFunc(f.Ports, func(s config.PortSet) bool { return s.Proto == packet.ICMP }))
+		best = max(0, slices.IndexFunc(mappings, func(m config.Mapping) bool { return m.Public.Proto == packet.ICMP }))
 	}
-	set := f.Ports[best]
-	if set.First == 0 {
-		return set.Proto, 0, 0
-	}
-	return set.Proto, set.First, f.DestPort
+	m := mappings[best]
+	return m.Public.Proto, m.Public.First, m.Port
 }
 
 // probe sends a packet of so many bytes (0: a small one) through the tunnel with a hop limit of one: the machine at the

@@ -50,12 +50,8 @@ func (p *patient) entrances(f *config.Forward) []entrance {
 	}
 	var free []entrance
 	for _, e := range []entrance{{packet.ICMP, 0, 0}, {packet.TCP, 443, 443}, {packet.TCP, 80, 80}, {packet.TCP, 9, 9}} {
-		taken := func(sets []config.PortSet) bool {
-			return slices.ContainsFunc(sets, func(s config.PortSet) bool {
-				return s.Proto == e.proto && (s.First == 0 || s.First <= e.public && e.public <= s.Last)
-			})
-		}
-		if !taken(p.Keep) && !slices.ContainsFunc(p.Forwards, func(f *config.Forward) bool { return taken(f.Ports) }) {
+		taken := func(s config.PortSet) bool { return s.Contains(e.proto, e.public) }
+		if !slices.ContainsFunc(p.Keep, taken) && !slices.ContainsFunc(p.Forwards, func(f *config.Forward) bool { return slices.ContainsFunc(f.Ports, taken) }) {
 			free = append(free, e)
 		}
 	}

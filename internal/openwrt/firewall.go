@@ -99,33 +99,33 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 		for _, f := range r.Forwards {
 			lan := zoneOf(zones, lanOf(interfaces, f.DestIP), f.DestIP)
 			self := own(interfaces, f.DestIP)
-			in := func(proto string, more ...Option) {
+			in := func(m config.Mapping, proto string, more ...Option) {
 				rule := Rule{one("type", "rule"), one("name", label+f.Section), one("src", "*"), one("device", r.Device), one("direction", "in")}
 				if !self { // without dest it is a rule for what comes in to the router itself
 					rule = append(rule, one("dest", lan))
 				}
-				rule = append(rule, one("family", "ipv4"), one("proto", proto), one("dest_ip", f.DestIP.String()))
-				if len(f.Clients) > 0 {
+				rule = append(rule, one("family", "ipv4"), one("proto", proto), one("dest_ip", m.Host.String()))
+				if m.Limited() {
 					var clients []string
-					for _, c := range f.Clients {
+					for _, c := range m.Clients {
 						clients = append(clients, strings.TrimSuffix(c.String(), "/32"))
 					}
 					more = append(more, Option{"src_ip", clients})
 				}
 				rules = append(rules, append(append(rule, more...), one("target", "ACCEPT")))
 			}
-			if f.All {
-				in("all")
-			}
-			for _, set := range f.Ports {
-				proto := strconv.Itoa(int(set.Proto))
+			for _, m := range f.Mappings() {
+				private := m.Private()
+				proto := strconv.Itoa(int(private.Proto))
 				switch {
-				case set.First == 0:
-					in(proto)
-				case set.First == set.Last:
-					in(proto, one("dest_port", fmt.Sprint(f.DestPort)))
+				case m.All:
+					in(m, "all")
+				case !private.HasPorts():
+					in(m, proto)
+				case private.First == private.Last:
+					in(m, proto, one("dest_port", fmt.Sprint(private.First)))
 				default:
-					in(proto, one("dest_port", fmt.Sprintf("%d-%d", f.DestPort, f.DestPort+(set.Last-set.First))))
+					in(m, proto, one("dest_port", fmt.Sprintf("%d-%d", private.First, private.Last)))
 				}
 			}
 			if f.Egress == config.All && !self && !opened[f.DestIP] {

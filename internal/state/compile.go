@@ -69,7 +69,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 	var s State
 	s.compileKillSwitch(relays, facts)
 	relays = Resolve(relays, facts)
-	vps := &vpsTables{elements: map[string][]Element{}}
+	vps := &vpsTables{elements: elements{}}
 	router := newRouterTables(relays, facts)
 	var onVPS []*config.Relay
 	for _, r := range relays {

@@ -104,9 +104,6 @@ const vpsRuleset = `
 // among intervals, but a range of all ports would fill a router's memory.
 const expandable = 64
 
-// keepsPorts tells whether the ports are the same on both sides.
-func keepsPorts(f *config.Forward, set config.PortSet) bool { return f.DestPort == set.First }
-
 func wide(first, last uint16) bool { return int(last)-int(first) >= expandable }
 
 func portText(first, last uint16) string {
@@ -123,15 +120,32 @@ func clientText(p netip.Prefix) string {
 	return p.String()
 }
 
-// vpsTables collects the elements of vpsRuleset.
-type vpsTables struct {
-	any      bool
-	elements map[string][]Element // set → elements
-	slots    slots
+// elements are those of the sets and maps of a table, by their names.
+type elements map[string][]Element
+
+func (e elements) put(set, key, value string) { e[set] = append(e[set], Element{key, value}) }
+
+// destinations puts where a mapping leads into the map of ports, of ranges that keep their ports, or of protocols. key
+// is the public address and the protocol.
+func (e elements) destinations(key string, m config.Mapping, ports, ranges, protocols string) {
+	host := m.Host.String()
+	switch {
+	case !m.Public.HasPorts():
+		e.put(protocols, key, host)
+	case wide(m.Public.First, m.Public.Last) && m.KeepsPorts():
+		e.put(ranges, key+" . "+portText(m.Public.First, m.Public.Last), host)
+	default:
+		for i := 0; i <= int(m.Public.Last)-int(m.Public.First); i++ {
+			e.put(ports, fmt.Sprintf("%s . %d", key, int(m.Public.First)+i), fmt.Sprintf("%s . %d", host, int(m.Port)+i))
+		}
+	}
 }
 
-func (t *vpsTables) put(set, key, value string) {
-	t.elements[set] = append(t.elements[set], Element{key, value})
+// vpsTables collects the elements of vpsRuleset.
+type vpsTables struct {
+	elements
+	any   bool
+	slots slots
 }
 
 func (t *vpsTables) add(r *config.Relay, link Link) {
@@ -157,53 +171,49 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 		}
 	}
 	for _, keep := range r.Keep {
-		key := public + " . " + config.ProtoName(keep.Proto)
-		if keep.First == 0 {
-			t.put("protocol_exception", key, "accept")
-			continue
-		}
-		for port := int(keep.First); port <= int(keep.Last); port++ {
-			t.put("port_exception", fmt.Sprintf("%s . %d", key, port), "accept")
-		}
+		t.except(public, keep, "accept", "accept")
 	}
 	for _, f := range r.Forwards {
-		host := f.DestIP.String()
-		if f.All && len(f.Clients) == 0 {
-			t.put("address_forward", public, host)
+		for _, m := range f.Mappings() {
+			t.addMapping(public, m)
 		}
-		for _, client := range f.Clients {
-			if f.All {
-				t.put("client_forward", public+" . "+clientText(client), host)
-			}
-			for _, set := range f.Ports {
-				key := public + " . " + config.ProtoName(set.Proto)
-				if set.First == 0 {
-					t.put("protocol_client", key+" . "+clientText(client), "")
-				} else {
-					t.put("port_client", key+" . "+portText(set.First, set.Last)+" . "+clientText(client), "")
-				}
-			}
+	}
+}
+
+// except has a verdict come before what is forwarded of a set of ports, or of a protocol.
+func (t *vpsTables) except(public string, set config.PortSet, ofPort, ofProtocol string) {
+	key := public + " . " + config.ProtoName(set.Proto)
+	if !set.HasPorts() {
+		t.put("protocol_exception", key, ofProtocol)
+		return
+	}
+	for port := int(set.First); port <= int(set.Last); port++ {
+		t.put("port_exception", fmt.Sprintf("%s . %d", key, port), ofPort)
+	}
+}
+
+func (t *vpsTables) addMapping(public string, m config.Mapping) {
+	host := m.Host.String()
+	if m.All && !m.Limited() {
+		t.put("address_forward", public, host)
+	}
+	key := public + " . " + config.ProtoName(m.Public.Proto)
+	for _, client := range m.Clients {
+		switch {
+		case m.All:
+			t.put("client_forward", public+" . "+clientText(client), host)
+		case !m.Public.HasPorts():
+			t.put("protocol_client", key+" . "+clientText(client), "")
+		default:
+			t.put("port_client", key+" . "+portText(m.Public.First, m.Public.Last)+" . "+clientText(client), "")
 		}
-		for _, set := range f.Ports {
-			key := public + " . " + config.ProtoName(set.Proto)
-			if set.First == 0 {
-				t.put("protocol_forward", key, host)
-				if len(f.Clients) > 0 {
-					t.put("protocol_exception", key, "goto limited_protocol")
-				}
-				continue
-			}
-			if wide(set.First, set.Last) && keepsPorts(f, set) {
-				t.put("range_forward", key+" . "+portText(set.First, set.Last), host)
-			} else {
-				for i := 0; i <= int(set.Last)-int(set.First); i++ {
-					t.put("port_forward", fmt.Sprintf("%s . %d", key, int(set.First)+i), fmt.Sprintf("%s . %d", host, int(f.DestPort)+i))
-				}
-			}
-			for port := int(set.First); len(f.Clients) > 0 && port <= int(set.Last); port++ {
-				t.put("port_exception", fmt.Sprintf("%s . %d", key, port), "goto limited_port")
-			}
-		}
+	}
+	if m.All {
+		return
+	}
+	t.destinations(key, m, "port_forward", "range_forward", "protocol_forward")
+	if m.Limited() {
+		t.except(public, m.Public, "goto limited_port", "goto limited_protocol")
 	}
 }
 
@@ -228,7 +238,7 @@ func (t *vpsTables) addSlots(relays []*config.Relay) {
 		put := func(set config.PortSet, verdict string) {
 			key := r.IPAddr.String() + " . " + config.ProtoName(set.Proto)
 			switch {
-			case set.First == 0:
+			case !set.HasPorts():
 				t.put("slot_protocol", key, verdict)
 			case wide(set.First, set.Last):
 				t.put("slot_range", key+" . "+portText(set.First, set.Last), verdict)
@@ -246,11 +256,12 @@ func (t *vpsTables) addSlots(relays []*config.Relay) {
 			if t.slots.has(r.Name, f.DestIP) {
 				verdict, _ = slotVerdicts(t.slots.of[r.Name], r, f.DestIP)
 			}
-			for _, set := range f.Ports {
-				put(set, verdict)
-			}
-			if f.All {
-				t.put("slot_address", r.IPAddr.String(), verdict)
+			for _, m := range f.Mappings() {
+				if m.All {
+					t.put("slot_address", r.IPAddr.String(), verdict)
+				} else {
+					put(m.Public, verdict)
+				}
 			}
 		}
 	}
@@ -282,7 +293,7 @@ var slotSetTypes = []Set{
 	{Name: "slot_address", Key: []Type{IPv4}, Value: []Type{Verdict}},
 }
 
-func filled(types []Set, elements map[string][]Element) []Set {
+func filled(types []Set, elements elements) []Set {
 	sets := slices.Clone(types)
 	for i := range sets {
 		sets[i].Elements = elements[sets[i].Name]
@@ -499,9 +510,9 @@ var hairpinSetTypes = []Set{
 
 // routerTables collects the rules and elements of the router's relays.
 type routerTables struct {
+	elements
 	declarations, rules, errorRules strings.Builder
 	limited                         []Set
-	elements                        map[string][]Element
 	hosts                           map[netip.Addr]bool     // of the relays so far
 	marks                           map[netip.Addr][]string // public address → marks of its relays
 	inside                          string                  // list of networks
@@ -510,7 +521,7 @@ type routerTables struct {
 }
 
 func newRouterTables(relays []*config.Relay, facts Facts) *routerTables {
-	t := &routerTables{elements: map[string][]Element{}, hosts: map[netip.Addr]bool{}, marks: map[netip.Addr][]string{}}
+	t := &routerTables{elements: elements{}, hosts: map[netip.Addr]bool{}, marks: map[netip.Addr][]string{}}
 	inside := slices.Clone(facts.Inside)
 	for _, r := range relays {
 		if r.Role != config.Router {
@@ -573,10 +584,6 @@ func (t *routerTables) alone(r *config.Relay) bool {
 	return alone
 }
 
-func (t *routerTables) put(set, key, value string) {
-	t.elements[set] = append(t.elements[set], Element{key, value})
-}
-
 // ipTCPHeaders are the IPv4 and TCP headers without options, in bytes: what an MSS leaves out of an MTU.
 const ipTCPHeaders = 40
 
@@ -615,17 +622,16 @@ func (t *routerTables) open(r *config.Relay, device string) (limited bool) {
 	}
 	ports, protocols, all := map[hostProto][]span{}, map[hostProto][]span{}, map[hostProto][]span{}
 	for _, f := range r.Forwards {
-		if f.All {
-			key := hostProto{host: f.DestIP}
-			all[key] = append(all[key], span{clients: f.Clients})
-		}
-		for _, set := range f.Ports {
-			key := hostProto{f.DestIP, set.Proto}
-			if set.First == 0 {
-				protocols[key] = append(protocols[key], span{clients: f.Clients})
-			} else {
-				ports[key] = append(ports[key], span{f.DestPort, f.DestPort + (set.Last - set.First), f.Clients})
+		for _, m := range f.Mappings() {
+			key, private := hostProto{m.Host, m.Public.Proto}, m.Private()
+			of := ports
+			switch {
+			case m.All:
+				of = all
+			case !private.HasPorts():
+				of = protocols
 			}
+			of[key] = append(of[key], span{private.First, private.Last, m.Clients})
 		}
 	}
 	for key, spans := range all {
@@ -680,21 +686,12 @@ func (t *routerTables) addHairpin(r *config.Relay, facts Facts) {
 		used = true
 		t.put("hairpin_device", quote(lan), "")
 		t.put("hairpin_pair", quote(lan)+" . "+quote(lan), "")
-		if f.All {
-			t.put("hairpin_address", public, f.DestIP.String())
-		}
-		for _, set := range f.Ports {
-			key := public + " . " + config.ProtoName(set.Proto)
-			switch {
-			case set.First == 0:
-				t.put("hairpin_protocol", key, f.DestIP.String())
-			case wide(set.First, set.Last) && keepsPorts(f, set):
-				t.put("hairpin_range", key+" . "+portText(set.First, set.Last), f.DestIP.String())
-			default:
-				for i := 0; i <= int(set.Last)-int(set.First); i++ {
-					t.put("hairpin_port", fmt.Sprintf("%s . %d", key, int(set.First)+i), fmt.Sprintf("%s . %d", f.DestIP, int(f.DestPort)+i))
-				}
+		for _, m := range f.Mappings() {
+			if m.All {
+				t.put("hairpin_address", public, m.Host.String())
+				continue
 			}
+			t.destinations(public+" . "+config.ProtoName(m.Public.Proto), m, "hairpin_port", "hairpin_range", "hairpin_protocol")
 		}
 	}
 	if !used {
@@ -703,10 +700,11 @@ func (t *routerTables) addHairpin(r *config.Relay, facts Facts) {
 	t.put("hairpin_public", public, "")
 	for _, keep := range r.Keep {
 		key := public + " . " + config.ProtoName(keep.Proto)
-		if keep.First == 0 {
+		if !keep.HasPorts() {
 			t.put("hairpin_protocol_exception", key, "accept")
+			continue
 		}
-		for port := int(keep.First); keep.First != 0 && port <= int(keep.Last); port++ {
+		for port := int(keep.First); port <= int(keep.Last); port++ {
 			t.put("hairpin_exception", fmt.Sprintf("%s . %d", key, port), "accept")
 		}
 	}
