@@ -2,6 +2,7 @@ package state
 
 import (
 	"cmp"
+	_ "embed" // the rulesets
 	"fmt"
 	"net/netip"
 	"slices"
@@ -263,17 +264,14 @@ func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
 	slices.Sort(hosts)
 	table := Table{Family: "ip", Name: KillTableName}
 	table.Ruleset = tableText(table, strings.NewReplacer("HOSTS", strings.Join(slices.Compact(hosts), ", "),
-		"GROUP", strconv.Itoa(Group), "LOCAL", prefixList(append(slices.Clone(facts.Connected), notUnicast...))).Replace(killRules))
+		"GROUP", strconv.Itoa(Group), "LOCAL", prefixList(append(slices.Clone(facts.Connected), notUnicast...))).Replace(apart(killRules)))
 	s.Tables = append(s.Tables, table)
 }
 
 // killRules keep HOSTS from leaving by anything but a tunnel, or to networks that this machine is connected to.
-const killRules = `
-	chain forward {
-		type filter hook forward priority mangle; policy accept;
-		ip saddr { HOSTS } oifgroup != GROUP ip daddr != { LOCAL } reject with icmp type admin-prohibited
-	}
-`
+//
+//go:embed nft/killswitch.nft
+var killRules string
 
 // hosts are the addresses that a relay forwards to, each once, in order.
 func hosts(r *config.Relay) []netip.Addr {
