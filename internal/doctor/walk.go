@@ -259,7 +259,7 @@ func (p *patient) forward() Finding {
 		case w.inside == nil:
 			if drop := dropped(w.seen.Verdicts); drop != nil {
 				return failed(fmt.Sprintf("this machine's firewall drops the tunnel's packets (%s)", drop.name()),
-					drop.allow("meta l4proto 4 ip6 saddr "+p.line.Peer.String()))
+					drop.allow(p.carrier().Opening().Anywhere().Nft()))
 			}
 			return failed("a packet from "+p.line.Peer.String()+" did not come out of "+p.Device, "run `ds4relay down` and `ds4relay up`")
 		case p.machine.Neighbour(lan, host) == NoAnswer:

@@ -17,6 +17,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/openwrt"
 	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // OpenWrt tells whether this machine runs OpenWrt.
@@ -255,7 +256,7 @@ func (k *Kernel) delegated(r *config.Relay, interfaces []openwrt.Interface) (loc
 	if uplink := Uplink(r, interfaces); uplink != nil && uplink.Up {
 		for _, prefix := range uplink.Prefixes {
 			if prefix.Bits() <= 64 && prefix.Addr().IsGlobalUnicast() && !prefix.Addr().IsPrivate() {
-				return config.Derive(prefix, r.IPAddr), false, nil
+				return transport.Derive(prefix, r.IPAddr), false, nil
 			}
 		}
 	}
@@ -263,7 +264,7 @@ func (k *Kernel) delegated(r *config.Relay, interfaces []openwrt.Interface) (loc
 	if err != nil || link == nil {
 		return netip.Addr{}, false, err
 	}
-	return link.Local, true, nil
+	return link.Local(), true, nil
 }
 
 // linkOf is the tunnel of a relay that is up, or nil.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/transport"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
@@ -93,8 +94,8 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 		}
 		label := "ds4relay " + r.Name + ": "
 		one := func(name, value string) Option { return Option{name, []string{value}} }
-		rules = append(rules, Rule{one("type", "rule"), one("name", label+"tunnel"), one("src", zoneOf(zones, uplink[r.Name], netip.Addr{})),
-			one("family", "ipv6"), one("proto", "4"), one("src_ip", peers[r.Name].String()), one("dest_ip", r.Local.String()), one("target", "ACCEPT")})
+		opening := transport.IPIP6{Local: r.Local, Remote: peers[r.Name]}.Opening()
+		rules = append(rules, openingRule(opening, label+"tunnel", zoneOf(zones, uplink[r.Name], netip.Addr{})))
 		opened := map[netip.Addr]bool{}
 		for _, f := range r.Forwards {
 			lan := zoneOf(zones, lanOf(interfaces, f.DestIP), f.DestIP)
@@ -136,6 +137,26 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 		}
 	}
 	return rules
+}
+
+// openingRule lets an opening in from a zone.
+func openingRule(o transport.Opening, name, zone string) Rule {
+	rule := Rule{{"type", []string{"rule"}}, {"name", []string{name}}, {"src", []string{zone}}}
+	family := "ipv4"
+	if o.IPv6() {
+		family = "ipv6"
+	}
+	rule = append(rule, Option{"family", []string{family}}, Option{"proto", []string{strconv.Itoa(int(o.Proto))}})
+	if o.From.IsValid() {
+		rule = append(rule, Option{"src_ip", []string{o.From.String()}})
+	}
+	if o.To.IsValid() {
+		rule = append(rule, Option{"dest_ip", []string{o.To.String()}})
+	}
+	if o.Port != 0 {
+		rule = append(rule, Option{"dest_port", []string{strconv.Itoa(int(o.Port))}})
+	}
+	return append(rule, Option{"target", []string{"ACCEPT"}})
 }
 
 // lanOf is the interface whose network has the host, or nil.

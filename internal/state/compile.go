@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Facts is what has to be known of this machine to say what a relay needs on it.
@@ -55,16 +56,6 @@ func Resolve(relays []*config.Relay, facts Facts) []*config.Relay {
 	return ready
 }
 
-// defaultPathMTU is assumed where there is no route to the other end yet (Ethernet's).
-const defaultPathMTU = 1500
-
-// outerHeader is what the tunnel adds to a packet in bytes, and encapLimitOption what an encapsulation limit adds to
-// that (RFC 2473 §5, §4.1.1).
-const (
-	outerHeader      = 40
-	encapLimitOption = 8
-)
-
 // Compile says what the given relays need on this machine.
 func Compile(relays []*config.Relay, facts Facts) State {
 	var s State
@@ -85,8 +76,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 		if r.PeerName != "" {
 			peer = facts.Peer[r.Name]
 		}
-		link := Link{Name: r.Device, Relay: r.Name, Local: r.Local, Remote: peer, EncapLimit: r.EncapLimit, TTL: r.TTL,
-			MTU: TunnelMTU(r, facts), Group: Group, Up: true}
+		link := Link{Name: r.Device, Relay: r.Name, Tunnel: tunnelOf(r, peer), MTU: TunnelMTU(r, facts), Group: Group, Up: true}
 		s.Links = append(s.Links, link)
 		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(link.Name, "forwarding"), Value: "1", Device: link.Name})
 		if r.Role == config.VPS {
@@ -115,12 +105,14 @@ func TunnelMTU(r *config.Relay, facts Facts) int {
 	}
 	mtu, ok := facts.PathMTU[r.Name]
 	if !ok {
-		mtu = defaultPathMTU
+		mtu = transport.DefaultPathMTU
 	}
-	if r.EncapLimit != config.NoEncapLimit {
-		mtu -= encapLimitOption
-	}
-	return mtu - outerHeader
+	return mtu - tunnelOf(r, netip.Addr{}).Overhead()
+}
+
+// tunnelOf is a relay's tunnel to that other end.
+func tunnelOf(r *config.Relay, peer netip.Addr) transport.Tunnel {
+	return transport.IPIP6{Local: r.Local, Remote: peer, EncapLimit: r.EncapLimit, TTL: r.TTL}
 }
 
 // fenced are the devices that forward for us and did not before.

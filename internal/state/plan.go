@@ -180,7 +180,7 @@ func (p *planner) links() {
 			p.add(AddLink{want}, SetAlias{Device: want.Name, To: want.Relay}, SetMTU{Device: want.Name, To: want.MTU})
 			continue
 		}
-		changed := have.Local != want.Local || have.Remote != want.Remote || have.EncapLimit != want.EncapLimit || have.TTL != want.TTL
+		changed := have.Tunnel != want.Tunnel
 		if changed {
 			p.add(ChangeLink{*have, want})
 		}

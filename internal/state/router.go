@@ -156,7 +156,7 @@ func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
 		t.rules.WriteString(strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "ZONE", fmt.Sprint(r.Mark()>>24)).Replace(apart(sharedRules)))
 	}
 	fill := strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "MARKS", t.marksText(r), "MARK", markText(r),
-		"MSS", fmt.Sprint(link.MTU-ipTCPHeaders), "LOCAL", link.Local.String(), "GROUP", strconv.Itoa(Group))
+		"MSS", fmt.Sprint(link.MTU-ipTCPHeaders), "LOCAL", link.Local().String(), "GROUP", strconv.Itoa(Group))
 	for _, host := range egressHosts(r) {
 		t.put("egress_host", host.String(), "")
 	}

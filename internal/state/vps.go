@@ -29,8 +29,8 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 	public := r.IPAddr.String()
 	t.put("public_address", public, "")
 	t.put("inside", public, "")
-	t.put("endpoint", link.Local.String(), "")
-	t.put("peer", link.Remote.String(), "")
+	t.put("endpoint", link.Local().String(), "")
+	t.put("peer", link.Remote().String(), "")
 	opens := egressHosts(r)
 	for _, host := range hosts(r) {
 		key := quote(link.Name) + " . " + host.String()
