@@ -15,12 +15,14 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // Kernel is the network namespace that the process runs in.
 type Kernel struct {
-	Run string // directory of run-time records, /run/ds4relay
+	Run      string            // directory of run-time records, /run/ds4relay
+	Platform platform.Platform // nil: Debian
 
 	looked map[string]lookedUp // DNS names
 	notes  []string            // about records, for Observe
