@@ -65,11 +65,15 @@ func Do(k Applier, steps []state.Step, show func(state.Step)) error {
 func (k *Kernel) Apply(step state.Step) error {
 	switch s := step.(type) {
 	case state.AddLink:
-		return addLink(s.Link)
+		err := setLink(s.Link, netlink.LinkAdd)
+		if isErrno(err, unix.EOPNOTSUPP, unix.ENODEV) {
+			return fmt.Errorf("%w: %s", err, drivers[s.Link.Tunnel.Kind()].missing())
+		}
+		return err
 	case state.DelLink:
 		return onLink(s.Link.Name, netlink.LinkDel)
 	case state.ChangeLink:
-		return changeLink(s.To)
+		return setLink(s.To, netlink.LinkModify)
 	case state.SetAlias:
 		return onLink(s.Device, func(l netlink.Link) error { return netlink.LinkSetAlias(l, s.Alias()) })
 	case state.SetMTU:

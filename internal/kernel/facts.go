@@ -94,7 +94,7 @@ func inside() (networks, connected []netip.Prefix, err error) {
 		}
 	}
 	for _, list := range [][]netip.Prefix{networks, connected} {
-		slices.SortFunc(list, func(a, b netip.Prefix) int {
+		slices.SortStableFunc(list, func(a, b netip.Prefix) int {
 			return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 		})
 	}

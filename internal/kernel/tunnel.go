@@ -23,40 +23,16 @@ type driver interface {
 
 var drivers = map[string]driver{transport.IPIP6Kind: ip6tnl{}}
 
-func addLink(l state.Link) error {
-	d, err := driverOf(l)
-	if err != nil {
-		return err
-	}
-	err = netlink.LinkAdd(d.link(linkAttrs(l), l.Tunnel))
-	if isErrno(err, unix.EOPNOTSUPP, unix.ENODEV) {
-		return fmt.Errorf("%w: %s", err, d.missing())
-	}
-	return err
-}
-
-// changeLink goes by the name, not by the index: with an index the message means a new name, which a link that is up
-// refuses.
-func changeLink(l state.Link) error {
-	d, err := driverOf(l)
-	if err != nil {
-		return err
-	}
-	return netlink.LinkModify(d.link(linkAttrs(l), l.Tunnel))
-}
-
-func driverOf(l state.Link) (driver, error) {
+// setLink has rtnetlink make a tunnel, or change one. That goes by the name, not by the index: with an index the message
+// means a new name, which a link that is up refuses.
+func setLink(l state.Link, set func(netlink.Link) error) error {
 	d := drivers[l.Tunnel.Kind()]
 	if d == nil {
-		return nil, fmt.Errorf("unknown kind of tunnel %q", l.Tunnel.Kind())
+		return fmt.Errorf("unknown kind of tunnel %q", l.Tunnel.Kind())
 	}
-	return d, nil
-}
-
-func linkAttrs(l state.Link) netlink.LinkAttrs {
 	attrs := netlink.NewLinkAttrs() // leaves the queue's length to the kernel
 	attrs.Name, attrs.Group = l.Name, uint32(l.Group)
-	return attrs
+	return set(d.link(attrs, l.Tunnel))
 }
 
 // observeTunnel reads a link that may be a tunnel of ours; nil where it has none of our kinds.

@@ -141,22 +141,27 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 
 // openingRule lets an opening in from a zone.
 func openingRule(o transport.Opening, name, zone string) Rule {
-	rule := Rule{{"type", []string{"rule"}}, {"name", []string{name}}, {"src", []string{zone}}}
-	family := "ipv4"
+	family, from, to, port := "ipv4", "", "", ""
 	if o.IPv6() {
 		family = "ipv6"
 	}
-	rule = append(rule, Option{"family", []string{family}}, Option{"proto", []string{strconv.Itoa(int(o.Proto))}})
 	if o.From.IsValid() {
-		rule = append(rule, Option{"src_ip", []string{o.From.String()}})
+		from = o.From.String()
 	}
 	if o.To.IsValid() {
-		rule = append(rule, Option{"dest_ip", []string{o.To.String()}})
+		to = o.To.String()
 	}
 	if o.Port != 0 {
-		rule = append(rule, Option{"dest_port", []string{strconv.Itoa(int(o.Port))}})
+		port = strconv.Itoa(int(o.Port))
 	}
-	return append(rule, Option{"target", []string{"ACCEPT"}})
+	var rule Rule
+	for _, option := range [][2]string{{"type", "rule"}, {"name", name}, {"src", zone}, {"family", family}, {"proto", strconv.Itoa(int(o.Proto))},
+		{"src_ip", from}, {"dest_ip", to}, {"dest_port", port}, {"target", "ACCEPT"}} {
+		if option[1] != "" {
+			rule = append(rule, Option{option[0], option[1:]})
+		}
+	}
+	return rule
 }
 
 // lanOf is the interface whose network has the host, or nil.

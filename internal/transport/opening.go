@@ -1,9 +1,8 @@
 package transport
 
 import (
-	"fmt"
 	"net/netip"
-	"strings"
+	"strconv"
 )
 
 // Opening is what a firewall has to let in. Rules of nft(8), iptables(8) and OpenWrt's firewall are made of it, and so is
@@ -36,36 +35,29 @@ func (o Opening) Nft() string {
 	if o.IPv6() {
 		family = "ip6"
 	}
-	var words []string
-	if o.From.IsValid() {
-		words = append(words, family+" saddr "+o.From.String())
-	}
-	if o.To.IsValid() {
-		words = append(words, family+" daddr "+o.To.String())
-	}
-	words = append(words, fmt.Sprintf("meta l4proto %d", o.Proto))
-	if o.Port != 0 {
-		words = append(words, fmt.Sprintf("th dport %d", o.Port))
-	}
-	return strings.Join(words, " ")
+	return words(family+" saddr ", family+" daddr ", "", "meta l4proto ", "th dport ", o)
 }
 
 // IPTables is the program and the match of a rule, as `iptables -S` prints it (iptables(8)).
 func (o Opening) IPTables() (program, match string) {
-	program, bits := "iptables", 32
 	if o.IPv6() {
-		program, bits = "ip6tables", 128
+		return "ip6tables", words("-s ", "-d ", "/128", "-p ", "--dport ", o)
 	}
-	var words []string
+	return "iptables", words("-s ", "-d ", "/32", "-p ", "--dport ", o)
+}
+
+// words are the parts of a match that the opening has, each behind its word.
+func words(from, to, whole, proto, port string, o Opening) string {
+	text := ""
 	if o.From.IsValid() {
-		words = append(words, "-s "+netip.PrefixFrom(o.From, bits).String())
+		text = from + o.From.String() + whole + " "
 	}
 	if o.To.IsValid() {
-		words = append(words, "-d "+netip.PrefixFrom(o.To, bits).String())
+		text += to + o.To.String() + whole + " "
 	}
-	words = append(words, fmt.Sprintf("-p %d", o.Proto))
+	text += proto + strconv.Itoa(int(o.Proto))
 	if o.Port != 0 {
-		words = append(words, fmt.Sprintf("--dport %d", o.Port))
+		text += " " + port + strconv.Itoa(int(o.Port))
 	}
-	return program, strings.Join(words, " ")
+	return text
 }
