@@ -19,7 +19,7 @@ import (
 )
 
 func (a *app) kernel() control.Kernel {
-	var k control.Kernel = &kernel.Kernel{Run: a.run}
+	var k control.Kernel = &kernel.Kernel{Run: a.run, Platform: here()}
 	if a.apply != nil {
 		k = a.apply(k)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/debian"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/platform"
 )
 
 // hostCommands are those that a router does not have.
@@ -135,7 +136,7 @@ func (a *app) warnings(relays []*config.Relay) []string {
 
 // neighbours are notes about other programs of this machine. Where one cannot be asked, the note says so.
 func (a *app) neighbours(relays []*config.Relay) []string {
-	if kernel.OpenWrt() {
+	if here().Name() == platform.OpenWrtName {
 		return nil
 	}
 	relays = slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool { return !r.Enabled })

@@ -11,7 +11,7 @@ import (
 
 // examined is this machine for the doctor, also for what offers it on a bus.
 func (a *app) examined() doctor.Machine {
-	return &evidence.Machine{Path: a.path, Role: defaultRole(), Kernel: a.kernel()}
+	return &evidence.Machine{Path: a.path, Platform: here(), Kernel: a.kernel()}
 }
 
 // doctor runs the checks in order and prints each as it ends. Exit status 1: one has failed.

@@ -15,8 +15,9 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/control"
-	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/openwrt"
 	"github.com/ds4relay/ds4relay/internal/plain"
+	"github.com/ds4relay/ds4relay/internal/platform"
 )
 
 // version is set by the linker.
@@ -156,7 +157,7 @@ func (a *app) dispatch(args []string) error {
 	f := a.flags("ds4relay")
 	f.StringVar(&a.path, "c", config.DefaultPath, "")
 	f.StringVar(&a.path, "config", config.DefaultPath, "")
-	f.StringVar(&a.run, "run", defaultRun(), "")
+	f.StringVar(&a.run, "run", here().RunDir(), "")
 	f.BoolVar(&a.quiet, "q", false, "")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -190,25 +191,17 @@ func (a *app) version(args []string) error {
 	return nil
 }
 
-// defaultRole is what a relay without `option role` has.
-func defaultRole() config.Role {
-	if kernel.OpenWrt() {
-		return config.Router
+// here is what the network of this machine is run by.
+func here() platform.Platform {
+	if platform.IsOpenWrt() {
+		return openwrt.Platform{}
 	}
-	return config.VPS
-}
-
-// defaultRun is a directory that does not outlive a reboot.
-func defaultRun() string {
-	if kernel.OpenWrt() {
-		return "/var/run/ds4relay"
-	}
-	return "/run/ds4relay"
+	return platform.Debian{}
 }
 
 // load reads the configuration; warnings are printed.
 func (a *app) load(path string) (*config.Config, config.Problems, error) {
-	c, warnings, err := config.Load(path, defaultRole())
+	c, warnings, err := config.Load(path, here().DefaultRole())
 	for _, w := range warnings {
 		fmt.Fprintln(a.stderr, "warning: "+w.Error())
 	}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/control"
-	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/openwrt"
 	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/state"
@@ -133,7 +132,7 @@ func (a *app) rules(c *config.Config) ([]openwrt.Rule, error) {
 	}
 	peers, uplinks := map[string]netip.Addr{}, map[string]*openwrt.Interface{}
 	for _, r := range relays {
-		peers[r.Name], uplinks[r.Name] = r.Peer, kernel.Uplink(r, interfaces)
+		peers[r.Name], uplinks[r.Name] = r.Peer, openwrt.UplinkOf(r, interfaces)
 		if r.PeerName != "" {
 			peers[r.Name] = facts.Peer[r.Name]
 		}
@@ -161,7 +160,7 @@ func (a *app) service(args []string) error {
 		return err
 	}
 	shown := errors.Join(err, a.netifd(nil))
-	c, _, err := config.Load(a.path, defaultRole()) // its warnings are printed
+	c, _, err := config.Load(a.path, here().DefaultRole()) // its warnings are printed
 	if err == nil {
 		var rules []openwrt.Rule
 		if rules, err = a.rules(c); err == nil {
@@ -263,7 +262,7 @@ func (a *app) rpcd(args []string) error {
 	debug.SetGCPercent(rpcdGarbage)
 	return openwrt.Serve(args, os.Stdin, a.stdout, map[string]openwrt.Method{
 		"schema": {Call: func(map[string]string) (any, error) {
-			return schema{config.Schema, config.Protocols(), defaultRole()}, nil
+			return schema{config.Schema, config.Protocols(), here().DefaultRole()}, nil
 		}},
 		"status": {Call: func(map[string]string) (any, error) { return a.object("status", "--json") }},
 		"doctor": {Arguments: []string{"check", "relay"}, Call: a.doctorAnswer},
@@ -352,9 +351,9 @@ func (a *app) checkText(text string) (any, error) {
 	var warnings config.Problems
 	var err error
 	if text != "" {
-		_, warnings, err = config.Parse(a.path, []byte(text), defaultRole())
+		_, warnings, err = config.Parse(a.path, []byte(text), here().DefaultRole())
 	} else {
-		_, warnings, err = config.Load(a.path, defaultRole())
+		_, warnings, err = config.Load(a.path, here().DefaultRole())
 	}
 	var problems config.Problems
 	if err != nil && !errors.As(err, &problems) {

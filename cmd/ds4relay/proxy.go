@@ -145,7 +145,7 @@ const recently = 10 * time.Minute
 
 // proxyFindings is what the doctor has to say of the proxies, where it is not asked about relays.
 func (a *app) proxyFindings(relays []string) []doctor.Finding {
-	c, _, err := config.Load(a.path, defaultRole())
+	c, _, err := config.Load(a.path, here().DefaultRole())
 	if err != nil || len(relays) > 0 {
 		return nil // the doctor has said so
 	}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/control"
-	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/program"
 )
 
@@ -30,7 +30,7 @@ func (a *app) watch(args []string) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
-	c, _, err := config.Load(a.path, defaultRole()) // its warnings are not for every minute
+	c, _, err := config.Load(a.path, here().DefaultRole()) // its warnings are not for every minute
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (a *app) watch(args []string) error {
 	if err != nil || len(moved) == 0 {
 		return err
 	}
-	if kernel.OpenWrt() {
+	if here().Name() == platform.OpenWrtName {
 		reload := program.Command{Name: initScript, Args: []string{"reload"}, Output: a.stderr, Limit: reloadTime}
 		if _, _, err := reload.Run(); err != nil {
 			return fmt.Errorf("%s reload: %w", initScript, err)

@@ -28,9 +28,6 @@ const (
 	All     Egress = "all"     // the host's own connections too
 )
 
-// NoEncapLimit is the value of Relay.EncapLimit for `encaplimit none`: no destination options header.
-const NoEncapLimit = -1
-
 // Config is a file without mistakes.
 type Config struct {
 	Path    string
@@ -52,7 +49,7 @@ type Relay struct {
 	Tunlink    string     // "" where it is to be found out
 	Device     string
 	MTU        int // bytes; 0 for auto
-	EncapLimit int // 0-255 or NoEncapLimit
+	EncapLimit int // 0-255 or transport.NoEncapLimit
 	TTL        int
 	Table      uint32
 	Priority   int // of the first ip rule
@@ -75,7 +72,7 @@ type PortSet struct {
 // String writes it as `list keep` does: tcp:22.
 func (p PortSet) String() string {
 	switch {
-	case p.First == 0:
+	case !p.HasPorts():
 		return ProtoName(p.Proto)
 	case p.First == p.Last:
 		return fmt.Sprintf("%s:%d", ProtoName(p.Proto), p.First)
@@ -136,17 +133,6 @@ func (c *Config) Names() string {
 		names = append(names, r.Name)
 	}
 	return strings.Join(names, ", ")
-}
-
-// Derive makes an endpoint of a prefix: the octets of the relay's IPv4 address, written in decimal as in the IPv4
-// address, become the last four groups. 2001:db8:1::/64 and 198.51.100.144 give 2001:db8:1:0:198:51:100:144.
-func Derive(prefix netip.Prefix, ipaddr netip.Addr) netip.Addr {
-	a := prefix.Masked().Addr().As16()
-	for i, octet := range ipaddr.As4() {
-		group := uint16(octet/100)<<8 | uint16(octet/10%10)<<4 | uint16(octet%10)
-		a[8+2*i], a[9+2*i] = byte(group>>8), byte(group)
-	}
-	return netip.AddrFrom16(a)
 }
 
 // MarkMask is the part of packet and connection marks that ds4relay uses; mwan3 and pbr have their bits below it.

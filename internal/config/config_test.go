@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ds4relay/ds4relay/internal/transport"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
@@ -75,7 +76,7 @@ func TestLoad(t *testing.T) {
 	addr := netip.MustParseAddr
 	want := &Relay{Name: "home", Line: 1, Enabled: true, Role: Router, IPAddr: addr("198.51.100.144"),
 		Local: addr("2001:db8:fdd2:0:198:51:100:144"), Peer: addr("2001:db8:6ef9:0:198:51:100:144"), Tunlink: "wan6", Device: "wrap1",
-		EncapLimit: NoEncapLimit, TTL: 64, Table: 42, Priority: 4600, Egress: Replies, Offloading: true, Keep: []PortSet{{6, 22, 22}},
+		EncapLimit: transport.NoEncapLimit, TTL: 64, Table: 42, Priority: 4600, Egress: Replies, Offloading: true, Keep: []PortSet{{6, 22, 22}},
 		Forwards: []*Forward{{Section: "web", Name: "Web server", Line: 17, Ports: []PortSet{{6, 443, 443}},
 			DestIP: addr("192.168.1.210"), DestPort: 8443, Egress: All}}}
 	if !reflect.DeepEqual(c.Relays[0], want) {
@@ -333,7 +334,7 @@ func TestSharedAddress(t *testing.T) {
 }
 
 func TestDerive(t *testing.T) {
-	got := Derive(netip.MustParsePrefix("2001:db8:fdd2::/64"), netip.MustParseAddr("203.0.113.9"))
+	got := transport.Derive(netip.MustParsePrefix("2001:db8:fdd2::/64"), netip.MustParseAddr("203.0.113.9"))
 	if got != netip.MustParseAddr("2001:db8:fdd2:0:203:0:113:9") {
 		t.Error(got)
 	}

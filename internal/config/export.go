@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Export writes the file of the other end of a relay. local and peer are the endpoints as this end knows them, which the
@@ -29,7 +31,7 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 	if r.MTU != 0 {
 		option("mtu", r.MTU)
 	}
-	if r.EncapLimit != NoEncapLimit {
+	if r.EncapLimit != transport.NoEncapLimit {
 		option("encaplimit", r.EncapLimit)
 	}
 	if r.Egress != Replies {
@@ -51,7 +53,7 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 		// What has ports and what has none cannot be in one section.
 		var ports, others []PortSet
 		for _, set := range f.Ports {
-			if set.First == 0 {
+			if !set.HasPorts() {
 				others = append(others, set)
 			} else {
 				ports = append(ports, set)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/ds4relay/ds4relay/internal/transport"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
@@ -465,11 +466,11 @@ func (s *section) endpoint(option string, ipaddr netip.Addr) netip.Addr {
 		return prefix.Addr()
 	case !ipaddr.IsValid():
 	default:
-		if a := Derive(prefix, ipaddr); prefix.Contains(a) {
+		if a := transport.Derive(prefix, ipaddr); prefix.Contains(a) {
 			return a
 		}
 		s.problemAt(value, option, fmt.Sprintf("the endpoint %s made of it and ipaddr lies outside; allowed is a prefix of at most 64 bits, or an address",
-			Derive(prefix, ipaddr)))
+			transport.Derive(prefix, ipaddr)))
 	}
 	return netip.Addr{}
 }
@@ -529,7 +530,7 @@ func (s *section) relay(name string, role Role) *Relay {
 		Tunlink:    parse(s, "tunlink", linkName),
 		Device:     "ds4-" + name,
 		MTU:        parse(s, "mtu", numberOr("auto", 0, 576, 65000)),
-		EncapLimit: parse(s, "encaplimit", numberOr("none", NoEncapLimit, 0, 255)),
+		EncapLimit: parse(s, "encaplimit", numberOr("none", transport.NoEncapLimit, 0, 255)),
 		TTL:        parse(s, "ttl", number(1, 255)),
 		Table:      parse(s, "ip4table", table),
 		Priority:   parse(s, "priority", number(1, 32000)),

@@ -13,7 +13,7 @@ type span struct {
 
 // disjoint sorts spans by port and cuts off what the ones before have, so that each port has one owner.
 func disjoint(spans []span) []span {
-	slices.SortFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.owner, b.owner)) })
+	slices.SortStableFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.owner, b.owner)) })
 	kept := spans[:0]
 	for _, s := range spans {
 		if n := len(kept); n > 0 && s.first <= kept[n-1].last {

@@ -240,16 +240,17 @@ func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.S
 
 // noteFreed tells whom the kill switch holds no more. Rules name them; somebody may have removed those before.
 func (m *Machine) noteFreed(w way) {
-	held := w.want.Held()
-	var freed []string
+	said := w.want.Held()
+	freed := ""
 	for _, host := range w.have.Held() {
-		if !slices.Contains(held, host) {
-			freed = append(freed, host.String())
+		if !slices.Contains(said, host) { // two relays may hold one host
+			said = append(said, host)
+			freed += ", " + host.String()
 		}
 	}
 	switch {
-	case len(freed) > 0:
-		m.note("the kill switch is off for " + strings.Join(freed, ", ") + ": what leaves from there may take any way again")
+	case freed != "":
+		m.note("the kill switch is off for " + freed[2:] + ": what leaves from there may take any way again")
 	case w.have.KillSwitch() && !w.want.KillSwitch():
 		m.note("the kill switch is off: hosts may leave by any way again")
 	}

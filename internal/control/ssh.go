@@ -3,6 +3,7 @@ package control
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,26 +22,17 @@ func Lockout(relays []*config.Relay, connection string) error {
 	if err != nil || portErr != nil {
 		return nil
 	}
-	ssh := config.PortSet{Proto: 6, First: uint16(port), Last: uint16(port)}
+	ssh := func(s config.PortSet) bool { return s.Contains(config.TCP, uint16(port)) }
 	for _, r := range relays {
-		if r.Role != config.VPS || r.IPAddr != server.Unmap() || contains(r.Keep, ssh) {
+		if r.Role != config.VPS || r.IPAddr != server.Unmap() || slices.ContainsFunc(r.Keep, ssh) {
 			continue
 		}
 		for _, f := range r.Forwards {
-			if f.All || contains(f.Ports, ssh) {
+			if f.All || slices.ContainsFunc(f.Ports, ssh) {
 				return fmt.Errorf("relay %q: forward %q would hand over port %d of %s, which this ssh session uses: the VPS could not be reached by it any more; "+
 					"keep the port with: list keep 'tcp:%d' (in the relay section), or go on with --force", r.Name, f.Section, port, r.IPAddr, port)
 			}
 		}
 	}
 	return nil
-}
-
-func contains(sets []config.PortSet, set config.PortSet) bool {
-	for _, s := range sets {
-		if s.Proto == set.Proto && s.First != 0 && s.First <= set.First && set.Last <= s.Last {
-			return true
-		}
-	}
-	return false
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/transport"
 	"github.com/ds4relay/ds4relay/internal/units"
 )
 
@@ -161,7 +162,10 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 		EncapLimit: r.EncapLimit, Forwards: []ForwardStatus{}}
 	for _, link := range have.Links {
 		if link.Name == r.Device && link.Relay == r.Name {
-			s.Up, s.Local, s.Peer, s.MTU, s.EncapLimit = link.Up, link.Local.String(), link.Remote.String(), link.MTU, link.EncapLimit
+			s.Up, s.Local, s.Peer, s.MTU = link.Up, link.Local().String(), link.Remote().String(), link.MTU
+			if tunnel, ok := link.Tunnel.(transport.IPIP6); ok {
+				s.EncapLimit = tunnel.EncapLimit
+			}
 			if counters, err := kernel.LinkCounters(link.Name); err == nil {
 				s.Counters = &counters
 			}

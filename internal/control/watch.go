@@ -30,7 +30,7 @@ func (m *Machine) Moved(missing bool) ([]string, error) {
 		if facts.Failed[r.Name] != nil || facts.Waiting[r.Name] != "" {
 			continue
 		}
-		if i < 0 || o.Links[i].Remote != facts.Peer[r.Name] {
+		if i < 0 || o.Links[i].Remote() != facts.Peer[r.Name] {
 			moved = append(moved, r.Name)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // watched is a kernel with tunnels, and what the names of their other ends are now.
@@ -54,7 +55,7 @@ func TestMoved(t *testing.T) {
 	}}
 	up := func(names ...string) (links []state.Link) {
 		for _, name := range names {
-			links = append(links, state.Link{Relay: name, Remote: before})
+			links = append(links, state.Link{Relay: name, Tunnel: transport.IPIP6{Remote: before}})
 		}
 		return links
 	}

@@ -8,13 +8,13 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/packet"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 const (
-	outerHeader = 40 // bytes of the IPv6 header around a packet
-	smallPing   = 96 // bytes of an echo request
-	minIPv6MTU  = 1280
-	minIPv4MTU  = 576 // what is tried at least
+	smallPing  = 96 // bytes of an echo request
+	minIPv6MTU = 1280
+	minIPv4MTU = 576 // what is tried at least
 
 	// probeTime is a round trip around the world, and what a busy machine takes. Kernels limit errors to one a second: with
 	// it, a second try is answered.
@@ -123,15 +123,13 @@ func protoOf(f *config.Forward) (proto uint8, public, host uint16) {
 	if f.All {
 		return packet.ICMP, 0, 0
 	}
-	best := slices.IndexFunc(f.Ports, func(s config.PortSet) bool { return s.Proto == packet.TCP })
+	mappings := f.Mappings()
+	best := slices.IndexFunc(mappings, func(m config.Mapping) bool { return m.Public.Proto == packet.TCP })
 	if best < 0 {
-		best = max(0, slices.IndexFunc(f.Ports, func(s config.PortSet) bool { return s.Proto == packet.ICMP }))
+		best = max(0, slices.IndexFunc(mappings, func(m config.Mapping) bool { return m.Public.Proto == packet.ICMP }))
 	}
-	set := f.Ports[best]
-	if set.First == 0 {
-		return set.Proto, 0, 0
-	}
-	return set.Proto, set.First, f.DestPort
+	m := mappings[best]
+	return m.Public.Proto, m.Public.First, m.Port
 }
 
 // probe sends a packet of so many bytes (0: a small one) through the tunnel with a hop limit of one: the machine at the
@@ -234,13 +232,13 @@ func (p *patient) tunnel() Finding {
 		return failed(fmt.Sprintf("packets of the tunnel are refused on the way: %s", t.error()), filter+"then run `ds4relay doctor` at the other end")
 	case t.out == 0:
 		if drop := dropped(t.seen.Verdicts); drop != nil {
-			return failed(fmt.Sprintf("no packet out: this machine's firewall drops protocol 4 (%s)", drop.name()), drop.allow("meta l4proto 4 ip6 daddr "+p.line.Peer.String()))
+			return failed(fmt.Sprintf("no packet out: this machine's firewall drops protocol 4 (%s)", drop.name()), drop.allow(p.carrier().Opening().Anywhere().Outwards().Nft()))
 		}
 		return failed("no packet out: what goes into the tunnel does not leave this machine", "look at `ip -6 route get "+p.line.Peer.String()+"`, and run `ds4relay up`")
 	case t.back > 0:
 		if drop := dropped(t.seen.Verdicts); drop != nil {
 			return failed(fmt.Sprintf("packets of the tunnel arrive, and this machine's firewall drops them (%s)", drop.name()),
-				drop.allow("meta l4proto 4 ip6 saddr "+p.line.Peer.String()))
+				drop.allow(p.carrier().Opening().Anywhere().Nft()))
 		}
 		return failed(fmt.Sprintf("packets of the tunnel arrive on %s, and do not come out of %s", p.line.Uplink, p.Device), "run `ds4relay down` and `ds4relay up`")
 	case t.in > 0:
@@ -262,7 +260,7 @@ func (p *patient) mtu() Finding {
 	}
 	learnt := p.line.LearntMTU
 	there := mtu
-	if learnt == 0 || learnt-outerHeader-p.optionBytes() >= mtu {
+	if learnt == 0 || learnt-p.carrier().Overhead() >= mtu {
 		there = largest(mtu, func(size int) bool {
 			for range 2 {
 				t := p.probe(size, false)
@@ -276,7 +274,7 @@ func (p *patient) mtu() Finding {
 			return false
 		})
 	}
-	if inner := learnt - outerHeader - p.optionBytes(); learnt > 0 && inner < mtu {
+	if inner := learnt - p.carrier().Overhead(); learnt > 0 && inner < mtu {
 		return warning(fmt.Sprintf("the path carries %d bytes, the tunnel has an MTU of %d: large datagrams may be lost", inner, mtu),
 			fmt.Sprintf("set option mtu '%d' in the relay's section, then run `ds4relay up`", inner))
 	}
@@ -286,18 +284,18 @@ func (p *patient) mtu() Finding {
 	if !p.machine.Ping(p.line.Local, p.line.Peer, smallPing).Answered {
 		return ok("%d bytes pass to %s (it does not answer ping, which would measure the way back)", mtu, p.otherEnd())
 	}
-	back := largest(mtu, func(size int) bool { return p.machine.Ping(p.line.Local, p.line.Peer, size+outerHeader).Answered })
+	back := largest(mtu, func(size int) bool {
+		return p.machine.Ping(p.line.Local, p.line.Peer, size+transport.OuterHeader).Answered
+	})
 	if back < mtu {
 		return lost("from "+p.otherEnd(), back)
 	}
 	return ok("%d bytes pass both ways", mtu)
 }
 
-func (p *patient) optionBytes() int {
-	if p.EncapLimit == config.NoEncapLimit {
-		return 0
-	}
-	return 8
+// carrier is the relay's tunnel as it should be.
+func (p *patient) carrier() transport.Tunnel {
+	return transport.IPIP6{Local: p.line.Local, Remote: p.line.Peer, EncapLimit: p.EncapLimit, TTL: p.TTL}
 }
 
 // largest finds the largest size that passes, of at most mtu, to eight bytes.
@@ -305,7 +303,7 @@ func largest(mtu int, passes func(size int) bool) int {
 	if passes(mtu) {
 		return mtu
 	}
-	low, high := min(minIPv6MTU-outerHeader, mtu), mtu
+	low, high := min(minIPv6MTU-transport.OuterHeader, mtu), mtu
 	if !passes(low) {
 		low, high = minIPv4MTU, low
 	}

@@ -50,12 +50,8 @@ func (p *patient) entrances(f *config.Forward) []entrance {
 	}
 	var free []entrance
 	for _, e := range []entrance{{packet.ICMP, 0, 0}, {packet.TCP, 443, 443}, {packet.TCP, 80, 80}, {packet.TCP, 9, 9}} {
-		taken := func(sets []config.PortSet) bool {
-			return slices.ContainsFunc(sets, func(s config.PortSet) bool {
-				return s.Proto == e.proto && (s.First == 0 || s.First <= e.public && e.public <= s.Last)
-			})
-		}
-		if !taken(p.Keep) && !slices.ContainsFunc(p.Forwards, func(f *config.Forward) bool { return taken(f.Ports) }) {
+		taken := func(s config.PortSet) bool { return s.Contains(e.proto, e.public) }
+		if !slices.ContainsFunc(p.Keep, taken) && !slices.ContainsFunc(p.Forwards, func(f *config.Forward) bool { return slices.ContainsFunc(f.Ports, taken) }) {
 			free = append(free, e)
 		}
 	}
@@ -263,7 +259,7 @@ func (p *patient) forward() Finding {
 		case w.inside == nil:
 			if drop := dropped(w.seen.Verdicts); drop != nil {
 				return failed(fmt.Sprintf("this machine's firewall drops the tunnel's packets (%s)", drop.name()),
-					drop.allow("meta l4proto 4 ip6 saddr "+p.line.Peer.String()))
+					drop.allow(p.carrier().Opening().Anywhere().Nft()))
 			}
 			return failed("a packet from "+p.line.Peer.String()+" did not come out of "+p.Device, "run `ds4relay down` and `ds4relay up`")
 		case p.machine.Neighbour(lan, host) == NoAnswer:

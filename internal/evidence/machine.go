@@ -19,21 +19,22 @@ import (
 	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/ping"
+	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // Machine is this machine, as the doctor examines it.
 type Machine struct {
-	Path   string      // of the configuration
-	Role   config.Role // of a relay that does not say
-	Kernel control.Kernel
+	Path     string // of the configuration
+	Platform platform.Platform
+	Kernel   control.Kernel
 }
 
 var _ doctor.Machine = (*Machine)(nil)
 
 // Config implements doctor.Machine.
 func (m *Machine) Config() (*config.Config, []string, error) {
-	c, problems, err := config.Load(m.Path, m.Role)
+	c, problems, err := config.Load(m.Path, m.Platform.DefaultRole())
 	var warnings []string
 	for _, p := range problems {
 		warnings = append(warnings, p.Error())
@@ -46,7 +47,7 @@ func (m *Machine) Config() (*config.Config, []string, error) {
 
 // System implements doctor.Machine.
 func (m *Machine) System() doctor.System {
-	s := doctor.System{OpenWrt: kernel.OpenWrt(), Kernel: release(), Now: time.Now()}
+	s := doctor.System{OpenWrt: m.Platform.Name() == platform.OpenWrtName, Kernel: release(), Now: time.Now()}
 	s.Tunnels = kernel.HasTunnels() || hasModule(s.Kernel, "ip6_tunnel")
 	if c := kernel.CountConnections(); c != nil {
 		s.Tracked, s.MaxTracked = c.Count, c.Max

@@ -65,12 +65,15 @@ func Do(k Applier, steps []state.Step, show func(state.Step)) error {
 func (k *Kernel) Apply(step state.Step) error {
 	switch s := step.(type) {
 	case state.AddLink:
-		return explainTunnel(netlink.LinkAdd(tunnel(s.Link)))
+		err := setLink(s.Link, netlink.LinkAdd)
+		if isErrno(err, unix.EOPNOTSUPP, unix.ENODEV) {
+			return fmt.Errorf("%w: %s", err, drivers[s.Link.Tunnel.Kind()].missing())
+		}
+		return err
 	case state.DelLink:
 		return onLink(s.Link.Name, netlink.LinkDel)
 	case state.ChangeLink:
-		// By name, not by index: with an index the message means a new name, which a link that is up refuses.
-		return netlink.LinkModify(tunnel(s.To))
+		return setLink(s.To, netlink.LinkModify)
 	case state.SetAlias:
 		return onLink(s.Device, func(l netlink.Link) error { return netlink.LinkSetAlias(l, s.Alias()) })
 	case state.SetMTU:
@@ -118,24 +121,6 @@ func onLink(name string, f func(netlink.Link) error) error {
 		return err
 	}
 	return f(link)
-}
-
-func explainTunnel(err error) error {
-	if isErrno(err, unix.EOPNOTSUPP, unix.ENODEV) {
-		return fmt.Errorf("%w: the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe ip6_tunnel (Debian)", err)
-	}
-	return err
-}
-
-func tunnel(l state.Link) *netlink.Ip6tnl {
-	attrs := netlink.NewLinkAttrs() // leaves the queue's length to the kernel
-	attrs.Name, attrs.Group = l.Name, uint32(l.Group)
-	t := &netlink.Ip6tnl{LinkAttrs: attrs, Local: l.Local.AsSlice(), Remote: l.Remote.AsSlice(),
-		Ttl: uint8(l.TTL), Proto: unix.IPPROTO_IPIP, EncapLimit: uint8(max(l.EncapLimit, 0))}
-	if l.EncapLimit < 0 {
-		t.Flags |= flagIgnoreEncapLimit
-	}
-	return t
 }
 
 // forever is an address's infinite lifetime in seconds (INFINITY_LIFE_TIME of linux/addrconf.h).

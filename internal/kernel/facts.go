@@ -2,12 +2,10 @@ package kernel
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
@@ -15,15 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
-	"github.com/ds4relay/ds4relay/internal/openwrt"
+	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
-
-// OpenWrt tells whether this machine runs OpenWrt.
-func OpenWrt() bool {
-	_, err := os.Stat("/etc/openwrt_release")
-	return err == nil
-}
 
 // Facts finds out what Compile needs to know for the relays. What is wrong with one of them stands in Failed.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
@@ -39,10 +32,10 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	}
 	f.FlowTables = flowTables(relays)
 	f.Local, f.Waiting = map[string]netip.Addr{}, map[string]string{}
-	interfaces, netifdErr := interfacesFor(relays)
+	networks, networksErr := k.networksFor(relays)
 	f.Failed = map[string]error{}
 	for _, r := range relays {
-		if err := k.relayFacts(&f, r, relays, interfaces, netifdErr); err != nil {
+		if err := k.relayFacts(&f, r, relays, networks, networksErr); err != nil {
 			f.Failed[r.Name] = fmt.Errorf("relay %q: %w", r.Name, err)
 		}
 	}
@@ -101,7 +94,7 @@ func inside() (networks, connected []netip.Prefix, err error) {
 		}
 	}
 	for _, list := range [][]netip.Prefix{networks, connected} {
-		slices.SortFunc(list, func(a, b netip.Prefix) int {
+		slices.SortStableFunc(list, func(a, b netip.Prefix) int {
 			return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 		})
 	}
@@ -144,16 +137,16 @@ func (k *Kernel) closed(devices []string) (map[string]bool, error) {
 }
 
 // relayFacts finds out what concerns one relay; an error is why it cannot be brought up.
-func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Relay, interfaces []openwrt.Interface,
-	netifdErr error) error {
+func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Relay, networks platform.Networks,
+	networksErr error) error {
 	local := r.Local
 	if r.Auto {
-		if netifdErr != nil {
-			return fmt.Errorf("option ip6addr is auto: %w; give an address or a prefix", netifdErr)
+		if networksErr != nil {
+			return fmt.Errorf("option ip6addr is auto: %w; give an address or a prefix", networksErr)
 		}
 		var kept bool
 		var err error
-		if local, kept, err = k.delegated(r, interfaces); err != nil {
+		if local, kept, err = k.delegated(r, networks); err != nil {
 			return err
 		}
 		if kept {
@@ -161,7 +154,7 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 				"the tunnel keeps the endpoint of the last one", r.Name))
 		}
 		if !local.IsValid() {
-			f.Waiting[r.Name] = waitsFor(r)
+			f.Waiting[r.Name] = networks.Awaited(r)
 			return nil
 		}
 		f.Local[r.Name] = local
@@ -181,16 +174,16 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 	if peer == local {
 		return fmt.Errorf("%s is the endpoint of both ends; ip6addr is this end's, peeraddr the other end's", peer)
 	}
-	if err := k.netifdFree(r, interfaces); err != nil {
+	if err := k.free(r, networks); err != nil {
 		return err
 	}
 	if route, err := routeTo(peer); err == nil {
 		f.PathMTU[r.Name] = route.mtu
 	}
-	if uplink := Uplink(r, interfaces); uplink != nil {
+	if uplink := uplinkOf(r, networks); uplink != nil {
 		f.Tunlink[r.Name] = uplink.Device
 	} else {
-		tunlink, access, err := devices(r)
+		tunlink, access, err := devices(r, k.platform())
 		if err != nil {
 			if link, _ := k.linkOf(r); link == nil {
 				return err
@@ -214,48 +207,52 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 	return nil
 }
 
-// interfacesFor asks netifd where a relay may need to know; elsewhere there are none.
-func interfacesFor(relays []*config.Relay) ([]openwrt.Interface, error) {
-	if !slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router && (r.Auto || OpenWrt()) }) {
+// networksFor asks the platform where a relay may need to know.
+func (k *Kernel) networksFor(relays []*config.Relay) (platform.Networks, error) {
+	here := k.platform()
+	if !slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router && (r.Auto || here.NamesNetworks()) }) {
 		return nil, nil
 	}
-	if !OpenWrt() {
-		return nil, errors.New("this is no OpenWrt, where netifd knows the delegated prefix")
-	}
-	return openwrt.Interfaces()
+	return here.Networks()
 }
 
-// Uplink is the interface of netifd that a router's tunnel rides on: the one that tunlink names, also by its device, else
-// the first one with a delegated prefix. It is nil where there is none.
-func Uplink(r *config.Relay, interfaces []openwrt.Interface) *openwrt.Interface {
-	if r.Tunlink == "" {
-		return openwrt.Uplink(interfaces)
+func (k *Kernel) platform() platform.Platform {
+	if k.Platform == nil {
+		return platform.Debian{}
 	}
-	if i := openwrt.Find(interfaces, r.Tunlink); i != nil {
-		return i
-	}
-	for i := range interfaces {
-		if interfaces[i].Device == r.Tunlink && len(interfaces[i].Prefixes) > 0 {
-			return &interfaces[i]
-		}
-	}
-	return nil
+	return k.Platform
 }
 
-func waitsFor(r *config.Relay) string {
-	if r.Tunlink == "" {
-		return "an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)"
+func uplinkOf(r *config.Relay, networks platform.Networks) *platform.Uplink {
+	if networks == nil {
+		return nil
 	}
-	return fmt.Sprintf("a delegated IPv6 prefix on %s (ifstatus %s: ipv6-prefix)", r.Tunlink, r.Tunlink)
+	return networks.Uplink(r)
+}
+
+// free refuses a relay where somebody else has the name that its tunnel would have on this platform.
+func (k *Kernel) free(r *config.Relay, networks platform.Networks) error {
+	if networks == nil {
+		return nil
+	}
+	o := state.Observed{ForeignLinks: map[string]string{}}
+	if _, err := k.observeLinks(&o); err != nil {
+		return err
+	}
+	tunnels := []string{r.Device}
+	for _, link := range o.Links {
+		tunnels = append(tunnels, link.Name)
+	}
+	return networks.Free(r.Name, tunnels)
 }
 
 // delegated makes a relay's endpoint of the prefix that its interface has got. While the interface has none, a tunnel that
 // is there keeps its endpoint: an address change is an ifdown and an ifup.
-func (k *Kernel) delegated(r *config.Relay, interfaces []openwrt.Interface) (local netip.Addr, kept bool, err error) {
-	if uplink := Uplink(r, interfaces); uplink != nil && uplink.Up {
+func (k *Kernel) delegated(r *config.Relay, networks platform.Networks) (local netip.Addr, kept bool, err error) {
+	if uplink := networks.Uplink(r); uplink != nil && uplink.Up {
 		for _, prefix := range uplink.Prefixes {
 			if prefix.Bits() <= 64 && prefix.Addr().IsGlobalUnicast() && !prefix.Addr().IsPrivate() {
-				return config.Derive(prefix, r.IPAddr), false, nil
+				return transport.Derive(prefix, r.IPAddr), false, nil
 			}
 		}
 	}
@@ -263,7 +260,7 @@ func (k *Kernel) delegated(r *config.Relay, interfaces []openwrt.Interface) (loc
 	if err != nil || link == nil {
 		return netip.Addr{}, false, err
 	}
-	return link.Local, true, nil
+	return link.Local(), true, nil
 }
 
 // linkOf is the tunnel of a relay that is up, or nil.
@@ -331,7 +328,7 @@ func LinkUp(device string) bool {
 
 // devices are the one that the tunnel rides on and on a VPS the one that clients come by, which has the relay's IPv4 address.
 // Each stands for the other where only one is known.
-func devices(r *config.Relay) (tunlink, access string, err error) {
+func devices(r *config.Relay, here platform.Platform) (tunlink, access string, err error) {
 	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return "", "", err
@@ -344,7 +341,7 @@ func devices(r *config.Relay) (tunlink, access string, err error) {
 		names = append(names, link.Attrs().Name)
 	}
 	switch {
-	case r.Role == config.Router && OpenWrt(): // it may be an interface of netifd
+	case r.Role == config.Router && here.NamesNetworks():
 		return tunlink, "", nil
 	case tunlink != r.Tunlink:
 		return "", "", fmt.Errorf("there is no device %s (option tunlink); this machine has: %s", r.Tunlink, strings.Join(names, ", "))

@@ -15,20 +15,19 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // Kernel is the network namespace that the process runs in.
 type Kernel struct {
-	Run string // directory of run-time records, /run/ds4relay
+	Run      string            // directory of run-time records, /run/ds4relay
+	Platform platform.Platform // nil: Debian
 
 	looked map[string]lookedUp // DNS names
 	notes  []string            // about records, for Observe
 	made   bool                // Lock has made the directory Run
 }
-
-// flagIgnoreEncapLimit is IP6_TNL_F_IGN_ENCAP_LIMIT of linux/ip6_tunnel.h: `encaplimit none`.
-const flagIgnoreEncapLimit = 1
 
 // dumpTries bounds how often a dump is asked for again that changes interrupted (NLM_F_DUMP_INTR), that a signal did,
 // or that had more messages than the socket's buffer has room for (ENOBUFS, netlink(7)): it is not complete.
@@ -102,22 +101,16 @@ func (k *Kernel) observeLinks(o *state.Observed) (map[int]string, error) {
 	for _, link := range all {
 		attrs := link.Attrs()
 		names[attrs.Index] = attrs.Name
-		tunnel, ok := link.(*netlink.Ip6tnl)
+		tunnel, typical := observeTunnel(link)
 		relay, marked := strings.CutPrefix(attrs.Alias, state.AliasPrefix)
-		if !ok || !marked && (attrs.Alias != "" || attrs.Group != state.Group || tunnel.Proto != unix.IPPROTO_IPIP) {
+		if tunnel == nil || !marked && (attrs.Alias != "" || attrs.Group != state.Group || !typical) {
 			o.ForeignLinks[attrs.Name] = link.Type()
 			continue
 		}
-		ours := state.Link{Name: attrs.Name, EncapLimit: int(tunnel.EncapLimit), TTL: int(tunnel.Ttl), MTU: attrs.MTU, Group: int(attrs.Group),
-			Up: attrs.RawFlags&unix.IFF_UP != 0}
+		ours := state.Link{Name: attrs.Name, Tunnel: tunnel, MTU: attrs.MTU, Group: int(attrs.Group), Up: attrs.RawFlags&unix.IFF_UP != 0}
 		if marked {
 			ours.Relay = relay
 		}
-		if tunnel.Flags&flagIgnoreEncapLimit != 0 {
-			ours.EncapLimit = -1
-		}
-		ours.Local, _ = netip.AddrFromSlice(tunnel.Local.To16())
-		ours.Remote, _ = netip.AddrFromSlice(tunnel.Remote.To16())
 		o.Links = append(o.Links, ours)
 	}
 	return names, nil

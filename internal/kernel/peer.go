@@ -116,7 +116,7 @@ func (k *Kernel) lastPeer(r *config.Relay, own map[netip.Addr]bool) (netip.Addr,
 	}
 	for _, link := range o.Links {
 		if link.Relay == r.Name {
-			return link.Remote, nil
+			return link.Remote(), nil
 		}
 	}
 	return netip.Addr{}, nil

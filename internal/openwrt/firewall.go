@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/transport"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
@@ -93,39 +94,39 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 		}
 		label := "ds4relay " + r.Name + ": "
 		one := func(name, value string) Option { return Option{name, []string{value}} }
-		rules = append(rules, Rule{one("type", "rule"), one("name", label+"tunnel"), one("src", zoneOf(zones, uplink[r.Name], netip.Addr{})),
-			one("family", "ipv6"), one("proto", "4"), one("src_ip", peers[r.Name].String()), one("dest_ip", r.Local.String()), one("target", "ACCEPT")})
+		opening := transport.IPIP6{Local: r.Local, Remote: peers[r.Name]}.Opening()
+		rules = append(rules, openingRule(opening, label+"tunnel", zoneOf(zones, uplink[r.Name], netip.Addr{})))
 		opened := map[netip.Addr]bool{}
 		for _, f := range r.Forwards {
 			lan := zoneOf(zones, lanOf(interfaces, f.DestIP), f.DestIP)
 			self := own(interfaces, f.DestIP)
-			in := func(proto string, more ...Option) {
+			in := func(m config.Mapping, proto string, more ...Option) {
 				rule := Rule{one("type", "rule"), one("name", label+f.Section), one("src", "*"), one("device", r.Device), one("direction", "in")}
 				if !self { // without dest it is a rule for what comes in to the router itself
 					rule = append(rule, one("dest", lan))
 				}
-				rule = append(rule, one("family", "ipv4"), one("proto", proto), one("dest_ip", f.DestIP.String()))
-				if len(f.Clients) > 0 {
+				rule = append(rule, one("family", "ipv4"), one("proto", proto), one("dest_ip", m.Host.String()))
+				if m.Limited() {
 					var clients []string
-					for _, c := range f.Clients {
+					for _, c := range m.Clients {
 						clients = append(clients, strings.TrimSuffix(c.String(), "/32"))
 					}
 					more = append(more, Option{"src_ip", clients})
 				}
 				rules = append(rules, append(append(rule, more...), one("target", "ACCEPT")))
 			}
-			if f.All {
-				in("all")
-			}
-			for _, set := range f.Ports {
-				proto := strconv.Itoa(int(set.Proto))
+			for _, m := range f.Mappings() {
+				private := m.Private()
+				proto := strconv.Itoa(int(private.Proto))
 				switch {
-				case set.First == 0:
-					in(proto)
-				case set.First == set.Last:
-					in(proto, one("dest_port", fmt.Sprint(f.DestPort)))
+				case m.All:
+					in(m, "all")
+				case !private.HasPorts():
+					in(m, proto)
+				case private.First == private.Last:
+					in(m, proto, one("dest_port", fmt.Sprint(private.First)))
 				default:
-					in(proto, one("dest_port", fmt.Sprintf("%d-%d", f.DestPort, f.DestPort+(set.Last-set.First))))
+					in(m, proto, one("dest_port", fmt.Sprintf("%d-%d", private.First, private.Last)))
 				}
 			}
 			if f.Egress == config.All && !self && !opened[f.DestIP] {
@@ -136,6 +137,31 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 		}
 	}
 	return rules
+}
+
+// openingRule lets an opening in from a zone.
+func openingRule(o transport.Opening, name, zone string) Rule {
+	family, from, to, port := "ipv4", "", "", ""
+	if o.IPv6() {
+		family = "ipv6"
+	}
+	if o.From.IsValid() {
+		from = o.From.String()
+	}
+	if o.To.IsValid() {
+		to = o.To.String()
+	}
+	if o.Port != 0 {
+		port = strconv.Itoa(int(o.Port))
+	}
+	var rule Rule
+	for _, option := range [][2]string{{"type", "rule"}, {"name", name}, {"src", zone}, {"family", family}, {"proto", strconv.Itoa(int(o.Proto))},
+		{"src_ip", from}, {"dest_ip", to}, {"dest_port", port}, {"target", "ACCEPT"}} {
+		if option[1] != "" {
+			rule = append(rule, Option{option[0], option[1:]})
+		}
+	}
+	return rule
 }
 
 // lanOf is the interface whose network has the host, or nil.

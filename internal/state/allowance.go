@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Allowance is a rule of ours in a chain of iptables(8): ufw and Docker have these drop what they do not know, and a table
@@ -26,7 +28,8 @@ type IPTables map[string]bool
 func allowances(link Link, tables IPTables) []Allowance {
 	var wanted []Allowance
 	if tables["ip6tables"] {
-		wanted = append(wanted, Allowance{"ip6tables", "INPUT", fmt.Sprintf("-s %s/128 -d %s/128 -p 4", link.Remote, link.Local)})
+		program, match := link.Tunnel.Opening().IPTables()
+		wanted = append(wanted, Allowance{program, "INPUT", match})
 	}
 	if tables["iptables"] {
 		wanted = append(wanted,
@@ -87,7 +90,7 @@ func (a Allowance) ours() bool {
 		if err != nil || localErr != nil {
 			return false
 		}
-		link = Link{Remote: remote.Addr(), Local: local.Addr()}
+		link.Tunnel = transport.IPIP6{Remote: remote.Addr(), Local: local.Addr()}
 	}
 	return slices.Contains(allowances(link, IPTables{a.Program: true}), a)
 }
@@ -146,10 +149,10 @@ func (c DropChain) Lacking(link Link) []string {
 	add := fmt.Sprintf("nft insert rule %s %s %s ", c.Family, c.Table, c.Name)
 	switch {
 	case c.Hook == "input" && c.Family != "ip":
-		if strings.Contains(c.Text, link.Remote.String()) || strings.Contains(c.Text, "l4proto ipencap accept") || strings.Contains(c.Text, "l4proto 4 accept") {
+		if strings.Contains(c.Text, link.Remote().String()) || strings.Contains(c.Text, "l4proto ipencap accept") || strings.Contains(c.Text, "l4proto 4 accept") {
 			return nil
 		}
-		return []string{fmt.Sprintf("%sip6 saddr %s meta l4proto 4 accept", add, link.Remote)}
+		return []string{add + link.Tunnel.Opening().Anywhere().Nft() + " accept"}
 	case c.Hook == "forward" && c.Family != "ip6":
 		if strings.Contains(c.Text, `"`+link.Name+`"`) || strings.Contains(c.Text, fmt.Sprintf("ifgroup %d ", Group)) {
 			return nil

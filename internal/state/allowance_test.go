@@ -5,11 +5,13 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // TestAllowances: what a chain lists of ours is what is wanted, whatever name protocol 4 has, and nothing of others.
 func TestAllowances(t *testing.T) {
-	link := Link{Name: "wrap1", Local: netip.MustParseAddr("2001:db8:6ef9:0:198:51:100:144"), Remote: netip.MustParseAddr("2001:db8:fdd2::7")}
+	link := Link{Name: "wrap1", Tunnel: transport.IPIP6{Local: netip.MustParseAddr("2001:db8:6ef9:0:198:51:100:144"), Remote: netip.MustParseAddr("2001:db8:fdd2::7")}}
 	want := allowances(link, IPTables{"iptables": true, "ip6tables": true})
 	have := slices.Concat(
 		ParseAllowances("ip6tables", `-P INPUT DROP

@@ -2,6 +2,7 @@ package state
 
 import (
 	"cmp"
+	_ "embed" // the rulesets
 	"fmt"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Facts is what has to be known of this machine to say what a relay needs on it.
@@ -54,22 +56,12 @@ func Resolve(relays []*config.Relay, facts Facts) []*config.Relay {
 	return ready
 }
 
-// defaultPathMTU is assumed where there is no route to the other end yet (Ethernet's).
-const defaultPathMTU = 1500
-
-// outerHeader is what the tunnel adds to a packet in bytes, and encapLimitOption what an encapsulation limit adds to
-// that (RFC 2473 §5, §4.1.1).
-const (
-	outerHeader      = 40
-	encapLimitOption = 8
-)
-
 // Compile says what the given relays need on this machine.
 func Compile(relays []*config.Relay, facts Facts) State {
 	var s State
 	s.compileKillSwitch(relays, facts)
 	relays = Resolve(relays, facts)
-	vps := &vpsTables{elements: map[string][]Element{}}
+	vps := &vpsTables{elements: elements{}}
 	router := newRouterTables(relays, facts)
 	var onVPS []*config.Relay
 	for _, r := range relays {
@@ -84,8 +76,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 		if r.PeerName != "" {
 			peer = facts.Peer[r.Name]
 		}
-		link := Link{Name: r.Device, Relay: r.Name, Local: r.Local, Remote: peer, EncapLimit: r.EncapLimit, TTL: r.TTL,
-			MTU: TunnelMTU(r, facts), Group: Group, Up: true}
+		link := Link{Name: r.Device, Relay: r.Name, Tunnel: tunnelOf(r, peer), MTU: TunnelMTU(r, facts), Group: Group, Up: true}
 		s.Links = append(s.Links, link)
 		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(link.Name, "forwarding"), Value: "1", Device: link.Name})
 		if r.Role == config.VPS {
@@ -114,12 +105,14 @@ func TunnelMTU(r *config.Relay, facts Facts) int {
 	}
 	mtu, ok := facts.PathMTU[r.Name]
 	if !ok {
-		mtu = defaultPathMTU
+		mtu = transport.DefaultPathMTU
 	}
-	if r.EncapLimit != config.NoEncapLimit {
-		mtu -= encapLimitOption
-	}
-	return mtu - outerHeader
+	return mtu - tunnelOf(r, netip.Addr{}).Overhead()
+}
+
+// tunnelOf is a relay's tunnel to that other end.
+func tunnelOf(r *config.Relay, peer netip.Addr) transport.Tunnel {
+	return transport.IPIP6{Local: r.Local, Remote: peer, EncapLimit: r.EncapLimit, TTL: r.TTL}
 }
 
 // fenced are the devices that forward for us and did not before.
@@ -263,17 +256,14 @@ func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
 	slices.Sort(hosts)
 	table := Table{Family: "ip", Name: KillTableName}
 	table.Ruleset = tableText(table, strings.NewReplacer("HOSTS", strings.Join(slices.Compact(hosts), ", "),
-		"GROUP", strconv.Itoa(Group), "LOCAL", prefixList(append(slices.Clone(facts.Connected), notUnicast...))).Replace(killRules))
+		"GROUP", strconv.Itoa(Group), "LOCAL", prefixList(append(slices.Clone(facts.Connected), notUnicast...))).Replace(apart(killRules)))
 	s.Tables = append(s.Tables, table)
 }
 
 // killRules keep HOSTS from leaving by anything but a tunnel, or to networks that this machine is connected to.
-const killRules = `
-	chain forward {
-		type filter hook forward priority mangle; policy accept;
-		ip saddr { HOSTS } oifgroup != GROUP ip daddr != { LOCAL } reject with icmp type admin-prohibited
-	}
-`
+//
+//go:embed nft/killswitch.nft
+var killRules string
 
 // hosts are the addresses that a relay forwards to, each once, in order.
 func hosts(r *config.Relay) []netip.Addr {

@@ -22,8 +22,8 @@ type forwardKey struct {
 }
 
 type wideForward struct {
-	first, last uint16
-	forward     *config.Forward
+	ports   config.PortSet
+	forward *config.Forward
 }
 
 // NewForwarded makes it for the relays of a machine.
@@ -39,20 +39,21 @@ func NewForwarded(relays []*config.Relay) *Forwarded {
 				key = forwardKey{addr: f.DestIP, mark: r.Mark()}
 				w.marks[key.mark] = true
 			}
-			if f.All {
-				w.all[key] = f
-			}
-			for _, set := range f.Ports {
-				key.proto, key.port = set.Proto, 0
-				first, last := set.First, set.Last
-				if r.Role == config.Router && first != 0 {
-					first, last = f.DestPort, f.DestPort+(set.Last-set.First)
-				}
-				if wide(first, last) {
-					w.wide[key] = append(w.wide[key], wideForward{first, last, f})
+			for _, m := range f.Mappings() {
+				if m.All {
+					w.all[key] = f
 					continue
 				}
-				for port := int(first); port <= int(last); port++ {
+				set := m.Public
+				if r.Role == config.Router {
+					set = m.Private()
+				}
+				key.proto, key.port = set.Proto, 0
+				if wide(set.First, set.Last) {
+					w.wide[key] = append(w.wide[key], wideForward{set, f})
+					continue
+				}
+				for port := int(set.First); port <= int(set.Last); port++ {
 					key.port = uint16(port)
 					w.ports[key] = f
 				}
@@ -73,7 +74,7 @@ func (w *Forwarded) Of(f Flow) *config.Forward {
 	all := w.all[key]
 	key.proto = f.Proto
 	for _, wide := range w.wide[key] {
-		if wide.first <= f.DstPort && f.DstPort <= wide.last {
+		if wide.ports.Contains(f.Proto, f.DstPort) {
 			return wide.forward
 		}
 	}

@@ -180,7 +180,7 @@ func (p *planner) links() {
 			p.add(AddLink{want}, SetAlias{Device: want.Name, To: want.Relay}, SetMTU{Device: want.Name, To: want.MTU})
 			continue
 		}
-		changed := have.Local != want.Local || have.Remote != want.Remote || have.EncapLimit != want.EncapLimit || have.TTL != want.TTL
+		changed := have.Tunnel != want.Tunnel
 		if changed {
 			p.add(ChangeLink{*have, want})
 		}
@@ -270,7 +270,7 @@ func (s *State) table(family string) *Table { return s.named(family, TableName) 
 // KillSwitch tells whether hosts are kept from leaving by another way than a tunnel.
 func (s *State) KillSwitch() bool { return s.named("ip", KillTableName) != nil }
 
-// Held are the hosts whose rules keep them from leaving by another way than a tunnel, in order.
+// Held are the hosts whose rules keep them from leaving by another way than a tunnel.
 func (s *State) Held() []netip.Addr {
 	var hosts []netip.Addr
 	for _, r := range s.Rules {
@@ -278,8 +278,7 @@ func (s *State) Held() []netip.Addr {
 			hosts = append(hosts, r.From.Addr())
 		}
 	}
-	slices.SortFunc(hosts, netip.Addr.Compare)
-	return slices.Compact(hosts)
+	return hosts
 }
 
 func (s *State) named(family, name string) *Table {

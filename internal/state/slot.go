@@ -1,6 +1,7 @@
 package state
 
 import (
+	_ "embed" // the rulesets
 	"fmt"
 	"net/netip"
 	"slices"
@@ -86,42 +87,19 @@ func assignSlots(relays []*config.Relay, own []Route) slots {
 }
 
 // slotSets and slotRules are there as long as a host belongs to a slot.
-const slotSets = `
-	# homes whose hosts have addresses that another home's hosts have too: which packets belong to which
-	map slot_host { type ifname . ipv4_addr : verdict; }
-	map slot_port { type ipv4_addr . inet_proto . inet_service : verdict; }
-	map slot_range { type ipv4_addr . inet_proto . inet_service : verdict; flags interval; }
-	map slot_protocol { type ipv4_addr . inet_proto : verdict; }
-	map slot_address { type ipv4_addr : verdict; }
-`
+//
+//go:embed nft/slot_sets.nft
+var slotSets string
 
-const slotChains = `
-	chain slot {
-		type filter hook prerouting priority raw; policy accept;
-		iifgroup GROUP iifname . ip saddr vmap @slot_host
-		iifgroup GROUP accept
-		ip daddr . meta l4proto . th dport vmap @slot_port
-		ip daddr . meta l4proto . th dport vmap @slot_range
-		ip daddr . meta l4proto vmap @slot_protocol
-		ip daddr vmap @slot_address
-	}
-	# the mark of a connection is that of its first packet, and brings all that goes to the home there
-	chain slot_mark {
-		type filter hook prerouting priority mangle; policy accept;
-		ct mark & 0xff000000 == 0xd4000000 iifgroup != GROUP meta mark set ct mark
-		ct state new meta mark & 0xff000000 == 0xd4000000 ct mark set meta mark
-	}
-`
+//go:embed nft/slot_chains.nft
+var slotChains string
 
 // slotRules are for one slot. A host that opens connections has the zone for what it sends; else all that belongs to
 // the host's side of a connection is in the zone: then even the answers to one client that talks to two homes from one
 // port cannot clash, where otherwise the kernel gives the second connection another port.
-const slotRules = `
-	chain slot_N_client { ct reply zone set N; goto slot_N_all; }
-	chain slot_N_host { ct zone set N; goto slot_N_all; }
-	chain slot_N_opener { ct original zone set N; goto slot_N_all; }
-	chain slot_N_all { meta mark set meta mark & 0x000000ff | MARK; }
-`
+//
+//go:embed nft/slot.nft
+var slotRules string
 
 // slotVerdicts are the chains of a host's packets: those that clients send to it, and those that it sends. Where some
 // clients are not let in, what they send must not have a zone either.
@@ -141,4 +119,13 @@ func sortedSlots(s slots) []int {
 	}
 	slices.Sort(numbers)
 	return numbers
+}
+
+// slotSetTypes are the sets of slotSets.
+var slotSetTypes = []Set{
+	{Name: "slot_host", Key: []Type{IfName, IPv4}, Value: []Type{Verdict}},
+	{Name: "slot_port", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},
+	{Name: "slot_range", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},
+	{Name: "slot_protocol", Key: []Type{IPv4, Proto}, Value: []Type{Verdict}},
+	{Name: "slot_address", Key: []Type{IPv4}, Value: []Type{Verdict}},
 }

@@ -2,6 +2,8 @@ package state
 
 import (
 	"net/netip"
+
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Protocol marks our routes and rules (rtnetlink(7) rtm_protocol, FRA_PROTOCOL), Group our links while they have no
@@ -36,17 +38,26 @@ type State struct {
 	Allowances []Allowance
 }
 
-// Link is a tunnel: an ip6tnl device in mode ipip6 (RFC 2473).
+// Link is a tunnel of any kind.
 type Link struct {
-	Name       string
-	Relay      string // from the alias; "" while it has none
-	Local      netip.Addr
-	Remote     netip.Addr
-	EncapLimit int // 0-255, or -1 for none
-	TTL        int
-	MTU        int // bytes
-	Group      int // of devices: the rules of our tables know tunnels by it
-	Up         bool
+	Name   string
+	Relay  string // from the alias; "" while it has none
+	Tunnel transport.Tunnel
+	MTU    int // bytes
+	Group  int // of devices: the rules of our tables know tunnels by it
+	Up     bool
+}
+
+// Local is the endpoint here.
+func (l Link) Local() netip.Addr {
+	local, _ := l.Tunnel.Endpoints()
+	return local
+}
+
+// Remote is the other end's.
+func (l Link) Remote() netip.Addr {
+	_, remote := l.Tunnel.Endpoints()
+	return remote
 }
 
 // Addr is an endpoint: an IPv6 address that neighbours are answered for and that nothing else uses (/128, deprecated,

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/transport"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
@@ -157,7 +158,7 @@ func checkUndo(t *testing.T, steps []Step) {
 
 func TestTunnelMTU(t *testing.T) {
 	for _, c := range []struct{ mtu, limit, path, want int }{
-		{0, config.NoEncapLimit, 1500, 1460}, {0, 4, 1500, 1452}, {0, config.NoEncapLimit, 1492, 1452}, {0, config.NoEncapLimit, 0, 1460},
+		{0, transport.NoEncapLimit, 1500, 1460}, {0, 4, 1500, 1452}, {0, transport.NoEncapLimit, 1492, 1452}, {0, transport.NoEncapLimit, 0, 1460},
 		{1400, 4, 1280, 1400},
 	} {
 		facts := Facts{PathMTU: map[string]int{}}

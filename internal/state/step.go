@@ -92,17 +92,9 @@ func Device(step Step) string {
 	return ""
 }
 
-func linkParameters(l Link) string {
-	limit := "none"
-	if l.EncapLimit >= 0 {
-		limit = fmt.Sprint(l.EncapLimit)
-	}
-	return fmt.Sprintf("type ip6tnl mode ipip6 local %s remote %s encaplimit %s hoplimit %d", l.Local, l.Remote, limit, l.TTL)
-}
-
 // Commands implements Step with ip-link(8).
 func (s AddLink) Commands() []string {
-	return []string{fmt.Sprintf("ip link add name %s group %d %s", s.Link.Name, s.Link.Group, linkParameters(s.Link))}
+	return []string{fmt.Sprintf("ip link add name %s group %d %s", s.Link.Name, s.Link.Group, s.Link.Tunnel.Arguments())}
 }
 
 // Undo implements Step.
@@ -131,7 +123,7 @@ func (s DelLink) Undo() []Step {
 
 // Commands implements Step with ip-link(8).
 func (s ChangeLink) Commands() []string {
-	return []string{fmt.Sprintf("ip link change dev %s %s", s.To.Name, linkParameters(s.To))}
+	return []string{fmt.Sprintf("ip link change dev %s %s", s.To.Name, s.To.Tunnel.Arguments())}
 }
 
 // Undo implements Step. The kernel gives a tunnel another MTU when it is changed (ip6_tnl_link_config).

@@ -105,9 +105,7 @@ func (w *Way) client(frame Frame) (netip.Addr, bool) {
 
 // kept tells whether a packet is for the VPS itself.
 func (w *Way) kept(p *packet.Packet) bool {
-	return slices.ContainsFunc(w.Relay.Keep, func(s config.PortSet) bool {
-		return s.Proto == p.Proto && (s.First == 0 || s.First <= p.DstPort && p.DstPort <= s.Last)
-	})
+	return slices.ContainsFunc(w.Relay.Keep, func(s config.PortSet) bool { return s.Contains(p.Proto, p.DstPort) })
 }
 
 // port is the client's port of a packet, or what stands for it.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Damage does what somebody else might: it takes one thing away, or changes it, and says what. There has to be
@@ -28,7 +29,9 @@ func (k *Kernel) Damage(random *rand.Rand) string {
 		k.setMTU(link, 1250+random.IntN(100))
 		return fmt.Sprintf("link %s with MTU %d", link.Name, link.MTU)
 	case kind == 3:
-		link.TTL, link.EncapLimit, link.Group = 9, 3, random.IntN(2)*state.Group
+		tunnel := link.Tunnel.(transport.IPIP6)
+		tunnel.TTL, tunnel.EncapLimit = 9, 3
+		link.Tunnel, link.Group = tunnel, random.IntN(2)*state.Group
 		return fmt.Sprintf("link %s changed: %+v", link.Name, *link)
 	case kind == 4:
 		k.routes = nil

@@ -12,6 +12,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Kernel is a machine's network, and the records that package kernel keeps beside it in /run. The zero value has no
@@ -269,17 +270,13 @@ func (k *Kernel) onLink(name string, f func(*state.Link)) error {
 
 // tunnelMTU is what the kernel gives a tunnel over a path of 1500 bytes (ip6_tnl_link_config in net/ipv6/ip6_tunnel.c).
 func tunnelMTU(l state.Link) int {
-	const path, header, option = 1500, 40, 8
-	if l.EncapLimit < 0 {
-		return path - header
-	}
-	return path - header - option
+	return transport.DefaultPathMTU - l.Tunnel.Overhead()
 }
 
 // sameEnds finds another tunnel between the same addresses, of which there can be one (ip6_tnl_locate).
 func (k *Kernel) sameEnds(l state.Link) bool {
 	return slices.ContainsFunc(k.links, func(other state.Link) bool {
-		return other.Name != l.Name && other.Local == l.Local && other.Remote == l.Remote
+		return other.Name != l.Name && other.Local() == l.Local() && other.Remote() == l.Remote()
 	})
 }
 
@@ -317,7 +314,7 @@ func (k *Kernel) changeLink(l state.Link) error {
 		return syscall.EEXIST
 	}
 	have := k.link(l.Name)
-	have.Local, have.Remote, have.EncapLimit, have.TTL = l.Local, l.Remote, l.EncapLimit, l.TTL
+	have.Tunnel = l.Tunnel
 	k.setMTU(have, tunnelMTU(l))
 	return nil
 }

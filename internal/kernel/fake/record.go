@@ -143,7 +143,7 @@ func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (netip.Addr, erro
 	if !known.IsValid() {
 		for _, link := range k.links {
 			if link.Relay == r.Name {
-				known = link.Remote
+				known = link.Remote()
 			}
 		}
 	}

@@ -1,0 +1,52 @@
+package config
+
+import "net/netip"
+
+// Mapping is what a forward makes of one protocol, or of all: which packets to the public address go to which host and
+// port. Everything that has to know it (DNAT, what the router lets in, hairpin, firewalls, status, trace, doctor) asks
+// Forward.Mappings.
+type Mapping struct {
+	All     bool    // every protocol; Public is empty then
+	Public  PortSet // protocol and ports at the public address
+	Host    netip.Addr
+	Port    uint16         // the host's port that Public.First leads to, the others following; 0 without ports
+	Clients []netip.Prefix // who may use it, none within another; nil for everybody
+}
+
+// Mappings are the forward's, in the order of its protocols.
+func (f *Forward) Mappings() []Mapping {
+	if f.All {
+		return []Mapping{{All: true, Host: f.DestIP, Clients: f.Clients}}
+	}
+	mappings := make([]Mapping, 0, len(f.Ports))
+	for _, set := range f.Ports {
+		m := Mapping{Public: set, Host: f.DestIP, Clients: f.Clients}
+		if set.HasPorts() {
+			m.Port = f.DestPort
+		}
+		mappings = append(mappings, m)
+	}
+	return mappings
+}
+
+// Private is the protocol and the ports on the host's side.
+func (m Mapping) Private() PortSet {
+	if !m.Public.HasPorts() {
+		return m.Public
+	}
+	return PortSet{m.Public.Proto, m.Port, m.Port + (m.Public.Last - m.Public.First)}
+}
+
+// KeepsPorts tells whether ports are the same on both sides.
+func (m Mapping) KeepsPorts() bool { return m.Port == m.Public.First }
+
+// Limited tells whether some clients only may use it.
+func (m Mapping) Limited() bool { return len(m.Clients) > 0 }
+
+// HasPorts tells whether the set is one of ports, and not a whole protocol.
+func (p PortSet) HasPorts() bool { return p.First != 0 }
+
+// Contains tells whether a packet of that protocol to that port is of the set; a protocol without ports has port 0.
+func (p PortSet) Contains(proto uint8, port uint16) bool {
+	return p.Proto == proto && (!p.HasPorts() || p.First <= port && port <= p.Last)
+}

@@ -1,0 +1,78 @@
+package kernel
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/transport"
+)
+
+// driver is how the kernel makes and shows tunnels of one kind.
+type driver interface {
+	// link is what rtnetlink adds or changes.
+	link(attrs netlink.LinkAttrs, t transport.Tunnel) netlink.Link
+	// observe reads a link; nil for what is none of the kind. typical tells whether it has the mode that ours have.
+	observe(link netlink.Link) (t transport.Tunnel, typical bool)
+	// missing says what to install where the kernel does not know the kind.
+	missing() string
+}
+
+var drivers = map[string]driver{transport.IPIP6Kind: ip6tnl{}}
+
+// setLink has rtnetlink make a tunnel, or change one. That goes by the name, not by the index: with an index the message
+// means a new name, which a link that is up refuses.
+func setLink(l state.Link, set func(netlink.Link) error) error {
+	d := drivers[l.Tunnel.Kind()]
+	if d == nil {
+		return fmt.Errorf("unknown kind of tunnel %q", l.Tunnel.Kind())
+	}
+	attrs := netlink.NewLinkAttrs() // leaves the queue's length to the kernel
+	attrs.Name, attrs.Group = l.Name, uint32(l.Group)
+	return set(d.link(attrs, l.Tunnel))
+}
+
+// observeTunnel reads a link that may be a tunnel of ours; nil where it has none of our kinds.
+func observeTunnel(link netlink.Link) (t transport.Tunnel, typical bool) {
+	if d := drivers[link.Type()]; d != nil {
+		return d.observe(link)
+	}
+	return nil, false
+}
+
+// ip6tnl is the driver of transport.IPIP6 (net/ipv6/ip6_tunnel.c).
+type ip6tnl struct{}
+
+// flagIgnoreEncapLimit is IP6_TNL_F_IGN_ENCAP_LIMIT of linux/ip6_tunnel.h: `encaplimit none`.
+const flagIgnoreEncapLimit = 1
+
+func (ip6tnl) link(attrs netlink.LinkAttrs, t transport.Tunnel) netlink.Link {
+	p := t.(transport.IPIP6)
+	link := &netlink.Ip6tnl{LinkAttrs: attrs, Local: p.Local.AsSlice(), Remote: p.Remote.AsSlice(),
+		Ttl: uint8(p.TTL), Proto: unix.IPPROTO_IPIP, EncapLimit: uint8(max(p.EncapLimit, 0))}
+	if p.EncapLimit == transport.NoEncapLimit {
+		link.Flags |= flagIgnoreEncapLimit
+	}
+	return link
+}
+
+func (ip6tnl) observe(link netlink.Link) (t transport.Tunnel, typical bool) {
+	tunnel, ok := link.(*netlink.Ip6tnl)
+	if !ok {
+		return nil, false
+	}
+	p := transport.IPIP6{EncapLimit: int(tunnel.EncapLimit), TTL: int(tunnel.Ttl)}
+	if tunnel.Flags&flagIgnoreEncapLimit != 0 {
+		p.EncapLimit = transport.NoEncapLimit
+	}
+	p.Local, _ = netip.AddrFromSlice(tunnel.Local.To16())
+	p.Remote, _ = netip.AddrFromSlice(tunnel.Remote.To16())
+	return p, tunnel.Proto == unix.IPPROTO_IPIP
+}
+
+func (ip6tnl) missing() string {
+	return "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe ip6_tunnel (Debian)"
+}

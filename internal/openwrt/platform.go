@@ -1,0 +1,72 @@
+package openwrt
+
+import (
+	"fmt"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/platform"
+)
+
+// Platform is OpenWrt.
+type Platform struct{}
+
+// Name implements platform.Platform.
+func (Platform) Name() platform.Name { return platform.OpenWrtName }
+
+// DefaultRole implements platform.Platform.
+func (Platform) DefaultRole() config.Role { return config.Router }
+
+// RunDir implements platform.Platform.
+func (Platform) RunDir() string { return "/var/run/ds4relay" }
+
+// NamesNetworks implements platform.Platform: an interface of netifd.
+func (Platform) NamesNetworks() bool { return true }
+
+// Networks implements platform.Platform.
+func (Platform) Networks() (platform.Networks, error) {
+	interfaces, err := Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	return networks(interfaces), nil
+}
+
+// networks are netifd's interfaces.
+type networks []Interface
+
+// Uplink implements platform.Networks.
+func (n networks) Uplink(r *config.Relay) *platform.Uplink {
+	i := UplinkOf(r, n)
+	if i == nil {
+		return nil
+	}
+	return &platform.Uplink{Device: i.Device, Up: i.Up, Prefixes: i.Prefixes}
+}
+
+// Awaited implements platform.Networks.
+func (n networks) Awaited(r *config.Relay) string {
+	if r.Tunlink == "" {
+		return "an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)"
+	}
+	return fmt.Sprintf("a delegated IPv6 prefix on %s (ifstatus %s: ipv6-prefix)", r.Tunlink, r.Tunlink)
+}
+
+// Free implements platform.Networks.
+func (n networks) Free(relay string, tunnels []string) error { return Free(n, relay, tunnels) }
+
+// UplinkOf is the interface that a router's tunnel rides on: the one that tunlink names, also by its device, else the
+// first one with a delegated prefix. It is nil where there is none.
+func UplinkOf(r *config.Relay, interfaces []Interface) *Interface {
+	if r.Tunlink == "" {
+		return Uplink(interfaces)
+	}
+	if i := Find(interfaces, r.Tunlink); i != nil {
+		return i
+	}
+	for i := range interfaces {
+		if interfaces[i].Device == r.Tunlink && len(interfaces[i].Prefixes) > 0 {
+			return &interfaces[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package state
+
+import (
+	_ "embed" // the rulesets
+	"fmt"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// hairpin is for clients in the network of a host that use the public address: they stay at home. Where client and
+// server are neighbours, the answers have to come back this way too.
+//
+//go:embed nft/hairpin.nft
+var hairpin string
+
+var hairpinSetTypes = []Set{
+	{Name: "hairpin_device", Key: []Type{IfName}},
+	{Name: "hairpin_pair", Key: []Type{IfName, IfName}},
+	{Name: "hairpin_public", Key: []Type{IPv4}},
+	{Name: "hairpin_exception", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},
+	{Name: "hairpin_protocol_exception", Key: []Type{IPv4, Proto}, Value: []Type{Verdict}},
+	{Name: "hairpin_port", Key: []Type{IPv4, Proto, Service}, Value: []Type{IPv4, Service}},
+	{Name: "hairpin_range", Key: []Type{IPv4, Proto, Service}, Value: []Type{IPv4}},
+	{Name: "hairpin_protocol", Key: []Type{IPv4, Proto}, Value: []Type{IPv4}},
+	{Name: "hairpin_address", Key: []Type{IPv4}, Value: []Type{IPv4}},
+}
+
+// addHairpin serves clients next to the hosts. A forward of all counts only where keep says what is the VPS's own: the
+// router cannot know better, and must not keep its users from the VPS.
+func (t *routerTables) addHairpin(r *config.Relay, facts Facts) {
+	public := r.IPAddr.String()
+	used := false
+	for _, f := range r.Forwards {
+		lan := facts.LAN[f.DestIP]
+		if lan == "" || lan == r.Device || f.All && len(r.Keep) == 0 {
+			continue
+		}
+		used = true
+		t.put("hairpin_device", quote(lan), "")
+		t.put("hairpin_pair", quote(lan)+" . "+quote(lan), "")
+		for _, m := range f.Mappings() {
+			if m.All {
+				t.put("hairpin_address", public, m.Host.String())
+				continue
+			}
+			t.destinations(public+" . "+config.ProtoName(m.Public.Proto), m, "hairpin_port", "hairpin_range", "hairpin_protocol")
+		}
+	}
+	if !used {
+		return
+	}
+	t.put("hairpin_public", public, "")
+	for _, keep := range r.Keep {
+		key := public + " . " + config.ProtoName(keep.Proto)
+		if !keep.HasPorts() {
+			t.put("hairpin_protocol_exception", key, "accept")
+			continue
+		}
+		for port := int(keep.First); port <= int(keep.Last); port++ {
+			t.put("hairpin_exception", fmt.Sprintf("%s . %d", key, port), "accept")
+		}
+	}
+}

@@ -1,0 +1,258 @@
+package state
+
+import (
+	_ "embed" // the rulesets
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// routerSets are the declarations of the router's sets: what may come out of a tunnel, and to whom.
+//
+//go:embed nft/router_sets.nft
+var routerSets string
+
+// routerChains are for all tunnels of a router. INSIDE are networks whose addresses nobody outside has, PUBLIC the
+// relays' public addresses: what the VPS itself sends comes from there.
+//
+//go:embed nft/router_common.nft
+var routerChains string
+
+// egressChains mark what hosts with egress all send, so that it leaves by their tunnel; answers to others go where
+// those came from. Unlike a policy rule for the host's address alone, the mark is not there when rp_filter asks for the
+// way back.
+//
+//go:embed nft/router_egress.nft
+var egressChains string
+
+// limitedSets are for one tunnel where a forward is for some clients only, or for a wide range of ports.
+//
+//go:embed nft/tunnel_limited.nft
+var limitedSets string
+
+const limitedRules = `		ip daddr . meta l4proto . th dport . ip saddr @DEVICE_port goto DEVICE_new
+		ip daddr . meta l4proto . ip saddr @DEVICE_protocol goto DEVICE_new
+		ip daddr . ip saddr @DEVICE_host goto DEVICE_new
+`
+
+// routerRules are for one tunnel; NAME stands for its device's name, DEVICE for its chains', MARK, MARKS and MSS for
+// its values, LIMITED for limitedRules or nothing, GROUP for Group. Only the upper eight bits of marks are touched
+// (config.MarkMask). MARKS are those of all relays with the same public address: a VPS may answer by another tunnel.
+//
+// The order in DEVICE_from: packets of known connections first, since they are most. ICMP errors belong to known
+// connections, or are dropped: the host of a forward of all would believe them about its other connections.
+//
+//go:embed nft/tunnel.nft
+var routerRules string
+
+// egressRules are for a tunnel that a host's own connections leave by: their answers are known by the mark.
+//
+//go:embed nft/tunnel_egress.nft
+var egressRules string
+
+// selfRules keep what the router itself sends by table lastTable, and no tunnel's chain has marked, from coming back to
+// it.
+//
+//go:embed nft/router_self.nft
+var selfRules string
+
+// sharedRules are for a tunnel to a host that another relay leads to as well. One client may use both from the same port,
+// and the host could not tell the two connections apart: in a zone of its own the second one is a connection of its own,
+// and the kernel gives it another port of the client.
+//
+//go:embed nft/tunnel_shared.nft
+var sharedRules string
+
+var routerSetTypes = []Set{
+	{Name: "open_port", Key: []Type{IfName, IPv4, Proto, Service}},
+	{Name: "open_protocol", Key: []Type{IfName, IPv4, Proto}},
+	{Name: "open_host", Key: []Type{IfName, IPv4}},
+	{Name: "egress_host", Key: []Type{IPv4}},
+}
+
+// routerTables collects the rules and elements of the router's relays.
+type routerTables struct {
+	elements
+	declarations, rules, errorRules strings.Builder
+	limited                         []Set
+	hosts                           map[netip.Addr]bool     // of the relays so far
+	marks                           map[netip.Addr][]string // public address → marks of its relays
+	inside                          string                  // list of networks
+	selves                          []string                // hosts that are the router itself
+	egress                          uint32                  // mark of what hosts with egress all send
+}
+
+func newRouterTables(relays []*config.Relay, facts Facts) *routerTables {
+	t := &routerTables{elements: elements{}, hosts: map[netip.Addr]bool{}, marks: map[netip.Addr][]string{}}
+	inside := slices.Clone(facts.Inside)
+	for _, r := range relays {
+		if r.Role != config.Router {
+			continue
+		}
+		t.marks[r.IPAddr] = append(t.marks[r.IPAddr], markText(r))
+		for _, host := range hosts(r) {
+			inside = append(inside, netip.PrefixFrom(host, 32))
+			if text := host.String(); facts.Self[host] && !slices.Contains(t.selves, text) {
+				t.selves = append(t.selves, text)
+			}
+		}
+	}
+	t.inside, t.egress = prefixList(append(inside, notUnicast...)), egressMark(relays)
+	return t
+}
+
+// notUnicast are the networks that no host on the internet has its address in: this network, loopback, multicast and
+// what is reserved (RFC 1122 §3.2.1.3, RFC 1112 §4).
+var notUnicast = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/3"),
+}
+
+// egressMark is the packet mark of what hosts with egress all send: the highest that no relay's connections have.
+func egressMark(relays []*config.Relay) uint32 {
+	mark := uint32(config.MarkMask)
+	for slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router && r.Mark() == mark }) {
+		mark -= 1 << 24
+	}
+	return mark
+}
+
+func markText(r *config.Relay) string { return fmt.Sprintf("%#08x", r.Mark()) }
+
+// marksText matches the marks of a public address's relays.
+func (t *routerTables) marksText(r *config.Relay) string {
+	if marks := t.marks[r.IPAddr]; len(marks) > 1 {
+		return "{ " + strings.Join(marks, ", ") + " }"
+	}
+	return "== " + markText(r)
+}
+
+// alone tells whether no relay before leads to a host of this one.
+func (t *routerTables) alone(r *config.Relay) bool {
+	alone := true
+	for _, host := range hosts(r) {
+		alone = alone && !t.hosts[host]
+		t.hosts[host] = true
+	}
+	return alone
+}
+
+// ipTCPHeaders are the IPv4 and TCP headers without options, in bytes: what an MSS leaves out of an MTU.
+const ipTCPHeaders = 40
+
+func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
+	chain := chainName(link.Name)
+	limitedPart := ""
+	if limited := t.open(r, link.Name); limited {
+		limitedPart = limitedRules
+		t.declarations.WriteString(strings.ReplaceAll(apart(limitedSets), "DEVICE", chain))
+		t.limited = append(t.limited, Set{Name: chain + "_port", Key: []Type{IPv4, Proto, Service, IPv4}},
+			Set{Name: chain + "_protocol", Key: []Type{IPv4, Proto, IPv4}}, Set{Name: chain + "_host", Key: []Type{IPv4, IPv4}})
+	}
+	if !t.alone(r) {
+		t.rules.WriteString(strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "ZONE", fmt.Sprint(r.Mark()>>24)).Replace(apart(sharedRules)))
+	}
+	fill := strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "MARKS", t.marksText(r), "MARK", markText(r),
+		"MSS", fmt.Sprint(link.MTU-ipTCPHeaders), "LOCAL", link.Local().String(), "GROUP", strconv.Itoa(Group))
+	for _, host := range egressHosts(r) {
+		t.put("egress_host", host.String(), "")
+	}
+	fill.WriteString(&t.rules, strings.Replace(apart(routerRules), "LIMITED", limitedPart, 1))
+	if len(egressHosts(r)) > 0 {
+		fill.WriteString(&t.rules, apart(egressRules))
+	}
+	fill.WriteString(&t.errorRules, errorRules)
+	t.addHairpin(r, facts)
+}
+
+// open puts what the forwards let in on the host's side, and tells whether some of it is limited to clients or a wide
+// range. Several public ports may lead to one port of a host, each for its clients.
+func (t *routerTables) open(r *config.Relay, device string) (limited bool) {
+	chain := chainName(device)
+	type hostProto struct {
+		host  netip.Addr
+		proto uint8
+	}
+	ports, protocols, all := map[hostProto][]span{}, map[hostProto][]span{}, map[hostProto][]span{}
+	for _, f := range r.Forwards {
+		for _, m := range f.Mappings() {
+			key, private := hostProto{m.Host, m.Public.Proto}, m.Private()
+			of := ports
+			switch {
+			case m.All:
+				of = all
+			case !private.HasPorts():
+				of = protocols
+			}
+			of[key] = append(of[key], span{private.First, private.Last, m.Clients})
+		}
+	}
+	for key, spans := range all {
+		clients := disjoint(spans)[0].clients
+		if clients == nil {
+			t.put("open_host", quote(device)+" . "+key.host.String(), "")
+		}
+		for _, client := range clients {
+			limited = true
+			t.put(chain+"_host", key.host.String()+" . "+clientText(client), "")
+		}
+	}
+	for key, spans := range protocols {
+		clients, text := disjoint(spans)[0].clients, key.host.String()+" . "+config.ProtoName(key.proto)
+		if clients == nil {
+			t.put("open_protocol", quote(device)+" . "+text, "")
+		}
+		for _, client := range clients {
+			limited = true
+			t.put(chain+"_protocol", text+" . "+clientText(client), "")
+		}
+	}
+	for key, spans := range ports {
+		text := key.host.String() + " . " + config.ProtoName(key.proto) + " . "
+		for _, s := range disjoint(spans) {
+			clients := s.clients
+			if clients == nil && wide(s.first, s.last) {
+				clients = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0)}
+			}
+			for _, client := range clients {
+				limited = true
+				t.put(chain+"_port", text+portText(s.first, s.last)+" . "+clientText(client), "")
+			}
+			for port := int(s.first); clients == nil && port <= int(s.last); port++ {
+				t.put("open_port", quote(device)+" . "+text+strconv.Itoa(port), "")
+			}
+		}
+	}
+	return limited
+}
+
+// text is the part of table ip for the role of a router, with its sets.
+func (t *routerTables) text() (string, []Set) {
+	var public []string
+	for addr := range t.marks {
+		public = append(public, addr.String())
+	}
+	slices.Sort(public)
+	chains := strings.NewReplacer("PUBLIC", strings.Join(public, ", "), "INSIDE", t.inside).Replace(apart(routerChains))
+	body := apart(routerSets) + t.declarations.String() + chains + t.rules.String()
+	if len(t.elements["egress_host"]) > 0 {
+		body += strings.NewReplacer("GROUP", strconv.Itoa(Group), "EGRESS", fmt.Sprintf("%#08x", t.egress)).
+			Replace(apart(egressChains))
+	}
+	if len(t.selves) > 0 {
+		body += strings.NewReplacer("SELVES", strings.Join(t.selves, ", "), "INSIDE", t.inside).Replace(apart(selfRules))
+	}
+	sets := slices.Concat(filled(routerSetTypes, t.elements), filled(t.limited, t.elements))
+	if len(t.elements["hairpin_public"]) > 0 {
+		body += apart(hairpin)
+		sets = append(sets, filled(hairpinSetTypes, t.elements)...)
+	}
+	return body, sets
+}
+
+// chainName begins the names of a device's chains and sets. It has the device's whole name, and ends at the last
+// underscore of theirs: two devices never have a chain in common. nft takes dots and hyphens behind the first letter.
+func chainName(device string) string { return "t_" + device }

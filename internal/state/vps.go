@@ -1,0 +1,178 @@
+package state
+
+import (
+	_ "embed" // the rulesets
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// vpsRuleset is the same for every configuration (GROUP stands for Group): only the elements differ, so that the cost of
+// a packet does not grow with the forwards and a change of one forward changes one element.
+//
+//go:embed nft/vps.nft
+var vpsRuleset string
+
+// vpsTables collects the elements of vpsRuleset.
+type vpsTables struct {
+	elements
+	any   bool
+	slots slots
+}
+
+func (t *vpsTables) add(r *config.Relay, link Link) {
+	t.any = true
+	public := r.IPAddr.String()
+	t.put("public_address", public, "")
+	t.put("inside", public, "")
+	t.put("endpoint", link.Local().String(), "")
+	t.put("peer", link.Remote().String(), "")
+	opens := egressHosts(r)
+	for _, host := range hosts(r) {
+		key := quote(link.Name) + " . " + host.String()
+		t.put("member", key, "")
+		t.put("inside", host.String(), "")
+		t.put("host", key+" . established", "accept")
+		if slices.Contains(opens, host) {
+			opened := "goto opened_public"
+			if r.EgressPrivate {
+				opened = "goto opened"
+			}
+			t.put("host", key+" . new", opened)
+			t.put("source", key, public)
+		}
+	}
+	for _, keep := range r.Keep {
+		t.except(public, keep, "accept", "accept")
+	}
+	for _, f := range r.Forwards {
+		for _, m := range f.Mappings() {
+			t.addMapping(public, m)
+		}
+	}
+}
+
+// except has a verdict come before what is forwarded of a set of ports, or of a protocol.
+func (t *vpsTables) except(public string, set config.PortSet, ofPort, ofProtocol string) {
+	key := public + " . " + config.ProtoName(set.Proto)
+	if !set.HasPorts() {
+		t.put("protocol_exception", key, ofProtocol)
+		return
+	}
+	for port := int(set.First); port <= int(set.Last); port++ {
+		t.put("port_exception", fmt.Sprintf("%s . %d", key, port), ofPort)
+	}
+}
+
+func (t *vpsTables) addMapping(public string, m config.Mapping) {
+	host := m.Host.String()
+	if m.All && !m.Limited() {
+		t.put("address_forward", public, host)
+	}
+	key := public + " . " + config.ProtoName(m.Public.Proto)
+	for _, client := range m.Clients {
+		switch {
+		case m.All:
+			t.put("client_forward", public+" . "+clientText(client), host)
+		case !m.Public.HasPorts():
+			t.put("protocol_client", key+" . "+clientText(client), "")
+		default:
+			t.put("port_client", key+" . "+portText(m.Public.First, m.Public.Last)+" . "+clientText(client), "")
+		}
+	}
+	if m.All {
+		return
+	}
+	t.destinations(key, m, "port_forward", "range_forward", "protocol_forward")
+	if m.Limited() {
+		t.except(public, m.Public, "goto limited_port", "goto limited_protocol")
+	}
+}
+
+// addSlots fills the maps of slotChains for the relays, all that this machine has.
+func (t *vpsTables) addSlots(relays []*config.Relay) {
+	public := map[netip.Addr]bool{} // those that have a host of a slot
+	for _, r := range relays {
+		if len(t.slots.hosts[r.Name]) > 0 {
+			public[r.IPAddr] = true
+		}
+	}
+	for _, r := range relays {
+		for _, host := range hosts(r) {
+			if t.slots.has(r.Name, host) {
+				_, verdict := slotVerdicts(t.slots.of[r.Name], r, host)
+				t.put("slot_host", quote(r.Device)+" . "+host.String(), verdict)
+			}
+		}
+		if !public[r.IPAddr] {
+			continue
+		}
+		put := func(set config.PortSet, verdict string) {
+			key := r.IPAddr.String() + " . " + config.ProtoName(set.Proto)
+			switch {
+			case !set.HasPorts():
+				t.put("slot_protocol", key, verdict)
+			case wide(set.First, set.Last):
+				t.put("slot_range", key+" . "+portText(set.First, set.Last), verdict)
+			default:
+				for port := int(set.First); port <= int(set.Last); port++ {
+					t.put("slot_port", fmt.Sprintf("%s . %d", key, port), verdict)
+				}
+			}
+		}
+		for _, keep := range r.Keep {
+			put(keep, "accept")
+		}
+		for _, f := range r.Forwards {
+			verdict := "accept"
+			if t.slots.has(r.Name, f.DestIP) {
+				verdict, _ = slotVerdicts(t.slots.of[r.Name], r, f.DestIP)
+			}
+			for _, m := range f.Mappings() {
+				if m.All {
+					t.put("slot_address", r.IPAddr.String(), verdict)
+				} else {
+					put(m.Public, verdict)
+				}
+			}
+		}
+	}
+}
+
+// vpsSets are the sets of vpsRuleset.
+var vpsSets = []Set{
+	{Name: "port_forward", Key: []Type{IPv4, Proto, Service}, Value: []Type{IPv4, Service}},
+	{Name: "range_forward", Key: []Type{IPv4, Proto, Service}, Value: []Type{IPv4}},
+	{Name: "protocol_forward", Key: []Type{IPv4, Proto}, Value: []Type{IPv4}},
+	{Name: "address_forward", Key: []Type{IPv4}, Value: []Type{IPv4}},
+	{Name: "client_forward", Key: []Type{IPv4, IPv4}, Value: []Type{IPv4}},
+	{Name: "port_exception", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},
+	{Name: "protocol_exception", Key: []Type{IPv4, Proto}, Value: []Type{Verdict}},
+	{Name: "port_client", Key: []Type{IPv4, Proto, Service, IPv4}},
+	{Name: "protocol_client", Key: []Type{IPv4, Proto, IPv4}},
+	{Name: "host", Key: []Type{IfName, IPv4, CtState}, Value: []Type{Verdict}},
+	{Name: "source", Key: []Type{IfName, IPv4}, Value: []Type{IPv4}},
+	{Name: "member", Key: []Type{IfName, IPv4}},
+	{Name: "public_address", Key: []Type{IPv4}},
+	{Name: "inside", Key: []Type{IPv4}},
+}
+
+// text is the part of table ip for the role of a VPS, with its sets.
+func (t *vpsTables) text() (string, []Set) {
+	body, sets := apart(vpsRuleset), filled(vpsSets, t.elements)
+	if numbers := sortedSlots(t.slots); len(numbers) > 0 {
+		body += apart(slotSets)
+		for _, n := range numbers {
+			body += strings.NewReplacer("_N_", fmt.Sprintf("_%d_", n), "set N", fmt.Sprintf("set %d", n),
+				"MARK", fmt.Sprintf("%#08x", markOfSlot(n))).Replace(apart(slotRules))
+		}
+		body += apart(slotChains)
+		sets = append(sets, filled(slotSetTypes, t.elements)...)
+	}
+	fill := strings.NewReplacer("GROUP", strconv.Itoa(Group), "PRIVATE", prefixList(config.ReservedNetworks()))
+	return fill.Replace(body), sets
+}
