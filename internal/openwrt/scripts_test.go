@@ -26,11 +26,11 @@ func installation(t *testing.T, script string) (run func(env ...string) (calls s
 	if err != nil {
 		t.Fatal(err)
 	}
-	write("script", strings.NewReplacer("/lib/functions.sh", path("functions.sh"), "/etc/init.d/rpcd", path("rpcd"),
+	write("script", strings.NewReplacer("/lib/functions.sh", path("functions.sh"), "/etc/init.d/rpcd", path("rpcd"), "/etc/init.d/ds4relay-killswitch", path("killswitch"), "/etc/init.d/ds4relay", path("service"),
 		"/var/run/config.md5", path("config.md5"), "/etc/uci-defaults", dir, "/tmp/luci-indexcache", path("luci-indexcache"),
 		"@PACKAGE@", "luci-i18n-ds4relay-de").Replace(string(text)))
 	write("functions.sh", `default_postinst() { echo "default_postinst $pkgname" >>"$CALLS"; }`+"\n")
-	for _, program := range []string{"rpcd", "reload_config", "ubus"} {
+	for _, program := range []string{"rpcd", "reload_config", "ubus", "killswitch", "service"} {
 		write(program, "#!/bin/sh\necho \""+program+" $*\" >>\"$CALLS\"\n")
 	}
 	write("uci", `#!/bin/sh
@@ -83,6 +83,21 @@ func TestInstallNotesOnlyOurs(t *testing.T) {
 	}
 	if calls := run("IPKG_INSTROOT=" + image); calls != "default_postinst ds4relay\n" {
 		t.Errorf("in an image it calls\n%s", calls)
+	}
+}
+
+// TestUpgradeEnables: a script that is new in an upgrade is enabled where the service is.
+func TestUpgradeEnables(t *testing.T) {
+	run, path := installation(t, "postinst")
+	const upgrade, first = "service enabled\nkillswitch enable\n", "rpcd reload\n"
+	if calls := run("PKG_UPGRADE=1"); calls != first+upgrade+"default_postinst ds4relay\n" {
+		t.Errorf("an upgrade calls\n%s", calls)
+	}
+	if err := os.WriteFile(path("service"), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if calls := run("PKG_UPGRADE=1"); calls != first+"default_postinst ds4relay\n" {
+		t.Errorf("with the service disabled it calls\n%s", calls)
 	}
 }
 
