@@ -14,8 +14,12 @@ import (
 	"github.com/ds4relay/ds4relay/internal/units"
 )
 
-// Status is what `status --json` prints.
+// StatusVersion counts the changes of Status after which a program that reads it has to be changed.
+const StatusVersion = 1
+
+// Status is what `status --json` prints; docs/status.md describes it.
 type Status struct {
+	Version     int                 `json:"version"` // StatusVersion
 	Relays      []RelayStatus       `json:"relays"`
 	Connections *kernel.Connections `json:"connections,omitempty"` // that this machine keeps track of, and may
 	Notes       []string            `json:"notes,omitempty"`       // what does not differ, but will make trouble
@@ -39,19 +43,57 @@ type RelayStatus struct {
 	Local      string           `json:"local"` // endpoints
 	Peer       string           `json:"peer"`
 	MTU        int              `json:"mtu"`        // bytes
-	EncapLimit int              `json:"encaplimit"` // -1 for none
+	EncapLimit *int             `json:"encaplimit"` // nil for none
 	Counters   *kernel.Counters `json:"counters,omitempty"`
 	Forwards   []ForwardStatus  `json:"forwards"`
-	Keep       []string         `json:"keep,omitempty"`
+	Keep       []Ports          `json:"keep,omitempty"`
 }
 
 // ForwardStatus is one forward.
 type ForwardStatus struct {
-	Section string        `json:"section"`
-	Name    string        `json:"name,omitempty"`
-	Ports   string        `json:"ports"` // "tcp:443 → 192.168.1.210"
-	Egress  config.Egress `json:"egress"`
-	Flows   *Flows        `json:"flows,omitempty"` // nil where the kernel does not list them
+	Section  string          `json:"section"`
+	Name     string          `json:"name,omitempty"`
+	Mappings []MappingStatus `json:"mappings"`
+	DestIP   string          `json:"dest_ip"`
+	Clients  []string        `json:"clients,omitempty"` // addresses and networks; none: everybody
+	Egress   config.Egress   `json:"egress"`
+	Flows    *Flows          `json:"flows,omitempty"` // nil where the kernel does not list them
+
+	text string // for a person
+}
+
+// Ports are a protocol and, where it has some, a range of its ports.
+type Ports struct {
+	Proto string `json:"proto"` // by name where it has one; all: every protocol
+	First uint16 `json:"first,omitempty"`
+	Last  uint16 `json:"last,omitempty"`
+
+	text string
+}
+
+// MappingStatus is what is open at the public address, and the host's port that the first one leads to.
+type MappingStatus struct {
+	Ports
+	Port uint16 `json:"port,omitempty"`
+}
+
+func portsOf(set config.PortSet) Ports {
+	return Ports{Proto: config.ProtoName(set.Proto), First: set.First, Last: set.Last, text: set.String()}
+}
+
+func forwardStatus(f *config.Forward) ForwardStatus {
+	s := ForwardStatus{Section: f.Section, Name: f.Name, DestIP: f.DestIP.String(), Egress: f.Egress, text: f.String()}
+	for _, m := range f.Mappings() {
+		if m.All {
+			s.Mappings = append(s.Mappings, MappingStatus{Ports: Ports{Proto: "all"}})
+		} else {
+			s.Mappings = append(s.Mappings, MappingStatus{portsOf(m.Public), m.Port})
+		}
+	}
+	for _, client := range f.Clients {
+		s.Clients = append(s.Clients, strings.TrimSuffix(client.String(), "/32"))
+	}
+	return s
 }
 
 // Flows are the connections of a forward that are open.
@@ -86,7 +128,7 @@ func (m *Machine) Status() (*Status, error) {
 		return nil, err
 	}
 	facts, factsErr := m.Kernel.Facts(relays)
-	status := &Status{Relays: []RelayStatus{}, Differs: []string{}}
+	status := &Status{Version: StatusVersion, Relays: []RelayStatus{}, Differs: []string{}}
 	if factsErr != nil { // what keeps relays from coming up is a state to report, not a failure to report it
 		status.Blocked = append(status.Blocked, strings.Split(factsErr.Error(), "\n")...)
 	}
@@ -159,12 +201,12 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 	}
 	s := RelayStatus{Waiting: facts.Waiting[r.Name], Name: r.Name, Enabled: r.Enabled, Role: r.Role, IPAddr: r.IPAddr.String(), Device: r.Device,
 		Tunlink: facts.Tunlink[r.Name], Local: addrText(local), Peer: addrText(peer), MTU: state.TunnelMTU(r, facts),
-		EncapLimit: r.EncapLimit, Forwards: []ForwardStatus{}}
+		EncapLimit: limitOf(r.EncapLimit), Forwards: []ForwardStatus{}}
 	for _, link := range have.Links {
 		if link.Name == r.Device && link.Relay == r.Name {
 			s.Up, s.Local, s.Peer, s.MTU = link.Up, link.Local().String(), link.Remote().String(), link.MTU
 			if tunnel, ok := link.Tunnel.(transport.IPIP6); ok {
-				s.EncapLimit = tunnel.EncapLimit
+				s.EncapLimit = limitOf(tunnel.EncapLimit)
 			}
 			if counters, err := kernel.LinkCounters(link.Name); err == nil {
 				s.Counters = &counters
@@ -172,7 +214,7 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 		}
 	}
 	for _, f := range r.Forwards {
-		forward := ForwardStatus{Section: f.Section, Name: f.Name, Ports: f.String(), Egress: f.Egress}
+		forward := forwardStatus(f)
 		if flows != nil && r.Enabled {
 			if forward.Flows = flows[f]; forward.Flows == nil {
 				forward.Flows = &Flows{}
@@ -181,9 +223,16 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 		s.Forwards = append(s.Forwards, forward)
 	}
 	for _, keep := range r.Keep {
-		s.Keep = append(s.Keep, keep.String())
+		s.Keep = append(s.Keep, portsOf(keep))
 	}
 	return s
+}
+
+func limitOf(limit int) *int {
+	if limit == transport.NoEncapLimit {
+		return nil
+	}
+	return &limit
 }
 
 // addrText is an address, or "" where it is not known.
@@ -212,8 +261,8 @@ func (s *Status) Print(w io.Writer) {
 		fmt.Fprintf(w, "relay %s (%s): %s\n", r.Name, r.Role, condition)
 		fmt.Fprintf(w, "  public address  %s\n", r.IPAddr)
 		limit := "none"
-		if r.EncapLimit >= 0 {
-			limit = fmt.Sprint(r.EncapLimit)
+		if r.EncapLimit != nil {
+			limit = fmt.Sprint(*r.EncapLimit)
 		}
 		on := ""
 		if r.Tunlink != "" {
@@ -239,10 +288,14 @@ func (s *Status) Print(w io.Writer) {
 			if f.Flows != nil && f.Flows.Open > 0 {
 				open = fmt.Sprintf("; %d open", f.Flows.Open)
 			}
-			fmt.Fprintf(w, "  %-15s %s (egress %s%s%s)\n", label, f.Ports, f.Egress, name, open)
+			fmt.Fprintf(w, "  %-15s %s (egress %s%s%s)\n", label, f.text, f.Egress, name, open)
 		}
 		if len(r.Keep) > 0 {
-			fmt.Fprintf(w, "  kept            %s\n", strings.Join(r.Keep, ", "))
+			kept := ""
+			for _, ports := range r.Keep {
+				kept += ", " + ports.text
+			}
+			fmt.Fprintf(w, "  kept            %s\n", kept[2:])
 		}
 	}
 	if len(s.Relays) == 0 {

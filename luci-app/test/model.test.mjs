@@ -51,15 +51,17 @@ test('the parts of the path show where it ends', () => {
 	assert.equal(model.parts({ ...relay, up: false, enabled: false }).tunnel, 'unknown');
 });
 
-test('a forward is taken apart as it was put together', () => {
-	const split = (ports) => model.split({ ports });
+test('a forward is put into words', () => {
+	const split = (dest_ip, mappings, clients) => model.split({ dest_ip, mappings, clients });
 
-	assert.deepEqual(split('tcp:443 → 192.168.1.210'), { opens: 'TCP 443', ip: '192.168.1.210', port: '', clients: '' });
-	assert.deepEqual(split('tcp:443, udp:443 → 192.168.1.210:8443 for 203.0.113.7, 198.51.100.0/24'),
+	assert.deepEqual(split('192.168.1.210', [ { proto: 'tcp', first: 443, last: 443, port: 443 } ]),
+		{ opens: 'TCP 443', ip: '192.168.1.210', port: '', clients: '' });
+	assert.deepEqual(split('192.168.1.210', [ 'tcp', 'udp' ].map((proto) => ({ proto, first: 443, last: 443, port: 8443 })), [ '203.0.113.7', '198.51.100.0/24' ]),
 		{ opens: 'TCP, UDP 443', ip: '192.168.1.210', port: '8443', clients: '203.0.113.7, 198.51.100.0/24' });
-	assert.deepEqual(split('tcp:8000-8010 → 192.168.1.23:9000'), { opens: 'TCP 8000-8010', ip: '192.168.1.23', port: '9000-9010', clients: '' });
-	assert.equal(split('gre → 192.168.1.40').opens, 'GRE');
-	assert.equal(split('all → 192.168.1.40').opens, 'everything');
+	assert.deepEqual(split('192.168.1.23', [ { proto: 'tcp', first: 8000, last: 8010, port: 9000 } ]),
+		{ opens: 'TCP 8000-8010', ip: '192.168.1.23', port: '9000-9010', clients: '' });
+	assert.equal(split('192.168.1.40', [ { proto: 'gre' } ]).opens, 'GRE');
+	assert.equal(split('192.168.1.40', [ { proto: 'all' } ]).opens, 'everything');
 });
 
 test('traffic per second needs two looks at the same counters', () => {

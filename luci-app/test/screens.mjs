@@ -55,7 +55,7 @@ const checks = [
 const status = fixture('running');
 
 Object.assign(status.relays[0].forwards[1], { name: "Dad's NAS" });
-Object.assign(status.relays[0].forwards[2], { name: 'VPN', ports: 'gre → 192.168.1.210' });
+Object.assign(status.relays[0].forwards[2], { name: 'VPN', dest_ip: '192.168.1.210' });
 
 const later = structuredClone(status);
 

@@ -122,32 +122,34 @@ function rates(now, before) {
 	return { rx: rate('rx_bytes'), tx: rate('tx_bytes') };
 }
 
-/* Protocols and ports as a person writes them: `tcp:443, udp:443` is TCP, UDP 443. */
-function opens(list) {
-	if (list == 'all')
+/* A range of ports, or one port. */
+function range(first, last) {
+	return (first == last) ? String(first) : first + '-' + last;
+}
+
+/* Protocols and ports as a person writes them: TCP, UDP 443. */
+function opens(mappings) {
+	if (mappings.some((m) => m.proto == 'all'))
 		return _('everything');
 
 	const byPorts = new Map();
 
-	for (const item of list.split(', ')) {
-		const [ proto, ports ] = item.split(':');
+	for (const { proto, first, last } of mappings) {
+		const ports = first ? range(first, last) : '';
 
-		byPorts.set(ports ?? '', (byPorts.get(ports ?? '') ?? []).concat(proto.toUpperCase()));
+		byPorts.set(ports, (byPorts.get(ports) ?? []).concat(proto.toUpperCase()));
 	}
 
 	return [ ...byPorts ].map(([ ports, protos ]) => protos.join(', ') + (ports ? ' ' + ports : '')).join(', ');
 }
 
-/* A forward's line of the status, `tcp:8000-8010 → 192.168.1.210:9000 for 203.0.113.0/24`: what is open, where it goes, who may. */
+/* A forward of the status: what is open, where it goes, who may. The port is there where it is another one than outside. */
 function split(forward) {
-	const [ list, to ] = forward.ports.split(' → '),
-	      [ target, clients ] = (to ?? '').split(' for '),
-	      [ ip, port ] = target.split(':'),
-	      range = /:([0-9]+)-([0-9]+)/.exec(list);
+	const moved = forward.mappings.find((m) => m.first && m.port != m.first);
 
 	return {
-		opens: opens(list), ip, clients: clients ?? '',
-		port: (port && range) ? port + '-' + (+port + +range[2] - +range[1]) : port ?? ''
+		opens: opens(forward.mappings), ip: forward.dest_ip, clients: (forward.clients ?? []).join(', '),
+		port: moved ? range(moved.port, moved.port + (moved.last - moved.first)) : ''
 	};
 }
 

@@ -1,0 +1,62 @@
+package control
+
+import (
+	"encoding/json"
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// TestStatusPage: docs/status.md names each member of the object.
+func TestStatusPage(t *testing.T) {
+	data, err := os.ReadFile("../../docs/status.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(data)
+	var walk func(reflect.Type)
+	walk = func(typ reflect.Type) {
+		switch typ.Kind() {
+		case reflect.Pointer, reflect.Slice:
+			walk(typ.Elem())
+		case reflect.Struct:
+			for i := range typ.NumField() {
+				field := typ.Field(i)
+				name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+				if name != "" && !strings.Contains(page, "`"+name+"`") && !strings.Contains(page, `"`+name+`"`) {
+					t.Errorf("docs/status.md does not say what %s.%s (%s) is", typ, field.Name, name)
+				}
+				if name != "" || field.Anonymous {
+					walk(field.Type)
+				}
+			}
+		}
+	}
+	walk(reflect.TypeFor[Status]())
+}
+
+// TestForwardStatus: a forward as values, not as text.
+func TestForwardStatus(t *testing.T) {
+	host := netip.MustParseAddr("192.168.1.210")
+	for _, c := range []struct {
+		forward config.Forward
+		want    string
+	}{
+		{config.Forward{Section: "web", Ports: []config.PortSet{{Proto: 6, First: 80, Last: 90}}, DestPort: 8080, Egress: config.Replies,
+			Clients: []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32")}},
+			`{"section":"web","mappings":[{"proto":"tcp","first":80,"last":90,"port":8080}],"dest_ip":"192.168.1.210","clients":["203.0.113.7"],"egress":"replies"}`},
+		{config.Forward{Section: "ping", Ports: []config.PortSet{{Proto: 1}}, Egress: config.All},
+			`{"section":"ping","mappings":[{"proto":"icmp"}],"dest_ip":"192.168.1.210","egress":"all"}`},
+		{config.Forward{Section: "all", Name: "Dad's", All: true, Egress: config.All},
+			`{"section":"all","name":"Dad's","mappings":[{"proto":"all"}],"dest_ip":"192.168.1.210","egress":"all"}`},
+	} {
+		c.forward.DestIP = host
+		if got, err := json.Marshal(forwardStatus(&c.forward)); err != nil || string(got) != c.want {
+			t.Errorf("%v\n%s\nwant\n%s", err, got, c.want)
+		}
+	}
+}
