@@ -122,22 +122,6 @@ func TestPagesCommands(t *testing.T) {
 	}
 }
 
-// TestPagesPackages: contributors are told of every package.
-func TestPagesPackages(t *testing.T) {
-	text := pages(t)["docs/architecture.md"]
-	for _, pattern := range []string{"cmd/*", "internal/*"} {
-		dirs, err := filepath.Glob(root + "/" + pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, dir := range dirs {
-			if name := strings.TrimPrefix(dir, root+"/"); !strings.Contains(text, "`"+name+"`") {
-				t.Errorf("docs/architecture.md does not say what %s is", name)
-			}
-		}
-	}
-}
-
 var (
 	sectionLine = regexp.MustCompile(`(?:^|\s)(config (?:relay|forward|proxy)(?: '[a-z0-9_]*')?)\s*(?:[#…].*)?$`)
 	fileLine    = regexp.MustCompile(`^\s*(?:(?:config|option|list)\s.*|[#…].*)?$`)
