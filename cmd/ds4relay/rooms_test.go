@@ -21,7 +21,7 @@ const (
 	module       = "github.com/ds4relay/ds4relay/"
 )
 
-// inputOutput are packages that a package which decides may not import, with those below them. net/netip does no input or output.
+// inputOutput are packages that a package which decides may not import, with those below them. net/netip is no such package.
 var inputOutput = []string{"os", "net", "syscall", "log", "golang.org/x/sys", "github.com/vishvananda", "github.com/godbus"}
 
 // mayDoIO are the exceptions among the packages that decide; the page gives the reasons.
@@ -160,7 +160,8 @@ func TestRooms(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(sources)) {
 		src := sources[name]
 		for imported := range src.tests {
-			if imported, ours := strings.CutPrefix(imported, module); ours && r.decides[name] && !r.decides[imported] && !r.isTool(imported) {
+			imported, ours := strings.CutPrefix(imported, module)
+			if ours && r.decides[name] && !r.decides[imported] && !r.isTool(imported) {
 				t.Errorf("%s decides, so its tests may not import %s, which does", name, imported)
 			}
 		}
@@ -198,11 +199,10 @@ func TestRooms(t *testing.T) {
 			}
 		}
 	}
-	for _, names := range [][]string{slices.Collect(maps.Keys(r.line)), slices.Collect(maps.Keys(r.imports)), slices.Collect(maps.Keys(r.tools))} {
-		for _, name := range names {
-			if _, exists := sources[name]; !exists {
-				t.Errorf("%s: there is no package %s", architecture, name)
-			}
+	named := slices.Concat(slices.Collect(maps.Keys(r.line)), slices.Collect(maps.Keys(r.imports)), slices.Collect(maps.Keys(r.tools)))
+	for _, name := range named {
+		if _, exists := sources[name]; !exists {
+			t.Errorf("%s: there is no package %s", architecture, name)
 		}
 	}
 }
