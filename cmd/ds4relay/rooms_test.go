@@ -3,6 +3,7 @@
 package main
 
 import (
+	"flag"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -20,6 +21,8 @@ const (
 	architecture = "docs/architecture.md"
 	module       = "github.com/ds4relay/ds4relay/"
 )
+
+var updateRooms = flag.Bool("update-rooms", false, "write the imports in the tables of docs/architecture.md anew")
 
 // inputOutput are packages that a package which decides may not import, with those below them. net/netip is no such package.
 var inputOutput = []string{"os", "net", "syscall", "log", "golang.org/x/sys", "github.com/vishvananda", "github.com/godbus"}
@@ -85,6 +88,34 @@ func readRooms(t *testing.T) rooms {
 		t.Fatalf("%s: no drawing or no tables: %+v", architecture, r)
 	}
 	return r
+}
+
+// writeImports puts what the source imports into the last column of the tables. The drawing stays as it is.
+func writeImports(t *testing.T, sources map[string]source) {
+	t.Helper()
+	path := filepath.Join(root, architecture)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile("(?m)^(\\| `([^`]+)` \\|[^|\n]*\\|)[^|\n]*\\|$")
+	written := row.ReplaceAllStringFunc(string(text), func(line string) string {
+		m := row.FindStringSubmatch(line)
+		src, known := sources[m[2]]
+		if !known {
+			return line
+		}
+		var names []string
+		for _, imported := range slices.Sorted(maps.Keys(src.imports)) {
+			if name, ours := strings.CutPrefix(imported, module+"internal/"); ours {
+				names = append(names, "`"+name+"`")
+			}
+		}
+		return m[1] + strings.TrimSuffix(" "+strings.Join(names, ", "), " ") + " |"
+	})
+	if err := os.WriteFile(path, []byte(written), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // isTool reports whether a package is for tests and tools, or below one that is.
@@ -156,7 +187,11 @@ func doesIO(imported string) bool {
 
 // TestRooms: packages import each other as the page about the architecture says.
 func TestRooms(t *testing.T) {
-	r, sources := readRooms(t), readSources(t)
+	sources := readSources(t)
+	if *updateRooms {
+		writeImports(t, sources)
+	}
+	r := readRooms(t)
 	for _, name := range slices.Sorted(maps.Keys(sources)) {
 		src := sources[name]
 		for imported := range src.tests {
@@ -187,6 +222,8 @@ func TestRooms(t *testing.T) {
 			case !ours:
 			case r.isTool(imported):
 				t.Errorf("%s imports %s, which is for tests and tools", name, imported)
+			case r.decides[name] && !r.decides[imported]:
+				t.Errorf("%s decides, so it may not import %s, which does", name, imported)
 			case !slices.Contains(allowed, imported):
 				t.Errorf("%s may not import %s: its row in %s does not list it", name, imported, architecture)
 			case r.line[imported] <= r.line[name]:
