@@ -350,7 +350,7 @@ func TestEverySize(t *testing.T) {
 									mtu, ok = m, true
 								}
 							}
-							// The first error about a path narrower than 1320 bytes says 1280 (docs/kernel.md).
+							// The first error about a path narrower than 1320 bytes says 1280 (docs/dev/kernel.md).
 							if ok && mtu == 1280 && min(c.access, c.path) == 1280 && counts["told wrongly"] == 0 {
 								counts["told wrongly"]++
 								continue

@@ -134,7 +134,7 @@ func TestConnectionsEnd(t *testing.T) {
 }
 
 // countDiscards counts the packets that the kernel throws away from now on because another CPU has just renewed the exception
-// that their route came from (docs/kernel.md, "Renewed exceptions"): a program can neither cause nor keep off that.
+// that their route came from (docs/dev/kernel.md, "Renewed exceptions"): a program can neither cause nor keep off that.
 func countDiscards(t *testing.T) func() int {
 	t.Helper()
 	if os.Getenv(lab.Environment) == "host" {

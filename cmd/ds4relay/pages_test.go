@@ -14,20 +14,22 @@ import (
 
 const root = "../.."
 
-// pages are README and what is in docs, by their paths from the repository's root.
+// pages are the pages for users and developers, by their paths from the repository's root.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
-	names, err := filepath.Glob(root + "/docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	texts := map[string]string{}
-	for _, name := range append(names, root+"/README.md") {
-		text, err := os.ReadFile(name)
+	for _, pattern := range []string{"/*.md", "/docs/*.md", "/docs/dev/*.md"} {
+		names, err := filepath.Glob(root + pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		texts[strings.TrimPrefix(name, root+"/")] = string(text)
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[strings.TrimPrefix(name, root+"/")] = string(text)
+		}
 	}
 	return texts
 }
@@ -42,7 +44,16 @@ func anchors(text string) []string {
 	return found
 }
 
-// TestPagesLinks: every link leads somewhere, to every page there is one, and README has one to every page.
+// index is the page that has to link to a page.
+func index(page string) string {
+	if strings.HasPrefix(page, "docs/dev/") && page != "docs/dev/README.md" {
+		return "docs/dev/README.md"
+	}
+	return "README.md"
+}
+
+// TestPagesLinks: every link leads somewhere, README links to every page for users, docs/dev/README.md to every page for
+// developers.
 func TestPagesLinks(t *testing.T) {
 	texts := pages(t)
 	linked := map[string]bool{}
@@ -56,7 +67,7 @@ func TestPagesLinks(t *testing.T) {
 			if path != "" {
 				target = filepath.Join(filepath.Dir(page), path)
 			}
-			if page == "README.md" || strings.HasSuffix(target, ".png") {
+			if page == index(target) || strings.HasSuffix(target, ".png") {
 				linked[target] = true
 			}
 			if _, err := os.Stat(filepath.Join(root, target)); err != nil {
@@ -77,7 +88,7 @@ func TestPagesLinks(t *testing.T) {
 	}
 	for page := range texts {
 		if page != "README.md" && !linked[page] {
-			t.Errorf("README does not lead to %s", page)
+			t.Errorf("%s does not link to %s", index(page), page)
 		}
 	}
 }
@@ -106,22 +117,6 @@ func TestPagesCommands(t *testing.T) {
 		for _, m := range regexp.MustCompile("(?m)(?:`|^    (?:# )?)make ([a-z][a-z-]*)").FindAllStringSubmatch(text, -1) {
 			if !targets[m[1]] {
 				t.Errorf("%s: the Makefile has no target %s", page, m[1])
-			}
-		}
-	}
-}
-
-// TestPagesPackages: contributors are told of every package.
-func TestPagesPackages(t *testing.T) {
-	text := pages(t)["docs/architecture.md"]
-	for _, pattern := range []string{"cmd/*", "internal/*"} {
-		dirs, err := filepath.Glob(root + "/" + pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, dir := range dirs {
-			if name := strings.TrimPrefix(dir, root+"/"); !strings.Contains(text, "`"+name+"`") {
-				t.Errorf("docs/architecture.md does not say what %s is", name)
 			}
 		}
 	}

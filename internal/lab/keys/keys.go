@@ -1,6 +1,6 @@
 // Package keys keeps an emulated kernel from altering its code for packets while tests run, which it does for the first user of
 // a thing and after the last (static keys, Documentation/staging/static-keys.rst): QEMU 7.2 without KVM may go on with the
-// breakpoint that stands there for that moment, and each CPU that comes by then hangs or dies of it (docs/lab.md).
+// breakpoint that stands there for that moment, and each CPU that comes by then hangs or dies of it (docs/dev/lab.md).
 package keys
 
 import (

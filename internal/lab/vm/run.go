@@ -26,7 +26,7 @@ type Options struct {
 	Dir      string         // its working directory, on the host's file system
 	MemoryMB int            // 0: 2048
 	CPUs     int            // 0: 1
-	Icount   bool           // one CPU whose clock counts instructions (LAB.md: repeatable figures)
+	Icount   bool           // one CPU whose clock counts instructions (repeatable figures: docs/dev/figures.md)
 	Share    string         // host directory mounted writable at /mnt/share; empty: none
 	Router   *RouterOptions // a second virtual machine; may be nil
 	Debian   *DebianOptions // another kind of one; may be nil
@@ -228,7 +228,7 @@ const x86Append = "quiet mitigations=off tsc=reliable clocksource=tsc no_timer_c
 
 // x86Args are the machine and its CPUs. Each CPU is a thread of QEMU; of two, one that the computer does not let run
 // keeps the other one spinning at the guest's locks, which on a busy computer costs up to ten times the work
-// (docs/lab.md). The CPU lacks what is slow in software: copies that are fast on a real one (ERMS), vectors of 32
+// (docs/dev/lab.md). The CPU lacks what is slow in software: copies that are fast on a real one (ERMS), vectors of 32
 // bytes, and checks of each access.
 func x86Args(cpus int) []string {
 	return []string{"-machine", "pc,hpet=off", "-accel", "tcg,thread=multi", "-smp", strconv.Itoa(cpus),
@@ -241,7 +241,7 @@ func qemuArgs(kernel Kernel, opts *Options, dir, console string, cards []int) []
 		memory = 2048
 	}
 	args, tsc := x86Args(max(opts.CPUs, 1)), knownTSC()
-	if opts.Icount { // with the CPU that the figures of docs/ were taken on
+	if opts.Icount { // with the CPU that the figures of docs/dev/ were taken on
 		args = []string{"-machine", "pc,hpet=off", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", "-smp", "1", "-cpu", "max"}
 		tsc = "" // it counts instructions
 	}
