@@ -168,12 +168,11 @@ func TestServe(t *testing.T) {
 		{`{"text":["x"]}`, `{"error":"the argument text is no string"}`, []string{"call", "echo"}},
 		{`{"test":"x"}`, `{"error":"echo takes no argument \"test\"; it takes: [text]"}`, []string{"call", "echo"}},
 		{`[1]`, `{"error":"the arguments are no JSON object: json: cannot unmarshal array into Go value of type map[string]json.RawMessage"}`, []string{"call", "echo"}},
-		{`{"text":"` + strings.Repeat("x", maxArgument+1) + `"}`, `{"error":"the argument text is longer than 131072 bytes, or no UTF-8"}`, []string{"call", "echo"}},
 		// rpcd writes as much as its pipe takes, and no more.
 		{`{"text":"` + strings.Repeat("x", 65536-9), `{"error":"only the first 65536 bytes of the arguments have arrived: rpcd hands over no more; ` +
 			`to check a longer configuration: ds4relay check FILE"}`, []string{"call", "echo"}},
 		{`{"text":"x`, `{"error":"the arguments are no JSON object: unexpected end of JSON input"}`, []string{"call", "echo"}},
-		{strings.Repeat(" ", maxInput+1), `{"error":"more than 393216 bytes of arguments"}`, []string{"call", "echo"}},
+		{strings.Repeat(" ", maxInput+1), `{"error":"more than 65536 bytes of arguments"}`, []string{"call", "echo"}},
 		{"", `{"error":"there is no method \"rm\"; there are: [echo]"}`, []string{"call", "rm"}},
 		{"", "failed: rpcd takes list, or call and a method", []string{"call"}},
 		{"", "failed: rpcd takes list, or call and a method", nil},

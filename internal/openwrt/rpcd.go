@@ -17,15 +17,12 @@ type Method struct {
 	Call      func(arguments map[string]string) (any, error)
 }
 
-// maxArgument bounds one argument in bytes: a configuration file of a thousand forwards, on which a router has no more
-// than 16 MB of memory and two seconds to spend.
-const maxArgument = 128 << 10
+// maxInput bounds what a browser may send, in bytes: what a pipe holds (pipe(7)). rpcd writes once, and what its pipe does
+// not take is lost. It is a configuration file of about 500 forwards.
+const maxInput = 64 << 10
 
-// maxInput bounds what a browser may send, in bytes: a configuration file and what JSON adds to it.
-const maxInput = 3 * maxArgument
-
-// pipeSize is the least that a pipe of Linux holds, in bytes. rpcd writes once, and what its pipe does not take (64 KiB as a rule) is lost.
-const pipeSize = 4 << 10
+// leastPipe is what a pipe holds where the user has many of them, in bytes (pipe(7)).
+const leastPipe = 4 << 10
 
 // Serve is a plugin of rpcd (rpcd's exec.c): `list` prints the methods and their arguments, `call METHOD` reads an object
 // with arguments and prints the answer. What goes wrong is an object with a member error.
@@ -70,7 +67,7 @@ func call(name string, in io.Reader, methods map[string]Method) (any, error) {
 	if data = bytes.TrimSpace(data); len(data) > 0 {
 		err := json.Unmarshal(data, &given)
 		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) && syntax.Offset >= int64(len(data)) && len(data) >= pipeSize {
+		if errors.As(err, &syntax) && syntax.Offset >= int64(len(data)) && len(data) >= leastPipe {
 			return nil, fmt.Errorf("only the first %d bytes of the arguments have arrived: rpcd hands over no more; "+
 				"to check a longer configuration: ds4relay check FILE", len(data))
 		}
@@ -90,8 +87,8 @@ func call(name string, in io.Reader, methods map[string]Method) (any, error) {
 		if err := json.Unmarshal(given[key], &text); err != nil {
 			return nil, fmt.Errorf("the argument %s is no string", key)
 		}
-		if len(text) > maxArgument || !utf8.ValidString(text) {
-			return nil, fmt.Errorf("the argument %s is longer than %d bytes, or no UTF-8", key, maxArgument)
+		if !utf8.ValidString(text) {
+			return nil, fmt.Errorf("the argument %s is no UTF-8", key)
 		}
 		arguments[key] = text
 	}
