@@ -25,6 +25,8 @@ func hostCommands() []command {
 		{name: "proxy", summary: "run the proxies of the configuration in the foreground, or ask those that run",
 			setup: (*app).proxy},
 		{name: "ifupdown", internal: true, summary: "do what a hook of ifupdown asks", setup: bare((*app).ifupdown)},
+		{name: "completion", args: "bash|zsh|fish", internal: true, summary: "print the completion of a shell",
+			setup: bare((*app).completion)},
 		{name: "dbus", internal: true, summary: "answer on the system bus", setup: bare((*app).dbus)},
 	}
 }
