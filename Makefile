@@ -4,7 +4,7 @@
 # The lab needs QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
 LAB_PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm qemu-utils busybox-static cpio kmod xz-utils zstd iproute2 iputils-ping procps \
 	diffutils nftables ethtool curl iperf3 mmdebstrap e2fsprogs
-TEST_PACKAGES := shellcheck zopfli lintian dbus-daemon
+TEST_PACKAGES := shellcheck zopfli lintian dbus-daemon zsh fish
 BENCH_PACKAGES := haproxy socat 6tunnel wireguard-tools nginx-light libnginx-mod-stream
 
 # LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.

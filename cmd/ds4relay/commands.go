@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -15,6 +16,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/ping"
+	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -40,8 +42,13 @@ func (a *app) show(step state.Step) {
 	if a.quiet {
 		return
 	}
-	for _, command := range step.Commands() {
-		fmt.Fprintln(a.stdout, "[#] "+command)
+	commands := []string{state.Line(step)}
+	if a.verbose {
+		commands = step.Commands()
+	}
+	for _, command := range commands {
+		plain.Paint(a.stdout, plain.Command, "[#] "+command)
+		fmt.Fprintln(a.stdout)
 	}
 }
 
@@ -57,16 +64,17 @@ func (a *app) unchanged(changed bool, text string) {
 	}
 }
 
-func (a *app) up(args []string) error {
-	f := a.flags("up")
-	force := f.Bool("force", false, "")
-	running := f.Bool("running", false, "")
-	f.BoolVar(&a.quiet, "q", a.quiet, "")
-	names, err := parse(f, args)
-	if err != nil {
-		return err
-	}
-	if *running {
+func (a *app) up(f *flag.FlagSet) func([]string) error {
+	force := f.Bool("force", false, "hand over the port of this ssh session too")
+	running := f.Bool("running", false, "take the relays that are up, and no others")
+	a.stepFlags(f)
+	return func(names []string) error { return a.bringUp(names, *force, *running) }
+}
+
+// bringUp brings up the named relays, all enabled ones, or those that are running.
+func (a *app) bringUp(names []string, force, running bool) error {
+	var err error
+	if running {
 		if len(names) > 0 {
 			return usageError("up takes --running or names of relays, not both")
 		}
@@ -78,7 +86,7 @@ func (a *app) up(args []string) error {
 	if err != nil {
 		return err
 	}
-	if *running {
+	if running {
 		names = slices.DeleteFunc(names, func(name string) bool { return c.Relay(name) == nil })
 		if len(names) == 0 {
 			return nil
@@ -88,7 +96,7 @@ func (a *app) up(args []string) error {
 		return err
 	}
 	check := func(relays []*config.Relay) error {
-		if *force {
+		if force {
 			return nil
 		}
 		return control.Lockout(relays, a.env("SSH_CONNECTION"))
@@ -108,13 +116,14 @@ func (a *app) up(args []string) error {
 	return err
 }
 
-func (a *app) down(args []string) error {
-	f := a.flags("down")
-	f.BoolVar(&a.quiet, "q", a.quiet, "")
-	names, err := parse(f, args)
-	if err != nil {
-		return err
-	}
+func (a *app) down(f *flag.FlagSet) func([]string) error {
+	a.stepFlags(f)
+	return a.takeDown
+}
+
+// takeDown takes down the named relays, or everything.
+func (a *app) takeDown(names []string) error {
+	var err error
 	m := &control.Machine{Kernel: a.kernel(), Note: a.note}
 	if len(names) > 0 { // without names everything of ours goes, whatever the file says
 		if m.Config, _, err = a.load(a.path); err != nil {
@@ -134,15 +143,15 @@ func (a *app) down(args []string) error {
 	return err
 }
 
-func (a *app) plan(args []string) error {
-	f := a.flags("plan")
-	down := f.Bool("down", false, "")
-	names, err := parse(f, args)
-	if err != nil {
-		return err
-	}
+func (a *app) plan(f *flag.FlagSet) func([]string) error {
+	down := f.Bool("down", false, "print what down would do")
+	return func(names []string) error { return a.printPlan(names, *down) }
+}
+
+func (a *app) printPlan(names []string, down bool) error {
+	var err error
 	m := &control.Machine{Kernel: a.kernel(), Note: a.note}
-	if !*down || len(names) > 0 {
+	if !down || len(names) > 0 {
 		if m.Config, _, err = a.load(a.path); err != nil {
 			return err
 		}
@@ -150,43 +159,11 @@ func (a *app) plan(args []string) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
-	steps, err := m.Plan(names, *down) // of those that can be brought up
+	steps, err := m.Plan(names, down) // of those that can be brought up
 	for _, step := range steps {
 		for _, command := range step.Commands() {
 			fmt.Fprintln(a.stdout, command)
 		}
-	}
-	return err
-}
-
-func (a *app) status(args []string) error {
-	f := a.flags("status")
-	asJSON := f.Bool("json", false, "")
-	args, err := parse(f, args)
-	if err != nil {
-		return err
-	}
-	if len(args) > 0 {
-		return usageError("status takes no arguments but --json")
-	}
-	c, warnings, err := a.load(a.path)
-	if err != nil {
-		return err
-	}
-	if err := needRoot(); err != nil {
-		return err
-	}
-	m := &control.Machine{Config: c, Kernel: a.kernel(), Neighbours: a.neighbours}
-	s, err := m.Status()
-	if err != nil {
-		return err
-	}
-	for _, w := range warnings {
-		s.Warning = append(s.Warning, w.Error())
-	}
-	ok, err := a.describe(c, s, *asJSON)
-	if err == nil && !ok {
-		err = exitCode(exitDiffers)
 	}
 	return err
 }
@@ -197,22 +174,22 @@ const (
 	minPingInterval = 10 * time.Millisecond
 )
 
-func (a *app) ping(args []string) error {
-	f := a.flags("ping")
-	count := f.Int("c", 10, "")
-	interval := f.Float64("i", 1, "")
-	hosts, err := parse(f, args)
-	if err != nil {
-		return err
-	}
-	wait := time.Duration(*interval * float64(time.Second))
+func (a *app) ping(f *flag.FlagSet) func([]string) error {
+	count := f.Int("c", 10, "send `N` packets to each, else 10")
+	interval := f.Float64("i", 1, "send one every `SECONDS`, else each second")
+	return func(hosts []string) error { return a.compare(hosts, *count, *interval) }
+}
+
+// compare is ping with its options, the interval in seconds.
+func (a *app) compare(hosts []string, count int, interval float64) error {
+	wait := time.Duration(interval * float64(time.Second))
 	switch {
 	case len(hosts) != 2:
 		return usageError("ping takes two hosts: ds4relay ping HOST4 HOST6, the same one by its IPv4 and its IPv6 address")
-	case *count < 1 || *count > maxPings:
-		return usageError(fmt.Sprintf("ping -c %d: allowed is a number from 1 to %d", *count, maxPings))
+	case count < 1 || count > maxPings:
+		return usageError(fmt.Sprintf("ping -c %d: allowed is a number from 1 to %d", count, maxPings))
 	case wait < minPingInterval || wait > time.Hour:
-		return usageError(fmt.Sprintf("ping -i %g: allowed are seconds from %g to 3600", *interval, minPingInterval.Seconds()))
+		return usageError(fmt.Sprintf("ping -i %g: allowed are seconds from %g to 3600", interval, minPingInterval.Seconds()))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -225,7 +202,7 @@ func (a *app) ping(args []string) error {
 			fmt.Fprintf(a.stdout, "%s: seq=%d time=%.3f ms\n", host, seq, float64(rtt)/float64(time.Millisecond))
 		}
 	}
-	v4, v6, err := ping.Compare(ctx, hosts[0], hosts[1], ping.Options{Count: *count, Interval: wait}, progress)
+	v4, v6, err := ping.Compare(ctx, hosts[0], hosts[1], ping.Options{Count: count, Interval: wait}, progress)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -22,9 +21,18 @@ import (
 )
 
 // hostCommands are those that a router does not have.
-func (a *app) hostCommands() map[string]func([]string) error {
-	return map[string]func([]string) error{"ifupdown": a.ifupdown, "dbus": a.dbus, "proxy": a.proxy, "reload": a.reload}
+func hostCommands() []command {
+	return []command{
+		{name: "proxy", summary: "run the proxies of the configuration in the foreground, or ask those that run",
+			setup: (*app).proxy},
+		{name: "ifupdown", internal: true, summary: "do what a hook of ifupdown asks", setup: bare((*app).ifupdown)},
+		{name: "completion", args: "bash|zsh|fish", internal: true, summary: "print the completion of a shell",
+			setup: bare((*app).completion)},
+		{name: "dbus", internal: true, summary: "answer on the system bus", setup: bare((*app).dbus)},
+	}
 }
+
+const reloadSummary = "the same as up, also for the proxies that run"
 
 // dbusIdle is how long the service on the bus stays after the last question.
 const dbusIdle = time.Minute
@@ -40,10 +48,7 @@ const (
 func (a *app) announce() { debian.Announce() }
 
 // dbus answers on the system bus, with the methods that ubus has on OpenWrt.
-func (a *app) dbus(args []string) error {
-	if args, err := parse(a.flags("dbus"), args); err != nil || len(args) > 0 {
-		return errors.Join(err, usageError("dbus takes no arguments: it is started by the system bus"))
-	}
+func (a *app) dbus([]string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	asJSON := func(value any, err error) (string, error) {
@@ -69,15 +74,12 @@ func (a *app) dbus(args []string) error {
 		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Most: dbusWord, Root: true, Call: func(arguments ...string) (string, error) {
 			return asJSON(a.doctorAnswer(map[string]string{"check": arguments[0], "relay": arguments[1]}))
 		}},
-		{Name: "Reload", Result: "steps", Root: true, Call: func(...string) (string, error) { return a.output("reload") }},
+		{Name: "Reload", Result: "steps", Root: true, Call: func(...string) (string, error) { return a.output("reload", "-v") }},
 	}, dbusIdle)
 }
 
 // ifupdown is called by the scripts of ifupdown and ifupdown-ng.
-func (a *app) ifupdown(args []string) error {
-	if args, err := parse(a.flags("ifupdown"), args); err != nil || len(args) > 0 {
-		return errors.Join(err, usageError("ifupdown takes no arguments"))
-	}
+func (a *app) ifupdown([]string) error {
 	hook, err := debian.NewHook(a.env)
 	if err != nil {
 		return usageError(err.Error())
@@ -93,9 +95,9 @@ func (a *app) ifupdown(args []string) error {
 	relay := c.Relay(hook.Relay)
 	if hook.Phase == "post-down" {
 		if relay == nil {
-			return a.down(nil) // with a name that is gone, nobody else could take it down
+			return a.takeDown(nil) // with a name that is gone, nobody else could take it down
 		}
-		return a.down([]string{relay.Name})
+		return a.takeDown([]string{relay.Name})
 	}
 	if relay == nil {
 		return fmt.Errorf("iface %s: ds4relay %s: %w; %s has: %s", hook.Device, hook.Relay, control.ErrUnknownRelay, c.Path, c.Names())
@@ -120,7 +122,7 @@ func (a *app) ifupdown(args []string) error {
 	if err := a.rides(relay); err != nil {
 		return err
 	}
-	return a.up([]string{relay.Name})
+	return a.bringUp([]string{relay.Name}, false, false)
 }
 
 // warnings are what check says of this machine: about other programs, and a session that up would cut. up refuses that, but

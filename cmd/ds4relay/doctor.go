@@ -2,11 +2,13 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/evidence"
+	"github.com/ds4relay/ds4relay/internal/plain"
 )
 
 // examined is this machine for the doctor, also for what offers it on a bus.
@@ -15,13 +17,12 @@ func (a *app) examined() doctor.Machine {
 }
 
 // doctor runs the checks in order and prints each as it ends. Exit status 1: one has failed.
-func (a *app) doctor(args []string) error {
-	f := a.flags("doctor")
-	asJSON := f.Bool("json", false, "")
-	names, err := parse(f, args)
-	if err != nil {
-		return err
-	}
+func (a *app) doctor(f *flag.FlagSet) func([]string) error {
+	asJSON := f.Bool("json", false, "print JSON")
+	return func(names []string) error { return a.examine(names, *asJSON) }
+}
+
+func (a *app) examine(names []string, asJSON bool) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
@@ -33,7 +34,7 @@ func (a *app) doctor(args []string) error {
 	findings := []doctor.Finding{}
 	done := func(f doctor.Finding) {
 		findings = append(findings, f)
-		if !*asJSON {
+		if !asJSON {
 			a.printFinding(f)
 		}
 	}
@@ -45,7 +46,10 @@ func (a *app) doctor(args []string) error {
 		well = well && f.State != doctor.Failed
 		done(f)
 	}
-	if *asJSON {
+	switch {
+	case !asJSON && !a.quiet:
+		a.printSummary(findings)
+	case asJSON:
 		err = a.printJSON(struct {
 			OK     bool             `json:"ok"`
 			Checks []doctor.Finding `json:"checks"`
@@ -57,6 +61,28 @@ func (a *app) doctor(args []string) error {
 	return err
 }
 
+var styles = map[doctor.State]plain.Style{
+	doctor.OK: plain.Good, doctor.Warning: plain.Warning, doctor.Failed: plain.Bad, doctor.Skipped: plain.Skipped,
+}
+
+// printSummary tells how many checks ended in which way.
+func (a *app) printSummary(findings []doctor.Finding) {
+	count := map[doctor.State]int{}
+	for _, f := range findings {
+		count[f.State]++
+	}
+	worst, text := doctor.OK, fmt.Sprintf("checks: %d", len(findings))
+	for _, state := range []doctor.State{doctor.OK, doctor.Skipped, doctor.Warning, doctor.Failed} {
+		if n := count[state]; n > 0 {
+			text += fmt.Sprintf(", %s: %d", state, n)
+			worst = state
+		}
+	}
+	fmt.Fprintln(a.stdout)
+	plain.Mark(a.stdout, styles[worst], text)
+	fmt.Fprintln(a.stdout)
+}
+
 func (a *app) printFinding(f doctor.Finding) {
 	relay := ""
 	if f.Relay != "" {
@@ -65,7 +91,8 @@ func (a *app) printFinding(f doctor.Finding) {
 	if a.quiet && (f.State == doctor.OK || f.State == doctor.Skipped) {
 		return
 	}
-	fmt.Fprintf(a.stdout, "%-8s %s%s: %s\n", f.State, relay, f.Title, f.Evidence)
+	plain.Mark(a.stdout, styles[f.State], fmt.Sprintf("%-8s", f.State))
+	fmt.Fprintf(a.stdout, " %s%s: %s\n", relay, f.Title, f.Evidence)
 	if f.Remedy != "" {
 		fmt.Fprintf(a.stdout, "         → %s\n", f.Remedy)
 	}

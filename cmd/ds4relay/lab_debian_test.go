@@ -460,7 +460,7 @@ func (d *debianRelayLab) install(t *testing.T) {
 	d.do("apt-get install -y /root/ds4relay.deb")
 	const completion = `. /usr/share/bash-completion/bash_completion; . /usr/share/bash-completion/completions/ds4relay
 COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2; _ds4relay ds4relay '' up; echo "${COMPREPLY[@]}"`
-	if out := d.do(completion); strings.TrimSpace(out) != "--force --running -q home" {
+	if out := d.do(completion); strings.TrimSpace(out) != "home" {
 		t.Errorf("completion of `ds4relay up `: %s", out)
 	}
 }

@@ -110,7 +110,7 @@ func TestDrift(t *testing.T) {
 				continue
 			}
 			code, named, _ := e.try("status")
-			done := e.do("up")
+			done := e.do("up", "-v")
 			if strings.HasPrefix(done, "Nothing to do") {
 				if code == 0 && (damage == "ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel" || strings.HasPrefix(damage, "sysctl")) {
 					continue // nothing of ours was altered: a VPS has no rules, a sysctl may have been 1 before

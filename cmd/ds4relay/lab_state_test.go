@@ -62,6 +62,9 @@ func TestComesAndGoes(t *testing.T) {
 			if !strings.Contains(first, "[#] ip link add name wrap1") {
 				t.Errorf("up did not print its steps:\n%s", first)
 			}
+			if n := strings.Count(first, "[#] "); n != strings.Count(first, "\n") || !strings.Contains(first, "[#] nft -f - # table ip ds4relay: ") {
+				t.Errorf("up did not print a line for each step:\n%s", first)
+			}
 			up := e.snapshot()
 			if out := e.do("up"); out != "Nothing to do: the kernel is as the configuration says.\n" {
 				t.Errorf("second up: %s", out)
@@ -169,8 +172,8 @@ func arrange(e *end, which string) {
 	}
 }
 
-// command is what leads to a state, with its file in place.
-func command(e *end, which string) []string {
+// commandTo is what leads to a state, with its file in place.
+func commandTo(e *end, which string) []string {
 	first, second := variants(e)
 	switch which {
 	case "first":
@@ -239,7 +242,7 @@ func TestEveryStepFails(t *testing.T) {
 				for n := 1; n <= maxSteps; n++ {
 					at := n
 					e.apply = func(k control.Kernel) control.Kernel { return faulty{Kernel: k, at: &at, skip: everyKind()} }
-					code, _, stderr := e.try(command(e, transition.to)...)
+					code, _, stderr := e.try(commandTo(e, transition.to)...)
 					if at > 0 {
 						break // more than there are steps
 					}
@@ -300,7 +303,7 @@ func TestKilled(t *testing.T) {
 					// Before a step is the same as after the one before it, but for the first and for records: take turns.
 					when := []string{"after", "before"}[(n+i)%2]
 					arrange(e, transition.from) // from nothing, where the last one ended
-					args := append([]string{"-c", e.config, "--run", e.runDir()}, command(e, transition.to)...)
+					args := append([]string{"-c", e.config, "--run", e.runDir()}, commandTo(e, transition.to)...)
 					cmd := e.host.Command(os.Args[0], args...)
 					cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", childEnv, when, n), childKinds+"=1")
 					out, err := cmd.CombinedOutput()
@@ -557,15 +560,49 @@ func TestMissing(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer os.Remove(file)
-		for _, args := range [][]string{{"up"}, {"down"}, {"plan"}, {"status"}} {
-			cmd := r.VPS.Command(program, append([]string{"-c", file, "--run", "/run/nobody"}, args...)...)
+		const root, nobody = 0, 65534
+		run := func(user uint32, command string) (int, string) {
+			t.Helper()
+			cmd := r.VPS.Command(program, "-c", file, "--run", "/run/ds4relay.test.run", command)
 			cmd.Env = append(os.Environ(), childEnv+"=never 0")
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
 			out, err := cmd.CombinedOutput()
-			if err == nil || string(out) != "ds4relay: this needs root (CAP_NET_ADMIN); run it with sudo\n" {
-				t.Errorf("%v: %v, %q", args, err, out)
+			if cmd.ProcessState == nil {
+				t.Fatal(err)
+			}
+			return cmd.ProcessState.ExitCode(), string(out)
+		}
+		for _, command := range []string{"up", "down", "plan"} {
+			code, out := run(nobody, command)
+			if code != exitFailed || out != "ds4relay: this needs root (CAP_NET_ADMIN); run it with sudo\n" {
+				t.Errorf("%s: exit status %d, %q", command, code, out)
 			}
 		}
+		// What the kernel shows to everybody is compared.
+		for _, c := range []struct {
+			before string // a command of ds4relay, or of the shell
+			status int
+			says   string
+		}{
+			{"down", exitDiffers, "The kernel has nothing of the configuration"},
+			{"up", exitFailed, "relay home (vps): up"},
+			{"ip link set wrap1 mtu 1300", exitDiffers, "ip link set dev wrap1 mtu "},
+			{"down", exitDiffers, "relay home (vps): down"},
+		} {
+			if find(c.before) != nil {
+				if code, out := run(root, c.before); code != 0 {
+					t.Fatal(c.before, code, out)
+				}
+			} else if out, err := r.VPS.Run("sh", "-c", c.before); err != nil {
+				t.Fatal(err, out)
+			}
+			code, out := run(nobody, "status")
+			if code != c.status || !strings.Contains(out, c.says) || strings.Count(out, "note: ") != 1 ||
+				!strings.Contains(out, "note: the kernel shows nft's tables and open connections to root only") {
+				t.Errorf("after %s: exit status %d, want %d and %q\n%s", c.before, code, c.status, c.says, out)
+			}
+		}
+		os.RemoveAll("/run/ds4relay.test.run")
 	})
 	t.Run("configuration", func(t *testing.T) {
 		r.vps.write(vpsRelay + strings.Replace(forwardAll, home4, "192.168.1.300", 1))

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -31,47 +30,16 @@ const (
 	exitSome    = 4 // some relays are up, others could not be brought up
 )
 
-const usage = `ds4relay gives a home behind DS-Lite a global IPv4 address, through a VPS.
-
-usage: ds4relay [-c FILE] [--run DIR] [-q] COMMAND
-
-  up [RELAY…] [--force] [--running]
-                           make the kernel match the configuration: all enabled relays, the named ones, or those that are up
-  down [RELAY…]            remove what up made
-  reload [RELAY…]          the same as up
-  plan [--down] [RELAY…]   print what up (or down) would do, as commands that a person could type
-  status [--json]          show the relays and what differs from the configuration (exit status 3: something does)
-  doctor [RELAY…] [--json] find out why it does not work, and what to do (exit status 1: something has failed)
-  trace [CLIENT] [-c LINES] [-t SECONDS]
-                           follow one connection over this machine's devices, a line for each step of a packet
-  watch                    look once whether the DNS name of an other end has another address, and move the tunnel there
-  check [FILE]             report every mistake in the configuration
-  export [RELAY]           print the configuration of the other end
-  ping HOST4 HOST6 [-c N] [-i SECONDS]
-                           compare the round trip over IPv4 by the relay with that over IPv6
-  proxy [--status [--json] | --reload | --upgrade | --take-over]
-                           run the proxies of the configuration in the foreground; show those that run; have them read the
-                           configuration again, or go on as the version that is installed now; go on for those that run
-  version
-
-  on OpenWrt, for its services: service FILE, firewall [--shell], netifd, rpcd list|call METHOD
-
-  -c FILE    the configuration, default /etc/config/ds4relay
-  --run DIR  records of what is installed, default /var/run/ds4relay on OpenWrt, else /run/ds4relay
-  -q         do not print the steps
-
-exit status: 0 done, 1 failed and rolled back, 2 bad usage or configuration, 4 some relays are up, others could not be
-`
-
 // app is one call of the program.
 type app struct {
-	path   string
-	run    string
-	quiet  bool
-	stdout io.Writer
-	stderr io.Writer
-	most   int // bytes of what a command answers over a bus
-	env    func(string) string
+	path    string
+	run     string
+	quiet   bool
+	verbose bool
+	stdout  io.Writer
+	stderr  io.Writer
+	most    int // bytes of what a command answers over a bus
+	env     func(string) string
 	// apply wraps the kernel; tests make steps fail with it.
 	apply func(control.Kernel) control.Kernel
 }
@@ -80,9 +48,9 @@ func main() {
 	os.Exit(newApp(os.Stdout, os.Stderr).main(os.Args[1:]))
 }
 
-// newApp prints nothing but plain text.
+// newApp prints nothing but plain text, and colours where a terminal shows it.
 func newApp(stdout, stderr io.Writer) *app {
-	return &app{stdout: plain.Writer{To: stdout}, stderr: plain.Writer{To: stderr}, env: sessionEnv}
+	return &app{stdout: plain.NewWriter(stdout), stderr: plain.NewWriter(stderr), env: sessionEnv}
 }
 
 // usageError is a mistake on the command line.
@@ -90,10 +58,22 @@ type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-func (a *app) flags(name string) *flag.FlagSet {
-	f := flag.NewFlagSet(name, flag.ContinueOnError)
+// flags are those that stand before the command.
+func (a *app) flags() *flag.FlagSet {
+	f := flag.NewFlagSet("ds4relay", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
+	f.StringVar(&a.path, "c", config.DefaultPath, "the configuration is in `FILE`, else "+config.DefaultPath)
+	f.StringVar(&a.path, "config", config.DefaultPath, "")
+	f.StringVar(&a.run, "run", here().RunDir(), "records of what is installed are in `DIR`, else "+here().RunDir())
+	a.stepFlags(f)
+	f.Bool("version", false, "print the version")
 	return f
+}
+
+// stepFlags are how much is said of the steps, before and behind the command.
+func (a *app) stepFlags(f *flag.FlagSet) {
+	f.BoolVar(&a.quiet, "q", a.quiet, "do not print the steps")
+	f.BoolVar(&a.verbose, "v", a.verbose, "print all of a ruleset, not its size only")
 }
 
 // parse allows options before, between and after the other arguments, and returns those.
@@ -110,7 +90,7 @@ func parse(f *flag.FlagSet, args []string) ([]string, error) {
 					return nil, usageError("-" + before + " stands before the command: ds4relay -" + before + " … " + f.Name())
 				}
 			}
-			return nil, usageError(fmt.Sprintf("%s; see: ds4relay help", err))
+			return nil, usageError(fmt.Sprintf("%s; see: ds4relay %s --help", err, f.Name()))
 		}
 		if f.NArg() == 0 {
 			return rest, nil
@@ -128,7 +108,7 @@ func (a *app) main(args []string) int {
 	case err == nil:
 		return 0
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(a.stdout, usage)
+		fmt.Fprint(a.stdout, usage())
 		return 0
 	case errors.As(err, &code):
 		return int(code)
@@ -137,7 +117,8 @@ func (a *app) main(args []string) int {
 		return exitUsage
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintln(a.stderr, "ds4relay: "+line)
+		plain.Paint(a.stderr, plain.Bad, "ds4relay: ")
+		fmt.Fprintln(a.stderr, line)
 	}
 	var some *control.SomeFailed
 	if errors.As(err, &some) {
@@ -154,39 +135,27 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) 
 var errConfig = errors.New("the configuration cannot be read")
 
 func (a *app) dispatch(args []string) error {
-	f := a.flags("ds4relay")
-	f.StringVar(&a.path, "c", config.DefaultPath, "")
-	f.StringVar(&a.path, "config", config.DefaultPath, "")
-	f.StringVar(&a.run, "run", here().RunDir(), "")
-	f.BoolVar(&a.quiet, "q", false, "")
+	f := a.flags()
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return err
 		}
 		return usageError(fmt.Sprintf("%s; see: ds4relay help", err))
 	}
+	if f.Lookup("version").Value.String() == "true" {
+		return a.version(nil)
+	}
 	if f.NArg() == 0 {
-		return usageError(strings.TrimRight(usage, "\n"))
+		return usageError(strings.TrimRight(usage(), "\n"))
 	}
-	commands := map[string]func([]string) error{
-		"up": a.up, "reload": a.up, "down": a.down, "plan": a.plan, "status": a.status, "check": a.check, "ping": a.ping, "doctor": a.doctor, "trace": a.trace, "watch": a.watch,
-		"export": a.export, "firewall": a.firewall, "netifd": a.netifd, "rpcd": a.rpcd, "service": a.service,
-		"killswitch": a.killswitch,
-		"version":    a.version, "help": func([]string) error { return flag.ErrHelp },
+	c := find(f.Arg(0))
+	if c == nil {
+		return unknown(f.Arg(0))
 	}
-	maps.Copy(commands, a.hostCommands())
-	name := f.Arg(0)
-	command, ok := commands[name]
-	if !ok {
-		return usageError(fmt.Sprintf("unknown command %q; see: ds4relay help", name))
-	}
-	return command(f.Args()[1:])
+	return a.call(c, f.Args()[1:])
 }
 
-func (a *app) version(args []string) error {
-	if len(args) > 0 {
-		return usageError("version takes no arguments")
-	}
+func (a *app) version([]string) error {
 	fmt.Fprintln(a.stdout, "ds4relay "+version)
 	return nil
 }
@@ -201,10 +170,25 @@ func here() platform.Platform {
 
 // load reads the configuration; warnings are printed.
 func (a *app) load(path string) (*config.Config, config.Problems, error) {
-	c, warnings, err := config.Load(path, here().DefaultRole())
+	c, warnings, err := a.read(path)
+	a.warn(warnings)
+	return c, warnings, err
+}
+
+func (a *app) warn(warnings config.Problems) {
 	for _, w := range warnings {
-		fmt.Fprintln(a.stderr, "warning: "+w.Error())
+		a.warning(w.Error())
 	}
+}
+
+func (a *app) warning(text string) {
+	plain.Paint(a.stderr, plain.Warning, "warning: ")
+	fmt.Fprintln(a.stderr, text)
+}
+
+// read is load without printing.
+func (a *app) read(path string) (*config.Config, config.Problems, error) {
+	c, warnings, err := config.Load(path, here().DefaultRole())
 	var problems config.Problems
 	if err != nil && !errors.As(err, &problems) && !passing(err) {
 		err = fmt.Errorf("%w: %w", errConfig, err)
@@ -221,10 +205,6 @@ func passing(err error) bool {
 }
 
 func (a *app) check(args []string) error {
-	args, err := parse(a.flags("check"), args)
-	if err != nil {
-		return err
-	}
 	if len(args) > 1 {
 		return usageError("check takes one file")
 	}
@@ -233,6 +213,13 @@ func (a *app) check(args []string) error {
 		path = args[0]
 	}
 	c, warnings, err := a.load(path)
+	var mistakes config.Problems
+	if errors.As(err, &mistakes) {
+		fmt.Fprintln(a.stderr, err)
+		plain.Mark(a.stderr, plain.Bad, fmt.Sprintf("%s: not correct (mistakes: %s, warnings: %s)", path, mistakes.Count(), warnings.Count()))
+		fmt.Fprintln(a.stderr)
+		return exitCode(exitUsage)
+	}
 	if err != nil {
 		return err
 	}
@@ -242,16 +229,20 @@ func (a *app) check(args []string) error {
 	}
 	if len(args) == 0 { // the file of this machine
 		for _, text := range a.warnings(c.Relays) {
-			fmt.Fprintln(a.stderr, "warning: "+text)
+			a.warning(text)
+			warnings = append(warnings, config.Problem{Message: text})
 		}
 	}
 	note := ""
 	if len(c.Proxies) > 0 {
 		note = fmt.Sprintf(", proxies: %d", len(c.Proxies))
 	}
+	style := plain.Good
 	if len(warnings) > 0 {
-		note += fmt.Sprintf(", %d warnings", len(warnings))
+		style = plain.Warning
+		note += ", warnings: " + warnings.Count()
 	}
-	fmt.Fprintf(a.stdout, "%s: correct (relays: %d, forwards: %d%s)\n", path, len(c.Relays), forwards, note)
+	plain.Mark(a.stdout, style, fmt.Sprintf("%s: correct (relays: %d, forwards: %d%s)", path, len(c.Relays), forwards, note))
+	fmt.Fprintln(a.stdout)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -22,11 +23,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
-func (a *app) export(args []string) error {
-	names, err := parse(a.flags("export"), args)
-	if err != nil {
-		return err
-	}
+func (a *app) export(names []string) error {
 	c, _, err := a.load(a.path)
 	if err != nil {
 		return err
@@ -88,12 +85,12 @@ func (a *app) running(c *config.Config) (relays []*config.Relay, facts state.Fac
 
 // firewall prints what the firewall of OpenWrt has to let through for the relays that are up, as calls of jshn.sh for the
 // init script, or as JSON.
-func (a *app) firewall(args []string) error {
-	f := a.flags("firewall")
-	shell := f.Bool("shell", false, "")
-	if args, err := parse(f, args); err != nil || len(args) > 0 {
-		return errors.Join(err, usageError("firewall takes no arguments but --shell"))
-	}
+func (a *app) firewall(f *flag.FlagSet) func([]string) error {
+	shell := f.Bool("shell", false, "print calls of jshn.sh, else JSON")
+	return func([]string) error { return a.printRules(*shell) }
+}
+
+func (a *app) printRules(shell bool) error {
 	c, _, err := a.load(a.path)
 	if err != nil {
 		return err
@@ -102,7 +99,7 @@ func (a *app) firewall(args []string) error {
 	if err != nil {
 		return err
 	}
-	if *shell {
+	if shell {
 		_, err := fmt.Fprint(a.stdout, openwrt.Shell(rules)) // half of them would be another script
 		return err
 	}
@@ -144,17 +141,13 @@ func (a *app) rules(c *config.Config) ([]openwrt.Rule, error) {
 // rules, as calls of jshn.sh. They go to FILE.new where they are not those of FILE, which means that the firewall has
 // to be told; no rules are an empty file, or none. Where up fails the rules stay; where netifd fails they do not.
 func (a *app) service(args []string) error {
-	args, err := parse(a.flags("service"), args)
-	if err != nil {
-		return err
-	}
 	if len(args) != 1 {
 		return usageError("service takes the file that has the firewall's rules")
 	}
 	if err := os.Remove(args[0] + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err // of a call whose script was ended
 	}
-	err = a.up(nil)
+	err := a.bringUp(nil, false, false)
 	var some *control.SomeFailed
 	if err != nil && !errors.As(err, &some) {
 		return err
@@ -172,10 +165,7 @@ func (a *app) service(args []string) error {
 
 // killswitch is what a router does before its network starts: hosts with a kill switch are kept from leaving until `up` has
 // found out what else there is. It needs the file alone. Where a relay is up, or the kill switch is on, it does nothing.
-func (a *app) killswitch(args []string) error {
-	if args, err := parse(a.flags("killswitch"), args); err != nil || len(args) > 0 {
-		return errors.Join(err, usageError("killswitch takes no arguments"))
-	}
+func (a *app) killswitch([]string) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
@@ -226,10 +216,7 @@ func offer(path, text string) error {
 
 // netifd makes the tunnels that are up interfaces of netifd, so that LuCI shows them, and removes the others. netifd takes
 // the addresses off a device that it takes into use: they are put back.
-func (a *app) netifd(args []string) error {
-	if args, err := parse(a.flags("netifd"), args); err != nil || len(args) > 0 {
-		return errors.Join(err, usageError("netifd takes no arguments"))
-	}
+func (a *app) netifd([]string) error {
 	if err := needRoot(); err != nil {
 		return err
 	}

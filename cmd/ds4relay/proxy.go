@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"slices"
 	"time"
@@ -15,36 +16,35 @@ import (
 )
 
 // proxy runs the proxies of the configuration in the foreground, or asks the process that does.
-func (a *app) proxy(args []string) error {
-	f := a.flags("proxy")
-	status := f.Bool("status", false, "")
-	asJSON := f.Bool("json", false, "")
-	reload := f.Bool("reload", false, "")
-	upgrade := f.Bool("upgrade", false, "")
-	takeOver := f.Bool("take-over", false, "")
-	args, err := parse(f, args)
-	if err != nil {
-		return err
-	}
+func (a *app) proxy(f *flag.FlagSet) func([]string) error {
+	status := f.Bool("status", false, "show the proxies that run")
+	asJSON := f.Bool("json", false, "print JSON, with --status")
+	reload := f.Bool("reload", false, "let the running process read the configuration again")
+	upgrade := f.Bool("upgrade", false, "let the running process hand over to the version that is installed now")
+	takeOver := f.Bool("take-over", false, "take over from the running process, if there is one")
+	return func([]string) error { return a.runProxy(*status, *asJSON, *reload, *upgrade, *takeOver) }
+}
+
+func (a *app) runProxy(status, asJSON, reload, upgrade, takeOver bool) error {
 	asked := 0
-	for _, option := range []bool{*status, *reload, *upgrade, *takeOver} {
+	for _, option := range []bool{status, reload, upgrade, takeOver} {
 		if option {
 			asked++
 		}
 	}
-	if len(args) > 0 || asked > 1 || *asJSON && !*status {
+	if asked > 1 || asJSON && !status {
 		return usageError("proxy takes one of --status [--json], --reload, --upgrade and --take-over, or nothing")
 	}
 	switch {
-	case *status:
-		return a.proxyStatus(*asJSON)
-	case *reload:
+	case status:
+		return a.proxyStatus(asJSON)
+	case reload:
 		return taken(proxyd.Reload(a.run))
-	case *upgrade:
+	case upgrade:
 		return proxyd.Upgrade(a.run)
 	}
 	return proxyd.Run(proxyd.Options{
-		Run: a.run, Version: version, TakeOver: *takeOver, Say: a.note,
+		Run: a.run, Version: version, TakeOver: takeOver, Say: a.note,
 		Load: func() ([]*config.Proxy, error) {
 			c, _, err := a.load(a.path)
 			if err != nil {
@@ -103,8 +103,13 @@ func (a *app) proxies(c *config.Config) ([]proxyd.Entry, error) {
 }
 
 // reload makes the kernel match the configuration, and the proxies that run.
-func (a *app) reload(args []string) error {
-	err := a.up(args)
+func (a *app) reload(f *flag.FlagSet) func([]string) error {
+	up := a.up(f)
+	return func(names []string) error { return a.alsoProxies(up(names)) }
+}
+
+// alsoProxies has the proxies read the configuration again, where err is not about the configuration.
+func (a *app) alsoProxies(err error) error {
 	var bad usageError
 	if err != nil && (wrong(err) || errors.Is(err, control.ErrUnknownRelay) || errors.As(err, &bad)) {
 		return err
@@ -122,10 +127,13 @@ type hostStatus struct {
 }
 
 // describe prints the status of relays and proxies, and tells whether both are as the configuration says.
-func (a *app) describe(c *config.Config, s *control.Status, asJSON bool) (bool, error) {
-	entries, err := a.proxies(c)
-	if err != nil {
-		return false, err
+func (a *app) describe(c *config.Config, s *control.Status, names []string, asJSON bool) (bool, error) {
+	var entries []proxyd.Entry
+	if len(names) == 0 { // of relays
+		var err error
+		if entries, err = a.proxies(c); err != nil {
+			return false, err
+		}
 	}
 	if asJSON {
 		return s.OK() && proxyd.OK(entries), a.printJSON(hostStatus{s, entries})

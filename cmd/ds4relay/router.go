@@ -3,17 +3,34 @@
 package main
 
 import (
+	"flag"
+
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/doctor"
 )
 
-// hostCommands are those that a router does not have. Proxies are the VPS's, and would not fit into a router's flash beside the rest.
-func (a *app) hostCommands() map[string]func([]string) error {
-	return map[string]func([]string) error{"proxy": func([]string) error {
-		return usageError("this program is without the proxy: on OpenWrt that is the package ds4relay-proxy")
-	}}
+// hostCommands are those that a router does not have. Proxies are the VPS's, and would not fit into a router's flash
+// beside the rest.
+func hostCommands() []command {
+	return []command{{name: "proxy", internal: true, summary: "run proxies, with the package ds4relay-proxy", setup: (*app).proxy}}
 }
+
+func (a *app) proxy(f *flag.FlagSet) func([]string) error {
+	for _, name := range []string{"status", "json", "reload", "upgrade", "take-over"} {
+		f.Bool(name, false, "")
+	}
+	return func([]string) error {
+		return usageError("this program is without the proxy: on OpenWrt that is the package ds4relay-proxy")
+	}
+}
+
+const reloadSummary = "the same as up"
+
+func (a *app) reload(f *flag.FlagSet) func([]string) error { return a.up(f) }
+
+// details: the manual is not on routers.
+func details(string) string { return "" }
 
 // neighbours: OpenWrt's own parts are told what they have to know (package openwrt).
 func (a *app) neighbours([]*config.Relay) []string { return nil }
@@ -24,7 +41,7 @@ func (a *app) warnings(relays []*config.Relay) []string { return a.neighbours(re
 func (a *app) announce() {}
 
 // describe prints the status, and tells whether the kernel is as the configuration says.
-func (a *app) describe(_ *config.Config, s *control.Status, asJSON bool) (bool, error) {
+func (a *app) describe(_ *config.Config, s *control.Status, _ []string, asJSON bool) (bool, error) {
 	if asJSON {
 		return s.OK(), a.printJSON(s)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -25,25 +26,25 @@ const (
 )
 
 // trace prints what the packets of one connection do on this end's devices.
-func (a *app) trace(args []string) error {
-	f := a.flags("trace")
-	count := f.Int("c", 40, "")
-	seconds := f.Int("t", 30, "")
-	rest, err := parse(f, args)
-	if err != nil {
-		return err
-	}
+func (a *app) trace(f *flag.FlagSet) func([]string) error {
+	count := f.Int("c", 40, "end after so many `LINES`, else 40")
+	seconds := f.Int("t", 30, "end after so many `SECONDS`, else 30")
+	return func(args []string) error { return a.traceClient(args, *count, *seconds) }
+}
+
+func (a *app) traceClient(args []string, count, seconds int) error {
 	var client netip.Addr
+	var err error
 	switch {
-	case len(rest) > 1:
+	case len(args) > 1:
 		return usageError("trace takes one client's IPv4 address, or none for the next connection")
-	case *count < 1 || *count > maxTraced:
-		return usageError(fmt.Sprintf("trace -c %d: allowed is a number of lines from 1 to %d", *count, maxTraced))
-	case *seconds < 1 || *seconds > maxTraceTime:
-		return usageError(fmt.Sprintf("trace -t %d: allowed are seconds from 1 to %d", *seconds, maxTraceTime))
-	case len(rest) == 1:
-		if client, err = netip.ParseAddr(rest[0]); err != nil || !client.Is4() {
-			return usageError(fmt.Sprintf("trace %q: allowed is the IPv4 address of a client", rest[0]))
+	case count < 1 || count > maxTraced:
+		return usageError(fmt.Sprintf("trace -c %d: allowed is a number of lines from 1 to %d", count, maxTraced))
+	case seconds < 1 || seconds > maxTraceTime:
+		return usageError(fmt.Sprintf("trace -t %d: allowed are seconds from 1 to %d", seconds, maxTraceTime))
+	case len(args) == 1:
+		if client, err = netip.ParseAddr(args[0]); err != nil || !client.Is4() {
+			return usageError(fmt.Sprintf("trace %q: allowed is the IPv4 address of a client", args[0]))
 		}
 	}
 	c, _, err := a.load(a.path)
@@ -57,7 +58,7 @@ func (a *app) trace(args []string) error {
 	if err != nil {
 		return err
 	}
-	return a.follow(trace.New(ways, client), client, *count, time.Duration(*seconds)*time.Second)
+	return a.follow(trace.New(ways, client), client, count, time.Duration(seconds)*time.Second)
 }
 
 // ways are those of the relays that are up.

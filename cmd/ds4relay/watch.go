@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"time"
 
@@ -18,15 +19,13 @@ const initScript = "/etc/init.d/ds4relay"
 const reloadTime = 3 * time.Minute
 
 // watch looks once whether the DNS name of an other end has another address, and moves the tunnel there: for a timer.
-func (a *app) watch(args []string) error {
-	f := a.flags("watch")
-	missing := f.Bool("missing", false, "")
-	f.BoolVar(&a.quiet, "q", a.quiet, "")
-	if args, err := parse(f, args); err != nil {
-		return err
-	} else if len(args) > 0 {
-		return usageError("watch takes no arguments but --missing and -q")
-	}
+func (a *app) watch(f *flag.FlagSet) func([]string) error {
+	missing := f.Bool("missing", false, "bring up enabled relays with a DNS name that are down")
+	a.stepFlags(f)
+	return func([]string) error { return a.followNames(*missing) }
+}
+
+func (a *app) followNames(missing bool) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
@@ -35,7 +34,7 @@ func (a *app) watch(args []string) error {
 		return err
 	}
 	m := &control.Machine{Config: c, Kernel: a.kernel(), Note: a.note}
-	moved, err := m.Moved(*missing)
+	moved, err := m.Moved(missing)
 	if err != nil || len(moved) == 0 {
 		return err
 	}

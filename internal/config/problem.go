@@ -38,6 +38,14 @@ func (p Problem) Error() string {
 // Problems are mistakes of a file, by line: at most 100, and a last one that tells how many more there are.
 type Problems []Problem
 
+// Count is how many there are, "over 100" where not all are listed.
+func (p Problems) Count() string {
+	if len(p) > maxProblems {
+		return fmt.Sprint("over ", maxProblems)
+	}
+	return fmt.Sprint(len(p))
+}
+
 // Error has a line for each.
 func (p Problems) Error() string {
 	lines := make([]string, len(p))

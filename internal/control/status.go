@@ -9,6 +9,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
 	"github.com/ds4relay/ds4relay/internal/units"
@@ -26,6 +27,9 @@ type Status struct {
 	Differs     []string            `json:"differs"`               // the commands that would make the kernel match the configuration
 	Blocked     []string            `json:"blocked,omitempty"`     // what of others is in the way of that
 	Warning     []string            `json:"warnings,omitempty"`    // about the configuration
+
+	// Unseen is what could not be compared, because the kernel shows it to root only.
+	Unseen []string `json:"-"`
 
 	down bool // nothing of ours is in the kernel
 }
@@ -121,9 +125,19 @@ const fullPercent = 95
 // OK tells whether the kernel is as the configuration says.
 func (s *Status) OK() bool { return len(s.Differs) == 0 && len(s.Blocked) == 0 }
 
-// Status compares the kernel with the configuration: all enabled relays up, nothing else.
-func (m *Machine) Status() (*Status, error) {
-	relays, err := m.wantUp(nil)
+// onlyForRoot tells of a step whether it changes what the kernel shows to root only.
+func onlyForRoot(step state.Step) bool {
+	switch step.(type) {
+	case state.LoadTables, state.AddAllowance, state.DelAllowance, state.EndFlows:
+		return true
+	}
+	return false
+}
+
+// Status compares the kernel with the configuration: all enabled relays up, nothing else; or with what Up would make of
+// it with the same names, and shows these relays.
+func (m *Machine) Status(names ...string) (*Status, error) {
+	relays, err := m.wantUp(names)
 	if err != nil {
 		return nil, err
 	}
@@ -146,6 +160,7 @@ func (m *Machine) Status() (*Status, error) {
 		return nil, err
 	}
 	status.down = len(have.Links)+len(have.Addrs)+len(have.Routes)+len(have.Rules)+len(have.Tables)+len(have.Allowances) == 0
+	status.Unseen = have.Unseen
 	w := way{relays: relays, facts: facts, have: have, want: want, failed: facts.Failed}
 	if factsErr == nil && w.unchanged() == nil {
 		steps, err := state.Plan(have, want)
@@ -153,12 +168,19 @@ func (m *Machine) Status() (*Status, error) {
 			status.Blocked = append(status.Blocked, strings.Split(err.Error(), "\n")...)
 		}
 		for _, step := range steps {
+			if len(status.Unseen) > 0 && onlyForRoot(step) {
+				continue
+			}
 			status.Differs = append(status.Differs, step.Commands()...)
 		}
 	}
 	status.Notes = slices.Concat(facts.Notes, have.Notes)
 	if m.Neighbours != nil {
 		status.Notes = append(status.Notes, m.Neighbours(relays)...)
+	}
+	if len(status.Unseen) > 0 {
+		status.Notes = append(status.Notes, "the kernel shows "+strings.Join(status.Unseen, ", ")+
+			" and open connections to root only: they are not compared")
 	}
 	status.Connections = kernel.CountConnections()
 	if c := status.Connections; c != nil && c.Count*100 >= c.Max*fullPercent {
@@ -167,7 +189,9 @@ func (m *Machine) Status() (*Status, error) {
 	}
 	flows := openFlows(m.Config.Relays)
 	for _, r := range m.Config.Relays {
-		status.Relays = append(status.Relays, relayStatus(r, facts, have, flows))
+		if len(names) == 0 || slices.Contains(names, r.Name) {
+			status.Relays = append(status.Relays, relayStatus(r, facts, have, flows))
+		}
 	}
 	return status, nil
 }
@@ -249,16 +273,18 @@ func (s *Status) Print(w io.Writer) {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		condition := "down"
+		condition, style := "down", plain.Bad
 		switch {
 		case r.Up:
-			condition = "up"
+			condition, style = "up", plain.Good
 		case r.Waiting != "":
-			condition = "waiting"
+			condition, style = "waiting", plain.Warning
 		case !r.Enabled:
-			condition = "disabled"
+			condition, style = "disabled", plain.Skipped
 		}
-		fmt.Fprintf(w, "relay %s (%s): %s\n", r.Name, r.Role, condition)
+		fmt.Fprintf(w, "relay %s (%s): ", r.Name, r.Role)
+		plain.Mark(w, style, condition)
+		fmt.Fprintln(w)
 		fmt.Fprintf(w, "  public address  %s\n", r.IPAddr)
 		limit := "none"
 		if r.EncapLimit != nil {
@@ -305,20 +331,34 @@ func (s *Status) Print(w io.Writer) {
 		fmt.Fprintf(w, "\nconnections tracked: %d of at most %d\n", c.Count, c.Max)
 	}
 	for _, note := range s.Notes {
-		fmt.Fprintln(w, "\nnote: "+note)
+		fmt.Fprintln(w)
+		plain.Paint(w, plain.Warning, "note: ")
+		fmt.Fprintln(w, note)
 	}
 	for _, b := range s.Blocked {
-		fmt.Fprintln(w, "\nin the way: "+b)
+		fmt.Fprintln(w)
+		plain.Paint(w, plain.Bad, "in the way: ")
+		fmt.Fprintln(w, b)
 	}
 	switch {
 	case len(s.Differs) > 0 && s.down:
-		fmt.Fprintln(w, "\nThe kernel has nothing of the configuration: `ds4relay up` brings it up, `ds4relay plan` shows how.")
+		fmt.Fprintln(w)
+		plain.Mark(w, plain.Bad, "The kernel has nothing of the configuration")
+		fmt.Fprintln(w, ": `ds4relay up` brings it up, `ds4relay plan` shows how.")
 	case len(s.Differs) > 0:
-		fmt.Fprintln(w, "\nThe kernel differs from the configuration; `ds4relay up` would run:")
+		fmt.Fprintln(w)
+		plain.Mark(w, plain.Bad, "The kernel differs from the configuration")
+		fmt.Fprintln(w, "; `ds4relay up` would run:")
 		for _, command := range s.Differs {
 			fmt.Fprintln(w, "  "+strings.ReplaceAll(strings.TrimRight(command, "\n"), "\n", "\n  "))
 		}
+	case s.OK() && len(s.Unseen) > 0:
+		fmt.Fprintln(w)
+		plain.Mark(w, plain.Warning, "What can be seen without root is as the configuration says.")
+		fmt.Fprintln(w)
 	case s.OK():
-		fmt.Fprintln(w, "\nThe kernel is as the configuration says.")
+		fmt.Fprintln(w)
+		plain.Mark(w, plain.Good, "The kernel is as the configuration says.")
+		fmt.Fprintln(w)
 	}
 }

@@ -62,16 +62,24 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 	if err := k.observeSysctls(&o, want); err != nil {
 		return o, err
 	}
-	if err := observeAllowances(&o); err != nil {
+	if err := observeAllowances(&o); forRoot(err) {
+		o.Unseen = append(o.Unseen, "iptables' rules")
+	} else if err != nil {
 		return o, err
 	}
-	if err := k.observeTables(&o); err != nil {
+	if err := k.observeTables(&o); forRoot(err) {
+		o.Unseen = append(o.Unseen, "nft's tables")
+	} else if err != nil {
 		return o, fmt.Errorf("list nft tables: %w", err)
 	}
 	o.Unrecorded = k.unrecorded(o, links)
 	o.Notes = slices.Clone(k.notes)
 	return o, nil
 }
+
+// forRoot tells of an error whether the kernel would have answered root. Links, addresses, routes and rules are for
+// everybody; nfnetlink needs CAP_NET_ADMIN (nfnetlink_rcv).
+func forRoot(err error) bool { return errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 }
 
 // unrecorded are devices of others that forward by themselves (this machine as a whole does not), where tunnels of ours
 // are up and neither their table nor a record of it is there.

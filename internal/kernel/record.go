@@ -91,11 +91,11 @@ func (k *Kernel) load(name string) ([]byte, error) {
 }
 
 // read is a record's value, or zero where there is none. A record that is damaged counts as none, and a note says so;
-// what writes it next replaces it. valid tells whether a value can be right.
+// what writes it next replaces it. Who is not root may not read records, and changes nothing. valid tells whether a value can be right.
 func read[T any](k *Kernel, name string, valid func(T) bool) T {
 	var value, none T
 	data, err := k.load(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || forRoot(err) {
 		return none
 	}
 	if err == nil {
@@ -160,7 +160,7 @@ func validSysctl(s state.Sysctl) bool {
 func (k *Kernel) savedSysctls() ([]state.Sysctl, error) {
 	saved := k.notedSysctls()
 	fenced, err := elements(unix.NFPROTO_IPV4, state.FenceSet)
-	if isErrno(err, unix.ENOENT, unix.EOPNOTSUPP, unix.EINVAL, unix.EPROTONOSUPPORT) {
+	if isErrno(err, unix.ENOENT, unix.EOPNOTSUPP, unix.EINVAL, unix.EPROTONOSUPPORT) || forRoot(err) {
 		return saved, nil
 	}
 	for _, e := range fenced {

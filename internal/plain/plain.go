@@ -12,7 +12,10 @@ import (
 
 // Writer writes text whose control characters and invalid UTF-8 are escapes: \u001b, \xff. Line feeds and tabs stay. In
 // JSON the escapes are JSON's own. Each Write is a text of its own.
-type Writer struct{ To io.Writer }
+type Writer struct {
+	To     io.Writer
+	Colour bool // To is a terminal that shows Styles
+}
 
 // Write returns len(text) where all of it was written.
 func (w Writer) Write(text []byte) (int, error) {

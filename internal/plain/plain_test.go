@@ -31,12 +31,41 @@ func TestEscape(t *testing.T) {
 func TestJSON(t *testing.T) {
 	in := strings.Repeat("x\x7f\u0085\u202e\U000e0001\xff\x1b\n→", 3)
 	var out bytes.Buffer
-	if err := json.NewEncoder(Writer{&out}).Encode(in); err != nil {
+	if err := json.NewEncoder(Writer{To: &out}).Encode(in); err != nil {
 		t.Fatal(err)
 	}
 	var got string
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil || got != strings.ToValidUTF8(in, "\ufffd") {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestPaint: a style reaches a terminal only, and what is painted is escaped everywhere.
+func TestPaint(t *testing.T) {
+	for _, c := range []struct {
+		colour      bool
+		text, want  string
+		clearedWith string
+	}{
+		{true, "up", "\x1b[32mup\x1b[0m", "\x1b[H\x1b[2J"},
+		{true, "\x1b[2Jup\x1b[0m", "\x1b[32m\\u001b[2Jup\\u001b[0m\x1b[0m", "\x1b[H\x1b[2J"},
+		{false, "\x1b[2Jup", "\\u001b[2Jup", "\n"},
+	} {
+		var out bytes.Buffer
+		Paint(Writer{To: &out, Colour: c.colour}, Good, c.text)
+		if out.String() != c.want {
+			t.Errorf("%q: got %q, want %q", c.text, out.String(), c.want)
+		}
+		out.Reset()
+		Mark(Writer{To: &out, Colour: c.colour}, Bad, "down")
+		if want := map[bool]string{true: "\x1b[31m✗ down\x1b[0m", false: "down"}[c.colour]; out.String() != want {
+			t.Errorf("marked: %q, want %q", out.String(), want)
+		}
+		out.Reset()
+		Clear(Writer{To: &out, Colour: c.colour})
+		if out.String() != c.clearedWith {
+			t.Errorf("cleared with %q, want %q", out.String(), c.clearedWith)
+		}
 	}
 }
 

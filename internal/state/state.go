@@ -155,6 +155,9 @@ type Observed struct {
 
 	Notes []string // what a person should know, such as that a record is damaged
 
+	// Unseen is what the kernel shows to root only, where somebody else asks; State is without it.
+	Unseen []string
+
 	// SysctlValues are the present values of every key that is wanted or saved; a key that is missing does not exist.
 	SysctlValues map[string]string
 }

@@ -284,3 +284,71 @@ func (s LoadTables) Commands() []string {
 func (s LoadTables) Undo() []Step {
 	return []Step{LoadTables{Script: s.Back, Back: s.Script, Loaded: s.Former, Former: s.Loaded}}
 }
+
+// Line is the step as one line: its command, and of a ruleset how large it is.
+func Line(step Step) string {
+	load, ok := step.(LoadTables)
+	if !ok {
+		return strings.Join(step.Commands(), "; ")
+	}
+	return "nft -f - # " + load.size()
+}
+
+// size tells how much the script does to each table.
+func (s LoadTables) size() string {
+	type table struct {
+		name                     string
+		rules, elements, removed int
+		loaded, deleted          bool
+	}
+	var tables []*table
+	named := func(words []string) *table {
+		name := words[0] + " " + words[1]
+		for _, t := range tables {
+			if t.name == name {
+				return t
+			}
+		}
+		tables = append(tables, &table{name: name})
+		return tables[len(tables)-1]
+	}
+	chain := false
+	var last *table
+	for _, line := range strings.Split(s.Script, "\n") {
+		words := append(strings.Fields(line), "", "", "", "")
+		n := strings.Count(line, ",") + 1
+		switch verb := words[0] + " " + words[1]; {
+		case words[0] == "table":
+			last = named(words[1:])
+			last.loaded = true
+		case verb == "delete table":
+			named(words[2:]).deleted = true
+		case verb == "add element":
+			named(words[2:]).elements += n
+		case verb == "delete element":
+			named(words[2:]).removed += n
+		case !strings.HasPrefix(line, "\t\t"):
+			chain = words[0] == "chain" && !strings.HasSuffix(line, "}")
+		case chain && words[0] != "type" && words[0] != "#":
+			last.rules++
+		}
+	}
+	var parts []string
+	for _, t := range tables {
+		text := ""
+		switch {
+		case t.loaded:
+			text = fmt.Sprint("rules ", t.rules)
+		case t.deleted:
+			text = "removed"
+		}
+		if t.elements > 0 {
+			text += fmt.Sprint(", elements ", t.elements)
+		}
+		if t.removed > 0 {
+			text += fmt.Sprint(", elements removed ", t.removed)
+		}
+		parts = append(parts, "table "+t.name+": "+strings.TrimPrefix(text, ", "))
+	}
+	return strings.Join(parts, "; ")
+}
