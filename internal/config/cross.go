@@ -1,10 +1,9 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
+	"sort"
 )
 
 // cross reports what is wrong between sections. Only enabled relays, forwards and proxies take part.
@@ -123,7 +122,10 @@ func (r *reader) overlaps(relays []*Relay) {
 
 // clashes reports, of one protocol's claims, each that begins within one before it.
 func (r *reader) clashes(claims []claim) {
-	slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.order, b.order)) })
+	sort.SliceStable(claims, func(i, j int) bool {
+		a, b := &claims[i], &claims[j]
+		return a.First < b.First || a.First == b.First && a.order < b.order
+	})
 	for i, furthest := 1, 0; i < len(claims); i++ {
 		if claims[i].First <= claims[furthest].Last {
 			later, earlier := claims[i], claims[furthest]

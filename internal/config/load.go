@@ -1,11 +1,11 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"unicode"
@@ -422,8 +422,9 @@ func network4(s string) (netip.Prefix, bool) {
 
 // Outermost leaves out the networks that lie within another one of them, and sorts the others. Everybody (0.0.0.0/0) is nil.
 func Outermost(networks []netip.Prefix) []netip.Prefix {
-	slices.SortStableFunc(networks, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	sort.SliceStable(networks, func(i, j int) bool {
+		a, b := networks[i], networks[j]
+		return a.Addr().Less(b.Addr()) || a.Addr() == b.Addr() && a.Bits() < b.Bits()
 	})
 	var outer []netip.Prefix
 	for _, p := range networks {

@@ -1,9 +1,8 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
+	"sort"
 	"strings"
 )
 
@@ -100,7 +99,7 @@ func (r *report) add(p Problem) {
 
 // cut leaves the first ones by line, and is the number of the others.
 func (r *report) cut() int {
-	slices.SortStableFunc(r.kept, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
+	sort.SliceStable(r.kept, func(i, j int) bool { return r.kept[i].Line < r.kept[j].Line })
 	if n := len(r.kept) - maxProblems; n > 0 {
 		clear(r.kept[maxProblems:])
 		r.kept = r.kept[:maxProblems]

@@ -1,10 +1,9 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -304,7 +303,10 @@ func (r *reader) proxies(relays []*Relay) {
 
 // shared reports the spans that begin within one before, of one address, and returns them without what they share.
 func (r *reader) shared(all []wanted, spans []span) []span {
-	slices.SortStableFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.owner, b.owner)) })
+	sort.SliceStable(spans, func(i, j int) bool {
+		a, b := &spans[i], &spans[j]
+		return a.first < b.first || a.first == b.first && a.owner < b.owner
+	})
 	for i, furthest := 1, 0; i < len(spans); i++ {
 		if spans[i].first <= spans[furthest].last {
 			r.listenTwice(all[spans[i].owner], all[spans[furthest].owner])

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"slices"
+	"sort"
 )
 
 // A span is a range of ports, and the number of who has it; that without ports is 0 to 0.
@@ -13,7 +14,10 @@ type span struct {
 
 // disjoint sorts spans by port and cuts off what the ones before have, so that each port has one owner.
 func disjoint(spans []span) []span {
-	slices.SortStableFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.owner, b.owner)) })
+	sort.SliceStable(spans, func(i, j int) bool {
+		a, b := &spans[i], &spans[j]
+		return a.first < b.first || a.first == b.first && a.owner < b.owner
+	})
 	kept := spans[:0]
 	for _, s := range spans {
 		if n := len(kept); n > 0 && s.first <= kept[n-1].last {

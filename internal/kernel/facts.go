@@ -1,12 +1,12 @@
 package kernel
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -94,8 +94,9 @@ func inside() (networks, connected []netip.Prefix, err error) {
 		}
 	}
 	for _, list := range [][]netip.Prefix{networks, connected} {
-		slices.SortStableFunc(list, func(a, b netip.Prefix) int {
-			return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+		sort.SliceStable(list, func(i, j int) bool {
+			a, b := list[i], list[j]
+			return a.Addr().Less(b.Addr()) || a.Addr() == b.Addr() && a.Bits() < b.Bits()
 		})
 	}
 	return networks, connected, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -284,13 +285,13 @@ func destinations(r *config.Relay, of func(*config.Forward) bool) []netip.Addr {
 			all = append(all, f.DestIP)
 		}
 	}
-	slices.SortStableFunc(all, netip.Addr.Compare)
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Less(all[j]) })
 	return all
 }
 
 // normalize removes what two relays have in common and brings elements in order.
 func (s *State) normalize() {
-	slices.SortStableFunc(s.Sysctls, func(a, b Sysctl) int { return cmp.Compare(a.Key, b.Key) })
+	sort.SliceStable(s.Sysctls, func(i, j int) bool { return s.Sysctls[i].Key < s.Sysctls[j].Key })
 	s.Sysctls = slices.Compact(s.Sysctls)
 	s.Rules = unique(s.Rules)
 	s.Routes = unique(s.Routes)

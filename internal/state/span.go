@@ -3,6 +3,7 @@ package state
 import (
 	"net/netip"
 	"slices"
+	"sort"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 )
@@ -22,7 +23,7 @@ func disjoint(spans []span) []span {
 	}
 	slices.Sort(starts)
 	starts = slices.Compact(starts)
-	slices.SortStableFunc(spans, func(a, b span) int { return int(a.first) - int(b.first) })
+	sort.SliceStable(spans, func(i, j int) bool { return spans[i].first < spans[j].first })
 	var result []span
 	var active []span // those that reach to the present start
 	for i, start := range starts[:len(starts)-1] {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -64,7 +65,7 @@ func (p *parser) parse() {
 		}
 		p.statement(keyword, words, line)
 	}
-	slices.SortStableFunc(p.errors, func(a, b *SyntaxError) int { return a.Line - b.Line })
+	sort.SliceStable(p.errors, func(i, j int) bool { return p.errors[i].Line < p.errors[j].Line })
 	if p.more > 0 {
 		p.errors = append(p.errors, &SyntaxError{p.path, p.errors[len(p.errors)-1].Line, fmt.Sprintf("%d more mistakes from here on", p.more)})
 	}
