@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -257,8 +258,7 @@ func counters() map[string]uint64 {
 				continue
 			}
 			for j := 1; j < len(names); j++ {
-				var n uint64
-				fmt.Sscan(numbers[j], &n)
+				n, _ := strconv.ParseUint(numbers[j], 10, 64) // a few of them may be negative: -1 where there is no limit
 				values[strings.TrimSuffix(names[0], ":")+names[j]] = n
 			}
 		}
