@@ -40,7 +40,7 @@ lab-routers: lab-mipsel lab-arm64
 lab-debian: lab-bookworm lab-trixie
 
 # The stages of `make test`, two at a time (scripts/test), behind alone, packages and unit; the longest begin first.
-STAGES := bookworm trixie lab-second lab-first mipsel arm64 package-tests luci
+STAGES := bookworm trixie lab-first lab-second mipsel arm64 package-tests luci
 stages: $(addprefix stage-,$(STAGES))
 stage-packages: ; @scripts/stage packages scripts/package-for-tests
 stage-alone: ; @scripts/stage alone scripts/lab alone
