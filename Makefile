@@ -21,7 +21,7 @@ demo: labctl ; @scripts/demo
 
 test: test-deps labctl node ; @scripts/test
 
-unit: ; @scripts/apt busybox-static && scripts/go-test ./...
+unit: ; @scripts/apt busybox-static && scripts/go-test -p 4 ./...
 
 # One test of the lab, or those that match: make test-one T=TestPorts
 test-one: labctl ; @scripts/lab one '^$(T)$$'
@@ -39,15 +39,16 @@ lab-bookworm lab-trixie: lab-%: labctl packages ; scripts/lab debian $*
 lab-routers: lab-mipsel lab-arm64
 lab-debian: lab-bookworm lab-trixie
 
-# The stages of `make test`, two at a time (scripts/test), behind alone, packages and unit; the longest begin first.
-STAGES := bookworm trixie lab-first lab-second mipsel arm64 package-tests luci
+# The stages of `make test`, two at a time (scripts/test), behind alone; the longest begin first, but packages before those that need them.
+STAGES := packages lab-first bookworm trixie lab-second unit mipsel arm64 package-tests luci
 stages: $(addprefix stage-,$(STAGES))
+stage-bookworm stage-trixie stage-mipsel stage-arm64 stage-package-tests: stage-packages
 stage-packages: ; @scripts/stage packages scripts/package-for-tests
 stage-alone: ; @scripts/stage alone scripts/lab alone
 stage-lab-first stage-lab-second: stage-lab-%: ; @scripts/stage lab-$* scripts/lab $*
 stage-bookworm stage-trixie: stage-%: ; @scripts/stage $* scripts/lab debian $*
 stage-mipsel stage-arm64: stage-%: ; @scripts/stage $* scripts/lab router $*
-stage-unit: ; @scripts/stage unit scripts/go-test ./...
+stage-unit: ; @scripts/stage unit scripts/go-test -p 4 ./...
 stage-package-tests: ; @scripts/stage package-tests scripts/test-packages
 stage-luci: ; @scripts/stage luci scripts/luci-test
 
