@@ -39,10 +39,11 @@ lab-bookworm lab-trixie: lab-%: labctl packages ; scripts/lab debian $*
 lab-routers: lab-mipsel lab-arm64
 lab-debian: lab-bookworm lab-trixie
 
-# The stages of `make test`, two at a time (scripts/test), behind alone; the longest begin first, but packages before those that need them.
-STAGES := packages lab-first bookworm trixie lab-second unit mipsel arm64 package-tests luci
-stages: $(addprefix stage-,$(STAGES))
-stage-bookworm stage-trixie stage-mipsel stage-arm64 stage-package-tests: stage-packages
+# The stages of `make test`, two at a time (scripts/test), behind alone: half a lab beside the packages, then all others, which begin in this
+# order. Those that need no packages wait as well: else make would take them before the longest ones.
+STAGES := bookworm trixie lab-second unit mipsel arm64 package-tests luci
+stages: stage-packages stage-lab-first $(addprefix stage-,$(STAGES))
+$(addprefix stage-,$(STAGES)): stage-packages
 stage-packages: ; @scripts/stage packages scripts/package-for-tests
 stage-alone: ; @scripts/stage alone scripts/lab alone
 stage-lab-first stage-lab-second: stage-lab-%: ; @scripts/stage lab-$* scripts/lab $*
