@@ -160,7 +160,7 @@ test('a wrong value is refused below its field, in the words of the program', as
 		[ 'advanced', 'ttl', '0', 'allowed is a number from 1 to 255' ],
 		[ 'advanced', 'device', 'a device name', 'allowed is a device name of 1 to 15 characters out of a-z A-Z 0-9 _ . -' ],
 		[ 'advanced', 'ip4table', '254', 'allowed is a routing table number from 1 to 4294967295, except 253, 254 and 255' ],
-		[ 'advanced', 'priority', '99999', 'allowed is a number from 1 to 32000, the first of five priorities for ip rules' ]
+		[ 'advanced', 'priority', '99999', 'allowed is a number from 1 to 32000, the first of six priorities for ip rules' ]
 	]) {
 		await modal(page).locator(`.cbi-tabmenu [data-tab="${tab}"] a`).click();
 
