@@ -189,7 +189,8 @@ func (a *app) compare(hosts []string, count int, interval float64) error {
 	case count < 1 || count > maxPings:
 		return usageError(fmt.Sprintf("ping -c %d: allowed is a number from 1 to %d", count, maxPings))
 	case wait < minPingInterval || wait > time.Hour:
-		return usageError(fmt.Sprintf("ping -i %g: allowed are seconds from %g to 3600", interval, minPingInterval.Seconds()))
+		return usageError(fmt.Sprintf("ping -i %g: allowed are seconds from %g to 3600", interval,
+			minPingInterval.Seconds()))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()

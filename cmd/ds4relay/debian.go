@@ -74,7 +74,8 @@ func (a *app) dbus([]string) error {
 		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Most: dbusWord, Root: true, Call: func(arguments ...string) (string, error) {
 			return asJSON(a.doctorAnswer(map[string]string{"check": arguments[0], "relay": arguments[1]}))
 		}},
-		{Name: "Reload", Result: "steps", Root: true, Call: func(...string) (string, error) { return a.output("reload", "-v") }},
+		{Name: "Reload", Result: "steps", Root: true,
+			Call: func(...string) (string, error) { return a.output("reload", "-v") }},
 	}, dbusIdle)
 }
 

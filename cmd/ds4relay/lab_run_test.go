@@ -67,10 +67,11 @@ func TestRunDirectory(t *testing.T) {
 			t.Fatalf("records: %v %v", records, err)
 		}
 		records = slices.DeleteFunc(records, func(record string) bool {
-			name := filepath.Base(record)
-			return name == "lock" || name == "tables.nft" || strings.HasPrefix(name, "sysctl:") // nobody could know what a sysctl was
+			name := filepath.Base(record) // nobody could know what a sysctl was
+			return name == "lock" || name == "tables.nft" || strings.HasPrefix(name, "sysctl:")
 		})
-		for i, damage := range []string{": >FILE", "echo '[' >FILE", "rm FILE && mkdir FILE && touch FILE/x", "truncate -s 1G FILE"} {
+		for i, damage := range []string{": >FILE", "echo '[' >FILE", "rm FILE && mkdir FILE && touch FILE/x",
+			"truncate -s 1G FILE"} {
 			record := records[i%len(records)]
 			command := strings.ReplaceAll(damage, "FILE", record)
 			damaged := "the record " + record + " is damaged"

@@ -216,7 +216,8 @@ func (a *app) check(args []string) error {
 	var mistakes config.Problems
 	if errors.As(err, &mistakes) {
 		fmt.Fprintln(a.stderr, err)
-		plain.Mark(a.stderr, plain.Bad, fmt.Sprintf("%s: not correct (mistakes: %s, warnings: %s)", path, mistakes.Count(), warnings.Count()))
+		plain.Mark(a.stderr, plain.Bad, fmt.Sprintf("%s: not correct (mistakes: %s, warnings: %s)", path,
+			mistakes.Count(), warnings.Count()))
 		fmt.Fprintln(a.stderr)
 		return exitCode(exitUsage)
 	}
@@ -242,7 +243,8 @@ func (a *app) check(args []string) error {
 		style = plain.Warning
 		note += ", warnings: " + warnings.Count()
 	}
-	plain.Mark(a.stdout, style, fmt.Sprintf("%s: correct (relays: %d, forwards: %d%s)", path, len(c.Relays), forwards, note))
+	plain.Mark(a.stdout, style, fmt.Sprintf("%s: correct (relays: %d, forwards: %d%s)", path,
+		len(c.Relays), forwards, note))
 	fmt.Fprintln(a.stdout)
 	return nil
 }

@@ -163,8 +163,8 @@ func (a *app) service(args []string) error {
 	return errors.Join(shown, err)
 }
 
-// killswitch is what a router does before its network starts: hosts with a kill switch are kept from leaving until `up` has
-// found out what else there is. It needs the file alone. Where a relay is up, or the kill switch is on, it does nothing.
+// killswitch runs on a router before its network starts: it keeps hosts with a kill switch from leaving until `up` runs.
+// It needs the configuration only. If a relay is up, or the kill switch is on, it does nothing.
 func (a *app) killswitch([]string) error {
 	if err := needRoot(); err != nil {
 		return err

@@ -13,7 +13,8 @@ import (
 // hostCommands are those that a router does not have. Proxies are the VPS's, and would not fit into a router's flash
 // beside the rest.
 func hostCommands() []command {
-	return []command{{name: "proxy", internal: true, summary: "run proxies, with the package ds4relay-proxy", setup: (*app).proxy}}
+	return []command{{name: "proxy", internal: true, summary: "run proxies, with the package ds4relay-proxy",
+		setup: (*app).proxy}}
 }
 
 func (a *app) proxy(f *flag.FlagSet) func([]string) error {

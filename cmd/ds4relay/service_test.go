@@ -146,8 +146,10 @@ func TestKillSwitchBeforeNetwork(t *testing.T) {
 				unreachable++
 			}
 		}
-		if status != c.status || unreachable != c.rules || o.KillSwitch() != (c.rules > 0) || len(o.Links) != links || (said == "") != (status == 0) {
-			t.Errorf("%s: exit status %d, %d rules, table %v, tunnels %d, it said %s", c.when, status, unreachable, o.KillSwitch(), len(o.Links), said)
+		if status != c.status || unreachable != c.rules || o.KillSwitch() != (c.rules > 0) || len(o.Links) != links ||
+			(said == "") != (status == 0) {
+			t.Errorf("%s: exit status %d, %d rules, table %v, tunnels %d, it said %s", c.when, status, unreachable,
+				o.KillSwitch(), len(o.Links), said)
 		}
 	}
 }

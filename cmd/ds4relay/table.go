@@ -37,8 +37,10 @@ func commands() []command {
 			setup: (*app).trace},
 		{name: "watch", summary: "follow the other ends' DNS names once: move tunnels whose address has changed",
 			setup: (*app).watch},
-		{name: "check", args: "[FILE]", summary: "report every mistake in the configuration", setup: bare((*app).check)},
-		{name: "export", args: "[RELAY]", summary: "print the configuration of the other end", setup: bare((*app).export)},
+		{name: "check", args: "[FILE]", summary: "report every mistake in the configuration",
+			setup: bare((*app).check)},
+		{name: "export", args: "[RELAY]", summary: "print the configuration of the other end",
+			setup: bare((*app).export)},
 		{name: "ping", args: "HOST4 HOST6", setup: (*app).ping,
 			summary: "compare the round trip over IPv4, through the relay, with the one over IPv6"},
 	}, hostCommands(), []command{
@@ -47,7 +49,8 @@ func commands() []command {
 
 		{name: "service", args: "FILE", internal: true, setup: bare((*app).service),
 			summary: "bring OpenWrt's netifd and firewall up to date after an event of an interface"},
-		{name: "firewall", internal: true, summary: "print the rules that OpenWrt's firewall needs", setup: (*app).firewall},
+		{name: "firewall", internal: true, summary: "print the rules that OpenWrt's firewall needs",
+			setup: (*app).firewall},
 		{name: "netifd", internal: true, summary: "make the tunnels interfaces of OpenWrt's netifd",
 			setup: bare((*app).netifd)},
 		{name: "killswitch", internal: true, setup: bare((*app).killswitch),

@@ -52,8 +52,9 @@ func TestContains(t *testing.T) {
 		port  uint16
 		want  bool
 	}{
-		{PortSet{TCP, 80, 90}, TCP, 80, true}, {PortSet{TCP, 80, 90}, TCP, 90, true}, {PortSet{TCP, 80, 90}, TCP, 79, false},
-		{PortSet{TCP, 80, 90}, TCP, 91, false}, {PortSet{TCP, 80, 90}, UDP, 80, false}, {PortSet{TCP, 80, 90}, TCP, 0, false},
+		{PortSet{TCP, 80, 90}, TCP, 80, true}, {PortSet{TCP, 80, 90}, TCP, 90, true},
+		{PortSet{TCP, 80, 90}, TCP, 79, false}, {PortSet{TCP, 80, 90}, TCP, 91, false},
+		{PortSet{TCP, 80, 90}, UDP, 80, false}, {PortSet{TCP, 80, 90}, TCP, 0, false},
 		{PortSet{1, 0, 0}, 1, 0, true}, {PortSet{1, 0, 0}, TCP, 0, false},
 	} {
 		if got := c.set.Contains(c.proto, c.port); got != c.want {

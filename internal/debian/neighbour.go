@@ -11,7 +11,6 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/state"
-	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Neighbours are the other programs of a machine that change its network, as far as they matter to a relay.
@@ -111,7 +110,7 @@ func (n Neighbours) Notes(relays []*config.Relay) []string {
 		if r.Role != config.VPS {
 			continue
 		}
-		link := state.Link{Name: r.Device, Relay: r.Name, Tunnel: transport.IPIP6{Local: r.Local, Remote: r.Peer}}
+		link := state.Link{Name: r.Device, Relay: r.Name, Tunnel: state.TunnelOf(r, r.Local, r.Peer)}
 		if n.NetworkManager && !strings.HasPrefix(link.Name, "ds4-") {
 			notes = append(notes, fmt.Sprintf("NetworkManager may take %s for a device of its own: nmcli device set %s managed no, or leave option device out (ds4-%s)",
 				link.Name, link.Name, link.Relay))

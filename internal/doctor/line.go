@@ -8,6 +8,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/packet"
+	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
@@ -295,7 +296,7 @@ func (p *patient) mtu() Finding {
 
 // carrier is the relay's tunnel as it should be.
 func (p *patient) carrier() transport.Tunnel {
-	return transport.IPIP6{Local: p.line.Local, Remote: p.line.Peer, EncapLimit: p.EncapLimit, TTL: p.TTL}
+	return state.TunnelOf(p.Relay, p.line.Local, p.line.Peer)
 }
 
 // largest finds the largest size that passes, of at most mtu, to eight bytes.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
@@ -94,7 +95,7 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 		}
 		label := "ds4relay " + r.Name + ": "
 		one := func(name, value string) Option { return Option{name, []string{value}} }
-		opening := transport.IPIP6{Local: r.Local, Remote: peers[r.Name]}.Opening()
+		opening := state.TunnelOf(r, r.Local, peers[r.Name]).Opening()
 		rules = append(rules, openingRule(opening, label+"tunnel", zoneOf(zones, uplink[r.Name], netip.Addr{})))
 		opened := map[netip.Addr]bool{}
 		for _, f := range r.Forwards {

@@ -77,7 +77,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 		if r.PeerName != "" {
 			peer = facts.Peer[r.Name]
 		}
-		link := Link{Name: r.Device, Relay: r.Name, Tunnel: tunnelOf(r, peer), MTU: TunnelMTU(r, facts), Group: Group, Up: true}
+		link := Link{Name: r.Device, Relay: r.Name, Tunnel: TunnelOf(r, r.Local, peer), MTU: TunnelMTU(r, facts), Group: Group, Up: true}
 		s.Links = append(s.Links, link)
 		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(link.Name, "forwarding"), Value: "1", Device: link.Name})
 		if r.Role == config.VPS {
@@ -108,12 +108,13 @@ func TunnelMTU(r *config.Relay, facts Facts) int {
 	if !ok {
 		mtu = transport.DefaultPathMTU
 	}
-	return mtu - tunnelOf(r, netip.Addr{}).Overhead()
+	return mtu - TunnelOf(r, r.Local, netip.Addr{}).Overhead()
 }
 
-// tunnelOf is a relay's tunnel to that other end.
-func tunnelOf(r *config.Relay, peer netip.Addr) transport.Tunnel {
-	return transport.IPIP6{Local: r.Local, Remote: peer, EncapLimit: r.EncapLimit, TTL: r.TTL}
+// TunnelOf is the tunnel that a relay has between these endpoints, as far as they are known: the configuration may leave
+// its own open (auto, a DNS name).
+func TunnelOf(r *config.Relay, local, peer netip.Addr) transport.Tunnel {
+	return transport.IPIP6{Local: local, Remote: peer, EncapLimit: r.EncapLimit, TTL: r.TTL}
 }
 
 // fenced are the devices that forward for us and did not before.
