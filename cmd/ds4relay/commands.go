@@ -13,15 +13,15 @@ import (
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/ping"
 	"github.com/ds4relay/ds4relay/internal/plain"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-func (a *app) kernel() control.Kernel {
-	var k control.Kernel = &kernel.Kernel{Run: a.run, Platform: here()}
+func (a *app) kernel() reconcile.Kernel {
+	var k reconcile.Kernel = &kernel.Kernel{Run: a.run, Platform: here()}
 	if a.apply != nil {
 		k = a.apply(k)
 	}
@@ -78,7 +78,7 @@ func (a *app) bringUp(names []string, force, running bool) error {
 		if len(names) > 0 {
 			return usageError("up takes --running or names of relays, not both")
 		}
-		if names, err = control.Running(a.kernel()); err != nil || len(names) == 0 {
+		if names, err = reconcile.Running(a.kernel()); err != nil || len(names) == 0 {
 			return err
 		}
 	}
@@ -99,9 +99,9 @@ func (a *app) bringUp(names []string, force, running bool) error {
 		if force {
 			return nil
 		}
-		return control.Lockout(relays, a.env("SSH_CONNECTION"))
+		return reconcile.Lockout(relays, a.env("SSH_CONNECTION"))
 	}
-	m := &control.Machine{Config: c, Kernel: a.kernel(), Note: a.note}
+	m := &reconcile.End{Config: c, Kernel: a.kernel(), Note: a.note}
 	changed, err := m.Up(names, check, a.show, a.waiting)
 	if changed {
 		a.announce()
@@ -124,7 +124,7 @@ func (a *app) down(f *flag.FlagSet) func([]string) error {
 // takeDown takes down the named relays, or everything.
 func (a *app) takeDown(names []string) error {
 	var err error
-	m := &control.Machine{Kernel: a.kernel(), Note: a.note}
+	m := &reconcile.End{Kernel: a.kernel(), Note: a.note}
 	if len(names) > 0 { // without names everything of ours goes, whatever the file says
 		if m.Config, _, err = a.load(a.path); err != nil {
 			return err
@@ -150,7 +150,7 @@ func (a *app) plan(f *flag.FlagSet) func([]string) error {
 
 func (a *app) printPlan(names []string, down bool) error {
 	var err error
-	m := &control.Machine{Kernel: a.kernel(), Note: a.note}
+	m := &reconcile.End{Kernel: a.kernel(), Note: a.note}
 	if !down || len(names) > 0 {
 		if m.Config, _, err = a.load(a.path); err != nil {
 			return err

@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/debian"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/platform"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
 // hostCommands are those that a router does not have.
@@ -101,7 +101,7 @@ func (a *app) ifupdown([]string) error {
 		return a.takeDown([]string{relay.Name})
 	}
 	if relay == nil {
-		return fmt.Errorf("iface %s: ds4relay %s: %w; %s has: %s", hook.Device, hook.Relay, control.ErrUnknownRelay, c.Path, c.Names())
+		return fmt.Errorf("iface %s: ds4relay %s: %w; %s has: %s", hook.Device, hook.Relay, reconcile.ErrUnknownRelay, c.Path, c.Names())
 	}
 	if err := hook.Check(relay); err != nil {
 		return usageError(err.Error())
@@ -131,7 +131,7 @@ func (a *app) ifupdown([]string) error {
 func (a *app) warnings(relays []*config.Relay) []string {
 	notes := a.neighbours(relays)
 	enabled := slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool { return !r.Enabled })
-	if err := control.Lockout(enabled, a.env("SSH_CONNECTION")); err != nil {
+	if err := reconcile.Lockout(enabled, a.env("SSH_CONNECTION")); err != nil {
 		notes = append(notes, err.Error())
 	}
 	return notes

@@ -7,13 +7,13 @@ import (
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/doctor"
-	"github.com/ds4relay/ds4relay/internal/evidence"
 	"github.com/ds4relay/ds4relay/internal/plain"
+	"github.com/ds4relay/ds4relay/internal/probe"
 )
 
 // examined is this machine for the doctor, also for what offers it on a bus.
-func (a *app) examined() doctor.Machine {
-	return &evidence.Machine{Path: a.path, Platform: here(), Kernel: a.kernel()}
+func (a *app) examined() doctor.Prober {
+	return &probe.Prober{File: a.path, Platform: here(), Kernel: a.kernel()}
 }
 
 // doctor runs the checks in order and prints each as it ends. Exit status 1: one has failed.

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
 func TestMain(m *testing.M) {
@@ -80,7 +80,7 @@ type end struct {
 	host   *lab.Host
 	dir    string
 	env    map[string]string
-	apply  func(control.Kernel) control.Kernel
+	apply  func(reconcile.Kernel) reconcile.Kernel
 	config string
 }
 

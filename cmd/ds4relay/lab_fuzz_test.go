@@ -20,10 +20,10 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/config/configtest"
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/kernel/fake"
 	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -52,7 +52,7 @@ func (e *end) steps() (steps []state.Step) {
 		if err != nil {
 			return err
 		}
-		steps, err = (&control.Machine{Config: c, Kernel: &kernel.Kernel{Run: e.runDir()}}).Plan(nil, false)
+		steps, err = (&reconcile.End{Config: c, Kernel: &kernel.Kernel{Run: e.runDir()}}).Plan(nil, false)
 		return err
 	})
 	if err != nil {
@@ -141,7 +141,7 @@ func TestDrift(t *testing.T) {
 
 // TestFaults walks through random configurations with failures and kills at random steps: the kernel is always as the old
 // or the new configuration says, and down returns it to what it was first. DS4RELAY_SEED repeats a walk. Package
-// control has the same on a kernel in memory, with many more rounds. The virtual machine's clock jumps meanwhile.
+// reconcile has the same on a kernel in memory, with many more rounds. The virtual machine's clock jumps meanwhile.
 func TestFaults(t *testing.T) {
 	const rounds = 100
 	seed := rand.Uint64()
@@ -197,7 +197,7 @@ func TestFaults(t *testing.T) {
 				old = next
 			case "failed":
 				left := at
-				e.apply = func(k control.Kernel) control.Kernel { return faulty{Kernel: k, at: &left} }
+				e.apply = func(k reconcile.Kernel) reconcile.Kernel { return faulty{Kernel: k, at: &left} }
 				code, _, stderr := e.try("-q", command)
 				e.apply = nil
 				switch {
@@ -265,7 +265,7 @@ func setClock(t *testing.T, began, at time.Time) {
 
 // mirrored does each step on a kernel in memory as well, which has to take what the real one takes.
 type mirrored struct {
-	control.Kernel
+	reconcile.Kernel
 	t    *testing.T
 	twin *fake.Kernel
 }
@@ -315,7 +315,7 @@ func shown(o state.Observed) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestFakeKernel holds the kernel in memory, which package control is tested with, against the real one: through
+// TestFakeKernel holds the kernel in memory, which package reconcile is tested with, against the real one: through
 // random changes, with a failure in every third, both take the same steps and are then the same.
 func TestFakeKernel(t *testing.T) {
 	const rounds = 12
@@ -337,7 +337,7 @@ func TestFakeKernel(t *testing.T) {
 			if round%3 == 2 {
 				left = 1 + random.IntN(12)
 			}
-			e.apply = func(k control.Kernel) control.Kernel {
+			e.apply = func(k reconcile.Kernel) reconcile.Kernel {
 				return faulty{Kernel: mirrored{k, t, twin}, at: &left}
 			}
 			file := configtest.Random(random, role)

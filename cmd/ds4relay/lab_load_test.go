@@ -20,8 +20,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
 // setGlobal changes a sysctl of the VM that all namespaces share, for the time of the test.
@@ -93,7 +93,7 @@ func TestFlood(t *testing.T) {
 		t.Error(err)
 	}
 	took := time.Since(start)
-	var status control.Status
+	var status reconcile.Status
 	if err := json.Unmarshal([]byte(r.vps.do("status", "--json")), &status); err != nil || status.Connections == nil {
 		t.Fatal(err, status.Connections)
 	}

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
 // forwarded counts the IPv4 packets that the VPS's rules see from now on, until the returned function is called.
@@ -66,7 +66,7 @@ func TestFlowOffloading(t *testing.T) {
 		}
 	}
 	few("after up")
-	var answer struct{ Relays []control.RelayStatus }
+	var answer struct{ Relays []reconcile.RelayStatus }
 	if err := json.Unmarshal([]byte(r.vps.do("status", "--json")), &answer); err != nil {
 		t.Fatal(err)
 	}

@@ -17,9 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/lab"
 	"github.com/ds4relay/ds4relay/internal/lab/vm"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -238,7 +238,7 @@ func changed(n int) (vps, router string) {
 
 // watched calls after each step.
 type watched struct {
-	control.Kernel
+	reconcile.Kernel
 	after func(state.Step)
 }
 
@@ -306,7 +306,7 @@ func TestAloneEveryStepInvisible(t *testing.T) {
 		(<-accepted).Close()
 	}
 	for _, e := range []*end{r.vps, r.router} {
-		e.apply = func(k control.Kernel) control.Kernel { return watched{k, after} }
+		e.apply = func(k reconcile.Kernel) reconcile.Kernel { return watched{k, after} }
 	}
 	for n := range 22 {
 		vps, router := changed(n)

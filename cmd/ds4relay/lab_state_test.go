@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -76,7 +76,7 @@ func TestComesAndGoes(t *testing.T) {
 			if out := e.do("plan"); out != "" {
 				t.Errorf("plan after up: %s", out)
 			}
-			var status control.Status
+			var status reconcile.Status
 			if err := json.Unmarshal([]byte(e.do("status", "--json")), &status); err != nil || len(status.Relays) != 1 || !status.Relays[0].Up {
 				t.Errorf("status --json: %v, %+v", err, status)
 			}
@@ -125,7 +125,7 @@ var errInjected = errors.New("injected failure")
 
 // faulty fails at one step and lets all others through.
 type faulty struct {
-	control.Kernel
+	reconcile.Kernel
 	at   *int // counts down
 	kill func(before bool)
 	skip func(state.Step) bool // for steps that do not count; may be nil
@@ -218,7 +218,7 @@ func sameLink(snapshot string) string {
 }
 
 // everyKind lets a walk from fault to fault pass by the steps of a kind that it has met already: what each further one
-// of a kind does needs no kernel, and has its turn in package control's TestFaults.
+// of a kind does needs no kernel, and has its turn in package reconcile's TestFaults.
 func everyKind() func(state.Step) bool {
 	seen := map[string]bool{}
 	return func(step state.Step) bool {
@@ -241,7 +241,7 @@ func TestEveryStepFails(t *testing.T) {
 				failures := 0
 				for n := 1; n <= maxSteps; n++ {
 					at := n
-					e.apply = func(k control.Kernel) control.Kernel { return faulty{Kernel: k, at: &at, skip: everyKind()} }
+					e.apply = func(k reconcile.Kernel) reconcile.Kernel { return faulty{Kernel: k, at: &at, skip: everyKind()} }
 					code, _, stderr := e.try(commandTo(e, transition.to)...)
 					if at > 0 {
 						break // more than there are steps
@@ -274,7 +274,7 @@ func child() int {
 	when, number, _ := strings.Cut(os.Getenv(childEnv), " ")
 	at, _ := strconv.Atoi(number)
 	a := &app{stdout: os.Stdout, stderr: os.Stderr, env: func(string) string { return "" }}
-	a.apply = func(k control.Kernel) control.Kernel {
+	a.apply = func(k reconcile.Kernel) reconcile.Kernel {
 		f := faulty{Kernel: k, at: &at, kill: func(before bool) {
 			if before == (when == "before") {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)

@@ -13,10 +13,10 @@ import (
 	"syscall"
 
 	"github.com/ds4relay/ds4relay/internal/config"
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/openwrt"
 	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/platform"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
 // version is set by the linker.
@@ -41,7 +41,7 @@ type app struct {
 	most    int // bytes of what a command answers over a bus
 	env     func(string) string
 	// apply wraps the kernel; tests make steps fail with it.
-	apply func(control.Kernel) control.Kernel
+	apply func(reconcile.Kernel) reconcile.Kernel
 }
 
 func main() {
@@ -112,7 +112,7 @@ func (a *app) main(args []string) int {
 		return 0
 	case errors.As(err, &code):
 		return int(code)
-	case errors.As(err, &problems), errors.Is(err, control.ErrUnknownRelay), errors.As(err, &bad), errors.Is(err, errConfig):
+	case errors.As(err, &problems), errors.Is(err, reconcile.ErrUnknownRelay), errors.As(err, &bad), errors.Is(err, errConfig):
 		fmt.Fprintln(a.stderr, err)
 		return exitUsage
 	}
@@ -120,7 +120,7 @@ func (a *app) main(args []string) int {
 		plain.Paint(a.stderr, plain.Bad, "ds4relay: ")
 		fmt.Fprintln(a.stderr, line)
 	}
-	var some *control.SomeFailed
+	var some *reconcile.SomeFailed
 	if errors.As(err, &some) {
 		return exitSome
 	}

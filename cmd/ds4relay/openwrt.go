@@ -1,9 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,57 +10,13 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/openwrt"
-	"github.com/ds4relay/ds4relay/internal/plain"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
-
-func (a *app) export(names []string) error {
-	c, _, err := a.load(a.path)
-	if err != nil {
-		return err
-	}
-	text, err := a.exportText(c, names)
-	if err == nil {
-		_, err = fmt.Fprint(a.stdout, text)
-	}
-	return err
-}
-
-func (a *app) exportText(c *config.Config, names []string) (string, error) {
-	if len(names) == 0 && len(c.Relays) == 1 {
-		names = []string{c.Relays[0].Name}
-	}
-	if len(names) != 1 {
-		return "", usageError("export takes the name of a relay: each has another end")
-	}
-	relay := c.Relay(names[0])
-	if relay == nil {
-		return "", fmt.Errorf("%w %q", control.ErrUnknownRelay, names[0])
-	}
-	local, peer := relay.Local, relay.Peer
-	if relay.Auto || relay.PeerName != "" {
-		facts, err := a.kernel().Facts([]*config.Relay{relay})
-		if err = cmp.Or(err, facts.Failed[relay.Name]); err != nil {
-			return "", err
-		}
-		if relay.Auto {
-			local = facts.Local[relay.Name]
-		}
-		if relay.PeerName != "" {
-			peer = facts.Peer[relay.Name]
-		}
-		if !local.IsValid() {
-			return "", fmt.Errorf("relay %q waits for %s: its endpoint is not known yet", relay.Name, facts.Waiting[relay.Name])
-		}
-	}
-	return config.Export(c, relay, local, peer), nil
-}
 
 // running are the relays that are up, with their endpoints.
 func (a *app) running(c *config.Config) (relays []*config.Relay, facts state.Facts, err error) {
@@ -148,7 +101,7 @@ func (a *app) service(args []string) error {
 		return err // of a call whose script was ended
 	}
 	err := a.bringUp(nil, false, false)
-	var some *control.SomeFailed
+	var some *reconcile.SomeFailed
 	if err != nil && !errors.As(err, &some) {
 		return err
 	}
@@ -178,7 +131,7 @@ func (a *app) killswitch([]string) error {
 	if err != nil || o.KillSwitch() || len(o.Links) > 0 {
 		return err
 	}
-	m := &control.Machine{Config: c, Kernel: beforeNetwork{k}}
+	m := &reconcile.End{Config: c, Kernel: beforeNetwork{k}}
 	if _, err = m.Up(nil, nil, a.show, a.waiting); errors.Is(err, errBeforeNetwork) {
 		return nil
 	}
@@ -188,7 +141,7 @@ func (a *app) killswitch([]string) error {
 var errBeforeNetwork = errors.New("the network has not started")
 
 // beforeNetwork is the kernel while nothing is known but the file: no relay can be brought up.
-type beforeNetwork struct{ control.Kernel }
+type beforeNetwork struct{ reconcile.Kernel }
 
 func (k beforeNetwork) Facts(relays []*config.Relay) (state.Facts, error) {
 	facts, err := k.Kernel.Facts(nil)
@@ -238,7 +191,7 @@ func (a *app) netifd([]string) error {
 	if err != nil {
 		return errors.Join(refused, err)
 	}
-	m := &control.Machine{Config: c, Kernel: a.kernel()}
+	m := &reconcile.End{Config: c, Kernel: a.kernel()}
 	_, err = m.Up(slices.Sorted(maps.Keys(tunnels)), nil, a.show, a.waiting)
 	return errors.Join(refused, err)
 }
@@ -276,102 +229,9 @@ func (a *app) rpcd(args []string) error {
 	})
 }
 
-// output is what a command prints; what it says on standard error is the error.
-func (a *app) output(command ...string) (string, error) {
-	out, problems := &answer{most: a.most}, &answer{most: a.most / 8}
-	inner := *a
-	inner.stdout, inner.stderr = plain.Writer{To: out}, plain.Writer{To: problems}
-	code := inner.main(append([]string{"-c", a.path, "--run", a.run}, command...))
-	switch {
-	case code != 0 && code != exitDiffers:
-		return "", errors.New(strings.TrimSpace(problems.String()))
-	case out.more:
-		return "", fmt.Errorf("the answer is longer than %d bytes; type the command instead: ds4relay %s", a.most, command[0])
-	}
-	return out.String(), nil
-}
-
 // rpcdGarbage is how much garbage there may be beside what is in use, in percent: a router has more time than memory.
 const rpcdGarbage = 30
 
 // ubusOutput bounds what a command answers over ubus, in bytes: a message there has at most a megabyte, with what JSON
 // adds.
 const ubusOutput = 480 << 10
-
-// answer keeps the beginning of what is written, and whether there is more.
-type answer struct {
-	bytes.Buffer
-	most int
-	more bool
-}
-
-func (w *answer) Write(p []byte) (int, error) {
-	room := w.most - w.Len()
-	if len(p) > room {
-		w.more = true
-	}
-	w.Buffer.Write(p[:min(len(p), max(room, 0))])
-	return len(p), nil
-}
-
-func (a *app) object(command ...string) (any, error) {
-	text, err := a.output(command...)
-	return json.RawMessage(text), err
-}
-
-// schema is the answer of the method schema: what a form has to know.
-type schema struct {
-	Sections  []config.SectionSpec `json:"sections"`
-	Protocols []config.Protocol    `json:"protocols"`
-	Role      config.Role          `json:"role"` // of a relay that does not say
-}
-
-// checked is the answer of the method check.
-type checked struct {
-	OK       bool             `json:"ok"`
-	Errors   []config.Problem `json:"errors"`
-	Warnings []config.Problem `json:"warnings"`
-}
-
-// checkText checks a configuration that is not saved yet, or the saved one where text is empty.
-func (a *app) checkText(text string) (any, error) {
-	var warnings config.Problems
-	var err error
-	if text != "" {
-		_, warnings, err = config.Parse(a.path, []byte(text), here().DefaultRole())
-	} else {
-		_, warnings, err = config.Load(a.path, here().DefaultRole())
-	}
-	var problems config.Problems
-	if err != nil && !errors.As(err, &problems) {
-		return nil, err
-	}
-	return checked{OK: err == nil, Errors: a.shown(problems), Warnings: a.shown(warnings)}, nil
-}
-
-// maxText bounds a value or a message of an answer, in bytes.
-const maxText = 300
-
-// shown are the problems as they are answered: of the file that the user knows.
-func (a *app) shown(problems []config.Problem) []config.Problem {
-	shown := []config.Problem{}
-	for _, p := range problems {
-		p.File, p.Value, p.Message = a.path, bounded(p.Value), bounded(p.Message)
-		shown = append(shown, p)
-	}
-	return shown
-}
-
-func bounded(text string) string {
-	if len(text) <= maxText {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxText], "") + "…"
-}
-
-func (a *app) printJSON(value any) error {
-	encoder := json.NewEncoder(a.stdout)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
-}

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/proxyd"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
 // proxy runs the proxies of the configuration in the foreground, or asks the process that does.
@@ -111,7 +111,7 @@ func (a *app) reload(f *flag.FlagSet) func([]string) error {
 // alsoProxies has the proxies read the configuration again, where err is not about the configuration.
 func (a *app) alsoProxies(err error) error {
 	var bad usageError
-	if err != nil && (wrong(err) || errors.Is(err, control.ErrUnknownRelay) || errors.As(err, &bad)) {
+	if err != nil && (wrong(err) || errors.Is(err, reconcile.ErrUnknownRelay) || errors.As(err, &bad)) {
 		return err
 	}
 	if also := taken(proxyd.Reload(a.run)); !errors.Is(also, proxyd.ErrNotRunning) {
@@ -122,12 +122,12 @@ func (a *app) alsoProxies(err error) error {
 
 // hostStatus is what status prints beyond the relays.
 type hostStatus struct {
-	*control.Status
+	*reconcile.Status
 	Proxies []proxyd.Entry `json:"proxies,omitempty"`
 }
 
 // describe prints the status of relays and proxies, and tells whether both are as the configuration says.
-func (a *app) describe(c *config.Config, s *control.Status, names []string, asJSON bool) (bool, error) {
+func (a *app) describe(c *config.Config, s *reconcile.Status, names []string, asJSON bool) (bool, error) {
 	var entries []proxyd.Entry
 	if len(names) == 0 { // of relays
 		var err error

@@ -6,8 +6,8 @@ import (
 	"flag"
 
 	"github.com/ds4relay/ds4relay/internal/config"
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/doctor"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
 // hostCommands are those that a router does not have. Proxies are the VPS's, and would not fit into a router's flash
@@ -42,7 +42,7 @@ func (a *app) warnings(relays []*config.Relay) []string { return a.neighbours(re
 func (a *app) announce() {}
 
 // describe prints the status, and tells whether the kernel is as the configuration says.
-func (a *app) describe(_ *config.Config, s *control.Status, _ []string, asJSON bool) (bool, error) {
+func (a *app) describe(_ *config.Config, s *reconcile.Status, _ []string, asJSON bool) (bool, error) {
 	if asJSON {
 		return s.OK(), a.printJSON(s)
 	}

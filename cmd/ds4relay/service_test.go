@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/kernel/fake"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -69,7 +69,7 @@ echo '{"interface":[
 			write("broken", "")
 		}
 		var said bytes.Buffer
-		a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(control.Kernel) control.Kernel { return k }}
+		a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(reconcile.Kernel) reconcile.Kernel { return k }}
 		status := a.main([]string{"-c", path("config"), "--run", path("run"), "-q", "service", rules})
 		os.Remove(path("broken"))
 		text, err := os.ReadFile(rules + ".new")
@@ -121,7 +121,7 @@ func TestKillSwitchBeforeNetwork(t *testing.T) {
 		k := fake.New("eth0")
 		run := func(args ...string) (int, string) {
 			var said bytes.Buffer
-			a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(control.Kernel) control.Kernel { return k }}
+			a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(reconcile.Kernel) reconcile.Kernel { return k }}
 			return a.main(append([]string{"-c", config, "--run", filepath.Join(dir, "run"), "-q"}, args...)), said.String()
 		}
 		observed := func() state.Observed {

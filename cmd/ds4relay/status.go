@@ -8,8 +8,8 @@ import (
 	"os/signal"
 	"time"
 
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/plain"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
 // redraw is how often `status --watch` looks.
@@ -57,7 +57,7 @@ func (a *app) showStatus(names []string, asJSON bool, before func()) error {
 		a.warn(warnings)
 		return err
 	}
-	m := &control.Machine{Config: c, Kernel: a.kernel()}
+	m := &reconcile.End{Config: c, Kernel: a.kernel()}
 	if needRoot() == nil { // other programs' files and sockets are root's
 		m.Neighbours = a.neighbours
 	}

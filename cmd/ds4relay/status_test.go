@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/kernel/fake"
 	"github.com/ds4relay/ds4relay/internal/plain"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -37,13 +37,13 @@ func TestStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := fake.New("eth0")
-	run := func(k control.Kernel, colour bool, args ...string) (int, string) {
+	run := func(k reconcile.Kernel, colour bool, args ...string) (int, string) {
 		var out bytes.Buffer
 		a := &app{stdout: plain.Writer{To: &out, Colour: colour}, stderr: &out, env: func(string) string { return "" },
-			apply: func(control.Kernel) control.Kernel { return k }}
+			apply: func(reconcile.Kernel) reconcile.Kernel { return k }}
 		return a.main(append([]string{"-c", path, "--run", filepath.Join(dir, "run")}, args...)), out.String()
 	}
-	m := &control.Machine{Config: nil, Kernel: whole}
+	m := &reconcile.End{Config: nil, Kernel: whole}
 	a := &app{}
 	var err error
 	if m.Config, _, err = a.read(path); err != nil {
@@ -55,7 +55,7 @@ func TestStatus(t *testing.T) {
 	const as = "is as the configuration says"
 	for _, c := range []struct {
 		what   string
-		kernel control.Kernel
+		kernel reconcile.Kernel
 		args   string
 		status int
 		has    []string

@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
-	"github.com/ds4relay/ds4relay/internal/evidence"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/packet"
+	"github.com/ds4relay/ds4relay/internal/packetio"
+	"github.com/ds4relay/ds4relay/internal/probe"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/trace"
-	"github.com/ds4relay/ds4relay/internal/wire"
 )
 
 // Bounds of trace's options.
@@ -70,20 +70,20 @@ func (a *app) ways(c *config.Config) ([]*trace.Way, error) {
 	if len(relays) == 0 {
 		return nil, errors.New("no relay is up: nothing can be followed; ds4relay up")
 	}
-	m := &evidence.Machine{Kernel: a.kernel()}
+	m := &probe.Prober{Kernel: a.kernel()}
 	var ways []*trace.Way
 	for _, r := range relays {
-		line, err := m.Line(r)
+		path, err := m.Path(r)
 		if err != nil {
 			return nil, err
 		}
-		ways = append(ways, &trace.Way{Relay: r, Access: line.Access, Uplink: line.Uplink, Peer: line.Peer, LAN: line.LAN})
+		ways = append(ways, &trace.Way{Relay: r, Access: path.Access, Uplink: path.Uplink, Peer: path.Peer, LAN: path.LAN})
 	}
 	return ways, nil
 }
 
 func (a *app) follow(f *trace.Follower, client netip.Addr, count int, limit time.Duration) error {
-	tap, err := wire.Open()
+	tap, err := packetio.Open()
 	if err != nil {
 		return err
 	}
@@ -112,11 +112,11 @@ func (a *app) follow(f *trace.Follower, client netip.Addr, count int, limit time
 			continue
 		}
 		found := f.Connection()
-		if line, ok := f.Frame(trace.Frame{At: time.Now(), Device: frame.Device, Out: frame.Out, Packet: p}); ok {
+		if event, ok := f.Frame(trace.Frame{At: time.Now(), Device: frame.Device, Out: frame.Out, Packet: p}); ok {
 			if w := f.Connection().Way; found == nil {
 				fmt.Fprintf(a.stdout, "relay %s (%s), %s is here, %s is the other end\n", w.Relay.Name, w.Relay.Role, w.Relay.Local, w.Peer)
 			}
-			fmt.Fprintln(a.stdout, line)
+			fmt.Fprintln(a.stdout, event)
 			lines++
 		}
 	}

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/program"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
 // initScript brings OpenWrt's firewall up to date too.
@@ -33,7 +33,7 @@ func (a *app) followNames(missing bool) error {
 	if err != nil {
 		return err
 	}
-	m := &control.Machine{Config: c, Kernel: a.kernel(), Note: a.note}
+	m := &reconcile.End{Config: c, Kernel: a.kernel(), Note: a.note}
 	moved, err := m.Moved(missing)
 	if err != nil || len(moved) == 0 {
 		return err

@@ -100,26 +100,26 @@ func (d *Doctor) clock() Finding {
 }
 
 func (p *patient) endpoints() Finding {
-	if p.lineErr != nil {
+	if p.pathErr != nil {
 		remedy := "correct what it names in the relay's section, then run `ds4relay up`"
-		if p.PeerName != "" && strings.Contains(p.lineErr.Error(), p.PeerName) {
+		if p.PeerName != "" && strings.Contains(p.pathErr.Error(), p.PeerName) {
 			remedy = fmt.Sprintf("give %s an AAAA record, or write the other end's address into option peeraddr; then run `ds4relay up`", p.PeerName)
-		} else if strings.Contains(p.lineErr.Error(), "waits for") {
+		} else if strings.Contains(p.pathErr.Error(), "waits for") {
 			remedy = "ask the provider for a delegated IPv6 prefix (DHCPv6-PD), or give the endpoint with option ip6addr"
 		}
-		return failed(p.lineErr.Error(), remedy)
+		return failed(p.pathErr.Error(), remedy)
 	}
-	if p.line.PeerNote != "" {
-		return warning(p.line.PeerNote, "make the name resolve again; the relay goes on meanwhile")
+	if p.path.PeerNote != "" {
+		return warning(p.path.PeerNote, "make the name resolve again; the relay goes on meanwhile")
 	}
-	return ok("%s (here), %s (the other end)", p.line.Local, p.line.Peer)
+	return ok("%s (here), %s (the other end)", p.path.Local, p.path.Peer)
 }
 
 func (d *Doctor) installed() Finding {
 	if d.config == nil {
 		return skipped("the configuration has mistakes")
 	}
-	i, err := d.machine.Installed(d.config)
+	i, err := d.prober.Installed(d.config)
 	switch {
 	case err != nil:
 		return failed(err.Error(), "run doctor as root")

@@ -80,7 +80,7 @@ var examinations = []examination{
 
 // Doctor examines one machine. Evidence that several checks need is gathered once.
 type Doctor struct {
-	machine  Machine
+	prober   Prober
 	config   *config.Config
 	warnings []string
 	loadErr  error
@@ -90,15 +90,15 @@ type Doctor struct {
 }
 
 // New reads the configuration.
-func New(m Machine) *Doctor {
-	d := &Doctor{machine: m, patients: map[string]*patient{}}
+func New(m Prober) *Doctor {
+	d := &Doctor{prober: m, patients: map[string]*patient{}}
 	d.config, d.warnings, d.loadErr = m.Config()
 	return d
 }
 
 func (d *Doctor) sys() System {
 	if d.known == nil {
-		s := d.machine.System()
+		s := d.prober.System()
 		d.known = &s
 	}
 	return *d.known
@@ -118,8 +118,8 @@ func (d *Doctor) nextPort() uint16 {
 type patient struct {
 	*Doctor
 	*config.Relay
-	line    Line
-	lineErr error
+	path    Path
+	pathErr error
 	walks   map[*config.Forward]*walk
 	passes  bool // packets through the tunnel
 	blocked bool // so that there is nothing to wait for
@@ -129,7 +129,7 @@ func (d *Doctor) patient(r *config.Relay) *patient {
 	p := d.patients[r.Name]
 	if p == nil {
 		p = &patient{Doctor: d, Relay: r, walks: map[*config.Forward]*walk{}}
-		p.line, p.lineErr = d.machine.Line(r)
+		p.path, p.pathErr = d.prober.Path(r)
 		d.patients[r.Name] = p
 	}
 	return p
@@ -195,8 +195,8 @@ func (d *Doctor) Run(id, relay string) (Finding, error) {
 	switch p := d.patient(r); {
 	case !r.Enabled:
 		f = skipped("the relay is disabled (option enabled)")
-	case p.lineErr != nil && e.id != "endpoints":
-		f = skipped("%v", p.lineErr)
+	case p.pathErr != nil && e.id != "endpoints":
+		f = skipped("%v", p.pathErr)
 	case len(r.Forwards) == 0 && e.id != "endpoints":
 		f = skipped("the relay has no forward that is enabled: there is nothing to try")
 	default:
@@ -248,7 +248,7 @@ func needs(c Check, broken map[[2]string]Check) (Check, bool) {
 }
 
 // Answer is the method doctor of ubus and D-Bus: without a check the list of all, else the finding of one.
-func Answer(m Machine, check, relay string) (any, error) {
+func Answer(m Prober, check, relay string) (any, error) {
 	d := New(m)
 	if check != "" {
 		return d.Run(check, relay)

@@ -48,8 +48,8 @@ type fake struct {
 	text      string
 	sys       System
 	installed Installed
-	line      Line
-	lineErr   error
+	path      Path
+	pathErr   error
 	neighbour string
 	connect   error
 	ping      func(from netip.Addr, bytes int) Pong
@@ -76,12 +76,12 @@ type fake struct {
 
 func well(role config.Role) *fake {
 	f := &fake{role: role, sys: System{Kernel: "6.6.1", Tunnels: true, MaxTracked: 65536, Now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), IPv4Default: true},
-		line: Line{Local: vps6, Peer: home6, MTU: 1460, Uplink: "eth0", Access: "eth0"}, there: 65536}
+		path: Path{Local: vps6, Peer: home6, MTU: 1460, Uplink: "eth0", Access: "eth0"}, there: 65536}
 	if role == config.Router {
-		f.line = Line{Local: home6, Peer: vps6, MTU: 1460, Uplink: "eth1", LAN: map[netip.Addr]string{host4: "br-lan"}}
+		f.path = Path{Local: home6, Peer: vps6, MTU: 1460, Uplink: "eth1", LAN: map[netip.Addr]string{host4: "br-lan"}}
 		f.sys.OpenWrt = true
 	}
-	f.text = fmt.Sprintf(relayText, role, f.line.Local, f.line.Peer)
+	f.text = fmt.Sprintf(relayText, role, f.path.Local, f.path.Peer)
 	f.ping = func(netip.Addr, int) Pong { return Pong{Answered: true} }
 	f.hostAnswer = &packet.Packet{Src: host4, Dst: TestClient, Proto: packet.TCP, Flags: packet.SYN | packet.ACK}
 	return f
@@ -120,7 +120,7 @@ func (f *fake) Config() (*config.Config, []string, error) {
 }
 func (f *fake) System() System                              { return f.sys }
 func (f *fake) Installed(*config.Config) (Installed, error) { return f.installed, nil }
-func (f *fake) Line(*config.Relay) (Line, error)            { return f.line, f.lineErr }
+func (f *fake) Path(*config.Relay) (Path, error)            { return f.path, f.pathErr }
 func (f *fake) Clients(*config.Relay) int                   { return 1 }
 func (f *fake) Neighbour(string, netip.Addr) string         { return f.neighbour }
 func (f *fake) Connect(netip.Addr, uint16) error            { return f.connect }
@@ -156,17 +156,17 @@ func (f *fake) probe(t Trial, p packet.Packet, see func(string, bool, packet.Pac
 		return
 	}
 	outer := p
-	outer.Outer = &packet.Outer{Src: f.line.Local, Dst: f.line.Peer}
-	see(f.line.Uplink, true, outer)
+	outer.Outer = &packet.Outer{Src: f.path.Local, Dst: f.path.Peer}
+	see(f.path.Uplink, true, outer)
 	if f.refusal != nil {
 		r := *f.refusal
-		r.Proto, r.Dst, r.Quoted = packet.ICMPv6, f.line.Local, &outer
-		see(f.line.Uplink, false, r)
+		r.Proto, r.Dst, r.Quoted = packet.ICMPv6, f.path.Local, &outer
+		see(f.path.Uplink, false, r)
 		return
 	}
-	from := &packet.Outer{Src: f.line.Peer, Dst: f.line.Local}
+	from := &packet.Outer{Src: f.path.Peer, Dst: f.path.Local}
 	if f.others {
-		see(f.line.Uplink, false, packet.Packet{Src: host4, Dst: public, Proto: packet.UDP, Outer: from})
+		see(f.path.Uplink, false, packet.Packet{Src: host4, Dst: public, Proto: packet.UDP, Outer: from})
 	}
 	if f.lost || p.Len > f.there {
 		return
@@ -177,7 +177,7 @@ func (f *fake) probe(t Trial, p packet.Packet, see func(string, bool, packet.Pac
 	}
 	arrived := answer
 	arrived.Outer = from
-	see(f.line.Uplink, false, arrived)
+	see(f.path.Uplink, false, arrived)
 	if !f.notIn {
 		see(t.Into, false, answer)
 	}
@@ -224,13 +224,13 @@ func (f *fake) walk(p packet.Packet, see func(string, bool, packet.Packet)) {
 	if f.stuck {
 		return
 	}
-	if !f.line.Self[host4] {
+	if !f.path.Self[host4] {
 		see("br-lan", true, inner)
 	}
 	if f.hostAnswer == nil {
 		return
 	}
-	if !f.line.Self[host4] {
+	if !f.path.Self[host4] {
 		see("br-lan", false, answer)
 	}
 	if f.elsewhere != nil {
@@ -241,7 +241,7 @@ func (f *fake) walk(p packet.Packet, see func(string, bool, packet.Packet)) {
 		return
 	}
 	see("ds4-home", true, answer)
-	answer.Outer = &packet.Outer{Src: f.line.Local, Dst: f.line.Peer}
+	answer.Outer = &packet.Outer{Src: f.path.Local, Dst: f.path.Peer}
 	see("eth1", true, answer)
 }
 
@@ -270,16 +270,16 @@ var diagnoses = []diagnosis{
 	{"system", config.VPS, Failed, func(f *fake) { f.sys.NftErr = errors.New("the program nft is missing") }, "nft does not run"},
 	{"endpoints", config.VPS, Failed, func(f *fake) {
 		f.text = strings.Replace(f.text, home6.String(), "home.example.org", 1)
-		f.lineErr = errors.New(`look up peeraddr home.example.org: no such host`)
+		f.pathErr = errors.New(`look up peeraddr home.example.org: no such host`)
 	}, "no such host"},
 	{"endpoints", config.VPS, Warning, func(f *fake) {
-		f.line.PeerNote = `relay "home": look up peeraddr home.example.org: timeout; the tunnel keeps the last address, ` + home6.String()
+		f.path.PeerNote = `relay "home": look up peeraddr home.example.org: timeout; the tunnel keeps the last address, ` + home6.String()
 	}, "keeps the last address"},
 	{"endpoints", config.Router, Failed, func(f *fake) {
-		f.lineErr = errors.New(`relay "home" waits for an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)`)
+		f.pathErr = errors.New(`relay "home" waits for an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)`)
 	}, "waits for"},
 	{"endpoints", config.VPS, Failed, func(f *fake) {
-		f.lineErr = errors.New(`relay "home": there is no device ens3 (option tunlink); this machine has: lo, eth0`)
+		f.pathErr = errors.New(`relay "home": there is no device ens3 (option tunlink); this machine has: lo, eth0`)
 	}, "no device ens3"},
 	{"installed", config.VPS, Failed, func(f *fake) {
 		f.installed.Differs = []string{"ip -4 route add 192.168.1.210/32 dev ds4-home proto 46"}
@@ -289,7 +289,7 @@ var diagnoses = []diagnosis{
 	}, "there is a device ds4-home already"},
 	{"conntrack", config.VPS, Failed, func(f *fake) { f.sys.Tracked = 65000 }, "new ones are dropped"},
 	{"conntrack", config.VPS, Warning, func(f *fake) { f.sys.Tracked = 55000 }, "55000 connections"},
-	{"peer", config.VPS, Failed, func(f *fake) { f.line.Uplink = "" }, "no IPv6 route"},
+	{"peer", config.VPS, Failed, func(f *fake) { f.path.Uplink = "" }, "no IPv6 route"},
 	{"peer", config.VPS, Failed, func(f *fake) {
 		f.ping = func(netip.Addr, int) Pong { return Pong{Error: "2001:db8:fdd1::1 says: destination unreachable"} }
 		f.lost = true
@@ -314,7 +314,7 @@ var diagnoses = []diagnosis{
 	{"tunnel", config.VPS, Failed, func(f *fake) { f.notIn = true }, "do not come out of ds4-home"},
 	{"mtu", config.VPS, Failed, func(f *fake) { f.there = 1372 }, "packets of 1460 bytes to the router at home are lost"},
 	{"mtu", config.VPS, Failed, func(f *fake) { f.ping = func(_ netip.Addr, bytes int) Pong { return Pong{Answered: bytes <= 1412} } }, "packets of 1460 bytes from the router at home are lost"},
-	{"mtu", config.VPS, Warning, func(f *fake) { f.line.LearntMTU = 1492 }, "the path carries 1452 bytes"},
+	{"mtu", config.VPS, Warning, func(f *fake) { f.path.LearntMTU = 1492 }, "the path carries 1452 bytes"},
 	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("") }, "nft table ip filter, the policy of chain FORWARD"},
 	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("firewalld") }, "nft table ip filter"},
 	{"forward", config.Router, Failed, func(f *fake) {
@@ -330,7 +330,7 @@ var diagnoses = []diagnosis{
 	{"forward", config.VPS, Failed, func(f *fake) {
 		f.elsewhere = &Sighting{Device: "eth0", Packet: packet.Packet{Src: public, Dst: TestClient}}
 	}, "this machine answers a client's packet itself"},
-	{"forward", config.Router, Failed, func(f *fake) { f.line.LAN = nil }, "no route to 192.168.1.210"},
+	{"forward", config.Router, Failed, func(f *fake) { f.path.LAN = nil }, "no route to 192.168.1.210"},
 	{"forward", config.Router, Failed, func(f *fake) { f.outside = true }, "did not come out of ds4-home"},
 	{"host", config.VPS, Failed, func(f *fake) {
 		f.hostAnswer = &packet.Packet{Src: netip.MustParseAddr("192.168.1.1"), Dst: TestClient, Proto: packet.ICMP, Type: packet.Unreachable, Code: 1}
@@ -349,7 +349,7 @@ var diagnoses = []diagnosis{
 	{"clock", config.Router, Failed, func(f *fake) { f.sys.Now = time.Unix(0, 0) }, "1970-01-01"},
 }
 
-func itself(f *fake) { f.line.Self = map[netip.Addr]bool{host4: true} }
+func itself(f *fake) { f.path.Self = map[netip.Addr]bool{host4: true} }
 
 // TestProxiesOnly: a proxy needs nothing of what a relay needs, such as a kernel with tunnels.
 func TestProxiesOnly(t *testing.T) {

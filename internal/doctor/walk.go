@@ -66,7 +66,7 @@ func (p *patient) walkOf(f *config.Forward) *walk {
 	w := &walk{forward: f, seen: Seen{Err: errors.New("keep and other forwards leave nothing of it to try")}}
 	var used entrance
 	for i, e := range p.entrances(f) {
-		if i > 0 && (p.nothingComes() || w.seen.Err != nil || w.answer != nil || w.on == nil || p.machine.Neighbour(p.line.LAN[f.DestIP], f.DestIP) == NoAnswer) {
+		if i > 0 && (p.nothingComes() || w.seen.Err != nil || w.answer != nil || w.on == nil || p.prober.Neighbour(p.path.LAN[f.DestIP], f.DestIP) == NoAnswer) {
 			break
 		}
 		wait := hostTime
@@ -94,12 +94,12 @@ func (p *patient) send(f *config.Forward, e entrance, wait time.Duration, follow
 	proto, public, port := e.proto, e.public, e.port
 	w := &walk{forward: f, proto: proto, client: clientOf(f)}
 	id := p.nextPort()
-	t := Trial{By: p.line.Access, Wait: ownTime, Longer: wait}
+	t := Trial{By: p.path.Access, Wait: ownTime, Longer: wait}
 	if p.Role == config.VPS {
 		t.Packet = p.testPacket(proto, w.client, p.IPAddr, public, id, 64, 0)
 	} else {
-		t.By = p.line.Uplink
-		t.Packet = packet.Make4in6(p.line.Peer, p.line.Local, 64, p.testPacket(proto, w.client, f.DestIP, port, id, 64, 0))
+		t.By = p.path.Uplink
+		t.Packet = packet.Make4in6(p.path.Peer, p.path.Local, 64, p.testPacket(proto, w.client, f.DestIP, port, id, 64, 0))
 	}
 	if follow {
 		t.Follow = w.client
@@ -134,7 +134,7 @@ func (p *patient) send(f *config.Forward, e entrance, wait time.Duration, follow
 		begun = begun || first
 		return first
 	}
-	w.seen = p.machine.Try(t)
+	w.seen = p.prober.Try(t)
 	for _, s := range w.seen.Sightings {
 		p.sight(w, s)
 	}
@@ -149,11 +149,11 @@ func (p *patient) hangUp(t Trial, id uint16, e entrance, w *walk) {
 	if p.Role == config.VPS {
 		t.Packet = packet.MakeTCP(netip.AddrPortFrom(w.client, id), netip.AddrPortFrom(p.IPAddr, e.public), packet.RST, 64, 2, 0)
 	} else {
-		t.Packet = packet.Make4in6(p.line.Peer, p.line.Local, 64,
+		t.Packet = packet.Make4in6(p.path.Peer, p.path.Local, 64,
 			packet.MakeTCP(netip.AddrPortFrom(w.client, id), netip.AddrPortFrom(w.forward.DestIP, e.port), packet.RST, 64, 2, 0))
 	}
 	t.Wait, t.Follow = 0, netip.Addr{}
-	p.machine.Try(t)
+	p.prober.Try(t)
 }
 
 // sight says which step of the way a packet is.
@@ -165,11 +165,11 @@ func (p *patient) sight(w *walk, s Sighting) {
 	}
 	toHost := s.Src == w.client && s.Dst == w.forward.DestIP
 	toClient := s.Dst == w.client
-	lan := p.line.LAN[w.forward.DestIP]
+	lan := p.path.LAN[w.forward.DestIP]
 	if p.Role == config.VPS {
 		switch {
 		case s.Outer != nil, s.Device == "lo":
-		case !s.Out && s.Device == p.line.Access && s.Src == w.client:
+		case !s.Out && s.Device == p.path.Access && s.Src == w.client:
 			set(&w.entered)
 		case s.Out && s.Device == p.Device && toHost:
 			set(&w.on)
@@ -187,12 +187,12 @@ func (p *patient) sight(w *walk, s Sighting) {
 	switch {
 	case s.Outer != nil && !s.Out && s.Src == w.client:
 		set(&w.entered)
-	case s.Outer != nil && s.Out && toClient && s.Outer.Dst == p.line.Peer && w.back != nil:
+	case s.Outer != nil && s.Out && toClient && s.Outer.Dst == p.path.Peer && w.back != nil:
 		w.back = &s
 	case s.Outer != nil:
 	case !s.Out && s.Device == p.Device && s.Src == w.client:
 		set(&w.inside)
-	case s.Out && s.Device == p.Device && toClient && p.line.Self[w.forward.DestIP]:
+	case s.Out && s.Device == p.Device && toClient && p.path.Self[w.forward.DestIP]:
 		set(&w.answer)
 		set(&w.back)
 	case s.Out && s.Device == lan && toHost:
@@ -245,24 +245,24 @@ func (p *patient) forward() Finding {
 		if p.Role == config.VPS {
 			return p.forwardVPS(w)
 		}
-		lan := p.line.LAN[host]
+		lan := p.path.LAN[host]
 		switch {
 		case lan == "":
 			return failed(fmt.Sprintf("this router has no route to %s in its networks", host),
 				fmt.Sprintf("correct option dest_ip, or bring up the network that %s is in: `ip route get %s` has to name its device", host, host))
 		case w.on != nil:
 			return ok("%s: to %s on %s", host, host, lan)
-		case p.line.Self[host] && w.inside != nil && (w.answer != nil || dropped(w.seen.Verdicts) == nil):
+		case p.path.Self[host] && w.inside != nil && (w.answer != nil || dropped(w.seen.Verdicts) == nil):
 			return ok("%s: this router itself", host)
 		case w.entered == nil:
-			return skipped("the test packet was not seen on %s", p.line.Uplink)
+			return skipped("the test packet was not seen on %s", p.path.Uplink)
 		case w.inside == nil:
 			if drop := dropped(w.seen.Verdicts); drop != nil {
 				return failed(fmt.Sprintf("this machine's firewall drops the tunnel's packets (%s)", drop.name()),
 					drop.allow(p.carrier().Opening().Anywhere().Nft()))
 			}
-			return failed("a packet from "+p.line.Peer.String()+" did not come out of "+p.Device, "run `ds4relay down` and `ds4relay up`")
-		case p.machine.Neighbour(lan, host) == NoAnswer:
+			return failed("a packet from "+p.path.Peer.String()+" did not come out of "+p.Device, "run `ds4relay down` and `ds4relay up`")
+		case p.prober.Neighbour(lan, host) == NoAnswer:
 			return ok("%s: on %s, which asks for %s", host, lan, host)
 		}
 		return p.stopped(w, "came out of "+p.Device)
@@ -277,14 +277,14 @@ func (p *patient) forwardVPS(w *walk) Finding {
 	case w.on != nil:
 		return ok("%s: translated, into %s", w.forward.DestIP, p.Device)
 	case w.entered == nil:
-		return skipped("the test packet was not seen on %s", p.line.Access)
+		return skipped("the test packet was not seen on %s", p.path.Access)
 	case w.astray != nil:
 		return failed(fmt.Sprintf("a client's packet leaves by %s to %s instead of by %s%s", w.astray.Device, w.astray.Dst, p.Device, by(translator(w.seen.Verdicts))),
 			p.freePort(w))
 	case w.self != nil:
 		return failed(fmt.Sprintf("this machine answers a client's packet itself%s", by(translator(w.seen.Verdicts))), p.freePort(w))
 	}
-	return p.stopped(w, "came in by "+p.line.Access)
+	return p.stopped(w, "came in by "+p.path.Access)
 }
 
 func by(v *Verdict) string {
@@ -325,7 +325,7 @@ func (p *patient) stopped(w *walk, where string) Finding {
 		remedy := p.foreignRule() // the filter of a tunnel at home is ours, and lets through what has our mark
 		if p.Role == config.VPS {
 			remedy = fmt.Sprintf("loosen the filter: `sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.%s.rp_filter=0`, "+
-				"and in /etc/sysctl.d for the next boot", strings.ReplaceAll(p.line.Access, ".", "/"))
+				"and in /etc/sysctl.d for the next boot", strings.ReplaceAll(p.path.Access, ".", "/"))
 		}
 		return failed(fmt.Sprintf("a client's packet %s and rp_filter drops it", where), remedy)
 	case w.self != nil && w.self.IsError():
@@ -349,7 +349,7 @@ func (p *patient) hosts() Finding {
 		if _, _, port := protoOf(w.forward); port != 0 {
 			target = netip.AddrPortFrom(host, port).String()
 		}
-		lan := p.line.LAN[host]
+		lan := p.path.LAN[host]
 		a := w.answer
 		switch {
 		case w.seen.Err != nil:
@@ -364,12 +364,12 @@ func (p *patient) hosts() Finding {
 			return p.serviceMissing(target)
 		case a != nil:
 			return ok("%s answers", target)
-		case p.Role == config.Router && p.machine.Neighbour(lan, host) == NoAnswer:
+		case p.Role == config.Router && p.prober.Neighbour(lan, host) == NoAnswer:
 			return failed(fmt.Sprintf("nobody on %s has the address %s (no answer to ARP)", lan, host),
 				fmt.Sprintf("switch %s on, or correct option dest_ip at both ends if its address has changed (give it a fixed one: a static DHCP lease)", host))
 		case w.proto == packet.UDP || !config.HasPorts(w.proto) && w.proto != packet.ICMP:
 			return skipped("%s may answer nothing to a test packet over %s", target, config.ProtoName(w.proto))
-		case p.line.Self[host]:
+		case p.path.Self[host]:
 			return failed(fmt.Sprintf("nothing on this router answers at %s", target),
 				"let the service listen on that address, and look for filters that nft does not show (`iptables-legacy -S`)")
 		case p.Role == config.Router:
@@ -389,7 +389,7 @@ func (p *patient) serviceMissing(target string) Finding {
 func (p *patient) silentHost(w *walk, target string) Finding {
 	_, _, port := protoOf(w.forward)
 	host := w.forward.DestIP
-	if err := p.machine.Connect(host, port); err == nil {
+	if err := p.prober.Connect(host, port); err == nil {
 		return failed(fmt.Sprintf("%s answers this router, but not a client from the internet", target),
 			fmt.Sprintf("on %s: its default gateway has to be this router, and its firewall has to let in addresses beyond the LAN", host))
 	}
@@ -431,7 +431,7 @@ func (p *patient) answer() Finding {
 // get through.
 func (p *patient) internet() Finding {
 	if p.Role == config.VPS {
-		if n := p.machine.Clients(p.Relay); n > 0 {
+		if n := p.prober.Clients(p.Relay); n > 0 {
 			return ok("connections of clients that are open: %d", n)
 		}
 		return skipped("no client's connection is open now; ds4relay doctor on the router tries it from outside, and ds4relay trace here shows whether a client's packets arrive")
@@ -461,7 +461,7 @@ func (p *patient) asClient() (f *config.Forward, target string, err error) {
 		if public != 0 {
 			target = netip.AddrPortFrom(p.IPAddr, public).String()
 		}
-		return f, target, p.machine.Connect(p.IPAddr, public)
+		return f, target, p.prober.Connect(p.IPAddr, public)
 	}
 	return nil, "", nil
 }

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/ds4relay/ds4relay/internal/control"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
 // The states that the views are tested with are such as the program prints.
@@ -22,7 +22,7 @@ func TestFixtures(t *testing.T) {
 		}
 		decoder := json.NewDecoder(f)
 		decoder.DisallowUnknownFields()
-		var status control.Status
+		var status reconcile.Status
 		if err := decoder.Decode(&status); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -54,17 +54,17 @@ func New(ways []*Way, client netip.Addr) *Follower {
 func (f *Follower) Connection() *Connection { return f.found }
 
 // Frame takes the next packet on any device; ok is false for what is not of the connection.
-func (f *Follower) Frame(frame Frame) (line Line, ok bool) {
+func (f *Follower) Frame(frame Frame) (event Event, ok bool) {
 	if f.found == nil && !f.begins(frame) {
-		return Line{}, false
+		return Event{}, false
 	}
 	if !f.found.has(&frame.Packet) {
-		return Line{}, false
+		return Event{}, false
 	}
 	step := f.found.step(frame)
 	f.last = step
 	f.seen[step] = true
-	return Line{After: frame.At.Sub(f.start), Step: step, Frame: frame}, true
+	return Event{After: frame.At.Sub(f.start), Step: step, Frame: frame}, true
 }
 
 // begins tells whether a packet is the first one of a connection to follow.

@@ -44,8 +44,8 @@ func tcp(t *testing.T, device string, out bool, src, dst netip.AddrPort, flags, 
 // follow returns the steps that frames are told as.
 func follow(f *Follower, frames []Frame) (steps []Step) {
 	for _, frame := range frames {
-		if line, ok := f.Frame(frame); ok {
-			steps = append(steps, line.Step)
+		if event, ok := f.Frame(frame); ok {
+			steps = append(steps, event.Step)
 		}
 	}
 	return steps
@@ -147,10 +147,10 @@ func TestErrors(t *testing.T) {
 
 func TestLine(t *testing.T) {
 	frame := tcp(t, "eth0", true, client, host, packet.SYN, 59, vps6, home6)
-	line := Line{After: 41 * time.Microsecond, Step: ToPeer, Frame: frame}
+	event := Event{After: 41 * time.Microsecond, Step: ToPeer, Frame: frame}
 	const want = "    0.041 ms  eth0        out  in IPv6, to the other end    " +
 		"203.0.113.10:40000 > 192.168.1.210:8443 tcp SYN, ttl 59, 80 bytes"
-	if line.String() != want {
-		t.Errorf("%s\nwant\n%s", line, want)
+	if event.String() != want {
+		t.Errorf("%s\nwant\n%s", event, want)
 	}
 }

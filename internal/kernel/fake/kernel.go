@@ -55,7 +55,7 @@ func New(devices ...string) *Kernel {
 	return k
 }
 
-// Facts implements control.Kernel: every relay has its devices, every path 1500 bytes, and every host is in the
+// Facts implements reconcile.Kernel: every relay has its devices, every path 1500 bytes, and every host is in the
 // network LAN.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
@@ -94,7 +94,7 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	return f, nil
 }
 
-// Observe implements control.Kernel.
+// Observe implements reconcile.Kernel.
 func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 	o := state.Observed{SysctlValues: map[string]string{}, ForeignLinks: map[string]string{}, ForeignAddrs: map[netip.Addr]string{}}
 	for range 6 { // links, addresses, routes, rules, tables, rules of iptables
@@ -206,7 +206,7 @@ func remove[T comparable](items *[]T, item T, missing error) error {
 	return nil
 }
 
-// Apply implements control.Kernel. Errors are those of the kernel.
+// Apply implements reconcile.Kernel. Errors are those of the kernel.
 func (k *Kernel) Apply(step state.Step) error {
 	operation := Change
 	if _, ok := step.(state.LoadTables); ok {

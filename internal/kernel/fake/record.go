@@ -52,12 +52,12 @@ func (k *Kernel) fail(o Operation) error {
 	return nil
 }
 
-// Lock implements control.Kernel: its file needs no room.
+// Lock implements reconcile.Kernel: its file needs no room.
 func (k *Kernel) Lock(func(string)) (func(), error) {
 	return func() {}, k.fail(Remove)
 }
 
-// KeepTables implements control.Kernel.
+// KeepTables implements reconcile.Kernel.
 func (k *Kernel) KeepTables(tables []state.Table) error {
 	if err := k.fail(Write); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (k *Kernel) KeepTables(tables []state.Table) error {
 	return nil
 }
 
-// NotePeers implements control.Kernel.
+// NotePeers implements reconcile.Kernel.
 func (k *Kernel) NotePeers(addrs map[string]netip.Addr) error {
 	if len(addrs) == 0 {
 		return nil
@@ -78,16 +78,16 @@ func (k *Kernel) NotePeers(addrs map[string]netip.Addr) error {
 	return nil
 }
 
-// NoteFailed implements control.Kernel.
+// NoteFailed implements reconcile.Kernel.
 func (k *Kernel) NoteFailed(relays []string) error {
 	k.records.failed = relays
 	return nil
 }
 
-// FailedRelays implements control.Kernel.
+// FailedRelays implements reconcile.Kernel.
 func (k *Kernel) FailedRelays() []string { return k.records.failed }
 
-// NoteSysctls implements control.Kernel.
+// NoteSysctls implements reconcile.Kernel.
 func (k *Kernel) NoteSysctls() error {
 	saved := k.savedSysctls()
 	if len(saved) == len(k.records.saved) {
@@ -100,7 +100,7 @@ func (k *Kernel) NoteSysctls() error {
 	return nil
 }
 
-// Clear implements control.Kernel.
+// Clear implements reconcile.Kernel.
 func (k *Kernel) Clear() error {
 	if err := k.fail(Remove); err != nil {
 		return err

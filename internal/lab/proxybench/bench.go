@@ -60,7 +60,7 @@ func (e *end) do(method string, args, reply any) error {
 // bencher has what a measurement needs.
 type bencher struct {
 	settings
-	line         *lab.Line
+	net          *lab.ProxyNet
 	client, host *end
 }
 
@@ -216,7 +216,7 @@ func (b *bencher) idle(list []*relay) (*benchmark.Comparison, error) {
 }
 
 func (b *bencher) idleOf(r *relay, n int) ([]float64, error) {
-	if err := r.up(b.line, b.client); err != nil {
+	if err := r.up(b.net, b.client); err != nil {
 		return nil, err
 	}
 	defer r.down()
@@ -244,7 +244,7 @@ func (b *bencher) setOffloads(on bool) error {
 	for _, d := range []struct {
 		host   *lab.Host
 		device string
-	}{{b.line.Client, "eth0"}, {b.line.VPS, "eth0"}, {b.line.VPS, "home"}, {b.line.Host, "eth0"}} {
+	}{{b.net.Client, "eth0"}, {b.net.VPS, "eth0"}, {b.net.VPS, "home"}, {b.net.Host, "eth0"}} {
 		if _, err := d.host.Run("ethtool", "-K", d.device, "tso", state, "gso", state, "gro", state); err != nil {
 			return err
 		}
@@ -253,11 +253,11 @@ func (b *bencher) setOffloads(on bool) error {
 }
 
 func bench(s settings) (err error) {
-	line, err := lab.NewLine(fmt.Sprintf("ds4bench%d-", os.Getpid()))
+	net, err := lab.NewProxyNet(fmt.Sprintf("ds4bench%d-", os.Getpid()))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, line.Close()) }()
+	defer func() { err = errors.Join(err, net.Close()) }()
 	dir, err := os.MkdirTemp("", "proxybench")
 	if err != nil {
 		return err
@@ -267,21 +267,21 @@ func bench(s settings) (err error) {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
 		<-signals
-		line.Close()
+		net.Close()
 		os.RemoveAll(dir)
 		os.Exit(1)
 	}()
-	b := &bencher{settings: s, line: line}
-	if b.client, err = startEnd(line.Client); err != nil {
+	b := &bencher{settings: s, net: net}
+	if b.client, err = startEnd(net.Client); err != nil {
 		return err
 	}
-	if b.host, err = startEnd(line.Host); err != nil {
+	if b.host, err = startEnd(net.Host); err != nil {
 		return err
 	}
 	if err := b.host.do("Serve", targetPort, nil); err != nil {
 		return err
 	}
-	all, err := relays(line, dir, s.ds4relay, s.frp, s.idle[1]+100)
+	all, err := relays(net, dir, s.ds4relay, s.frp, s.idle[1]+100)
 	if err != nil {
 		return err
 	}
@@ -308,7 +308,7 @@ func bench(s settings) (err error) {
 	}
 	for _, r := range list {
 		defer r.down()
-		if err := r.up(line, b.client); err != nil {
+		if err := r.up(net, b.client); err != nil {
 			return err
 		}
 	}
@@ -321,14 +321,14 @@ func bench(s settings) (err error) {
 		return err
 	}
 	if s.more {
-		if err := line.Congestion("bbr"); err != nil {
+		if err := net.Congestion("bbr"); err != nil {
 			fmt.Println("without bbr:", err)
 		} else {
 			paced, err := b.compare(list, one)
 			if err := show("One stream with congestion control bbr, which paces by timers.", paced, err); err != nil {
 				return err
 			}
-			if err := line.Congestion("cubic"); err != nil {
+			if err := net.Congestion("cubic"); err != nil {
 				return err
 			}
 		}

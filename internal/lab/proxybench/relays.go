@@ -52,18 +52,18 @@ func (w *words) String() string {
 
 // relays are the ways to measure, in the order of the table; the first is the reference. most is how many connections a proxy
 // has to take.
-func relays(l *lab.Line, dir, ds4relay, frp string, most int) ([]*relay, error) {
+func relays(l *lab.ProxyNet, dir, ds4relay, frp string, most int) ([]*relay, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	target := net.JoinHostPort(lab.LineHost.String(), fmt.Sprint(targetPort))
+	target := net.JoinHostPort(lab.ProxyHost.String(), fmt.Sprint(targetPort))
 	list := []*relay{{name: "plain IPv6 routing", tcp: target, udp: target}}
 	port := 8000
 	// add gives each a port of its own, so that all may run all the time. file writes a configuration.
 	add := func(name string, r relay, start func(listen string, file func(name, text string) string) []*lab.Cmd) {
 		port++
-		r.name, r.tcp = name, net.JoinHostPort(lab.LineVPS.String(), fmt.Sprint(port))
+		r.name, r.tcp = name, net.JoinHostPort(lab.ProxyVPS.String(), fmt.Sprint(port))
 		if r.udp != "" {
 			r.udp = r.tcp
 		}
@@ -139,7 +139,7 @@ stream {
 	add("socat -b 65536, fork", relay{udp: both, processes: true}, socat("-b", "65536"))
 	add("6tunnel", relay{processes: true}, func(listen string, _ files) []*lab.Cmd {
 		host, port, _ := strings.Cut(listen, ":")
-		return []*lab.Cmd{l.VPS.Command("6tunnel", "-d", "-4", "-l", host, port, lab.LineHost.String(), fmt.Sprint(targetPort))}
+		return []*lab.Cmd{l.VPS.Command("6tunnel", "-d", "-4", "-l", host, port, lab.ProxyHost.String(), fmt.Sprint(targetPort))}
 	})
 	if frp == "" {
 		return list, nil
@@ -166,7 +166,7 @@ stream {
 }
 
 // up starts the programs and waits until a client gets an answer.
-func (r *relay) up(l *lab.Line, client *end) error {
+func (r *relay) up(l *lab.ProxyNet, client *end) error {
 	if r.start == nil {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package control
+package reconcile
 
 import (
 	"errors"
@@ -73,13 +73,13 @@ func TestMoved(t *testing.T) {
 		{"no names are used", up("static"), false, nil, nil},
 	} {
 		k := &watched{links: test.links, peers: peers}
-		moved, err := (&Machine{Config: c, Kernel: k}).Moved(test.missing)
+		moved, err := (&End{Config: c, Kernel: k}).Moved(test.missing)
 		if err != nil || !slices.Equal(moved, test.want) || !slices.Equal(k.asked, test.asked) {
 			t.Errorf("%s: moved %q, want %q; asked %q, want %q; %v", test.name, moved, test.want, k.asked, test.asked, err)
 		}
 	}
 	k := &watched{links: up("other"), err: errors.New("look up peeraddr other.example.org: no such host")}
-	if moved, err := (&Machine{Config: c, Kernel: k}).Moved(false); err == nil || moved != nil {
+	if moved, err := (&End{Config: c, Kernel: k}).Moved(false); err == nil || moved != nil {
 		t.Errorf("a name that never was known: %q, %v", moved, err)
 	}
 }

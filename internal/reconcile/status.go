@@ -1,4 +1,4 @@
-package control
+package reconcile
 
 import (
 	"fmt"
@@ -136,7 +136,7 @@ func onlyForRoot(step state.Step) bool {
 
 // Status compares the kernel with the configuration: all enabled relays up, nothing else; or with what Up would make of
 // it with the same names, and shows these relays.
-func (m *Machine) Status(names ...string) (*Status, error) {
+func (m *End) Status(names ...string) (*Status, error) {
 	relays, err := m.wantUp(names)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package control
+package reconcile
 
 import (
 	"cmp"
@@ -14,7 +14,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// A Kernel is what control needs of package kernel.
+// A Kernel is what reconcile needs of package kernel.
 type Kernel interface {
 	kernel.Applier
 	Facts([]*config.Relay) (state.Facts, error)
@@ -28,8 +28,8 @@ type Kernel interface {
 	Clear() error
 }
 
-// Machine is one end: its configuration and its kernel.
-type Machine struct {
+// End is one end of a relay: its configuration and its kernel.
+type End struct {
 	Config *config.Config // nil is allowed where everything is taken down
 	Kernel Kernel
 	Note   func(string) // is told what a person should know about; may be nil
@@ -53,7 +53,7 @@ func (e *SomeFailed) Error() string {
 }
 
 // select finds the named relays.
-func (m *Machine) relays(names []string) ([]*config.Relay, error) {
+func (m *End) relays(names []string) ([]*config.Relay, error) {
 	var relays []*config.Relay
 	for _, name := range names {
 		relay := m.Config.Relay(name)
@@ -81,7 +81,7 @@ func Running(k Kernel) ([]string, error) {
 }
 
 // wantUp are the relays that are up after `up names…`: all enabled ones, or the named ones beside those that are up.
-func (m *Machine) wantUp(names []string) ([]*config.Relay, error) {
+func (m *End) wantUp(names []string) ([]*config.Relay, error) {
 	named, err := m.relays(names)
 	if err != nil {
 		return nil, err
@@ -104,7 +104,7 @@ func (m *Machine) wantUp(names []string) ([]*config.Relay, error) {
 }
 
 // wantDown are the relays that stay up after `down names…`.
-func (m *Machine) wantDown(names []string) ([]*config.Relay, error) {
+func (m *End) wantDown(names []string) ([]*config.Relay, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
@@ -137,7 +137,7 @@ type way struct {
 }
 
 // way finds the steps to a state in which exactly these relays are up, but for those that are left out.
-func (m *Machine) way(relays []*config.Relay, leftOut map[string]error) (w way, err error) {
+func (m *End) way(relays []*config.Relay, leftOut map[string]error) (w way, err error) {
 	w.relays = relays
 	if w.facts, err = m.Kernel.Facts(relays); err != nil {
 		return w, err
@@ -165,14 +165,14 @@ func (m *Machine) way(relays []*config.Relay, leftOut map[string]error) (w way, 
 	return w, err
 }
 
-func (m *Machine) note(text string) {
+func (m *End) note(text string) {
 	if m.Note != nil {
 		m.Note(text)
 	}
 }
 
 // Up brings up the named relays, or all enabled ones. check may refuse the relays before anything is changed.
-func (m *Machine) Up(names []string, check func([]*config.Relay) error, show func(state.Step), waiting func(string)) (changed bool, err error) {
+func (m *End) Up(names []string, check func([]*config.Relay) error, show func(state.Step), waiting func(string)) (changed bool, err error) {
 	return m.change(func() ([]*config.Relay, error) {
 		relays, err := m.wantUp(names)
 		if err == nil && check != nil {
@@ -183,7 +183,7 @@ func (m *Machine) Up(names []string, check func([]*config.Relay) error, show fun
 }
 
 // Down takes down the named relays, or all.
-func (m *Machine) Down(names []string, show func(state.Step), waiting func(string)) (changed bool, err error) {
+func (m *End) Down(names []string, show func(state.Step), waiting func(string)) (changed bool, err error) {
 	return m.change(func() ([]*config.Relay, error) { return m.wantDown(names) }, show, waiting,
 		func(w way) error {
 			if len(w.relays) == 0 {
@@ -197,7 +197,7 @@ func (m *Machine) Down(names []string, show func(state.Step), waiting func(strin
 // recordUp writes down what the kernel cannot keep. Relays that an earlier call could not bring up, and that this one
 // was not about, are still to be tried again. The addresses of names are those that are in use now: Facts has
 // checked them, and the tunnels send to them.
-func (m *Machine) recordUp(w way) error {
+func (m *End) recordUp(w way) error {
 	peers := map[string]netip.Addr{}
 	for _, r := range w.relays {
 		up := slices.ContainsFunc(w.want.Links, func(l state.Link) bool { return l.Relay == r.Name })
@@ -216,7 +216,7 @@ func (m *Machine) recordUp(w way) error {
 		m.Kernel.NoteFailed(failed))
 }
 
-func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string),
+func (m *End) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string),
 	record func(way) error) (bool, error) {
 	unlock, err := m.Kernel.Lock(waiting)
 	if err != nil {
@@ -239,7 +239,7 @@ func (m *Machine) change(want func() ([]*config.Relay, error), show func(state.S
 }
 
 // noteFreed tells whom the kill switch holds no more. Rules name them; somebody may have removed those before.
-func (m *Machine) noteFreed(w way) {
+func (m *End) noteFreed(w way) {
 	said := w.want.Held()
 	freed := ""
 	for _, host := range w.have.Held() {
@@ -276,7 +276,7 @@ func (w way) err() error {
 // goTo brings the kernel to where exactly the relays are up that can be. Every relay stands alone: the steps are done
 // for all of them first; where that fails by one that does not run yet, for those that run, and then for each of the
 // others. What fails is undone.
-func (m *Machine) goTo(relays []*config.Relay, show func(state.Step)) (w way, changed bool, err error) {
+func (m *End) goTo(relays []*config.Relay, show func(state.Step)) (w way, changed bool, err error) {
 	if w, err = m.way(relays, nil); err != nil && !w.planned {
 		return w, false, err
 	}
@@ -297,7 +297,7 @@ func (m *Machine) goTo(relays []*config.Relay, show func(state.Step)) (w way, ch
 }
 
 // isolate brings up what can be after a step has failed, or something of others stood where ours would go.
-func (m *Machine) isolate(w way, first error, changed bool, show func(state.Step)) (way, bool, error) {
+func (m *End) isolate(w way, first error, changed bool, show func(state.Step)) (way, bool, error) {
 	var waiting []*config.Relay // those that do not run yet, and may be the one that fails
 	up := running(w.have)
 	for _, r := range w.relays {
@@ -358,7 +358,7 @@ func naming(r *config.Relay, err error) error {
 }
 
 // try goes to where the relays are up that are not left out, or leaves all as it is.
-func (m *Machine) try(relays []*config.Relay, leftOut map[string]error, show func(state.Step)) (way, bool, error) {
+func (m *End) try(relays []*config.Relay, leftOut map[string]error, show func(state.Step)) (way, bool, error) {
 	w, err := m.way(relays, leftOut)
 	if err != nil || len(w.steps) == 0 {
 		return w, false, err
@@ -383,7 +383,7 @@ func (w way) unchanged() error {
 }
 
 // Plan is what Up would do, or Down. With a SomeFailed error there are steps for the other relays.
-func (m *Machine) Plan(names []string, down bool) ([]state.Step, error) {
+func (m *End) Plan(names []string, down bool) ([]state.Step, error) {
 	want := m.wantUp
 	if down {
 		want = m.wantDown

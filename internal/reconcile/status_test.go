@@ -1,4 +1,4 @@
-package control
+package reconcile
 
 import (
 	"encoding/json"

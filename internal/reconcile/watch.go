@@ -1,4 +1,4 @@
-package control
+package reconcile
 
 import (
 	"slices"
@@ -10,7 +10,7 @@ import (
 // Moved are the relays that could not be brought up, and that could be now; and those whose other end has a DNS name,
 // and another address than their tunnel sends to. With missing, also those with a name that should be up, are not, and
 // could be now. Where no name is used nothing is looked up.
-func (m *Machine) Moved(missing bool) ([]string, error) {
+func (m *End) Moved(missing bool) ([]string, error) {
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {
 		return nil, err

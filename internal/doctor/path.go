@@ -37,41 +37,41 @@ func (p *patient) otherEnd() string {
 }
 
 func (p *patient) peer() Finding {
-	if p.line.Uplink == "" {
-		return failed(fmt.Sprintf("this machine has no IPv6 route to %s", p.line.Peer),
-			"bring the IPv6 line up first: `ip -6 route get "+p.line.Peer.String()+"` has to name a device")
+	if p.path.Uplink == "" {
+		return failed(fmt.Sprintf("this machine has no IPv6 route to %s", p.path.Peer),
+			"bring the IPv6 line up first: `ip -6 route get "+p.path.Peer.String()+"` has to name a device")
 	}
-	pong := p.machine.Ping(netip.Addr{}, p.line.Peer, smallPing)
+	pong := p.prober.Ping(netip.Addr{}, p.path.Peer, smallPing)
 	if pong.Answered {
-		return ok("%s answers ping over %s", p.line.Peer, p.line.Uplink)
+		return ok("%s answers ping over %s", p.path.Peer, p.path.Uplink)
 	}
 	if t := p.probe(0, false); t.answered {
-		return ok("%s does not answer ping, but packets through the tunnel come back", p.line.Peer)
+		return ok("%s does not answer ping, but packets through the tunnel come back", p.path.Peer)
 	} else if t.error() != "" && t.fromPeer() {
-		return ok("%s does not answer ping, but refuses a packet of the tunnel", p.line.Peer)
+		return ok("%s does not answer ping, but refuses a packet of the tunnel", p.path.Peer)
 	}
 	p.blocked = true
-	evidence := fmt.Sprintf("%s does not answer ping", p.line.Peer)
+	evidence := fmt.Sprintf("%s does not answer ping", p.path.Peer)
 	if pong.Error != "" {
-		evidence = fmt.Sprintf("%s does not answer ping: %s", p.line.Peer, pong.Error)
+		evidence = fmt.Sprintf("%s does not answer ping: %s", p.path.Peer, pong.Error)
 	}
 	return failed(evidence, fmt.Sprintf("at %s run `ds4relay status`: its endpoint has to be %s (else correct option peeraddr here), and it has to be up; "+
-		"then `ds4relay doctor` there", p.otherEnd(), p.line.Peer))
+		"then `ds4relay doctor` there", p.otherEnd(), p.path.Peer))
 }
 
 func (p *patient) routed() Finding {
-	if !p.machine.Ping(netip.Addr{}, p.line.Peer, smallPing).Answered {
-		return skipped("%s does not answer ping, so that it cannot tell", p.line.Peer)
+	if !p.prober.Ping(netip.Addr{}, p.path.Peer, smallPing).Answered {
+		return skipped("%s does not answer ping, so that it cannot tell", p.path.Peer)
 	}
-	pong := p.machine.Ping(p.line.Local, p.line.Peer, smallPing)
+	pong := p.prober.Ping(p.path.Local, p.path.Peer, smallPing)
 	if pong.Answered {
-		return ok("%s answers also to %s", p.line.Peer, p.line.Local)
+		return ok("%s answers also to %s", p.path.Peer, p.path.Local)
 	}
 	remedy := "take an address that is routed to this machine for option ip6addr (one that the provider has given to it), and the same for peeraddr at the other end"
 	if p.Role == config.Router {
 		remedy = "option ip6addr has to lie in the prefix that the provider delegates to this router (`ifstatus wan6`: ipv6-prefix), and peeraddr at the VPS has to be the same"
 	}
-	return failed(fmt.Sprintf("%s answers to this machine's own address, but not to the endpoint %s: %s", p.line.Peer, p.line.Local,
+	return failed(fmt.Sprintf("%s answers to this machine's own address, but not to the endpoint %s: %s", p.path.Peer, p.path.Local,
 		either(pong.Error, "answers to it do not arrive")), remedy)
 }
 
@@ -156,14 +156,14 @@ func (p *patient) probe(size int, follow bool) probing {
 		return reply(s) || s.Device == p.Device && !s.Out && s.Proto == packet.ICMP && s.Type == packet.TimeExceeded && quotesIt(s.Quoted)
 	}
 	own := func(s Sighting) bool { // the outer packet, or an error about it
-		return s.Outer != nil && s.Out && s.Src == from && s.Dst == to && s.Outer.Dst == p.line.Peer
+		return s.Outer != nil && s.Out && s.Src == from && s.Dst == to && s.Outer.Dst == p.path.Peer
 	}
 	refusal := func(s Sighting) bool {
-		return !s.Out && s.Proto == packet.ICMPv6 && s.IsError() && s.Quoted != nil && s.Dst == p.line.Local &&
-			(s.Quoted.Dst == p.line.Peer || s.Quoted.Outer != nil && s.Quoted.Outer.Dst == p.line.Peer)
+		return !s.Out && s.Proto == packet.ICMPv6 && s.IsError() && s.Quoted != nil && s.Dst == p.path.Local &&
+			(s.Quoted.Dst == p.path.Peer || s.Quoted.Outer != nil && s.Quoted.Outer.Dst == p.path.Peer)
 	}
 	arrived := func(s Sighting) bool {
-		return !s.Out && s.Outer != nil && s.Outer.Src == p.line.Peer && s.Outer.Dst == p.line.Local
+		return !s.Out && s.Outer != nil && s.Outer.Src == p.path.Peer && s.Outer.Dst == p.path.Local
 	}
 	t := Trial{Into: p.Device, Packet: data, Wait: probeTime,
 		Match: func(s Sighting) bool { return answer(s) || own(s) || refusal(s) || arrived(s) },
@@ -171,7 +171,7 @@ func (p *patient) probe(size int, follow bool) probing {
 	if follow {
 		t.Follow = from
 	}
-	result := probing{patient: p, seen: p.machine.Try(t)}
+	result := probing{patient: p, seen: p.prober.Try(t)}
 	for i, s := range result.seen.Sightings {
 		switch {
 		case answer(s):
@@ -179,7 +179,7 @@ func (p *patient) probe(size int, follow bool) probing {
 			if reply(s) && s.Flags&packet.SYN != 0 { // end the half-open connection
 				end := Trial{Into: t.Into, Match: t.Match, Done: t.Done}
 				end.Packet = packet.MakeTCP(netip.AddrPortFrom(from, s.DstPort), netip.AddrPortFrom(to, s.SrcPort), packet.RST, 1, 2, 0)
-				p.machine.Try(end)
+				p.prober.Try(end)
 			}
 		case own(s):
 			result.out++
@@ -196,7 +196,7 @@ func (p *patient) probe(size int, follow bool) probing {
 	return result
 }
 
-func (t probing) fromPeer() bool { return t.refused != nil && t.refused.Src == t.patient.line.Peer }
+func (t probing) fromPeer() bool { return t.refused != nil && t.refused.Src == t.patient.path.Peer }
 
 func (t probing) error() string {
 	if t.refused == nil {
@@ -222,36 +222,36 @@ func (p *patient) tunnel() Finding {
 		return ok("a packet through %s came back from %s", p.Device, p.otherEnd())
 	}
 	filter := fmt.Sprintf("allow IP protocol 4 (IPv4 in IPv6) between %s and %s in the firewalls of both providers (the VPS's control panel, the home's modem), ",
-		p.line.Local, p.line.Peer)
+		p.path.Local, p.path.Peer)
 	switch {
 	case t.seen.Err != nil:
 		return failed(fmt.Sprintf("no packet goes into the tunnel: %v", t.seen.Err), "run `ds4relay up`")
 	case t.fromPeer():
 		return failed(fmt.Sprintf("packets arrive at %s, which refuses them: %s", p.otherEnd(), t.error()),
-			fmt.Sprintf("at %s peeraddr has to be %s and protocol 4 has to be let in: run `ds4relay up` and `ds4relay doctor` there", p.otherEnd(), p.line.Local))
+			fmt.Sprintf("at %s peeraddr has to be %s and protocol 4 has to be let in: run `ds4relay up` and `ds4relay doctor` there", p.otherEnd(), p.path.Local))
 	case t.refused != nil:
 		return failed(fmt.Sprintf("packets of the tunnel are refused on the way: %s", t.error()), filter+"then run `ds4relay doctor` at the other end")
 	case t.out == 0:
 		if drop := dropped(t.seen.Verdicts); drop != nil {
 			return failed(fmt.Sprintf("no packet out: this machine's firewall drops protocol 4 (%s)", drop.name()), drop.allow(p.carrier().Opening().Anywhere().Outwards().Nft()))
 		}
-		return failed("no packet out: what goes into the tunnel does not leave this machine", "look at `ip -6 route get "+p.line.Peer.String()+"`, and run `ds4relay up`")
+		return failed("no packet out: what goes into the tunnel does not leave this machine", "look at `ip -6 route get "+p.path.Peer.String()+"`, and run `ds4relay up`")
 	case t.back > 0:
 		if drop := dropped(t.seen.Verdicts); drop != nil {
 			return failed(fmt.Sprintf("packets of the tunnel arrive, and this machine's firewall drops them (%s)", drop.name()),
 				drop.allow(p.carrier().Opening().Anywhere().Nft()))
 		}
-		return failed(fmt.Sprintf("packets of the tunnel arrive on %s, and do not come out of %s", p.line.Uplink, p.Device), "run `ds4relay down` and `ds4relay up`")
+		return failed(fmt.Sprintf("packets of the tunnel arrive on %s, and do not come out of %s", p.path.Uplink, p.Device), "run `ds4relay down` and `ds4relay up`")
 	case t.in > 0:
 		return failed(fmt.Sprintf("packets of the tunnel arrive from %s, but no answer to what goes out: it is lost on the way there", p.otherEnd()),
 			filter+"and run `ds4relay doctor` at the other end")
 	}
-	return failed(fmt.Sprintf("no packet in: %d went out to %s, nothing of protocol 4 comes back (since %s is up: %d packets)", t.out, p.line.Peer, p.Device, p.line.RxPackets),
+	return failed(fmt.Sprintf("no packet in: %d went out to %s, nothing of protocol 4 comes back (since %s is up: %d packets)", t.out, p.path.Peer, p.Device, p.path.RxPackets),
 		filter+"and run `ds4relay doctor` at the other end: it tells whether packets arrive there")
 }
 
 func (p *patient) mtu() Finding {
-	mtu := p.line.MTU
+	mtu := p.path.MTU
 	if !p.passes && !p.probe(0, false).answered {
 		return skipped("no packet through the tunnel is answered")
 	}
@@ -259,7 +259,7 @@ func (p *patient) mtu() Finding {
 		return failed(fmt.Sprintf("packets of %d bytes %s are lost and nothing says so; %d pass", mtu, what, size),
 			fmt.Sprintf("set option mtu '%d' in the relay's section at both ends, then run `ds4relay up` there; or let ICMPv6 \"packet too big\" through on the way", size))
 	}
-	learnt := p.line.LearntMTU
+	learnt := p.path.LearntMTU
 	there := mtu
 	if learnt == 0 || learnt-p.carrier().Overhead() >= mtu {
 		there = largest(mtu, func(size int) bool {
@@ -282,11 +282,11 @@ func (p *patient) mtu() Finding {
 	if there < mtu {
 		return lost("to "+p.otherEnd(), there)
 	}
-	if !p.machine.Ping(p.line.Local, p.line.Peer, smallPing).Answered {
+	if !p.prober.Ping(p.path.Local, p.path.Peer, smallPing).Answered {
 		return ok("%d bytes pass to %s (it does not answer ping, which would measure the way back)", mtu, p.otherEnd())
 	}
 	back := largest(mtu, func(size int) bool {
-		return p.machine.Ping(p.line.Local, p.line.Peer, size+transport.OuterHeader).Answered
+		return p.prober.Ping(p.path.Local, p.path.Peer, size+transport.OuterHeader).Answered
 	})
 	if back < mtu {
 		return lost("from "+p.otherEnd(), back)
@@ -296,7 +296,7 @@ func (p *patient) mtu() Finding {
 
 // carrier is the relay's tunnel as it should be.
 func (p *patient) carrier() transport.Tunnel {
-	return state.TunnelOf(p.Relay, p.line.Local, p.line.Peer)
+	return state.TunnelOf(p.Relay, p.path.Local, p.path.Peer)
 }
 
 // largest finds the largest size that passes, of at most mtu, to eight bytes.

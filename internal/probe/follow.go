@@ -1,4 +1,4 @@
-package evidence
+package probe
 
 import (
 	"encoding/binary"

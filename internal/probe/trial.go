@@ -1,4 +1,4 @@
-package evidence
+package probe
 
 import (
 	"fmt"
@@ -6,13 +6,13 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/packet"
-	"github.com/ds4relay/ds4relay/internal/wire"
+	"github.com/ds4relay/ds4relay/internal/packetio"
 )
 
-// Try implements doctor.Machine.
-func (m *Machine) Try(t doctor.Trial) (seen doctor.Seen) {
+// Try implements doctor.Prober.
+func (m *Prober) Try(t doctor.Trial) (seen doctor.Seen) {
 	seen.Counters = map[string]uint64{}
-	tap, err := wire.Open()
+	tap, err := packetio.Open()
 	if err != nil {
 		seen.Err = err
 		return seen
@@ -26,9 +26,9 @@ func (m *Machine) Try(t doctor.Trial) (seen doctor.Seen) {
 		before = counters()
 	}
 	if t.Into != "" {
-		err = wire.Send(t.Into, t.Packet)
+		err = packetio.Send(t.Into, t.Packet)
 	} else {
-		err = wire.Inject(t.By, t.Packet)
+		err = packetio.Inject(t.By, t.Packet)
 	}
 	if err != nil {
 		seen.Err = err

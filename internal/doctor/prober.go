@@ -8,14 +8,14 @@ import (
 	"github.com/ds4relay/ds4relay/internal/packet"
 )
 
-// Machine gathers evidence.
-type Machine interface {
+// Prober gathers evidence: it reads this machine and sends test packets.
+type Prober interface {
 	// Config reads the configuration; where it has mistakes there is none.
 	Config() (c *config.Config, warnings []string, err error)
 	System() System
 	Installed(*config.Config) (Installed, error)
-	// Line finds out how a relay's packets go. An error says why that is not known.
-	Line(*config.Relay) (Line, error)
+	// Path finds out how a relay's packets go. An error says why that is not known.
+	Path(*config.Relay) (Path, error)
 	// Ping sends ICMPv6 echo requests of so many bytes, IPv6 header included, from an address, or from one that the kernel
 	// chooses, until one is answered.
 	Ping(from, to netip.Addr, bytes int) Pong
@@ -49,8 +49,8 @@ type Installed struct {
 	Differs []string // the commands that would make the kernel match
 }
 
-// Line is how a relay's packets go.
-type Line struct {
+// Path is how a relay's packets go.
+type Path struct {
 	Local, Peer netip.Addr
 	PeerNote    string // where the peer's address is not what its name says now
 	MTU         int    // of the tunnel, in bytes

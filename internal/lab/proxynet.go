@@ -8,32 +8,32 @@ import (
 	"net/netip"
 )
 
-// Addresses of a Line.
+// Addresses of a ProxyNet.
 var (
-	LineVPS  = netip.MustParseAddr("198.51.100.144")
-	LineHost = netip.MustParseAddr("2001:db8:fdd2::210")
+	ProxyVPS  = netip.MustParseAddr("198.51.100.144")
+	ProxyHost = netip.MustParseAddr("2001:db8:fdd2::210")
 )
 
-// Line is the least that a proxy needs: a client, a VPS and a host, one behind the other. It needs no kernel module but veth.
+// ProxyNet is the least that a proxy needs: a client, a VPS and a host, one behind the other. It needs no kernel module but veth.
 //
 //	client ── vps (198.51.100.144) ── host (2001:db8:fdd2::210)
 //
 // The VPS routes IPv6, so that the client also reaches the host without a proxy. Buffers and congestion control are those of a
 // kernel that nobody has configured (cubic), whatever this machine has.
-type Line struct {
+type ProxyNet struct {
 	Client, VPS, Host *Host
 }
 
-// NewLine builds a Line of namespaces whose names begin with prefix.
-func NewLine(prefix string) (*Line, error) {
-	l := &Line{}
+// NewProxyNet builds a ProxyNet of namespaces whose names begin with prefix.
+func NewProxyNet(prefix string) (*ProxyNet, error) {
+	l := &ProxyNet{}
 	if err := l.build(prefix); err != nil {
-		return nil, errors.Join(fmt.Errorf("line: %w", err), l.Close())
+		return nil, errors.Join(fmt.Errorf("topology: %w", err), l.Close())
 	}
 	return l, nil
 }
 
-func (l *Line) build(prefix string) (err error) {
+func (l *ProxyNet) build(prefix string) (err error) {
 	for _, entry := range []struct {
 		name string
 		host **Host
@@ -57,10 +57,10 @@ func (l *Line) build(prefix string) (err error) {
 		return err
 	}
 	for i, cable := range []struct{ a, b port }{
-		{port{l.VPS, "eth0", []string{LineVPS.String() + "/24", "2001:db8:6ef9::1/64"}},
+		{port{l.VPS, "eth0", []string{ProxyVPS.String() + "/24", "2001:db8:6ef9::1/64"}},
 			port{l.Client, "eth0", []string{"198.51.100.10/24", "2001:db8:6ef9::10/64"}}},
 		{port{l.VPS, "home", []string{"2001:db8:fdd2::1/64"}},
-			port{l.Host, "eth0", []string{LineHost.String() + "/64"}}},
+			port{l.Host, "eth0", []string{ProxyHost.String() + "/64"}}},
 	} {
 		if err := connect(byte(i+1), 1500, cable.a, cable.b); err != nil {
 			return err
@@ -75,7 +75,7 @@ func (l *Line) build(prefix string) (err error) {
 
 // Congestion makes new connections of all three use a congestion control algorithm. It fails where the kernel does not have it.
 // (An attribute of the routes: the sysctl of a namespace only takes what the machine allows, tcp_allowed_congestion_control.)
-func (l *Line) Congestion(algorithm string) error {
+func (l *ProxyNet) Congestion(algorithm string) error {
 	for _, h := range []*Host{l.Client, l.VPS, l.Host} {
 		script := "set -e; for f in -4 -6; do ip $f route show | while read -r r; do ip $f route change $r congctl " + algorithm + "; done; done"
 		if _, err := h.RunInput(script, "sh"); err != nil {
@@ -86,7 +86,7 @@ func (l *Line) Congestion(algorithm string) error {
 }
 
 // Close kills the programs that were started on the hosts and removes the namespaces.
-func (l *Line) Close() error {
+func (l *ProxyNet) Close() error {
 	var errs []error
 	for _, h := range []*Host{l.Client, l.VPS, l.Host} {
 		if h != nil {

@@ -29,8 +29,8 @@ const (
 	Refused      Step = "an error about it"
 )
 
-// Line is one step of a packet.
-type Line struct {
+// Event is one step of a packet.
+type Event struct {
 	After time.Duration // since the first packet
 	Step  Step
 	Frame
@@ -66,8 +66,8 @@ func (c *Connection) step(f Frame) Step {
 	return Astray
 }
 
-// String writes the line in columns: time, device, direction, packet, step.
-func (l Line) String() string {
+// String is a line of columns: time, device, direction, packet, step.
+func (l Event) String() string {
 	direction := "in "
 	if l.Out {
 		direction = "out"

@@ -1,4 +1,4 @@
-package control
+package reconcile
 
 import (
 	"errors"
@@ -183,7 +183,7 @@ func (w *walk) goTo(file int, what string, at int) (err error, dead bool) {
 		}
 	}()
 	f := &faulty{Kernel: w.kernel, at: at, what: what}
-	m := &Machine{Kernel: f}
+	m := &End{Kernel: f}
 	w.kernel.Fail = fault(what, at)
 	if what == "killed within" {
 		parts := 1 + at%4
@@ -382,7 +382,7 @@ func (w *walk) settled(file int) error {
 	if !strings.Contains(records, "included true") {
 		return errors.New("there is no file for nftables.conf")
 	}
-	m := &Machine{Config: w.files[file], Kernel: w.kernel}
+	m := &End{Config: w.files[file], Kernel: w.kernel}
 	if steps, err := m.Plan(nil, false); err != nil || len(steps) > 0 {
 		return fmt.Errorf("there is something left to do: %v, %v", err, steps)
 	}

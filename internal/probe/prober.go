@@ -1,4 +1,4 @@
-package evidence
+package probe
 
 import (
 	"bytes"
@@ -16,26 +16,26 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
-	"github.com/ds4relay/ds4relay/internal/control"
 	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/ping"
 	"github.com/ds4relay/ds4relay/internal/platform"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// Machine is this machine, as the doctor examines it.
-type Machine struct {
-	Path     string // of the configuration
+// Prober is this machine, as the doctor examines it.
+type Prober struct {
+	File     string // the path of the configuration
 	Platform platform.Platform
-	Kernel   control.Kernel
+	Kernel   reconcile.Kernel
 }
 
-var _ doctor.Machine = (*Machine)(nil)
+var _ doctor.Prober = (*Prober)(nil)
 
-// Config implements doctor.Machine.
-func (m *Machine) Config() (*config.Config, []string, error) {
-	c, problems, err := config.Load(m.Path, m.Platform.DefaultRole())
+// Config implements doctor.Prober.
+func (m *Prober) Config() (*config.Config, []string, error) {
+	c, problems, err := config.Load(m.File, m.Platform.DefaultRole())
 	var warnings []string
 	for _, p := range problems {
 		warnings = append(warnings, p.Error())
@@ -46,8 +46,8 @@ func (m *Machine) Config() (*config.Config, []string, error) {
 	return c, warnings, err
 }
 
-// System implements doctor.Machine.
-func (m *Machine) System() doctor.System {
+// System implements doctor.Prober.
+func (m *Prober) System() doctor.System {
 	s := doctor.System{OpenWrt: m.Platform.Name() == platform.OpenWrtName, Kernel: release(), Now: time.Now()}
 	s.Tunnels = kernel.HasTunnels() || hasModule(s.Kernel, "ip6_tunnel")
 	if c := kernel.CountConnections(); c != nil {
@@ -82,40 +82,40 @@ func hasModule(release, name string) bool {
 	return err == nil
 }
 
-// Installed implements doctor.Machine.
-func (m *Machine) Installed(c *config.Config) (doctor.Installed, error) {
-	status, err := (&control.Machine{Config: c, Kernel: m.Kernel}).Status()
+// Installed implements doctor.Prober.
+func (m *Prober) Installed(c *config.Config) (doctor.Installed, error) {
+	status, err := (&reconcile.End{Config: c, Kernel: m.Kernel}).Status()
 	if err != nil {
 		return doctor.Installed{}, err
 	}
 	return doctor.Installed{Blocked: status.Blocked, Differs: status.Differs}, nil
 }
 
-// Line implements doctor.Machine.
-func (m *Machine) Line(r *config.Relay) (doctor.Line, error) {
+// Path implements doctor.Prober.
+func (m *Prober) Path(r *config.Relay) (doctor.Path, error) {
 	facts, err := m.Kernel.Facts([]*config.Relay{r})
-	line := doctor.Line{Local: r.Local, Peer: r.Peer, MTU: state.TunnelMTU(r, facts), Access: facts.Access[r.Name], LAN: facts.LAN, Self: facts.Self}
+	path := doctor.Path{Local: r.Local, Peer: r.Peer, MTU: state.TunnelMTU(r, facts), Access: facts.Access[r.Name], LAN: facts.LAN, Self: facts.Self}
 	if err = cmp.Or(err, facts.Failed[r.Name]); err != nil {
-		return line, err
+		return path, err
 	}
 	if reason := facts.Waiting[r.Name]; reason != "" {
-		return line, fmt.Errorf("relay %q waits for %s", r.Name, reason)
+		return path, fmt.Errorf("relay %q waits for %s", r.Name, reason)
 	}
 	if r.Auto {
-		line.Local = facts.Local[r.Name]
+		path.Local = facts.Local[r.Name]
 	}
 	if r.PeerName != "" {
-		line.Peer = facts.Peer[r.Name]
-		line.PeerNote = strings.Join(facts.Notes, "; ")
+		path.Peer = facts.Peer[r.Name]
+		path.PeerNote = strings.Join(facts.Notes, "; ")
 	}
 	if link, err := netlink.LinkByName(r.Device); err == nil {
-		line.MTU = link.Attrs().MTU
+		path.MTU = link.Attrs().MTU
 		if s := link.Attrs().Statistics; s != nil {
-			line.RxPackets = s.RxPackets
+			path.RxPackets = s.RxPackets
 		}
 	}
-	line.Uplink, line.LearntMTU = uplink(line.Local, line.Peer)
-	return line, nil
+	path.Uplink, path.LearntMTU = uplink(path.Local, path.Peer)
+	return path, nil
 }
 
 // uplink is the device by which packets of the tunnel leave, and the MTU of the way as far as the kernel knows it. Routes may
@@ -138,8 +138,8 @@ func uplink(local, peer netip.Addr) (device string, mtu int) {
 // pings is how often an echo is asked for: the first one may wait for a neighbour, and OpenWrt's firewall limits them.
 const pings = 2
 
-// Ping implements doctor.Machine.
-func (m *Machine) Ping(from, to netip.Addr, bytes int) doctor.Pong {
+// Ping implements doctor.Prober.
+func (m *Prober) Ping(from, to netip.Addr, bytes int) doctor.Pong {
 	var err error
 	for range pings {
 		if err = ping.Once(from, to, bytes, time.Second); err == nil {
@@ -156,8 +156,8 @@ func (m *Machine) Ping(from, to netip.Addr, bytes int) doctor.Pong {
 // neighbourTime is a little more than the three seconds that the kernel asks for.
 const neighbourTime = 4 * time.Second
 
-// Neighbour implements doctor.Machine. What the kernel knows may be old: it asks again.
-func (m *Machine) Neighbour(device string, host netip.Addr) string {
+// Neighbour implements doctor.Prober. What the kernel knows may be old: it asks again.
+func (m *Prober) Neighbour(device string, host netip.Addr) string {
 	link, err := netlink.LinkByName(device)
 	if err != nil {
 		return ""
@@ -194,8 +194,8 @@ func (m *Machine) Neighbour(device string, host netip.Addr) string {
 	return ""
 }
 
-// Clients implements doctor.Machine. The doctor's own tests do not count.
-func (m *Machine) Clients(r *config.Relay) int {
+// Clients implements doctor.Prober. The doctor's own tests do not count.
+func (m *Prober) Clients(r *config.Relay) int {
 	forwarded := state.NewForwarded([]*config.Relay{r})
 	n := 0
 	err := kernel.Flows(func(f state.Flow) {
@@ -211,8 +211,8 @@ func (m *Machine) Clients(r *config.Relay) int {
 
 const connectTime = 3 * time.Second
 
-// Connect implements doctor.Machine. It uses the kernel's sockets, as package ping does.
-func (m *Machine) Connect(host netip.Addr, port uint16) error {
+// Connect implements doctor.Prober. It uses the kernel's sockets, as package ping does.
+func (m *Prober) Connect(host netip.Addr, port uint16) error {
 	if port == 0 {
 		return ping.Once(netip.Addr{}, host, 84, connectTime)
 	}

@@ -1,4 +1,4 @@
-package control
+package reconcile
 
 import (
 	"errors"
@@ -75,7 +75,7 @@ func TestEachAlone(t *testing.T) {
 	k := &picky{Kernel: fake.New("eth0"), unknown: map[string]bool{}, refused: map[string]bool{}}
 	up := func(ttl int, names ...string) error {
 		t.Helper()
-		m := &Machine{Config: parsed(t, relaysText(ttl, names...)), Kernel: k}
+		m := &End{Config: parsed(t, relaysText(ttl, names...)), Kernel: k}
 		_, err := m.Up(nil, nil, func(state.Step) {}, nil)
 		return err
 	}
@@ -108,7 +108,7 @@ func TestEachAlone(t *testing.T) {
 		clear(k.unknown)
 		clear(k.refused)
 		k.Devices = k.Devices[:1]
-		m := &Machine{Config: parsed(t, relaysText(64, "a", "b", "c")), Kernel: k}
+		m := &End{Config: parsed(t, relaysText(64, "a", "b", "c")), Kernel: k}
 		if again, err := m.Moved(false); err != nil || !slices.Equal(again, []string{"b"}) {
 			t.Errorf("%s: %v would be tried again, %v", c.what, again, err)
 		}
@@ -177,7 +177,7 @@ func TestKillSwitchAlone(t *testing.T) {
 		k := &picky{Kernel: fake.New("wan", "br-lan"), unknown: map[string]bool{}, refused: map[string]bool{}}
 		first := k.Snapshot()
 		fail(k)
-		m := &Machine{Config: parsed(t, text), Kernel: k}
+		m := &End{Config: parsed(t, text), Kernel: k}
 		var some *SomeFailed
 		if _, err := m.Up(nil, nil, func(state.Step) {}, nil); err == nil || errors.As(err, &some) {
 			t.Errorf("up: %v", err)
@@ -200,7 +200,7 @@ func TestKillSwitchOff(t *testing.T) {
 	}
 	k := fake.New("wan", "br-lan")
 	var notes []string
-	m := &Machine{Config: parsed(t, relay("a", 10)+relay("b", 20)), Kernel: k, Note: func(text string) { notes = append(notes, text) }}
+	m := &End{Config: parsed(t, relay("a", 10)+relay("b", 20)), Kernel: k, Note: func(text string) { notes = append(notes, text) }}
 	if _, err := m.Up(nil, nil, func(state.Step) {}, nil); err != nil || len(notes) > 0 {
 		t.Fatalf("up: %v, notes %q", err, notes)
 	}

@@ -1,3 +1,0 @@
-// Package control carries out the commands up, down, plan and status: it fetches what the deciding packages need and
-// hands their decisions to the kernel.
-package control

@@ -1,2 +1,0 @@
-// Package evidence gathers for the doctor what this machine's kernel knows, and what becomes of test packets.
-package evidence
