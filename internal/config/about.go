@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// An About is what documentation says of one option, beside its Spec.
+// An About documents one option, in addition to its Spec.
 type About struct {
 	Default string // where Spec.Default does not say it: it depends on others
 	Meaning string
 }
 
-// Abouts has an About for every option of Schema, by section type and option. It is not in the router's program.
+// Abouts has an About for every option of Schema, by section type and option. The router's program does not contain it.
 var Abouts = map[string]map[string]About{
 	"relay": {
 		"enabled":         {Meaning: "0: `up` brings the relay up only if it is named"},

@@ -2,9 +2,8 @@ package config
 
 import "net/netip"
 
-// Mapping is what a forward makes of one protocol, or of all: which packets to the public address go to which host and
-// port. Everything that has to know it (DNAT, what the router lets in, hairpin, firewalls, status, trace, doctor) asks
-// Forward.Mappings.
+// Mapping says which packets of one protocol (or of all) to the public address go to which host and port. Everything
+// that needs it (DNAT, the router's filter, hairpin, firewalls, status, trace, doctor) uses Forward.Mappings.
 type Mapping struct {
 	All     bool    // every protocol; Public is empty then
 	Public  PortSet // protocol and ports at the public address
@@ -13,7 +12,7 @@ type Mapping struct {
 	Clients []netip.Prefix // who may use it, none within another; nil for everybody
 }
 
-// Mappings are the forward's, in the order of its protocols.
+// Mappings returns the forward's mappings, in the order of its protocols.
 func (f *Forward) Mappings() []Mapping {
 	if f.All {
 		return []Mapping{{All: true, Host: f.DestIP, Clients: f.Clients}}
@@ -37,16 +36,16 @@ func (m Mapping) Private() PortSet {
 	return PortSet{m.Public.Proto, m.Port, m.Port + (m.Public.Last - m.Public.First)}
 }
 
-// KeepsPorts tells whether ports are the same on both sides.
+// KeepsPorts reports whether the ports are the same on both sides.
 func (m Mapping) KeepsPorts() bool { return m.Port == m.Public.First }
 
-// Limited tells whether some clients only may use it.
+// Limited reports whether only some clients may use it.
 func (m Mapping) Limited() bool { return len(m.Clients) > 0 }
 
-// HasPorts tells whether the set is one of ports, and not a whole protocol.
+// HasPorts reports whether the set consists of ports; otherwise it is a whole protocol.
 func (p PortSet) HasPorts() bool { return p.First != 0 }
 
-// Contains tells whether a packet of that protocol to that port is of the set; a protocol without ports has port 0.
+// Contains reports whether the set includes that protocol and port; a protocol without ports has port 0.
 func (p PortSet) Contains(proto uint8, port uint16) bool {
 	return p.Proto == proto && (!p.HasPorts() || p.First <= port && port <= p.Last)
 }
