@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestBecome: a table becomes another one without a moment in which a map that stays is empty.
+// TestBecome: while a table changes, maps that stay are never empty.
 func TestBecome(t *testing.T) {
 	from := &Table{Family: "ip", Name: TableName, Ruleset: "table ip ds4relay {\n\tmap a { type x; }\n\tset old { type y; }\n\tchain c {\n\t\trule @old\n\t}\n\tchain gone {\n\t}\n}\n",
 		Sets: []Set{{Name: "a", Elements: []Element{{"1", "x"}, {"2", "x"}}}, {Name: "old", Elements: []Element{{"9", ""}}}}}
