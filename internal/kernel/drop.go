@@ -13,11 +13,11 @@ import (
 // nfDrop is NF_DROP of linux/netfilter.h.
 const nfDrop = 0
 
-// hookNames are the hooks of a VPS that another table may drop our packets in (linux/netfilter.h).
+// hookNames are the hooks in which another table on a VPS may drop our packets (linux/netfilter.h).
 var hookNames = map[uint32]string{unix.NF_INET_LOCAL_IN: "input", unix.NF_INET_FORWARD: "forward"}
 
-// DropChains are the chains of others, by nft, that drop what none of their rules accepts. The chains of iptables are left
-// out: rules of ours go into them.
+// DropChains returns other programs' nft chains that drop what none of their rules accepts. The chains of iptables are
+// left out, because we insert rules there.
 func DropChains() ([]state.DropChain, error) {
 	var found []state.DropChain
 	for family, number := range map[string]uint8{"ip": unix.NFPROTO_IPV4, "ip6": unix.NFPROTO_IPV6, "inet": unix.NFPROTO_INET} {

@@ -36,7 +36,7 @@ func written(t *testing.T) *Kernel {
 	return k
 }
 
-// records are how many of them count.
+// records counts the valid records.
 func records(k *Kernel) int {
 	n := len(k.notedSysctls()) + len(k.peers())
 	if k.tableRecord(table).Sum != "" {
@@ -45,8 +45,7 @@ func records(k *Kernel) int {
 	return n
 }
 
-// TestDamagedRecords: whatever is in a record's place, it counts as none, a note says so, and the next write replaces
-// it.
+// TestDamagedRecords: a damaged record, whatever it is, counts as none, a note says so, and the next write replaces it.
 func TestDamagedRecords(t *testing.T) {
 	names := []string{sysctlName("net/ipv4/conf/eth0.5/forwarding"), recordName(table), PeerRecord}
 	damages := map[string]func(path string) error{
@@ -93,7 +92,7 @@ func TestDamagedRecords(t *testing.T) {
 	}
 }
 
-// TestSysctlNames: what is noted is found again, and nothing else is taken for it.
+// TestSysctlNames: recorded sysctls are found again, and nothing else is mistaken for one.
 func TestSysctlNames(t *testing.T) {
 	k := &Kernel{Run: t.TempDir()}
 	former, err := json.Marshal([]state.Sysctl{{Key: "net/ipv4/conf/eth9/forwarding", Value: "0"}})
@@ -127,8 +126,8 @@ func TestSysctlNames(t *testing.T) {
 	}
 }
 
-// TestNoRoom: where a record cannot be written the former one stays, nothing else is left, and forgetting needs no
-// room. It is a process in which every file ends after two bytes: the rest of a write fails, as it does without room.
+// TestNoRoom: if a record cannot be written, the previous one stays, nothing else is left, and deleting needs no disk
+// space. The test runs in a process that limits each file to two bytes: the rest of a write fails as on a full disk.
 func TestNoRoom(t *testing.T) {
 	if os.Getenv("NO_ROOM") == "" {
 		child := exec.Command("/proc/self/exe", "-test.run=^TestNoRoom$")
@@ -164,7 +163,7 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// listing is what a directory has, with its contents.
+// listing returns the files of a directory with their contents.
 func listing(t *testing.T, dir string) string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -182,7 +181,7 @@ func listing(t *testing.T, dir string) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestClear: what is left of records goes when nothing is installed; the directory only if it was made for that.
+// TestClear: leftover records are removed when nothing is installed; the directory only if Lock created it.
 func TestClear(t *testing.T) {
 	clear := func(k *Kernel) {
 		t.Helper()
@@ -215,7 +214,7 @@ func TestClear(t *testing.T) {
 	}
 }
 
-// TestLock: two at a time is never, also where the one before removes the file and its directory.
+// TestLock: there are never two holders, even if the previous one removes the file and its directory.
 func TestLock(t *testing.T) {
 	run := filepath.Join(t.TempDir(), "a", "run")
 	const workers, rounds = 8, 30
@@ -252,7 +251,7 @@ func TestLock(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// One has opened the file before it goes, and gets the lock of what nobody else would open.
+	// A process opens the file before it is removed, and then locks a file that nobody else would open.
 	k := &Kernel{Run: run}
 	file, err := k.openLock()
 	if err != nil || !k.isLock(file) {
@@ -320,7 +319,7 @@ func TestReadingWritesNothing(t *testing.T) {
 	}
 }
 
-// TestDumpAgain: what interrupts a dump for a moment has it asked for again, and not without end.
+// TestDumpAgain: an interrupted dump is repeated, but not endlessly.
 func TestDumpAgain(t *testing.T) {
 	for _, passing := range []error{unix.EINTR, unix.ENOBUFS} {
 		for failures, want := range map[int]error{0: nil, 1: nil, dumpTries - 1: nil, dumpTries: passing} {

@@ -10,7 +10,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// Lockout refuses relays that would hand the port of an ssh session to the home. connection is the value of
+// Lockout refuses relays that would forward the port of an ssh session to the home. connection is the value of
 // SSH_CONNECTION (ssh(1)): client address, client port, server address, server port.
 func Lockout(relays []*config.Relay, connection string) error {
 	words := strings.Fields(connection)

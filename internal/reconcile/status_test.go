@@ -39,7 +39,7 @@ func TestStatusPage(t *testing.T) {
 	walk(reflect.TypeFor[Status]())
 }
 
-// TestForwardStatus: a forward as values, not as text.
+// TestForwardStatus: the status has a forward as values, not as text.
 func TestForwardStatus(t *testing.T) {
 	host := netip.MustParseAddr("192.168.1.210")
 	for _, c := range []struct {

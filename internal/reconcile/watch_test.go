@@ -11,7 +11,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// watched is a kernel with tunnels, and what the names of their other ends are now.
+// watched is a kernel with tunnels, and the current addresses of their other ends' names.
 type watched struct {
 	links  []state.Link
 	peers  map[string]netip.Addr
@@ -43,7 +43,7 @@ func (k *watched) NotePeers(map[string]netip.Addr) error {
 func (k *watched) Clear() error                      { return errors.New("a look changes nothing") }
 func (k *watched) Lock(func(string)) (func(), error) { return func() {}, nil }
 
-// TestMoved: only a relay with a name, that is up, and whose name has another address has moved.
+// TestMoved: a relay has moved only if it is up and its name has another address.
 func TestMoved(t *testing.T) {
 	before, after := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 	c := &config.Config{Relays: []*config.Relay{
