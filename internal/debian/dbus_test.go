@@ -24,13 +24,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience bounds what the tests wait for.
+// patience limits how long the tests wait.
 const patience = 30 * time.Second
 
-// stranger is a user without rights.
+// stranger is an unprivileged user.
 const stranger = 65534
 
-// busDaemon runs a system bus with the policy that is installed, and the service on it.
+// busDaemon runs a system bus with the installed policy, and the service on it.
 func busDaemon(t *testing.T, methods []Method) (socket string) {
 	t.Helper()
 	daemon, err := exec.LookPath("dbus-daemon")
@@ -43,7 +43,7 @@ func busDaemon(t *testing.T, methods []Method) (socket string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The default policy of Debian's system.conf; tests without root take the name as who they are.
+	// The default policy of Debian's system.conf. Without root, the tests' own user may take the name.
 	text := `<busconfig><type>system</type><listen>unix:path=` + socket + `</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow user="*"/><deny own="*"/><deny send_type="method_call"/><allow send_type="signal"/>
 <allow send_requested_reply="true" send_type="method_return"/><allow send_requested_reply="true" send_type="error"/>
@@ -55,7 +55,7 @@ func busDaemon(t *testing.T, methods []Method) (socket string) {
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)); err != nil { // another user comes to the socket
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)); err != nil { // so that another user can reach the socket
 		t.Fatal(err)
 	}
 	c := exec.Command(daemon, "--config-file="+config, "--nofork", "--nopidfile", "--nosyslog")
@@ -101,7 +101,7 @@ func wait(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// client is a connection of a user. The kernel tells the bus whose thread it was that connected.
+// client opens a connection as a user. The kernel tells the bus which user's thread connected.
 func client(t *testing.T, socket string, uid int) *dbus.Conn {
 	t.Helper()
 	type result struct {
@@ -149,7 +149,7 @@ func nameOf(err error) string {
 	return fmt.Sprint(err)
 }
 
-// users are those that a test can be.
+// users returns the users that a test can act as.
 func users() []int {
 	if os.Geteuid() != 0 {
 		return []int{os.Geteuid()}
@@ -157,7 +157,7 @@ func users() []int {
 	return []int{stranger, 0}
 }
 
-// TestBusWithstands: whatever a user sends, the service goes on, and takes no memory for it.
+// TestBusWithstands: whatever a user sends, the service keeps running and does not use memory for it.
 func TestBusWithstands(t *testing.T) {
 	asked := make(chan string, 100)
 	answer := ""
@@ -210,7 +210,7 @@ func TestBusWithstands(t *testing.T) {
 	if len(asked) > 0 {
 		t.Errorf("%d wrong calls were made", len(asked))
 	}
-	// Signals can be sent to any connection by its own name, and calls whose path is long.
+	// Signals can be sent to any connection by its unique name; a call may have a long path.
 	for range 3 {
 		conn.Send(&dbus.Message{Type: dbus.TypeSignal, Body: []any{huge}, Headers: map[dbus.HeaderField]dbus.Variant{
 			dbus.FieldDestination: dbus.MakeVariant(owner), dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/x")),
@@ -218,7 +218,7 @@ func TestBusWithstands(t *testing.T) {
 			dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf(huge))}}, nil)
 		conn.Object(BusName, dbus.ObjectPath("/"+strings.Repeat("x", 1<<20))).Go(busInterface+".Check", dbus.FlagNoReplyExpected, nil, "x")
 	}
-	// The longest that is taken, and answers that are too long or no text.
+	// The longest accepted argument, and answers that are too long or not text.
 	for _, c := range []struct{ answer, want string }{{"{}", ""}, {strings.Repeat("x", maxAnswer+1), errLimits}, {"a\x00\xff\x1b", ""}} {
 		answer = c.answer
 		got := <-call(conn, "Check", strings.Repeat("x", 1000)).Done
@@ -240,7 +240,8 @@ func TestBusWithstands(t *testing.T) {
 	}
 }
 
-// TestBusIsShared: a user has a few calls wait, by whatever many connections; another is answered meanwhile.
+// TestBusIsShared: only a few calls of one user may wait, over any number of connections; other users are answered
+// meanwhile.
 func TestBusIsShared(t *testing.T) {
 	started, release := make(chan bool, 100), make(chan bool)
 	socket := busDaemon(t, []Method{{Name: "Check", Arguments: []string{"config"}, Result: "json", Most: 1000, Call: func(...string) (string, error) {
@@ -297,7 +298,7 @@ func TestBusIsShared(t *testing.T) {
 	}
 }
 
-// TestGuardTakesNoMemory: what is refused for its length is not kept first.
+// TestGuardTakesNoMemory: a message that is too long is refused before it is stored.
 func TestGuardTakesNoMemory(t *testing.T) {
 	const size = 30 << 20
 	var first bytes.Buffer
@@ -333,7 +334,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// FuzzHead: no header ends the service.
+// FuzzHead: no header crashes the service.
 func FuzzHead(f *testing.F) {
 	f.Add([]byte("l\x01\x00\x01\x05\x00\x00\x00\x07\x00\x00\x00\x10\x00\x00\x00\x07\x01s\x00\x04\x00\x00\x00:1.7\x00\x00\x00\x00"))
 	f.Fuzz(func(_ *testing.T, data []byte) {

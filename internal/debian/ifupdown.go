@@ -11,16 +11,16 @@ import (
 	"github.com/ds4relay/ds4relay/internal/program"
 )
 
-// Hook is a call of a script of ifupdown or ifupdown-ng, by the environment that it has (interfaces(5),
+// Hook is a call of a script by ifupdown or ifupdown-ng, read from its environment (interfaces(5),
 // ifupdown-executor(7)).
 type Hook struct {
 	Relay  string // the option `ds4relay` of the interface's stanza
 	Device string // the interface
 	Phase  string // depend, pre-up, up, post-up, pre-down, down, post-down
-	Nested bool   // ifup may be called from within it; ifupdown-ng asks for what a device needs instead
+	Nested bool   // the script may call ifup; ifupdown-ng asks for dependencies instead
 }
 
-// NewHook reads the environment; an error says what is missing.
+// NewHook reads the environment; the error says what is missing.
 func NewHook(env func(string) string) (Hook, error) {
 	h := Hook{Relay: env("IF_DS4RELAY"), Device: env("IFACE"), Phase: env("PHASE"), Nested: env("METHOD") != "none"}
 	switch {
@@ -46,7 +46,8 @@ func (h Hook) Check(r *config.Relay) error {
 	return nil
 }
 
-// Uplink is the interface that the relay rides on as far as configurations say; "" where they do not.
+// Uplink returns the interface that carries the relay's tunnel according to the configuration files; "" if they do not
+// say.
 func Uplink(r *config.Relay, stanzas []Stanza) string {
 	if r.Tunlink != "" {
 		return r.Tunlink
@@ -54,14 +55,14 @@ func Uplink(r *config.Relay, stanzas []Stanza) string {
 	return DeviceOf(stanzas, r.IPAddr.String())
 }
 
-// queryTime bounds one question to ifupdown, raiseTime one ifup: DHCP gives up after a minute, and IPv6 waits for its
+// queryTime limits one query to ifupdown, raiseTime one ifup: DHCP gives up after a minute, and IPv6 waits for its
 // address too.
 const (
 	queryTime = 10 * time.Second
 	raiseTime = 3 * time.Minute
 )
 
-// Raise brings an interface up that ifupdown has a stanza for and that is not up yet.
+// Raise brings up an interface that has a stanza and is not up yet.
 func Raise(device string) error {
 	query := func(args ...string) error {
 		_, _, err := program.Command{Name: "ifquery", Args: args, Limit: queryTime}.Run()

@@ -12,7 +12,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// write makes files below a new directory and returns it.
+// write creates files in a new directory and returns the directory.
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -14,7 +14,7 @@ import (
 
 const files = "../../files/debian"
 
-// manual splits ds4relay(5) into sections, and those into options with their text.
+// manual returns the options of ds4relay(5) with their text, by section.
 func manual(t *testing.T) map[string]map[string]string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(files, "usr/share/man/man5/ds4relay.5"))
@@ -73,7 +73,7 @@ func TestManual(t *testing.T) {
 	}
 }
 
-// TestExample: the configuration that is installed is correct, and off.
+// TestExample: the installed configuration is correct, and disabled.
 func TestExample(t *testing.T) {
 	c, warnings, err := config.Load(filepath.Join(files, "etc/config/ds4relay"), config.VPS)
 	if err != nil || len(warnings) > 0 {

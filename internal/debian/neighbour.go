@@ -13,13 +13,13 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// Neighbours are the other programs of a machine that change its network, as far as they matter to a relay.
+// Neighbours are other programs that change the machine's network and may affect a relay.
 type Neighbours struct {
 	Stanzas        []Stanza // of ifupdown
 	Scripts        []Line   // of people
 	CloudInit      []string // files that cloud-init writes
 	Networkd       bool     // systemd-networkd runs
-	ForeignRules   bool     // and removes policy rules that it did not make
+	ForeignRules   bool     // networkd removes policy rules of others
 	NetworkManager bool     // runs
 	Drop           []state.DropChain
 }
@@ -53,8 +53,8 @@ func exists(root, path string) bool {
 	return err == nil
 }
 
-// foreignRules reads what systemd-networkd is told about rules of others (networkd.conf(5)): of files of one name the one in
-// /etc counts, and the last name decides.
+// foreignRules reads systemd-networkd's setting about other programs' rules (networkd.conf(5)): of files with the same
+// name the one in /etc counts, and the last name wins.
 func foreignRules(root string) (bool, error) {
 	dropIns := map[string]string{}
 	for _, dir := range []string{"usr/lib", "run", "etc"} {
@@ -91,7 +91,7 @@ func foreignRules(root string) (bool, error) {
 	return removes, nil
 }
 
-// Notes are what a person should know about the neighbours of enabled relays: each a sentence that says what to do.
+// Notes returns messages about programs that affect enabled relays: each is a sentence that says what to do.
 func (n Neighbours) Notes(relays []*config.Relay) []string {
 	notes := ByHand(relays, n.Stanzas, n.Scripts)
 	for _, s := range n.Stanzas {
@@ -117,7 +117,7 @@ func (n Neighbours) Notes(relays []*config.Relay) []string {
 		}
 		for _, chain := range n.Drop {
 			if !r.Peer.IsValid() && chain.Hook == "input" {
-				continue // its endpoint has a name in the DNS: no rule can be written down
+				continue // the other end has a DNS name: no fixed rule is possible
 			}
 			if commands := chain.Lacking(link); len(commands) > 0 {
 				notes = append(notes, fmt.Sprintf("the chain %s of table %s %s drops what it does not know, and no rule in it is about relay %q; write into its file, or type: %s",

@@ -18,7 +18,7 @@ func testRelay() *config.Relay {
 		Forwards: []*config.Forward{{Section: "web", DestIP: addr("192.168.1.210")}}}
 }
 
-// blog is the configuration of a relay as people write it by hand.
+// blog is a relay's configuration as people write it by hand.
 const blog = `auto eth0
 iface eth0 inet static
     address 198.51.100.144/24
@@ -34,7 +34,7 @@ iface wrap1 inet manual
     post-down ip tunnel del wrap1
 `
 
-// TestByHand: the lines to delete are named with file and line, those that are somebody's own are not.
+// TestByHand: lines to delete are named with file and line number, unrelated lines are not.
 func TestByHand(t *testing.T) {
 	for _, c := range []struct {
 		name, interfaces, rules string
@@ -70,7 +70,7 @@ func TestByHand(t *testing.T) {
 	}
 }
 
-// TestNeighbours: what will make trouble is said, with what to do about it, and nothing where there is none.
+// TestNeighbours: problems are reported with a remedy, and nothing is reported without a problem.
 func TestNeighbours(t *testing.T) {
 	input := state.DropChain{Family: "inet", Table: "filter", Name: "input", Hook: "input", Text: "table inet filter {\n tcp dport 22 accept\n}"}
 	forward := state.DropChain{Family: "inet", Table: "filter", Name: "forward", Hook: "forward", Text: input.Text}

@@ -11,10 +11,10 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// files is what is installed on a router.
+// files is the directory of the files that are installed on a router.
 const files = "../../files/openwrt"
 
-// router is a directory in which the init script runs under busybox ash, with stand-ins that write down who calls them.
+// router is a directory in which the init script runs under busybox ash, with stand-ins that record their calls.
 type router struct {
 	t   *testing.T
 	dir string
@@ -22,7 +22,7 @@ type router struct {
 
 func newRouter(t *testing.T) router { return newRouterWith(t, "ds4relay") }
 
-// newRouterWith has the init script of that name.
+// newRouterWith uses the init script of that name.
 func newRouterWith(t *testing.T, name string) router {
 	r := router{t, t.TempDir()}
 	script, err := os.ReadFile(filepath.Join(files, "etc/init.d", name))
@@ -141,28 +141,27 @@ func TestInitScript(t *testing.T) {
 		want   string
 	}{
 		{"start", nil, 0, up + triggers + rules + "procd_close_service\n"},
-		// An other end with a DNS name: it is looked up each minute, by a process that does not stay.
+		// An other end with a DNS name: it is looked up each minute, by a process that exits.
 		{"start", []string{"SECOND_PEER=vps.example.org"}, 0, up + watch + triggers + rules + "procd_close_service\n"},
 		{"start", []string{"SECOND_PEER=vps.example.org", "ENABLED=0"}, 0, up + triggers + rules + "procd_close_service\n"},
-		// A wrong file: what ran goes on, with its rules, and the start fails. procd keeps what it knows of a service
-		// that runs.
+		// A mistake in the file: the start fails, and what runs stays, with its rules. procd keeps the data of a
+		// running service.
 		{"start", []string{"FAILS=2"}, 2, failed + triggers + rules + "procd_close_service\n"},
 		{"start", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
 		{"start", []string{"FAILS=1", "REGISTERED=1"}, 1, step + triggers + rules + "procd_close_service\n"},
-		// A relay that cannot be brought up stops nothing, and is tried again.
+		// A relay that cannot be brought up does not affect others, and is tried again.
 		{"start", []string{"FAILS=4", "REGISTERED=1"}, 0, some + watch + triggers + rules + "procd_close_service\n"},
 		// A restart takes nothing down.
 		{"restart", []string{"REGISTERED=1"}, 0, up + triggers + rules + "procd_close_service\n"},
 		{"restart", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
-		// An event that comes after the stop, and one of a netifd that restarts. Otherwise an event starts the program
-		// once.
+		// An event after the stop, and one while netifd restarts, do nothing. Other events start the program once.
 		{"reload", nil, 0, ""},
 		{"reload", []string{"REGISTERED=1", "NETIFD_AWAY=1"}, 0, ""},
 		{"reload", []string{"REGISTERED=1"}, 0, up + triggers + rules + "procd_close_service\n"},
 		{"reload", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
-		// The firewall is told of data that changes, so that the rules go before the service does.
+		// The firewall is notified of changed data, so the rules are removed before the service.
 		{"stop", nil, 0, down + triggers + "procd_close_service\nprocd_kill\n"},
-		// The first start of all with a wrong file.
+		// The very first start, with a mistake in the file.
 		{"start", []string{"FAILS=2"}, 2, failed + triggers + "procd_close_service\n"},
 	} {
 		status, calls := r.run(step.action, step.env...)
@@ -173,7 +172,7 @@ func TestInitScript(t *testing.T) {
 	}
 }
 
-// TestKillSwitchScript: what runs before the network is the kill switch, unless the service is not to start at boot.
+// TestKillSwitchScript: the kill switch starts before the network, unless the service is disabled.
 func TestKillSwitchScript(t *testing.T) {
 	r := newRouterWith(t, "ds4relay-killswitch")
 	for enabled, want := range map[string]string{"true": "ds4relay -q killswitch\n", "false": ""} {
@@ -184,7 +183,7 @@ func TestKillSwitchScript(t *testing.T) {
 	}
 }
 
-// TestProxyScript: there is an instance as long as a proxy is enabled, with another name for another program.
+// TestProxyScript: there is an instance while a proxy is enabled; a new program gets a new instance name.
 func TestProxyScript(t *testing.T) {
 	r := newRouterWith(t, "ds4relay-proxy")
 	const open = "procd_open_service ds4relay\n"
@@ -260,7 +259,7 @@ func TestFirewallTold(t *testing.T) {
 	}
 }
 
-// TestStatus: service ds4relay status is the relays' own, or inactive.
+// TestStatus: `service ds4relay status` prints the relays' status, or inactive.
 func TestStatus(t *testing.T) {
 	r := newRouter(t)
 	if status, calls := r.run("status_service"); status != 3 || calls != "" {
@@ -271,7 +270,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// TestExample: the configuration that is installed is correct, and off.
+// TestExample: the installed configuration is correct, and disabled.
 func TestExample(t *testing.T) {
 	c, warnings, err := config.Load(filepath.Join(files, "etc/config/ds4relay"), config.Router)
 	if err != nil || len(warnings) > 0 {
@@ -282,8 +281,8 @@ func TestExample(t *testing.T) {
 	}
 }
 
-// TestInstalled: the packages with and without an SDK have the same files, which do nothing to the owner's other
-// files; and the ACL is JSON.
+// TestInstalled: packages built with and without an SDK have the same files, which do not affect the owner's other
+// files; the ACL is JSON.
 func TestInstalled(t *testing.T) {
 	read := func(path string) string {
 		t.Helper()

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// newNetifd puts a stand-in for ubus into PATH: netifd with these interfaces, which brings up what it is told of. It
-// returns what reads the calls that change something.
+// newNetifd puts a stand-in for ubus into PATH: a netifd with these interfaces, which brings up new ones. It returns a
+// function that reads the calls that change something.
 func newNetifd(t *testing.T, interfaces ...string) (calls func() []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -46,7 +46,7 @@ esac
 	}
 }
 
-// dynamic is an interface as an earlier release has made it.
+// dynamic is an interface as created by an earlier release.
 func dynamic(name, proto, device string) string {
 	return fmt.Sprintf(`{"interface":%q,"up":true,"dynamic":true,"proto":%q,"device":%q,"l3_device":%q}`,
 		name, proto, device, device)
@@ -54,8 +54,7 @@ func dynamic(name, proto, device string) string {
 
 const lan = `{"interface":"lan","up":true,"dynamic":false,"proto":"static","device":"lo","l3_device":"lo"}`
 
-// TestShow: our interfaces are made, changed and removed, those of earlier releases too, and nothing that belongs to
-// others.
+// TestShow: our interfaces are created, changed and removed, also those of earlier releases; others are not touched.
 func TestShow(t *testing.T) {
 	users := strings.Replace(lan, `"lan"`, `"ds4_home"`, 1)
 	add := func(relay, device string) string {
@@ -111,8 +110,8 @@ func TestShow(t *testing.T) {
 	}
 }
 
-// TestShowRemoved: netifd removes an interface by itself when its device goes, perhaps just before it is told to. What it
-// keeps is an error.
+// TestShowRemoved: netifd removes an interface itself when its device disappears, perhaps just before we ask it to. An
+// interface that stays is an error.
 func TestShowRemoved(t *testing.T) {
 	t.Setenv("NETIFD_FIRST", "1")
 	two := []string{dynamic("ds4_home", "none", "wrap1"), dynamic("ds4_office", "none", "wrap2"), lan}
@@ -129,8 +128,7 @@ func TestShowRemoved(t *testing.T) {
 	}
 }
 
-// TestFree: a relay is refused before anything is changed; what stands for it already is no reason, nor what stood for
-// it.
+// TestFree: a relay is refused before anything is changed, but not because of its own interface, present or former.
 func TestFree(t *testing.T) {
 	for text, free := range map[string]bool{
 		lan: true,

@@ -11,7 +11,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
-// dump is what netifd prints, shortened.
+// dump is netifd's output, shortened.
 const dump = `{"interface":[
 	{"interface":"lan","up":true,"l3_device":"br-lan","device":"br-lan","ipv4-address":[{"address":"192.168.1.1","mask":24}],"ipv6-prefix":[]},
 	{"interface":"guest","up":true,"device":"eth0.3","ipv4-address":[{"address":"192.168.3.1","mask":24}]},
@@ -144,7 +144,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// TestServe sends the plugin what a browser may send.
+// TestServe sends requests to the plugin as a browser may.
 func TestServe(t *testing.T) {
 	methods := map[string]Method{
 		"echo": {Arguments: []string{"text"}, Call: func(a map[string]string) (any, error) { return a, nil }},
@@ -168,7 +168,7 @@ func TestServe(t *testing.T) {
 		{`{"text":["x"]}`, `{"error":"the argument text is no string"}`, []string{"call", "echo"}},
 		{`{"test":"x"}`, `{"error":"echo takes no argument \"test\"; it takes: [text]"}`, []string{"call", "echo"}},
 		{`[1]`, `{"error":"the arguments are no JSON object: json: cannot unmarshal array into Go value of type map[string]json.RawMessage"}`, []string{"call", "echo"}},
-		// rpcd writes as much as its pipe takes, and no more.
+		// rpcd writes no more than fits into its pipe.
 		{`{"text":"` + strings.Repeat("x", 65536-9), `{"error":"only the first 65536 bytes of the arguments have arrived: rpcd hands over no more; ` +
 			`to check a longer configuration: ds4relay check FILE"}`, []string{"call", "echo"}},
 		{`{"text":"x`, `{"error":"the arguments are no JSON object: unexpected end of JSON input"}`, []string{"call", "echo"}},
@@ -183,7 +183,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// Only the actions of the init script are run, not what else a browser sends.
+// TestControlRefuses: only actions of the init script are run, nothing else that a browser sends.
 func TestControlRefuses(t *testing.T) {
 	for _, action := range []string{"", "boot", "start; reboot", "--help", "START"} {
 		if err := Control(action); err == nil || !strings.Contains(err.Error(), "allowed is one of start, stop, restart, reload, enable, disable") {
