@@ -18,7 +18,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// repetitions of every measurement; what is printed are medians, and ratios of medians.
+// repetitions of every measurement; the output has medians, and ratios of medians.
 const repetitions = 7
 
 func median[T time.Duration | float64](values []T) T {
@@ -57,7 +57,7 @@ func TestBenchUp(t *testing.T) {
 }
 
 // byHand is the relay as people who know nft set it up: a tunnel without an encapsulation limit, DNAT, SNAT and MSS
-// clamp on the VPS, connection marks for the answers and MSS clamp on the router. It guards nothing.
+// clamp on the VPS, connection marks for the answers and MSS clamp on the router. It has no filter.
 var byHand = map[string]string{
 	"vps": `
 ip -6 addr add 2001:db8:6ef9:0:198:51:100:144/128 dev eth0 preferred_lft 0
@@ -99,14 +99,15 @@ const (
 	benchTrips = 400
 )
 
-// Packets go one by one in so many parts, each after a rest. When they have been many, a kernel whose one CPU is all of the
-// machines leaves them to its thread (ksoftirqd), also when few come after them without a rest, and the thread is waited for.
+// Single packets are sent in several parts, with a pause before each. After many packets, a kernel whose only CPU runs
+// all the machines defers them to a thread (ksoftirqd). Without a pause this also applies to the few that follow, which
+// then wait for the thread.
 const (
 	parts = 5
 	rest  = 100 * time.Millisecond
 )
 
-// figures are one run over one path.
+// figures are the results of one run over one path.
 type figures struct{ up, down, trip float64 } // bytes a second, bytes a second, seconds
 
 func measure(t *testing.T, r *relay, to string, size, count int64) (f figures) {
@@ -121,7 +122,7 @@ func measure(t *testing.T, r *relay, to string, size, count int64) (f figures) {
 			case !errors.Is(err, syscall.ECONNREFUSED) || attempt == 100:
 				t.Fatal(err)
 			}
-			t.Log(err) // a killed socat's last child had still listened when its successor was waited for
+			t.Log(err) // the last child of a killed socat was still listening while we waited for its successor
 			time.Sleep(200 * time.Millisecond)
 		}
 	}
@@ -166,7 +167,7 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
-// benchServer takes, sends or echoes as the first eleven bytes of a connection say.
+// benchServer receives, sends or echoes, depending on the first eleven bytes of a connection.
 func benchServer(t *testing.T, h *lab.Host) {
 	t.Helper()
 	listener, err := h.Listen("tcp", ":80")
@@ -203,10 +204,10 @@ func benchServer(t *testing.T, h *lab.Host) {
 	}()
 }
 
-// TestBenchPath compares the way through the relay with the one set up by hand and with plain IPv6 routing.
+// TestBenchPath compares the path through the relay with one set up by hand and with plain IPv6 routing.
 func TestBenchPath(t *testing.T) {
 	for _, offloads := range []bool{true, false} {
-		// The router has the connection tracking firewall that every home's router has.
+		// The router has a connection tracking firewall, like every home router.
 		r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll)
 		if err := r.OpenRouterFirewall("wrap1", lab.VPSPrefix); err != nil {
 			t.Fatal(err)
@@ -267,7 +268,7 @@ func TestBenchPath(t *testing.T) {
 	}
 }
 
-// manyForwards is a file with n forwards of the same relay, each of one port to port 80 of a host; the last one's port is
+// manyForwards is a file with n forwards of one relay, each from one port to port 80 of a host; the last one's port is
 // lastPort.
 func manyForwards(relay string, n int) string {
 	var b strings.Builder
@@ -280,7 +281,7 @@ func manyForwards(relay string, n int) string {
 
 const lastPort = 20000
 
-// connects is how long a connection takes that is made and closed, in seconds.
+// connects measures how long it takes to open and close a connection, in seconds.
 func connects(t *testing.T, r *relay, to string) float64 {
 	t.Helper()
 	const n = 200
@@ -296,7 +297,7 @@ func connects(t *testing.T, r *relay, to string) float64 {
 	return time.Since(start).Seconds() / n
 }
 
-// TestBenchForwards compares the way through the last of many forwards with the way through the only one.
+// TestBenchForwards compares the path through the last of many forwards with the path through a single one.
 func TestBenchForwards(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
 	benchServer(t, r.Host)
@@ -309,7 +310,7 @@ func TestBenchForwards(t *testing.T) {
 			r.router.write(manyForwards(routerRelay, n))
 			r.vps.do("-q", "up")
 			r.router.do("-q", "up")
-			runtime.GC() // up ran in this process: what it leaves to be collected is not the kernel's way
+			runtime.GC() // up ran in this process: collect its garbage before measuring the kernel
 			connect := connects(t, r, to)
 			c, err := r.Client.Dial("tcp", to, patience)
 			if err != nil {
@@ -340,8 +341,8 @@ func TestBenchForwards(t *testing.T) {
 	}
 }
 
-// TestBenchScale compares `up` of many forwards, and a change of one of them, with nft reading the finished ruleset; and
-// says what `up` of many relays costs.
+// TestBenchScale compares `up` of many forwards, and a change of one of them, with nft loading the finished ruleset. It
+// also measures `up` of many relays.
 func TestBenchScale(t *testing.T) {
 	binary := os.Getenv("DS4RELAY_BINARY")
 	if binary == "" {
@@ -380,7 +381,7 @@ func TestBenchScale(t *testing.T) {
 			if err := os.WriteFile(file, []byte(ruleset), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			// The flowtable is over the tunnel.
+			// The flowtable includes the tunnel.
 			if out, err := e.host.Run("ip", "link", "add", "wrap1", "type", "dummy"); err != nil {
 				t.Fatal(err, out)
 			}
@@ -413,7 +414,7 @@ func TestBenchScale(t *testing.T) {
 	}
 }
 
-// pathVariants are what could make the way through the relay faster, as scripts on the ends after `up`.
+// pathVariants are changes that might make the relay faster, as scripts on the ends after `up`.
 var pathVariants = []struct {
 	name, vps, vpsBack, router, routerBack string
 }{
@@ -451,7 +452,7 @@ table ip6 firewall {
 EOF
 `
 
-// TestBenchVariants compares the relay with what could be added to it.
+// TestBenchVariants compares the relay with these variants.
 func TestBenchVariants(t *testing.T) {
 	for _, offloads := range []bool{true, false} {
 		r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll)

@@ -28,7 +28,7 @@ type family struct {
 	option bool // it is about one option
 }
 
-// repeated is head, and then what line writes for a number, up to a size.
+// repeated returns head, followed by line's output for consecutive numbers, up to a size.
 func repeated(head string, line func(b []byte, i int) []byte) func(size int) string {
 	return func(size int) string {
 		b := append(make([]byte, 0, size+1024), head...)
@@ -41,8 +41,8 @@ func repeated(head string, line func(b []byte, i int) []byte) func(size int) str
 	}
 }
 
-// always is repeated with the same line, where %d is a number, %p a port, %s a word of letters and %i an address,
-// others in each line.
+// always is repeated with a fixed line, in which %d is a number, %p a port, %s a word of letters and %i an address,
+// different in each line.
 func always(head, line string) func(size int) string {
 	parts := strings.Split(line, "%")
 	return repeated(head, func(b []byte, i int) []byte {
@@ -64,7 +64,7 @@ func always(head, line string) func(size int) string {
 	})
 }
 
-// sections are some of a kind, each with the same text.
+// sections returns sections of one kind, each with the same text.
 func sections(head, text string) func(size int) string {
 	return repeated(head, func(b []byte, _ int) []byte { return append(b, text...) })
 }
@@ -77,14 +77,14 @@ func letters(i int) string {
 	return string(word)
 }
 
-// Sections as short as correct ones can be, to put others behind.
+// The shortest correct sections, to precede others.
 const (
 	shortRelay = "c relay r\no role vps\no ipaddr 1.1.1.1\no ip6addr 2a::1\no peeraddr 2a::2\n"
 	shortProxy = "c proxy p\no target 2a::1\n"
 )
 
-// families are generated: every option of the schema in several ways, every kind of section in several ways, and what
-// libuci's grammar allows.
+// families generates every option and every kind of section of the schema in several variants, and what libuci's
+// grammar allows.
 func families() []family {
 	list := []family{
 		{name: "unknown words", text: always("", "x\n")},
@@ -199,24 +199,24 @@ func families() []family {
 	return list
 }
 
-// Bounds of what check may take for any file.
+// Limits of what check may use for any file.
 const (
 	mostMemory   = 100 << 10 // KiB
-	routerMemory = 16 << 10  // KiB, for what a browser may send to a router
+	routerMemory = 16 << 10  // KiB, for a browser's input to a router
 	mostOutput   = 64 << 10  // bytes
-	mostLines    = 210       // a hundred mistakes, and as many warnings
-	plugged      = 64 << 10  // bytes: what rpcd's plugin takes, as JSON
+	mostLines    = 210       // a hundred mistakes and as many warnings
+	plugged      = 64 << 10  // bytes: the limit of rpcd's plugin, as JSON
 	small        = 128 << 10 // bytes
-	large        = 8 * small // longer files reach the bounds of counts
+	large        = 8 * small // longer files reach the limits of counts
 	spared       = 50 * time.Millisecond
-	linear       = 4 // how much more than 8 times as long the large file may take
+	linear       = 4 // factor beyond 8 that the large file may take
 )
 
-// A run is a call of the program: its input, arguments, and then what it has taken.
+// A run is a call of the program: its input, its arguments, and then its resource usage.
 type run struct {
 	Input  string
 	Args   []string
-	Memory int64 // KiB, at most at a time (VmHWM)
+	Memory int64 // KiB, peak (VmHWM)
 	CPU    time.Duration
 	Status int
 	Output string
@@ -224,8 +224,8 @@ type run struct {
 
 const stopwatchEnv = "DS4RELAY_STOPWATCH"
 
-// init makes a stopwatch of the test program: it runs another program for each line of its input. A process inherits
-// the greatest size of the one that starts it, and the tests' own is large.
+// init turns the test program into a stopwatch, which runs another program for each line of its input. A process
+// inherits the peak size of the one that starts it, and the tests' own is large.
 func init() {
 	program := os.Getenv(stopwatchEnv)
 	if program == "" {
@@ -254,7 +254,7 @@ func init() {
 	}
 }
 
-// stopwatch builds the router's program, and returns what measures calls of it.
+// stopwatch builds the router's program, and returns a function that measures calls of it.
 func stopwatch(t *testing.T) func(r run) run {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "ds4relay")
@@ -283,7 +283,8 @@ func stopwatch(t *testing.T) func(r run) run {
 	}
 }
 
-// browser is what a browser sends of a family, as much as the plugin takes; nothing of a family that has no small file.
+// browser returns a family's file as a browser sends it, up to the plugin's limit; nothing if the family has no small
+// file.
 func browser(t *testing.T, f family) string {
 	t.Helper()
 	for size := plugged; size > plugged/20; size = size * 9 / 10 {
@@ -298,8 +299,8 @@ func browser(t *testing.T, f family) string {
 	return "{}"
 }
 
-// TestBadFiles: whatever is in a file, check takes little memory, time that grows with the file's length and not with
-// its square, and prints about a hundred mistakes. What a browser sends to a router's plugin takes less.
+// TestBadFiles: whatever a file contains, check uses little memory, takes time proportional to its length, and prints
+// about a hundred mistakes. A browser's input to a router's plugin takes less.
 func TestBadFiles(t *testing.T) {
 	measure, path := stopwatch(t), filepath.Join(t.TempDir(), "file")
 	write := func(text string) string {
@@ -341,7 +342,7 @@ func TestBadFiles(t *testing.T) {
 	t.Logf("at most %d KiB, and %d KiB for a browser's (%d KiB for nothing)", most.Memory, mostRouter.Memory, measure(run{Args: []string{"version"}}).Memory)
 }
 
-// TestLongFile: a file that is longer than allowed is a mistake of the user, of every command.
+// TestLongFile: for every command, a file that is too long is a mistake of the user.
 func TestLongFile(t *testing.T) {
 	measure, path := stopwatch(t), filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, bytes.Repeat([]byte("#"), 4<<20+1), 0o644); err != nil {

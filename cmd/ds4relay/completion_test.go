@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// completionScript is what the package installs for a shell.
+// completionScript is the script that the package installs for a shell.
 func completionScript(t *testing.T, shell string) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -27,7 +27,7 @@ func completionScript(t *testing.T, shell string) string {
 	return path
 }
 
-// needShell skips a test where the shell is not installed.
+// needShell skips a test if the shell is not installed.
 func needShell(t *testing.T, shell string) {
 	t.Helper()
 	if _, err := exec.LookPath(shell); err != nil {
@@ -42,7 +42,7 @@ func TestCompletion(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// The last word is the one that is completed.
+	// The last word is to be completed.
 	lines := []struct{ line, want string }{
 		{"ds4relay st", "status"},
 		{"ds4relay -c FILE sta", "status"},

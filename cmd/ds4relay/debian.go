@@ -20,7 +20,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
-// hostCommands are those that a router does not have.
+// hostCommands are the commands that a router does not have.
 func hostCommands() []command {
 	return []command{
 		{name: "proxy", summary: "run the proxies of the configuration in the foreground, or ask those that run",
@@ -34,20 +34,20 @@ func hostCommands() []command {
 
 const reloadSummary = "the same as up, also for the proxies that run"
 
-// dbusIdle is how long the service on the bus stays after the last question.
+// dbusIdle is how long the service stays on the bus after the last call.
 const dbusIdle = time.Minute
 
-// Bounds of arguments and answers on the bus, in bytes. A message there has at most 32 MiB.
+// Limits of arguments and answers on the bus, in bytes. A message has at most 32 MiB.
 const (
-	dbusText   = 256 << 10 // a configuration that somebody has checked
+	dbusText   = 256 << 10 // a configuration to check
 	dbusWord   = 256
 	dbusOutput = 4 << 20
 )
 
-// announce tells who listens on the bus that the kernel was changed.
+// announce tells listeners on the bus that the kernel was changed.
 func (a *app) announce() { debian.Announce() }
 
-// dbus answers on the system bus, with the methods that ubus has on OpenWrt.
+// dbus answers on the system bus, with the same methods as on ubus on OpenWrt.
 func (a *app) dbus([]string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -96,7 +96,7 @@ func (a *app) ifupdown([]string) error {
 	relay := c.Relay(hook.Relay)
 	if hook.Phase == "post-down" {
 		if relay == nil {
-			return a.takeDown(nil) // with a name that is gone, nobody else could take it down
+			return a.takeDown(nil) // nobody else could take down a relay whose name is gone
 		}
 		return a.takeDown([]string{relay.Name})
 	}
@@ -126,8 +126,8 @@ func (a *app) ifupdown([]string) error {
 	return a.bringUp([]string{relay.Name}, false, false)
 }
 
-// warnings are what check says of this machine: about other programs, and a session that up would cut. up refuses that, but
-// has no session to look at where systemd starts it.
+// warnings returns what check reports about this machine: other programs, and an ssh session that up would cut. up
+// refuses that, but when systemd starts it, it has no session to look at.
 func (a *app) warnings(relays []*config.Relay) []string {
 	notes := a.neighbours(relays)
 	enabled := slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool { return !r.Enabled })
@@ -137,7 +137,7 @@ func (a *app) warnings(relays []*config.Relay) []string {
 	return notes
 }
 
-// neighbours are notes about other programs of this machine. Where one cannot be asked, the note says so.
+// neighbours returns notes about other programs on this machine. If one cannot be queried, the note says so.
 func (a *app) neighbours(relays []*config.Relay) []string {
 	if here().Name() == platform.OpenWrtName {
 		return nil
@@ -154,7 +154,7 @@ func (a *app) neighbours(relays []*config.Relay) []string {
 	return notes
 }
 
-// rides refuses a relay whose device is down: ifup says so instead of leaving a tunnel without a way.
+// rides refuses a relay whose device is down, so that ifup reports it instead of leaving a tunnel without a path.
 func (a *app) rides(relay *config.Relay) error {
 	facts, err := a.kernel().Facts([]*config.Relay{relay})
 	if err = cmp.Or(err, facts.Failed[relay.Name]); err != nil {

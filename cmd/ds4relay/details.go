@@ -4,16 +4,16 @@ package main
 
 import "strings"
 
-// detail is what the help says of a command beyond the table; the manual page and docs/commands.md have it too.
+// detail is the help of a command beyond the table; the manual page and docs/commands.md contain it too.
 type detail struct {
-	text     string // paragraphs, with an empty line between them; `what is typed` is marked so
+	text     string // paragraphs, separated by empty lines; `commands` are in backquotes
 	examples []example
 }
 
 // example is a command line, and what it does.
 type example struct{ line, meaning string }
 
-// details is the end of a command's help.
+// details returns the second part of a command's help.
 func details(name string) string {
 	d, ok := manual[name]
 	if !ok {
@@ -34,7 +34,7 @@ func details(name string) string {
 	return b.String()
 }
 
-// helpWidth is where lines of the help break, in characters.
+// helpWidth is the width of the help in characters.
 const helpWidth = 80
 
 // wrap breaks the lines of paragraphs.

@@ -18,14 +18,14 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// The attacks here come out of a tunnel (whoever may send a packet with the other end's IPv6 address can do that), or
-// from the VPS's neighbour. Each family has a control that gets through.
+// These attacks come out of a tunnel (anybody who can send packets with the other end's IPv6 address can do that), or
+// from the VPS's neighbour on the link. Each family has a control packet that gets through.
 
 func port(addr string, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(addr), port)
 }
 
-// outOfTunnel has a packet come out of the router's tunnel.
+// outOfTunnel makes a packet come out of the router's tunnel.
 func (r *relay) outOfTunnel(t *testing.T, packet []byte) {
 	t.Helper()
 	if err := lab.SendRaw4(r.VPS, "wrap1", packet); err != nil {
@@ -33,7 +33,7 @@ func (r *relay) outOfTunnel(t *testing.T, packet []byte) {
 	}
 }
 
-// received counts the packets with that payload which a host receives while send runs.
+// received counts the packets with that payload that a host receives while send runs.
 func received(t *testing.T, h *lab.Host, device, payload string, send func()) (n int) {
 	t.Helper()
 	stop := capture(t, h, device)
@@ -47,15 +47,15 @@ func received(t *testing.T, h *lab.Host, device, payload string, send func()) (n
 	return n
 }
 
-// conversation is a UDP connection of one host with another one, by whatever way.
+// conversation is a UDP connection between two hosts, over any path.
 type conversation struct {
 	name   string
 	socket net.PacketConn
-	own    netip.AddrPort // as its packets have it at the router
+	own    netip.AddrPort // its address in packets at the router
 	peer   netip.AddrPort
 }
 
-// converse opens one, and has the peer's answer arrive: the control.
+// converse opens one, and checks as a control that the peer's answer arrives.
 func converse(t *testing.T, name string, h *lab.Host, own netip.AddrPort, peer netip.AddrPort) conversation {
 	t.Helper()
 	socket, err := h.ListenPacket("udp4", own.String())
@@ -74,14 +74,14 @@ func converse(t *testing.T, name string, h *lab.Host, own netip.AddrPort, peer n
 	return conversation{name, socket, own, peer}
 }
 
-// gets tells whether the socket has got something when what send sends has arrived.
+// gets reports whether the socket has received something, once the packets of send have arrived.
 func (c conversation) gets(send func()) bool {
 	send()
 	lab.Settle()
 	return got(c.socket) > 0
 }
 
-// got counts the datagrams that have arrived at a socket, and takes them from it.
+// got reads the datagrams that have arrived at a socket, and counts them.
 func got(socket net.PacketConn) (n int) {
 	raw, err := socket.(syscall.Conn).SyscallConn()
 	if err != nil {
@@ -101,7 +101,7 @@ func got(socket net.PacketConn) (n int) {
 	return n
 }
 
-// TestInjected: nothing out of a tunnel gets into connections that did not go into it: of hosts that are not forwarded,
+// TestInjected: packets out of a tunnel cannot get into connections that do not use it: of hosts without forwards,
 // between networks of the home, of the router itself, and of forwarded hosts with others.
 func TestInjected(t *testing.T) {
 	for _, egress := range []string{"replies", "all"} {
@@ -126,7 +126,7 @@ func TestInjected(t *testing.T) {
 				}
 			}
 
-			// The neighbour's packets of such connections do not come out either, nor do errors about them.
+			// Neither do the neighbour's packets of such connections get out, nor errors about them.
 			for _, target := range []struct {
 				host           *lab.Host
 				own, peer      netip.AddrPort
@@ -159,7 +159,7 @@ func TestInjected(t *testing.T) {
 			if egress == "replies" {
 				return
 			}
-			// And of a host with egress all the answers that it asked for, with errors.
+			// A host with egress all gets the answers to its own connections, and errors.
 			own := converse(t, "of a host with egress all", r.Host2, port("192.168.1.211", 4010), client)
 			if !own.gets(func() { r.outOfTunnel(t, lab.UDP4(client, own.own, []byte("more"))) }) {
 				t.Error("a host with egress all does not get answers")
@@ -170,7 +170,7 @@ func TestInjected(t *testing.T) {
 			}); n != 1 {
 				t.Errorf("%d errors about a connection of a host with egress all arrived, want 1", n)
 			}
-			// Up adopts what is open: an earlier release did not mark it.
+			// Up adopts open connections, which an earlier release did not mark.
 			if out, err := r.Router.Run("nft", "table ip forget { chain last { type filter hook postrouting priority 200; ct mark set 0; }; }"); err != nil {
 				t.Fatal(err, out)
 			}
@@ -181,7 +181,7 @@ func TestInjected(t *testing.T) {
 			if out, err := r.Router.Run("nft", "flush", "ruleset"); err != nil {
 				t.Fatal(err, out)
 			}
-			got(own.socket) // the answer of before
+			got(own.socket) // the earlier answer
 			r.router.do("up")
 			if !own.gets(func() { r.outOfTunnel(t, lab.UDP4(client, own.own, []byte("more"))) }) {
 				t.Error("a connection without a mark was not adopted")
@@ -190,7 +190,7 @@ func TestInjected(t *testing.T) {
 	}
 }
 
-// TestInjectedErrors: a host that has everything forwarded does not get errors about connections by other ways.
+// TestInjectedErrors: a host with a forward of all does not get errors about connections over other paths.
 func TestInjectedErrors(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	serveUDP(t, r.LAN2, 53)
@@ -207,7 +207,7 @@ func TestInjectedErrors(t *testing.T) {
 	if n := received(t, r.Host, "eth0", "in", func() { r.outOfTunnel(t, lab.UDP4(port(client4, 5000), port(home4, 53), []byte("in"))) }); n != 1 {
 		t.Errorf("%d packets of a forward arrived, want 1", n)
 	}
-	// At the VPS: errors out of the tunnel are about connections of the hosts, too.
+	// At the VPS: errors out of the tunnel must also be about connections of the hosts.
 	serveUDP(t, r.Client, 53)
 	converse(t, "the VPS's own", r.VPS, port(public, 4001), port(client4, 53))
 	about := lab.UDP4(port(public, 4001), port(client4, 53), []byte("xxxxxxxxxxx"))
@@ -220,10 +220,10 @@ func TestInjectedErrors(t *testing.T) {
 	}
 }
 
-// strangers are source addresses that no packet from outside has.
+// strangers are source addresses that no packet from outside may have.
 var strangers = []string{"127.0.0.1", "0.0.0.0", "0.1.2.3", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255"}
 
-// TestHomeAddresses: no packet from outside has an address of the home, or one that nobody has.
+// TestHomeAddresses: packets from outside with an address of the home, or one that nobody has, are dropped.
 func TestHomeAddresses(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardWeb)
 	r.up()
@@ -245,7 +245,7 @@ func TestHomeAddresses(t *testing.T) {
 		}
 	}
 
-	// A network that comes later is known after the next up.
+	// A network that is added later is known after the next up.
 	if out, err := r.Router.Run("ip", "addr", "add", "10.9.8.1/24", "dev", "lan2"); err != nil {
 		t.Fatal(err, out)
 	}
@@ -280,7 +280,7 @@ func TestHomeAddresses(t *testing.T) {
 	}
 }
 
-// TestFence: with `up` a VPS forwards for the relays, and for nobody else. What it forwarded before, it goes on with.
+// TestFence: after `up` a VPS forwards for the relays, and otherwise only what it forwarded before.
 func TestFence(t *testing.T) {
 	for _, before := range []string{"0", "1"} {
 		t.Run("ip_forward="+before, func(t *testing.T) {
@@ -321,7 +321,7 @@ func TestFence(t *testing.T) {
 						t.Errorf("a second up: %s", out)
 					}
 				case "after down":
-					// Also where the records are lost.
+					// Also if the records are lost.
 					if err := os.RemoveAll(r.vps.runDir()); err != nil {
 						t.Fatal(err)
 					}
@@ -342,7 +342,7 @@ func TestFence(t *testing.T) {
 			if before == "1" {
 				return
 			}
-			// With records and table lost, down says what it cannot know.
+			// If records and table are lost, down says what it does not know.
 			if out, err := r.VPS.Run("nft", "flush", "ruleset"); err != nil {
 				t.Fatal(err, out)
 			}
@@ -356,8 +356,8 @@ func TestFence(t *testing.T) {
 	}
 }
 
-// TestFlushed: when another program throws away the router's rules, nothing comes out of the tunnel, neither to hosts
-// nor to the router itself, with or without another IPv4 route.
+// TestFlushed: if another program flushes the router's rules, nothing gets out of the tunnel, neither to hosts nor to
+// the router itself, with or without another IPv4 route.
 func TestFlushed(t *testing.T) {
 	const router4 = "192.168.1.1"
 	itself := strings.ReplaceAll(forwardWeb, "192.168.1.211", router4)
@@ -415,7 +415,7 @@ func TestFlushed(t *testing.T) {
 	}
 }
 
-// TestHiddenProtocol: no stranger's 4in6 packet passes the VPS's guard, in fragments that hide what they are neither.
+// TestHiddenProtocol: no stranger's 4in6 packet passes the VPS's guard, not even in fragments that hide the protocol.
 // Another tunnel of the machine, for any address, shows what passes.
 func TestHiddenProtocol(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardWeb)
@@ -426,8 +426,8 @@ func TestHiddenProtocol(t *testing.T) {
 	attacker := netip.MustParseAddr("2001:db8:c::10")
 	inner := lab.UDP4(port("192.168.1.211", 80), port(client4, 5000), []byte("hidden"))
 	options := append([]byte{4, 12, 0x1e, 100}, make([]byte, 100)...) // next header 4, 8+12*8 bytes: an option to skip (RFC 4727)
-	// The kernel itself refuses a first fragment that ends before the header of what it carries (ipv6frag_thdr_truncated),
-	// but does not see that where more options follow.
+	// The kernel itself refuses a first fragment that ends before the upper-layer header (ipv6frag_thdr_truncated), but
+	// does not notice that if more options follow.
 	more := append([]byte{60}, options[1:]...)
 	more = append(more, 4, 0, 0x1e, 4, 0, 0, 0, 0)
 	id := uint32(0)
@@ -465,13 +465,13 @@ func TestHiddenProtocol(t *testing.T) {
 			}
 		}
 	}
-	// What is no 4in6 passes, as it does for other addresses of the machine.
+	// Other protocols pass, as for other addresses of the machine.
 	if out, err := r.Client.Run("ping", "-6", "-n", "-c", "1", "-W", "3", "-s", "3000", vpsEndpoint.String()); err != nil {
 		t.Errorf("ping with fragments: %v\n%s", err, out)
 	}
 }
 
-// TestDeviceNames: relays whose devices' names differ in a dot, a hyphen or an underscore only have nothing in common.
+// TestDeviceNames: relays whose device names differ only in a dot, a hyphen or an underscore do not share anything.
 func TestDeviceNames(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
 	var file strings.Builder
@@ -496,8 +496,8 @@ func TestDeviceNames(t *testing.T) {
 	r.router.do("down")
 }
 
-// TestKillSwitch: a host with egress all leaves by the tunnel or not at all, whatever happens to the tunnel, the rules
-// and the tables; others, and the networks of the home, are not concerned.
+// TestKillSwitch: a host with egress all reaches the internet through the tunnel or not at all, whatever happens to the
+// tunnel, the rules and the tables. Other hosts and the home's networks are not affected.
 func TestKillSwitch(t *testing.T) {
 	option := "\toption egress 'all'\n\toption killswitch '1'\n"
 	r := newRelay(t, lab.Options{}, forwardWeb+option)
@@ -540,7 +540,7 @@ func TestKillSwitch(t *testing.T) {
 		r.router.do("-q", "up")
 		seenTCP(t, r.Host2, client4+":90", public)
 	}
-	// While the relay waits for a prefix; and when its end cannot be brought up for other reasons.
+	// While the relay waits for a prefix, and when it cannot be brought up for other reasons.
 	r.router.write(strings.Replace(routerFile, "'2001:db8:fdd2::/64'", "'auto'", 1))
 	r.router.try("-q", "up")
 	r.router.write(routerFile)
@@ -555,8 +555,8 @@ func TestKillSwitch(t *testing.T) {
 	same(t, "the router after down", first, r.router.snapshot())
 }
 
-// TestEgressPrivate: a host with egress all reaches the internet by the VPS, and not its private networks, unless it
-// may.
+// TestEgressPrivate: a host with egress all reaches the internet through the VPS, but not its private networks, unless
+// allowed.
 func TestEgressPrivate(t *testing.T) {
 	option := "\toption egress 'all'\n"
 	r := newRelay(t, lab.Options{}, forwardWeb+option)

@@ -18,7 +18,7 @@ const (
 	proxyConfig = "config proxy 'web'\n\tlist listen '0.0.0.0:443'\n\toption target '[2001:db8:fdd2::210]:443'\n"
 )
 
-// clients connect one after the other until end, which fails the test where one was refused or cut.
+// clients connect one after the other until end is called, which fails the test if one was refused or cut.
 func (d *debianRelayLab) clients(when string) (end func()) {
 	stop := make(chan struct{})
 	var all sync.WaitGroup
@@ -28,7 +28,7 @@ func (d *debianRelayLab) clients(when string) (end func()) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(20 * time.Millisecond): // the machine has other things to do
+			case <-time.After(20 * time.Millisecond): // leave CPU time for others
 			}
 			_, conn, err := askTCP(d.Client, proxied)
 			if err != nil {
@@ -46,7 +46,7 @@ func (d *debianRelayLab) clients(when string) (end func()) {
 	}
 }
 
-// TestDebianProxy is a VPS with a proxy and no relay, from the installation to the purge.
+// TestDebianProxy tests a VPS with a proxy and no relay, from installation to purge.
 func TestDebianProxy(t *testing.T) {
 	d := newDebian(t, forwardAll)
 	serve(t, d.Host, "tcp6", 443)
@@ -61,7 +61,7 @@ func TestDebianProxy(t *testing.T) {
 		seenTCP(t, d.Client, proxied, lab.VPSIPv6.String())
 	}
 
-	// Without a proxy in the configuration there is nothing to do, which is no failure.
+	// A configuration without a proxy is no failure.
 	d.do("systemctl enable --now " + unit + "; for i in $(seq 100); do [ $(systemctl is-active " + unit + ") = inactive ] && exit; sleep 0.1; done; systemctl status " + unit)
 	d.server.write("/etc/config/ds4relay", proxyConfig)
 	if status, out := d.try("ds4relay status"); status != exitDiffers || !strings.Contains(out, "proxy web: not running") {

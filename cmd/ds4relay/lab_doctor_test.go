@@ -18,16 +18,16 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// fault is something that goes wrong, and what doctor has to say about it first.
+// fault is a fault, and what doctor must report first.
 type fault struct {
 	name   string
 	inject []string // "HOST: COMMAND", `ds4relay …` too
 	check  string   // the check that fails first
 	says   string   // in its evidence
 	remedy string   // in its remedy
-	// repair is the remedy applied; without it the commands between backquotes in the remedy are run at that end.
+	// repair applies the remedy; without it, the commands in backquotes in the remedy are run at that end.
 	repair []string
-	clean  []string // what is left to be taken away
+	clean  []string // commands to clean up
 }
 
 const (
@@ -37,7 +37,7 @@ const (
 	backward = "ip6 saddr 2001:db8:fdd2::/56"
 )
 
-// filter makes an nft table with one chain, which the fault consists of.
+// filter creates an nft table with one chain, which is the fault.
 func filter(host, family, hook, policy, rules string) string {
 	return fmt.Sprintf("%s: nft -f - <<'E'\ntable %s filter {\n chain %s { type filter hook %s priority 0; policy %s; %s\n }\n}\nE", host, family, hook, hook, policy, rules)
 }
@@ -46,7 +46,7 @@ func unfilter(host, family string) string {
 	return fmt.Sprintf("%s: nft delete table %s filter", host, family)
 }
 
-// atBoth are asked of either end, with its name for END, and the other's for OTHER.
+// atBoth are tested at both ends; END stands for that end's name, OTHER for the other's.
 var atBoth = []fault{
 	{name: "a mistake in the file", inject: []string{"END: " + mistake}, check: "config", says: `option ipaddr "10.0.0.1"`, remedy: "correct line 3 of",
 		repair: []string{"END: file:"}},
@@ -81,7 +81,7 @@ var atBoth = []fault{
 	{name: "own firewall, forwarding", inject: []string{filter("END", "inet", "forward", "drop", "")}, check: "forward",
 		says: "drops it (nft table inet filter, the policy of chain forward)", clean: []string{unfilter("END", "inet")}},
 	{name: "host switched off", inject: []string{"host: ip link set eth0 down", "router: ip neigh flush dev br-lan"}, check: "host", remedy: "switch 192.168.1.210 on",
-		// A bridge lets a port that came up through up to a second later.
+		// A bridge forwards on a port up to a second after it came up.
 		repair: []string{"host: ip link set eth0 up", "host: ip route add default via 192.168.1.1", answers}},
 	{name: "service not running", inject: []string{filter("host2", "ip", "input", "accept", "tcp dport 80 reject with tcp reset")}, check: "host",
 		says: "forward web: 192.168.1.211:80 refuses", remedy: "start the service", repair: []string{unfilter("host2", "ip")}},
@@ -124,7 +124,7 @@ var atRouter = []fault{
 	{name: "LAN address changed", inject: []string{"host: ip addr del 192.168.1.210/24 dev eth0", "host: ip addr add 192.168.1.99/24 dev eth0"}, check: "host",
 		says: "nobody on br-lan has the address 192.168.1.210", remedy: "correct option dest_ip",
 		repair: []string{"host: ip addr del 192.168.1.99/24 dev eth0", "host: ip addr add 192.168.1.210/24 dev eth0", "host: ip route replace default via 192.168.1.1"}},
-	// What is sent to it has the kernel ask again as soon as it has given up.
+	// Packets to it make the kernel ask again as soon as it has given up.
 	{name: "host switched off, under traffic", inject: []string{"host: ip link set eth0 down", "router: ip neigh flush dev br-lan",
 		"router: timeout 30 ping -q -i 0.05 192.168.1.210 >/dev/null 2>&1 &"}, check: "host",
 		says: "nobody on br-lan has the address 192.168.1.210", remedy: "switch 192.168.1.210 on",
@@ -141,20 +141,20 @@ var atRouter = []fault{
 		says: "does not answer from the internet", remedy: "`ds4relay doctor` on the VPS", repair: []string{unfilter("vps", "inet")}},
 }
 
-// answers waits for a host that was off: the first asked of it may get the error of before.
+// answers waits for a host that was off: the first attempt may get an earlier error.
 const answers = "router: for i in $(seq 100); do ping -q -c 1 -W 1 192.168.1.210 && exit; sleep 0.1; done; exit 1"
 
-// doctorLab is a relay that faults are injected into.
+// doctorLab is a relay for injecting faults.
 type doctorLab struct {
 	*relay
 	hosts map[string]*lab.Host
 	files map[string]string
 }
 
-// TestDoctor injects one fault after the other: doctor names each first, and its remedy, applied, makes it go away. Most of the
-// time it waits for answers that do not come; so it goes on in four labs at the same time.
+// TestDoctor injects one fault after the other: doctor names each first, and its remedy removes it. The test mostly
+// waits for missing answers, so it runs in four labs at the same time.
 func TestDoctor(t *testing.T) {
-	var machine sync.RWMutex // for faults of the whole machine's kernel
+	var machine sync.RWMutex // for faults that concern the whole machine's kernel
 	half := len(atBoth) / 2
 	for end, own := range map[string][]fault{"vps": atVPS, "router": atRouter} {
 		for i, faults := range [][]fault{own, atBoth[:half], atBoth[half:]} { // a third of the time is waiting
@@ -172,7 +172,7 @@ func newDoctorLab(t *testing.T, prefix string) *doctorLab {
 		map[string]string{"vps": vpsRelay + forwardAll + forwardWeb, "router": routerRelay + forwardAll + forwardWeb}}
 	serveTCP(t, r.Host2, 80)
 	r.up()
-	for _, h := range []*lab.Host{r.VPS, r.Router} { // the kernel limits errors, and so many runs after one another need many
+	for _, h := range []*lab.Host{r.VPS, r.Router} { // the kernel limits the rate of errors, and consecutive runs need many
 		if err := h.Sysctl("net.ipv4.icmp_ratelimit", "0"); err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +220,7 @@ func (l *doctorLab) try(t *testing.T, end string, faults []fault, machine *sync.
 	}
 }
 
-// ask runs doctor at an end and returns the first finding that is not ok, or one that is where all are.
+// ask runs doctor at an end and returns the first finding that is not ok, or an ok one if all are.
 func (l *doctorLab) ask(t *testing.T, end string) (first doctor.Finding, all string) {
 	t.Helper()
 	code, out, problems := l.end(end).try("doctor", "--json")
@@ -281,7 +281,7 @@ func (l *doctorLab) run(t *testing.T, name *strings.Replacer, steps []string, re
 	}
 }
 
-// TestDoctorPorts: nothing is wrong with a relay that has ports only, whose test packets are TCP.
+// TestDoctorPorts: all is well with a relay that only forwards ports, with TCP test packets.
 func TestDoctorPorts(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardWeb)
 	serveTCP(t, r.Host2, 80)
@@ -293,13 +293,13 @@ func TestDoctorPorts(t *testing.T) {
 	}
 }
 
-// TestDoctorWithoutBPF: on a router whose kernel has no bpf(2), test packets come by lo.
+// TestDoctorWithoutBPF: on a router whose kernel has no bpf(2), test packets arrive on lo.
 func TestDoctorWithoutBPF(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	r.up()
 	var out, problems bytes.Buffer
 	code := 0
-	r.Router.Do(func() error { // the thread ends with what it may not do any more
+	r.Router.Do(func() error { // the thread, which has lost rights, ends afterwards
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var data [2]unix.CapUserData
 		if err := unix.Capget(&header, &data[0]); err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// arrivals sends packets and returns what of them comes in at the host's eth0: packets that have one of the protocols.
+// arrivals sends packets and returns those with one of the protocols that arrive at the host's eth0.
 func arrivals(t *testing.T, h *lab.Host, protocols string, send func()) []lab.Packet {
 	t.Helper()
 	stop := capture(t, h, "eth0")
@@ -39,7 +39,7 @@ func sctpInit(from, to uint16) []byte {
 	return b
 }
 
-// TestForwardKinds has every kind of forward at once, to two hosts.
+// TestForwardKinds tests every kind of forward at once, to two hosts.
 func TestForwardKinds(t *testing.T) {
 	const forwards = `
 config forward 'list'
@@ -137,7 +137,7 @@ config forward 'off'
 	}
 }
 
-// TestClients: forwards for some clients are closed to all others, also beside one of all that is left.
+// TestClients: forwards for some clients are closed to all others, even next to a forward of all.
 func TestClients(t *testing.T) {
 	const forwards = `
 config forward 'ssh'
@@ -169,7 +169,7 @@ config forward 'ping'
 	serveTCP(t, r.Host, 3500)
 	serveTCP(t, r.Host2, 2222)
 	serveTCP(t, r.Host2, 80)
-	serveTCP(t, r.VPS, 3500) // the VPS's own
+	serveTCP(t, r.VPS, 3500) // the VPS's own service
 	other := &net.TCPAddr{IP: net.ParseIP(other4)}
 	check := func(t *testing.T) {
 		t.Helper()
@@ -206,7 +206,7 @@ config forward 'ping'
 		t.Error("what is left did not reach the second host")
 	}
 
-	// The router lets in no more than the VPS.
+	// The router admits no more than the VPS.
 	for from, want := range map[string]int{client4: 1, other4: 0} {
 		in := arrivals(t, r.Host, "\x11", func() {
 			packet := lab.UDP4(netip.MustParseAddrPort(from+":7"), netip.MustParseAddrPort(home4+":80"), []byte("in"))
@@ -279,7 +279,7 @@ config forward 'other'
 	option egress 'EGRESS'
 `
 
-// TestTwoVPS: one host behind two VPSs; answers go back by the tunnel that the question came by.
+// TestTwoVPS: one host behind two VPSs; answers return through the tunnel of the request.
 func TestTwoVPS(t *testing.T) {
 	for _, egress := range []string{"replies", "all"} {
 		t.Run(egress, func(t *testing.T) {
@@ -323,8 +323,8 @@ func TestTwoVPS(t *testing.T) {
 	}
 }
 
-// twoHomes is the file of a VPS with two homes that have the same addresses: one public address shared by ports, and one
-// that is the cabin's alone.
+// twoHomes is the file of a VPS with two homes that have the same addresses: one public address whose ports they share,
+// and one for the cabin alone.
 const twoHomes = `config relay 'home'
 	option role 'vps'
 	option ipaddr '198.51.100.144'
@@ -471,8 +471,8 @@ func named(h *lab.Host, network string, port int, to string) (string, net.Conn, 
 	return string(line[:n]), conn, err
 }
 
-// TestSameAddresses: two homes with the same addresses on one VPS. The same client talks to both from the same ports,
-// over one public address and over two.
+// TestSameAddresses: two homes with the same addresses on one VPS. One client talks to both from the same ports, over
+// one public address and over two.
 func TestSameAddresses(t *testing.T) {
 	for _, egress := range []string{"replies", "all"} {
 		t.Run(egress, func(t *testing.T) {
@@ -481,7 +481,7 @@ func TestSameAddresses(t *testing.T) {
 			if out, err := r.VPS.Run("ip", "addr", "add", "198.51.100.145/24", "dev", "eth0"); err != nil {
 				t.Fatal(err, out)
 			}
-			// Strict: what comes out of a tunnel has to have its way back there.
+			// Strict: the reverse path of packets out of a tunnel must be that tunnel.
 			for _, conf := range []string{"all", "default"} {
 				if err := r.VPS.Sysctl("net.ipv4.conf."+conf+".rp_filter", "1"); err != nil {
 					t.Fatal(err)
@@ -526,7 +526,8 @@ func TestSameAddresses(t *testing.T) {
 				conn.Close()
 			}
 			t.Logf("of %d connections each these kept their port: %v", connections, samePort)
-			// The cabin's host could not tell apart what comes from one port over two addresses: of those, one gets another port.
+			// The cabin's host could not tell apart connections from one port over two addresses, so one of them gets
+			// another port.
 			if egress == "replies" && samePort[public+":80"] != connections {
 				t.Errorf("of %d connections to the home %d kept their port", connections, samePort[public+":80"])
 			}
@@ -560,7 +561,7 @@ func TestSameAddresses(t *testing.T) {
 				}
 			}
 
-			// One home goes and comes; the other does not notice.
+			// One home goes down and up; the other is not affected.
 			_, conn, err := named(r.Client, "tcp4", 19999, public+":81")
 			if err != nil {
 				t.Fatal(err)
@@ -637,7 +638,7 @@ config forward 'rest'
 				}
 				if !options.NoIPv4Default {
 					ask(r.Host2, public+":22", "vps")
-					ask(r.LAN2, public+":8080", "web") // the long way
+					ask(r.LAN2, public+":8080", "web") // through the VPS
 				}
 				ask(r.Client, public+":8080", "web")
 			})

@@ -12,7 +12,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab/remote"
 )
 
-// onRouter runs a command on the router, which has to succeed.
+// onRouter runs a command on the router, which must succeed.
 func onRouter(t *testing.T, input string, args ...string) remote.Answer {
 	t.Helper()
 	answer, err := remote.Run(input, args...)
@@ -22,7 +22,7 @@ func onRouter(t *testing.T, input string, args ...string) remote.Answer {
 	return answer
 }
 
-// TestRouterVM has the home's end on a router of its own, with the CPU of one and the files of the package.
+// TestRouterVM runs the home's end on a second machine with a router's CPU and the package's files.
 func TestRouterVM(t *testing.T) {
 	const memoryLimit = 16 << 20
 	arch := os.Getenv(lab.RouterEnvironment)
@@ -77,7 +77,7 @@ func TestRouterVM(t *testing.T) {
 		t.Errorf("doctor:\n%s", doctor)
 	}
 	seenTCP(t, n.Host, client4+":90", public)
-	// A change, under a connection.
+	// A change while a connection is open.
 	conn := open(t, n.Client, public+":80")
 	more := forwards + strings.Replace(forwardWeb, "option dest_port '80'", "option src_ip '203.0.113.0/24'", 1)
 	vps.write(vpsRelay + more)

@@ -23,7 +23,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// variants are two configurations of the same end that differ in everything that a step can change.
+// variants are two configurations of one end that differ in everything that a step can change.
 func variants(e *end) (first, second string) {
 	relay := vpsRelay
 	if e.host.Name != "" && strings.HasSuffix(e.host.Name, "router") {
@@ -33,7 +33,7 @@ func variants(e *end) (first, second string) {
 		strings.Replace(relay, "2001:db8:6ef9::/64", "2001:db8:6ef9::5", 1) + "\toption mtu '1400'\n\toption encaplimit '7'\n" + forwardWeb
 }
 
-// TestProxiesOnly: what serves the proxies is named, and no relay is missed.
+// TestProxiesOnly: the messages name the proxies' service, and do not miss a relay.
 func TestProxiesOnly(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
 	r.vps.write("config proxy 'web'\n\tlist listen '0.0.0.0:443'\n\toption target '[2001:db8:fdd2::210]:443'\n")
@@ -44,7 +44,7 @@ func TestProxiesOnly(t *testing.T) {
 	same(t, "the kernel after up", before, r.vps.snapshot())
 }
 
-// TestComesAndGoes: a second up changes nothing, what was altered by hand comes back, down leaves nothing.
+// TestComesAndGoes: a second up changes nothing, manual changes are repaired, down leaves nothing.
 func TestComesAndGoes(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll+"\toption egress 'all'\n")
 	for _, e := range []*end{r.vps, r.router} {
@@ -128,7 +128,7 @@ type faulty struct {
 	reconcile.Kernel
 	at   *int // counts down
 	kill func(before bool)
-	skip func(state.Step) bool // for steps that do not count; may be nil
+	skip func(state.Step) bool // steps not to count; may be nil
 }
 
 func (f faulty) Apply(s state.Step) error {
@@ -149,8 +149,8 @@ func (f faulty) Apply(s state.Step) error {
 	return err
 }
 
-// transitions are the ways that faults are tried on: from nothing, from one configuration to the other and back, and to
-// nothing.
+// transitions are the changes during which faults are injected: from nothing, from one configuration to the other and
+// back, and to nothing.
 var transitions = []struct{ name, from, to string }{
 	{"up", "", "first"}, {"change", "first", "second"}, {"change back", "second", "first"}, {"down", "first", ""},
 }
@@ -172,7 +172,7 @@ func arrange(e *end, which string) {
 	}
 }
 
-// commandTo is what leads to a state, with its file in place.
+// commandTo writes a state's file, and returns the command that leads to the state.
 func commandTo(e *end, which string) []string {
 	first, second := variants(e)
 	switch which {
@@ -193,8 +193,8 @@ var (
 	linkLocal  = regexp.MustCompile(`local (fe80::\S+) dev wrap1 `)
 )
 
-// sameLink removes what is new with every new link, although the link is the same: its index, the random address that
-// it makes its link-local one of, and the order in which links, addresses and sysctls are listed.
+// sameLink removes what differs whenever a link is created again: its index, the random address from which its
+// link-local address is derived, and the order of links, addresses and sysctls.
 func sameLink(snapshot string) string {
 	if _, rest, found := strings.Cut(snapshot, "local fe80::"); found {
 		if own := linkLocal.FindStringSubmatch("local fe80::" + rest); own != nil {
@@ -217,8 +217,8 @@ func sameLink(snapshot string) string {
 	return strings.Join(lines, "\n")
 }
 
-// everyKind lets a walk from fault to fault pass by the steps of a kind that it has met already: what each further one
-// of a kind does needs no kernel, and has its turn in package reconcile's TestFaults.
+// everyKind makes a walk from fault to fault skip steps of a kind that it has already met: further ones do not need a
+// real kernel, and TestFaults in package reconcile covers them.
 func everyKind() func(state.Step) bool {
 	seen := map[string]bool{}
 	return func(step state.Step) bool {
@@ -229,7 +229,7 @@ func everyKind() func(state.Step) bool {
 	}
 }
 
-// TestEveryStepFails makes a step of each kind fail in each transition: the kernel is then as before.
+// TestEveryStepFails makes a step of each kind fail in each transition: the kernel is then unchanged.
 func TestEveryStepFails(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
 	r.atOnce(t, func(t *testing.T, e *end) {
@@ -266,10 +266,10 @@ func TestEveryStepFails(t *testing.T) {
 // childEnv carries, for a process that kills itself, the step and whether it comes before or after it.
 const childEnv = "DS4RELAY_TEST_KILL"
 
-// childKinds, if set, has only the first step of each kind count.
+// childKinds, if set, makes only the first step of each kind count.
 const childKinds = "DS4RELAY_TEST_KINDS"
 
-// child is the program with a kernel that ends it with SIGKILL.
+// child runs the program with a kernel that kills it with SIGKILL.
 func child() int {
 	when, number, _ := strings.Cut(os.Getenv(childEnv), " ")
 	at, _ := strconv.Atoi(number)
@@ -288,7 +288,7 @@ func child() int {
 	return a.main(os.Args[1:])
 }
 
-// TestKilled kills the program at a step of each kind: up and down then end where they should.
+// TestKilled kills the program at a step of each kind: a later up or down then reaches the right state.
 func TestKilled(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
 	r.atOnce(t, func(t *testing.T, e *end) {
@@ -296,13 +296,14 @@ func TestKilled(t *testing.T) {
 		empty := sameLink(e.snapshot())
 		for i, transition := range transitions {
 			if transition.name == "change back" {
-				continue // a change as well, with steps of the same kinds
+				continue // another change, with steps of the same kinds
 			}
 			t.Run(transition.name, func(t *testing.T) {
 				for n := 1; n <= maxSteps; n++ {
-					// Before a step is the same as after the one before it, but for the first and for records: take turns.
+					// Before a step is the same as after the previous one, except for the first step and for records:
+					// alternate.
 					when := []string{"after", "before"}[(n+i)%2]
-					arrange(e, transition.from) // from nothing, where the last one ended
+					arrange(e, transition.from) // the last one ended with nothing
 					args := append([]string{"-c", e.config, "--run", e.runDir()}, commandTo(e, transition.to)...)
 					cmd := e.host.Command(os.Args[0], args...)
 					cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", childEnv, when, n), childKinds+"=1")
@@ -329,7 +330,7 @@ func TestKilled(t *testing.T) {
 	})
 }
 
-// TestTwoAtOnce: one waits for the other, and the result is the same.
+// TestTwoAtOnce: of two processes one waits for the other, and the result is the same.
 func TestTwoAtOnce(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	var wait sync.WaitGroup
@@ -365,7 +366,7 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 }
 
-// TestPlanByHand types what plan prints into an empty machine and compares it with what up does.
+// TestPlanByHand runs the output of plan on an empty machine and compares the result with that of up.
 func TestPlanByHand(t *testing.T) {
 	for _, forwards := range []string{forwardAll + "\toption egress 'all'\n", forwardAll + forwardWeb} {
 		r := newRelay(t, lab.Options{}, forwards)
@@ -392,7 +393,7 @@ func TestPlanByHand(t *testing.T) {
 	}
 }
 
-// TestForeign: what others own stays as it is, and the error says what to do.
+// TestForeign: objects of others do not change, and the error says what to do.
 func TestForeign(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	for _, c := range []struct {
@@ -450,7 +451,7 @@ func TestForeign(t *testing.T) {
 	})
 }
 
-// TestLockout: the ssh session's port is not handed over.
+// TestLockout: the ssh session's port is not forwarded.
 func TestLockout(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	withoutKeep := strings.Replace(vpsRelay, "\tlist keep 'tcp:22'\n", "", 1)
@@ -474,7 +475,7 @@ func TestLockout(t *testing.T) {
 	r.vps.do("up")
 }
 
-// TestMissing: what the machine lacks is said in one sentence, and nothing is changed.
+// TestMissing: a missing program or module is reported in one sentence, and nothing is changed.
 func TestMissing(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	before := r.vps.snapshot()
@@ -522,7 +523,7 @@ func TestMissing(t *testing.T) {
 		if os.Getenv(lab.Environment) == "host" {
 			t.Skip("would unload a module of the machine")
 		}
-		// The lab's own DS-Lite tunnels use the module: they have to go first.
+		// The lab's own DS-Lite tunnels use the module: they must be removed first.
 		const module = "/proc/sys/kernel/modprobe"
 		modprobe, err := os.ReadFile(module)
 		if err != nil {
@@ -578,7 +579,7 @@ func TestMissing(t *testing.T) {
 				t.Errorf("%s: exit status %d, %q", command, code, out)
 			}
 		}
-		// What the kernel shows to everybody is compared.
+		// Everything that the kernel shows to everybody is compared.
 		for _, c := range []struct {
 			before string // a command of ds4relay, or of the shell
 			status int
@@ -620,7 +621,7 @@ func TestMissing(t *testing.T) {
 	})
 }
 
-// TestPing compares the relay with the way over IPv6.
+// TestPing compares the relay with the path over IPv6.
 func TestPing(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	r.up()
@@ -633,7 +634,8 @@ func TestPing(t *testing.T) {
 	}
 }
 
-// TestOneFails: a relay that cannot be brought up stops no other, and is brought up once it can be.
+// TestOneFails: a relay that cannot be brought up does not affect others, and is brought up as soon as that is
+// possible.
 func TestOneFails(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardWeb)
 	r.vps.do("up")

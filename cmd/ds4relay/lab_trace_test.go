@@ -12,7 +12,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// screen is what a program that still runs has written.
+// screen collects the output of a running program.
 type screen struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -30,7 +30,7 @@ func (s *screen) String() string {
 	return s.text.String()
 }
 
-// traces starts trace at an end, and waits until it listens; wait returns what it has printed in the end.
+// traces starts trace at an end, and waits until it listens; wait returns its complete output.
 func (e *end) traces(args ...string) (wait func() string) {
 	e.t.Helper()
 	out, problems, done := &screen{}, &screen{}, make(chan int, 1)
@@ -50,7 +50,7 @@ func (e *end) traces(args ...string) (wait func() string) {
 	}
 }
 
-// inOrder fails the test unless the text has these words one after the other.
+// inOrder fails the test unless the text contains these words in this order.
 func inOrder(t *testing.T, what, text string, words ...string) {
 	t.Helper()
 	rest := text
@@ -64,7 +64,7 @@ func inOrder(t *testing.T, what, text string, words ...string) {
 	}
 }
 
-// TestTrace follows a connection at both ends at a time, and then one whose host is behind a wall.
+// TestTrace follows a connection at both ends at the same time, and then one whose host is behind a firewall.
 func TestTrace(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll+forwardWeb)
 	serveTCP(t, r.Host2, 80)

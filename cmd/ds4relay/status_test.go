@@ -15,7 +15,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// dim is a kernel that shows no nft tables, as to everybody but root.
+// dim is a kernel that hides nft tables, as from everybody except root.
 type dim struct{ *fake.Kernel }
 
 func (k dim) Observe(want state.State) (state.Observed, error) {
@@ -24,7 +24,7 @@ func (k dim) Observe(want state.State) (state.Observed, error) {
 	return o, err
 }
 
-// TestStatus: of which relays it tells, how often, and what it says where not everything can be seen.
+// TestStatus: which relays it shows, how often, and what it prints if something cannot be seen.
 func TestStatus(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config")
@@ -98,7 +98,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// TestSteps: up has a line for each step; with -v, also behind the command, all of a ruleset.
+// TestSteps: up prints one line per step; with -v, which may follow the command, the complete ruleset.
 func TestSteps(t *testing.T) {
 	table := state.LoadTables{Script: "table ip ds4relay {\n\tchain input {\n\t\tdrop\n\t}\n}\n"}
 	for _, c := range []struct {
