@@ -74,7 +74,8 @@ func connect(ctx context.Context, arrived func(sender string)) (*dbus.Conn, erro
 			dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(text)),
 		}}, nil)
 	}
-	if err := errors.Join(conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Geteuid()))}), conn.Hello()); err != nil {
+	if err := errors.Join(conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Geteuid()))}),
+		conn.Hello()); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil

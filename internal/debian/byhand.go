@@ -77,11 +77,14 @@ func ByHand(relays []*config.Relay, stanzas []Stanza, others []Line) []string {
 			if does[i] == "" || does[i] == "is about the tunnel" && !made {
 				continue
 			}
-			found = append(found, fmt.Sprintf("%s: %s of relay %q by hand, which ds4relay does: delete this line: %s", line.Where(), does[i], r.Name, line.Text))
+			found = append(found, fmt.Sprintf("%s: %s of relay %q by hand, which ds4relay does: delete this line: %s",
+				line.Where(), does[i], r.Name, line.Text))
 		}
 		for _, s := range stanzas {
 			if made && s.Name == r.Device && s.Option("ds4relay") == nil {
-				found = append(found, fmt.Sprintf("%s: %s: in place of the lines that make the tunnel write: ds4relay %s", s.Where(), s.Text, r.Name))
+				found = append(found,
+					fmt.Sprintf("%s: %s: in place of the lines that make the tunnel write: ds4relay %s", s.Where(),
+						s.Text, r.Name))
 			}
 		}
 	}

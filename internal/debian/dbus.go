@@ -66,7 +66,8 @@ func introspection(methods []Method) *introspect.Node {
 		method.Args = append(method.Args, introspect.Arg{Name: m.Result, Type: "s", Direction: "out"})
 		described.Methods = append(described.Methods, method)
 	}
-	return &introspect.Node{Name: string(BusPath), Interfaces: []introspect.Interface{introspect.IntrospectData, described}}
+	return &introspect.Node{Name: string(BusPath), Interfaces: []introspect.Interface{introspect.IntrospectData,
+		described}}
 }
 
 // service answers on the bus.
@@ -177,18 +178,22 @@ func Serve(ctx context.Context, methods []Method, idle time.Duration) error {
 		case 1:
 			table[m.Name] = func(sender dbus.Sender, a string) (string, *dbus.Error) { return s.call(sender, m, a) }
 		default:
-			table[m.Name] = func(sender dbus.Sender, a, b string) (string, *dbus.Error) { return s.call(sender, m, a, b) }
+			table[m.Name] = func(sender dbus.Sender, a, b string) (string, *dbus.Error) {
+				return s.call(sender, m, a, b)
+			}
 		}
 	}
 	if err := conn.ExportMethodTable(table, BusPath, busInterface); err != nil {
 		return err
 	}
-	if err := conn.Export(introspect.NewIntrospectable(introspection(methods)), BusPath, "org.freedesktop.DBus.Introspectable"); err != nil {
+	if err := conn.Export(introspect.NewIntrospectable(introspection(methods)), BusPath,
+		"org.freedesktop.DBus.Introspectable"); err != nil {
 		return err
 	}
 	reply, err := conn.RequestName(BusName, dbus.NameFlagDoNotQueue)
 	if err != nil {
-		return fmt.Errorf("take the name %s: %w (only root may, see /usr/share/dbus-1/system.d/%s.conf)", BusName, err, BusName)
+		return fmt.Errorf("take the name %s: %w (only root may, see /usr/share/dbus-1/system.d/%s.conf)", BusName, err,
+			BusName)
 	}
 	if reply != dbus.RequestNameReplyPrimaryOwner {
 		return fmt.Errorf("another process has the name %s already", BusName)
@@ -216,7 +221,8 @@ func (s *service) call(sender dbus.Sender, m Method, arguments ...string) (strin
 	}
 	for i, argument := range arguments {
 		if len(argument) > m.Most {
-			return refused(errLimits, "%s: the argument %s has %d bytes; at most %d are taken", m.Name, m.Arguments[i], len(argument), m.Most)
+			return refused(errLimits, "%s: the argument %s has %d bytes; at most %d are taken", m.Name, m.Arguments[i],
+				len(argument), m.Most)
 		}
 	}
 	uid := s.user(string(sender))
@@ -224,7 +230,8 @@ func (s *service) call(sender dbus.Sender, m Method, arguments ...string) (strin
 		return refused(errAccess, "%s is for root only", m.Name)
 	}
 	if !s.enter(uid) {
-		return refused(errLimits, "%s: too many calls wait for an answer; at most %d of one user and %d of all do", m.Name, maxUserCalls, maxCalls)
+		return refused(errLimits, "%s: too many calls wait for an answer; at most %d of one user and %d of all do",
+			m.Name, maxUserCalls, maxCalls)
 	}
 	defer s.leave(uid)
 	s.busy.Lock()
@@ -235,7 +242,8 @@ func (s *service) call(sender dbus.Sender, m Method, arguments ...string) (strin
 		text := err.Error()
 		return refused(errorName, "%s", plain.Escape([]byte(text[:min(len(text), maxError)])))
 	case len(answer) > maxAnswer:
-		return refused(errLimits, "%s: the answer has %d bytes; at most %d go over the bus", m.Name, len(answer), maxAnswer)
+		return refused(errLimits, "%s: the answer has %d bytes; at most %d go over the bus", m.Name, len(answer),
+			maxAnswer)
 	}
 	return string(plain.Escape([]byte(answer))), nil
 }

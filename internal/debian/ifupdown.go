@@ -25,7 +25,8 @@ func NewHook(env func(string) string) (Hook, error) {
 	h := Hook{Relay: env("IF_DS4RELAY"), Device: env("IFACE"), Phase: env("PHASE"), Nested: env("METHOD") != "none"}
 	switch {
 	case h.Device == "" || h.Phase == "":
-		return h, fmt.Errorf("this is for the scripts of ifupdown, which set IFACE and PHASE; to bring a relay up: ds4relay up, or ifup DEVICE")
+		return h, fmt.Errorf("this is for the scripts of ifupdown, which set IFACE and PHASE; to bring a relay up: " +
+			"ds4relay up, or ifup DEVICE")
 	case h.Relay == "":
 		return h, fmt.Errorf("iface %s: the line with the relay's name is missing: ds4relay RELAY", h.Device)
 	case len(strings.Fields(h.Relay)) != 1:
@@ -37,11 +38,12 @@ func NewHook(env func(string) string) (Hook, error) {
 // Check compares the stanza with the relay that it names.
 func (h Hook) Check(r *config.Relay) error {
 	if !r.Enabled {
-		return fmt.Errorf("iface %s: ds4relay %s: this relay is off; write in its section: option enabled '1'", h.Device, r.Name)
+		return fmt.Errorf("iface %s: ds4relay %s: this relay is off; write in its section: option enabled '1'",
+			h.Device, r.Name)
 	}
 	if r.Device != h.Device {
-		return fmt.Errorf("iface %s: ds4relay %s: the tunnel of this relay is %s; write: iface %s inet manual, or in the relay's section: option device '%s'",
-			h.Device, r.Name, r.Device, r.Device, h.Device)
+		return fmt.Errorf("iface %s: ds4relay %s: the tunnel of this relay is %s; write: iface %s inet manual, or in "+
+			"the relay's section: option device '%s'", h.Device, r.Name, r.Device, r.Device, h.Device)
 	}
 	return nil
 }
@@ -71,7 +73,8 @@ func Raise(device string) error {
 	if query("--state", device) == nil || query(device) != nil {
 		return nil
 	}
-	if out, problems, err := (program.Command{Name: "ifup", Args: []string{device}, Limit: raiseTime}).Run(); err != nil {
+	if out, problems, err := (program.Command{Name: "ifup", Args: []string{device},
+		Limit: raiseTime}).Run(); err != nil {
 		return fmt.Errorf("ifup %s: %w: %s", device, err, strings.TrimSpace(out+problems))
 	}
 	return nil

@@ -86,7 +86,8 @@ func (r *interfacesReader) file(path string) error {
 				return err
 			}
 			r.open = false
-		case words[0] == "auto", words[0] == "mapping", strings.HasPrefix(words[0], "allow-"), strings.HasPrefix(words[0], "no-"), words[0] == "rename":
+		case words[0] == "auto", words[0] == "mapping", strings.HasPrefix(words[0], "allow-"),
+			strings.HasPrefix(words[0], "no-"), words[0] == "rename":
 			r.open = false
 		case r.open:
 			last := &r.stanzas[len(r.stanzas)-1]
@@ -108,7 +109,8 @@ func (r *interfacesReader) source(dir, pattern string, directory bool) error {
 		return fmt.Errorf("source %s: %w", pattern, err)
 	}
 	for _, path := range paths {
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || directory && !directoryName.MatchString(filepath.Base(path)) {
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || directory &&
+			!directoryName.MatchString(filepath.Base(path)) {
 			continue
 		}
 		if err := r.file(path); err != nil {

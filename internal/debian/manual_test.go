@@ -36,7 +36,8 @@ func manual(t *testing.T) map[string]map[string]string {
 
 var numbers = regexp.MustCompile(`\d+`)
 
-// TestManual: ds4relay(5) has every option of the schema, with its default and the bounds that errors name, and no other.
+// TestManual: ds4relay(5) has every option of the schema, with its default and the bounds that errors name, and no
+// other.
 func TestManual(t *testing.T) {
 	sections := manual(t)
 	for _, section := range config.Schema {

@@ -154,8 +154,8 @@ func ipNet(p netip.Prefix) *net.IPNet {
 
 func route(r state.Route, f func(*netlink.Route) error) error {
 	return onLink(r.Device, func(link netlink.Link) error {
-		return f(&netlink.Route{Family: unix.AF_INET, LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: ipNet(r.Dst),
-			Table: int(r.Table), Protocol: state.Protocol})
+		return f(&netlink.Route{Family: unix.AF_INET, LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK,
+			Dst: ipNet(r.Dst), Table: int(r.Table), Protocol: state.Protocol})
 	})
 }
 
@@ -164,7 +164,8 @@ func route(r state.Route, f func(*netlink.Route) error) error {
 func rule(message, flags int, r state.Rule) error {
 	req := nl.NewNetlinkRequest(message, flags|unix.NLM_F_ACK)
 	msg := nl.NewRtMsg()
-	msg.Family, msg.Protocol, msg.Scope, msg.Table, msg.Type = unix.AF_INET, 0, unix.RT_SCOPE_UNIVERSE, unix.RT_TABLE_UNSPEC, unix.RTN_UNICAST
+	msg.Family, msg.Protocol, msg.Scope, msg.Table, msg.Type = unix.AF_INET, 0, unix.RT_SCOPE_UNIVERSE,
+		unix.RT_TABLE_UNSPEC, unix.RTN_UNICAST
 	if r.Unreachable {
 		msg.Type = unix.RTN_UNREACHABLE
 	}

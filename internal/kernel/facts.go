@@ -44,8 +44,8 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 			return f, fmt.Errorf("list addresses and routes: %w", err)
 		}
 	}
-	f.Closed, err = k.closed(slices.Concat(slices.Collect(maps.Values(f.Tunlink)), slices.Collect(maps.Values(f.Access)),
-		slices.Collect(maps.Values(f.LAN))))
+	f.Closed, err = k.closed(slices.Concat(slices.Collect(maps.Values(f.Tunlink)),
+		slices.Collect(maps.Values(f.Access)), slices.Collect(maps.Values(f.LAN))))
 	return f, err
 }
 
@@ -53,7 +53,8 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 // has an address there. A public network on the device with the default route is the provider's; clients may be in it.
 func inside() (networks, connected []netip.Prefix, err error) {
 	routes, err := dump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		return netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN},
+			netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -210,7 +211,9 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 // networksFor asks the platform for its networks if a relay may need them.
 func (k *Kernel) networksFor(relays []*config.Relay) (platform.Networks, error) {
 	here := k.platform()
-	if !slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router && (r.Auto || here.NamesNetworks()) }) {
+	if !slices.ContainsFunc(relays, func(r *config.Relay) bool {
+		return r.Role == config.Router && (r.Auto || here.NamesNetworks())
+	}) {
 		return nil, nil
 	}
 	return here.Networks()
@@ -344,7 +347,8 @@ func devices(r *config.Relay, here platform.Platform) (tunlink, access string, e
 	case r.Role == config.Router && here.NamesNetworks():
 		return tunlink, "", nil
 	case tunlink != r.Tunlink:
-		return "", "", fmt.Errorf("there is no device %s (option tunlink); this machine has: %s", r.Tunlink, strings.Join(names, ", "))
+		return "", "", fmt.Errorf("there is no device %s (option tunlink); this machine has: %s", r.Tunlink,
+			strings.Join(names, ", "))
 	case r.Role == config.Router:
 		return tunlink, "", nil
 	}
@@ -369,7 +373,8 @@ func devices(r *config.Relay, here platform.Platform) (tunlink, access string, e
 		}
 	}
 	if tunlink == "" {
-		return "", "", fmt.Errorf("no device has the address %s (option ipaddr); correct it, or name the device that it reaches this machine by with: option tunlink", r.IPAddr)
+		return "", "", fmt.Errorf("no device has the address %s (option ipaddr); correct it, or name the device that "+
+			"it reaches this machine by with: option tunlink", r.IPAddr)
 	}
 	return tunlink, tunlink, nil
 }

@@ -26,8 +26,9 @@ func endFlows(step state.EndFlows) error {
 		if ends(f) {
 			doomed = append(doomed, identity)
 		} else if mark := step.Adopted(f); mark != 0 {
-			adopted = append(adopted, slices.Concat(identity, nl.NewRtAttr(nl.CTA_MARK, nl.BEUint32Attr(mark)).Serialize(),
-				nl.NewRtAttr(ctaMarkMask, nl.BEUint32Attr(config.MarkMask)).Serialize()))
+			adopted = append(adopted,
+				slices.Concat(identity, nl.NewRtAttr(nl.CTA_MARK, nl.BEUint32Attr(mark)).Serialize(),
+					nl.NewRtAttr(ctaMarkMask, nl.BEUint32Attr(config.MarkMask)).Serialize()))
 		}
 	}, func() { doomed, adopted = nil, nil })
 	if errors.Is(err, errNoConntrack) {
@@ -42,8 +43,8 @@ func endFlows(step state.EndFlows) error {
 		_, err := req.Execute(unix.NETLINK_NETFILTER, 0)
 		switch {
 		case isErrno(err, unix.EBUSY): // ctnetlink_del_conntrack, before 2023's commit 9b7c68b3911a
-			return fmt.Errorf("end a connection: %w: a flowtable has it, and kernels before Linux 6.1.32 do not let it go; "+
-				"update the kernel, or turn offloading off before: option flow_offloading '0'", err)
+			return fmt.Errorf("end a connection: %w: a flowtable has it, and kernels before Linux 6.1.32 do not "+
+				"let it go; update the kernel, or turn offloading off before: option flow_offloading '0'", err)
 		case err != nil && !isErrno(err, unix.ENOENT): // ended by itself
 			return fmt.Errorf("end a connection: %w", err)
 		}
@@ -75,14 +76,15 @@ func eachFlow(f func(flow state.Flow, identity []byte), restart func()) error {
 	_, err := dump(func() ([]struct{}, error) {
 		restart()
 		var parseErr error
-		err := conntrack(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP).ExecuteIter(unix.NETLINK_NETFILTER, 0, func(m []byte) bool {
-			var flow state.Flow
-			var identity []byte
-			if flow, identity, parseErr = parseFlow(m); parseErr == nil {
-				f(flow, identity)
-			}
-			return parseErr == nil
-		})
+		err := conntrack(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP).ExecuteIter(unix.NETLINK_NETFILTER, 0,
+			func(m []byte) bool {
+				var flow state.Flow
+				var identity []byte
+				if flow, identity, parseErr = parseFlow(m); parseErr == nil {
+					f(flow, identity)
+				}
+				return parseErr == nil
+			})
 		if err == nil {
 			err = parseErr
 		}
@@ -135,7 +137,8 @@ func parseFlow(m []byte) (flow state.Flow, identity []byte, err error) {
 				traffic = &flow.Out
 			}
 			flow.Counted = true
-			*traffic = state.Traffic{Packets: counter(counters[nl.CTA_COUNTERS_PACKETS]), Bytes: counter(counters[nl.CTA_COUNTERS_BYTES])}
+			*traffic = state.Traffic{Packets: counter(counters[nl.CTA_COUNTERS_PACKETS]),
+				Bytes: counter(counters[nl.CTA_COUNTERS_BYTES])}
 		case nl.CTA_ZONE, nl.CTA_ID:
 			identity = append(identity, nl.NewRtAttr(int(attr.Attr.Type), attr.Value).Serialize()...)
 		case nl.CTA_MARK:

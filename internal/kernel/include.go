@@ -15,7 +15,8 @@ func (k *Kernel) KeepTables(tables []state.Table) error {
 	}
 	var b strings.Builder
 	for _, t := range tables {
-		if t.Name != state.FlowTableName { // if its device is gone, nft would not load the administrator's tables either
+		// If its device is gone, nft would not load the administrator's tables either.
+		if t.Name != state.FlowTableName {
 			b.WriteString(t.Include())
 		}
 	}

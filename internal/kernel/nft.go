@@ -35,10 +35,12 @@ type nftObject struct {
 
 // nftObjects are the kinds of objects in a table. The first attribute always names the table.
 var nftObjects = []nftObject{
-	{unix.NFT_MSG_GETCHAIN, []uint16{unix.NFTA_CHAIN_NAME, unix.NFTA_CHAIN_HOOK, unix.NFTA_CHAIN_POLICY, unix.NFTA_CHAIN_TYPE}},
-	{unix.NFT_MSG_GETRULE, []uint16{unix.NFTA_RULE_CHAIN, unix.NFTA_RULE_EXPRESSIONS, unix.NFTA_RULE_COMPAT, unix.NFTA_RULE_USERDATA}},
-	{unix.NFT_MSG_GETSET, []uint16{unix.NFTA_SET_NAME, unix.NFTA_SET_FLAGS, unix.NFTA_SET_KEY_TYPE, unix.NFTA_SET_KEY_LEN,
-		unix.NFTA_SET_DATA_TYPE, unix.NFTA_SET_DATA_LEN, unix.NFTA_SET_TIMEOUT}},
+	{unix.NFT_MSG_GETCHAIN, []uint16{unix.NFTA_CHAIN_NAME, unix.NFTA_CHAIN_HOOK, unix.NFTA_CHAIN_POLICY,
+		unix.NFTA_CHAIN_TYPE}},
+	{unix.NFT_MSG_GETRULE, []uint16{unix.NFTA_RULE_CHAIN, unix.NFTA_RULE_EXPRESSIONS, unix.NFTA_RULE_COMPAT,
+		unix.NFTA_RULE_USERDATA}},
+	{unix.NFT_MSG_GETSET, []uint16{unix.NFTA_SET_NAME, unix.NFTA_SET_FLAGS, unix.NFTA_SET_KEY_TYPE,
+		unix.NFTA_SET_KEY_LEN, unix.NFTA_SET_DATA_TYPE, unix.NFTA_SET_DATA_LEN, unix.NFTA_SET_TIMEOUT}},
 	{unix.NFT_MSG_GETOBJ, []uint16{unix.NFTA_OBJ_NAME, unix.NFTA_OBJ_TYPE}},
 	{unix.NFT_MSG_GETFLOWTABLE, []uint16{nftaFlowtableName, nftaFlowtableHook}},
 }
@@ -176,7 +178,8 @@ func (k *Kernel) observeTable(name state.Table) (table *state.Table, ours bool, 
 }
 
 func elements(family uint8, set state.Set) ([]state.Element, error) {
-	found, err := nftDump(unix.NFT_MSG_GETSETELEM, family, nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_TABLE, nl.ZeroTerminated(state.TableName)),
+	found, err := nftDump(unix.NFT_MSG_GETSETELEM, family,
+		nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_TABLE, nl.ZeroTerminated(state.TableName)),
 		nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(set.Name)))
 	if err != nil {
 		return nil, err
@@ -210,7 +213,8 @@ func elements(family uint8, set state.Set) ([]state.Element, error) {
 const nftaSetElemKeyEnd = 10
 
 // fieldSizes are the types' sizes in bytes.
-var fieldSizes = map[state.Type]int{state.IPv4: 4, state.IPv6: 16, state.Proto: 1, state.Service: 2, state.IfName: 16, state.CtState: 4}
+var fieldSizes = map[state.Type]int{state.IPv4: 4, state.IPv6: 16, state.Proto: 1, state.Service: 2, state.IfName: 16,
+	state.CtState: 4}
 
 // ctStates are the bits of a connection's state (NF_CT_STATE_BIT).
 var ctStates = map[uint32]string{1: "invalid", 2: "established", 4: "related", 8: "new", 64: "untracked"}
@@ -362,7 +366,8 @@ func (k *Kernel) noteTables(step state.LoadTables) error {
 const nftTime = time.Minute
 
 // ErrNoNft is returned if nft is not installed.
-var ErrNoNft = errors.New("the program nft is missing; install it: apt install nftables (Debian), opkg install nftables (OpenWrt)")
+var ErrNoNft = errors.New("the program nft is missing; install it: apt install nftables (Debian), opkg install " +
+	"nftables (OpenWrt)")
 
 // Nft runs the program nft with that standard input, and returns its output.
 func Nft(input string, args ...string) (string, error) {

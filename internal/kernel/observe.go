@@ -45,7 +45,8 @@ func dump[T any](list func() ([]T, error)) ([]T, error) {
 
 // Observe reads everything with our marks, and other programs' objects that conflict with want.
 func (k *Kernel) Observe(want state.State) (state.Observed, error) {
-	o := state.Observed{ForeignLinks: map[string]string{}, ForeignAddrs: map[netip.Addr]string{}, SysctlValues: map[string]string{}}
+	o := state.Observed{ForeignLinks: map[string]string{}, ForeignAddrs: map[netip.Addr]string{},
+		SysctlValues: map[string]string{}}
 	links, err := k.observeLinks(&o)
 	if err != nil {
 		return o, fmt.Errorf("list links: %w", err)
@@ -91,7 +92,8 @@ func (k *Kernel) unrecorded(o state.Observed, links map[int]string) []string {
 	}
 	var devices []string
 	for _, name := range links {
-		if value, err := readSysctl(state.ForwardingKey(name)); err == nil && value == "1" && o.ForeignLinks[name] != "" {
+		if value, err := readSysctl(state.ForwardingKey(name)); err == nil && value == "1" &&
+			o.ForeignLinks[name] != "" {
 			devices = append(devices, name)
 		}
 	}
@@ -115,7 +117,8 @@ func (k *Kernel) observeLinks(o *state.Observed) (map[int]string, error) {
 			o.ForeignLinks[attrs.Name] = link.Type()
 			continue
 		}
-		ours := state.Link{Name: attrs.Name, Tunnel: tunnel, MTU: attrs.MTU, Group: int(attrs.Group), Up: attrs.RawFlags&unix.IFF_UP != 0}
+		ours := state.Link{Name: attrs.Name, Tunnel: tunnel, MTU: attrs.MTU, Group: int(attrs.Group),
+			Up: attrs.RawFlags&unix.IFF_UP != 0}
 		if marked {
 			ours.Relay = relay
 		}
@@ -184,7 +187,8 @@ func observeRoutes(o *state.Observed, want state.State, links map[int]string) er
 		}
 		return nil
 	}
-	if err := add(&netlink.Route{Protocol: state.Protocol}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE, true); err != nil {
+	if err := add(&netlink.Route{Protocol: state.Protocol}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE,
+		true); err != nil {
 		return err
 	}
 	seen := map[uint32]bool{}
@@ -206,8 +210,9 @@ func observeRoutes(o *state.Observed, want state.State, links map[int]string) er
 
 // owner names the program that a route or rule is from by its protocol number, like iproute2's /etc/iproute2/rt_protos.
 func owner(protocol int) string {
-	names := map[int]string{0: "a person or a script (no protocol)", 2: "the kernel", 3: "a person or a script (protocol boot)",
-		4: "a person or a script (protocol static)", 9: "a router advertisement", 11: "zebra", 12: "bird", 15: "NetworkManager or a mesh daemon",
+	names := map[int]string{0: "a person or a script (no protocol)", 2: "the kernel",
+		3: "a person or a script (protocol boot)", 4: "a person or a script (protocol static)",
+		9: "a router advertisement", 11: "zebra", 12: "bird", 15: "NetworkManager or a mesh daemon",
 		16: "a DHCP client", 18: "keepalived", 42: "babel", 186: "bgp", 188: "ospf"}
 	if name, ok := names[protocol]; ok {
 		return name
@@ -222,10 +227,12 @@ func observeRules(o *state.Observed) error {
 	}
 	for _, r := range rules {
 		if r.Protocol != state.Protocol {
-			o.ForeignRules = append(o.ForeignRules, state.ForeignRule{Priority: max(r.Priority, 0), Owner: owner(int(r.Protocol))})
+			o.ForeignRules = append(o.ForeignRules,
+				state.ForeignRule{Priority: max(r.Priority, 0), Owner: owner(int(r.Protocol))})
 			continue
 		}
-		ours := state.Rule{Priority: r.Priority, IIF: r.IifName, Mark: r.Mark, Table: uint32(r.Table), NoDefault: r.SuppressPrefixlen == 0,
+		ours := state.Rule{Priority: r.Priority, IIF: r.IifName, Mark: r.Mark, Table: uint32(r.Table),
+			NoDefault:   r.SuppressPrefixlen == 0,
 			Unreachable: r.Table == unix.RT_TABLE_UNSPEC} // the netlink package leaves out the action
 		if r.Mask != nil {
 			ours.Mask = *r.Mask

@@ -188,7 +188,9 @@ func (k *Kernel) notedSysctls() []state.Sysctl {
 			continue
 		}
 		key = strings.ReplaceAll(key, ":", "/")
-		value := read(k, entry.Name(), func(value string) bool { return validSysctl(state.Sysctl{Key: key, Value: value}) })
+		value := read(k, entry.Name(), func(value string) bool {
+			return validSysctl(state.Sysctl{Key: key, Value: value})
+		})
 		if value != "" && !slices.ContainsFunc(saved, func(s state.Sysctl) bool { return s.Key == key }) {
 			saved = append(saved, state.Sysctl{Key: key, Value: value})
 		}
@@ -302,8 +304,9 @@ func (k *Kernel) Clear() error {
 	left := 0
 	for _, entry := range entries {
 		name := entry.Name()
-		ours := name == formerSysctls || strings.HasPrefix(name, sysctlPrefix) || strings.HasPrefix(name, tablePrefix) ||
-			name == PeerRecord+freshSuffix || strings.HasPrefix(name, includeFile)
+		ours := name == formerSysctls || strings.HasPrefix(name, sysctlPrefix) ||
+			strings.HasPrefix(name, tablePrefix) || name == PeerRecord+freshSuffix ||
+			strings.HasPrefix(name, includeFile)
 		switch {
 		case ours:
 			errs = append(errs, k.remove(name))

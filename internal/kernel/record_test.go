@@ -49,19 +49,24 @@ func records(k *Kernel) int {
 func TestDamagedRecords(t *testing.T) {
 	names := []string{sysctlName("net/ipv4/conf/eth0.5/forwarding"), recordName(table), PeerRecord}
 	damages := map[string]func(path string) error{
-		"empty":     func(path string) error { return os.Truncate(path, 0) },
-		"one byte":  func(path string) error { return os.Truncate(path, 1) },
-		"no JSON":   func(path string) error { return os.WriteFile(path, []byte("\x00\xff{"), 0o600) },
-		"a number":  func(path string) error { return os.WriteFile(path, []byte("46"), 0o600) },
-		"a list":    func(path string) error { return os.WriteFile(path, []byte(`[{"Key":7}]`), 0o600) },
-		"an object": func(path string) error { return os.WriteFile(path, []byte(`{"Sum":"00","x":"127.0.0.1"}`), 0o600) },
+		"empty":    func(path string) error { return os.Truncate(path, 0) },
+		"one byte": func(path string) error { return os.Truncate(path, 1) },
+		"no JSON":  func(path string) error { return os.WriteFile(path, []byte("\x00\xff{"), 0o600) },
+		"a number": func(path string) error { return os.WriteFile(path, []byte("46"), 0o600) },
+		"a list":   func(path string) error { return os.WriteFile(path, []byte(`[{"Key":7}]`), 0o600) },
+		"an object": func(path string) error {
+			return os.WriteFile(path, []byte(`{"Sum":"00","x":"127.0.0.1"}`), 0o600)
+		},
 		"no types": func(path string) error {
 			return os.WriteFile(path, []byte(`{"Sum":"00","Ruleset":"x","Sets":[{"Name":"host","Key":[]}]}`), 0o600)
 		},
-		"huge":      func(path string) error { return os.Truncate(path, maxRecord+1) },
-		"a fifo":    func(path string) error { os.Remove(path); return unix.Mkfifo(path, 0o600) },
-		"a loop":    func(path string) error { os.Remove(path); return os.Symlink(path, path) },
-		"directory": func(path string) error { os.Remove(path); return os.MkdirAll(filepath.Join(path, "full"), 0o700) },
+		"huge":   func(path string) error { return os.Truncate(path, maxRecord+1) },
+		"a fifo": func(path string) error { os.Remove(path); return unix.Mkfifo(path, 0o600) },
+		"a loop": func(path string) error { os.Remove(path); return os.Symlink(path, path) },
+		"directory": func(path string) error {
+			os.Remove(path)
+			return os.MkdirAll(filepath.Join(path, "full"), 0o700)
+		},
 	}
 	for damage, do := range damages {
 		for _, name := range names {
@@ -86,7 +91,8 @@ func TestDamagedRecords(t *testing.T) {
 				err = k.saveSysctl("net/ipv4/conf/eth0.5/forwarding", "1")
 			}
 			if k.notes = nil; err != nil || records(k) != 3 || len(k.notes) != 0 {
-				t.Errorf("%s: %s: after the next write %v, %d records, notes %q", name, damage, err, records(k), k.notes)
+				t.Errorf("%s: %s: after the next write %v, %d records, notes %q", name, damage, err, records(k),
+					k.notes)
 			}
 		}
 	}
@@ -143,9 +149,11 @@ func TestNoRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, write := range map[string]func() error{
-		"a sysctl":  func() error { return k.saveSysctl("net/ipv4/conf/eth1/forwarding", "0") },
-		"a table":   func() error { return k.write(recordName(table), tableRecord{Sum: "11", Ruleset: "x"}) },
-		"a peer":    func() error { return k.NotePeers(map[string]netip.Addr{"x": netip.MustParseAddr("2001:db8::2")}) },
+		"a sysctl": func() error { return k.saveSysctl("net/ipv4/conf/eth1/forwarding", "0") },
+		"a table":  func() error { return k.write(recordName(table), tableRecord{Sum: "11", Ruleset: "x"}) },
+		"a peer": func() error {
+			return k.NotePeers(map[string]netip.Addr{"x": netip.MustParseAddr("2001:db8::2")})
+		},
 		"a file":    func() error { return k.replace("tables.nft", []byte("table")) },
 		"a new one": func() error { return k.replace("another", []byte("table")) },
 	} {
@@ -314,7 +322,8 @@ func TestReadingWritesNothing(t *testing.T) {
 	if err := os.Remove(k.path(PeerRecord)); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, err := k.peer(r, []*config.Relay{r}); err == nil || !strings.Contains(err.Error(), "this machine's own") {
+	if got, _, err := k.peer(r, []*config.Relay{r}); err == nil ||
+		!strings.Contains(err.Error(), "this machine's own") {
 		t.Errorf("this end's own endpoint: %v, %v", got, err)
 	}
 }

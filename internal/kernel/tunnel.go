@@ -74,5 +74,6 @@ func (ip6tnl) observe(link netlink.Link) (t transport.Tunnel, typical bool) {
 }
 
 func (ip6tnl) missing() string {
-	return "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe ip6_tunnel (Debian)"
+	return "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe " +
+		"ip6_tunnel (Debian)"
 }

@@ -68,7 +68,8 @@ func Zones(file *uci.File) []Zone {
 // zoneOf finds the zone of an interface or its device, or of a host; "*" if there is none.
 func zoneOf(zones []Zone, i *Interface, host netip.Addr) string {
 	for _, z := range zones {
-		if i != nil && (slices.Contains(z.Networks, i.Name) || i.Device != "" && slices.Contains(z.Devices, i.Device)) ||
+		if i != nil && (slices.Contains(z.Networks, i.Name) || i.Device != "" &&
+			slices.Contains(z.Devices, i.Device)) ||
 			host.IsValid() && slices.ContainsFunc(z.Subnets, func(p netip.Prefix) bool { return p.Contains(host) }) {
 			return z.Name
 		}
@@ -87,7 +88,8 @@ type Option struct {
 
 // Rules returns the rules that a router's tunnels need: protocol 4 from the other end, the forwards in, the hosts' own
 // connections out. The relays' endpoints must be known; uplink is the interface that carries each tunnel, or nil.
-func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[string]*Interface, interfaces []Interface, zones []Zone) []Rule {
+func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[string]*Interface, interfaces []Interface,
+	zones []Zone) []Rule {
 	var rules []Rule
 	for _, r := range relays {
 		if r.Role != config.Router {
@@ -102,7 +104,8 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 			lan := zoneOf(zones, lanOf(interfaces, f.DestIP), f.DestIP)
 			self := own(interfaces, f.DestIP)
 			in := func(m config.Mapping, proto string, more ...Option) {
-				rule := Rule{one("type", "rule"), one("name", label+f.Section), one("src", "*"), one("device", r.Device), one("direction", "in")}
+				rule := Rule{one("type", "rule"), one("name", label+f.Section), one("src", "*"),
+					one("device", r.Device), one("direction", "in")}
 				if !self { // without dest the rule is for packets to the router itself
 					rule = append(rule, one("dest", lan))
 				}
@@ -132,8 +135,10 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 			}
 			if f.Egress == config.All && !self && !opened[f.DestIP] {
 				opened[f.DestIP] = true
-				rules = append(rules, Rule{one("type", "rule"), one("name", label+"egress of "+f.DestIP.String()), one("src", lan), one("dest", "*"),
-					one("device", r.Device), one("direction", "out"), one("family", "ipv4"), one("proto", "all"), one("src_ip", f.DestIP.String()), one("target", "ACCEPT")})
+				rules = append(rules, Rule{one("type", "rule"), one("name", label+"egress of "+f.DestIP.String()),
+					one("src", lan), one("dest", "*"), one("device", r.Device), one("direction", "out"),
+					one("family", "ipv4"), one("proto", "all"), one("src_ip", f.DestIP.String()),
+					one("target", "ACCEPT")})
 			}
 		}
 	}
@@ -156,8 +161,9 @@ func openingRule(o transport.Opening, name, zone string) Rule {
 		port = strconv.Itoa(int(o.Port))
 	}
 	var rule Rule
-	for _, option := range [][2]string{{"type", "rule"}, {"name", name}, {"src", zone}, {"family", family}, {"proto", strconv.Itoa(int(o.Proto))},
-		{"src_ip", from}, {"dest_ip", to}, {"dest_port", port}, {"target", "ACCEPT"}} {
+	for _, option := range [][2]string{{"type", "rule"}, {"name", name}, {"src", zone}, {"family", family},
+		{"proto", strconv.Itoa(int(o.Proto))}, {"src_ip", from}, {"dest_ip", to}, {"dest_port", port},
+		{"target", "ACCEPT"}} {
 		if option[1] != "" {
 			rule = append(rule, Option{option[0], option[1:]})
 		}
@@ -168,7 +174,9 @@ func openingRule(o transport.Opening, name, zone string) Rule {
 // lanOf returns the interface whose network contains the host, or nil.
 func lanOf(interfaces []Interface, host netip.Addr) *Interface {
 	for i := range interfaces {
-		if slices.ContainsFunc(interfaces[i].IPv4, func(p netip.Prefix) bool { return p.Bits() > 0 && p.Masked().Contains(host) }) {
+		if slices.ContainsFunc(interfaces[i].IPv4, func(p netip.Prefix) bool {
+			return p.Bits() > 0 && p.Masked().Contains(host)
+		}) {
 			return &interfaces[i]
 		}
 	}

@@ -129,8 +129,8 @@ func Free(interfaces []Interface, relay string, tunnels []string) error {
 	case i == nil || i.ours(tunnels):
 		return nil
 	case i.Dynamic:
-		return fmt.Errorf("netifd has an interface %s that ds4relay did not make (proto %s, device %s), by the name that "+
-			"the tunnel would have there; nothing of it is changed: give the relay's section another name",
+		return fmt.Errorf("netifd has an interface %s that ds4relay did not make (proto %s, device %s), by the "+
+			"name that the tunnel would have there; nothing of it is changed: give the relay's section another name",
 			name, i.Proto, i.Device)
 	}
 	return fmt.Errorf("%s: config interface '%s' has the name that the tunnel would have in netifd; "+

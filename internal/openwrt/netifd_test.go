@@ -76,12 +76,15 @@ func TestShow(t *testing.T) {
 			[]string{remove("ds4_home"), add("home", "wrap1")}, ""},
 		{"another relay", []string{dynamic("ds4_old", "none", "wrap1"), lan}, home,
 			[]string{remove("ds4_old"), add("home", "wrap1")}, ""},
-		{"a tunnel that is gone", []string{dynamic("ds4_home", "none", "wrap1"), lan}, nil, []string{remove("ds4_home")}, ""},
+		{"a tunnel that is gone", []string{dynamic("ds4_home", "none", "wrap1"), lan}, nil,
+			[]string{remove("ds4_home")}, ""},
 		{"a user's interface", []string{lan, users}, home, nil, "/etc/config/network: config interface 'ds4_home'"},
-		{"a user's interface with our device", []string{strings.ReplaceAll(users, `"lo"`, `"wrap1"`)}, home, nil, network},
+		{"a user's interface with our device", []string{strings.ReplaceAll(users, `"lo"`, `"wrap1"`)}, home, nil,
+			network},
 		{"a user's interface that is down", []string{strings.Replace(users, `"up":true`, `"up":false`, 1)}, home,
 			nil, network},
-		{"a user's interface, and another tunnel", []string{lan, users}, two, []string{add("office", "wrap2")}, network},
+		{"a user's interface, and another tunnel", []string{lan, users}, two, []string{add("office", "wrap2")},
+			network},
 		{"a user's interface when all are down", []string{lan, users}, nil, nil, ""},
 		{"another program's", []string{lan, dynamic("ds4_home", "none", "lo")}, home, nil,
 			"netifd has an interface ds4_home"},
@@ -93,13 +96,15 @@ func TestShow(t *testing.T) {
 		calls := newNetifd(t, c.interfaces...)
 		tunnels := maps.Clone(c.tunnels)
 		taken, err := Show(tunnels)
-		if c.refused == "" && err != nil || c.refused != "" && (err == nil || !strings.Contains(err.Error(), c.refused)) {
+		if c.refused == "" && err != nil || c.refused != "" &&
+			(err == nil || !strings.Contains(err.Error(), c.refused)) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		got := calls()
 		added := slices.ContainsFunc(c.want, func(call string) bool { return strings.Contains(call, "add_dynamic") })
 		if !slices.Equal(got, c.want) || taken != added || !maps.Equal(tunnels, c.tunnels) {
-			t.Errorf("%s: taken: %v; calls\n%s\nwant\n%s", c.name, taken, strings.Join(got, "\n"), strings.Join(c.want, "\n"))
+			t.Errorf("%s: taken: %v; calls\n%s\nwant\n%s", c.name, taken, strings.Join(got, "\n"),
+				strings.Join(c.want, "\n"))
 		}
 		if len(got) == 0 {
 			continue

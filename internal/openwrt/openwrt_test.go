@@ -36,8 +36,10 @@ func TestInterfaces(t *testing.T) {
 	if i := Uplink(got); i == nil || i.Name != "wan6" {
 		t.Errorf("uplink: %+v", i)
 	}
-	for _, bad := range []string{"", "[]", `{"interface":7}`, `{"interface":[{"ipv4-address":[{"address":"x","mask":99}]}]}`} {
-		if interfaces, err := ParseInterfaces([]byte(bad)); err == nil && len(interfaces) > 0 && interfaces[0].IPv4 != nil {
+	for _, bad := range []string{"", "[]", `{"interface":7}`,
+		`{"interface":[{"ipv4-address":[{"address":"x","mask":99}]}]}`} {
+		if interfaces, err := ParseInterfaces([]byte(bad)); err == nil && len(interfaces) > 0 &&
+			interfaces[0].IPv4 != nil {
 			t.Errorf("%s: %+v", bad, interfaces)
 		}
 	}
@@ -131,12 +133,16 @@ func TestRules(t *testing.T) {
 		got = append(got, string(text))
 	}
 	want := []string{
-		`{"dest_ip":"2001:db8:100:0:198:51:100:144","family":"ipv6","name":"ds4relay home: tunnel","proto":"4","src":"internet","src_ip":"2001:db8:6ef9:0:198:51:100:144","target":"ACCEPT","type":"rule"}`,
+		`{"dest_ip":"2001:db8:100:0:198:51:100:144","family":"ipv6","name":"ds4relay home: ` +
+			`tunnel","proto":"4","src":"internet","src_ip":"2001:db8:6ef9:0:198:51:100:144","target":"ACCEPT","type":"rule"}`,
 		`{"dest":"home","dest_ip":"192.168.1.210","dest_port":"80-81","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: web","proto":"6","src":"*","src_ip":["192.0.2.7","203.0.113.0/24"],"target":"ACCEPT","type":"rule"}`,
-		`{"dest":"*","device":"wrap1","direction":"out","family":"ipv4","name":"ds4relay home: egress of 192.168.1.210","proto":"all","src":"home","src_ip":"192.168.1.210","target":"ACCEPT","type":"rule"}`,
+		`{"dest":"*","device":"wrap1","direction":"out","family":"ipv4","name":"ds4relay home: egress of ` +
+			`192.168.1.210","proto":"all","src":"home","src_ip":"192.168.1.210","target":"ACCEPT","type":"rule"}`,
 		`{"dest":"visitors","dest_ip":"192.168.3.5","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: games","proto":"all","src":"*","target":"ACCEPT","type":"rule"}`,
-		`{"dest":"dmz","dest_ip":"10.9.1.1","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: vpn","proto":"50","src":"*","target":"ACCEPT","type":"rule"}`,
-		`{"dest":"*","dest_ip":"172.16.1.1","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: else","proto":"1","src":"*","target":"ACCEPT","type":"rule"}`,
+		`{"dest":"dmz","dest_ip":"10.9.1.1","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: ` +
+			`vpn","proto":"50","src":"*","target":"ACCEPT","type":"rule"}`,
+		`{"dest":"*","dest_ip":"172.16.1.1","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: ` +
+			`else","proto":"1","src":"*","target":"ACCEPT","type":"rule"}`,
 		`{"dest_ip":"192.168.1.1","dest_port":"22","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: itself","proto":"6","src":"*","target":"ACCEPT","type":"rule"}`,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -167,11 +173,14 @@ func TestServe(t *testing.T) {
 		{`{"text":7}`, `{"error":"the argument text is no string"}`, []string{"call", "echo"}},
 		{`{"text":["x"]}`, `{"error":"the argument text is no string"}`, []string{"call", "echo"}},
 		{`{"test":"x"}`, `{"error":"echo takes no argument \"test\"; it takes: [text]"}`, []string{"call", "echo"}},
-		{`[1]`, `{"error":"the arguments are no JSON object: json: cannot unmarshal array into Go value of type map[string]json.RawMessage"}`, []string{"call", "echo"}},
+		{`[1]`, `{"error":"the arguments are no JSON object: json: cannot unmarshal array into Go value of type ` +
+			`map[string]json.RawMessage"}`, []string{"call", "echo"}},
 		// rpcd writes no more than fits into its pipe.
-		{`{"text":"` + strings.Repeat("x", 65536-9), `{"error":"only the first 65536 bytes of the arguments have arrived: rpcd hands over no more; ` +
-			`to check a longer configuration: ds4relay check FILE"}`, []string{"call", "echo"}},
-		{`{"text":"x`, `{"error":"the arguments are no JSON object: unexpected end of JSON input"}`, []string{"call", "echo"}},
+		{`{"text":"` + strings.Repeat("x", 65536-9),
+			`{"error":"only the first 65536 bytes of the arguments have arrived: rpcd hands over no more; ` +
+				`to check a longer configuration: ds4relay check FILE"}`, []string{"call", "echo"}},
+		{`{"text":"x`, `{"error":"the arguments are no JSON object: unexpected end of JSON input"}`,
+			[]string{"call", "echo"}},
 		{strings.Repeat(" ", maxInput+1), `{"error":"more than 65536 bytes of arguments"}`, []string{"call", "echo"}},
 		{"", `{"error":"there is no method \"rm\"; there are: [echo]"}`, []string{"call", "rm"}},
 		{"", "failed: rpcd takes list, or call and a method", []string{"call"}},
@@ -186,7 +195,8 @@ func TestServe(t *testing.T) {
 // TestControlRefuses: only actions of the init script are run, nothing else that a browser sends.
 func TestControlRefuses(t *testing.T) {
 	for _, action := range []string{"", "boot", "start; reboot", "--help", "START"} {
-		if err := Control(action); err == nil || !strings.Contains(err.Error(), "allowed is one of start, stop, restart, reload, enable, disable") {
+		if err := Control(action); err == nil ||
+			!strings.Contains(err.Error(), "allowed is one of start, stop, restart, reload, enable, disable") {
 			t.Errorf("%q: %v", action, err)
 		}
 	}

@@ -21,12 +21,13 @@ func TestPackages(t *testing.T) {
 		t.Skip("DS4RELAY_PACKAGES names no directory of packages")
 	}
 	wanted := map[string][]string{
-		"ds4relay_": {"etc/config/ds4relay", "etc/init.d/ds4relay", "etc/init.d/ds4relay-killswitch", "lib/upgrade/keep.d/ds4relay",
-			"usr/libexec/rpcd/ds4relay", "usr/sbin/ds4relay", "usr/share/licenses/ds4relay/copyright.gz",
-			"usr/share/rpcd/acl.d/ds4relay.json"},
+		"ds4relay_": {"etc/config/ds4relay", "etc/init.d/ds4relay", "etc/init.d/ds4relay-killswitch",
+			"lib/upgrade/keep.d/ds4relay", "usr/libexec/rpcd/ds4relay", "usr/sbin/ds4relay",
+			"usr/share/licenses/ds4relay/copyright.gz", "usr/share/rpcd/acl.d/ds4relay.json"},
 		"ds4relay-proxy_": {"etc/init.d/ds4relay-proxy", "usr/sbin/ds4relay-proxy",
 			"usr/share/licenses/ds4relay-proxy/copyright.gz"},
-		"luci-app-ds4relay":   {"usr/share/luci/menu.d/luci-app-ds4relay.json", "usr/share/rpcd/acl.d/luci-app-ds4relay.json", "www/luci-static/resources/view/ds4relay/overview.js"},
+		"luci-app-ds4relay": {"usr/share/luci/menu.d/luci-app-ds4relay.json",
+			"usr/share/rpcd/acl.d/luci-app-ds4relay.json", "www/luci-static/resources/view/ds4relay/overview.js"},
 		"luci-i18n-ds4relay-": {"etc/uci-defaults/luci-i18n-ds4relay-de", "usr/lib/lua/luci/i18n/ds4relay.de.lmo"},
 	}
 	found := map[string]int{}
@@ -133,7 +134,8 @@ func problems(name string, contents map[string]string) (found []string) {
 func TestProblems(t *testing.T) {
 	for _, c := range []struct{ file, text, want string }{
 		{"lib/upgrade/keep.d/ds4relay", "/etc/config/ds4relay\n", ""},
-		{"lib/upgrade/keep.d/ds4relay", "/etc/config/ds4relay\n/usr/sbin/ds4relay\n", "has sysupgrade keep /usr/sbin/ds4relay"},
+		{"lib/upgrade/keep.d/ds4relay", "/etc/config/ds4relay\n/usr/sbin/ds4relay\n",
+			"has sysupgrade keep /usr/sbin/ds4relay"},
 		{"etc/uci-defaults/90-ds4relay", "exit 0\n", "opkg commits every edit"},
 		{"postinst", "export pkgname=ds4relay\n# as reload_config does\n", ""},
 		{"postinst", "export pkgname=ds4relay-proxy\n", "does not name the package"},

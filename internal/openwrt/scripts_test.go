@@ -26,9 +26,10 @@ func installation(t *testing.T, script string) (run func(env ...string) (calls s
 	if err != nil {
 		t.Fatal(err)
 	}
-	write("script", strings.NewReplacer("/lib/functions.sh", path("functions.sh"), "/etc/init.d/rpcd", path("rpcd"), "/etc/init.d/ds4relay-killswitch", path("killswitch"), "/etc/init.d/ds4relay", path("service"),
-		"/var/run/config.md5", path("config.md5"), "/etc/uci-defaults", dir, "/tmp/luci-indexcache", path("luci-indexcache"),
-		"@PACKAGE@", "luci-i18n-ds4relay-de").Replace(string(text)))
+	write("script", strings.NewReplacer("/lib/functions.sh", path("functions.sh"), "/etc/init.d/rpcd", path("rpcd"),
+		"/etc/init.d/ds4relay-killswitch", path("killswitch"), "/etc/init.d/ds4relay", path("service"),
+		"/var/run/config.md5", path("config.md5"), "/etc/uci-defaults", dir, "/tmp/luci-indexcache",
+		path("luci-indexcache"), "@PACKAGE@", "luci-i18n-ds4relay-de").Replace(string(text)))
 	write("functions.sh", `default_postinst() { echo "default_postinst $pkgname" >>"$CALLS"; }`+"\n")
 	for _, program := range []string{"rpcd", "reload_config", "ubus", "killswitch", "service"} {
 		write(program, "#!/bin/sh\necho \""+program+" $*\" >>\"$CALLS\"\n")

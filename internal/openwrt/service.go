@@ -60,7 +60,8 @@ func Control(action string) error {
 	var limit *program.LimitError
 	switch {
 	case errors.As(err, &limit):
-		return fmt.Errorf("%s %s takes longer than %s; see the system log: logread -e ds4relay", initScript, action, actionTime)
+		return fmt.Errorf("%s %s takes longer than %s; see the system log: logread -e ds4relay", initScript, action,
+			actionTime)
 	case err != nil && said.Len() > 0:
 		return errors.New(strings.TrimSpace(said.String()))
 	case err != nil:

@@ -25,12 +25,25 @@ table ip6 NAME
 delete table ip6 NAME
 table ip NAME {
 	chain followed { meta nftrace set 1; }
-	chain prerouting { type filter hook prerouting priority -500; ip saddr ADDR jump followed; ip daddr ADDR jump followed; }
-	chain output { type filter hook output priority -500; ip saddr ADDR jump followed; ip daddr ADDR jump followed; }
+	chain prerouting {
+		type filter hook prerouting priority -500;
+		ip saddr ADDR jump followed
+		ip daddr ADDR jump followed
+	}
+	chain output {
+		type filter hook output priority -500;
+		ip saddr ADDR jump followed
+		ip daddr ADDR jump followed
+	}
 }
 table ip6 NAME {
 	chain followed { meta nftrace set 1; }
-	chain tunnel { @nh,416,32 HEX jump followed; @nh,448,32 HEX jump followed; @nh,480,32 HEX jump followed; @nh,512,32 HEX jump followed; }
+	chain tunnel {
+		@nh,416,32 HEX jump followed
+		@nh,448,32 HEX jump followed
+		@nh,480,32 HEX jump followed
+		@nh,512,32 HEX jump followed
+	}
 	chain prerouting { type filter hook prerouting priority -500; meta l4proto 4 jump tunnel; }
 	chain output { type filter hook output priority -500; meta l4proto 4 jump tunnel; }
 }
@@ -74,7 +87,8 @@ func follow(addr netip.Addr) *following {
 	if err != nil {
 		return nil
 	}
-	ruleset := strings.NewReplacer("NAME", followName, "ADDR", addr.String(), "HEX", fmt.Sprintf("%#x", addr.As4())).Replace(followTable)
+	ruleset := strings.NewReplacer("NAME", followName, "ADDR", addr.String(), "HEX",
+		fmt.Sprintf("%#x", addr.As4())).Replace(followTable)
 	if _, err := kernel.Nft(ruleset, "-f", "-"); err != nil {
 		socket.Close()
 		return nil
@@ -111,8 +125,8 @@ func (f *following) end() []doctor.Verdict {
 	return verdicts
 }
 
-var families = map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_BRIDGE: "bridge",
-	unix.NFPROTO_NETDEV: "netdev"}
+var families = map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6",
+	unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_NETDEV: "netdev"}
 
 // verdict reads one message about a rule or policy that decided.
 func verdict(kind uint16, data []byte) (v doctor.Verdict, ok bool) {

@@ -95,7 +95,8 @@ func (m *Prober) Installed(c *config.Config) (doctor.Installed, error) {
 // Path implements doctor.Prober.
 func (m *Prober) Path(r *config.Relay) (doctor.Path, error) {
 	facts, err := m.Kernel.Facts([]*config.Relay{r})
-	path := doctor.Path{Local: r.Local, Peer: r.Peer, MTU: state.TunnelMTU(r, facts), Access: facts.Access[r.Name], LAN: facts.LAN, Self: facts.Self}
+	path := doctor.Path{Local: r.Local, Peer: r.Peer, MTU: state.TunnelMTU(r, facts), Access: facts.Access[r.Name],
+		LAN: facts.LAN, Self: facts.Self}
 	if err = cmp.Or(err, facts.Failed[r.Name]); err != nil {
 		return path, err
 	}

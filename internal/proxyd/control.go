@@ -94,7 +94,9 @@ func credentials(conn *net.UnixConn) (*unix.Ucred, error) {
 	}
 	var peer *unix.Ucred
 	var failure error
-	err = raw.Control(func(fd uintptr) { peer, failure = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	err = raw.Control(func(fd uintptr) {
+		peer, failure = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
 	return peer, errors.Join(err, failure)
 }
 

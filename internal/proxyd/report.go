@@ -83,7 +83,8 @@ func Print(w io.Writer, entries []Entry) {
 			continue
 		}
 		fmt.Fprintf(w, "  sessions        %d open, %d in all\n", e.Sessions, e.Total)
-		fmt.Fprintf(w, "  traffic         %s to the target, %s to clients\n", units.Bytes(e.BytesUp), units.Bytes(e.BytesDown))
+		fmt.Fprintf(w, "  traffic         %s to the target, %s to clients\n", units.Bytes(e.BytesUp),
+			units.Bytes(e.BytesDown))
 		var refused []string
 		for _, reason := range slices.Sorted(maps.Keys(e.Refused)) {
 			refused = append(refused, fmt.Sprintf("%d (%s)", e.Refused[reason], reason))

@@ -49,9 +49,10 @@ func (k *picky) Apply(step state.Step) error {
 func relaysText(ttl int, names ...string) string {
 	var b strings.Builder
 	for i, name := range names {
-		fmt.Fprintf(&b, "config relay '%s'\n\toption role 'vps'\n\toption device '%s'\n\toption ttl '%d'\n\toption ipaddr '198.51.100.%d'\n"+
-			"\toption ip6addr '2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:%d::/64'\n\n"+
-			"config forward\n\toption relay '%s'\n\toption src_dport '80'\n\toption dest_ip '192.168.%d.2'\n\n", name, name, ttl, 10+i, 100+i, name, i)
+		fmt.Fprintf(&b, "config relay '%s'\n\toption role 'vps'\n\toption device '%s'\n\toption ttl '%d'\n\toption "+
+			"ipaddr '198.51.100.%d'\n\toption ip6addr '2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:%d::/64'\n\n"+
+			"config forward\n\toption relay '%s'\n\toption src_dport '80'\n\toption dest_ip '192.168.%d.2'\n\n", name,
+			name, ttl, 10+i, 100+i, name, i)
 	}
 	return b.String()
 }
@@ -166,9 +167,10 @@ func TestEachAlone(t *testing.T) {
 
 // TestKillSwitchAlone: the kill switch also works if the relay cannot be brought up, whatever the reason.
 func TestKillSwitchAlone(t *testing.T) {
-	const text = "config relay 'home'\n\toption role 'router'\n\toption device 'wrap1'\n\toption ipaddr '198.51.100.10'\n" +
-		"\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:6ef9::/64'\n\toption egress 'all'\n\toption killswitch '1'\n\n" +
-		"config forward\n\toption src_dport '80'\n\toption dest_ip '192.168.1.210'\n"
+	const text = "config relay 'home'\n\toption role 'router'\n\toption device 'wrap1'\n\toption ipaddr " +
+		"'198.51.100.10'\n\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:6ef9::/64'\n\toption " +
+		"egress 'all'\n\toption killswitch '1'\n\nconfig forward\n\toption src_dport '80'\n\toption dest_ip " +
+		"'192.168.1.210'\n"
 	for _, fail := range []func(k *picky){
 		func(k *picky) { k.unknown["home"] = true },
 		func(k *picky) { k.refused["wrap1"] = true },
@@ -194,22 +196,27 @@ func TestKillSwitchAlone(t *testing.T) {
 // TestKillSwitchOff: the note names exactly the hosts whose kill switch is off.
 func TestKillSwitchOff(t *testing.T) {
 	relay := func(name string, number int) string {
-		return fmt.Sprintf("config relay '%[1]s'\n\toption role 'router'\n\toption device '%[1]s'\n\toption ip4table '%[2]d'\n\toption ipaddr '198.51.100.%[2]d'\n"+
-			"\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:%[2]d::/64'\n\toption egress 'all'\n\toption killswitch '1'\n\n"+
-			"config forward\n\toption relay '%[1]s'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.%[2]d'\n\n", name, number)
+		return fmt.Sprintf("config relay '%[1]s'\n\toption role 'router'\n\toption device '%[1]s'\n\toption ip4table "+
+			"'%[2]d'\n\toption ipaddr '198.51.100.%[2]d'\n\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr "+
+			"'2001:db8:%[2]d::/64'\n\toption egress 'all'\n\toption killswitch '1'\n\nconfig forward\n\toption relay "+
+			"'%[1]s'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.%[2]d'\n\n", name, number)
 	}
 	k := fake.New("wan", "br-lan")
 	var notes []string
-	m := &End{Config: parsed(t, relay("a", 10)+relay("b", 20)), Kernel: k, Note: func(text string) { notes = append(notes, text) }}
+	m := &End{Config: parsed(t, relay("a", 10)+relay("b", 20)), Kernel: k, Note: func(text string) {
+		notes = append(notes, text)
+	}}
 	if _, err := m.Up(nil, nil, func(state.Step) {}, nil); err != nil || len(notes) > 0 {
 		t.Fatalf("up: %v, notes %q", err, notes)
 	}
-	for _, c := range []struct{ relay, freed, held string }{{"a", "192.168.1.10", "192.168.1.20"}, {"b", "192.168.1.20", "192.168.1.10"}} {
+	for _, c := range []struct{ relay, freed, held string }{{"a", "192.168.1.10", "192.168.1.20"},
+		{"b", "192.168.1.20", "192.168.1.10"}} {
 		notes = nil
 		if _, err := m.Down([]string{c.relay}, func(state.Step) {}, nil); err != nil {
 			t.Fatal(err)
 		}
-		if len(notes) != 1 || !strings.Contains(notes[0], "kill switch is off for "+c.freed+":") || strings.Contains(notes[0], c.held) {
+		if len(notes) != 1 || !strings.Contains(notes[0], "kill switch is off for "+c.freed+":") ||
+			strings.Contains(notes[0], c.held) {
 			t.Errorf("down %s: notes %q", c.relay, notes)
 		}
 	}

@@ -173,7 +173,8 @@ func (m *End) note(text string) {
 }
 
 // Up brings up the named relays, or all enabled ones. check may refuse the relays before anything is changed.
-func (m *End) Up(names []string, check func([]*config.Relay) error, show func(state.Step), waiting func(string)) (changed bool, err error) {
+func (m *End) Up(names []string, check func([]*config.Relay) error, show func(state.Step),
+	waiting func(string)) (changed bool, err error) {
 	return m.change(func() ([]*config.Relay, error) {
 		relays, err := m.wantUp(names)
 		if err == nil && check != nil {
@@ -190,7 +191,9 @@ func (m *End) Down(names []string, show func(state.Step), waiting func(string)) 
 			if len(w.relays) == 0 {
 				return m.Kernel.Clear()
 			}
-			failed := slices.DeleteFunc(m.Kernel.FailedRelays(), func(name string) bool { return slices.Contains(names, name) })
+			failed := slices.DeleteFunc(m.Kernel.FailedRelays(), func(name string) bool {
+				return slices.Contains(names, name)
+			})
 			return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NoteFailed(failed))
 		})
 }
@@ -284,7 +287,8 @@ func (m *End) goTo(relays []*config.Relay, show func(state.Step)) (w way, change
 	}
 	if lost := w.have.Unrecorded; len(w.want.Links) == 0 && len(lost) > 0 {
 		m.note(fmt.Sprintf("the records of `up` are lost: whether %s forwarded IPv4 before is not known, "+
-			"and stays as it is now; to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "), lost[0]))
+			"and stays as it is now; to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "),
+			lost[0]))
 	}
 	if stays := w.unchanged(); stays != nil {
 		return w, false, stays

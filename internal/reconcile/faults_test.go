@@ -113,7 +113,8 @@ func newWalk(t *testing.T, random *rand.Rand, role string) *walk {
 	const files = 120
 	devices := map[string][]string{"vps": {"eth0"}, "router": {"wan", "br-lan"}}[role]
 	w := &walk{t: t, kernel: fake.New(devices...), known: map[string]string{}, base: map[string]string{},
-		own: netip.MustParseAddr("2001:db8:" + map[string]string{"vps": "6ef9", "router": "fdd2"}[role] + ":0:198:51:100:144")}
+		own: netip.MustParseAddr("2001:db8:" + map[string]string{"vps": "6ef9", "router": "fdd2"}[role] +
+			":0:198:51:100:144")}
 	w.kernel.Names = w.names(random, false)
 	if random.IntN(2) == 0 {
 		w.kernel.IPTables = state.IPTables{"iptables": true, "ip6tables": true}
@@ -349,7 +350,8 @@ func (w *walk) round(random *rand.Rand, old, next int, what string, at int) (now
 	if what == "full" || what == "read-only" || errors.Is(err, ErrUnwritten) {
 		// The kernel is as it was, or as it should be. Missing records are written as soon as that is possible.
 		if want, have := withoutNotes(w.wanted(old)), withoutNotes(w.kernel.Snapshot()); want != have {
-			return old, what, fmt.Errorf("the kernel is not as it should be, after %v:\n%s", err, difference(want, have))
+			return old, what, fmt.Errorf("the kernel is not as it should be, after %v:\n%s", err,
+				difference(want, have))
 		}
 		if err, _ := w.goTo(old, "", 0); err != nil {
 			return old, what, fmt.Errorf("afterwards: %w", err)
@@ -433,8 +435,8 @@ func TestFaults(t *testing.T) {
 							}
 							return w.texts[file]
 						}
-						t.Fatalf("DS4RELAY_SEED=%d, round %d (%s at step %d): %v\n--- old\n%s--- new\n%s", seed, round, what, at,
-							err, text(old), text(next))
+						t.Fatalf("DS4RELAY_SEED=%d, round %d (%s at step %d): %v\n--- old\n%s--- new\n%s", seed, round,
+							what, at, err, text(old), text(next))
 					}
 					outcomes[outcome]++
 					old = now

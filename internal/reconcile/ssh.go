@@ -29,8 +29,9 @@ func Lockout(relays []*config.Relay, connection string) error {
 		}
 		for _, f := range r.Forwards {
 			if f.All || slices.ContainsFunc(f.Ports, ssh) {
-				return fmt.Errorf("relay %q: forward %q would hand over port %d of %s, which this ssh session uses: the VPS could not be reached by it any more; "+
-					"keep the port with: list keep 'tcp:%d' (in the relay section), or go on with --force", r.Name, f.Section, port, r.IPAddr, port)
+				return fmt.Errorf("relay %q: forward %q would hand over port %d of %s, which this ssh session uses: "+
+					"the VPS could not be reached by it any more; keep the port with: list keep 'tcp:%d' (in the "+
+					"relay section), or go on with --force", r.Name, f.Section, port, r.IPAddr, port)
 			}
 		}
 	}

@@ -20,13 +20,15 @@ const StatusVersion = 1
 
 // Status is the output of `status --json`; docs/status.md describes it.
 type Status struct {
-	Version     int                 `json:"version"` // StatusVersion
-	Relays      []RelayStatus       `json:"relays"`
-	Connections *kernel.Connections `json:"connections,omitempty"` // tracked connections of this machine, and their limit
-	Notes       []string            `json:"notes,omitempty"`       // no difference, but a problem
-	Differs     []string            `json:"differs"`               // the commands that would make the kernel match the configuration
-	Blocked     []string            `json:"blocked,omitempty"`     // other programs' objects in the way of that
-	Warning     []string            `json:"warnings,omitempty"`    // about the configuration
+	Version int           `json:"version"` // StatusVersion
+	Relays  []RelayStatus `json:"relays"`
+	// Tracked connections of this machine, and their limit.
+	Connections *kernel.Connections `json:"connections,omitempty"`
+	Notes       []string            `json:"notes,omitempty"` // no difference, but a problem
+	// The commands that would make the kernel match the configuration.
+	Differs []string `json:"differs"`
+	Blocked []string `json:"blocked,omitempty"`  // other programs' objects in the way of that
+	Warning []string `json:"warnings,omitempty"` // about the configuration
 
 	// Unseen is what could not be compared because the kernel shows it only to root.
 	Unseen []string `json:"-"`
@@ -102,9 +104,10 @@ func forwardStatus(f *config.Forward) ForwardStatus {
 
 // Flows are the open connections of a forward.
 type Flows struct {
-	Open int            `json:"open"`
-	In   *state.Traffic `json:"in,omitempty"`  // from the clients, sum over the open connections; nil if the kernel does not count
-	Out  *state.Traffic `json:"out,omitempty"` // to the clients
+	Open int `json:"open"`
+	// From the clients, sum over the open connections; nil if the kernel does not count.
+	In  *state.Traffic `json:"in,omitempty"`
+	Out *state.Traffic `json:"out,omitempty"` // to the clients
 }
 
 func (f *Flows) add(flow state.Flow) {
@@ -160,7 +163,8 @@ func (m *End) Status(names ...string) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	status.down = len(have.Links)+len(have.Addrs)+len(have.Routes)+len(have.Rules)+len(have.Tables)+len(have.Allowances) == 0
+	status.down = len(have.Links)+len(have.Addrs)+len(have.Routes)+len(have.Rules)+len(have.Tables)+
+		len(have.Allowances) == 0
 	status.Unseen = have.Unseen
 	w := way{relays: relays, facts: facts, have: have, want: want, failed: facts.Failed}
 	if factsErr == nil && w.unchanged() == nil {
@@ -185,8 +189,10 @@ func (m *End) Status(names ...string) (*Status, error) {
 	}
 	status.Connections = kernel.CountConnections()
 	if c := status.Connections; c != nil && c.Count*100 >= c.Max*fullPercent {
-		status.Notes = append(status.Notes, fmt.Sprintf("the kernel keeps track of %d connections of at most %d: when there is no room, new ones are dropped and "+
-			"those that are open go on; find out who opens so many (conntrack -L), or allow more: sysctl -w net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
+		status.Notes = append(status.Notes,
+			fmt.Sprintf("the kernel keeps track of %d connections of at most %d: when there is no room, new ones are "+
+				"dropped and those that are open go on; find out who opens so many (conntrack -L), or allow more: "+
+				"sysctl -w net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
 	}
 	flows := openFlows(m.Config.Relays)
 	for _, r := range m.Config.Relays {
@@ -215,7 +221,8 @@ func openFlows(relays []*config.Relay) map[*config.Forward]*Flows {
 	return flows
 }
 
-func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows map[*config.Forward]*Flows) RelayStatus {
+func relayStatus(r *config.Relay, facts state.Facts, have state.Observed,
+	flows map[*config.Forward]*Flows) RelayStatus {
 	peer := r.Peer
 	if r.PeerName != "" {
 		peer = facts.Peer[r.Name]
@@ -224,9 +231,10 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 	if r.Auto {
 		local = facts.Local[r.Name]
 	}
-	s := RelayStatus{Waiting: facts.Waiting[r.Name], Name: r.Name, Enabled: r.Enabled, Role: r.Role, IPAddr: r.IPAddr.String(), Device: r.Device,
-		Tunlink: facts.Tunlink[r.Name], Local: addrText(local), Peer: addrText(peer), MTU: state.TunnelMTU(r, facts),
-		EncapLimit: limitOf(r.EncapLimit), Forwards: []ForwardStatus{}}
+	s := RelayStatus{Waiting: facts.Waiting[r.Name], Name: r.Name, Enabled: r.Enabled, Role: r.Role,
+		IPAddr: r.IPAddr.String(), Device: r.Device, Tunlink: facts.Tunlink[r.Name], Local: addrText(local),
+		Peer: addrText(peer), MTU: state.TunnelMTU(r, facts), EncapLimit: limitOf(r.EncapLimit),
+		Forwards: []ForwardStatus{}}
 	for _, link := range have.Links {
 		if link.Name == r.Device && link.Relay == r.Name {
 			s.Up, s.Local, s.Peer, s.MTU = link.Up, link.Local().String(), link.Remote().String(), link.MTU
@@ -300,7 +308,8 @@ func (s *Status) Print(w io.Writer) {
 			fmt.Fprintf(w, "  endpoints       %s (here) - %s\n", r.Local, r.Peer)
 		}
 		if c := r.Counters; c != nil {
-			fmt.Fprintf(w, "  traffic         %d packets, %s in; %d packets, %s out\n", c.RxPackets, units.Bytes(c.RxBytes), c.TxPackets, units.Bytes(c.TxBytes))
+			fmt.Fprintf(w, "  traffic         %d packets, %s in; %d packets, %s out\n", c.RxPackets,
+				units.Bytes(c.RxBytes), c.TxPackets, units.Bytes(c.TxBytes))
 		}
 		for i, f := range r.Forwards {
 			label := ""

@@ -67,15 +67,18 @@ func TestMoved(t *testing.T) {
 		want    []string
 		asked   []string
 	}{
-		{"a name has another address", up("static", "same", "other"), false, []string{"other"}, []string{"same", "other"}},
+		{"a name has another address", up("static", "same", "other"), false, []string{"other"},
+			[]string{"same", "other"}},
 		{"what is not up stays down", nil, false, nil, nil},
-		{"what should be up and is not", up("static", "same"), true, []string{"other", "down"}, []string{"same", "other", "down"}},
+		{"what should be up and is not", up("static", "same"), true, []string{"other", "down"},
+			[]string{"same", "other", "down"}},
 		{"no names are used", up("static"), false, nil, nil},
 	} {
 		k := &watched{links: test.links, peers: peers}
 		moved, err := (&End{Config: c, Kernel: k}).Moved(test.missing)
 		if err != nil || !slices.Equal(moved, test.want) || !slices.Equal(k.asked, test.asked) {
-			t.Errorf("%s: moved %q, want %q; asked %q, want %q; %v", test.name, moved, test.want, k.asked, test.asked, err)
+			t.Errorf("%s: moved %q, want %q; asked %q, want %q; %v", test.name, moved, test.want, k.asked,
+				test.asked, err)
 		}
 	}
 	k := &watched{links: up("other"), err: errors.New("look up peeraddr other.example.org: no such host")}

@@ -94,13 +94,15 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 
 // Observe implements reconcile.Kernel.
 func (k *Kernel) Observe(want state.State) (state.Observed, error) {
-	o := state.Observed{SysctlValues: map[string]string{}, ForeignLinks: map[string]string{}, ForeignAddrs: map[netip.Addr]string{}}
+	o := state.Observed{SysctlValues: map[string]string{}, ForeignLinks: map[string]string{},
+		ForeignAddrs: map[netip.Addr]string{}}
 	for range 6 { // links, addresses, routes, rules, tables, rules of iptables
 		if err := k.fail(Dump); err != nil {
 			return o, err
 		}
 	}
-	o.Links, o.Addrs, o.Routes, o.Rules = slices.Clone(k.links), slices.Clone(k.addrs), slices.Clone(k.routes), slices.Clone(k.rules)
+	o.Links, o.Addrs, o.Routes, o.Rules = slices.Clone(k.links), slices.Clone(k.addrs), slices.Clone(k.routes),
+		slices.Clone(k.rules)
 	o.Allowances, o.SavedSysctls = slices.Clone(k.allowances), k.savedSysctls()
 	for _, device := range k.Devices {
 		o.ForeignLinks[device] = "veth"
@@ -120,7 +122,8 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 			o.Sysctls = append(o.Sysctls, state.Sysctl{Key: key, Value: value, Device: link.Name})
 		}
 	}
-	for _, name := range []string{"ip " + state.TableName, "ip6 " + state.TableName, "ip " + state.FlowTableName, "ip " + state.KillTableName} {
+	for _, name := range []string{"ip " + state.TableName, "ip6 " + state.TableName, "ip " + state.FlowTableName,
+		"ip " + state.KillTableName} {
 		t := k.ruleset[name]
 		if t == nil {
 			continue
@@ -352,7 +355,9 @@ func (k *Kernel) addRoute(r state.Route) error {
 	if link := k.link(r.Device); link != nil && !link.Up {
 		return syscall.ENETDOWN
 	}
-	if slices.ContainsFunc(k.routes, func(other state.Route) bool { return other.Table == r.Table && other.Dst == r.Dst }) {
+	if slices.ContainsFunc(k.routes, func(other state.Route) bool {
+		return other.Table == r.Table && other.Dst == r.Dst
+	}) {
 		return syscall.EEXIST
 	}
 	return add(&k.routes, r)
@@ -381,7 +386,9 @@ func (k *Kernel) setSysctl(s state.SetSysctl) error {
 		if failed := k.fail(Remove); failed != nil {
 			return errors.Join(err, &kernel.Unrecorded{Err: failed})
 		}
-		k.records.saved = slices.DeleteFunc(k.records.saved, func(saved state.Sysctl) bool { return saved.Key == s.Key })
+		k.records.saved = slices.DeleteFunc(k.records.saved, func(saved state.Sysctl) bool {
+			return saved.Key == s.Key
+		})
 	}
 	return err
 }

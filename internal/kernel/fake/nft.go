@@ -107,7 +107,8 @@ func (t *table) text(name string) string {
 			b.WriteString("\t}\n")
 		case t.flowtables[name] != nil:
 			f := t.flowtables[name]
-			fmt.Fprintf(&b, "\tflowtable %s {\n\t\t%s\n\t\tdevices = { %s }\n\t}\n", name, strings.Join(f.spec, "\n\t\t"), strings.Join(f.devices, ", "))
+			fmt.Fprintf(&b, "\tflowtable %s {\n\t\t%s\n\t\tdevices = { %s }\n\t}\n", name,
+				strings.Join(f.spec, "\n\t\t"), strings.Join(f.devices, ", "))
 		}
 	}
 	b.WriteString("}\n")
@@ -144,7 +145,8 @@ func (r ruleset) forget(device string) {
 // run works like nft -f: it applies all of a script or nothing. hasDevice reports whether a device exists for a
 // flowtable.
 func (r ruleset) run(script string, hasDevice func(string) bool) (ruleset, error) {
-	tx := &transaction{tables: maps.Clone(r), own: map[string]bool{}, hasDevice: hasDevice, lines: strings.Split(script, "\n")}
+	tx := &transaction{tables: maps.Clone(r), own: map[string]bool{}, hasDevice: hasDevice,
+		lines: strings.Split(script, "\n")}
 	for tx.at < len(tx.lines) {
 		line := tx.next()
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -413,7 +415,8 @@ func (t *table) complete() error {
 	}
 	for name, s := range t.sets {
 		for key, value := range s.elements {
-			if verb, target, ok := strings.Cut(value, " "); ok && (verb == "goto" || verb == "jump") && t.chains[target] == nil {
+			if verb, target, ok := strings.Cut(value, " "); ok && (verb == "goto" || verb == "jump") &&
+				t.chains[target] == nil {
 				return fmt.Errorf("map %s: %s : %s: %w", name, key, value, syscall.ENOENT)
 			}
 		}

@@ -30,7 +30,9 @@ func ForeignText(t *testing.T, run func(args []string, out *bytes.Buffer) int, s
 	const escapes = "\x1b[2J\x1b]0;owned\x07\u009b31m\u202e\r\xff"
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config")
-	if err := os.WriteFile(path, []byte("config proxy 'web'\n\tlist listen '127.0.0.1:1'\n\toption target '[2001:db8::1]:1'\n"), 0o644); err != nil {
+	if err := os.WriteFile(path,
+		[]byte("config proxy 'web'\n\tlist listen '127.0.0.1:1'\n\toption target '[2001:db8::1]:1'\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(filepath.Join(dir, "run-proxy"), 0o755); err != nil {
@@ -69,7 +71,8 @@ func ForeignText(t *testing.T, run func(args []string, out *bytes.Buffer) int, s
 		}
 	}
 	bad := filepath.Join(dir, "bad")
-	if err := os.WriteFile(bad, []byte("config proxy 'web'\n\toption target '"+escapes+"'\n"+escapes+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(bad, []byte("config proxy 'web'\n\toption target '"+escapes+"'\n"+escapes+"\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	show := append([]string{"-c", path, "--run", filepath.Join(dir, "run")}, status...)
