@@ -97,8 +97,14 @@ ip route add 192.168.1.210 dev wrap1
 sysctl -qw net.ipv4.ip_forward=1
 nft -f - <<EOF
 table ip byhand {
-	chain prerouting { type nat hook prerouting priority dstnat; ip daddr 198.51.100.144 tcp dport 80 dnat to 192.168.1.210; }
-	chain postrouting { type nat hook postrouting priority srcnat; oifname eth0 ip saddr 192.168.1.210 snat to 198.51.100.144; }
+	chain prerouting {
+		type nat hook prerouting priority dstnat;
+		ip daddr 198.51.100.144 tcp dport 80 dnat to 192.168.1.210
+	}
+	chain postrouting {
+		type nat hook postrouting priority srcnat;
+		oifname eth0 ip saddr 192.168.1.210 snat to 198.51.100.144
+	}
 }
 EOF
 `,
@@ -145,7 +151,8 @@ ip link set wrap1 mtu 1420 up
 	router = fmt.Sprintf(`
 nft insert rule inet fw input udp dport 51820 accept
 ip link add wrap1 type wireguard
-wg set wrap1 listen-port 51820 private-key %s peer %s endpoint '[2001:db8:6ef9::1]:51820' allowed-ips 0.0.0.0/0 persistent-keepalive 25
+wg set wrap1 listen-port 51820 private-key %s peer %s endpoint '[2001:db8:6ef9::1]:51820' allowed-ips 0.0.0.0/0 \
+	persistent-keepalive 25
 ip link set wrap1 mtu 1420 up
 `, file(homeKey), vpsPublic) + strings.ReplaceAll(marks, "size set 1420", "size set 1380")
 	return vps, router
@@ -259,10 +266,13 @@ func TestBenchCompare(t *testing.T) {
 			}, public + ":80"},
 			scriptWay(r, "4in6 by hand, nft", map[*lab.Host]string{r.VPS: byHand["vps"], r.Router: byHand["router"]},
 				map[*lab.Host]string{r.VPS: byHand["vps down"], r.Router: byHand["router down"]}),
-			scriptWay(r, "4in6 as blogs have it", map[*lab.Host]string{r.VPS: asBlogsHaveIt["vps"], r.Router: asBlogsHaveIt["router"]},
+			scriptWay(r, "4in6 as blogs have it",
+				map[*lab.Host]string{r.VPS: asBlogsHaveIt["vps"], r.Router: asBlogsHaveIt["router"]},
 				map[*lab.Host]string{r.VPS: byHand["vps down"], r.Router: asBlogsHaveIt["router down"]}),
-			scriptWay(r, "WireGuard, the same NAT", map[*lab.Host]string{r.VPS: wireGuardVPS, r.Router: wireGuardRouter},
-				map[*lab.Host]string{r.VPS: "ip link del wrap1; nft delete table ip byhand; sysctl -qw net.ipv4.ip_forward=0\n", r.Router: byHand["router down"]}),
+			scriptWay(r, "WireGuard, the same NAT",
+				map[*lab.Host]string{r.VPS: wireGuardVPS, r.Router: wireGuardRouter},
+				map[*lab.Host]string{r.VPS: "ip link del wrap1; nft delete table ip byhand; sysctl -qw " +
+					"net.ipv4.ip_forward=0\n", r.Router: byHand["router down"]}),
 		}, proxies(t, r)...)
 		c := &benchmark.Comparison{Metrics: metrics}
 		for _, w := range ways {
@@ -276,7 +286,8 @@ func TestBenchCompare(t *testing.T) {
 				exchange := exchanges(t, r, w.to)
 				stop()
 				if repetition > 0 { // the first is a warm-up
-					c.Paths[i].Values = append(c.Paths[i].Values, []float64{f.up / 1e6, f.down / 1e6, f.trip * 1e6, 1 / exchange})
+					c.Paths[i].Values = append(c.Paths[i].Values,
+						[]float64{f.up / 1e6, f.down / 1e6, f.trip * 1e6, 1 / exchange})
 				}
 			}
 		}
@@ -292,8 +303,10 @@ func TestBenchCompare(t *testing.T) {
 	t.Run("without", func(t *testing.T) {
 		c := compare(t, false)
 		fmt.Print(c.Table())
-		write(t, "without.md", "Without segmentation offloads, packet by packet, as a router and a rented machine see them:\n\n"+c.Table()+"\n")
-		write(t, "benchmark.svg", c.SVG("To the home server, ratios to plain IPv6 routing (longer is better)", 0, 1, 2, 3))
+		write(t, "without.md", "Without segmentation offloads, packet by packet, as a router and a rented machine "+
+			"see them:\n\n"+c.Table()+"\n")
+		write(t, "benchmark.svg", c.SVG("To the home server, ratios to plain IPv6 routing (longer is better)", 0, 1,
+			2, 3))
 	})
 	t.Run("with", func(t *testing.T) {
 		c := compare(t, true)

@@ -99,8 +99,12 @@ func families() []family {
 		{name: "both quotes", text: always("c relay r\no ipaddr ", `'a'"b"\c`)},
 		{name: "escapes", text: always("c relay r\no ipaddr \"", `\\\"`)},
 		{name: "joined lines", text: always("c relay r\no ipaddr a", "\\\n")},
-		{name: "joined lines with a semicolon", text: func(size int) string { return always("c relay r\n", "o \\\n")(size-3) + ";x\n" }},
-		{name: "a semicolon behind quoted lines", text: func(size int) string { return always("c relay r\no a '", "\n")(size-5) + "' ;x\n" }},
+		{name: "joined lines with a semicolon", text: func(size int) string {
+			return always("c relay r\n", "o \\\n")(size-3) + ";x\n"
+		}},
+		{name: "a semicolon behind quoted lines", text: func(size int) string {
+			return always("c relay r\no a '", "\n")(size-5) + "' ;x\n"
+		}},
 		{name: "semicolons", text: always("", ";")},
 		{name: "comments", text: always("", "#\n")},
 		{name: "blank lines", text: always("", "\n")},
@@ -111,61 +115,81 @@ func families() []family {
 		{name: "unknown sections of many names", text: always("", "c %s %s\n")},
 		{name: "options without a section", text: always("", "o a 1\n")},
 		{name: "unknown options", text: always("c relay r\n", "o %s 1\n")},
-		{name: "unknown options of many sections", text: always("", "c forward\no %sdest_portx_long 1\no src_portx_%s_long 1\n")},
+		{name: "unknown options of many sections",
+			text: always("", "c forward\no %sdest_portx_long 1\no src_portx_%s_long 1\n")},
 		{name: "sections of one name", text: always("", "c relay r\no %s 1\n")},
 		{name: "sections of one name and two types", text: always("c relay r\n", "c forward r\n")},
-		{name: "options in turn", text: always("c forward a\nc forward b\n", "c forward a\no proto tcp\nc forward b\no proto udp\n")},
+		{name: "options in turn",
+			text: always("c forward a\nc forward b\n", "c forward a\no proto tcp\nc forward b\no proto udp\n")},
 
 		{name: "relays without anything", text: always("", "c relay\n")},
 		{name: "relays of many names", text: always("", "c relay %s\n")},
 		{name: "relays and forwards without one", text: func(size int) string {
-			return always("", "c relay %s\no ipaddr 1.1.1.1\no peeraddr 2a::2\n")(size/2) + always("", "c forward\no dest_ip 1.1.1.1\no proto all\n")(size/2)
+			return always("", "c relay %s\no ipaddr 1.1.1.1\no peeraddr 2a::2\n")(size/2) +
+				always("", "c forward\no dest_ip 1.1.1.1\no proto all\n")(size/2)
 		}},
 		{name: "relays and forwards of unknown ones", text: func(size int) string {
-			return always("", "c relay %s\no ipaddr 1.1.1.1\no peeraddr 2a::2\n")(size/2) + always("", "c forward\no dest_ip 1.1.1.1\no proto all\no relay %s_\n")(size/2)
+			return always("", "c relay %s\no ipaddr 1.1.1.1\no peeraddr 2a::2\n")(size/2) +
+				always("", "c forward\no dest_ip 1.1.1.1\no proto all\no relay %s_\n")(size/2)
 		}},
-		{name: "equal relays", text: always("", "c relay %s\no role vps\no ipaddr 1.1.1.1\no ip6addr 2a::1\no peeraddr 2a::2\n")},
-		{name: "relays of many addresses", text: always("", "c relay %s\no role vps\no ipaddr %i\no ip6addr 2a::/64\no peeraddr 2b::/64\n")},
-		{name: "relays of equal tables", text: always("", "c relay %s\no role router\no ipaddr 1.1.1.1\no peeraddr 2a::%d\n")},
+		{name: "equal relays",
+			text: always("", "c relay %s\no role vps\no ipaddr 1.1.1.1\no ip6addr 2a::1\no peeraddr 2a::2\n")},
+		{name: "relays of many addresses",
+			text: always("", "c relay %s\no role vps\no ipaddr %i\no ip6addr 2a::/64\no peeraddr 2b::/64\n")},
+		{name: "relays of equal tables",
+			text: always("", "c relay %s\no role router\no ipaddr 1.1.1.1\no peeraddr 2a::%d\n")},
 		{name: "equal keeps", text: always(shortRelay, "l keep tcp:1\n")},
 		{name: "many keeps", text: always(shortRelay, "l keep tcp:%p\n")},
 		{name: "keeps of all ports", text: always(shortRelay, "l keep tcp:1-65535\n")},
 		{name: "keeps and forwards", text: func(size int) string {
-			return always(shortRelay, "l keep tcp:%p\n")(min(size/2, 60000)) + always("", "c forward\no src_dport 1-65535\no dest_ip 1.1.1.2\n")(size/2)
+			return always(shortRelay, "l keep tcp:%p\n")(min(size/2, 60000)) +
+				always("", "c forward\no src_dport 1-65535\no dest_ip 1.1.1.2\n")(size/2)
 		}},
 		{name: "keeps of relays and forwards", text: func(size int) string {
-			return always("", "c relay %s\no role vps\no ipaddr 1.1.1.1\no ip6addr 2a::%d\no peeraddr 2a::\nl keep tcp:%p\n")(size/2) +
+			return always("", "c relay %s\no role vps\no ipaddr 1.1.1.1\no ip6addr 2a::%d\no peeraddr 2a::\nl "+
+				"keep tcp:%p\n")(size/2) +
 				always("", "c forward\no relay aaaa\no src_dport %p\no dest_ip 1.1.1.2\n")(size/2)
 		}},
 
 		{name: "forwards without anything", text: always(shortRelay, "c forward\n")},
 		{name: "equal forwards", text: always(shortRelay, "c forward\no src_dport 1\no dest_ip 1.1.1.2\n")},
-		{name: "forwards of all ports", text: always(shortRelay, "c forward\no src_dport 1-65535\no dest_ip 1.1.1.2\n")},
+		{name: "forwards of all ports",
+			text: always(shortRelay, "c forward\no src_dport 1-65535\no dest_ip 1.1.1.2\n")},
 		{name: "forwards of all", text: always(shortRelay, "c forward\no proto all\no dest_ip 1.1.1.2\n")},
-		{name: "correct forwards", text: always(shortRelay, "c forward\no src_dport %p\no proto tcp\no dest_ip 1.1.1.2\n")},
-		{name: "forwards of all protocols", text: always(shortRelay, "c forward\no proto %p\no dest_ip 1.1.1.2\no src_ip 1.1.1.1\n")},
+		{name: "correct forwards",
+			text: always(shortRelay, "c forward\no src_dport %p\no proto tcp\no dest_ip 1.1.1.2\n")},
+		{name: "forwards of all protocols",
+			text: always(shortRelay, "c forward\no proto %p\no dest_ip 1.1.1.2\no src_ip 1.1.1.1\n")},
 		{name: "forwards with egress", text: func(size int) string {
-			return always("", "c relay %s\no role router\no ip4table %p\no ipaddr %i\no peeraddr 2a::2\no egress all\n")(size/2) +
+			return always("", "c relay %s\no role router\no ip4table %p\no ipaddr %i\no peeraddr 2a::2\no "+
+				"egress all\n")(size/2) +
 				always("", "c forward\no relay %s\no src_dport %p\no dest_ip 1.1.1.2\n")(size/2)
 		}},
-		{name: "forwards of the address itself", text: always(shortRelay, "c forward\no src_dport %p\no proto tcp\no dest_ip 1.1.1.1\n")},
+		{name: "forwards of the address itself",
+			text: always(shortRelay, "c forward\no src_dport %p\no proto tcp\no dest_ip 1.1.1.1\n")},
 		{name: "forwards of many equal protocols", text: func(size int) string {
-			return sections(shortRelay, "c forward\no src_dport 1\no dest_ip 1.1.1.2\n"+strings.Repeat("l proto tcp\n", 4000))(size)
+			return sections(shortRelay, "c forward\no src_dport 1\no dest_ip 1.1.1.2\n"+strings.Repeat("l proto tcp\n",
+				4000))(size)
 		}},
 		{name: "clashes with a long forward", text: func(size int) string {
-			many := "c forward\no src_dport 1-65535\no dest_ip 1.1.1.2\n" + strings.Repeat("l proto tcp\n", 2000) + always("", "l src_ip %i\n")(40000)
+			many := "c forward\no src_dport 1-65535\no dest_ip 1.1.1.2\n" + strings.Repeat("l proto tcp\n", 2000) +
+				always("", "l src_ip %i\n")(40000)
 			return always(shortRelay+many, "c forward\no src_dport 1\no dest_ip 1.1.1.2\n")(size)
 		}},
-		{name: "many clients", text: always(shortRelay+"c forward\no src_dport 1\no dest_ip 1.1.1.2\n", "l src_ip %i\n")},
-		{name: "nested clients", text: always(shortRelay+"c forward\no src_dport 1\no dest_ip 1.1.1.2\n", "l src_ip 0.0.0.0/0\nl src_ip 1.0.0.0/8\nl src_ip 1.1.1.1\n")},
+		{name: "many clients", text: always(shortRelay+"c forward\no src_dport 1\no dest_ip 1.1.1.2\n",
+			"l src_ip %i\n")},
+		{name: "nested clients", text: always(shortRelay+"c forward\no src_dport 1\no dest_ip 1.1.1.2\n",
+			"l src_ip 0.0.0.0/0\nl src_ip 1.0.0.0/8\nl src_ip 1.1.1.1\n")},
 		{name: "clients in one option", text: func(size int) string {
-			return sections(shortRelay, "c forward\no dest_ip 1.1.1.2\no src_dport 1\no src_ip '"+strings.Repeat("1 ", 5000)+"'\n")(size)
+			return sections(shortRelay, "c forward\no dest_ip 1.1.1.2\no src_dport 1\no src_ip '"+
+				strings.Repeat("1 ", 5000)+"'\n")(size)
 		}},
 
 		{name: "proxies without anything", text: always("", "c proxy\n")},
 		{name: "equal proxies", text: always("", "c proxy\nl listen 0.0.0.0:1\no target 2a::1\n")},
 		{name: "correct proxies", text: always("", "c proxy\nl listen %i:%p\no target 2a::1\n")},
-		{name: "proxies of all ports", text: always("", "c proxy\nl listen 0.0.0.0:1-65535\nl listen [::]:1-65535\no target 2a::1\n")},
+		{name: "proxies of all ports",
+			text: always("", "c proxy\nl listen 0.0.0.0:1-65535\nl listen [::]:1-65535\no target 2a::1\n")},
 		{name: "equal listens", text: always(shortProxy, "l listen 0.0.0.0:1\n")},
 		{name: "listens of all ports", text: always(shortProxy, "l listen 0.0.0.0:1-65535\n")},
 		{name: "correct listens", text: always(shortProxy, "l listen %i:%p\n")},
@@ -175,13 +199,15 @@ func families() []family {
 		{name: "listens of many proxies", text: func(size int) string {
 			return sections("", always("c proxy\no target 2a::1\n", "l listen 0.0.0.0:%p\n")(4000))(size)
 		}},
-		{name: "listens, specific and of every address", text: always(shortProxy+"l listen 0.0.0.0:1-65535\n", "l listen %i:%p\n")},
+		{name: "listens, specific and of every address",
+			text: always(shortProxy+"l listen 0.0.0.0:1-65535\n", "l listen %i:%p\n")},
 		{name: "listens and forwards", text: func(size int) string {
 			return always(shortRelay, "c forward\no proto tcp\no src_dport %p\no dest_ip 1.1.1.2\n")(size/2) +
 				sections("", always("c proxy\no target 2a::1\n", "l listen 0.0.0.0:%p\n")(60000))(size/2)
 		}},
 		{name: "listens and relays of all", text: func(size int) string {
-			return always("", "c relay %s\no role vps\no ipaddr %i\no ip6addr 2a::%d\no peeraddr 2a::\nl keep tcp:1-65535\nc forward\no relay %s\no proto all\no dest_ip 1.1.1.2\n")(size/2) +
+			return always("", "c relay %s\no role vps\no ipaddr %i\no ip6addr 2a::%d\no peeraddr 2a::\nl keep "+
+				"tcp:1-65535\nc forward\no relay %s\no proto all\no dest_ip 1.1.1.2\n")(size/2) +
 				sections("", always("c proxy\no target 2a::1\n", "l listen 0.0.0.0:%p\n")(60000))(size/2)
 		}},
 		{name: "targets that are listened on", text: always("", "c proxy\nl listen 1.1.1.1:%p\no target 1.1.1.1\n")},
@@ -192,7 +218,8 @@ func families() []family {
 			words := "o " + option.Name + " '" + strings.Repeat("a ", 30000) + "'\n"
 			list = append(list, family{name + " repeated", always(head, "o "+option.Name+" 1\n"), true},
 				family{name + " as a list", always(head, "l "+option.Name+" 1\n"), true},
-				family{name + " wrong in many sections", always("", "c "+section.Type+"\no "+option.Name+" %d_\n"), true},
+				family{name + " wrong in many sections", always("", "c "+section.Type+"\no "+option.Name+" %d_\n"),
+					true},
 				family{name + " of words", sections("", "c "+section.Type+"\n"+words), true})
 		}
 	}
@@ -246,7 +273,8 @@ func init() {
 		said, _ := c.CombinedOutput()
 		cancel()
 		usage := c.ProcessState.SysUsage().(*syscall.Rusage)
-		r.Memory, r.CPU, r.Status, r.Output = usage.Maxrss, c.ProcessState.UserTime()+c.ProcessState.SystemTime(), c.ProcessState.ExitCode(), string(said)
+		r.Memory, r.CPU, r.Status, r.Output = usage.Maxrss, c.ProcessState.UserTime()+c.ProcessState.SystemTime(),
+			c.ProcessState.ExitCode(), string(said)
 		if file, ok := c.Stdin.(*os.File); ok {
 			file.Close()
 		}
@@ -258,7 +286,8 @@ func init() {
 func stopwatch(t *testing.T) func(r run) run {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "ds4relay")
-	if out, err := exec.Command("go", "build", "-ldflags", "-s -w", "-tags", "openwrt", "-o", program, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags", "-s -w", "-tags", "openwrt", "-o", program,
+		".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	watch := exec.Command(os.Args[0])
@@ -320,7 +349,8 @@ func TestBadFiles(t *testing.T) {
 		}
 		plugin := measure(run{Args: []string{"rpcd", "call", "check"}, Input: write(browser(t, f))})
 		if plugin.Memory > routerMemory || plugin.Status != 0 || len(plugin.Output) > 2*mostOutput {
-			t.Errorf("%s: a browser's check takes %d KiB, prints %d bytes, status %d", f.name, plugin.Memory, len(plugin.Output), plugin.Status)
+			t.Errorf("%s: a browser's check takes %d KiB, prints %d bytes, status %d", f.name, plugin.Memory,
+				len(plugin.Output), plugin.Status)
 		}
 		if plugin.Memory > mostRouter.Memory {
 			mostRouter = plugin
@@ -339,7 +369,8 @@ func TestBadFiles(t *testing.T) {
 			most = second
 		}
 	}
-	t.Logf("at most %d KiB, and %d KiB for a browser's (%d KiB for nothing)", most.Memory, mostRouter.Memory, measure(run{Args: []string{"version"}}).Memory)
+	t.Logf("at most %d KiB, and %d KiB for a browser's (%d KiB for nothing)", most.Memory, mostRouter.Memory,
+		measure(run{Args: []string{"version"}}).Memory)
 }
 
 // TestLongFile: for every command, a file that is too long is a mistake of the user.

@@ -21,7 +21,8 @@ func (a *app) output(command ...string) (string, error) {
 	case code != 0 && code != exitDiffers:
 		return "", errors.New(strings.TrimSpace(problems.String()))
 	case out.more:
-		return "", fmt.Errorf("the answer is longer than %d bytes; type the command instead: ds4relay %s", a.most, command[0])
+		return "", fmt.Errorf("the answer is longer than %d bytes; type the command instead: ds4relay %s", a.most,
+			command[0])
 	}
 	return out.String(), nil
 }

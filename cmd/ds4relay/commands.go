@@ -185,7 +185,8 @@ func (a *app) compare(hosts []string, count int, interval float64) error {
 	wait := time.Duration(interval * float64(time.Second))
 	switch {
 	case len(hosts) != 2:
-		return usageError("ping takes two hosts: ds4relay ping HOST4 HOST6, the same one by its IPv4 and its IPv6 address")
+		return usageError("ping takes two hosts: ds4relay ping HOST4 HOST6, the same one by its IPv4 and its " +
+			"IPv6 address")
 	case count < 1 || count > maxPings:
 		return usageError(fmt.Sprintf("ping -c %d: allowed is a number from 1 to %d", count, maxPings))
 	case wait < minPingInterval || wait > time.Hour:

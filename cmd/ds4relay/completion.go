@@ -97,7 +97,8 @@ func zshCompletion() *strings.Replacer {
 			words = append(words, arguments[c.arguments])
 		}
 		fmt.Fprintf(&names, "\t\t%s\n", quote(c.name+":"+escape.Replace(c.summary)))
-		fmt.Fprintf(&commands, "\t%s)\n\t\t_arguments -S \\\n\t\t\t%s\n\t\t;;\n", c.name, strings.Join(words, " \\\n\t\t\t"))
+		fmt.Fprintf(&commands, "\t%s)\n\t\t_arguments -S \\\n\t\t\t%s\n\t\t;;\n", c.name,
+			strings.Join(words, " \\\n\t\t\t"))
 	}
 	return strings.NewReplacer("@names@\n", names.String(), "@options@\n", general.String(),
 		"@commands@\n", commands.String())

@@ -57,7 +57,8 @@ func TestCompletion(t *testing.T) {
 	}
 	for shell, offered := range map[string]func(t *testing.T, script, line string) []byte{
 		"bash": func(t *testing.T, script, line string) []byte {
-			const complete = `. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ds4relay; printf '%s\n' "${COMPREPLY[@]}"`
+			const complete = `. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ds4relay; printf '%s\n' ` +
+				`"${COMPREPLY[@]}"`
 			cmd := exec.Command("bash", append([]string{"-c", complete, script}, strings.Split(line, " ")...)...)
 			out, err := cmd.CombinedOutput()
 			if err != nil {
@@ -95,7 +96,8 @@ func TestCompletion(t *testing.T) {
 	}
 	t.Run("zsh", func(t *testing.T) {
 		needShell(t, "zsh")
-		if out, err := exec.Command("zsh", "-n", completionScript(t, "zsh")).CombinedOutput(); err != nil || len(out) > 0 {
+		if out, err := exec.Command("zsh", "-n", completionScript(t, "zsh")).CombinedOutput(); err != nil ||
+			len(out) > 0 {
 			t.Errorf("%v: %s", err, out)
 		}
 	})

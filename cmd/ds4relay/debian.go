@@ -61,19 +61,22 @@ func (a *app) dbus([]string) error {
 	a.most = dbusOutput
 	return debian.Serve(ctx, []debian.Method{
 		{Name: "Status", Result: "json", Call: func(...string) (string, error) { return a.output("status", "--json") }},
-		{Name: "Check", Arguments: []string{"config"}, Result: "json", Most: dbusText, Call: func(arguments ...string) (string, error) {
-			return asJSON(a.checkText(arguments[0]))
-		}},
+		{Name: "Check", Arguments: []string{"config"}, Result: "json", Most: dbusText,
+			Call: func(arguments ...string) (string, error) {
+				return asJSON(a.checkText(arguments[0]))
+			}},
 		{Name: "Plan", Result: "plan", Call: func(...string) (string, error) { return a.output("plan") }},
-		{Name: "Export", Arguments: []string{"relay"}, Result: "config", Most: dbusWord, Call: func(arguments ...string) (string, error) {
-			if arguments[0] == "" {
-				return a.output("export")
-			}
-			return a.output("export", "--", arguments[0])
-		}},
-		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Most: dbusWord, Root: true, Call: func(arguments ...string) (string, error) {
-			return asJSON(a.doctorAnswer(map[string]string{"check": arguments[0], "relay": arguments[1]}))
-		}},
+		{Name: "Export", Arguments: []string{"relay"}, Result: "config", Most: dbusWord,
+			Call: func(arguments ...string) (string, error) {
+				if arguments[0] == "" {
+					return a.output("export")
+				}
+				return a.output("export", "--", arguments[0])
+			}},
+		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Most: dbusWord, Root: true,
+			Call: func(arguments ...string) (string, error) {
+				return asJSON(a.doctorAnswer(map[string]string{"check": arguments[0], "relay": arguments[1]}))
+			}},
 		{Name: "Reload", Result: "steps", Root: true,
 			Call: func(...string) (string, error) { return a.output("reload", "-v") }},
 	}, dbusIdle)
@@ -101,7 +104,8 @@ func (a *app) ifupdown([]string) error {
 		return a.takeDown([]string{relay.Name})
 	}
 	if relay == nil {
-		return fmt.Errorf("iface %s: ds4relay %s: %w; %s has: %s", hook.Device, hook.Relay, reconcile.ErrUnknownRelay, c.Path, c.Names())
+		return fmt.Errorf("iface %s: ds4relay %s: %w; %s has: %s", hook.Device, hook.Relay, reconcile.ErrUnknownRelay,
+			c.Path, c.Names())
 	}
 	if err := hook.Check(relay); err != nil {
 		return usageError(err.Error())
@@ -161,7 +165,8 @@ func (a *app) rides(relay *config.Relay) error {
 		return err
 	}
 	if device := facts.Tunlink[relay.Name]; device != "" && !kernel.LinkUp(device) {
-		return fmt.Errorf("relay %q: the device that it rides on, %s, is down; bring it up first: ifup %s", relay.Name, device, device)
+		return fmt.Errorf("relay %q: the device that it rides on, %s, is down; bring it up first: ifup %s", relay.Name,
+			device, device)
 	}
 	return nil
 }

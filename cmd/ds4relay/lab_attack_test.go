@@ -115,8 +115,10 @@ func TestInjected(t *testing.T) {
 			conversations := []conversation{
 				converse(t, "a host's that is not forwarded", r.Host, port(home4, 4001), client),
 				converse(t, "between two networks", r.LAN2, port("192.168.2.20", 4002), port(home4, 53)),
-				converse(t, "of a forwarded host with another network", r.Host2, port("192.168.1.211", 4003), port("192.168.2.20", 53)),
-				converse(t, "of a forwarded host with its neighbour", r.Host2, port("192.168.1.211", 4004), port(home4, 53)),
+				converse(t, "of a forwarded host with another network", r.Host2, port("192.168.1.211", 4003),
+					port("192.168.2.20", 53)),
+				converse(t, "of a forwarded host with its neighbour", r.Host2, port("192.168.1.211", 4004),
+					port(home4, 53)),
 				converse(t, "the router's", r.Router, port("192.168.2.1", 4005), port("192.168.2.20", 53)),
 				converse(t, "the router's with the internet", r.Router, port("192.168.1.1", 4006), client),
 			}
@@ -134,11 +136,13 @@ func TestInjected(t *testing.T) {
 				wantsForwarded bool
 			}{
 				{r.Host, port(home4, 4001), client, "a host that is not forwarded", client4, false},
-				{r.Host2, port("192.168.1.211", 4003), port("192.168.2.20", 53), "a forwarded host, about another network", client4, false},
+				{r.Host2, port("192.168.1.211", 4003), port("192.168.2.20", 53),
+					"a forwarded host, about another network", client4, false},
 			} {
 				about := lab.UDP4(target.own, target.peer, []byte("it was forged"))
 				if n := received(t, target.host, "eth0", "it was forged", func() {
-					r.outOfTunnel(t, lab.ICMPError4(netip.MustParseAddr(target.from), target.own.Addr(), 3, 4, 600, about))
+					r.outOfTunnel(t, lab.ICMPError4(netip.MustParseAddr(target.from), target.own.Addr(), 3, 4, 600,
+						about))
 				}); n != 0 {
 					t.Errorf("%s: got an ICMP error", target.name)
 				}
@@ -171,7 +175,8 @@ func TestInjected(t *testing.T) {
 				t.Errorf("%d errors about a connection of a host with egress all arrived, want 1", n)
 			}
 			// Up adopts open connections, which an earlier release did not mark.
-			if out, err := r.Router.Run("nft", "table ip forget { chain last { type filter hook postrouting priority 200; ct mark set 0; }; }"); err != nil {
+			if out, err := r.Router.Run("nft", "table ip forget { chain last { type filter hook postrouting priority "+
+				"200; ct mark set 0; }; }"); err != nil {
 				t.Fatal(err, out)
 			}
 			if _, err := own.socket.WriteTo([]byte("unmarked"), net.UDPAddrFromAddrPort(client)); err != nil {
@@ -204,14 +209,17 @@ func TestInjectedErrors(t *testing.T) {
 			t.Errorf("an error about a packet to %s arrived", peer)
 		}
 	}
-	if n := received(t, r.Host, "eth0", "in", func() { r.outOfTunnel(t, lab.UDP4(port(client4, 5000), port(home4, 53), []byte("in"))) }); n != 1 {
+	if n := received(t, r.Host, "eth0", "in", func() {
+		r.outOfTunnel(t, lab.UDP4(port(client4, 5000), port(home4, 53), []byte("in")))
+	}); n != 1 {
 		t.Errorf("%d packets of a forward arrived, want 1", n)
 	}
 	// At the VPS: errors out of the tunnel must also be about connections of the hosts.
 	serveUDP(t, r.Client, 53)
 	converse(t, "the VPS's own", r.VPS, port(public, 4001), port(client4, 53))
 	about := lab.UDP4(port(public, 4001), port(client4, 53), []byte("xxxxxxxxxxx"))
-	if err := lab.SendRaw4(r.Router, "wrap1", lab.ICMPError4(netip.MustParseAddr(home4), netip.MustParseAddr(public), 3, 4, 600, about)); err != nil {
+	if err := lab.SendRaw4(r.Router, "wrap1", lab.ICMPError4(netip.MustParseAddr(home4), netip.MustParseAddr(public), 3,
+		4, 600, about)); err != nil {
 		t.Fatal(err)
 	}
 	lab.Settle()
@@ -233,7 +241,8 @@ func TestHomeAddresses(t *testing.T) {
 			r.outOfTunnel(t, lab.UDP4(port(source, 5000), web, []byte("from "+source)))
 		})
 	}
-	for _, source := range append([]string{home4, "192.168.1.211", "192.168.1.1", "192.168.1.77", "192.168.1.255", "192.168.2.20", "192.168.2.1", "192.168.2.99"},
+	for _, source := range append([]string{home4, "192.168.1.211", "192.168.1.1", "192.168.1.77", "192.168.1.255",
+		"192.168.2.20", "192.168.2.1", "192.168.2.99"},
 		strangers...) {
 		if n := arrive(source); n != 0 {
 			t.Errorf("out of the tunnel: a packet from %s arrived", source)
@@ -287,8 +296,9 @@ func TestFence(t *testing.T) {
 			r := newRelay(t, lab.Options{}, forwardWeb+"\toption egress 'all'\n")
 			serveTCP(t, r.Host2, 80)
 			serveTCP(t, r.Client, 90)
-			for _, command := range []string{"ip link add other type dummy", "ip addr add 10.77.0.1/24 dev other", "ip link set other up",
-				"ip neigh add 10.77.0.5 lladdr 02:00:00:00:77:05 dev other", "sysctl -qw net.ipv4.ip_forward=" + before} {
+			for _, command := range []string{"ip link add other type dummy", "ip addr add 10.77.0.1/24 dev other",
+				"ip link set other up", "ip neigh add 10.77.0.5 lladdr 02:00:00:00:77:05 dev other",
+				"sysctl -qw net.ipv4.ip_forward=" + before} {
 				if out, err := r.VPS.Run("sh", "-c", command); err != nil {
 					t.Fatal(err, out)
 				}
@@ -349,7 +359,8 @@ func TestFence(t *testing.T) {
 			if err := os.RemoveAll(r.vps.runDir()); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, stderr := r.vps.try("down"); !strings.Contains(stderr, "eth0") || !strings.Contains(stderr, "net.ipv4.conf.eth0.forwarding=0") {
+			if _, _, stderr := r.vps.try("down"); !strings.Contains(stderr, "eth0") ||
+				!strings.Contains(stderr, "net.ipv4.conf.eth0.forwarding=0") {
 				t.Errorf("down without records says: %q", stderr)
 			}
 		})
@@ -366,7 +377,8 @@ func TestFlushed(t *testing.T) {
 		for _, egress := range []string{"replies", "all"} {
 			t.Run(fmt.Sprintf("no_default=%v,egress=%s", noDefault, egress), func(t *testing.T) {
 				option := "\toption egress '" + egress + "'\n"
-				r := newRelay(t, lab.Options{NoIPv4Default: noDefault, RPFilter: map[bool]int{false: 0, true: 2}[noDefault]},
+				r := newRelay(t,
+					lab.Options{NoIPv4Default: noDefault, RPFilter: map[bool]int{false: 0, true: 2}[noDefault]},
 					forwardWeb+option+itself+option)
 				r.up()
 				service, err := r.Router.ListenPacket("udp4", ":80")
@@ -425,7 +437,8 @@ func TestHiddenProtocol(t *testing.T) {
 	}
 	attacker := netip.MustParseAddr("2001:db8:c::10")
 	inner := lab.UDP4(port("192.168.1.211", 80), port(client4, 5000), []byte("hidden"))
-	options := append([]byte{4, 12, 0x1e, 100}, make([]byte, 100)...) // next header 4, 8+12*8 bytes: an option to skip (RFC 4727)
+	// Next header 4, 8+12*8 bytes: an option to skip (RFC 4727).
+	options := append([]byte{4, 12, 0x1e, 100}, make([]byte, 100)...)
 	// The kernel itself refuses a first fragment that ends before the upper-layer header (ipv6frag_thdr_truncated), but
 	// does not notice that if more options follow.
 	more := append([]byte{60}, options[1:]...)
@@ -466,7 +479,8 @@ func TestHiddenProtocol(t *testing.T) {
 		}
 	}
 	// Other protocols pass, as for other addresses of the machine.
-	if out, err := r.Client.Run("ping", "-6", "-n", "-c", "1", "-W", "3", "-s", "3000", vpsEndpoint.String()); err != nil {
+	if out, err := r.Client.Run("ping", "-6", "-n", "-c", "1", "-W", "3", "-s", "3000",
+		vpsEndpoint.String()); err != nil {
 		t.Errorf("ping with fragments: %v\n%s", err, out)
 	}
 }
@@ -476,10 +490,10 @@ func TestDeviceNames(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
 	var file strings.Builder
 	for i, device := range []string{"a.b", "a_b", "a-b", "a_dot_b", "a.b_in"} {
-		fmt.Fprintf(&file, "config relay 'r%d'\n\toption role 'router'\n\toption ipaddr '198.51.100.%d'\n\toption ip6addr '2001:db8:fdd2::/64'\n"+
-			"\toption peeraddr '2001:db8:6ef9::/64'\n\toption tunlink 'wan'\n\toption device '%s'\n\toption ip4table '%d'\n\n"+
-			"config forward\n\toption relay 'r%d'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.211'\n\tlist src_ip '203.0.113.0/24'\n\n",
-			i, 10+i, device, 42+i, i)
+		fmt.Fprintf(&file, "config relay 'r%d'\n\toption role 'router'\n\toption ipaddr '198.51.100.%d'\n\toption "+
+			"ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:6ef9::/64'\n\toption tunlink 'wan'\n\toption "+
+			"device '%s'\n\toption ip4table '%d'\n\nconfig forward\n\toption relay 'r%d'\n\toption src_dport "+
+			"'80'\n\toption dest_ip '192.168.1.211'\n\tlist src_ip '203.0.113.0/24'\n\n", i, 10+i, device, 42+i, i)
 	}
 	r.router.write(file.String())
 	r.router.do("up")
@@ -527,7 +541,8 @@ func TestKillSwitch(t *testing.T) {
 		{"without the device", "ip link del wrap1"},
 		{"with the device down", "ip link set wrap1 down"},
 		{"without tables", "nft flush ruleset"},
-		{"without policy rules", "ip link set wrap1 down; ip -4 rule flush; ip rule add priority 32766 lookup main; ip rule add priority 32767 lookup default"},
+		{"without policy rules", "ip link set wrap1 down; ip -4 rule flush; ip rule add priority 32766 lookup main; " +
+			"ip rule add priority 32767 lookup default"},
 		{"with half the internet routed elsewhere", "ip link set wrap1 down; ip route add 128.0.0.0/1 dev ds-wan6_4"},
 		{"with a rule of others before ours", "ip link set wrap1 down; ip rule add priority 100 lookup main"},
 	} {
@@ -535,8 +550,9 @@ func TestKillSwitch(t *testing.T) {
 			t.Fatal(err, out)
 		}
 		held(c.when)
-		r.Router.Run("sh", "-c", "ip route del 128.0.0.0/1; ip rule del priority 100; ip rule del priority 32766; ip rule del priority 32767; "+
-			"ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel")
+		r.Router.Run("sh", "-c", "ip route del 128.0.0.0/1; ip rule del priority 100; ip rule del priority 32766; ip "+
+			"rule del priority 32767; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority "+
+			"32767 lookup default protocol kernel")
 		r.router.do("-q", "up")
 		seenTCP(t, r.Host2, client4+":90", public)
 	}
@@ -560,8 +576,9 @@ func TestKillSwitch(t *testing.T) {
 func TestEgressPrivate(t *testing.T) {
 	option := "\toption egress 'all'\n"
 	r := newRelay(t, lab.Options{}, forwardWeb+option)
-	for _, command := range []string{"ip link add other type dummy", "ip addr add 10.77.0.1/24 dev other", "ip addr add 169.254.169.1/24 dev other",
-		"ip link set other up", "ip neigh add 10.77.0.5 lladdr 02:00:00:00:77:05 dev other", "ip neigh add 169.254.169.254 lladdr 02:00:00:00:77:06 dev other"} {
+	for _, command := range []string{"ip link add other type dummy", "ip addr add 10.77.0.1/24 dev other",
+		"ip addr add 169.254.169.1/24 dev other", "ip link set other up", "ip neigh add 10.77.0.5 lladdr " +
+			"02:00:00:00:77:05 dev other", "ip neigh add 169.254.169.254 lladdr 02:00:00:00:77:06 dev other"} {
 		if out, err := r.VPS.Run("sh", "-c", command); err != nil {
 			t.Fatal(err, out)
 		}
@@ -570,7 +587,8 @@ func TestEgressPrivate(t *testing.T) {
 	r.up()
 	leaves := func(to string) bool {
 		stop := capture(t, r.VPS, "other")
-		if err := lab.SendRaw4(r.Router, "wrap1", lab.UDP4(port("192.168.1.211", 6000), port(to, 80), []byte("private"))); err != nil {
+		if err := lab.SendRaw4(r.Router, "wrap1",
+			lab.UDP4(port("192.168.1.211", 6000), port(to, 80), []byte("private"))); err != nil {
 			t.Fatal(err)
 		}
 		lab.Settle()

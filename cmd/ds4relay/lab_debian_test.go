@@ -72,11 +72,15 @@ func (s server) reboot() string {
 }
 
 // settings lists everything that the package and its relays could leave behind, in the kernel and in files.
-const settings = `while ip -6 addr show dev ens3 | grep -q tentative || ! ip -6 route show default | grep -q ens3; do sleep 0.2; done
-ip -o link | sed 's/^[0-9]*: //; s/permaddr .*//' | sort; ip -o addr show ens3 | sed 's/^[0-9]*: //'; ip route show table all | sort; ip -6 route show table all | sort; ip rule; nft list ruleset
+const settings = `while ip -6 addr show dev ens3 | grep -q tentative || ! ip -6 route show default | grep -q ens3; do
+	sleep 0.2
+done
+ip -o link | sed 's/^[0-9]*: //; s/permaddr .*//' | sort; ip -o addr show ens3 | sed 's/^[0-9]*: //'
+ip route show table all | sort; ip -6 route show table all | sort; ip rule; nft list ruleset
 sysctl -a -r '^net.ipv[46].conf.*(forwarding|rp_filter|src_valid_mark|proxy)'
 systemctl list-unit-files --no-legend --no-pager; ls -A /run/ds4relay /run/network 2>&1
-find / -xdev \( -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /root -o -path /tmp -o -path /var/tmp \) -prune -o -printf '%p %m %u %l\n' | sort
+find / -xdev \( -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt \
+	-o -path /var/lib/systemd -o -path /root -o -path /tmp -o -path /var/tmp \) -prune -o -printf '%p %m %u %l\n' | sort
 find /etc -xdev -type f -exec md5sum {} + | sort -k 2`
 
 const debianRelay = `config relay 'home'
@@ -183,7 +187,8 @@ func (d *debianRelayLab) streams(n int) (end func(when string)) {
 func (d *debianRelayLab) settles() {
 	d.t.Helper()
 	d.do("for i in $(seq 50); do ds4relay status >/dev/null && exit; sleep 0.3; done; " +
-		"journalctl --no-pager -n 100 -o short-precise -u 'ds4relay*' -u systemd-networkd -u NetworkManager; ds4relay status")
+		"journalctl --no-pager -n 100 -o short-precise -u 'ds4relay*' -u systemd-networkd -u NetworkManager; " +
+		"ds4relay status")
 }
 
 // works checks the forwards from the client (TCP, UDP and ping), and the internet from the home's server.
@@ -221,17 +226,21 @@ func (d *debianRelayLab) ifupdownNG(t *testing.T) {
 		return
 	}
 	const options = " -i /root/ng -S /root/ng.state wrap1"
-	d.do("systemctl stop ds4relay; cp -n /opt/ifupdown-ng/usr/libexec/ifupdown-ng/* /usr/libexec/ifupdown-ng; ln -s $(find /opt/ifupdown-ng -path '*sbin/ifupdown') /root/ifup; ln -s ifup /root/ifdown || true")
-	stanza := "auto wrap1\niface wrap1 inet manual\n\tds4relay home\n\tuse ds4relay\n\niface ens3 inet static\n\taddress " + public + "/24\n\tgateway 198.51.100.1\n"
+	d.do("systemctl stop ds4relay; cp -n /opt/ifupdown-ng/usr/libexec/ifupdown-ng/* /usr/libexec/ifupdown-ng; ln -s " +
+		"$(find /opt/ifupdown-ng -path '*sbin/ifupdown') /root/ifup; ln -s ifup /root/ifdown || true")
+	stanza := "auto wrap1\niface wrap1 inet manual\n\tds4relay home\n\tuse ds4relay\n\niface ens3 inet " +
+		"static\n\taddress " + public + "/24\n\tgateway 198.51.100.1\n"
 	d.server.write("/root/ng", strings.Replace(stanza, "home", "hom", 1))
 	if status, out := d.try("/root/ifup" + options + " 2>&1"); status == 0 || !strings.Contains(out, "unknown relay") {
 		t.Errorf("ifupdown-ng with an unknown relay: exit status %d, %s", status, out)
 	}
 	d.server.write("/root/ng", stanza)
-	d.do("cp /etc/network/interfaces /root/interfaces; cp /root/ng /etc/network/interfaces; ip -4 addr flush dev ens3; /root/ifup" + options)
+	d.do("cp /etc/network/interfaces /root/interfaces; cp /root/ng /etc/network/interfaces; ip -4 addr flush dev " +
+		"ens3; /root/ifup" + options)
 	d.works("with ifupdown-ng, which has brought up the device first")
 	d.do("/root/ifdown" + options + "; ! ip link show wrap1")
-	d.do("cp /root/interfaces /etc/network/interfaces; ls /usr/libexec/ifupdown-ng/* | grep -v /ds4relay$ | xargs rm; ip -4 addr flush dev ens3; ifdown --force ens3; ifup ens3; systemctl start ds4relay")
+	d.do("cp /root/interfaces /etc/network/interfaces; ls /usr/libexec/ifupdown-ng/* | grep -v /ds4relay$ | xargs " +
+		"rm; ip -4 addr flush dev ens3; ifdown --force ens3; ifup ens3; systemctl start ds4relay")
 }
 
 // movesOver sets up the old lines of docs/moving-over.md, and follows that page until they are gone.
@@ -245,28 +254,35 @@ func (d *debianRelayLab) movesOver(t *testing.T) {
 	if !found {
 		t.Fatal("the page has no lines by hand")
 	}
-	d.server.write("/etc/network/interfaces.d/wrap1", strings.NewReplacer("eth0", "ens3", "443", "80").Replace(lines)+"\n")
+	d.server.write("/etc/network/interfaces.d/wrap1",
+		strings.NewReplacer("eth0", "ens3", "443", "80").Replace(lines)+"\n")
 	// The hand-made endpoint is tentative for a second or two (duplicate address detection); until then the tunnel has
 	// no route.
-	d.do("sysctl -qw net.ipv4.ip_forward=1; ifup wrap1; for i in $(seq 50); do ip -6 address show dev ens3 tentative | grep -q inet6 || exit 0; sleep 0.1; done")
+	d.do("sysctl -qw net.ipv4.ip_forward=1; ifup wrap1; for i in $(seq 50); do ip -6 address show dev ens3 tentative " +
+		"| grep -q inet6 || exit 0; sleep 0.1; done")
 	seenTCP(t, d.Client, public+":80", client4)
 	out := d.do("ds4relay check 2>&1")
 	for i, line := range strings.Split(lines, "\n") {
-		if line = strings.TrimSpace(line); strings.HasPrefix(line, "pre-up") || strings.HasPrefix(line, "up") || strings.HasPrefix(line, "down") {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "pre-up") || strings.HasPrefix(line, "up") ||
+			strings.HasPrefix(line, "down") {
 			if where := fmt.Sprintf("/etc/network/interfaces.d/wrap1:%d: ", i+1); !strings.Contains(out, where) {
 				t.Errorf("check does not name %s%s: %s", where, line, out)
 			}
 		}
 	}
-	d.do("ifdown wrap1; iptables -t nat -F; sysctl -qw net.ipv4.ip_forward=0; nft delete table ip nat; rm /etc/network/interfaces.d/wrap1; ip -6 addr del 2001:db8:6ef9:0:198:51:100:144/128 dev ens3; ds4relay check")
+	d.do("ifdown wrap1; iptables -t nat -F; sysctl -qw net.ipv4.ip_forward=0; nft delete table ip nat; rm " +
+		"/etc/network/interfaces.d/wrap1; ip -6 addr del 2001:db8:6ef9:0:198:51:100:144/128 dev ens3; ds4relay check")
 }
 
 // watches takes the other end's address from a DNS name, which changes later.
 func (d *debianRelayLab) watches(t *testing.T, forward string) {
 	const home, elsewhere = "2001:db8:fdd2:0:198:51:100:144", "2001:db8:fdd2:0:198:51:100:145"
-	d.do("cp -p /etc/hosts /root/hosts; cp -p /etc/config/ds4relay /root/relays; echo '" + home + " home.example.org' >>/etc/hosts")
-	d.server.write("/etc/config/ds4relay", strings.Replace(debianRelay, "2001:db8:fdd2::/64", "home.example.org", 1)+forward)
-	d.do("systemctl reload ds4relay; for i in $(seq 50); do systemctl -q is-active ds4relay-watch.timer && exit; sleep 0.2; done; systemctl status ds4relay-watch.path ds4relay-watch.timer")
+	d.do("cp -p /etc/hosts /root/hosts; cp -p /etc/config/ds4relay /root/relays; echo '" + home +
+		" home.example.org' >>/etc/hosts")
+	d.server.write("/etc/config/ds4relay", strings.Replace(debianRelay, "2001:db8:fdd2::/64", "home.example.org", 1)+
+		forward)
+	d.do("systemctl reload ds4relay; for i in $(seq 50); do systemctl -q is-active ds4relay-watch.timer && exit; " +
+		"sleep 0.2; done; systemctl status ds4relay-watch.path ds4relay-watch.timer")
 	d.works("with a name for the other end")
 	for _, move := range [][2]string{{home, elsewhere}, {elsewhere, home}} {
 		// The timer starts this once a minute.
@@ -293,12 +309,14 @@ func (d *debianRelayLab) docker(t *testing.T) {
 	d.works("after Docker has started again")
 	// Its rules are deleted by hand: status says which one is missing.
 	d.do("iptables -D FORWARD -i wrap1 -m comment --comment ds4relay -j ACCEPT")
-	if status, out := d.try("ds4relay status"); status != exitDiffers || !strings.Contains(out, "iptables -w -I FORWARD -i wrap1") {
+	if status, out := d.try("ds4relay status"); status != exitDiffers ||
+		!strings.Contains(out, "iptables -w -I FORWARD -i wrap1") {
 		t.Errorf("status without a rule beside Docker: exit status %d\n%s", status, out)
 	}
 	d.do("ds4relay up --running; ds4relay status")
-	d.do("ifdown wrap1; systemctl stop docker docker.socket containerd; ip link del docker0; rm -rf /var/lib/docker /var/lib/containerd /etc/docker/* /run/docker* /run/containerd /opt/containerd /etc/cni; " +
-		"for f in iptables ip6tables; do $f -P FORWARD ACCEPT; $f -F; $f -X; $f -t nat -F; $f -t nat -X; done; ifup wrap1")
+	d.do("ifdown wrap1; systemctl stop docker docker.socket containerd; ip link del docker0; rm -rf /var/lib/docker " +
+		"/var/lib/containerd /etc/docker/* /run/docker* /run/containerd /opt/containerd /etc/cni; for f in iptables " +
+		"ip6tables; do $f -P FORWARD ACCEPT; $f -F; $f -X; $f -t nat -F; $f -t nat -X; done; ifup wrap1")
 }
 
 const networkManagerFile = `[connection]
@@ -319,20 +337,26 @@ func (d *debianRelayLab) networkManager() {
 	d.do("ifdown ens3; mv /etc/network/interfaces /root/interfaces; systemctl stop networking")
 	d.server.write("/etc/NetworkManager/system-connections/ens3.nmconnection", networkManagerFile)
 	d.do("chmod 600 /etc/NetworkManager/system-connections/*; systemctl start NetworkManager")
-	for _, command := range []string{"nmcli connection up ens3", "systemctl restart NetworkManager", "nmcli device reapply ens3"} {
+	for _, command := range []string{"nmcli connection up ens3", "systemctl restart NetworkManager",
+		"nmcli device reapply ens3"} {
 		d.do(command + "; sleep 3")
 		d.settles()
 		d.works("after " + command)
 	}
-	d.do("nmcli -t -f DEVICE,STATE device; systemctl stop NetworkManager; rm -r /etc/NetworkManager/system-connections/* /var/lib/NetworkManager/*; ip link set ens3 down; ip link set ens3 addrgenmode eui64 up; ip addr flush dev ens3 scope global; mv /root/interfaces /etc/network/interfaces; ifup --force ens3; systemctl start networking")
+	d.do("nmcli -t -f DEVICE,STATE device; systemctl stop NetworkManager; rm -r " +
+		"/etc/NetworkManager/system-connections/* /var/lib/NetworkManager/*; ip link set ens3 down; ip link set ens3 " +
+		"addrgenmode eui64 up; ip addr flush dev ens3 scope global; mv /root/interfaces /etc/network/interfaces; " +
+		"ifup --force ens3; systemctl start networking")
 	d.settles()
 }
 
 // networkd gives the device to systemd-networkd, which removes other programs' addresses whenever it sets it up.
 func (d *debianRelayLab) networkd(t *testing.T) {
-	d.do("ifdown ens3; mv /etc/network/interfaces /root/interfaces; systemctl start systemd-networkd; systemctl stop networking")
+	d.do("ifdown ens3; mv /etc/network/interfaces /root/interfaces; systemctl start systemd-networkd; systemctl stop " +
+		"networking")
 	d.server.write("/etc/systemd/network/20-ens3.network", networkdFile)
-	for _, command := range []string{"networkctl reload; networkctl reconfigure ens3", "systemctl restart systemd-networkd"} {
+	for _, command := range []string{"networkctl reload; networkctl reconfigure ens3",
+		"systemctl restart systemd-networkd"} {
 		d.do(command + "; sleep 3")
 		d.settles()
 		d.works("after " + command)
@@ -340,7 +364,8 @@ func (d *debianRelayLab) networkd(t *testing.T) {
 	if out := d.do("ds4relay check 2>&1"); strings.Contains(out, "networkd") {
 		t.Errorf("networkd was told by the package: %s", out)
 	}
-	d.do("rm /etc/systemd/network/20-ens3.network; systemctl stop systemd-networkd.socket systemd-networkd; mv /root/interfaces /etc/network/interfaces")
+	d.do("rm /etc/systemd/network/20-ens3.network; systemctl stop systemd-networkd.socket systemd-networkd; mv " +
+		"/root/interfaces /etc/network/interfaces")
 	if state := d.reboot(); state != "running" {
 		t.Errorf("after a boot with the unit the system is %s", state)
 	}
@@ -350,9 +375,11 @@ func (d *debianRelayLab) networkd(t *testing.T) {
 
 // bus calls the D-Bus methods that everybody may call, and those for root.
 func (d *debianRelayLab) bus(t *testing.T) {
-	const call, nobody = "busctl call net.ds4relay /net/ds4relay net.ds4relay ", "setpriv --reuid 65534 --regid 65534 --clear-groups "
+	const call, nobody = "busctl call net.ds4relay /net/ds4relay net.ds4relay ", "setpriv --reuid 65534 --regid " +
+		"65534 --clear-groups "
 	known := strings.Join(strings.Fields(d.do("busctl introspect net.ds4relay /net/ds4relay net.ds4relay")), " ")
-	for _, member := range []string{".Status method - s", ".Check method s s", ".Plan method - s", ".Export method s s", ".Doctor method ss s", ".Reload method - s", ".Changed signal - -"} {
+	for _, member := range []string{".Status method - s", ".Check method s s", ".Plan method - s", ".Export method s s",
+		".Doctor method ss s", ".Reload method - s", ".Changed signal - -"} {
 		if !strings.Contains(known, member) {
 			t.Errorf("introspection lacks %s: %s", member, known)
 		}
@@ -374,7 +401,8 @@ func (d *debianRelayLab) bus(t *testing.T) {
 		}
 	}
 	for _, check := range []string{"'' ''", "tunnel home", "forward home", "host home", "answer home"} {
-		if out := d.do(call + "Doctor ss " + check); !strings.Contains(out, `\"state\":\"ok\"`) && !strings.Contains(out, `\"checks\"`) {
+		if out := d.do(call + "Doctor ss " + check); !strings.Contains(out, `\"state\":\"ok\"`) &&
+			!strings.Contains(out, `\"checks\"`) {
 			t.Errorf("Doctor %s: %s", check, out)
 		}
 	}
@@ -382,8 +410,10 @@ func (d *debianRelayLab) bus(t *testing.T) {
 		t.Errorf("Export of an unknown relay: exit status %d, %s", status, out)
 	}
 	d.do("ip link set wrap1 mtu 1400")
-	if out := d.do("(timeout 20 stdbuf -oL busctl monitor --match \"type='signal',sender='net.ds4relay',interface='net.ds4relay'\" >/tmp/seen 2>&1 &) ; sleep 1; " + call + "Reload; " +
-		"for i in $(seq 50); do grep -q Member=Changed /tmp/seen && break; sleep 0.2; done; cat /tmp/seen; rm /tmp/seen"); !strings.Contains(out, "mtu 1460") || !strings.Contains(out, "Member=Changed") {
+	if out := d.do("(timeout 20 stdbuf -oL busctl monitor --match " +
+		"\"type='signal',sender='net.ds4relay',interface='net.ds4relay'\" >/tmp/seen 2>&1 &) ; sleep 1; " + call +
+		"Reload; for i in $(seq 50); do grep -q Member=Changed /tmp/seen && break; sleep 0.2; done; cat /tmp/seen; " +
+		"rm /tmp/seen"); !strings.Contains(out, "mtu 1460") || !strings.Contains(out, "Member=Changed") {
 		t.Errorf("Reload, and the signal: %s", out)
 	}
 	// Without a bus everything else works.
@@ -440,7 +470,8 @@ func TestDebian(t *testing.T) {
 			t.Errorf("after the purge there are rules: %s", out)
 		}
 		// ufw and ifupdown keep these until the next boot.
-		d.do("for family in ip ip6; do nft delete table $family filter || true; done; rm -f /run/network/ifstate.wrap* /run/network/restart-hotplug")
+		d.do("for family in ip ip6; do nft delete table $family filter || true; done; rm -f " +
+			"/run/network/ifstate.wrap* /run/network/restart-hotplug")
 		same(t, "the VPS after the purge", before, d.do(settings))
 	})
 }
@@ -461,7 +492,8 @@ func (d *debianRelayLab) configure(relay, name string) {
 func (d *debianRelayLab) install(t *testing.T) {
 	d.do("apt-get install -y /root/ds4relay.deb")
 	const completion = `. /usr/share/bash-completion/bash_completion; . /usr/share/bash-completion/completions/ds4relay
-COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2; _ds4relay ds4relay '' up; echo "${COMPREPLY[@]}"`
+COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2
+_ds4relay ds4relay '' up; echo "${COMPREPLY[@]}"`
 	if out := d.do(completion); strings.TrimSpace(out) != "home" {
 		t.Errorf("completion of `ds4relay up `: %s", out)
 	}
@@ -471,8 +503,10 @@ COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2;
 func (d *debianRelayLab) ifupdown(t *testing.T) {
 	for _, c := range []struct{ relay, name, want string }{
 		{debianRelay, "hom", `iface wrap1: ds4relay hom: unknown relay`},
-		{strings.Replace(debianRelay, "'198.51.100.144'", "'198.51.100'", 1), "home", `/etc/config/ds4relay:3: relay "home": option ipaddr "198.51.100"`},
-		{strings.Replace(debianRelay, "wrap1", "wrap2", 1), "home", "iface wrap1: ds4relay home: the tunnel of this relay is wrap2"},
+		{strings.Replace(debianRelay, "'198.51.100.144'", "'198.51.100'", 1), "home",
+			`/etc/config/ds4relay:3: relay "home": option ipaddr "198.51.100"`},
+		{strings.Replace(debianRelay, "wrap1", "wrap2", 1), "home", "iface wrap1: ds4relay home: the tunnel of this " +
+			"relay is wrap2"},
 		{debianRelay + "\toption tunlink 'eth7'\n", "home", `there is no device eth7 (option tunlink)`},
 	} {
 		d.configure(c.relay, c.name)
@@ -511,8 +545,9 @@ func (d *debianRelayLab) nftables(t *testing.T) {
 	end("over a reload of nftables.conf with our tables in it")
 	d.do("mv /root/nftables.conf /etc/nftables.conf")
 	// A user's own firewall that drops: check says which rules are missing, and these rules are sufficient.
-	const firewall = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n\t\tiifname { lo, ctl } accept\n\t\tmeta l4proto ipv6-icmp accept\n\t\tct state established,related accept\n\t}\n" +
-		"\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n"
+	const firewall = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy " +
+		"drop;\n\t\tiifname { lo, ctl } accept\n\t\tmeta l4proto ipv6-icmp accept\n\t\tct state established,related " +
+		"accept\n\t}\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n"
 	d.do("cp -p /etc/nftables.conf /root/nftables.conf")
 	d.server.write("/etc/nftables.conf", "flush ruleset\n"+firewall)
 	d.do("systemctl restart nftables")
@@ -522,7 +557,8 @@ func (d *debianRelayLab) nftables(t *testing.T) {
 			d.do(commands)
 		}
 	}
-	if again := d.do("ds4relay check 2>&1"); !strings.Contains(out, "nft insert rule inet filter forward") || strings.Contains(again, "nft insert") {
+	if again := d.do("ds4relay check 2>&1"); !strings.Contains(out, "nft insert rule inet filter forward") ||
+		strings.Contains(again, "nft insert") {
 		t.Errorf("check before: %s\nafter: %s", out, again)
 	}
 	d.works("after what check says about a firewall")
@@ -534,17 +570,21 @@ func (d *debianRelayLab) nftables(t *testing.T) {
 // ufw drops unknown packets as soon as it is enabled, and after a boot.
 func (d *debianRelayLab) ufw(t *testing.T) {
 	stream := open(t, d.Client, public+":80")
-	d.do("mkdir /root/ufw && cp -p /etc/ufw/*.rules /etc/ufw/ufw.conf /root/ufw && ufw allow 7/tcp && ufw --force enable")
+	d.do("mkdir /root/ufw && cp -p /etc/ufw/*.rules /etc/ufw/ufw.conf /root/ufw && ufw allow 7/tcp && ufw " +
+		"--force enable")
 	d.settles()
 	alive(t, "the stream after ufw enable", stream)
 	d.works("after ufw enable")
-	if out := d.do("ufw status verbose"); !strings.Contains(out, "Status: active") || !strings.Contains(out, "deny (incoming)") {
+	if out := d.do("ufw status verbose"); !strings.Contains(out, "Status: active") ||
+		!strings.Contains(out, "deny (incoming)") {
 		t.Errorf("ufw: %s", out)
 	}
 	// The machine boots with the correct relay, despite another one with a mistake.
-	d.server.write("/etc/network/interfaces.d/broken", strings.NewReplacer("wrap1", "wrap2", "%", "cabin").Replace(interfaces))
+	d.server.write("/etc/network/interfaces.d/broken",
+		strings.NewReplacer("wrap1", "wrap2", "%", "cabin").Replace(interfaces))
 	d.reboot()
-	if out := d.do("systemctl --failed --plain --no-legend; journalctl -b -u networking"); strings.Count(out, "failed failed") != 1 || !strings.Contains(out, "unknown relay") {
+	if out := d.do("systemctl --failed --plain --no-legend; journalctl -b -u networking"); strings.Count(out,
+		"failed failed") != 1 || !strings.Contains(out, "unknown relay") {
 		t.Errorf("after a boot with an unknown relay: %s", out)
 	}
 	d.works("after a boot, without a hand on it")
@@ -587,7 +627,8 @@ func (d *debianRelayLab) units(t *testing.T) {
 	d.works("with the unit")
 	d.restarts(t)
 	for _, unit := range strings.Fields(d.do("cd /usr/lib/systemd/system; ls ds4relay*.service")) {
-		if out := d.do("systemd-analyze security --threshold=40 " + unit + " | tail -n 1"); !strings.Contains(out, "OK") {
+		if out := d.do("systemd-analyze security --threshold=40 " + unit + " | tail -n 1"); !strings.Contains(out,
+			"OK") {
 			t.Errorf("%s: %s", unit, out)
 		}
 	}

@@ -109,7 +109,8 @@ config forward 'off'
 	}
 
 	from, to := netip.MustParseAddr(client4), netip.MustParseAddr(public)
-	for proto, payload := range map[byte][]byte{47: {0, 0, 0x08, 0x00, 1, 2, 3, 4}, 50: {0, 0, 0, 9, 0, 0, 0, 1, 5, 5}, 253: []byte("anything")} {
+	for proto, payload := range map[byte][]byte{47: {0, 0, 0x08, 0x00, 1, 2, 3, 4}, 50: {0, 0, 0, 9, 0, 0, 0, 1, 5, 5},
+		253: []byte("anything")} {
 		in := arrivals(t, r.Host2, string(rune(proto)), func() {
 			if err := lab.SendRaw4(r.Client, "eth0", lab.IPv4(from, to, proto, payload)); err != nil {
 				t.Fatal(err)
@@ -119,7 +120,8 @@ config forward 'off'
 			t.Errorf("protocol %d: %+v arrived", proto, in)
 		}
 		out := arrivals(t, r.Client, string(rune(proto)), func() {
-			if err := lab.SendRaw4(r.Host2, "eth0", lab.IPv4(netip.MustParseAddr("192.168.1.211"), from, proto, payload)); err != nil {
+			if err := lab.SendRaw4(r.Host2, "eth0", lab.IPv4(netip.MustParseAddr("192.168.1.211"), from, proto,
+				payload)); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -220,7 +222,8 @@ config forward 'ping'
 	}
 
 	// All of the address for some clients.
-	all := "\nconfig forward 'all'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n\toption src_ip '203.0.113.0/26'\n"
+	all := "\nconfig forward 'all'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n\toption src_ip " +
+		"'203.0.113.0/26'\n"
 	r.vps.write(vpsRelay + all)
 	r.router.write(routerRelay + all)
 	r.up()
@@ -579,7 +582,8 @@ func TestSameAddresses(t *testing.T) {
 			if _, err := conn.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "EOF") {
 				t.Errorf("the connection to the cabin, after home had gone and come: %v, want the server's end", err)
 			}
-			if said, conn, err := named(r.Client, "tcp4", 19998, public+":80"); err != nil || !strings.HasPrefix(said, "home ") {
+			if said, conn, err := named(r.Client, "tcp4", 19998, public+":80"); err != nil ||
+				!strings.HasPrefix(said, "home ") {
 				t.Errorf("home after it came again: %q, %v", said, err)
 			} else {
 				conn.Close()
@@ -594,8 +598,9 @@ func TestSameAddresses(t *testing.T) {
 func TestHairpin(t *testing.T) {
 	for _, options := range []lab.Options{{}, {NoIPv4Default: true}, {RPFilter: 1}} {
 		for _, egress := range []string{"replies", "all"} {
-			t.Run(fmt.Sprintf("no_default=%v,rp_filter=%d,egress=%s", options.NoIPv4Default, options.RPFilter, egress), func(t *testing.T) {
-				forwards := forwardWeb + "\toption egress '" + egress + "'\n" + `
+			t.Run(fmt.Sprintf("no_default=%v,rp_filter=%d,egress=%s", options.NoIPv4Default, options.RPFilter, egress),
+				func(t *testing.T) {
+					forwards := forwardWeb + "\toption egress '" + egress + "'\n" + `
 config forward 'wide'
 	option src_dport '20000-30000'
 	option dest_ip '192.168.1.210'
@@ -604,44 +609,44 @@ config forward 'rest'
 	option proto 'all'
 	option dest_ip '192.168.1.210'
 `
-				r := newRelay(t, options, forwards)
-				r.router.write(routerRelay + "\tlist keep 'tcp:22'\n" + forwards)
-				serveNamed(t, r.Host2, "web", 80)
-				serveNamed(t, r.Host, "rest", 90)
-				serveNamed(t, r.Host, "wide", 25000)
-				serveNamed(t, r.VPS, "vps", 22)
-				r.up()
-				ask := func(h *lab.Host, to, want string) {
-					t.Helper()
-					conn, err := h.Dial("tcp4", to, patience)
-					if err != nil {
-						t.Errorf("%s to %s: %v", h.Name, to, err)
-						return
+					r := newRelay(t, options, forwards)
+					r.router.write(routerRelay + "\tlist keep 'tcp:22'\n" + forwards)
+					serveNamed(t, r.Host2, "web", 80)
+					serveNamed(t, r.Host, "rest", 90)
+					serveNamed(t, r.Host, "wide", 25000)
+					serveNamed(t, r.VPS, "vps", 22)
+					r.up()
+					ask := func(h *lab.Host, to, want string) {
+						t.Helper()
+						conn, err := h.Dial("tcp4", to, patience)
+						if err != nil {
+							t.Errorf("%s to %s: %v", h.Name, to, err)
+							return
+						}
+						defer conn.Close()
+						conn.SetDeadline(time.Now().Add(patience))
+						line := make([]byte, 100)
+						n, err := conn.Read(line)
+						if name, _, _ := strings.Cut(string(line[:n]), " "); err != nil || name != want {
+							t.Errorf("%s to %s: %q, %v, want %s", h.Name, to, line[:n], err, want)
+						}
 					}
-					defer conn.Close()
-					conn.SetDeadline(time.Now().Add(patience))
-					line := make([]byte, 100)
-					n, err := conn.Read(line)
-					if name, _, _ := strings.Cut(string(line[:n]), " "); err != nil || name != want {
-						t.Errorf("%s to %s: %q, %v, want %s", h.Name, to, line[:n], err, want)
+					for _, h := range []*lab.Host{r.Host, r.Host2} {
+						tunnel := capture(t, r.Router, "wrap1")
+						ask(h, public+":8080", "web")
+						ask(h, public+":25000", "wide")
+						ask(h, public+":90", "rest")
+						pings(t, h, public)
+						if n := len(tunnel()); n != 0 {
+							t.Errorf("%d packets between neighbours took the way through the VPS", n)
+						}
 					}
-				}
-				for _, h := range []*lab.Host{r.Host, r.Host2} {
-					tunnel := capture(t, r.Router, "wrap1")
-					ask(h, public+":8080", "web")
-					ask(h, public+":25000", "wide")
-					ask(h, public+":90", "rest")
-					pings(t, h, public)
-					if n := len(tunnel()); n != 0 {
-						t.Errorf("%d packets between neighbours took the way through the VPS", n)
+					if !options.NoIPv4Default {
+						ask(r.Host2, public+":22", "vps")
+						ask(r.LAN2, public+":8080", "web") // through the VPS
 					}
-				}
-				if !options.NoIPv4Default {
-					ask(r.Host2, public+":22", "vps")
-					ask(r.LAN2, public+":8080", "web") // through the VPS
-				}
-				ask(r.Client, public+":8080", "web")
-			})
+					ask(r.Client, public+":8080", "web")
+				})
 		}
 	}
 }

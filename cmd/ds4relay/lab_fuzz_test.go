@@ -64,10 +64,12 @@ func (e *end) steps() (steps []state.Step) {
 // damages are commands that each alter something that the steps created: every step undone by hand, every chain and
 // every set changed, and typical commands of users.
 func damages(steps []state.Step) []string {
-	list := []string{"ip -6 addr flush deprecated", "ip link set wrap1 down", "ip link set wrap1 mtu 1300", "ip link change wrap1 type ip6tnl hoplimit 9",
-		"ip link change wrap1 type ip6tnl encaplimit 3", "ip link set wrap1 group 0", "ip -4 route flush proto 46 table all", "ip -4 route flush table all dev wrap1",
-		"ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel",
-		"nft flush ruleset", "nft delete table ip6 ds4relay", "nft delete table ip ds4relay", "nft delete table ip ds4relay_flows"}
+	list := []string{"ip -6 addr flush deprecated", "ip link set wrap1 down", "ip link set wrap1 mtu 1300",
+		"ip link change wrap1 type ip6tnl hoplimit 9", "ip link change wrap1 type ip6tnl encaplimit 3",
+		"ip link set wrap1 group 0", "ip -4 route flush proto 46 table all", "ip -4 route flush table all dev wrap1",
+		"ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup " +
+			"default protocol kernel", "nft flush ruleset", "nft delete table ip6 ds4relay",
+		"nft delete table ip ds4relay", "nft delete table ip ds4relay_flows"}
 	chain := regexp.MustCompile(`(?m)^\tchain (\w+) \{$`)
 	for _, step := range steps {
 		for _, undo := range step.Undo() {
@@ -83,7 +85,8 @@ func damages(steps []state.Step) []string {
 			}
 			for _, set := range table.Sets {
 				if len(set.Elements) > 0 {
-					list = append(list, fmt.Sprintf("nft flush set %s %s 2>/dev/null || nft flush map %s %s", table, set.Name, table, set.Name))
+					list = append(list, fmt.Sprintf("nft flush set %s %s 2>/dev/null || nft flush map %s %s", table,
+						set.Name, table, set.Name))
 				}
 			}
 		}
@@ -112,7 +115,9 @@ func TestDrift(t *testing.T) {
 			code, named, _ := e.try("status")
 			done := e.do("up", "-v")
 			if strings.HasPrefix(done, "Nothing to do") {
-				if code == 0 && (damage == "ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel" || strings.HasPrefix(damage, "sysctl")) {
+				if code == 0 &&
+					(damage == "ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule "+
+						"add priority 32767 lookup default protocol kernel" || strings.HasPrefix(damage, "sysctl")) {
 					continue // nothing of ours was altered: a VPS has no rules, and a sysctl may have been 1 before
 				}
 				t.Errorf("%s: up found nothing to do, status said (%d)\n%s", damage, code, named)
@@ -186,8 +191,8 @@ func TestFaults(t *testing.T) {
 			what, at := []string{"done", "failed", "killed"}[random.IntN(3)], 1+random.IntN(16)
 			fail := func(format string, args ...any) {
 				t.Helper()
-				t.Fatalf("seed %d, %s, round %d (%s at step %d of %s): %s\n--- old\n%s\n--- new\n%s", seed, role, round, what, at, command,
-					fmt.Sprintf(format, args...), old, next)
+				t.Fatalf("seed %d, %s, round %d (%s at step %d of %s): %s\n--- old\n%s\n--- new\n%s", seed, role, round,
+					what, at, command, fmt.Sprintf(format, args...), old, next)
 			}
 			switch what {
 			case "done":
@@ -357,7 +362,8 @@ func TestFakeKernel(t *testing.T) {
 				t.Fatal(err)
 			}
 			if want, have := shown(want), shown(have); want != have {
-				t.Fatalf("round %d: the kernel in memory and the real one differ:\n%s\n%s", round, difference(want, have), file)
+				t.Fatalf("round %d: the kernel in memory and the real one differ:\n%s\n%s", round,
+					difference(want, have), file)
 			}
 		}
 		e.apply = nil

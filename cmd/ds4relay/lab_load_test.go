@@ -78,7 +78,8 @@ func TestFlood(t *testing.T) {
 	})
 	to := netip.MustParseAddr(public)
 	anybody := func(i int) netip.AddrPort {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(20 + i%200)}), uint16(1024+rand.IntN(60000)))
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(20 + i%200)}),
+			uint16(1024+rand.IntN(60000)))
 	}
 	start := time.Now()
 	if err := lab.Flood(r.Client, "eth0", packets, func(i int) []byte {
@@ -98,8 +99,8 @@ func TestFlood(t *testing.T) {
 	}
 	close(stop)
 	wait.Wait()
-	t.Logf("%d packets in %v; %d round trips meanwhile; %d of %d connections tracked", 2*packets, took.Round(time.Millisecond), trips,
-		status.Connections.Count, status.Connections.Max)
+	t.Logf("%d packets in %v; %d round trips meanwhile; %d of %d connections tracked", 2*packets,
+		took.Round(time.Millisecond), trips, status.Connections.Count, status.Connections.Max)
 	if trips < 10 {
 		t.Errorf("%d round trips", trips)
 	}
@@ -127,7 +128,8 @@ func TestFull(t *testing.T) {
 	for _, conn := range conns {
 		alive(t, "with a full table", conn)
 	}
-	if out := r.vps.do("status"); !strings.Contains(out, "note: the kernel keeps track of 20 connections of at most 20: when there is no room, new ones are dropped") {
+	if out := r.vps.do("status"); !strings.Contains(out, "note: the kernel keeps track of 20 connections of at most "+
+		"20: when there is no room, new ones are dropped") {
 		t.Errorf("status:\n%s", out)
 	}
 	conns[0].Close()
@@ -142,7 +144,8 @@ type fates struct {
 
 // datagrams sends UDP datagrams of every size from smallest to largest bytes. It repeats those without any result: a
 // busy emulated machine may lose some.
-func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, receiver net.PacketConn, fragment bool, smallest, largest int) fates {
+func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, receiver net.PacketConn, fragment bool,
+	smallest, largest int) fates {
 	t.Helper()
 	f := fates{map[int]bool{}, map[int]bool{}, map[int]int{}}
 	raw, err := conn.SyscallConn()
@@ -174,7 +177,8 @@ func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, r
 	}
 	heard := func(icmp func() []lab.Packet) {
 		for _, p := range icmp() {
-			if !p.Outgoing && p.IPv6 == nil && p.Proto == 1 && p.ICMPType == 3 && p.ICMPCode == 4 && len(p.Payload) >= 4 {
+			if !p.Outgoing && p.IPv6 == nil && p.Proto == 1 && p.ICMPType == 3 && p.ICMPCode == 4 &&
+				len(p.Payload) >= 4 {
 				f.told[int(binary.BigEndian.Uint16(p.Payload[2:]))] = p.ICMPMTU
 			}
 		}
@@ -202,7 +206,8 @@ func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, r
 		}
 		var unheard []int
 		for size := smallest; size <= largest && size+udpHeaders < narrow; size++ {
-			if _, told := f.told[size+udpHeaders]; !told && !f.arrived[size] && (!f.refused[size] || size+udpHeaders <= 1500) {
+			if _, told := f.told[size+udpHeaders]; !told && !f.arrived[size] &&
+				(!f.refused[size] || size+udpHeaders <= 1500) {
 				unheard = append(unheard, size)
 			}
 		}
@@ -336,7 +341,8 @@ func TestEverySize(t *testing.T) {
 						case f.arrived[size]:
 							counts["arrived"]++
 							if !fragment && length > inner {
-								t.Errorf("%s: %d bytes arrived unfragmented through a tunnel of %d", direction, length, inner)
+								t.Errorf("%s: %d bytes arrived unfragmented through a tunnel of %d", direction, length,
+									inner)
 							}
 						case length <= inner:
 							t.Errorf("%s, fragment=%v: %d bytes did not arrive", direction, fragment, length)
@@ -355,7 +361,8 @@ func TestEverySize(t *testing.T) {
 								continue
 							}
 							if !ok || mtu < inner || mtu >= min(length, 1501) {
-								t.Errorf("%s, fragment=%v: %d bytes did not arrive, and ICMP told %d (%v), want %d", direction, fragment, length, mtu, ok, inner)
+								t.Errorf("%s, fragment=%v: %d bytes did not arrive, and ICMP told %d (%v), want %d",
+									direction, fragment, length, mtu, ok, inner)
 							}
 							counts["answered by ICMP"]++
 						}
@@ -378,7 +385,8 @@ func TestFollowsMTU(t *testing.T) {
 			if out, err := e.host.Run("ip", "link", "set", device, "mtu", mtu); err != nil {
 				t.Fatal(err, out)
 			}
-			if code, out, _ := e.try("status"); mtu == "1492" && (code != exitDiffers || !strings.Contains(out, "mtu "+want)) {
+			if code, out, _ := e.try("status"); mtu == "1492" &&
+				(code != exitDiffers || !strings.Contains(out, "mtu "+want)) {
 				t.Errorf("%s: status after the MTU of %s is %s: %d\n%s", e.host.Name, device, mtu, code, out)
 			}
 			e.do("up")

@@ -68,7 +68,8 @@ var pbr = neighbour{ruleset: `table ip pbr {
 		type filter hook prerouting priority mangle; policy accept;
 		ip saddr 192.168.1.211 meta mark set meta mark & 0xff00ffff | 0x10000
 	}
-}`, ip: []string{"route add default dev ds-wan6_4 table 256", "rule add priority 30000 fwmark 0x10000/0xff0000 lookup 256"}}
+}`, ip: []string{"route add default dev ds-wan6_4 table 256", "rule add priority 30000 fwmark 0x10000/0xff0000 " +
+	"lookup 256"}}
 
 // TestNeighbours: other programs on a router are not affected, and do not interfere.
 func TestNeighbours(t *testing.T) {
@@ -85,7 +86,8 @@ func TestNeighbours(t *testing.T) {
 				continue // mwan3's rules come first: for egress all, users must configure mwan3
 			}
 			t.Run(name+" "+egress, func(t *testing.T) {
-				r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll+"\toption egress '"+egress+"'\n"+forwardWeb)
+				r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll+"\toption egress '"+egress+"'\n"+
+					forwardWeb)
 				serveTCP(t, r.Host, 80)
 				serveUDP(t, r.Host, 5000)
 				serveTCP(t, r.Host2, 80)

@@ -18,7 +18,8 @@ import (
 // forwarded counts the IPv4 packets that reach the VPS's rules from now on, until the returned function is called.
 func forwarded(t *testing.T, h *lab.Host) func() int {
 	t.Helper()
-	if err := h.NFT("table ip count {\n\tchain forward { type filter hook forward priority 5; counter; }\n}"); err != nil {
+	if err := h.NFT("table ip count {\n\tchain forward { type filter hook forward priority 5; " +
+		"counter; }\n}"); err != nil {
 		t.Fatal(err)
 	}
 	return func() int {
@@ -88,7 +89,8 @@ func TestFlowOffloading(t *testing.T) {
 	// If the option is turned off, an idle flow in the flowtable returns to the normal path, and later comes back.
 	stream := open(t, r.Client, public+":8080")
 	alive(t, "a stream", stream)
-	r.vps.write(strings.Replace(vpsRelay, "\toption device", "\toption flow_offloading '0'\n\toption device", 1) + forwardWeb)
+	r.vps.write(strings.Replace(vpsRelay, "\toption device", "\toption flow_offloading '0'\n\toption device", 1) +
+		forwardWeb)
 	r.vps.do("reload")
 	alive(t, "a stream, without offloading", stream)
 	many("flow_offloading 0")

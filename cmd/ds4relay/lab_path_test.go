@@ -31,29 +31,31 @@ func TestReversePath(t *testing.T) {
 	for _, filter := range []int{0, 1, 2} {
 		for _, noDefault := range []bool{false, true} {
 			for _, egress := range []string{"replies", "all"} {
-				t.Run(fmt.Sprintf("rp_filter=%d,no_default=%v,egress=%s", filter, noDefault, egress), func(t *testing.T) {
-					r := newRelay(t, lab.Options{RPFilter: filter, NoIPv4Default: noDefault}, forwardAll+"\toption egress '"+egress+"'\n")
-					serveTCP(t, r.Host, 80)
-					serveUDP(t, r.Host, 5000)
-					serveTCP(t, r.Client, 90)
-					r.up()
-					r.reaches(t)
-					switch {
-					case egress == "all":
-						seenTCP(t, r.Host, client4+":90", public)
-					case noDefault:
-						refusedTCP(t, r.Host, client4+":90")
-					default:
-						seenTCP(t, r.Host, client4+":90", natted4)
-					}
-					if err := r.FlushWAN(); err != nil {
-						t.Fatal(err)
-					}
-					r.reaches(t)
-					if out := r.router.do("up"); !strings.Contains(out, "Nothing to do") {
-						t.Errorf("up after the WAN's addresses were set anew: %s", out)
-					}
-				})
+				t.Run(fmt.Sprintf("rp_filter=%d,no_default=%v,egress=%s", filter, noDefault, egress),
+					func(t *testing.T) {
+						r := newRelay(t, lab.Options{RPFilter: filter, NoIPv4Default: noDefault},
+							forwardAll+"\toption egress '"+egress+"'\n")
+						serveTCP(t, r.Host, 80)
+						serveUDP(t, r.Host, 5000)
+						serveTCP(t, r.Client, 90)
+						r.up()
+						r.reaches(t)
+						switch {
+						case egress == "all":
+							seenTCP(t, r.Host, client4+":90", public)
+						case noDefault:
+							refusedTCP(t, r.Host, client4+":90")
+						default:
+							seenTCP(t, r.Host, client4+":90", natted4)
+						}
+						if err := r.FlushWAN(); err != nil {
+							t.Fatal(err)
+						}
+						r.reaches(t)
+						if out := r.router.do("up"); !strings.Contains(out, "Nothing to do") {
+							t.Errorf("up after the WAN's addresses were set anew: %s", out)
+						}
+					})
 			}
 		}
 	}
@@ -82,7 +84,8 @@ func TestOnTheWire(t *testing.T) {
 				case p.Outgoing && (p.IPv6.Src != routerEndpoint || p.IPv6.Dst != vpsEndpoint),
 					!p.Outgoing && (p.IPv6.Src != vpsEndpoint || p.IPv6.Dst != routerEndpoint):
 					t.Errorf("not between the two endpoints: %+v %+v", p, p.IPv6)
-				case limit == "none" && (p.IPv6.NextHeader != 4 || p.IPv6.HasDstOpts), limit != "none" && p.IPv6.EncapLimit != 4:
+				case limit == "none" && (p.IPv6.NextHeader != 4 || p.IPv6.HasDstOpts), limit != "none" &&
+					p.IPv6.EncapLimit != 4:
 					t.Errorf("wrong headers for encaplimit %s: %+v %+v", limit, p, p.IPv6)
 				default:
 					tunnelled++
@@ -96,7 +99,8 @@ func TestOnTheWire(t *testing.T) {
 				if p.IPv6 != nil || p.Src.String() != client4 && p.Dst.String() != client4 {
 					continue
 				}
-				if p.Outgoing && p.Src.String() != home4 || !p.Outgoing && (p.Src.String() != client4 || p.Dst.String() != home4) {
+				if p.Outgoing && p.Src.String() != home4 || !p.Outgoing &&
+					(p.Src.String() != client4 || p.Dst.String() != home4) {
 					t.Errorf("the server's packet: %+v", p)
 				}
 				protocols[p.Proto] = true
@@ -355,8 +359,8 @@ func TestRouterItself(t *testing.T) {
 	const router4 = "192.168.1.1"
 	for noDefault, egress := range map[bool]string{false: "all", true: "replies"} {
 		t.Run(fmt.Sprintf("no_default=%v,egress=%s", noDefault, egress), func(t *testing.T) {
-			own := strings.NewReplacer("192.168.1.211", router4).Replace(forwardWeb) + "\toption egress '" + egress + "'\n" +
-				"\nconfig forward 'ping'\n\toption proto 'icmp'\n\toption dest_ip '" + router4 + "'\n"
+			own := strings.NewReplacer("192.168.1.211", router4).Replace(forwardWeb) + "\toption egress '" + egress +
+				"'\n\nconfig forward 'ping'\n\toption proto 'icmp'\n\toption dest_ip '" + router4 + "'\n"
 			r := newRelay(t, lab.Options{NoIPv4Default: noDefault}, own)
 			serveTCP(t, r.Router, 80)
 			r.up()
@@ -377,7 +381,8 @@ func TestRouterItself(t *testing.T) {
 				refusedTCP(t, r.Router, client4+":90")
 			}
 
-			off := own + "\nconfig forward 'off'\n\toption proto 'tcp'\n\toption src_dport '81'\n\toption dest_ip '192.168.1.250'\n"
+			off := own + "\nconfig forward 'off'\n\toption proto 'tcp'\n\toption src_dport '81'\n\toption dest_ip " +
+				"'192.168.1.250'\n"
 			r.vps.write(vpsRelay + off)
 			r.router.write(routerRelay + off)
 			r.up()
@@ -477,7 +482,8 @@ func TestForged(t *testing.T) {
 	}
 
 	// Out of the tunnel at the VPS: only the configured host's packets are forwarded.
-	for source, want := range map[string]int{"192.168.1.211:80": 1, "192.168.1.210:80": 0, "203.0.113.99:80": 0, "192.168.1.1:80": 0} {
+	for source, want := range map[string]int{"192.168.1.211:80": 1, "192.168.1.210:80": 0, "203.0.113.99:80": 0,
+		"192.168.1.1:80": 0} {
 		arrived := capture(t, r.Client, "eth0")
 		packet := lab.UDP4(netip.MustParseAddrPort(source), client, []byte("out"))
 		if err := lab.SendRaw4(r.Router, "wrap1", packet); err != nil {
@@ -499,10 +505,12 @@ func TestForged(t *testing.T) {
 	}
 
 	// Out of the tunnel at the router: only to the forwarded host and port, never to the router itself.
-	for destination, want := range map[string]int{"192.168.1.211:80": 1, "192.168.1.211:81": 0, "192.168.1.210:80": 0, "192.168.1.1:80": 0,
-		"192.168.2.20:80": 0} {
-		hosts := []func() []lab.Packet{capture(t, r.Host2, "eth0"), capture(t, r.Host, "eth0"), capture(t, r.LAN2, "eth0")}
-		if err := lab.SendRaw4(r.VPS, "wrap1", lab.UDP4(client, netip.MustParseAddrPort(destination), []byte("in"))); err != nil {
+	for destination, want := range map[string]int{"192.168.1.211:80": 1, "192.168.1.211:81": 0, "192.168.1.210:80": 0,
+		"192.168.1.1:80": 0, "192.168.2.20:80": 0} {
+		hosts := []func() []lab.Packet{capture(t, r.Host2, "eth0"), capture(t, r.Host, "eth0"),
+			capture(t, r.LAN2, "eth0")}
+		if err := lab.SendRaw4(r.VPS, "wrap1",
+			lab.UDP4(client, netip.MustParseAddrPort(destination), []byte("in"))); err != nil {
 			t.Fatal(err)
 		}
 		lab.Settle()

@@ -162,18 +162,23 @@ func countDiscards(t *testing.T) func() int {
 
 // missingPackets counts a forward's TCP and UDP packets from now on that one end sent and the other did not receive,
 // minus those counted by discards (may be nil). It waits up to a second for packets in flight.
-func missingPackets(t *testing.T, client *lab.Host, port string, server *lab.Host, serverPort string, discards func() int) func() int {
+func missingPackets(t *testing.T, client *lab.Host, port string, server *lab.Host, serverPort string,
+	discards func() int) func() int {
 	t.Helper()
 	ends := map[*lab.Host]string{client: port, server: serverPort}
 	for h, port := range ends {
 		table := fmt.Sprintf(`table ip count {
 	counter sent { }
 	counter received { }
-	chain postrouting { type filter hook postrouting priority 300; meta l4proto { tcp, udp } th dport %[1]s counter name sent
-	meta l4proto { tcp, udp } th sport %[1]s counter name sent
+	chain postrouting {
+		type filter hook postrouting priority 300;
+		meta l4proto { tcp, udp } th dport %[1]s counter name sent
+		meta l4proto { tcp, udp } th sport %[1]s counter name sent
 	}
-	chain prerouting { type filter hook prerouting priority -400; meta l4proto { tcp, udp } th dport %[1]s counter name received
-	meta l4proto { tcp, udp } th sport %[1]s counter name received
+	chain prerouting {
+		type filter hook prerouting priority -400;
+		meta l4proto { tcp, udp } th dport %[1]s counter name received
+		meta l4proto { tcp, udp } th sport %[1]s counter name received
 	}
 }`, port)
 		if out, err := h.RunInput(table, "nft", "-f", "-"); err != nil {
@@ -217,7 +222,8 @@ func changed(n int) (vps, router string) {
 	var more strings.Builder
 	more.WriteString(forwardWeb)
 	for i := range n % 4 {
-		fmt.Fprintf(&more, "\nconfig forward 'f%d'\n\toption src_dport '%d'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '%d'\n", i, 7000+i, 7000+n)
+		fmt.Fprintf(&more, "\nconfig forward 'f%d'\n\toption src_dport '%d'\n\toption dest_ip "+
+			"'192.168.1.210'\n\toption dest_port '%d'\n", i, 7000+i, 7000+n)
 	}
 	switch n % 10 {
 	case 3:
@@ -225,15 +231,17 @@ func changed(n int) (vps, router string) {
 	case 5:
 		more.WriteString(forwardAll)
 	case 7:
-		more.WriteString("\nconfig forward 'wide'\n\toption src_dport '10000-20000'\n\toption dest_ip '192.168.1.211'\n")
+		more.WriteString("\nconfig forward 'wide'\n\toption src_dport '10000-20000'\n\toption dest_ip " +
+			"'192.168.1.211'\n")
 	}
 	if n%10 < 8 {
 		return vpsRelay + more.String(), routerRelay + more.String()
 	}
 	cabin := strings.Replace(vpsRelay, "relay 'home'", "relay 'cabin'", 1) // with the same addresses
 	cabin = strings.NewReplacer("wrap1", "wrap2", "fdd2", "fdd6").Replace(cabin)
-	return vpsRelay + "\n" + cabin + "\nconfig forward 'away'\n\toption relay 'cabin'\n\toption src_dport '6000'\n\toption dest_ip '192.168.1.211'\n" +
-		strings.ReplaceAll(more.String(), "\toption dest_ip", "\toption relay 'home'\n\toption dest_ip"), routerRelay + more.String()
+	return vpsRelay + "\n" + cabin + "\nconfig forward 'away'\n\toption relay 'cabin'\n\toption src_dport " +
+		"'6000'\n\toption dest_ip '192.168.1.211'\n" + strings.ReplaceAll(more.String(), "\toption dest_ip",
+		"\toption relay 'home'\n\toption dest_ip"), routerRelay + more.String()
 }
 
 // watched calls a function after each step.
@@ -407,7 +415,8 @@ func TestAloneReloadInvisible(t *testing.T) {
 	}
 	took := time.Since(start)
 	// Traffic continues for a while after the last change.
-	for last, deadline := received.Load(), time.Now().Add(patience); received.Load() < last+20 && time.Now().Before(deadline); {
+	for last, deadline := received.Load(), time.Now().Add(patience); received.Load() < last+20 &&
+		time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	stop.Store(true)

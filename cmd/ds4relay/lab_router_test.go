@@ -46,7 +46,8 @@ func TestRouterVM(t *testing.T) {
 	forwards := forwardAll + "\toption egress 'all'\n"
 	vps := newEnd(t, n.VPS, vpsRelay+forwards)
 	onRouter(t, routerRelay+forwards, "sh", "-c", "cat >/etc/config/ds4relay")
-	t.Log(strings.TrimSpace(onRouter(t, "", "ds4relay", "version").Output), "from the package:", strings.TrimSpace(onRouter(t, "", "ls", "-l", "/usr/sbin/ds4relay").Output))
+	t.Log(strings.TrimSpace(onRouter(t, "", "ds4relay", "version").Output), "from the package:",
+		strings.TrimSpace(onRouter(t, "", "ls", "-l", "/usr/sbin/ds4relay").Output))
 	const show = "ip link; ip addr | grep inet; ip rule; ip route show table all; nft list ruleset"
 	before := onRouter(t, "", "sh", "-c", show).Output
 	vps.do("up")
@@ -73,7 +74,8 @@ func TestRouterVM(t *testing.T) {
 	pings(t, n.Client, public)
 	transfers(t, n.Client, public+":80", 4<<20)
 	doctor := onRouter(t, "", "ds4relay", "doctor").Output
-	if strings.Contains(doctor, "cannot send a test packet") || !strings.Contains(doctor, "ok       home: The answer goes back through the tunnel: 192.168.1.210: out by") {
+	if strings.Contains(doctor, "cannot send a test packet") ||
+		!strings.Contains(doctor, "ok       home: The answer goes back through the tunnel: 192.168.1.210: out by") {
 		t.Errorf("doctor:\n%s", doctor)
 	}
 	seenTCP(t, n.Host, client4+":90", public)

@@ -30,7 +30,8 @@ func variants(e *end) (first, second string) {
 		relay = routerRelay
 	}
 	return relay + forwardAll + "\toption egress 'all'\n",
-		strings.Replace(relay, "2001:db8:6ef9::/64", "2001:db8:6ef9::5", 1) + "\toption mtu '1400'\n\toption encaplimit '7'\n" + forwardWeb
+		strings.Replace(relay, "2001:db8:6ef9::/64", "2001:db8:6ef9::5", 1) + "\toption mtu '1400'\n\toption " +
+			"encaplimit '7'\n" + forwardWeb
 }
 
 // TestProxiesOnly: the messages name the proxies' service, and do not miss a relay.
@@ -50,9 +51,11 @@ func TestComesAndGoes(t *testing.T) {
 	for _, e := range []*end{r.vps, r.router} {
 		t.Run(e.host.Name, func(t *testing.T) {
 			before := e.snapshot()
-			if code, out, _ := e.try("status"); code != exitDiffers || !strings.Contains(out, "relay home") || !strings.Contains(out, ": down") {
+			if code, out, _ := e.try("status"); code != exitDiffers || !strings.Contains(out, "relay home") ||
+				!strings.Contains(out, ": down") {
 				t.Errorf("status before up: %d, %s", code, out)
-			} else if !strings.Contains(out, "The kernel has nothing of the configuration") || strings.Contains(out, "nft -f") {
+			} else if !strings.Contains(out, "The kernel has nothing of the configuration") ||
+				strings.Contains(out, "nft -f") {
 				t.Errorf("status before up says more than that nothing is there: %s", out)
 			}
 			if out := e.do("down"); !strings.Contains(out, "Nothing to do") {
@@ -62,7 +65,8 @@ func TestComesAndGoes(t *testing.T) {
 			if !strings.Contains(first, "[#] ip link add name wrap1") {
 				t.Errorf("up did not print its steps:\n%s", first)
 			}
-			if n := strings.Count(first, "[#] "); n != strings.Count(first, "\n") || !strings.Contains(first, "[#] nft -f - # table ip ds4relay: ") {
+			if n := strings.Count(first, "[#] "); n != strings.Count(first, "\n") ||
+				!strings.Contains(first, "[#] nft -f - # table ip ds4relay: ") {
 				t.Errorf("up did not print a line for each step:\n%s", first)
 			}
 			up := e.snapshot()
@@ -77,19 +81,25 @@ func TestComesAndGoes(t *testing.T) {
 				t.Errorf("plan after up: %s", out)
 			}
 			var status reconcile.Status
-			if err := json.Unmarshal([]byte(e.do("status", "--json")), &status); err != nil || len(status.Relays) != 1 || !status.Relays[0].Up {
+			if err := json.Unmarshal([]byte(e.do("status", "--json")), &status); err != nil ||
+				len(status.Relays) != 1 || !status.Relays[0].Up {
 				t.Errorf("status --json: %v, %+v", err, status)
 			}
 
 			for _, damage := range []string{
-				"ip link del wrap1", "ip link set wrap1 down", "ip link set wrap1 mtu 1300", "ip link change wrap1 type ip6tnl hoplimit 9",
-				"ip link set wrap1 alias ''", "ip link set wrap1 group 0", "ip -6 addr del " + map[bool]string{true: vpsEndpoint.String(), false: routerEndpoint.String()}[e == r.vps] + "/128 dev " + map[bool]string{true: "eth0", false: "wrap1"}[e == r.vps],
-				"ip route flush proto 46 table all", "ip rule flush protocol 46", "nft flush ruleset",
-				"nft delete table ip6 ds4relay", "nft flush chain ip ds4relay " + map[bool]string{true: "prerouting", false: "t_wrap1_prerouting"}[e == r.vps],
-				"nft add rule ip ds4relay " + map[bool]string{true: "forward", false: "t_wrap1_forward"}[e == r.vps] + " counter",
-				"nft flush chain ip6 ds4relay input",
-				map[bool]string{true: "nft flush set ip6 ds4relay peer", false: "nft flush set ip ds4relay open_host"}[e == r.vps],
-				map[bool]string{true: "nft add element ip6 ds4relay endpoint { 2001:db8::77 }", false: "nft 'add element ip ds4relay open_host { wrap1 . 192.168.1.1 }'"}[e == r.vps],
+				"ip link del wrap1", "ip link set wrap1 down", "ip link set wrap1 mtu 1300",
+				"ip link change wrap1 type ip6tnl hoplimit 9", "ip link set wrap1 alias ''",
+				"ip link set wrap1 group 0", "ip -6 addr del " + map[bool]string{true: vpsEndpoint.String(),
+					false: routerEndpoint.String()}[e == r.vps] + "/128 dev " + map[bool]string{true: "eth0",
+					false: "wrap1"}[e == r.vps], "ip route flush proto 46 table all", "ip rule flush protocol 46",
+				"nft flush ruleset", "nft delete table ip6 ds4relay", "nft flush chain ip ds4relay " +
+					map[bool]string{true: "prerouting", false: "t_wrap1_prerouting"}[e == r.vps],
+				"nft add rule ip ds4relay " + map[bool]string{true: "forward", false: "t_wrap1_forward"}[e == r.vps] +
+					" counter", "nft flush chain ip6 ds4relay input",
+				map[bool]string{true: "nft flush set ip6 ds4relay peer",
+					false: "nft flush set ip ds4relay open_host"}[e == r.vps],
+				map[bool]string{true: "nft add element ip6 ds4relay endpoint { 2001:db8::77 }",
+					false: "nft 'add element ip ds4relay open_host { wrap1 . 192.168.1.1 }'"}[e == r.vps],
 				"echo 0 > /proc/sys/net/ipv4/conf/wrap1/forwarding",
 			} {
 				if damage == "ip rule flush protocol 46" && e == r.vps {
@@ -241,17 +251,21 @@ func TestEveryStepFails(t *testing.T) {
 				failures := 0
 				for n := 1; n <= maxSteps; n++ {
 					at := n
-					e.apply = func(k reconcile.Kernel) reconcile.Kernel { return faulty{Kernel: k, at: &at, skip: everyKind()} }
+					e.apply = func(k reconcile.Kernel) reconcile.Kernel {
+						return faulty{Kernel: k, at: &at, skip: everyKind()}
+					}
 					code, _, stderr := e.try(commandTo(e, transition.to)...)
 					if at > 0 {
 						break // more than there are steps
 					}
 					failures++
-					if code != exitFailed || !strings.Contains(stderr, errInjected.Error()) || strings.Contains(stderr, "while undoing") {
+					if code != exitFailed || !strings.Contains(stderr, errInjected.Error()) ||
+						strings.Contains(stderr, "while undoing") {
 						t.Fatalf("step %d: exit status %d, %s", n, code, stderr)
 					}
 					if after := sameLink(e.snapshot()); after != before {
-						t.Fatalf("after step %d failed (%s):\n%s", n, strings.TrimSpace(stderr), difference(before, after))
+						t.Fatalf("after step %d failed (%s):\n%s", n, strings.TrimSpace(stderr),
+							difference(before, after))
 					}
 				}
 				if failures < 5 || failures == maxSteps {
@@ -361,7 +375,8 @@ func TestTwoAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.AfterFunc(500*time.Millisecond, func() { syscall.Flock(int(lock.Fd()), syscall.LOCK_UN) })
-	if code, _, stderr := r.vps.try("up"); code != 0 || !strings.Contains(stderr, "waiting for another ds4relay (process ") {
+	if code, _, stderr := r.vps.try("up"); code != 0 ||
+		!strings.Contains(stderr, "waiting for another ds4relay (process ") {
 		t.Errorf("behind another: exit status %d, %s", code, stderr)
 	}
 }
@@ -402,19 +417,28 @@ func TestForeign(t *testing.T) {
 		make, clear string
 		want        string
 	}{
-		{"a rule", r.router, "ip rule add priority 4600 from 10.9.9.9 lookup 7 protocol 186", "ip rule del priority 4600",
-			`there is an ip rule of priority 4600 that ds4relay did not make (it seems to be from bgp); remove it, or take other priorities with: option priority`},
+		{"a rule", r.router, "ip rule add priority 4600 from 10.9.9.9 lookup 7 protocol 186",
+			"ip rule del priority 4600",
+			`there is an ip rule of priority 4600 that ds4relay did not make (it seems to be from bgp); remove it, ` +
+				`or take other priorities with: option priority`},
 		{"a device", r.vps, "ip link add wrap1 type dummy", "ip link del wrap1",
-			`relay "home": there is a device wrap1 already that ds4relay did not make (dummy); remove it, or give the tunnel another name with: option device`},
+			`relay "home": there is a device wrap1 already that ds4relay did not make (dummy); remove it, or give ` +
+				`the tunnel another name with: option device`},
 		{"the same tunnel by hand", r.vps,
-			"ip link add wrap1 type ip6tnl mode ipip6 remote 2001:db8:fdd2:0:198:51:100:144 local 2001:db8:6ef9:0:198:51:100:144 encaplimit none", "ip link del wrap1",
-			`relay "home": there is a device wrap1 already that ds4relay did not make (ip6tnl); remove it, or give the tunnel another name with: option device`},
+			"ip link add wrap1 type ip6tnl mode ipip6 remote 2001:db8:fdd2:0:198:51:100:144 local " +
+				"2001:db8:6ef9:0:198:51:100:144 encaplimit none", "ip link del wrap1",
+			`relay "home": there is a device wrap1 already that ds4relay did not make (ip6tnl); remove it, or give ` +
+				`the tunnel another name with: option device`},
 		{"a table", r.router, "ip route add 10.9.9.0/24 dev lan2 table 42 proto static", "ip route flush table 42",
-			`table 42 has a route to 10.9.9.0/24 through lan2 that ds4relay did not make (it seems to be from a person or a script (protocol static)); remove it, or: option ip4table names another table`},
+			`table 42 has a route to 10.9.9.0/24 through lan2 that ds4relay did not make (it seems to be from a ` +
+				`person or a script (protocol static)); remove it, or: option ip4table names another table`},
 		{"a route to the host", r.vps, "ip route add 192.168.1.210 via 198.51.100.1", "ip route del 192.168.1.210",
-			`table main has a route to 192.168.1.210/32 through eth0 that ds4relay did not make (it seems to be from a person or a script (protocol boot)); remove it, or: option dest_ip names another host`},
-		{"an nft table", r.vps, "nft 'add table ip ds4relay; add chain ip ds4relay mine'", "nft delete table ip ds4relay",
-			`there is an nft table ip ds4relay without the chain made_by_ds4relay: somebody else made it; no option avoids this, rename or remove it: nft delete table ip ds4relay`},
+			`table main has a route to 192.168.1.210/32 through eth0 that ds4relay did not make (it seems to be from ` +
+				`a person or a script (protocol boot)); remove it, or: option dest_ip names another host`},
+		{"an nft table", r.vps, "nft 'add table ip ds4relay; add chain ip ds4relay mine'",
+			"nft delete table ip ds4relay",
+			`there is an nft table ip ds4relay without the chain made_by_ds4relay: somebody else made it; no option ` +
+				`avoids this, rename or remove it: nft delete table ip ds4relay`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if out, err := c.end.host.Run("sh", "-c", c.make); err != nil {
@@ -459,13 +483,15 @@ func TestLockout(t *testing.T) {
 	before := r.vps.snapshot()
 	r.vps.env["SSH_CONNECTION"] = "203.0.113.10 50000 198.51.100.144 22"
 	code, stdout, stderr := r.vps.try("up")
-	if code != exitFailed || stdout != "" || !strings.Contains(stderr, "list keep 'tcp:22'") || !strings.Contains(stderr, "--force") {
+	if code != exitFailed || stdout != "" || !strings.Contains(stderr, "list keep 'tcp:22'") ||
+		!strings.Contains(stderr, "--force") {
 		t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
 	}
 	same(t, "the kernel", before, r.vps.snapshot())
 	r.vps.do("up", "--force")
 	r.vps.do("down")
-	for _, connection := range []string{"", "203.0.113.10 50000 198.51.100.144 2222", "2001:db8:c::10 50000 2001:db8:6ef9::1 22"} {
+	for _, connection := range []string{"", "203.0.113.10 50000 198.51.100.144 2222",
+		"2001:db8:c::10 50000 2001:db8:6ef9::1 22"} {
 		r.vps.env["SSH_CONNECTION"] = connection
 		r.vps.write(withoutKeep + forwardWeb)
 		r.vps.do("up")
@@ -490,7 +516,8 @@ func TestMissing(t *testing.T) {
 	t.Run("tunlink", func(t *testing.T) {
 		r.vps.write(strings.Replace(vpsRelay, "'eth0'", "'eth9'", 1) + forwardAll)
 		fails(t, `relay "home": there is no device eth9 (option tunlink); this machine has: lo, eth0`)
-		r.vps.write(strings.ReplaceAll(strings.Replace(vpsRelay, "\toption tunlink 'eth0'\n", "", 1), public, "198.51.100.145") + forwardAll)
+		r.vps.write(strings.ReplaceAll(strings.Replace(vpsRelay, "\toption tunlink 'eth0'\n", "", 1), public,
+			"198.51.100.145") + forwardAll)
 		fails(t, `no device has the address 198.51.100.145 (option ipaddr)`)
 		r.vps.write(strings.Replace(vpsRelay, "\toption tunlink 'eth0'\n", "", 1) + forwardAll)
 		if out := r.vps.do("up"); !strings.Contains(out, "dev eth0 metric 46") {
@@ -514,7 +541,9 @@ func TestMissing(t *testing.T) {
 		if err := os.Rename(path+".away", path); err != nil {
 			t.Fatal(err)
 		}
-		if code != exitFailed || !strings.Contains(stderr, "the program nft is missing; install it: apt install nftables (Debian), opkg install nftables (OpenWrt)") {
+		if code != exitFailed ||
+			!strings.Contains(stderr, "the program nft is missing; install it: apt install nftables (Debian), opkg "+
+				"install nftables (OpenWrt)") {
 			t.Errorf("exit status %d, %q", code, stderr)
 		}
 		same(t, "the kernel", before, r.vps.snapshot())
@@ -543,7 +572,8 @@ func TestMissing(t *testing.T) {
 		}
 		defer r.VPS.Run("modprobe", "ip6_tunnel")
 		before = r.vps.snapshot()
-		fails(t, "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe ip6_tunnel (Debian)")
+		fails(t, "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe "+
+			"ip6_tunnel (Debian)")
 	})
 	t.Run("root", func(t *testing.T) {
 		// The directory of the test's binary is closed to others.
@@ -615,7 +645,8 @@ func TestMissing(t *testing.T) {
 		same(t, "the kernel", before, r.vps.snapshot())
 		r.vps.do("down") // needs no configuration
 		r.vps.write(vpsRelay + forwardAll)
-		if code, _, stderr := r.vps.try("up", "hoem"); code != exitUsage || !strings.Contains(stderr, `unknown relay "hoem"`) {
+		if code, _, stderr := r.vps.try("up", "hoem"); code != exitUsage ||
+			!strings.Contains(stderr, `unknown relay "hoem"`) {
 			t.Errorf("an unknown relay: exit status %d, %s", code, stderr)
 		}
 	})
@@ -627,7 +658,8 @@ func TestPing(t *testing.T) {
 	r.up()
 	e := newEnd(t, r.Client, vpsRelay)
 	out := e.do("ping", public, home6, "-c", "4", "-i", "0.05")
-	for _, want := range []string{"--- " + public, "--- " + home6, "4 packets transmitted, 4 received, 0% packet loss", "rtt min/avg/max/mdev = ", "IPv4 by relay - IPv6 direct: "} {
+	for _, want := range []string{"--- " + public, "--- " + home6, "4 packets transmitted, 4 received, 0% packet loss",
+		"rtt min/avg/max/mdev = ", "IPv4 by relay - IPv6 direct: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}
@@ -641,7 +673,8 @@ func TestOneFails(t *testing.T) {
 	r.vps.do("up")
 	serveTCP(t, r.Host2, 80)
 	first := r.router.snapshot()
-	cabin := strings.NewReplacer("'home'", "'cabin'", "'wrap1'", "'wrap2'", "6ef9", "6efa").Replace(routerRelay) + "\toption ip4table '43'\n"
+	cabin := strings.NewReplacer("'home'", "'cabin'", "'wrap1'", "'wrap2'", "6ef9", "6efa").Replace(routerRelay) +
+		"\toption ip4table '43'\n"
 	forward := "\toption relay 'home'\n"
 	r.router.write(routerRelay + "\n" + cabin + forwardWeb + forward)
 	if out, err := r.Router.Run("ip", "link", "add", "wrap2", "type", "dummy"); err != nil {

@@ -104,7 +104,8 @@ func TestPrefixChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.WriteFile("/etc/resolv.conf", before, 0o644) })
-	if err := os.WriteFile("/etc/resolv.conf", []byte("nameserver 198.51.100.1\noptions timeout:1 attempts:1\n"), 0o644); err != nil {
+	if err := os.WriteFile("/etc/resolv.conf", []byte("nameserver 198.51.100.1\noptions timeout:1 attempts:1\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	names := serveDNS(t, r.Core)
@@ -123,8 +124,10 @@ config forward 'cabinweb'
 	option dest_ip '192.168.1.210'
 	option dest_port '80'
 `
-	r.vps.write(strings.Replace(vpsRelay, "2001:db8:fdd2::/64", "home.example.org", 1) + strings.Replace(forwardAll, "\toption proto", "\toption relay 'home'\n\toption proto", 1) + cabin)
-	cabinRouter := newEnd(t, r.CabinRouter, strings.NewReplacer("'home'", "'cabin'", "fdd2", "fdd6").Replace(routerRelay)+forwardAll)
+	r.vps.write(strings.Replace(vpsRelay, "2001:db8:fdd2::/64", "home.example.org", 1) + strings.Replace(forwardAll,
+		"\toption proto", "\toption relay 'home'\n\toption proto", 1) + cabin)
+	cabinRouter := newEnd(t, r.CabinRouter,
+		strings.NewReplacer("'home'", "'cabin'", "fdd2", "fdd6").Replace(routerRelay)+forwardAll)
 	serveTCP(t, r.Host, 80)
 	serveTCP(t, r.CabinHost, 80)
 	if out, code := r.vps.alone("up"); code != 0 {
@@ -149,7 +152,8 @@ config forward 'cabinweb'
 	if out, code := r.vps.alone("up"); code != 0 || !strings.Contains(out, "Nothing to do") {
 		t.Errorf("up without DNS: %d\n%s", code, out)
 	}
-	if out, _ := r.vps.alone("status"); !strings.Contains(out, "the tunnel keeps the last address, "+routerEndpoint.String()) {
+	if out, _ := r.vps.alone("status"); !strings.Contains(out, "the tunnel keeps the last address, "+
+		routerEndpoint.String()) {
 		t.Errorf("status without DNS:\n%s", out)
 	}
 	alive(t, "home, without DNS", stream)
@@ -180,7 +184,8 @@ config forward 'cabinweb'
 	r.router.write(strings.Replace(routerRelay, "fdd2", "fdd3", 1) + forwardAll)
 	r.router.do("reload")
 	names.set(map[string][]netip.Addr{"home.example.org": {moved}})
-	watch("the name has another address", 0, "ip link change dev wrap1 type ip6tnl mode ipip6 local "+vpsEndpoint.String()+" remote "+moved.String())
+	watch("the name has another address", 0, "ip link change dev wrap1 type ip6tnl mode ipip6 local "+
+		vpsEndpoint.String()+" remote "+moved.String())
 	close(stop)
 	<-ended
 	if n := missing(); n != 0 {

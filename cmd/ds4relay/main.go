@@ -87,7 +87,8 @@ func parse(f *flag.FlagSet, args []string) ([]string, error) {
 			// These flags belong to the program, not to the command.
 			for _, before := range []string{"c", "config", "run"} {
 				if strings.HasSuffix(err.Error(), "not defined: -"+before) {
-					return nil, usageError("-" + before + " stands before the command: ds4relay -" + before + " … " + f.Name())
+					return nil, usageError("-" + before + " stands before the command: ds4relay -" + before + " … " +
+						f.Name())
 				}
 			}
 			return nil, usageError(fmt.Sprintf("%s; see: ds4relay %s --help", err, f.Name()))
@@ -112,7 +113,8 @@ func (a *app) main(args []string) int {
 		return 0
 	case errors.As(err, &code):
 		return int(code)
-	case errors.As(err, &problems), errors.Is(err, reconcile.ErrUnknownRelay), errors.As(err, &bad), errors.Is(err, errConfig):
+	case errors.As(err, &problems), errors.Is(err, reconcile.ErrUnknownRelay), errors.As(err, &bad),
+		errors.Is(err, errConfig):
 		fmt.Fprintln(a.stderr, err)
 		return exitUsage
 	}

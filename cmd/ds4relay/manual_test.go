@@ -233,7 +233,8 @@ func TestCheckSays(t *testing.T) {
 		return path
 	}
 	proxy := file("proxy", "config proxy\n\tlist listen '0.0.0.0:443'\n\toption target '[2001:db8::1]:443'\n")
-	all := file("all", "config relay 'home'\n"+strings.Join(required, "\n")+"\nconfig forward\n\toption proto all\n\toption dest_ip 192.168.1.210\n")
+	all := file("all", "config relay 'home'\n"+strings.Join(required, "\n")+"\nconfig forward\n\toption proto "+
+		"all\n\toption dest_ip 192.168.1.210\n")
 	wrong := file("wrong", "config relay 'home'\nx\n"+strings.Join(required, "\n")+"\ny\n")
 	full := file("full", strings.Repeat("x\n", 500))
 	for _, c := range []struct {

@@ -226,7 +226,9 @@ func (a *app) rpcd(args []string) error {
 			}
 			return openwrt.ReadService()
 		}},
-		"check": {Arguments: []string{"config"}, Call: func(arguments map[string]string) (any, error) { return a.checkText(arguments["config"]) }},
+		"check": {Arguments: []string{"config"}, Call: func(arguments map[string]string) (any, error) {
+			return a.checkText(arguments["config"])
+		}},
 	})
 }
 

@@ -52,8 +52,8 @@ func index(page string) string {
 	return "README.md"
 }
 
-// TestPagesLinks: every link leads somewhere, README links to every page for users, docs/dev/README.md to every page for
-// developers.
+// TestPagesLinks: every link leads somewhere, README links to every page for users, docs/dev/README.md to every page
+// for developers.
 func TestPagesLinks(t *testing.T) {
 	texts := pages(t)
 	linked := map[string]bool{}
@@ -108,13 +108,15 @@ func TestPagesCommands(t *testing.T) {
 	for page, text := range pages(t) {
 		// In a code span, or at the start of a line of a code block, also after a prompt. Output of the program
 		// continues with lower-case words.
-		for _, m := range regexp.MustCompile("(?m)(?:`|^    (?:# )?)ds4relay ([a-z]+)(?:[^ a-z]| [^a-z]|$)").FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile("(?m)(?:`|^    (?:# )?)ds4relay ([a-z]+)(?:[^ a-z]| "+
+			"[^a-z]|$)").FindAllStringSubmatch(text, -1) {
 			// `ds4relay home` is a line for ifupdown, with a relay's name.
 			if command := m[1]; command != "home" && find(command) == nil {
 				t.Errorf("%s: there is no command ds4relay %s", page, command)
 			}
 		}
-		for _, m := range regexp.MustCompile("(?m)(?:`|^    (?:# )?)make ([a-z][a-z-]*)").FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile("(?m)(?:`|^    (?:# )?)make ([a-z][a-z-]*)").FindAllStringSubmatch(
+			text, -1) {
 			if !targets[m[1]] {
 				t.Errorf("%s: the Makefile has no target %s", page, m[1])
 			}
@@ -174,7 +176,8 @@ func files(text string) []string {
 }
 
 // required are the mandatory options of a relay.
-var required = []string{"option ipaddr '198.51.100.144'", "option ip6addr '2001:db8:6ef9::/64'", "option peeraddr '2001:db8:fdd2::/64'"}
+var required = []string{"option ipaddr '198.51.100.144'", "option ip6addr '2001:db8:6ef9::/64'",
+	"option peeraddr '2001:db8:fdd2::/64'"}
 
 // complete adds what a page leaves out of a file: a relay if there are only forwards, and the other options of a relay
 // that ends with a line …. It drops a forward that consists of a single line with ….
@@ -212,7 +215,8 @@ func TestPagesFiles(t *testing.T) {
 			var out, problems bytes.Buffer
 			a := &app{stdout: &out, stderr: &problems}
 			if status := a.main([]string{"check", path}); status != 0 || problems.Len() > 0 {
-				t.Errorf("%s: check has status %d and says:\n%s\nof\n%s", page, status, problems.String(), complete(file))
+				t.Errorf("%s: check has status %d and says:\n%s\nof\n%s", page, status, problems.String(),
+					complete(file))
 			}
 		}
 	}

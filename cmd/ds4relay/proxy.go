@@ -161,7 +161,8 @@ func (a *app) proxyFindings(relays []string) []doctor.Finding {
 	if len(entries) == 0 && err == nil {
 		return nil
 	}
-	f := doctor.Finding{Check: doctor.Check{ID: "proxies", Title: "The proxies run"}, State: doctor.OK, Evidence: fmt.Sprintf("proxies: %d", len(entries))}
+	f := doctor.Finding{Check: doctor.Check{ID: "proxies", Title: "The proxies run"}, State: doctor.OK,
+		Evidence: fmt.Sprintf("proxies: %d", len(entries))}
 	find := func(wrong func(proxyd.Entry) bool) *proxyd.Entry {
 		if i := slices.IndexFunc(entries, wrong); i >= 0 {
 			return &entries[i]
@@ -175,12 +176,17 @@ func (a *app) proxyFindings(relays []string) []doctor.Finding {
 	case err != nil:
 		f.State, f.Evidence, f.Remedy = doctor.Failed, err.Error(), "run doctor as root"
 	case idle != nil:
-		f.State, f.Evidence, f.Remedy = doctor.Failed, fmt.Sprintf("proxy %q does not run", idle.Name), "`systemctl enable --now ds4relay-proxy`, or `systemctl reload ds4relay-proxy`; `journalctl -u ds4relay-proxy` says why it does not"
+		f.State, f.Evidence, f.Remedy = doctor.Failed, fmt.Sprintf("proxy %q does not run", idle.Name),
+			"`systemctl enable --now ds4relay-proxy`, or `systemctl reload ds4relay-proxy`; `journalctl -u "+
+				"ds4relay-proxy` says why it does not"
 	case stale != nil:
-		f.State, f.Evidence, f.Remedy = doctor.Failed, fmt.Sprintf("proxy %q runs as %s, the configuration has changed", stale.Name, stale.Proxy), "`systemctl reload ds4relay-proxy`"
+		f.State, f.Evidence, f.Remedy = doctor.Failed, fmt.Sprintf("proxy %q runs as %s, the configuration has changed",
+			stale.Name, stale.Proxy), "`systemctl reload ds4relay-proxy`"
 	case erring != nil:
-		f.State, f.Evidence = doctor.Warning, fmt.Sprintf("proxy %q: %s (%s)", erring.Name, erring.LastError, erring.ErrorTime.Format(time.DateTime))
-		f.Remedy = "see whether the target listens there, and whether the firewall at home lets this machine in (for IPv6, on the router)"
+		f.State, f.Evidence = doctor.Warning, fmt.Sprintf("proxy %q: %s (%s)", erring.Name, erring.LastError,
+			erring.ErrorTime.Format(time.DateTime))
+		f.Remedy = "see whether the target listens there, and whether the firewall at home lets this machine in (for " +
+			"IPv6, on the router)"
 	}
 	return []doctor.Finding{f}
 }

@@ -48,7 +48,8 @@ func newManager(t *testing.T) *manager {
 	m := &manager{t: t, dir: t.TempDir(), store: map[string]*os.File{}}
 	m.program = filepath.Join(m.dir, "ds4relay")
 	var err error
-	if m.conn, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(m.dir, "notify"), Net: "unixgram"}); err != nil {
+	if m.conn, err = net.ListenUnixgram("unixgram",
+		&net.UnixAddr{Name: filepath.Join(m.dir, "notify"), Net: "unixgram"}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -143,7 +144,8 @@ func (m *manager) configure(text string) {
 }
 
 func (m *manager) command(args ...string) *exec.Cmd {
-	args = append([]string{"-c", filepath.Join(m.dir, "config"), "--run", filepath.Join(m.dir, "run"), "proxy"}, args...)
+	args = append([]string{"-c", filepath.Join(m.dir, "config"), "--run", filepath.Join(m.dir, "run"), "proxy"},
+		args...)
 	return exec.Command(m.program, args...)
 }
 
@@ -159,7 +161,8 @@ func (m *manager) start() *exec.Cmd {
 	// Only the process itself knows LISTEN_PID.
 	service.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`}, service.Args...)
 	service.Path = "/bin/sh"
-	service.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(m.dir, "notify"), "WATCHDOG_USEC=200000", fmt.Sprintf("LISTEN_FDS=%d", len(service.ExtraFiles)))
+	service.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(m.dir, "notify"), "WATCHDOG_USEC=200000",
+		fmt.Sprintf("LISTEN_FDS=%d", len(service.ExtraFiles)))
 	service.Stderr = &bytes.Buffer{}
 	if err := service.Start(); err != nil {
 		m.t.Fatal(err)
@@ -350,7 +353,8 @@ const proxySection = "config proxy '%s'\n\tlist listen '%s'\n\toption target '%s
 func TestProxyService(t *testing.T) {
 	m := newManager(t)
 	target, address, other := echoing(t), freeAddress(t), freeAddress(t)
-	web := fmt.Sprintf(proxySection, "web", address, target) + fmt.Sprintf(proxySection, "quic", address, target) + "\toption proto 'udp'\n\toption idle_timeout '1'\n" +
+	web := fmt.Sprintf(proxySection, "web", address, target) + fmt.Sprintf(proxySection, "quic", address, target) +
+		"\toption proto 'udp'\n\toption idle_timeout '1'\n" +
 		fmt.Sprintf(proxySection, "range", "127.0.0.77:20000-20299", target) // more sockets than fit into one message
 	more := web + fmt.Sprintf(proxySection, "more", other, target)
 
@@ -362,7 +366,8 @@ func TestProxyService(t *testing.T) {
 	diagnosed := func(state doctor.State, evidence string) {
 		t.Helper()
 		a := &app{path: filepath.Join(m.dir, "config"), run: filepath.Join(m.dir, "run")}
-		if found := a.proxyFindings(nil); len(found) != 1 || found[0].State != state || !strings.Contains(found[0].Evidence, evidence) {
+		if found := a.proxyFindings(nil); len(found) != 1 || found[0].State != state ||
+			!strings.Contains(found[0].Evidence, evidence) {
 			t.Errorf("the doctor says %+v, want %s: %s", found, state, evidence)
 		}
 	}
@@ -424,7 +429,8 @@ func TestProxyService(t *testing.T) {
 			t.Errorf("after the upgrade to %s: %+v", version, entries[0])
 		}
 	}
-	if out := m.ask(0, "--status"); !strings.Contains(out, "proxy web: draining") || !strings.Contains(out, "version 1.0)") {
+	if out := m.ask(0, "--status"); !strings.Contains(out, "proxy web: draining") ||
+		!strings.Contains(out, "version 1.0)") {
 		t.Errorf("status over the upgrade: %s", out)
 	}
 	m.ask(0, "--reload")
@@ -472,7 +478,8 @@ func TestProxyService(t *testing.T) {
 func TestProxyRestart(t *testing.T) {
 	m := newManager(t)
 	target, address, other := echoing(t), freeAddress(t), freeAddress(t)
-	web := fmt.Sprintf(proxySection, "web", address, target) + fmt.Sprintf(proxySection, "quic", address, target) + "\toption proto 'udp'\n"
+	web := fmt.Sprintf(proxySection, "web", address, target) + fmt.Sprintf(proxySection, "quic", address, target) +
+		"\toption proto 'udp'\n"
 	m.install("1.0")
 	m.configure(web + fmt.Sprintf(proxySection, "more", other, target))
 	service := m.start()

@@ -26,7 +26,8 @@ var updateRooms = flag.Bool("update-rooms", false, "write the imports in the tab
 
 // inputOutput are packages that a deciding package may not import, including packages below them. net/netip is not
 // among them.
-var inputOutput = []string{"os", "net", "syscall", "log", "golang.org/x/sys", "github.com/vishvananda", "github.com/godbus"}
+var inputOutput = []string{"os", "net", "syscall", "log", "golang.org/x/sys", "github.com/vishvananda",
+	"github.com/godbus"}
 
 // mayDoIO are exceptions among the deciding packages; the page gives the reasons.
 var mayDoIO = []string{"internal/uci"}
@@ -237,7 +238,8 @@ func TestRooms(t *testing.T) {
 			}
 		}
 	}
-	named := slices.Concat(slices.Collect(maps.Keys(r.line)), slices.Collect(maps.Keys(r.imports)), slices.Collect(maps.Keys(r.tools)))
+	named := slices.Concat(slices.Collect(maps.Keys(r.line)), slices.Collect(maps.Keys(r.imports)),
+		slices.Collect(maps.Keys(r.tools)))
 	for _, name := range named {
 		if _, exists := sources[name]; !exists {
 			t.Errorf("%s: there is no package %s", architecture, name)

@@ -69,7 +69,9 @@ echo '{"interface":[
 			write("broken", "")
 		}
 		var said bytes.Buffer
-		a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(reconcile.Kernel) reconcile.Kernel { return k }}
+		a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(reconcile.Kernel) reconcile.Kernel {
+			return k
+		}}
 		status := a.main([]string{"-c", path("config"), "--run", path("run"), "-q", "service", rules})
 		os.Remove(path("broken"))
 		text, err := os.ReadFile(rules + ".new")
@@ -121,8 +123,11 @@ func TestKillSwitchBeforeNetwork(t *testing.T) {
 		k := fake.New("eth0")
 		run := func(args ...string) (int, string) {
 			var said bytes.Buffer
-			a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(reconcile.Kernel) reconcile.Kernel { return k }}
-			return a.main(append([]string{"-c", config, "--run", filepath.Join(dir, "run"), "-q"}, args...)), said.String()
+			a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(reconcile.Kernel) reconcile.Kernel {
+				return k
+			}}
+			return a.main(append([]string{"-c", config, "--run", filepath.Join(dir, "run"), "-q"}, args...)),
+				said.String()
 		}
 		observed := func() state.Observed {
 			o, err := k.Observe(state.State{})

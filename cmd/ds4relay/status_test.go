@@ -29,8 +29,8 @@ func TestStatus(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config")
 	relay := func(name, number string) string {
-		return "config relay '" + name + "'\n\toption device '" + name + "'\n\toption ipaddr '198.51.100." + number + "'\n" +
-			strings.Join(required[1:], "\n") + "\nconfig forward\n\toption relay '" + name + "'\n" +
+		return "config relay '" + name + "'\n\toption device '" + name + "'\n\toption ipaddr '198.51.100." + number +
+			"'\n" + strings.Join(required[1:], "\n") + "\nconfig forward\n\toption relay '" + name + "'\n" +
 			"\toption src_dport '80'\n\toption dest_ip '192.168.1." + number + "'\n"
 	}
 	if err := os.WriteFile(path, []byte(relay("home", "2")+relay("cabin", "3")), 0o644); err != nil {
@@ -65,7 +65,8 @@ func TestStatus(t *testing.T) {
 			[]string{"relay home (vps): up", "relay cabin (vps): down", "ip link add name cabin"}, []string{as}},
 		{"that one", whole, "home", 0, []string{"relay home (vps): up", "The kernel " + as}, []string{"cabin"}},
 		{"the other", whole, "cabin", exitDiffers, []string{"relay cabin (vps): down"}, []string{"relay home", as}},
-		{"no such relay", whole, "home hom", exitUsage, []string{`unknown relay "hom"`, "home, cabin"}, []string{"vps"}},
+		{"no such relay", whole, "home hom", exitUsage, []string{`unknown relay "hom"`, "home, cabin"},
+			[]string{"vps"}},
 		{"two times", whole, "home --watch -n 2", 0, []string{"relay home (vps): up"}, []string{"cabin"}},
 		{"as JSON", whole, "home --json", 0, []string{`"name": "home"`, `"differs": []`}, []string{"cabin", "Unseen"}},
 		{"both", whole, "--json --watch", exitUsage, []string{"not both"}, nil},

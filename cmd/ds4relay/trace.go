@@ -77,7 +77,8 @@ func (a *app) ways(c *config.Config) ([]*trace.Way, error) {
 		if err != nil {
 			return nil, err
 		}
-		ways = append(ways, &trace.Way{Relay: r, Access: path.Access, Uplink: path.Uplink, Peer: path.Peer, LAN: path.LAN})
+		ways = append(ways, &trace.Way{Relay: r, Access: path.Access, Uplink: path.Uplink, Peer: path.Peer,
+			LAN: path.LAN})
 	}
 	return ways, nil
 }
@@ -114,7 +115,8 @@ func (a *app) follow(f *trace.Follower, client netip.Addr, count int, limit time
 		found := f.Connection()
 		if event, ok := f.Frame(trace.Frame{At: time.Now(), Device: frame.Device, Out: frame.Out, Packet: p}); ok {
 			if w := f.Connection().Way; found == nil {
-				fmt.Fprintf(a.stdout, "relay %s (%s), %s is here, %s is the other end\n", w.Relay.Name, w.Relay.Role, w.Relay.Local, w.Peer)
+				fmt.Fprintf(a.stdout, "relay %s (%s), %s is here, %s is the other end\n", w.Relay.Name, w.Relay.Role,
+					w.Relay.Local, w.Peer)
 			}
 			fmt.Fprintln(a.stdout, event)
 			lines++
@@ -142,7 +144,8 @@ func tracked(c *trace.Connection) (text string) {
 		if config.HasPorts(c.Proto) && flow.DstPort != c.First.DstPort && flow.AnswerPort != c.First.DstPort {
 			return
 		}
-		text = fmt.Sprintf("conntrack: %s from %s to %s", config.ProtoName(flow.Proto), flow.Src, endText(flow.Dst, flow.DstPort))
+		text = fmt.Sprintf("conntrack: %s from %s to %s", config.ProtoName(flow.Proto), flow.Src,
+			endText(flow.Dst, flow.DstPort))
 		if flow.AnswerSrc != flow.Dst || flow.AnswerPort != flow.DstPort {
 			text += ", translated to " + endText(flow.AnswerSrc, flow.AnswerPort)
 		}
