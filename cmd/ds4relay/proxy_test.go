@@ -25,6 +25,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/proxyd"
+	"github.com/ds4relay/ds4relay/internal/testport"
 )
 
 // serviceTime bounds what the tests of the service wait for; no result depends on how much of it is used.
@@ -212,18 +213,13 @@ func (m *manager) entries() []proxyd.Entry {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", testport.Free(t))
 }
 
 // echoing is the address of a server that sends back what it gets, by TCP and UDP.
 func echoing(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp6", "[::1]:0")
+	l, err := net.Listen("tcp6", fmt.Sprintf("[::1]:%d", testport.Free(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
