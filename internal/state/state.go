@@ -131,11 +131,6 @@ const (
 	Verdict Type = "verdict"
 )
 
-// Element is a set's element in nft's words; Value is "" in a set that is no map.
-type Element struct {
-	Key, Value string
-}
-
 // Observed is what is in the kernel.
 type Observed struct {
 	State // what carries our marks
