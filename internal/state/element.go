@@ -119,12 +119,12 @@ func (k Key) compare(other Key) int {
 		int(k.Last)-int(other.Last))
 }
 
-// distinct are the elements in order, the first of each key.
+// distinct leaves the elements in order, the first of each key. They may be many, and stay where they are.
 func distinct(elements []Element) []Element {
 	sort.SliceStable(elements, func(i, j int) bool { return elements[i].Key.compare(elements[j].Key) < 0 })
-	var kept []Element
-	for i, e := range elements {
-		if i == 0 || e.Key != elements[i-1].Key {
+	kept := elements[:0]
+	for _, e := range elements {
+		if len(kept) == 0 || e.Key != kept[len(kept)-1].Key {
 			kept = append(kept, e)
 		}
 	}
