@@ -1,6 +1,9 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Mapping is what a forward makes of one protocol, or of all: which packets to the public address go to which host and
 // port. Everything that has to know it (DNAT, what the router lets in, hairpin, firewalls, status, trace, doctor) asks
@@ -42,6 +45,44 @@ func (m Mapping) KeepsPorts() bool { return m.Port == m.Public.First }
 
 // Limited tells whether some clients only may use it.
 func (m Mapping) Limited() bool { return len(m.Clients) > 0 }
+
+// Takes finds the forward that gets a client's packet to a public address, among those of the relays that are up on a
+// VPS, and its relay; nil where the packet stays on the VPS. port is 0 for a protocol without ports.
+func Takes(relays []*Relay, public, client netip.Addr, proto uint8, port uint16) (*Relay, *Forward) {
+	of := func(s PortSet) bool { return s.Contains(proto, port) }
+	var relay *Relay
+	var all *Forward
+	for _, r := range relays {
+		if r.IPAddr != public {
+			continue
+		}
+		if slices.ContainsFunc(r.Keep, of) {
+			return nil, nil
+		}
+		for _, f := range r.Forwards {
+			if f.All && f.serves(client) {
+				relay, all = r, f
+			}
+		}
+	}
+	for _, r := range relays {
+		for _, f := range r.Forwards {
+			switch {
+			case r.IPAddr != public || !slices.ContainsFunc(f.Ports, of):
+			case f.serves(client):
+				return r, f
+			default: // nor does a forward of all get what one for other clients is there for
+				return nil, nil
+			}
+		}
+	}
+	return relay, all
+}
+
+// serves tells whether a client may use the forward.
+func (f *Forward) serves(client netip.Addr) bool {
+	return len(f.Clients) == 0 || slices.ContainsFunc(f.Clients, func(p netip.Prefix) bool { return p.Contains(client) })
+}
 
 // HasPorts tells whether the set is one of ports, and not a whole protocol.
 func (p PortSet) HasPorts() bool { return p.First != 0 }

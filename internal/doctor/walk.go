@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -50,8 +49,7 @@ func (p *patient) entrances(f *config.Forward) []entrance {
 	}
 	var free []entrance
 	for _, e := range []entrance{{packet.ICMP, 0, 0}, {packet.TCP, 443, 443}, {packet.TCP, 80, 80}, {packet.TCP, 9, 9}} {
-		taken := func(s config.PortSet) bool { return s.Contains(e.proto, e.public) }
-		if !slices.ContainsFunc(p.Keep, taken) && !slices.ContainsFunc(p.Forwards, func(f *config.Forward) bool { return slices.ContainsFunc(f.Ports, taken) }) {
+		if _, taker := config.Takes([]*config.Relay{p.Relay}, p.IPAddr, clientOf(f), e.proto, e.public); taker == f {
 			free = append(free, e)
 		}
 	}
