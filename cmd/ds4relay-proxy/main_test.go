@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/proxyd"
+	"github.com/ds4relay/ds4relay/internal/testport"
 )
 
 // TestMain runs the program in place of the tests where a test has started it.
@@ -84,12 +85,7 @@ func TestSuccessor(t *testing.T) {
 			}()
 		}
 	}()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	free.Close()
+	address := fmt.Sprintf("127.0.0.1:%d", testport.Free(t))
 	configure(t, dir, fmt.Sprintf("config proxy 'web'\n\tlist listen '%s'\n\toption target '%s'\n", address,
 		target.Addr()))
 

@@ -25,6 +25,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/proxyd"
+	"github.com/ds4relay/ds4relay/internal/testport"
 )
 
 // serviceTime limits how long the tests wait for the service; no result depends on the time used.
@@ -215,18 +216,13 @@ func (m *manager) entries() []proxyd.Entry {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", testport.Free(t))
 }
 
 // echoing starts an echo server for TCP and UDP, and returns its address.
 func echoing(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp6", "[::1]:0")
+	l, err := net.Listen("tcp6", fmt.Sprintf("[::1]:%d", testport.Free(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,8 +77,8 @@ func (a *app) ways(c *config.Config) ([]*trace.Way, error) {
 		if err != nil {
 			return nil, err
 		}
-		ways = append(ways, &trace.Way{Relay: r, Access: path.Access, Uplink: path.Uplink, Peer: path.Peer,
-			LAN: path.LAN})
+		ways = append(ways, &trace.Way{Relay: r, Access: path.Access, LAN: path.LAN,
+			Tunnel: state.TunnelOf(r, path.Local, path.Peer)})
 	}
 	return ways, nil
 }
@@ -115,8 +115,9 @@ func (a *app) follow(f *trace.Follower, client netip.Addr, count int, limit time
 		found := f.Connection()
 		if event, ok := f.Frame(trace.Frame{At: time.Now(), Device: frame.Device, Out: frame.Out, Packet: p}); ok {
 			if w := f.Connection().Way; found == nil {
+				local, peer := w.Tunnel.Endpoints()
 				fmt.Fprintf(a.stdout, "relay %s (%s), %s is here, %s is the other end\n", w.Relay.Name, w.Relay.Role,
-					w.Relay.Local, w.Peer)
+					local, peer)
 			}
 			fmt.Fprintln(a.stdout, event)
 			lines++

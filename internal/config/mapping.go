@@ -1,6 +1,9 @@
 package config
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // Mapping says which packets of one protocol (or of all) to the public address go to which host and port. Everything
 // that needs it (DNAT, the router's filter, hairpin, firewalls, status, trace, doctor) uses Forward.Mappings.
@@ -41,6 +44,44 @@ func (m Mapping) KeepsPorts() bool { return m.Port == m.Public.First }
 
 // Limited reports whether only some clients may use it.
 func (m Mapping) Limited() bool { return len(m.Clients) > 0 }
+
+// Takes finds the forward that gets a client's packet to a public address, among those of the relays that are up on a
+// VPS, and its relay; nil where the packet stays on the VPS. port is 0 for a protocol without ports.
+func Takes(relays []*Relay, public, client netip.Addr, proto uint8, port uint16) (*Relay, *Forward) {
+	of := func(s PortSet) bool { return s.Contains(proto, port) }
+	var relay *Relay
+	var all *Forward
+	for _, r := range relays {
+		if r.IPAddr != public {
+			continue
+		}
+		if slices.ContainsFunc(r.Keep, of) {
+			return nil, nil
+		}
+		for _, f := range r.Forwards {
+			if f.All && f.serves(client) {
+				relay, all = r, f
+			}
+		}
+	}
+	for _, r := range relays {
+		for _, f := range r.Forwards {
+			switch {
+			case r.IPAddr != public || !slices.ContainsFunc(f.Ports, of):
+			case f.serves(client):
+				return r, f
+			default: // nor does a forward of all get what one for other clients is there for
+				return nil, nil
+			}
+		}
+	}
+	return relay, all
+}
+
+// serves tells whether a client may use the forward.
+func (f *Forward) serves(client netip.Addr) bool {
+	return len(f.Clients) == 0 || slices.ContainsFunc(f.Clients, func(p netip.Prefix) bool { return p.Contains(client) })
+}
 
 // HasPorts reports whether the set consists of ports; otherwise it is a whole protocol.
 func (p PortSet) HasPorts() bool { return p.First != 0 }

@@ -137,7 +137,7 @@ func protoOf(f *config.Forward) (proto uint8, public, host uint16) {
 // other end answers with ICMP time exceeded through the tunnel, whatever hosts do. If the host is the router itself, it
 // answers like any host.
 func (p *patient) probe(size int, follow bool) probing {
-	f := p.Forwards[0]
+	f, carrier := p.Forwards[0], p.carrier()
 	id := p.nextPort()
 	from, to := f.DestIP, Nowhere
 	var data []byte
@@ -156,15 +156,10 @@ func (p *patient) probe(size int, follow bool) probing {
 		return reply(s) || s.Device == p.Device && !s.Out && s.Proto == packet.ICMP && s.Type == packet.TimeExceeded && quotesIt(s.Quoted)
 	}
 	own := func(s Sighting) bool { // the outer packet, or an error about it
-		return s.Outer != nil && s.Out && s.Src == from && s.Dst == to && s.Outer.Dst == p.path.Peer
+		return s.Out && s.Src == from && s.Dst == to && carrier.Sends(&s.Packet)
 	}
-	refusal := func(s Sighting) bool {
-		return !s.Out && s.Proto == packet.ICMPv6 && s.IsError() && s.Quoted != nil && s.Dst == p.path.Local &&
-			(s.Quoted.Dst == p.path.Peer || s.Quoted.Outer != nil && s.Quoted.Outer.Dst == p.path.Peer)
-	}
-	arrived := func(s Sighting) bool {
-		return !s.Out && s.Outer != nil && s.Outer.Src == p.path.Peer && s.Outer.Dst == p.path.Local
-	}
+	refusal := func(s Sighting) bool { return !s.Out && carrier.Refused(&s.Packet) }
+	arrived := func(s Sighting) bool { return !s.Out && carrier.Receives(&s.Packet) }
 	t := Trial{Into: p.Device, Packet: data, Wait: probeTime,
 		Match: func(s Sighting) bool { return answer(s) || own(s) || refusal(s) || arrived(s) },
 		Done:  func(s Sighting) bool { return answer(s) || refusal(s) && s.Type != packet.TooBig6 }}

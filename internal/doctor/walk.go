@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -50,8 +49,7 @@ func (p *patient) entrances(f *config.Forward) []entrance {
 	}
 	var free []entrance
 	for _, e := range []entrance{{packet.ICMP, 0, 0}, {packet.TCP, 443, 443}, {packet.TCP, 80, 80}, {packet.TCP, 9, 9}} {
-		taken := func(s config.PortSet) bool { return s.Contains(e.proto, e.public) }
-		if !slices.ContainsFunc(p.Keep, taken) && !slices.ContainsFunc(p.Forwards, func(f *config.Forward) bool { return slices.ContainsFunc(f.Ports, taken) }) {
+		if _, taker := config.Takes([]*config.Relay{p.Relay}, p.IPAddr, clientOf(f), e.proto, e.public); taker == f {
 			free = append(free, e)
 		}
 	}
@@ -99,7 +97,7 @@ func (p *patient) send(f *config.Forward, e entrance, wait time.Duration, follow
 		t.Packet = p.testPacket(proto, w.client, p.IPAddr, public, id, 64, 0)
 	} else {
 		t.By = p.path.Uplink
-		t.Packet = packet.Make4in6(p.path.Peer, p.path.Local, 64, p.testPacket(proto, w.client, f.DestIP, port, id, 64, 0))
+		t.Packet = p.carrier().Encapsulate(p.testPacket(proto, w.client, f.DestIP, port, id, 64, 0))
 	}
 	if follow {
 		t.Follow = w.client
@@ -187,7 +185,7 @@ func (p *patient) sight(w *walk, s Sighting) {
 	switch {
 	case s.Outer != nil && !s.Out && s.Src == w.client:
 		set(&w.entered)
-	case s.Outer != nil && s.Out && toClient && s.Outer.Dst == p.path.Peer && w.back != nil:
+	case s.Out && toClient && p.carrier().Sends(&s.Packet) && w.back != nil:
 		w.back = &s
 	case s.Outer != nil:
 	case !s.Out && s.Device == p.Device && s.Src == w.client:

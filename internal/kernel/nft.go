@@ -11,14 +11,13 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/program"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -163,18 +162,28 @@ func (k *Kernel) observeTable(name state.Table) (table *state.Table, ours bool, 
 		return table, false, nil
 	}
 	record := k.tableRecord(name)
-	if record.Sum != hex.EncodeToString(sum) {
-		table.Ruleset, err = Nft("", "-s", "list", "table", name.Family, name.Name)
-		return table, true, err
-	}
-	table.Ruleset = record.Ruleset
-	for _, set := range record.Sets {
-		if set.Elements, err = elements(families[name.Family], set); err != nil {
-			return nil, false, err
+	if record.Sum == hex.EncodeToString(sum) {
+		table.Ruleset = record.Ruleset
+		if table.Sets, err = filled(name.Family, record.Sets); !errors.Is(err, errElement) {
+			return table, true, err
 		}
-		table.Sets = append(table.Sets, set)
 	}
-	return table, true, nil
+	table.Sets = nil
+	table.Ruleset, err = Nft("", "-s", "list", "table", name.Family, name.Name)
+	return table, true, err
+}
+
+// filled are the sets with the elements that the kernel has.
+func filled(family string, sets []state.Set) ([]state.Set, error) {
+	var all []state.Set
+	for _, set := range sets {
+		var err error
+		if set.Elements, err = elements(families[family], set); err != nil {
+			return nil, err
+		}
+		all = append(all, set)
+	}
+	return all, nil
 }
 
 func elements(family uint8, set state.Set) ([]state.Element, error) {
@@ -195,15 +204,11 @@ func elements(family uint8, set state.Set) ([]state.Element, error) {
 			if err != nil {
 				return nil, err
 			}
-			key, err := fields(element[unix.NFTA_SET_ELEM_KEY], element[nftaSetElemKeyEnd], set.Key)
+			e, err := decode(element, set)
 			if err != nil {
 				return nil, err
 			}
-			value, err := fields(element[unix.NFTA_SET_ELEM_DATA], nil, set.Value)
-			if err != nil {
-				return nil, err
-			}
-			result = append(result, state.Element{Key: key, Value: value})
+			result = append(result, e)
 		}
 	}
 	return result, nil
@@ -219,68 +224,102 @@ var fieldSizes = map[state.Type]int{state.IPv4: 4, state.IPv6: 16, state.Proto: 
 // ctStates are the bits of a connection's state (NF_CT_STATE_BIT).
 var ctStates = map[uint32]string{1: "invalid", 2: "established", 4: "related", 8: "new", 64: "untracked"}
 
-// fields decodes the key or value of an element: consecutive fields, each padded to four bytes. last is the end of the
-// element's intervals, if it has any.
-func fields(first, last []byte, types []state.Type) (string, error) {
-	if types == nil {
-		return "", nil
-	}
-	attrs, err := attributes(first)
+// errElement is about an element that no set of ours has: another program has put it there.
+var errElement = errors.New("an nft element that is none of ours")
+
+// decode reads an element of a set: the key's and the value's fields one after another, each filled up to four bytes.
+func decode(element map[uint16][]byte, set state.Set) (e state.Element, err error) {
+	first, err := datum(element[unix.NFTA_SET_ELEM_KEY])
 	if err != nil {
-		return "", err
+		return e, err
 	}
-	if types[0] == state.Verdict {
-		return verdict(attrs[unix.NFTA_DATA_VERDICT])
-	}
-	data := attrs[unix.NFTA_DATA_VALUE]
-	end := data
-	if last != nil {
-		if attrs, err = attributes(last); err != nil {
-			return "", err
+	last := first
+	if end := element[nftaSetElemKeyEnd]; end != nil { // of an element of intervals
+		if last, err = datum(end); err != nil {
+			return e, err
 		}
-		end = attrs[unix.NFTA_DATA_VALUE]
 	}
-	var words []string
-	for _, t := range types {
-		size := fieldSizes[t]
-		if len(data) < size || len(end) < size {
-			return "", errors.New("an nft element is shorter than its type")
+	ok := true
+	for i, t := range set.Key {
+		again := slices.Contains(set.Key[:i], t)
+		var low, high []byte
+		if low, first = field(t, first); low == nil {
+			return e, errElement
 		}
-		words = append(words, interval(t, data[:size], end[:size]))
-		next := min(len(data), len(end), (size+3)&^3)
-		data, end = data[next:], end[next:]
+		if high, last = field(t, last); high == nil {
+			return e, errElement
+		}
+		ranges := t == state.Service || t == state.IPv4 && again
+		if !ranges && !bytes.Equal(low, high) {
+			return e, errElement
+		}
+		switch {
+		case t == state.Proto:
+			e.Key.Proto = low[0]
+		case t == state.Service:
+			e.Key.First, e.Key.Last = binary.BigEndian.Uint16(low), binary.BigEndian.Uint16(high)
+		case t == state.IfName && again:
+			e.Key.Other = text(low)
+		case t == state.IfName:
+			e.Key.Device = text(low)
+		case t == state.CtState:
+			e.Key.CtState, ok = ctStates[binary.NativeEndian.Uint32(low)]
+		case again:
+			e.Key.Client, ok = network(low, high)
+		default:
+			e.Key.Addr, _ = netip.AddrFromSlice(low)
+		}
+		if !ok {
+			return e, errElement
+		}
 	}
-	return strings.Join(words, " . "), nil
+	if set.Value == nil {
+		return e, nil
+	}
+	attrs, err := attributes(element[unix.NFTA_SET_ELEM_DATA])
+	if err != nil {
+		return e, err
+	}
+	if set.Value[0] == state.Verdict {
+		e.Value.Verdict, err = verdict(attrs[unix.NFTA_DATA_VERDICT])
+		return e, err
+	}
+	rest := attrs[unix.NFTA_DATA_VALUE]
+	for _, t := range set.Value {
+		var b []byte
+		if b, rest = field(t, rest); b == nil {
+			return e, errElement
+		}
+		if t == state.Service {
+			e.Value.Port = binary.BigEndian.Uint16(b)
+		} else {
+			e.Value.Addr, _ = netip.AddrFromSlice(b)
+		}
+	}
+	return e, nil
 }
 
-// interval formats a field like nft: a value, a network or a range.
-func interval(t state.Type, first, last []byte) string {
-	low := field(t, first)
-	if bytes.Equal(first, last) {
-		return low
-	}
-	if t == state.IPv4 {
-		a, b := binary.BigEndian.Uint32(first), binary.BigEndian.Uint32(last)
-		if hosts := a ^ b; hosts&(hosts+1) == 0 && a&hosts == 0 {
-			return fmt.Sprintf("%s/%d", low, bits.LeadingZeros32(hosts))
-		}
-	}
-	return low + "-" + field(t, last)
+// datum is the value of a nested attribute of a key or a value (NFTA_DATA_VALUE).
+func datum(nested []byte) ([]byte, error) {
+	attrs, err := attributes(nested)
+	return attrs[unix.NFTA_DATA_VALUE], err
 }
 
-func field(t state.Type, b []byte) string {
-	switch t {
-	case state.Proto:
-		return config.ProtoName(b[0])
-	case state.Service:
-		return strconv.Itoa(int(binary.BigEndian.Uint16(b)))
-	case state.IfName:
-		return strconv.Quote(text(b))
-	case state.CtState:
-		return ctStates[binary.NativeEndian.Uint32(b)]
+// field cuts a field of a type off; it is nil where there is too little.
+func field(t state.Type, data []byte) (b, rest []byte) {
+	size := fieldSizes[t]
+	if size == 0 || len(data) < size {
+		return nil, nil
 	}
-	addr, _ := netip.AddrFromSlice(b)
-	return addr.String()
+	return data[:size], data[min(len(data), (size+3)&^3):]
+}
+
+// network are the IPv4 addresses from first to last, where that is a network.
+func network(first, last []byte) (netip.Prefix, bool) {
+	a, b := binary.BigEndian.Uint32(first), binary.BigEndian.Uint32(last)
+	hosts := a ^ b
+	addr, ok := netip.AddrFromSlice(first)
+	return netip.PrefixFrom(addr, bits.LeadingZeros32(hosts)), ok && hosts&(hosts+1) == 0 && a&hosts == 0
 }
 
 // verdict decodes the value of a verdict map (NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN; linux/netfilter/nf_tables.h).
@@ -301,7 +340,7 @@ func verdict(nested []byte) (string, error) {
 	case 1:
 		return "accept", nil
 	default:
-		return fmt.Sprintf("verdict %d", code), nil
+		return "", errElement
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -164,9 +163,8 @@ func (k *Kernel) savedSysctls() ([]state.Sysctl, error) {
 		return saved, nil
 	}
 	for _, e := range fenced {
-		device, err := strconv.Unquote(e.Key)
-		key := state.ForwardingKey(device)
-		if err == nil && !slices.ContainsFunc(saved, func(s state.Sysctl) bool { return s.Key == key }) {
+		key := state.ForwardingKey(e.Key.Device)
+		if !slices.ContainsFunc(saved, func(s state.Sysctl) bool { return s.Key == key }) {
 			saved = append(saved, state.Sysctl{Key: key, Value: "0"})
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/testport"
 )
 
 // patience bounds what a test waits for; no result depends on how much of it is used.
@@ -59,15 +60,14 @@ func tcp(t testing.TB, target string) *config.Proxy {
 	return p
 }
 
-func freePort(t testing.TB) config.Listen {
+// freePort is a port of 127.0.0.1 to listen on.
+func freePort(t testing.TB) config.Listen { return freeOn(t, "127.0.0.1") }
+
+// freeOn is a port of an address to listen on.
+func freeOn(t testing.TB, address string) config.Listen {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	addr := netip.MustParseAddrPort(l.Addr().String())
-	return config.Listen{Addr: addr.Addr(), First: addr.Port(), Last: addr.Port()}
+	port := testport.Free(t)
+	return config.Listen{Addr: netip.MustParseAddr(address), First: port, Last: port}
 }
 
 // target listens and gives every connection to serve.

@@ -28,16 +28,8 @@ import (
 func udp(t testing.TB, target string) *config.Proxy {
 	t.Helper()
 	p := tcp(t, target)
-	p.Proto, p.Listen, p.IdleTimeout = config.UDP, []config.Listen{freeUDP(t, "127.0.0.1:0")}, 3*time.Minute
+	p.Proto, p.Listen, p.IdleTimeout = config.UDP, []config.Listen{freePort(t)}, 3*time.Minute
 	return p
-}
-
-func freeUDP(t testing.TB, address string) config.Listen {
-	t.Helper()
-	c := listenPacket(t, address)
-	defer c.Close()
-	addr := netip.MustParseAddrPort(c.LocalAddr().String())
-	return config.Listen{Addr: addr.Addr(), First: addr.Port(), Last: addr.Port()}
 }
 
 func listenPacket(t testing.TB, address string) *net.UDPConn {
@@ -162,11 +154,13 @@ func TestDatagramSizes(t *testing.T) {
 	for _, way := range []struct {
 		listen, target string
 		largest        int
-	}{{"127.0.0.1:0", "127.0.0.1:0", 65507}, {"127.0.0.1:0", "[::1]:0", 65507}, {"[::1]:0", "127.0.0.1:0", 65507},
-		{"[::1]:0", "[::1]:0", 65527}} {
+	}{
+		{"127.0.0.1", "127.0.0.1:0", 65507}, {"127.0.0.1", "[::1]:0", 65507},
+		{"::1", "127.0.0.1:0", 65507}, {"::1", "[::1]:0", 65527},
+	} {
 		t.Run(way.listen+" "+way.target, func(t *testing.T) {
 			p := udp(t, packetTarget(t, way.target, repeat))
-			p.Listen[0] = freeUDP(t, way.listen)
+			p.Listen[0] = freeOn(t, way.listen)
 			s := start(t, Options{}, p)
 			c := dialUDP(t, p)
 			data := make([]byte, way.largest)
@@ -184,7 +178,7 @@ func TestDatagramSizes(t *testing.T) {
 	}
 	t.Run("more than IPv4 can", func(t *testing.T) {
 		p := udp(t, packetTarget(t, "127.0.0.1:0", repeat))
-		p.Listen[0] = freeUDP(t, "[::1]:0")
+		p.Listen[0] = freeOn(t, "::1")
 		s := start(t, Options{}, p)
 		c := dialUDP(t, p)
 		if _, err := c.Write(make([]byte, 65527)); err != nil {
@@ -311,13 +305,13 @@ func TestSegments(t *testing.T) {
 
 // TestDatagramHeader: every datagram tells the target who sent it, and where to.
 func TestDatagramHeader(t *testing.T) {
-	for _, listen := range []string{"127.0.0.1:0", "[::1]:0", "0.0.0.0:0"} {
+	for _, listen := range []string{"127.0.0.1", "::1", "0.0.0.0"} {
 		came := make(chan []byte, 1)
 		p := udp(t, packetTarget(t, "[::1]:0", func(d datagram) []byte {
 			came <- d.data
 			return nil
 		}))
-		p.Listen[0], p.ProxyProtocol = freeUDP(t, listen), 2
+		p.Listen[0], p.ProxyProtocol = freeOn(t, listen), 2
 		start(t, Options{}, p)
 		to := netip.AddrPortFrom(p.Listen[0].Addr, p.Listen[0].First)
 		if to.Addr().IsUnspecified() {
@@ -460,7 +454,7 @@ func TestAllowedUDP(t *testing.T) {
 
 // TestTargetDownUDP: that nobody listens at the target is counted, ends nothing, and is over when somebody does.
 func TestTargetDownUDP(t *testing.T) {
-	nobody := freeUDP(t, "[::1]:0")
+	nobody := freeOn(t, "::1")
 	p := udp(t, nobody.String())
 	s := start(t, Options{}, p)
 	c := dialUDP(t, p)
@@ -576,7 +570,7 @@ func TestTooFast(t *testing.T) {
 // TestWildcardSource: an answer comes from the address that the client sent to.
 func TestWildcardSource(t *testing.T) {
 	p := udp(t, packetTarget(t, "[::1]:0", repeat))
-	p.Listen = []config.Listen{freeUDP(t, "0.0.0.0:0")}
+	p.Listen = []config.Listen{freeOn(t, "0.0.0.0")}
 	s := start(t, Options{}, p)
 	// One socket sends to several addresses of the machine: each is a session of its own.
 	c := listenPacket(t, "127.0.0.1:0")
@@ -714,7 +708,7 @@ func TestTakenUDP(t *testing.T) {
 	files := openFiles(t)
 	p := udp(t, "[::1]:9")
 	taken := netip.MustParseAddrPort(c.LocalAddr().String())
-	p.Listen = []config.Listen{freeUDP(t, "127.0.0.1:0"), {Addr: taken.Addr(), First: taken.Port(), Last: taken.Port()}}
+	p.Listen = []config.Listen{freePort(t), {Addr: taken.Addr(), First: taken.Port(), Last: taken.Port()}}
 	s := start(t, Options{})
 	before := openFiles(t)
 	if err := s.Apply([]*config.Proxy{p}); err == nil ||

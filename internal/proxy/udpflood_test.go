@@ -163,7 +163,7 @@ func TestFloodOfOne(t *testing.T) {
 	for _, network := range []string{"127.0.0.", "[::1]"} {
 		p := udp(t, packetTarget(t, "[::1]:0", repeat))
 		if network == "[::1]" {
-			p.Listen[0] = freeUDP(t, "[::1]:0")
+			p.Listen[0] = freeOn(t, "::1")
 		}
 		p.MaxPerClient = 4
 		s := start(t, Options{Loops: 4}, p)

@@ -17,23 +17,18 @@ func Lockout(relays []*config.Relay, connection string) error {
 	if len(words) != 4 {
 		return nil
 	}
+	client, clientErr := netip.ParseAddr(words[0])
 	server, err := netip.ParseAddr(words[2])
 	port, portErr := strconv.ParseUint(words[3], 10, 16)
-	if err != nil || portErr != nil {
+	if clientErr != nil || err != nil || portErr != nil {
 		return nil
 	}
-	ssh := func(s config.PortSet) bool { return s.Contains(config.TCP, uint16(port)) }
-	for _, r := range relays {
-		if r.Role != config.VPS || r.IPAddr != server.Unmap() || slices.ContainsFunc(r.Keep, ssh) {
-			continue
-		}
-		for _, f := range r.Forwards {
-			if f.All || slices.ContainsFunc(f.Ports, ssh) {
-				return fmt.Errorf("relay %q: forward %q would hand over port %d of %s, which this ssh session uses: "+
-					"the VPS could not be reached by it any more; keep the port with: list keep 'tcp:%d' (in the "+
-					"relay section), or go on with --force", r.Name, f.Section, port, r.IPAddr, port)
-			}
-		}
+	vps := slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool { return r.Role != config.VPS })
+	r, f := config.Takes(vps, server.Unmap(), client.Unmap(), config.TCP, uint16(port))
+	if f == nil {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("relay %q: forward %q would hand over port %d of %s, which this ssh session uses: the VPS "+
+		"could not be reached by it any more; keep the port with: list keep 'tcp:%d' (in the relay section), or go "+
+		"on with --force", r.Name, f.Section, port, r.IPAddr, port)
 }

@@ -7,12 +7,22 @@ import (
 
 // TestBecome: while a table changes, maps that stay are never empty.
 func TestBecome(t *testing.T) {
-	from := &Table{Family: "ip", Name: TableName, Ruleset: "table ip ds4relay {\n\tmap a { type x; }\n\tset old { type y; }\n\tchain c {\n\t\trule @old\n\t}\n\tchain gone {\n\t}\n}\n",
-		Sets: []Set{{Name: "a", Elements: []Element{{"1", "x"}, {"2", "x"}}}, {Name: "old", Elements: []Element{{"9", ""}}}}}
-	to := &Table{Family: "ip", Name: TableName, Ruleset: "table ip ds4relay {\n\tmap a { type x; }\n\tset new { type y; }\n\tchain c {\n\t\trule @new\n\t}\n}\n",
-		Sets: []Set{{Name: "a", Elements: []Element{{"2", "x"}, {"3", "x"}}}, {Name: "new", Elements: []Element{{"8", ""}}}}}
-	want := "flush table ip ds4relay\ndelete set ip ds4relay old\ndelete element ip ds4relay a { 1 : x }\ndelete chain ip ds4relay gone\n" + to.Ruleset +
-		"add element ip ds4relay a { 3 : x }\nadd element ip ds4relay new { 8 }\n"
+	ports := func(name string, value []Type, ports ...uint16) Set {
+		set := Set{Name: name, Key: []Type{Service}, Value: value}
+		for _, port := range ports {
+			set.Elements = append(set.Elements, Element{Key{}.at(port), Value{Verdict: "accept"}})
+		}
+		return set
+	}
+	verdict := []Type{Verdict}
+	from := &Table{Family: "ip", Name: TableName, Ruleset: "table ip ds4relay {\n\tmap a { type x; }\n\tset old { type y; }\n" +
+		"\tchain c {\n\t\trule @old\n\t}\n\tchain gone {\n\t}\n}\n",
+		Sets: []Set{ports("a", verdict, 1, 2), ports("old", nil, 9)}}
+	to := &Table{Family: "ip", Name: TableName, Ruleset: "table ip ds4relay {\n\tmap a { type x; }\n\tset new { type y; }\n" +
+		"\tchain c {\n\t\trule @new\n\t}\n}\n",
+		Sets: []Set{ports("a", verdict, 2, 3), ports("new", nil, 8)}}
+	want := "flush table ip ds4relay\ndelete set ip ds4relay old\ndelete element ip ds4relay a { 1 : accept }\ndelete chain ip ds4relay gone\n" + to.Ruleset +
+		"add element ip ds4relay a { 3 : accept }\nadd element ip ds4relay new { 8 }\n"
 	if got := from.become(to); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

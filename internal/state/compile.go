@@ -1,7 +1,6 @@
 package state
 
 import (
-	"cmp"
 	_ "embed" // the rulesets
 	"fmt"
 	"net/netip"
@@ -303,8 +302,7 @@ func (s *State) normalize() {
 	for _, table := range s.Tables {
 		for i := range table.Sets {
 			set := &table.Sets[i]
-			slices.SortStableFunc(set.Elements, func(a, b Element) int { return cmp.Compare(a.Key, b.Key) })
-			set.Elements = slices.CompactFunc(set.Elements, func(a, b Element) bool { return a.Key == b.Key })
+			set.Elements = distinct(set.Elements)
 		}
 	}
 }

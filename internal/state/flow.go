@@ -1,8 +1,8 @@
 package state
 
 import (
+	"cmp"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -86,20 +86,19 @@ type way struct {
 
 // ways decides like one table's rules about a connection's first packet.
 type ways struct {
-	elements map[string]map[string]string // set → key → value
-	public   map[netip.Addr]bool          // addresses with forwards
+	elements map[string]map[Key]Value // by the names of sets
+	public   map[netip.Addr]bool      // addresses with forwards
 	devices  map[uint32]string
 }
 
 func newWays(table Table, devices map[uint32]string) *ways {
-	w := &ways{elements: map[string]map[string]string{}, public: map[netip.Addr]bool{}, devices: devices}
+	w := &ways{elements: map[string]map[Key]Value{}, public: map[netip.Addr]bool{}, devices: devices}
 	for _, set := range table.Sets {
-		m := make(map[string]string, len(set.Elements))
+		m := make(map[Key]Value, len(set.Elements))
 		for _, e := range set.Elements {
 			m[e.Key] = e.Value
 			if strings.HasSuffix(set.Name, "_forward") {
-				address, _, _ := strings.Cut(e.Key, " ")
-				w.public[parseAddr(address)] = true
+				w.public[e.Key.Addr] = true
 			}
 		}
 		w.elements[set.Name] = m
@@ -107,80 +106,39 @@ func newWays(table Table, devices map[uint32]string) *ways {
 	return w
 }
 
-// inRange finds the element of an interval set that contains the fields.
-func (w *ways) inRange(set string, fields ...string) (value string, ok bool) {
-next:
+// inRange finds the element of an interval set that the packet's key is in.
+func (w *ways) inRange(set string, packet Key) (value Value, ok bool) {
 	for key, value := range w.elements[set] {
-		parts := strings.Split(key, " . ")
-		for i, part := range parts {
-			if !within(fields[i], part) {
-				continue next
-			}
+		if key.contains(packet) {
+			return value, true
 		}
-		return value, true
 	}
-	return "", false
-}
-
-// within reports whether a field equals the element's, or lies in its network or port range.
-func within(field, part string) bool {
-	if field == part {
-		return true
-	}
-	if strings.Contains(part, "/") {
-		network, err := netip.ParsePrefix(part)
-		addr, err2 := netip.ParseAddr(field)
-		return err == nil && err2 == nil && network.Contains(addr)
-	}
-	if low, high, ok := strings.Cut(part, "-"); ok {
-		a, err1 := strconv.Atoi(low)
-		b, err2 := strconv.Atoi(high)
-		n, err3 := strconv.Atoi(field)
-		return err1 == nil && err2 == nil && err3 == nil && a <= n && n <= b
-	}
-	return false
+	return Value{}, false
 }
 
 func (w *ways) of(f Flow) way {
-	address, proto, port, client := f.Dst.String(), config.ProtoName(f.Proto), strconv.Itoa(int(f.DstPort)), f.Src.String()
-	unchanged := way{f.Dst, f.DstPort}
+	unchanged, address := way{f.Dst, f.DstPort}, Key{Addr: f.Dst}
+	client := netip.PrefixFrom(f.Src, f.Src.BitLen())
+	exceptions, clients, forwards, key := "protocol_exception", "protocol_client", "protocol_forward", protoKey(f.Dst, f.Proto)
 	if config.HasPorts(f.Proto) {
-		key := address + " . " + proto + " . " + port
-		switch exception, ok := w.elements["port_exception"][key]; {
-		case exception == "accept":
+		exceptions, clients, forwards, key = "port_exception", "port_client", "port_forward", key.at(f.DstPort)
+	}
+	if exception, ok := w.elements[exceptions][key]; ok {
+		if _, ok := w.inRange(clients, key.from(client)); !ok || exception.Verdict == "accept" {
 			return unchanged
-		case ok:
-			if _, ok := w.inRange("port_client", address, proto, port, client); !ok {
-				return unchanged
-			}
 		}
-		if to, ok := w.elements["port_forward"][key]; ok {
-			host, port, _ := strings.Cut(to, " . ")
-			n, _ := strconv.Atoi(port)
-			return way{parseAddr(host), uint16(n)}
-		}
-		if to, ok := w.inRange("range_forward", address, proto, port); ok {
-			return way{parseAddr(to), f.DstPort}
-		}
-	} else {
-		key := address + " . " + proto
-		switch exception, ok := w.elements["protocol_exception"][key]; {
-		case exception == "accept":
-			return unchanged
-		case ok:
-			if _, ok := w.inRange("protocol_client", address, proto, client); !ok {
-				return unchanged
-			}
-		}
-		if to, ok := w.elements["protocol_forward"][key]; ok {
-			return way{parseAddr(to), f.DstPort}
-		}
+	}
+	if to, ok := w.elements[forwards][key]; ok {
+		return way{to.Addr, cmp.Or(to.Port, f.DstPort)}
+	}
+	if to, ok := w.inRange("range_forward", key); ok {
+		return way{to.Addr, f.DstPort}
 	}
 	if to, ok := w.elements["address_forward"][address]; ok {
-		return way{parseAddr(to), f.DstPort}
+		return way{to.Addr, f.DstPort}
 	}
-	if to, ok := w.inRange("client_forward", address, client); ok {
-		return way{parseAddr(to), f.DstPort}
+	if to, ok := w.inRange("client_forward", address.from(client)); ok {
+		return way{to.Addr, f.DstPort}
 	}
 	return unchanged
 }
@@ -191,31 +149,26 @@ func (w *ways) open(f Flow) bool {
 	if !ok {
 		return false
 	}
-	host, proto, port, client := f.Dst.String(), config.ProtoName(f.Proto), strconv.Itoa(int(f.DstPort)), f.Src.String()
-	chain, key := chainName(device), quote(device)+" . "+host
-	for _, look := range []struct{ set, key string }{
-		{"open_port", key + " . " + proto + " . " + port}, {"open_protocol", key + " . " + proto}, {"open_host", key},
-	} {
-		if _, ok := w.elements[look.set][look.key]; ok {
+	host, proto := Key{Addr: f.Dst}, protoKey(f.Dst, f.Proto)
+	port := proto.at(f.DstPort)
+	for _, look := range []struct {
+		set string
+		key Key
+	}{{"open_port", port}, {"open_protocol", proto}, {"open_host", host}} {
+		if _, ok := w.elements[look.set][look.key.by(device)]; ok {
 			return true
 		}
 	}
-	if _, ok := w.inRange(chain+"_port", host, proto, port, client); ok {
-		return true
+	chain, client := chainName(device), netip.PrefixFrom(f.Src, f.Src.BitLen())
+	for _, look := range []struct {
+		set string
+		key Key
+	}{{"_port", port}, {"_protocol", proto}, {"_host", host}} {
+		if _, ok := w.inRange(chain+look.set, look.key.from(client)); ok {
+			return true
+		}
 	}
-	if _, ok := w.inRange(chain+"_protocol", host, proto, client); ok {
-		return true
-	}
-	_, ok = w.inRange(chain+"_host", host, client)
-	return ok
-}
-
-func parseAddr(s string) netip.Addr {
-	a, err := netip.ParseAddr(s)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return a
+	return false
 }
 
 // tunnelsByMark returns a router's tunnels by connection mark.

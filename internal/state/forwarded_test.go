@@ -1,10 +1,13 @@
 package state
 
 import (
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/config/configtest"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
@@ -65,5 +68,39 @@ config forward 'rest'
 		if got != c.want {
 			t.Errorf("%s (%s): %q, want %q", c.name, c.role, got, c.want)
 		}
+	}
+}
+
+// TestTakes: config.Takes says of random packets what the rules do with them.
+func TestTakes(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	clients := []netip.Addr{netip.MustParseAddr("203.0.113.10"), netip.MustParseAddr("198.18.0.1")}
+	taken := 0
+	for range 300 {
+		text := configtest.Random(random, "vps")
+		c, _, err := config.Parse("ds4relay", []byte(text), config.VPS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		relays := slices.DeleteFunc(c.Relays, func(r *config.Relay) bool { return !r.Enabled })
+		have := compile(t, []byte(text), Facts{})
+		rules := newWays(*have.table("ip"), nil)
+		for range 50 {
+			flow := Flow{Proto: []uint8{config.TCP, config.UDP, 1, 47}[random.IntN(4)], Src: clients[random.IntN(2)], Dst: relays[0].IPAddr}
+			if config.HasPorts(flow.Proto) {
+				flow.DstPort = uint16([]int{22, 1000 + random.IntN(1000)}[random.IntN(2)])
+			}
+			to := rules.of(flow)
+			_, f := config.Takes(relays, flow.Dst, flow.Src, flow.Proto, flow.DstPort)
+			if f == nil && to != (way{flow.Dst, flow.DstPort}) || f != nil && to.host != f.DestIP {
+				t.Fatalf("%+v goes to %v, but is taken by %v\n%s", flow, to, f, text)
+			}
+			if f != nil {
+				taken++
+			}
+		}
+	}
+	if taken < 1000 {
+		t.Errorf("%d packets were taken", taken)
 	}
 }

@@ -23,7 +23,7 @@ func fence(devices []string, router bool) (string, []Set) {
 	}
 	set := Set{Name: FenceSet.Name, Key: FenceSet.Key}
 	for _, device := range devices {
-		set.Elements = append(set.Elements, Element{Key: quote(device)})
+		set.Elements = append(set.Elements, Element{Key: Key{Device: device}})
 	}
 	return strings.ReplaceAll(apart(fenceRules), "OWN", own), []Set{set}
 }

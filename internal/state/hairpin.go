@@ -2,7 +2,6 @@ package state
 
 import (
 	_ "embed" // the rulesets
-	"fmt"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 )
@@ -28,7 +27,6 @@ var hairpinSetTypes = []Set{
 // addHairpin adds rules for clients in the hosts' networks. A forward of all counts only if `keep` lists the VPS's own
 // ports: otherwise the router cannot know them, and would cut its users off from the VPS.
 func (t *routerTables) addHairpin(r *config.Relay, facts Facts) {
-	public := r.IPAddr.String()
 	used := false
 	for _, f := range r.Forwards {
 		lan := facts.LAN[f.DestIP]
@@ -36,28 +34,26 @@ func (t *routerTables) addHairpin(r *config.Relay, facts Facts) {
 			continue
 		}
 		used = true
-		t.put("hairpin_device", quote(lan), "")
-		t.put("hairpin_pair", quote(lan)+" . "+quote(lan), "")
+		t.insert("hairpin_device", Key{Device: lan})
+		t.insert("hairpin_pair", Key{Device: lan, Other: lan})
 		for _, m := range f.Mappings() {
 			if m.All {
-				t.put("hairpin_address", public, m.Host.String())
+				t.put("hairpin_address", Key{Addr: r.IPAddr}, Value{Addr: m.Host})
 				continue
 			}
-			t.destinations(public+" . "+config.ProtoName(m.Public.Proto), m, "hairpin_port", "hairpin_range", "hairpin_protocol")
+			t.destinations(protoKey(r.IPAddr, m.Public.Proto), m, "hairpin_port", "hairpin_range", "hairpin_protocol")
 		}
 	}
 	if !used {
 		return
 	}
-	t.put("hairpin_public", public, "")
+	t.insert("hairpin_public", Key{Addr: r.IPAddr})
 	for _, keep := range r.Keep {
-		key := public + " . " + config.ProtoName(keep.Proto)
+		key := protoKey(r.IPAddr, keep.Proto)
 		if !keep.HasPorts() {
-			t.put("hairpin_protocol_exception", key, "accept")
+			t.put("hairpin_protocol_exception", key, Value{Verdict: "accept"})
 			continue
 		}
-		for port := int(keep.First); port <= int(keep.Last); port++ {
-			t.put("hairpin_exception", fmt.Sprintf("%s . %d", key, port), "accept")
-		}
+		t.putPorts("hairpin_exception", key, keep, "accept")
 	}
 }

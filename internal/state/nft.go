@@ -36,21 +36,33 @@ func clientText(p netip.Prefix) string {
 // elements are the elements of a table's sets and maps, by name.
 type elements map[string][]Element
 
-func (e elements) put(set, key, value string) { e[set] = append(e[set], Element{key, value}) }
+// put adds an element to a map.
+func (e elements) put(set string, key Key, value Value) { e[set] = append(e[set], Element{key, value}) }
+
+// insert adds an element to a set.
+func (e elements) insert(set string, key Key) { e.put(set, key, Value{}) }
 
 // destinations adds a mapping's destination to the map of ports, of ranges that keep their ports, or of protocols. key
 // is the public address and the protocol.
-func (e elements) destinations(key string, m config.Mapping, ports, ranges, protocols string) {
-	host := m.Host.String()
+func (e elements) destinations(key Key, m config.Mapping, ports, ranges, protocols string) {
 	switch {
 	case !m.Public.HasPorts():
-		e.put(protocols, key, host)
+		e.put(protocols, key, Value{Addr: m.Host})
 	case wide(m.Public.First, m.Public.Last) && m.KeepsPorts():
-		e.put(ranges, key+" . "+portText(m.Public.First, m.Public.Last), host)
+		e.put(ranges, key.between(m.Public.First, m.Public.Last), Value{Addr: m.Host})
 	default:
-		for i := 0; i <= int(m.Public.Last)-int(m.Public.First); i++ {
-			e.put(ports, fmt.Sprintf("%s . %d", key, int(m.Public.First)+i), fmt.Sprintf("%s . %d", host, int(m.Port)+i))
+		for i := range int(m.Public.Last) - int(m.Public.First) + 1 {
+			e.put(ports, key.at(m.Public.First+uint16(i)), Value{Addr: m.Host, Port: m.Port + uint16(i)})
 		}
+	}
+}
+
+// putPorts gives each port of a set a verdict.
+func (e elements) putPorts(name string, key Key, set config.PortSet, verdict string) {
+	all := make([]Element, 0, len(e[name])+int(set.Last)-int(set.First)+1)
+	e[name] = append(all, e[name]...)
+	for port := int(set.First); port <= int(set.Last); port++ {
+		e.put(name, key.at(uint16(port)), Value{Verdict: verdict})
 	}
 }
 

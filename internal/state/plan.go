@@ -401,8 +401,8 @@ func (t *Table) become(want *Table) string {
 	var added strings.Builder
 	for _, set := range want.Sets {
 		former := t.set(set.Name)
-		writeElements(&b, "delete", t.Family, set.Name, missing(set.Elements, former.Elements))
-		writeElements(&added, "add", t.Family, set.Name, missing(former.Elements, set.Elements))
+		writeElements(&b, "delete", t.Family, set, missing(set.Elements, former.Elements))
+		writeElements(&added, "add", t.Family, set, missing(former.Elements, set.Elements))
 	}
 	for _, name := range slices.Sorted(maps.Keys(chains)) {
 		if wantChains[name] == "" {
@@ -416,26 +416,19 @@ func (t *Table) become(want *Table) string {
 // removes the element and adds it again in the same transaction.
 func elementChanges(family string, have, want Set) string {
 	var b strings.Builder
-	writeElements(&b, "delete", family, want.Name, missing(want.Elements, have.Elements))
-	writeElements(&b, "add", family, want.Name, missing(have.Elements, want.Elements))
+	writeElements(&b, "delete", family, want, missing(want.Elements, have.Elements))
+	writeElements(&b, "add", family, want, missing(have.Elements, want.Elements))
 	return b.String()
 }
 
-func writeElements(b *strings.Builder, verb, family, set string, elements []Element) {
+func writeElements(b *strings.Builder, verb, family string, set Set, elements []Element) {
 	if len(elements) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "%s element %s %s %s {", verb, family, TableName, set)
+	words := make([]string, len(elements))
 	for i, e := range elements {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteByte(' ')
-		b.WriteString(e.Key)
-		if e.Value != "" {
-			b.WriteString(" : ")
-			b.WriteString(e.Value)
-		}
+		words[i] = e.text(set)
 	}
-	b.WriteString(" }\n")
+	slices.Sort(words)
+	fmt.Fprintf(b, "%s element %s %s %s { %s }\n", verb, family, TableName, set.Name, strings.Join(words, ", "))
 }

@@ -159,7 +159,7 @@ func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
 	fill := strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "MARKS", t.marksText(r), "MARK", markText(r),
 		"MSS", fmt.Sprint(link.MTU-ipTCPHeaders), "LOCAL", link.Local().String(), "GROUP", strconv.Itoa(Group))
 	for _, host := range egressHosts(r) {
-		t.put("egress_host", host.String(), "")
+		t.insert("egress_host", Key{Addr: host})
 	}
 	fill.WriteString(&t.rules, strings.Replace(apart(routerRules), "LIMITED", limitedPart, 1))
 	if len(egressHosts(r)) > 0 {
@@ -194,25 +194,25 @@ func (t *routerTables) open(r *config.Relay, device string) (limited bool) {
 	for key, spans := range all {
 		clients := disjoint(spans)[0].clients
 		if clients == nil {
-			t.put("open_host", quote(device)+" . "+key.host.String(), "")
+			t.insert("open_host", Key{Device: device, Addr: key.host})
 		}
 		for _, client := range clients {
 			limited = true
-			t.put(chain+"_host", key.host.String()+" . "+clientText(client), "")
+			t.insert(chain+"_host", Key{Addr: key.host, Client: client})
 		}
 	}
 	for key, spans := range protocols {
-		clients, text := disjoint(spans)[0].clients, key.host.String()+" . "+config.ProtoName(key.proto)
+		clients, opened := disjoint(spans)[0].clients, protoKey(key.host, key.proto)
 		if clients == nil {
-			t.put("open_protocol", quote(device)+" . "+text, "")
+			t.insert("open_protocol", opened.by(device))
 		}
 		for _, client := range clients {
 			limited = true
-			t.put(chain+"_protocol", text+" . "+clientText(client), "")
+			t.insert(chain+"_protocol", opened.from(client))
 		}
 	}
 	for key, spans := range ports {
-		text := key.host.String() + " . " + config.ProtoName(key.proto) + " . "
+		opened := protoKey(key.host, key.proto)
 		for _, s := range disjoint(spans) {
 			clients := s.clients
 			if clients == nil && wide(s.first, s.last) {
@@ -220,10 +220,10 @@ func (t *routerTables) open(r *config.Relay, device string) (limited bool) {
 			}
 			for _, client := range clients {
 				limited = true
-				t.put(chain+"_port", text+portText(s.first, s.last)+" . "+clientText(client), "")
+				t.insert(chain+"_port", opened.between(s.first, s.last).from(client))
 			}
 			for port := int(s.first); clients == nil && port <= int(s.last); port++ {
-				t.put("open_port", quote(device)+" . "+text+strconv.Itoa(port), "")
+				t.insert("open_port", opened.at(uint16(port)).by(device))
 			}
 		}
 	}

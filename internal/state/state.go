@@ -133,11 +133,6 @@ const (
 	Verdict Type = "verdict"
 )
 
-// Element is a set's element in nft's notation; Value is "" unless the set is a map.
-type Element struct {
-	Key, Value string
-}
-
 // Observed is what is in the kernel.
 type Observed struct {
 	State // what has our marks

@@ -26,62 +26,62 @@ type vpsTables struct {
 
 func (t *vpsTables) add(r *config.Relay, link Link) {
 	t.any = true
-	public := r.IPAddr.String()
-	t.put("public_address", public, "")
-	t.put("inside", public, "")
-	t.put("endpoint", link.Local().String(), "")
-	t.put("peer", link.Remote().String(), "")
+	public := Key{Addr: r.IPAddr}
+	t.insert("public_address", public)
+	t.insert("inside", public)
+	t.insert("endpoint", Key{Addr: link.Local()})
+	t.insert("peer", Key{Addr: link.Remote()})
 	opens := egressHosts(r)
 	for _, host := range hosts(r) {
-		key := quote(link.Name) + " . " + host.String()
-		t.put("member", key, "")
-		t.put("inside", host.String(), "")
-		t.put("host", key+" . established", "accept")
+		key := Key{Device: link.Name, Addr: host}
+		t.insert("member", key)
+		t.insert("inside", Key{Addr: host})
+		established, opening := key, key
+		established.CtState, opening.CtState = "established", "new"
+		t.put("host", established, Value{Verdict: "accept"})
 		if slices.Contains(opens, host) {
 			opened := "goto opened_public"
 			if r.EgressPrivate {
 				opened = "goto opened"
 			}
-			t.put("host", key+" . new", opened)
-			t.put("source", key, public)
+			t.put("host", opening, Value{Verdict: opened})
+			t.put("source", key, Value{Addr: r.IPAddr})
 		}
 	}
 	for _, keep := range r.Keep {
-		t.except(public, keep, "accept", "accept")
+		t.except(r.IPAddr, keep, "accept", "accept")
 	}
 	for _, f := range r.Forwards {
 		for _, m := range f.Mappings() {
-			t.addMapping(public, m)
+			t.addMapping(r.IPAddr, m)
 		}
 	}
 }
 
 // except adds a verdict that precedes the forwards of a set of ports or of a protocol.
-func (t *vpsTables) except(public string, set config.PortSet, ofPort, ofProtocol string) {
-	key := public + " . " + config.ProtoName(set.Proto)
+func (t *vpsTables) except(public netip.Addr, set config.PortSet, ofPort, ofProtocol string) {
+	key := protoKey(public, set.Proto)
 	if !set.HasPorts() {
-		t.put("protocol_exception", key, ofProtocol)
+		t.put("protocol_exception", key, Value{Verdict: ofProtocol})
 		return
 	}
-	for port := int(set.First); port <= int(set.Last); port++ {
-		t.put("port_exception", fmt.Sprintf("%s . %d", key, port), ofPort)
-	}
+	t.putPorts("port_exception", key, set, ofPort)
 }
 
-func (t *vpsTables) addMapping(public string, m config.Mapping) {
-	host := m.Host.String()
+func (t *vpsTables) addMapping(public netip.Addr, m config.Mapping) {
+	host := Value{Addr: m.Host}
 	if m.All && !m.Limited() {
-		t.put("address_forward", public, host)
+		t.put("address_forward", Key{Addr: public}, host)
 	}
-	key := public + " . " + config.ProtoName(m.Public.Proto)
+	key := protoKey(public, m.Public.Proto)
 	for _, client := range m.Clients {
 		switch {
 		case m.All:
-			t.put("client_forward", public+" . "+clientText(client), host)
+			t.put("client_forward", Key{Addr: public, Client: client}, host)
 		case !m.Public.HasPorts():
-			t.put("protocol_client", key+" . "+clientText(client), "")
+			t.insert("protocol_client", key.from(client))
 		default:
-			t.put("port_client", key+" . "+portText(m.Public.First, m.Public.Last)+" . "+clientText(client), "")
+			t.insert("port_client", key.between(m.Public.First, m.Public.Last).from(client))
 		}
 	}
 	if m.All {
@@ -105,23 +105,21 @@ func (t *vpsTables) addSlots(relays []*config.Relay) {
 		for _, host := range hosts(r) {
 			if t.slots.has(r.Name, host) {
 				_, verdict := slotVerdicts(t.slots.of[r.Name], r, host)
-				t.put("slot_host", quote(r.Device)+" . "+host.String(), verdict)
+				t.put("slot_host", Key{Device: r.Device, Addr: host}, Value{Verdict: verdict})
 			}
 		}
 		if !public[r.IPAddr] {
 			continue
 		}
 		put := func(set config.PortSet, verdict string) {
-			key := r.IPAddr.String() + " . " + config.ProtoName(set.Proto)
+			key := protoKey(r.IPAddr, set.Proto)
 			switch {
 			case !set.HasPorts():
-				t.put("slot_protocol", key, verdict)
+				t.put("slot_protocol", key, Value{Verdict: verdict})
 			case wide(set.First, set.Last):
-				t.put("slot_range", key+" . "+portText(set.First, set.Last), verdict)
+				t.put("slot_range", key.between(set.First, set.Last), Value{Verdict: verdict})
 			default:
-				for port := int(set.First); port <= int(set.Last); port++ {
-					t.put("slot_port", fmt.Sprintf("%s . %d", key, port), verdict)
-				}
+				t.putPorts("slot_port", key, set, verdict)
 			}
 		}
 		for _, keep := range r.Keep {
@@ -134,7 +132,7 @@ func (t *vpsTables) addSlots(relays []*config.Relay) {
 			}
 			for _, m := range f.Mappings() {
 				if m.All {
-					t.put("slot_address", r.IPAddr.String(), verdict)
+					t.put("slot_address", Key{Addr: r.IPAddr}, Value{Verdict: verdict})
 				} else {
 					put(m.Public, verdict)
 				}

@@ -7,14 +7,14 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/packet"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Way is how the packets of a relay go on this machine.
 type Way struct {
 	Relay  *config.Relay
 	Access string                // VPS: the device that clients come by
-	Uplink string                // the device of packets in IPv6
-	Peer   netip.Addr            // the other end's endpoint
+	Tunnel transport.Tunnel      // with the endpoints that it has now
 	LAN    map[netip.Addr]string // router: host → device
 }
 
@@ -90,7 +90,7 @@ func (w *Way) client(frame Frame) (netip.Addr, bool) {
 		return slices.ContainsFunc(r.Forwards, func(f *config.Forward) bool { return f.DestIP == a })
 	}
 	switch {
-	case frame.Outer != nil && frame.Outer.Src != w.Peer && frame.Outer.Dst != w.Peer:
+	case frame.Outer != nil && !w.Tunnel.Sends(&frame.Packet) && !w.Tunnel.Receives(&frame.Packet):
 	case frame.Outer == nil && frame.Device != r.Device && frame.Device != w.Access && frame.Device != w.LAN[frame.Src]:
 	case frame.Outer == nil && frame.Device == w.Access:
 		if r.Role == config.VPS && !frame.Out && frame.Dst == r.IPAddr && !w.kept(&frame.Packet) {

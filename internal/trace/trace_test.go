@@ -8,6 +8,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/packet"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 var (
@@ -25,8 +26,8 @@ func relay(role config.Role) *config.Relay {
 }
 
 var (
-	onVPS    = &Way{Relay: relay(config.VPS), Access: "eth0", Uplink: "eth0", Peer: home6}
-	onRouter = &Way{Relay: relay(config.Router), Uplink: "wan", Peer: vps6,
+	onVPS    = &Way{Relay: relay(config.VPS), Access: "eth0", Tunnel: transport.IPIP6{Local: vps6, Remote: home6}}
+	onRouter = &Way{Relay: relay(config.Router), Tunnel: transport.IPIP6{Local: home6, Remote: vps6},
 		LAN: map[netip.Addr]string{host.Addr(): "br-lan"}}
 )
 

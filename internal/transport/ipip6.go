@@ -3,6 +3,8 @@ package transport
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/ds4relay/ds4relay/internal/packet"
 )
 
 // IPIP6 is IPv4 in IPv6 without encryption (RFC 2473): a device of kind ip6tnl in mode ipip6.
@@ -23,7 +25,7 @@ const IPIP6Kind = "ip6tnl"
 const (
 	OuterHeader      = 40
 	EncapLimitOption = 8
-	ProtoIPIP        = 4
+	ProtoIPIP        = packet.IPIP
 )
 
 // Kind implements Tunnel.
@@ -51,6 +53,32 @@ func (t IPIP6) Overhead() int {
 
 // Opening implements Tunnel.
 func (t IPIP6) Opening() Opening { return Opening{Proto: ProtoIPIP, From: t.Remote, To: t.Local} }
+
+// testHopLimit is the hop limit of packets that Encapsulate makes.
+const testHopLimit = 64
+
+// Encapsulate implements Tunnel.
+func (t IPIP6) Encapsulate(inner []byte) []byte {
+	return packet.Make4in6(t.Remote, t.Local, testHopLimit, inner)
+}
+
+// Sends implements Tunnel. The IPv4 packet within can be read: it is p, in the outer packet.
+func (t IPIP6) Sends(p *packet.Packet) bool {
+	return p.Outer != nil && p.Outer.Src == t.Local && p.Outer.Dst == t.Remote
+}
+
+// Receives implements Tunnel.
+func (t IPIP6) Receives(p *packet.Packet) bool {
+	return p.Outer != nil && p.Outer.Src == t.Remote && p.Outer.Dst == t.Local
+}
+
+// Refused implements Tunnel: errors of ICMPv6 that quote an outer packet, whole or cut off.
+func (t IPIP6) Refused(p *packet.Packet) bool {
+	if p.Proto != packet.ICMPv6 || !p.IsError() || p.Quoted == nil || p.Dst != t.Local {
+		return false
+	}
+	return p.Quoted.Dst == t.Remote || p.Quoted.Outer != nil && p.Quoted.Outer.Dst == t.Remote
+}
 
 // Derive makes an endpoint of a prefix: the octets of the relay's IPv4 address, written in decimal as in the IPv4
 // address, become the last four groups. 2001:db8:1::/64 and 198.51.100.144 give 2001:db8:1:0:198:51:100:144.

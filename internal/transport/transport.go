@@ -3,7 +3,11 @@
 // each kind.
 package transport
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/ds4relay/ds4relay/internal/packet"
+)
 
 // Tunnel are the parameters of a link of one kind, a comparable value: two links with equal tunnels are alike.
 type Tunnel interface {
@@ -17,6 +21,13 @@ type Tunnel interface {
 	Overhead() int
 	// Opening is what has to come in from the other end.
 	Opening() Opening
+	// Encapsulate makes of an IPv4 packet the one that arrives here when the other end sends it through the tunnel.
+	Encapsulate(inner []byte) []byte
+	// Sends and Receives tell whether a packet is the tunnel's on the wire, on its way to the other end or from it.
+	Sends(*packet.Packet) bool
+	Receives(*packet.Packet) bool
+	// Refused tells whether a packet is an error about one that the tunnel has sent.
+	Refused(*packet.Packet) bool
 }
 
 // DefaultPathMTU is assumed where there is no route to the other end yet (Ethernet's), in bytes.

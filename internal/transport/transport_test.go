@@ -3,6 +3,8 @@ package transport
 import (
 	"net/netip"
 	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/packet"
 )
 
 // TestOpening: an opening as nft and iptables read it, whole and in parts.
@@ -41,5 +43,46 @@ func TestIPIP6(t *testing.T) {
 	const want = "type ip6tnl mode ipip6 local 2001:db8:1::1 remote 2001:db8:2::2 encaplimit 4 hoplimit 64"
 	if got := b.Arguments(); got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestWire: a tunnel knows its own packets from those of others, and errors about them.
+func TestWire(t *testing.T) {
+	here, there := netip.MustParseAddr("2001:db8:1::1"), netip.MustParseAddr("2001:db8:2::2")
+	hop, stranger := netip.MustParseAddr("2001:db8:f::1"), netip.MustParseAddr("2001:db8:3::3")
+	tunnel, back := IPIP6{Local: here, Remote: there}, IPIP6{Local: there, Remote: here}
+	inner := packet.MakeEcho(netip.MustParseAddr("203.0.113.10"), netip.MustParseAddr("192.168.1.210"), 9, 1, 1, 8)
+	refusal := func(from, to netip.Addr, quoted []byte) []byte {
+		header := []byte{0x60, 0, 0, 0, 0, byte(8 + len(quoted)), packet.ICMPv6, 64}
+		header = append(append(header, from.AsSlice()...), to.AsSlice()...)
+		return append(append(header, packet.Unreachable6, 4, 0, 0, 0, 0, 0, 0), quoted...)
+	}
+	sent := back.Encapsulate(inner)
+	for _, c := range []struct {
+		name                     string
+		data                     []byte
+		sends, receives, refused bool
+	}{
+		{"to the other end", sent, true, false, false},
+		{"from the other end", tunnel.Encapsulate(inner), false, true, false},
+		{"of another tunnel here", IPIP6{Local: here, Remote: stranger}.Encapsulate(inner), false, false, false},
+		{"of another tunnel there", IPIP6{Local: stranger, Remote: here}.Encapsulate(inner), false, false, false},
+		{"without a tunnel", inner, false, false, false},
+		{"refused on the way", refusal(hop, here, sent), false, false, true},
+		{"refused on the way, cut off", refusal(hop, here, sent[:48]), false, false, true},
+		{"refused, of another tunnel", refusal(hop, here, IPIP6{Local: stranger, Remote: here}.Encapsulate(inner)), false, false, false},
+		{"refused, of another machine", refusal(hop, stranger, sent), false, false, false},
+	} {
+		p, ok := packet.Decode(c.data)
+		if !ok {
+			t.Fatalf("%s: no packet", c.name)
+		}
+		sends, receives, refused := tunnel.Sends(&p), tunnel.Receives(&p), tunnel.Refused(&p)
+		if sends != c.sends || receives != c.receives || refused != c.refused {
+			t.Errorf("%s: sends %v, receives %v, refused %v; want %v, %v, %v", c.name, sends, receives, refused, c.sends, c.receives, c.refused)
+		}
+		if p.Outer != nil && (p.Dst.String() != "192.168.1.210" || p.TTL != 9) {
+			t.Errorf("%s: not the packet that was put in: %+v", c.name, p)
+		}
 	}
 }

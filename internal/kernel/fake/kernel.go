@@ -149,7 +149,8 @@ func (k *Kernel) observeTable(name string, t *table) state.Table {
 	for _, set := range record.sets {
 		if s := t.sets[set.Name]; s != nil {
 			for _, key := range slices.Sorted(maps.Keys(s.elements)) {
-				set.Elements = append(set.Elements, state.Element{Key: key, Value: s.elements[key]})
+				set.Elements = append(set.Elements,
+					state.Element{Key: readKey(key, set.Key), Value: readValue(s.elements[key], set.Value)})
 			}
 		}
 		shown.Sets = append(shown.Sets, set)

@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // ruleset is the nft tables by family and name, such as "ip ds4relay".
@@ -450,10 +453,10 @@ func (s *set) change(verb, list string) error {
 
 // overlaps reports whether an element matches some of the same packets as an existing one.
 func (s *set) overlaps(key string) bool {
-	fields := strings.Split(key, " . ")
+	fields := strings.Split(key, concatenation)
 	for other := range s.elements {
 		common := true
-		for i, field := range strings.Split(other, " . ") {
+		for i, field := range strings.Split(other, concatenation) {
 			common = common && intersect(field, fields[i])
 		}
 		if common {
@@ -492,4 +495,51 @@ func ports(s string) (low, high int, ok bool) {
 	low, err1 := strconv.Atoi(first)
 	high, err2 := strconv.Atoi(last)
 	return low, high, err1 == nil && err2 == nil
+}
+
+// concatenation stands between the fields of an element (nft(8)).
+const concatenation = " . "
+
+// readKey reads a key of a set of ours as nft does.
+func readKey(text string, types []state.Type) (key state.Key) {
+	for i, word := range strings.Split(text, concatenation) {
+		again := slices.Contains(types[:i], types[i])
+		switch t := types[i]; {
+		case t == state.Proto:
+			key.Proto, _ = config.ParseProto(word)
+		case t == state.Service:
+			low, high, _ := ports(word)
+			key.First, key.Last = uint16(low), uint16(high)
+		case t == state.CtState:
+			key.CtState = word
+		case t == state.IfName && again:
+			key.Other, _ = strconv.Unquote(word)
+		case t == state.IfName:
+			key.Device, _ = strconv.Unquote(word)
+		case again:
+			key.Client, _ = prefix(word)
+		default:
+			key.Addr, _ = netip.ParseAddr(word)
+		}
+	}
+	return key
+}
+
+// readValue reads a value of a map of ours as nft does.
+func readValue(text string, types []state.Type) (value state.Value) {
+	if types == nil {
+		return value
+	}
+	for i, word := range strings.Split(text, concatenation) {
+		switch types[i] {
+		case state.Verdict:
+			value.Verdict = word
+		case state.Service:
+			port, _, _ := ports(word)
+			value.Port = uint16(port)
+		default:
+			value.Addr, _ = netip.ParseAddr(word)
+		}
+	}
+	return value
 }

@@ -1,0 +1,78 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// TestDecode: elements as the kernel hands them over, and those that only another program can have made.
+func TestDecode(t *testing.T) {
+	public, low, high := []byte{198, 51, 100, 144}, []byte{203, 0, 113, 0}, []byte{203, 0, 113, 255}
+	tcp, http, alt := []byte{6, 0, 0, 0}, []byte{0, 80, 0, 0}, []byte{0x1f, 0x90, 0, 0}
+	device := append([]byte("ds4-home"), make([]byte, 8)...)
+	tracked := func(state uint32) []byte { return binary.NativeEndian.AppendUint32(nil, state) }
+	join := func(fields ...[]byte) (data []byte) {
+		for _, f := range fields {
+			data = append(data, f...)
+		}
+		return data
+	}
+	client := state.Set{Name: "port_client", Key: []state.Type{state.IPv4, state.Proto, state.Service, state.IPv4}}
+	forward := state.Set{Name: "port_forward", Key: []state.Type{state.IPv4, state.Proto, state.Service},
+		Value: []state.Type{state.IPv4, state.Service}}
+	host := state.Set{Name: "host", Key: []state.Type{state.IfName, state.IPv4, state.CtState},
+		Value: []state.Type{state.Verdict}}
+	web := state.Key{Addr: netip.AddrFrom4([4]byte(public)), Proto: 6, First: 80, Last: 80}
+	many := web
+	many.Last, many.Client = 8080, netip.MustParsePrefix("203.0.113.0/24")
+	for _, c := range []struct {
+		name        string
+		set         state.Set
+		first, last []byte
+		value       *nl.RtAttr
+		want        state.Element
+		foreign     bool
+	}{
+		{name: "a port", set: forward, first: join(public, tcp, http),
+			value: nl.NewRtAttr(unix.NFTA_DATA_VALUE, join(low, alt)),
+			want:  state.Element{Key: web, Value: state.Value{Addr: netip.AddrFrom4([4]byte(low)), Port: 8080}}},
+		{name: "a range for a network", set: client, first: join(public, tcp, http, low),
+			last: join(public, tcp, alt, high), want: state.Element{Key: many}},
+		{name: "a device", set: host, first: join(device, public, tracked(8)), value: accepts(),
+			want: state.Element{Key: state.Key{Device: "ds4-home", Addr: web.Addr, CtState: "new"},
+				Value: state.Value{Verdict: "accept"}}},
+		{name: "addresses that are no network", set: client, first: join(public, tcp, http, low),
+			last: join(public, tcp, alt, public), foreign: true},
+		{name: "a range of protocols", set: client, first: join(public, tcp, http, low),
+			last: join(public, []byte{17, 0, 0, 0}, http, low), foreign: true},
+		{name: "two states", set: host, first: join(device, public, tracked(10)), value: accepts(), foreign: true},
+		{name: "too short", set: forward, first: join(public, tcp),
+			value: nl.NewRtAttr(unix.NFTA_DATA_VALUE, join(low, alt)), foreign: true},
+	} {
+		nested := map[uint16][]byte{unix.NFTA_SET_ELEM_KEY: nl.NewRtAttr(unix.NFTA_DATA_VALUE, c.first).Serialize()}
+		if c.last != nil {
+			nested[nftaSetElemKeyEnd] = nl.NewRtAttr(unix.NFTA_DATA_VALUE, c.last).Serialize()
+		}
+		if c.value != nil {
+			nested[unix.NFTA_SET_ELEM_DATA] = c.value.Serialize()
+		}
+		got, err := decode(nested, c.set)
+		if c.foreign != errors.Is(err, errElement) || err == nil && got != c.want {
+			t.Errorf("%s: %+v, %v; want %+v", c.name, got, err, c.want)
+		}
+	}
+}
+
+// accepts is the value of a verdict map that says accept.
+func accepts() *nl.RtAttr {
+	value := nl.NewRtAttr(unix.NFTA_DATA_VERDICT, nil)
+	value.AddRtAttr(unix.NFTA_VERDICT_CODE, binary.BigEndian.AppendUint32(nil, 1))
+	return value
+}

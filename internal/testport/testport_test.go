@@ -1,0 +1,39 @@
+package testport
+
+import (
+	"fmt"
+	"net"
+	"testing"
+)
+
+// TestFree: ports are the caller's alone, the kernel gives them to nobody, and one that is in use is none.
+func TestFree(t *testing.T) {
+	seen := map[uint16]bool{}
+	for range 200 {
+		port := Free(t)
+		if seen[port] || int(port) >= localPorts(t) {
+			t.Errorf("port %d has been given before, or is one of the kernel's", port)
+		}
+		seen[port] = true
+	}
+	for _, address := range []string{"127.0.0.1", "[::1]"} {
+		port := Free(t)
+		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", address, port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if unused(int(port)) {
+			t.Errorf("%s: port %d is in use", address, port)
+		}
+		l.Close()
+	}
+	port := Free(t)
+	c, err := net.ListenPacket("udp4", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if unused(int(port)) {
+		t.Errorf("udp4: port %d is in use", port)
+	}
+}
