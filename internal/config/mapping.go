@@ -45,8 +45,8 @@ func (m Mapping) KeepsPorts() bool { return m.Port == m.Public.First }
 // Limited reports whether only some clients may use it.
 func (m Mapping) Limited() bool { return len(m.Clients) > 0 }
 
-// Takes finds the forward that gets a client's packet to a public address, among those of the relays that are up on a
-// VPS, and its relay; nil where the packet stays on the VPS. port is 0 for a protocol without ports.
+// Takes finds the forward, and its relay, that gets a client's packet to a public address on a VPS, among the relays
+// that are up. It returns nil if the packet stays on the VPS. port is 0 for a protocol without ports.
 func Takes(relays []*Relay, public, client netip.Addr, proto uint8, port uint16) (*Relay, *Forward) {
 	of := func(s PortSet) bool { return s.Contains(proto, port) }
 	var relay *Relay
@@ -78,7 +78,7 @@ func Takes(relays []*Relay, public, client netip.Addr, proto uint8, port uint16)
 	return relay, all
 }
 
-// serves tells whether a client may use the forward.
+// serves reports whether a client may use the forward.
 func (f *Forward) serves(client netip.Addr) bool {
 	return len(f.Clients) == 0 || slices.ContainsFunc(f.Clients, func(p netip.Prefix) bool { return p.Contains(client) })
 }

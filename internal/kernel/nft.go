@@ -224,10 +224,10 @@ var fieldSizes = map[state.Type]int{state.IPv4: 4, state.IPv6: 16, state.Proto: 
 // ctStates are the bits of a connection's state (NF_CT_STATE_BIT).
 var ctStates = map[uint32]string{1: "invalid", 2: "established", 4: "related", 8: "new", 64: "untracked"}
 
-// errElement is about an element that no set of ours has: another program has put it there.
+// errElement is returned for an element that our sets never have: another program has added it.
 var errElement = errors.New("an nft element that is none of ours")
 
-// decode reads an element of a set: the key's and the value's fields one after another, each filled up to four bytes.
+// decode reads an element of a set: consecutive fields of the key and the value, each padded to four bytes.
 func decode(element map[uint16][]byte, set state.Set) (e state.Element, err error) {
 	first, err := datum(element[unix.NFTA_SET_ELEM_KEY])
 	if err != nil {
@@ -299,13 +299,13 @@ func decode(element map[uint16][]byte, set state.Set) (e state.Element, err erro
 	return e, nil
 }
 
-// datum is the value of a nested attribute of a key or a value (NFTA_DATA_VALUE).
+// datum returns the value of a nested attribute of a key or a value (NFTA_DATA_VALUE).
 func datum(nested []byte) ([]byte, error) {
 	attrs, err := attributes(nested)
 	return attrs[unix.NFTA_DATA_VALUE], err
 }
 
-// field cuts a field of a type off; it is nil where there is too little.
+// field cuts off a field of a type; it returns nil if too few bytes are left.
 func field(t state.Type, data []byte) (b, rest []byte) {
 	size := fieldSizes[t]
 	if size == 0 || len(data) < size {
@@ -314,7 +314,7 @@ func field(t state.Type, data []byte) (b, rest []byte) {
 	return data[:size], data[min(len(data), (size+3)&^3):]
 }
 
-// network are the IPv4 addresses from first to last, where that is a network.
+// network returns the IPv4 addresses from first to last as a network, if they are one.
 func network(first, last []byte) (netip.Prefix, bool) {
 	a, b := binary.BigEndian.Uint32(first), binary.BigEndian.Uint32(last)
 	hosts := a ^ b

@@ -106,7 +106,7 @@ func newWays(table Table, devices map[uint32]string) *ways {
 	return w
 }
 
-// inRange finds the element of an interval set that the packet's key is in.
+// inRange finds the element of an interval set that contains the packet's key.
 func (w *ways) inRange(set string, packet Key) (value Value, ok bool) {
 	for key, value := range w.elements[set] {
 		if key.contains(packet) {
