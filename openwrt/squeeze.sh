@@ -7,6 +7,6 @@ tar -xzf "$ipk" -C "$dir"
 gunzip "$dir/data.tar.gz"
 zopfli --i5 "$dir/data.tar"
 rm "$dir/data.tar"
-tar -C "$dir" --sort=name --owner=0 --group=0 --numeric-owner --mode=0644 --mtime="@$SOURCE_DATE_EPOCH" -cf "$dir/ipk.tar" \
-	./debian-binary ./control.tar.gz ./data.tar.gz
+tar -C "$dir" --sort=name --owner=0 --group=0 --numeric-owner --mode=0644 --mtime="@$SOURCE_DATE_EPOCH" \
+	-cf "$dir/ipk.tar" ./debian-binary ./control.tar.gz ./data.tar.gz
 gzip -9nc "$dir/ipk.tar" >"$ipk"

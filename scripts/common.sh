@@ -9,7 +9,8 @@ cache=${CACHE:-$HOME/.cache/ds4relay}
 build=${BUILD:-$root/build}
 packages=$build/packages
 
-# The version of packages stands in OpenWrt's makefile, which has to have it literally; the program has what git knows beside it.
+# The packages' version is in OpenWrt's makefile, which needs it literally; the program's version also contains git's
+# description.
 package_version=${PACKAGE_VERSION:-$(sed -n 's/^PKG_VERSION:=//p' openwrt/ds4relay/Makefile)}
 version=${VERSION:-$(git describe --tags --dirty 2>/dev/null || echo "$package_version-dev")}
 
@@ -24,11 +25,12 @@ labctl=$build/labctl
 # go_release PROGRAM TAGS FILE: a program as it is installed.
 go_release() {
 	mkdir -p "$(dirname "$3")"
-	CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" -tags "$2" -o "$3" "./cmd/$1"
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" \
+		-tags "$2" -o "$3" "./cmd/$1"
 }
 
-# go_router FILE: ds4relay for a router. Without inlining it is a seventh smaller, and what it does takes no longer than starting it.
-# Go 1.26 has a new garbage collector, 15 kB in the .ipk, that a program which ends at once has no use for.
+# go_router FILE: ds4relay for a router. Without inlining it is a seventh smaller, and its work takes no longer than its
+# start. Go 1.26's new garbage collector takes 15 kB in the .ipk; a short-lived program does not need it.
 go_router() {
 	local experiment=
 	case $(go version) in *go1.26*) experiment=nogreenteagc ;; esac

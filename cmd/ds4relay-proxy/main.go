@@ -1,5 +1,5 @@
-// Command ds4relay-proxy runs the proxies of the configuration on OpenWrt, whose ds4relay is without them: a router that has no
-// use for proxies has no room for them either. Elsewhere it is `ds4relay proxy`.
+// Command ds4relay-proxy runs the proxies of the configuration on OpenWrt, whose ds4relay is without them: a router
+// that has no use for proxies has no room for them either. Elsewhere it is `ds4relay proxy`.
 package main
 
 import (
@@ -84,8 +84,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case *reload:
 		err = proxyd.Reload(*records)
 	default:
-		o := proxyd.Options{Run: *records, Version: version, TakeOver: *takeOver, Successor: time.Duration(*successor) * time.Second, Load: load,
-			Say: func(line string) { fmt.Fprintln(stderr, line) }}
+		o := proxyd.Options{Run: *records, Version: version, TakeOver: *takeOver,
+			Successor: time.Duration(*successor) * time.Second, Load: load, Say: func(line string) {
+				fmt.Fprintln(stderr, line)
+			}}
 		err = proxyd.Run(o)
 	}
 	var mistake proxyd.ConfigurationError

@@ -31,7 +31,8 @@ func TestMain(m *testing.M) {
 const patience = 30 * time.Second
 
 func command(dir string, args ...string) *exec.Cmd {
-	c := exec.Command(os.Args[0], append([]string{"-c", filepath.Join(dir, "config"), "--run", filepath.Join(dir, "run")}, args...)...)
+	c := exec.Command(os.Args[0],
+		append([]string{"-c", filepath.Join(dir, "config"), "--run", filepath.Join(dir, "run")}, args...)...)
 	c.Env = append(os.Environ(), "DS4RELAY_PROXY_TEST=1")
 	return c
 }
@@ -63,8 +64,8 @@ func echoes(conn net.Conn, text string) error {
 	return err
 }
 
-// TestSuccessor: procd starts the next instance and ends the former one at the same moment; clients notice nothing, then and when
-// procd sends the former one SIGTERM again at every reload. It ends with the last instance.
+// TestSuccessor: procd starts the next instance and ends the former one at the same moment; clients notice nothing,
+// then and when procd sends the former one SIGTERM again at every reload. It ends with the last instance.
 func TestSuccessor(t *testing.T) {
 	dir := t.TempDir()
 	target, err := net.Listen("tcp", "[::1]:0")
@@ -85,7 +86,8 @@ func TestSuccessor(t *testing.T) {
 		}
 	}()
 	address := fmt.Sprintf("127.0.0.1:%d", testport.Free(t))
-	configure(t, dir, fmt.Sprintf("config proxy 'web'\n\tlist listen '%s'\n\toption target '%s'\n", address, target.Addr()))
+	configure(t, dir, fmt.Sprintf("config proxy 'web'\n\tlist listen '%s'\n\toption target '%s'\n", address,
+		target.Addr()))
 
 	start := func(successor string) *exec.Cmd {
 		t.Helper()

@@ -15,21 +15,21 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab/benchmark"
 )
 
-// What the comparison moves: less than TestBenchPath, there are more paths and slower ones.
+// Amounts of data of the comparison: less than in TestBenchPath, because there are more and slower paths.
 const (
 	compareBytes       = 8 << 20
 	compareTrips       = 200
 	compareRepetitions = 5
 )
 
-// way is one of the ways to a home server that are compared.
+// way is one of the compared paths to a home server.
 type way struct {
 	name  string
 	start func() (stop func())
 	to    string // address and port
 }
 
-// scriptWay is a way made by shell scripts on the two ends.
+// scriptWay is a path that shell scripts on both ends set up.
 func scriptWay(r *relay, name string, up, down map[*lab.Host]string) way {
 	run := func(scripts map[*lab.Host]string) {
 		for h, script := range scripts {
@@ -40,18 +40,18 @@ func scriptWay(r *relay, name string, up, down map[*lab.Host]string) way {
 	}
 	return way{name, func() func() {
 		run(up)
-		r.wait(name, public+":80") // WireGuard: until the home has said where it is
+		r.wait(name, public+":80") // WireGuard: until the home has sent its first packet
 		return func() { run(down) }
 	}, public + ":80"}
 }
 
-// daemon is a program that runs on a host as long as its way is measured.
+// daemon is a program that runs on a host while its path is measured.
 type daemon struct {
 	host *lab.Host
 	args []string
 }
 
-// daemonWay is a way made by programs in user space.
+// daemonWay is a path through programs in user space.
 func daemonWay(r *relay, name string, daemons ...daemon) way {
 	return way{name, func() func() {
 		var running []*lab.Cmd
@@ -72,7 +72,7 @@ func daemonWay(r *relay, name string, daemons ...daemon) way {
 	}, public + ":80"}
 }
 
-// wait waits until the way can be connected to.
+// wait waits until a connection over the path succeeds.
 func (r *relay) wait(name, to string) {
 	r.vps.t.Helper()
 	for range 1000 {
@@ -85,8 +85,9 @@ func (r *relay) wait(name, to string) {
 	r.vps.t.Fatalf("%s: nobody listens at %s", name, to)
 }
 
-// asBlogsHaveIt is the relay out of the page of shell that people copy: the default encapsulation limit, a source rule on the
-// router, no clamp, no guards. (Their DNAT and SNAT are iptables'; nft's do the same work for an established connection.)
+// asBlogsHaveIt is the relay from the shell script that people copy from blogs: the default encapsulation limit, a
+// source rule on the router, no clamp, no guards. (They use iptables for DNAT and SNAT; for an established connection,
+// nft does the same work.)
 var asBlogsHaveIt = map[string]string{
 	"vps": `
 ip -6 addr add 2001:db8:6ef9:0:198:51:100:144/128 dev eth0 preferred_lft 0
@@ -96,8 +97,14 @@ ip route add 192.168.1.210 dev wrap1
 sysctl -qw net.ipv4.ip_forward=1
 nft -f - <<EOF
 table ip byhand {
-	chain prerouting { type nat hook prerouting priority dstnat; ip daddr 198.51.100.144 tcp dport 80 dnat to 192.168.1.210; }
-	chain postrouting { type nat hook postrouting priority srcnat; oifname eth0 ip saddr 192.168.1.210 snat to 198.51.100.144; }
+	chain prerouting {
+		type nat hook prerouting priority dstnat;
+		ip daddr 198.51.100.144 tcp dport 80 dnat to 192.168.1.210
+	}
+	chain postrouting {
+		type nat hook postrouting priority srcnat;
+		oifname eth0 ip saddr 192.168.1.210 snat to 198.51.100.144
+	}
 }
 EOF
 `,
@@ -111,7 +118,7 @@ ip rule add from 192.168.1.210 lookup 42
 	"router down": "ip link del wrap1; ip rule del from 192.168.1.210 lookup 42\n",
 }
 
-// wireGuard makes the scripts of a WireGuard tunnel with the NAT and the marks of byHand.
+// wireGuard returns the scripts of a WireGuard tunnel with the NAT and marks of byHand.
 func wireGuard(t *testing.T, r *relay) (vps, router string) {
 	t.Helper()
 	key := func() (private, public string) {
@@ -144,13 +151,14 @@ ip link set wrap1 mtu 1420 up
 	router = fmt.Sprintf(`
 nft insert rule inet fw input udp dport 51820 accept
 ip link add wrap1 type wireguard
-wg set wrap1 listen-port 51820 private-key %s peer %s endpoint '[2001:db8:6ef9::1]:51820' allowed-ips 0.0.0.0/0 persistent-keepalive 25
+wg set wrap1 listen-port 51820 private-key %s peer %s endpoint '[2001:db8:6ef9::1]:51820' allowed-ips 0.0.0.0/0 \
+	persistent-keepalive 25
 ip link set wrap1 mtu 1420 up
 `, file(homeKey), vpsPublic) + strings.ReplaceAll(marks, "size set 1420", "size set 1380")
 	return vps, router
 }
 
-// proxies are the programs in user space, as their manuals have them. frp's are named by DS4RELAY_FRP, a directory.
+// proxies are the programs in user space, set up as in their manuals. frp's programs are in the directory DS4RELAY_FRP.
 func proxies(t *testing.T, r *relay) []way {
 	t.Helper()
 	dir := t.TempDir()
@@ -198,8 +206,8 @@ remotePort = 80
 	return ways
 }
 
-// exchanges is the time of a connection on which a byte goes to the home server and back, one after another: what is only
-// connected to may not have gone further than a proxy.
+// exchanges measures consecutive connections that each send a byte to the home server and back: a mere connection may
+// end at a proxy.
 func exchanges(t *testing.T, r *relay, to string) float64 {
 	t.Helper()
 	const n = 20
@@ -225,8 +233,8 @@ func exchanges(t *testing.T, r *relay, to string) float64 {
 	return median(times)
 }
 
-// TestBenchCompare measures what people use to reach a home server, side by side, with and without segmentation offloads, and
-// writes what the page about it is made of.
+// TestBenchCompare compares common ways to reach a home server, with and without segmentation offloads, and writes the
+// data for the benchmark page.
 func TestBenchCompare(t *testing.T) {
 	metrics := []benchmark.Metric{
 		{Name: "TCP up", Unit: "MB/s"}, {Name: "TCP down", Unit: "MB/s"},
@@ -258,10 +266,13 @@ func TestBenchCompare(t *testing.T) {
 			}, public + ":80"},
 			scriptWay(r, "4in6 by hand, nft", map[*lab.Host]string{r.VPS: byHand["vps"], r.Router: byHand["router"]},
 				map[*lab.Host]string{r.VPS: byHand["vps down"], r.Router: byHand["router down"]}),
-			scriptWay(r, "4in6 as blogs have it", map[*lab.Host]string{r.VPS: asBlogsHaveIt["vps"], r.Router: asBlogsHaveIt["router"]},
+			scriptWay(r, "4in6 as blogs have it",
+				map[*lab.Host]string{r.VPS: asBlogsHaveIt["vps"], r.Router: asBlogsHaveIt["router"]},
 				map[*lab.Host]string{r.VPS: byHand["vps down"], r.Router: asBlogsHaveIt["router down"]}),
-			scriptWay(r, "WireGuard, the same NAT", map[*lab.Host]string{r.VPS: wireGuardVPS, r.Router: wireGuardRouter},
-				map[*lab.Host]string{r.VPS: "ip link del wrap1; nft delete table ip byhand; sysctl -qw net.ipv4.ip_forward=0\n", r.Router: byHand["router down"]}),
+			scriptWay(r, "WireGuard, the same NAT",
+				map[*lab.Host]string{r.VPS: wireGuardVPS, r.Router: wireGuardRouter},
+				map[*lab.Host]string{r.VPS: "ip link del wrap1; nft delete table ip byhand; sysctl -qw " +
+					"net.ipv4.ip_forward=0\n", r.Router: byHand["router down"]}),
 		}, proxies(t, r)...)
 		c := &benchmark.Comparison{Metrics: metrics}
 		for _, w := range ways {
@@ -274,8 +285,9 @@ func TestBenchCompare(t *testing.T) {
 				f := measure(t, r, w.to, compareBytes, compareTrips)
 				exchange := exchanges(t, r, w.to)
 				stop()
-				if repetition > 0 { // the first only warms up
-					c.Paths[i].Values = append(c.Paths[i].Values, []float64{f.up / 1e6, f.down / 1e6, f.trip * 1e6, 1 / exchange})
+				if repetition > 0 { // the first is a warm-up
+					c.Paths[i].Values = append(c.Paths[i].Values,
+						[]float64{f.up / 1e6, f.down / 1e6, f.trip * 1e6, 1 / exchange})
 				}
 			}
 		}
@@ -291,8 +303,10 @@ func TestBenchCompare(t *testing.T) {
 	t.Run("without", func(t *testing.T) {
 		c := compare(t, false)
 		fmt.Print(c.Table())
-		write(t, "without.md", "Without segmentation offloads, packet by packet, as a router and a rented machine see them:\n\n"+c.Table()+"\n")
-		write(t, "benchmark.svg", c.SVG("To the home server, ratios to plain IPv6 routing (longer is better)", 0, 1, 2, 3))
+		write(t, "without.md", "Without segmentation offloads, packet by packet, as a router and a rented machine "+
+			"see them:\n\n"+c.Table()+"\n")
+		write(t, "benchmark.svg", c.SVG("To the home server, ratios to plain IPv6 routing (longer is better)", 0, 1,
+			2, 3))
 	})
 	t.Run("with", func(t *testing.T) {
 		c := compare(t, true)

@@ -18,7 +18,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// repetitions of every measurement; what is printed are medians, and ratios of medians.
+// repetitions of every measurement; the output has medians, and ratios of medians.
 const repetitions = 7
 
 func median[T time.Duration | float64](values []T) T {
@@ -51,31 +51,41 @@ func TestBenchUp(t *testing.T) {
 			e.do("down")
 		}
 		a, b := median(program), median(typed)
-		fmt.Printf("up from nothing, %s: %v; the same steps as %d commands: %v; ratio %.2f\n", e.host.Name, a.Round(time.Millisecond),
-			strings.Count(script, "\nip ")+strings.Count(script, "\nnft ")+strings.Count(script, "\nsysctl "), b.Round(time.Millisecond), float64(a)/float64(b))
+		fmt.Printf("up from nothing, %s: %v; the same steps as %d commands: %v; ratio %.2f\n", e.host.Name,
+			a.Round(time.Millisecond), strings.Count(script, "\nip ")+strings.Count(script, "\nnft ")+
+				strings.Count(script, "\nsysctl "), b.Round(time.Millisecond), float64(a)/float64(b))
 	}
 }
 
 // byHand is the relay as people who know nft set it up: a tunnel without an encapsulation limit, DNAT, SNAT and MSS
-// clamp on the VPS, connection marks for the answers and MSS clamp on the router. It guards nothing.
+// clamp on the VPS, connection marks for the answers and MSS clamp on the router. It has no filter.
 var byHand = map[string]string{
 	"vps": `
 ip -6 addr add 2001:db8:6ef9:0:198:51:100:144/128 dev eth0 preferred_lft 0
-ip link add wrap1 type ip6tnl mode ipip6 local 2001:db8:6ef9:0:198:51:100:144 remote 2001:db8:fdd2:0:198:51:100:144 encaplimit none
+ip link add wrap1 type ip6tnl mode ipip6 local 2001:db8:6ef9:0:198:51:100:144 remote 2001:db8:fdd2:0:198:51:100:144 \
+	encaplimit none
 ip link set wrap1 mtu 1460 up
 ip route add 192.168.1.210 dev wrap1
 sysctl -qw net.ipv4.ip_forward=1
 nft -f - <<EOF
 table ip byhand {
-	chain prerouting { type nat hook prerouting priority dstnat; ip daddr 198.51.100.144 tcp dport != 22 dnat to 192.168.1.210; }
-	chain postrouting { type nat hook postrouting priority srcnat; oifname eth0 ip saddr 192.168.1.210 snat to 198.51.100.144; }
+	chain prerouting {
+		type nat hook prerouting priority dstnat;
+		ip daddr 198.51.100.144 tcp dport != 22 dnat to 192.168.1.210
+	}
+	chain postrouting {
+		type nat hook postrouting priority srcnat;
+		oifname eth0 ip saddr 192.168.1.210 snat to 198.51.100.144
+	}
 	chain forward { type filter hook forward priority mangle; tcp flags syn tcp option maxseg size set rt mtu; }
 }
 EOF
 `,
-	"vps down": "ip link del wrap1; ip -6 addr del 2001:db8:6ef9:0:198:51:100:144/128 dev eth0; nft delete table ip byhand; sysctl -qw net.ipv4.ip_forward=0\n",
+	"vps down": "ip link del wrap1; ip -6 addr del 2001:db8:6ef9:0:198:51:100:144/128 dev eth0; nft delete table ip " +
+		"byhand; sysctl -qw net.ipv4.ip_forward=0\n",
 	"router": `
-ip link add wrap1 type ip6tnl mode ipip6 local 2001:db8:fdd2:0:198:51:100:144 remote 2001:db8:6ef9:0:198:51:100:144 encaplimit none
+ip link add wrap1 type ip6tnl mode ipip6 local 2001:db8:fdd2:0:198:51:100:144 remote 2001:db8:6ef9:0:198:51:100:144 \
+	encaplimit none
 ip -6 addr add 2001:db8:fdd2:0:198:51:100:144/128 dev wrap1
 ip link set wrap1 mtu 1460 up
 ip route add default dev wrap1 table 42
@@ -87,7 +97,10 @@ table ip byhand {
 		iifname wrap1 ct mark set 0x42
 		iifname br-lan meta mark set ct mark
 	}
-	chain forward { type filter hook forward priority mangle; oifname wrap1 tcp flags syn tcp option maxseg size set 1420; }
+	chain forward {
+		type filter hook forward priority mangle;
+		oifname wrap1 tcp flags syn tcp option maxseg size set 1420
+	}
 }
 EOF
 `,
@@ -99,14 +112,15 @@ const (
 	benchTrips = 400
 )
 
-// Packets go one by one in so many parts, each after a rest. When they have been many, a kernel whose one CPU is all of the
-// machines leaves them to its thread (ksoftirqd), also when few come after them without a rest, and the thread is waited for.
+// Single packets are sent in several parts, with a pause before each. After many packets, a kernel whose only CPU runs
+// all the machines defers them to a thread (ksoftirqd). Without a pause this also applies to the few that follow, which
+// then wait for the thread.
 const (
 	parts = 5
 	rest  = 100 * time.Millisecond
 )
 
-// figures are one run over one path.
+// figures are the results of one run over one path.
 type figures struct{ up, down, trip float64 } // bytes a second, bytes a second, seconds
 
 func measure(t *testing.T, r *relay, to string, size, count int64) (f figures) {
@@ -121,7 +135,7 @@ func measure(t *testing.T, r *relay, to string, size, count int64) (f figures) {
 			case !errors.Is(err, syscall.ECONNREFUSED) || attempt == 100:
 				t.Fatal(err)
 			}
-			t.Log(err) // a killed socat's last child had still listened when its successor was waited for
+			t.Log(err) // the last child of a killed socat was still listening while we waited for its successor
 			time.Sleep(200 * time.Millisecond)
 		}
 	}
@@ -166,7 +180,7 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
-// benchServer takes, sends or echoes as the first eleven bytes of a connection say.
+// benchServer receives, sends or echoes, depending on the first eleven bytes of a connection.
 func benchServer(t *testing.T, h *lab.Host) {
 	t.Helper()
 	listener, err := h.Listen("tcp", ":80")
@@ -203,10 +217,10 @@ func benchServer(t *testing.T, h *lab.Host) {
 	}()
 }
 
-// TestBenchPath compares the way through the relay with the one set up by hand and with plain IPv6 routing.
+// TestBenchPath compares the path through the relay with one set up by hand and with plain IPv6 routing.
 func TestBenchPath(t *testing.T) {
 	for _, offloads := range []bool{true, false} {
-		// The router has the connection tracking firewall that every home's router has.
+		// The router has a connection tracking firewall, like every home router.
 		r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll)
 		if err := r.OpenRouterFirewall("wrap1", lab.VPSPrefix); err != nil {
 			t.Fatal(err)
@@ -255,11 +269,15 @@ func TestBenchPath(t *testing.T) {
 			}
 			return median(values)
 		}
-		fmt.Printf("\nsegmentation offloads: %v\n%-20s %8s %8s %8s   ratio to by hand: %6s %6s %6s\n", offloads, "path", "up MB/s", "down", "trip us", "up", "down", "trip")
+		fmt.Printf("\nsegmentation offloads: %v\n%-20s %8s %8s %8s   ratio to by hand: %6s %6s %6s\n", offloads, "path",
+			"up MB/s", "down", "trip us", "up", "down", "trip")
 		for i, path := range paths {
-			up, down, trip := of(i, func(f figures) float64 { return f.up }), of(i, func(f figures) float64 { return f.down }), of(i, func(f figures) float64 { return f.trip })
+			up, down, trip := of(i, func(f figures) float64 { return f.up }),
+				of(i, func(f figures) float64 { return f.down }), of(i, func(f figures) float64 { return f.trip })
 			fmt.Printf("%-20s %8.1f %8.1f %8.1f   %25.3f %6.3f %6.3f\n", path.name, up/1e6, down/1e6, trip*1e6,
-				up/of(1, func(f figures) float64 { return f.up }), down/of(1, func(f figures) float64 { return f.down }), trip/of(1, func(f figures) float64 { return f.trip }))
+				up/of(1, func(f figures) float64 { return f.up }),
+				down/of(1, func(f figures) float64 { return f.down }),
+				trip/of(1, func(f figures) float64 { return f.trip }))
 		}
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
@@ -267,20 +285,21 @@ func TestBenchPath(t *testing.T) {
 	}
 }
 
-// manyForwards is a file with n forwards of the same relay, each of one port to port 80 of a host; the last one's port is
+// manyForwards is a file with n forwards of one relay, each from one port to port 80 of a host; the last one's port is
 // lastPort.
 func manyForwards(relay string, n int) string {
 	var b strings.Builder
 	b.WriteString(relay)
 	for i := range n {
-		fmt.Fprintf(&b, "\nconfig forward 'f%d'\n\toption proto 'tcp'\n\toption src_dport '%d'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '80'\n", i, lastPort-n+1+i)
+		fmt.Fprintf(&b, "\nconfig forward 'f%d'\n\toption proto 'tcp'\n\toption src_dport '%d'\n\toption dest_ip "+
+			"'192.168.1.210'\n\toption dest_port '80'\n", i, lastPort-n+1+i)
 	}
 	return b.String()
 }
 
 const lastPort = 20000
 
-// connects is how long a connection takes that is made and closed, in seconds.
+// connects measures how long it takes to open and close a connection, in seconds.
 func connects(t *testing.T, r *relay, to string) float64 {
 	t.Helper()
 	const n = 200
@@ -296,7 +315,7 @@ func connects(t *testing.T, r *relay, to string) float64 {
 	return time.Since(start).Seconds() / n
 }
 
-// TestBenchForwards compares the way through the last of many forwards with the way through the only one.
+// TestBenchForwards compares the path through the last of many forwards with the path through a single one.
 func TestBenchForwards(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
 	benchServer(t, r.Host)
@@ -309,7 +328,7 @@ func TestBenchForwards(t *testing.T) {
 			r.router.write(manyForwards(routerRelay, n))
 			r.vps.do("-q", "up")
 			r.router.do("-q", "up")
-			runtime.GC() // up ran in this process: what it leaves to be collected is not the kernel's way
+			runtime.GC() // up ran in this process: collect its garbage before measuring the kernel
 			connect := connects(t, r, to)
 			c, err := r.Client.Dial("tcp", to, patience)
 			if err != nil {
@@ -333,15 +352,17 @@ func TestBenchForwards(t *testing.T) {
 			}
 		}
 	}
-	fmt.Printf("\n%-10s %10s %12s   ratio to one forward: %6s %8s\n", "forwards", "trip us", "new conns/s", "trip", "conns/s")
+	fmt.Printf("\n%-10s %10s %12s   ratio to one forward: %6s %8s\n", "forwards", "trip us", "new conns/s", "trip",
+		"conns/s")
 	for _, n := range counts {
 		trip, connect := median(trips[n]), median(news[n])
-		fmt.Printf("%-10d %10.1f %12.0f   %28.3f %8.3f\n", n, trip*1e6, 1/connect, trip/median(trips[1]), median(news[1])/connect)
+		fmt.Printf("%-10d %10.1f %12.0f   %28.3f %8.3f\n", n, trip*1e6, 1/connect, trip/median(trips[1]),
+			median(news[1])/connect)
 	}
 }
 
-// TestBenchScale compares `up` of many forwards, and a change of one of them, with nft reading the finished ruleset; and
-// says what `up` of many relays costs.
+// TestBenchScale compares `up` of many forwards, and a change of one of them, with nft loading the finished ruleset. It
+// also measures `up` of many relays.
 func TestBenchScale(t *testing.T) {
 	binary := os.Getenv("DS4RELAY_BINARY")
 	if binary == "" {
@@ -358,7 +379,8 @@ func TestBenchScale(t *testing.T) {
 		}
 		return time.Since(start), cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss
 	}
-	fmt.Printf("\n%-10s %10s %14s %8s   %14s %22s\n", "forwards", "up ms", "nft -f ms", "ratio", "change one ms", "as the first up of it")
+	fmt.Printf("\n%-10s %10s %14s %8s   %14s %22s\n", "forwards", "up ms", "nft -f ms", "ratio", "change one ms",
+		"as the first up of it")
 	for _, n := range []int{1, 100, 10000} {
 		var up, load, change []time.Duration
 		for range 5 {
@@ -380,7 +402,7 @@ func TestBenchScale(t *testing.T) {
 			if err := os.WriteFile(file, []byte(ruleset), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			// The flowtable is over the tunnel.
+			// The flowtable includes the tunnel.
 			if out, err := e.host.Run("ip", "link", "add", "wrap1", "type", "dummy"); err != nil {
 				t.Fatal(err, out)
 			}
@@ -396,7 +418,8 @@ func TestBenchScale(t *testing.T) {
 			}
 		}
 		a, b, c := median(up), median(load), median(change)
-		fmt.Printf("%-10d %10d %14d %8.2f   %14d %22.2f\n", n, a.Milliseconds(), b.Milliseconds(), float64(a)/float64(b), c.Milliseconds(), float64(c)/float64(a))
+		fmt.Printf("%-10d %10d %14d %8.2f   %14d %22.2f\n", n, a.Milliseconds(), b.Milliseconds(),
+			float64(a)/float64(b), c.Milliseconds(), float64(c)/float64(a))
 	}
 
 	fmt.Printf("\n%-28s %8s %14s %14s\n", "500 relays", "up ms", "ms a relay", "memory MB")
@@ -409,31 +432,46 @@ func TestBenchScale(t *testing.T) {
 		took, memory := run("up")
 		e.do("status")
 		run("down")
-		fmt.Printf("%-28s %8d %14.1f %14.1f\n", name, took.Milliseconds(), took.Seconds()*1000/relays, float64(memory)/1024)
+		fmt.Printf("%-28s %8d %14.1f %14.1f\n", name, took.Milliseconds(), took.Seconds()*1000/relays,
+			float64(memory)/1024)
 	}
 }
 
-// pathVariants are what could make the way through the relay faster, as scripts on the ends after `up`.
+// pathVariants are changes that might make the relay faster, as scripts on the ends after `up`.
 var pathVariants = []struct {
 	name, vps, vpsBack, router, routerBack string
 }{
 	{name: "as up makes it"},
-	{"no flowtable on the VPS", "nft list table ip ds4relay_flows >/run/offload.nft; nft delete table ip ds4relay_flows\n", "nft -f /run/offload.nft\n", "", ""},
+	{"no flowtable on the VPS", "nft list table ip ds4relay_flows >/run/offload.nft; nft delete table ip " +
+		"ds4relay_flows\n", "nft -f /run/offload.nft\n", "", ""},
 	{"the VPS's tunnel without GRO", "ethtool -K wrap1 gro off\n", "ethtool -K wrap1 gro on\n", "", ""},
 	{"the router's tunnel without GRO", "", "", "ethtool -K wrap1 gro off\n", "ethtool -K wrap1 gro on\n"},
-	{"both tunnels without GSO", "ethtool -K wrap1 tso off gso off\n", "ethtool -K wrap1 tso on gso on\n", "ethtool -K wrap1 tso off gso off\n", "ethtool -K wrap1 tso on gso on\n"},
+	{"both tunnels without GSO", "ethtool -K wrap1 tso off gso off\n", "ethtool -K wrap1 tso on gso on\n",
+		"ethtool -K wrap1 tso off gso off\n", "ethtool -K wrap1 tso on gso on\n"},
 	{"outer packets not tracked on the router", "", "", `nft -f - <<EOF
 table ip6 variant {
-	chain prerouting { type filter hook prerouting priority raw; ip6 saddr 2001:db8:6ef9:0:198:51:100:144 meta l4proto ipip notrack; }
-	chain output { type filter hook output priority raw; ip6 daddr 2001:db8:6ef9:0:198:51:100:144 meta l4proto ipip notrack; }
+	chain prerouting {
+		type filter hook prerouting priority raw;
+		ip6 saddr 2001:db8:6ef9:0:198:51:100:144 meta l4proto ipip notrack
+	}
+	chain output {
+		type filter hook output priority raw;
+		ip6 daddr 2001:db8:6ef9:0:198:51:100:144 meta l4proto ipip notrack
+	}
 }
 EOF
 `, "nft delete table ip6 variant\n"},
 	{"a tracking IPv6 firewall on the VPS", trackingVPS, "nft delete table ip6 firewall\n", "", ""},
 	{"the same, outer packets not tracked", trackingVPS + `nft -f - <<EOF
 table ip6 variant {
-	chain prerouting { type filter hook prerouting priority raw; ip6 saddr 2001:db8:fdd2:0:198:51:100:144 meta l4proto ipip notrack; }
-	chain output { type filter hook output priority raw; ip6 daddr 2001:db8:fdd2:0:198:51:100:144 meta l4proto ipip notrack; }
+	chain prerouting {
+		type filter hook prerouting priority raw;
+		ip6 saddr 2001:db8:fdd2:0:198:51:100:144 meta l4proto ipip notrack
+	}
+	chain output {
+		type filter hook output priority raw;
+		ip6 daddr 2001:db8:fdd2:0:198:51:100:144 meta l4proto ipip notrack
+	}
 }
 EOF
 `, "nft delete table ip6 firewall; nft delete table ip6 variant\n", "", ""},
@@ -451,7 +489,7 @@ table ip6 firewall {
 EOF
 `
 
-// TestBenchVariants compares the relay with what could be added to it.
+// TestBenchVariants compares the relay with these variants.
 func TestBenchVariants(t *testing.T) {
 	for _, offloads := range []bool{true, false} {
 		r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll)
@@ -494,11 +532,13 @@ func TestBenchVariants(t *testing.T) {
 			}
 			return median(values)
 		}
-		fmt.Printf("\nsegmentation offloads: %v; ratios to what up makes\n%-45s %6s %6s %6s %6s\n", offloads, "variant", "up", "down", "trip", "new")
+		fmt.Printf("\nsegmentation offloads: %v; ratios to what up makes\n%-45s %6s %6s %6s %6s\n", offloads, "variant",
+			"up", "down", "trip", "new")
 		for i, v := range pathVariants {
 			ratio := func(get func(figures) float64) float64 { return of(i, get) / of(0, get) }
-			fmt.Printf("%-45s %6.3f %6.3f %6.3f %6.3f\n", v.name, ratio(func(f figures) float64 { return f.up }), ratio(func(f figures) float64 { return f.down }),
-				ratio(func(f figures) float64 { return f.trip }), median(news[0])/median(news[i]))
+			fmt.Printf("%-45s %6.3f %6.3f %6.3f %6.3f\n", v.name, ratio(func(f figures) float64 { return f.up }),
+				ratio(func(f figures) float64 { return f.down }), ratio(func(f figures) float64 { return f.trip }),
+				median(news[0])/median(news[i]))
 		}
 		if err := r.Close(); err != nil {
 			t.Fatal(err)

@@ -28,7 +28,7 @@ type family struct {
 	option bool // it is about one option
 }
 
-// repeated is head, and then what line writes for a number, up to a size.
+// repeated returns head, followed by line's output for consecutive numbers, up to a size.
 func repeated(head string, line func(b []byte, i int) []byte) func(size int) string {
 	return func(size int) string {
 		b := append(make([]byte, 0, size+1024), head...)
@@ -41,8 +41,8 @@ func repeated(head string, line func(b []byte, i int) []byte) func(size int) str
 	}
 }
 
-// always is repeated with the same line, where %d is a number, %p a port, %s a word of letters and %i an address,
-// others in each line.
+// always is repeated with a fixed line, in which %d is a number, %p a port, %s a word of letters and %i an address,
+// different in each line.
 func always(head, line string) func(size int) string {
 	parts := strings.Split(line, "%")
 	return repeated(head, func(b []byte, i int) []byte {
@@ -64,7 +64,7 @@ func always(head, line string) func(size int) string {
 	})
 }
 
-// sections are some of a kind, each with the same text.
+// sections returns sections of one kind, each with the same text.
 func sections(head, text string) func(size int) string {
 	return repeated(head, func(b []byte, _ int) []byte { return append(b, text...) })
 }
@@ -77,14 +77,14 @@ func letters(i int) string {
 	return string(word)
 }
 
-// Sections as short as correct ones can be, to put others behind.
+// The shortest correct sections, to precede others.
 const (
 	shortRelay = "c relay r\no role vps\no ipaddr 1.1.1.1\no ip6addr 2a::1\no peeraddr 2a::2\n"
 	shortProxy = "c proxy p\no target 2a::1\n"
 )
 
-// families are generated: every option of the schema in several ways, every kind of section in several ways, and what
-// libuci's grammar allows.
+// families generates every option and every kind of section of the schema in several variants, and what libuci's
+// grammar allows.
 func families() []family {
 	list := []family{
 		{name: "unknown words", text: always("", "x\n")},
@@ -99,8 +99,12 @@ func families() []family {
 		{name: "both quotes", text: always("c relay r\no ipaddr ", `'a'"b"\c`)},
 		{name: "escapes", text: always("c relay r\no ipaddr \"", `\\\"`)},
 		{name: "joined lines", text: always("c relay r\no ipaddr a", "\\\n")},
-		{name: "joined lines with a semicolon", text: func(size int) string { return always("c relay r\n", "o \\\n")(size-3) + ";x\n" }},
-		{name: "a semicolon behind quoted lines", text: func(size int) string { return always("c relay r\no a '", "\n")(size-5) + "' ;x\n" }},
+		{name: "joined lines with a semicolon", text: func(size int) string {
+			return always("c relay r\n", "o \\\n")(size-3) + ";x\n"
+		}},
+		{name: "a semicolon behind quoted lines", text: func(size int) string {
+			return always("c relay r\no a '", "\n")(size-5) + "' ;x\n"
+		}},
 		{name: "semicolons", text: always("", ";")},
 		{name: "comments", text: always("", "#\n")},
 		{name: "blank lines", text: always("", "\n")},
@@ -111,61 +115,81 @@ func families() []family {
 		{name: "unknown sections of many names", text: always("", "c %s %s\n")},
 		{name: "options without a section", text: always("", "o a 1\n")},
 		{name: "unknown options", text: always("c relay r\n", "o %s 1\n")},
-		{name: "unknown options of many sections", text: always("", "c forward\no %sdest_portx_long 1\no src_portx_%s_long 1\n")},
+		{name: "unknown options of many sections",
+			text: always("", "c forward\no %sdest_portx_long 1\no src_portx_%s_long 1\n")},
 		{name: "sections of one name", text: always("", "c relay r\no %s 1\n")},
 		{name: "sections of one name and two types", text: always("c relay r\n", "c forward r\n")},
-		{name: "options in turn", text: always("c forward a\nc forward b\n", "c forward a\no proto tcp\nc forward b\no proto udp\n")},
+		{name: "options in turn",
+			text: always("c forward a\nc forward b\n", "c forward a\no proto tcp\nc forward b\no proto udp\n")},
 
 		{name: "relays without anything", text: always("", "c relay\n")},
 		{name: "relays of many names", text: always("", "c relay %s\n")},
 		{name: "relays and forwards without one", text: func(size int) string {
-			return always("", "c relay %s\no ipaddr 1.1.1.1\no peeraddr 2a::2\n")(size/2) + always("", "c forward\no dest_ip 1.1.1.1\no proto all\n")(size/2)
+			return always("", "c relay %s\no ipaddr 1.1.1.1\no peeraddr 2a::2\n")(size/2) +
+				always("", "c forward\no dest_ip 1.1.1.1\no proto all\n")(size/2)
 		}},
 		{name: "relays and forwards of unknown ones", text: func(size int) string {
-			return always("", "c relay %s\no ipaddr 1.1.1.1\no peeraddr 2a::2\n")(size/2) + always("", "c forward\no dest_ip 1.1.1.1\no proto all\no relay %s_\n")(size/2)
+			return always("", "c relay %s\no ipaddr 1.1.1.1\no peeraddr 2a::2\n")(size/2) +
+				always("", "c forward\no dest_ip 1.1.1.1\no proto all\no relay %s_\n")(size/2)
 		}},
-		{name: "equal relays", text: always("", "c relay %s\no role vps\no ipaddr 1.1.1.1\no ip6addr 2a::1\no peeraddr 2a::2\n")},
-		{name: "relays of many addresses", text: always("", "c relay %s\no role vps\no ipaddr %i\no ip6addr 2a::/64\no peeraddr 2b::/64\n")},
-		{name: "relays of equal tables", text: always("", "c relay %s\no role router\no ipaddr 1.1.1.1\no peeraddr 2a::%d\n")},
+		{name: "equal relays",
+			text: always("", "c relay %s\no role vps\no ipaddr 1.1.1.1\no ip6addr 2a::1\no peeraddr 2a::2\n")},
+		{name: "relays of many addresses",
+			text: always("", "c relay %s\no role vps\no ipaddr %i\no ip6addr 2a::/64\no peeraddr 2b::/64\n")},
+		{name: "relays of equal tables",
+			text: always("", "c relay %s\no role router\no ipaddr 1.1.1.1\no peeraddr 2a::%d\n")},
 		{name: "equal keeps", text: always(shortRelay, "l keep tcp:1\n")},
 		{name: "many keeps", text: always(shortRelay, "l keep tcp:%p\n")},
 		{name: "keeps of all ports", text: always(shortRelay, "l keep tcp:1-65535\n")},
 		{name: "keeps and forwards", text: func(size int) string {
-			return always(shortRelay, "l keep tcp:%p\n")(min(size/2, 60000)) + always("", "c forward\no src_dport 1-65535\no dest_ip 1.1.1.2\n")(size/2)
+			return always(shortRelay, "l keep tcp:%p\n")(min(size/2, 60000)) +
+				always("", "c forward\no src_dport 1-65535\no dest_ip 1.1.1.2\n")(size/2)
 		}},
 		{name: "keeps of relays and forwards", text: func(size int) string {
-			return always("", "c relay %s\no role vps\no ipaddr 1.1.1.1\no ip6addr 2a::%d\no peeraddr 2a::\nl keep tcp:%p\n")(size/2) +
+			return always("", "c relay %s\no role vps\no ipaddr 1.1.1.1\no ip6addr 2a::%d\no peeraddr 2a::\nl "+
+				"keep tcp:%p\n")(size/2) +
 				always("", "c forward\no relay aaaa\no src_dport %p\no dest_ip 1.1.1.2\n")(size/2)
 		}},
 
 		{name: "forwards without anything", text: always(shortRelay, "c forward\n")},
 		{name: "equal forwards", text: always(shortRelay, "c forward\no src_dport 1\no dest_ip 1.1.1.2\n")},
-		{name: "forwards of all ports", text: always(shortRelay, "c forward\no src_dport 1-65535\no dest_ip 1.1.1.2\n")},
+		{name: "forwards of all ports",
+			text: always(shortRelay, "c forward\no src_dport 1-65535\no dest_ip 1.1.1.2\n")},
 		{name: "forwards of all", text: always(shortRelay, "c forward\no proto all\no dest_ip 1.1.1.2\n")},
-		{name: "correct forwards", text: always(shortRelay, "c forward\no src_dport %p\no proto tcp\no dest_ip 1.1.1.2\n")},
-		{name: "forwards of all protocols", text: always(shortRelay, "c forward\no proto %p\no dest_ip 1.1.1.2\no src_ip 1.1.1.1\n")},
+		{name: "correct forwards",
+			text: always(shortRelay, "c forward\no src_dport %p\no proto tcp\no dest_ip 1.1.1.2\n")},
+		{name: "forwards of all protocols",
+			text: always(shortRelay, "c forward\no proto %p\no dest_ip 1.1.1.2\no src_ip 1.1.1.1\n")},
 		{name: "forwards with egress", text: func(size int) string {
-			return always("", "c relay %s\no role router\no ip4table %p\no ipaddr %i\no peeraddr 2a::2\no egress all\n")(size/2) +
+			return always("", "c relay %s\no role router\no ip4table %p\no ipaddr %i\no peeraddr 2a::2\no "+
+				"egress all\n")(size/2) +
 				always("", "c forward\no relay %s\no src_dport %p\no dest_ip 1.1.1.2\n")(size/2)
 		}},
-		{name: "forwards of the address itself", text: always(shortRelay, "c forward\no src_dport %p\no proto tcp\no dest_ip 1.1.1.1\n")},
+		{name: "forwards of the address itself",
+			text: always(shortRelay, "c forward\no src_dport %p\no proto tcp\no dest_ip 1.1.1.1\n")},
 		{name: "forwards of many equal protocols", text: func(size int) string {
-			return sections(shortRelay, "c forward\no src_dport 1\no dest_ip 1.1.1.2\n"+strings.Repeat("l proto tcp\n", 4000))(size)
+			return sections(shortRelay, "c forward\no src_dport 1\no dest_ip 1.1.1.2\n"+strings.Repeat("l proto tcp\n",
+				4000))(size)
 		}},
 		{name: "clashes with a long forward", text: func(size int) string {
-			many := "c forward\no src_dport 1-65535\no dest_ip 1.1.1.2\n" + strings.Repeat("l proto tcp\n", 2000) + always("", "l src_ip %i\n")(40000)
+			many := "c forward\no src_dport 1-65535\no dest_ip 1.1.1.2\n" + strings.Repeat("l proto tcp\n", 2000) +
+				always("", "l src_ip %i\n")(40000)
 			return always(shortRelay+many, "c forward\no src_dport 1\no dest_ip 1.1.1.2\n")(size)
 		}},
-		{name: "many clients", text: always(shortRelay+"c forward\no src_dport 1\no dest_ip 1.1.1.2\n", "l src_ip %i\n")},
-		{name: "nested clients", text: always(shortRelay+"c forward\no src_dport 1\no dest_ip 1.1.1.2\n", "l src_ip 0.0.0.0/0\nl src_ip 1.0.0.0/8\nl src_ip 1.1.1.1\n")},
+		{name: "many clients", text: always(shortRelay+"c forward\no src_dport 1\no dest_ip 1.1.1.2\n",
+			"l src_ip %i\n")},
+		{name: "nested clients", text: always(shortRelay+"c forward\no src_dport 1\no dest_ip 1.1.1.2\n",
+			"l src_ip 0.0.0.0/0\nl src_ip 1.0.0.0/8\nl src_ip 1.1.1.1\n")},
 		{name: "clients in one option", text: func(size int) string {
-			return sections(shortRelay, "c forward\no dest_ip 1.1.1.2\no src_dport 1\no src_ip '"+strings.Repeat("1 ", 5000)+"'\n")(size)
+			return sections(shortRelay, "c forward\no dest_ip 1.1.1.2\no src_dport 1\no src_ip '"+
+				strings.Repeat("1 ", 5000)+"'\n")(size)
 		}},
 
 		{name: "proxies without anything", text: always("", "c proxy\n")},
 		{name: "equal proxies", text: always("", "c proxy\nl listen 0.0.0.0:1\no target 2a::1\n")},
 		{name: "correct proxies", text: always("", "c proxy\nl listen %i:%p\no target 2a::1\n")},
-		{name: "proxies of all ports", text: always("", "c proxy\nl listen 0.0.0.0:1-65535\nl listen [::]:1-65535\no target 2a::1\n")},
+		{name: "proxies of all ports",
+			text: always("", "c proxy\nl listen 0.0.0.0:1-65535\nl listen [::]:1-65535\no target 2a::1\n")},
 		{name: "equal listens", text: always(shortProxy, "l listen 0.0.0.0:1\n")},
 		{name: "listens of all ports", text: always(shortProxy, "l listen 0.0.0.0:1-65535\n")},
 		{name: "correct listens", text: always(shortProxy, "l listen %i:%p\n")},
@@ -175,13 +199,15 @@ func families() []family {
 		{name: "listens of many proxies", text: func(size int) string {
 			return sections("", always("c proxy\no target 2a::1\n", "l listen 0.0.0.0:%p\n")(4000))(size)
 		}},
-		{name: "listens, specific and of every address", text: always(shortProxy+"l listen 0.0.0.0:1-65535\n", "l listen %i:%p\n")},
+		{name: "listens, specific and of every address",
+			text: always(shortProxy+"l listen 0.0.0.0:1-65535\n", "l listen %i:%p\n")},
 		{name: "listens and forwards", text: func(size int) string {
 			return always(shortRelay, "c forward\no proto tcp\no src_dport %p\no dest_ip 1.1.1.2\n")(size/2) +
 				sections("", always("c proxy\no target 2a::1\n", "l listen 0.0.0.0:%p\n")(60000))(size/2)
 		}},
 		{name: "listens and relays of all", text: func(size int) string {
-			return always("", "c relay %s\no role vps\no ipaddr %i\no ip6addr 2a::%d\no peeraddr 2a::\nl keep tcp:1-65535\nc forward\no relay %s\no proto all\no dest_ip 1.1.1.2\n")(size/2) +
+			return always("", "c relay %s\no role vps\no ipaddr %i\no ip6addr 2a::%d\no peeraddr 2a::\nl keep "+
+				"tcp:1-65535\nc forward\no relay %s\no proto all\no dest_ip 1.1.1.2\n")(size/2) +
 				sections("", always("c proxy\no target 2a::1\n", "l listen 0.0.0.0:%p\n")(60000))(size/2)
 		}},
 		{name: "targets that are listened on", text: always("", "c proxy\nl listen 1.1.1.1:%p\no target 1.1.1.1\n")},
@@ -192,31 +218,32 @@ func families() []family {
 			words := "o " + option.Name + " '" + strings.Repeat("a ", 30000) + "'\n"
 			list = append(list, family{name + " repeated", always(head, "o "+option.Name+" 1\n"), true},
 				family{name + " as a list", always(head, "l "+option.Name+" 1\n"), true},
-				family{name + " wrong in many sections", always("", "c "+section.Type+"\no "+option.Name+" %d_\n"), true},
+				family{name + " wrong in many sections", always("", "c "+section.Type+"\no "+option.Name+" %d_\n"),
+					true},
 				family{name + " of words", sections("", "c "+section.Type+"\n"+words), true})
 		}
 	}
 	return list
 }
 
-// Bounds of what check may take for any file.
+// Limits of what check may use for any file.
 const (
 	mostMemory   = 100 << 10 // KiB
-	routerMemory = 16 << 10  // KiB, for what a browser may send to a router
+	routerMemory = 16 << 10  // KiB, for a browser's input to a router
 	mostOutput   = 64 << 10  // bytes
-	mostLines    = 210       // a hundred mistakes, and as many warnings
-	plugged      = 64 << 10  // bytes: what rpcd's plugin takes, as JSON
+	mostLines    = 210       // a hundred mistakes and as many warnings
+	plugged      = 64 << 10  // bytes: the limit of rpcd's plugin, as JSON
 	small        = 128 << 10 // bytes
-	large        = 8 * small // longer files reach the bounds of counts
+	large        = 8 * small // longer files reach the limits of counts
 	spared       = 50 * time.Millisecond
-	linear       = 4 // how much more than 8 times as long the large file may take
+	linear       = 4 // factor beyond 8 that the large file may take
 )
 
-// A run is a call of the program: its input, arguments, and then what it has taken.
+// A run is a call of the program: its input, its arguments, and then its resource usage.
 type run struct {
 	Input  string
 	Args   []string
-	Memory int64 // KiB, at most at a time (VmHWM)
+	Memory int64 // KiB, peak (VmHWM)
 	CPU    time.Duration
 	Status int
 	Output string
@@ -224,8 +251,8 @@ type run struct {
 
 const stopwatchEnv = "DS4RELAY_STOPWATCH"
 
-// init makes a stopwatch of the test program: it runs another program for each line of its input. A process inherits
-// the greatest size of the one that starts it, and the tests' own is large.
+// init turns the test program into a stopwatch, which runs another program for each line of its input. A process
+// inherits the peak size of the one that starts it, and the tests' own is large.
 func init() {
 	program := os.Getenv(stopwatchEnv)
 	if program == "" {
@@ -246,7 +273,8 @@ func init() {
 		said, _ := c.CombinedOutput()
 		cancel()
 		usage := c.ProcessState.SysUsage().(*syscall.Rusage)
-		r.Memory, r.CPU, r.Status, r.Output = usage.Maxrss, c.ProcessState.UserTime()+c.ProcessState.SystemTime(), c.ProcessState.ExitCode(), string(said)
+		r.Memory, r.CPU, r.Status, r.Output = usage.Maxrss, c.ProcessState.UserTime()+c.ProcessState.SystemTime(),
+			c.ProcessState.ExitCode(), string(said)
 		if file, ok := c.Stdin.(*os.File); ok {
 			file.Close()
 		}
@@ -254,11 +282,12 @@ func init() {
 	}
 }
 
-// stopwatch builds the router's program, and returns what measures calls of it.
+// stopwatch builds the router's program, and returns a function that measures calls of it.
 func stopwatch(t *testing.T) func(r run) run {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "ds4relay")
-	if out, err := exec.Command("go", "build", "-ldflags", "-s -w", "-tags", "openwrt", "-o", program, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags", "-s -w", "-tags", "openwrt", "-o", program,
+		".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	watch := exec.Command(os.Args[0])
@@ -283,7 +312,8 @@ func stopwatch(t *testing.T) func(r run) run {
 	}
 }
 
-// browser is what a browser sends of a family, as much as the plugin takes; nothing of a family that has no small file.
+// browser returns a family's file as a browser sends it, up to the plugin's limit; nothing if the family has no small
+// file.
 func browser(t *testing.T, f family) string {
 	t.Helper()
 	for size := plugged; size > plugged/20; size = size * 9 / 10 {
@@ -298,8 +328,8 @@ func browser(t *testing.T, f family) string {
 	return "{}"
 }
 
-// TestBadFiles: whatever is in a file, check takes little memory, time that grows with the file's length and not with
-// its square, and prints about a hundred mistakes. What a browser sends to a router's plugin takes less.
+// TestBadFiles: whatever a file contains, check uses little memory, takes time proportional to its length, and prints
+// about a hundred mistakes. A browser's input to a router's plugin takes less.
 func TestBadFiles(t *testing.T) {
 	measure, path := stopwatch(t), filepath.Join(t.TempDir(), "file")
 	write := func(text string) string {
@@ -319,7 +349,8 @@ func TestBadFiles(t *testing.T) {
 		}
 		plugin := measure(run{Args: []string{"rpcd", "call", "check"}, Input: write(browser(t, f))})
 		if plugin.Memory > routerMemory || plugin.Status != 0 || len(plugin.Output) > 2*mostOutput {
-			t.Errorf("%s: a browser's check takes %d KiB, prints %d bytes, status %d", f.name, plugin.Memory, len(plugin.Output), plugin.Status)
+			t.Errorf("%s: a browser's check takes %d KiB, prints %d bytes, status %d", f.name, plugin.Memory,
+				len(plugin.Output), plugin.Status)
 		}
 		if plugin.Memory > mostRouter.Memory {
 			mostRouter = plugin
@@ -338,10 +369,11 @@ func TestBadFiles(t *testing.T) {
 			most = second
 		}
 	}
-	t.Logf("at most %d KiB, and %d KiB for a browser's (%d KiB for nothing)", most.Memory, mostRouter.Memory, measure(run{Args: []string{"version"}}).Memory)
+	t.Logf("at most %d KiB, and %d KiB for a browser's (%d KiB for nothing)", most.Memory, mostRouter.Memory,
+		measure(run{Args: []string{"version"}}).Memory)
 }
 
-// TestLongFile: a file that is longer than allowed is a mistake of the user, of every command.
+// TestLongFile: for every command, a file that is too long is a mistake of the user.
 func TestLongFile(t *testing.T) {
 	measure, path := stopwatch(t), filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, bytes.Repeat([]byte("#"), 4<<20+1), 0o644); err != nil {

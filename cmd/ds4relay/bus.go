@@ -11,7 +11,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/plain"
 )
 
-// output is what a command prints; what it says on standard error is the error.
+// output runs a command and returns its output; the text on standard error becomes the error.
 func (a *app) output(command ...string) (string, error) {
 	out, problems := &answer{most: a.most}, &answer{most: a.most / 8}
 	inner := *a
@@ -21,12 +21,13 @@ func (a *app) output(command ...string) (string, error) {
 	case code != 0 && code != exitDiffers:
 		return "", errors.New(strings.TrimSpace(problems.String()))
 	case out.more:
-		return "", fmt.Errorf("the answer is longer than %d bytes; type the command instead: ds4relay %s", a.most, command[0])
+		return "", fmt.Errorf("the answer is longer than %d bytes; type the command instead: ds4relay %s", a.most,
+			command[0])
 	}
 	return out.String(), nil
 }
 
-// answer keeps the beginning of what is written, and whether there is more.
+// answer keeps the beginning of what is written, and whether there was more.
 type answer struct {
 	bytes.Buffer
 	most int
@@ -47,11 +48,11 @@ func (a *app) object(command ...string) (any, error) {
 	return json.RawMessage(text), err
 }
 
-// schema is the answer of the method schema: what a form has to know.
+// schema is the answer of the method schema: what a form needs.
 type schema struct {
 	Sections  []config.SectionSpec `json:"sections"`
 	Protocols []config.Protocol    `json:"protocols"`
-	Role      config.Role          `json:"role"` // of a relay that does not say
+	Role      config.Role          `json:"role"` // default of `option role`
 }
 
 // checked is the answer of the method check.
@@ -61,7 +62,7 @@ type checked struct {
 	Warnings []config.Problem `json:"warnings"`
 }
 
-// checkText checks a configuration that is not saved yet, or the saved one where text is empty.
+// checkText checks a configuration that is not saved yet, or the saved one if text is empty.
 func (a *app) checkText(text string) (any, error) {
 	var warnings config.Problems
 	var err error
@@ -77,10 +78,10 @@ func (a *app) checkText(text string) (any, error) {
 	return checked{OK: err == nil, Errors: a.shown(problems), Warnings: a.shown(warnings)}, nil
 }
 
-// maxText bounds a value or a message of an answer, in bytes.
+// maxText limits a value or a message in an answer, in bytes.
 const maxText = 300
 
-// shown are the problems as they are answered: of the file that the user knows.
+// shown returns the problems for an answer: with the path that the user knows.
 func (a *app) shown(problems []config.Problem) []config.Problem {
 	shown := []config.Problem{}
 	for _, p := range problems {

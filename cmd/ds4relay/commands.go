@@ -28,7 +28,7 @@ func (a *app) kernel() reconcile.Kernel {
 	return k
 }
 
-// errRoot is returned where the caller may not change the kernel.
+// errRoot is returned if the caller may not change the kernel.
 var errRoot = errors.New("this needs root (CAP_NET_ADMIN); run it with sudo")
 
 func needRoot() error {
@@ -125,7 +125,7 @@ func (a *app) down(f *flag.FlagSet) func([]string) error {
 func (a *app) takeDown(names []string) error {
 	var err error
 	m := &reconcile.End{Kernel: a.kernel(), Note: a.note}
-	if len(names) > 0 { // without names everything of ours goes, whatever the file says
+	if len(names) > 0 { // without names everything of ours is removed, whatever the file says
 		if m.Config, _, err = a.load(a.path); err != nil {
 			return err
 		}
@@ -159,7 +159,7 @@ func (a *app) printPlan(names []string, down bool) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
-	steps, err := m.Plan(names, down) // of those that can be brought up
+	steps, err := m.Plan(names, down) // of the relays that can be brought up
 	for _, step := range steps {
 		for _, command := range step.Commands() {
 			fmt.Fprintln(a.stdout, command)
@@ -168,7 +168,7 @@ func (a *app) printPlan(names []string, down bool) error {
 	return err
 }
 
-// Bounds of ping's options: a long test of a day at one packet a second, and never a flood.
+// Limits of ping's options: at most a day at one packet a second, and never a flood.
 const (
 	maxPings        = 86400
 	minPingInterval = 10 * time.Millisecond
@@ -180,12 +180,13 @@ func (a *app) ping(f *flag.FlagSet) func([]string) error {
 	return func(hosts []string) error { return a.compare(hosts, *count, *interval) }
 }
 
-// compare is ping with its options, the interval in seconds.
+// compare implements ping; the interval is in seconds.
 func (a *app) compare(hosts []string, count int, interval float64) error {
 	wait := time.Duration(interval * float64(time.Second))
 	switch {
 	case len(hosts) != 2:
-		return usageError("ping takes two hosts: ds4relay ping HOST4 HOST6, the same one by its IPv4 and its IPv6 address")
+		return usageError("ping takes two hosts: ds4relay ping HOST4 HOST6, the same one by its IPv4 and its " +
+			"IPv6 address")
 	case count < 1 || count > maxPings:
 		return usageError(fmt.Sprintf("ping -c %d: allowed is a number from 1 to %d", count, maxPings))
 	case wait < minPingInterval || wait > time.Hour:
@@ -215,11 +216,11 @@ func (a *app) compare(hosts []string, count int, interval float64) error {
 	return nil
 }
 
-// ancestors bounds the search for the ssh session that sudo hid.
+// ancestors limits the search for the ssh session that sudo hides.
 const ancestors = 32
 
-// sessionEnv reads a variable from the environment, else from that of the nearest ancestor that has it: sudo and su
-// remove SSH_CONNECTION, but the shell that they were called from still has it.
+// sessionEnv reads a variable from the environment, or from that of the nearest ancestor that has it: sudo and su
+// remove SSH_CONNECTION, but the calling shell still has it.
 func sessionEnv(name string) string {
 	if value := os.Getenv(name); value != "" {
 		return value
@@ -242,7 +243,7 @@ func sessionEnv(name string) string {
 	return ""
 }
 
-// parentOf reads the fourth field of /proc/PID/stat (proc(5)), behind the command's name in parentheses.
+// parentOf reads the fourth field of /proc/PID/stat (proc(5)), after the command's name in parentheses.
 func parentOf(pid int) int {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// completions are the scripts of the shells, with places for what the table says: @names@.
+// completions are the shells' scripts, with placeholders (@names@) for data from the table of commands.
 //
 //go:embed completion
 var completions embed.FS
 
-// completion prints the script that completes command lines in a shell; the Debian package has them.
+// completion prints a shell's completion script; the Debian package contains them.
 func (a *app) completion(args []string) error {
 	shells := map[string]func() *strings.Replacer{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}
 	if len(args) != 1 || shells[args[0]] == nil {
@@ -28,14 +28,14 @@ func (a *app) completion(args []string) error {
 	return err
 }
 
-// completed is what a script has to know of a command, or of what stands before the command (without a name).
+// completed is what a script needs to know about a command, or about the words before the command (without a name).
 type completed struct {
 	name, summary string
 	options       []option
 	arguments     string // relays, files, commands; "" for others, which no shell can know
 }
 
-// completedCommands are what stands before the command, and the commands of the general help.
+// completedCommands returns an entry for the words before the command, and the commands of the general help.
 func completedCommands() []completed {
 	kinds := map[string]string{"[RELAY…]": "relays", "[RELAY]": "relays", "[FILE]": "files", "[COMMAND]": "commands"}
 	list := []completed{{options: completedOptions((&app{}).flags()), arguments: "commands"}}
@@ -78,7 +78,7 @@ func zshCompletion() *strings.Replacer {
 	kinds := map[string]string{"FILE": "_files", "DIR": "_files -/"}
 	arguments := map[string]string{"relays": "'*:relay:_ds4relay_relays'", "files": "'*:file:_files'",
 		"commands": "'*:command:_ds4relay_commands'"}
-	// What _arguments and _describe would take for their own.
+	// These characters have a meaning for _arguments and _describe.
 	escape := strings.NewReplacer(":", `\:`, "[", `\[`, "]", `\]`)
 	for _, c := range completedCommands() {
 		var words []string
@@ -97,7 +97,8 @@ func zshCompletion() *strings.Replacer {
 			words = append(words, arguments[c.arguments])
 		}
 		fmt.Fprintf(&names, "\t\t%s\n", quote(c.name+":"+escape.Replace(c.summary)))
-		fmt.Fprintf(&commands, "\t%s)\n\t\t_arguments -S \\\n\t\t\t%s\n\t\t;;\n", c.name, strings.Join(words, " \\\n\t\t\t"))
+		fmt.Fprintf(&commands, "\t%s)\n\t\t_arguments -S \\\n\t\t\t%s\n\t\t;;\n", c.name,
+			strings.Join(words, " \\\n\t\t\t"))
 	}
 	return strings.NewReplacer("@names@\n", names.String(), "@options@\n", general.String(),
 		"@commands@\n", commands.String())
@@ -137,5 +138,5 @@ func fishCompletion() *strings.Replacer {
 	return strings.NewReplacer("@commands@\n", commands.String())
 }
 
-// quote makes text a word of every shell.
+// quote makes text a single word in every shell.
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

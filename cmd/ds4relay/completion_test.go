@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// completionScript is what the package installs for a shell.
+// completionScript is the script that the package installs for a shell.
 func completionScript(t *testing.T, shell string) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -27,7 +27,7 @@ func completionScript(t *testing.T, shell string) string {
 	return path
 }
 
-// needShell skips a test where the shell is not installed.
+// needShell skips a test if the shell is not installed.
 func needShell(t *testing.T, shell string) {
 	t.Helper()
 	if _, err := exec.LookPath(shell); err != nil {
@@ -42,7 +42,7 @@ func TestCompletion(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// The last word is the one that is completed.
+	// The last word is to be completed.
 	lines := []struct{ line, want string }{
 		{"ds4relay st", "status"},
 		{"ds4relay -c FILE sta", "status"},
@@ -57,7 +57,8 @@ func TestCompletion(t *testing.T) {
 	}
 	for shell, offered := range map[string]func(t *testing.T, script, line string) []byte{
 		"bash": func(t *testing.T, script, line string) []byte {
-			const complete = `. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ds4relay; printf '%s\n' "${COMPREPLY[@]}"`
+			const complete = `. "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ds4relay; printf '%s\n' ` +
+				`"${COMPREPLY[@]}"`
 			cmd := exec.Command("bash", append([]string{"-c", complete, script}, strings.Split(line, " ")...)...)
 			out, err := cmd.CombinedOutput()
 			if err != nil {
@@ -95,7 +96,8 @@ func TestCompletion(t *testing.T) {
 	}
 	t.Run("zsh", func(t *testing.T) {
 		needShell(t, "zsh")
-		if out, err := exec.Command("zsh", "-n", completionScript(t, "zsh")).CombinedOutput(); err != nil || len(out) > 0 {
+		if out, err := exec.Command("zsh", "-n", completionScript(t, "zsh")).CombinedOutput(); err != nil ||
+			len(out) > 0 {
 			t.Errorf("%v: %s", err, out)
 		}
 	})

@@ -20,7 +20,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
-// hostCommands are those that a router does not have.
+// hostCommands are the commands that a router does not have.
 func hostCommands() []command {
 	return []command{
 		{name: "proxy", summary: "run the proxies of the configuration in the foreground, or ask those that run",
@@ -34,20 +34,20 @@ func hostCommands() []command {
 
 const reloadSummary = "the same as up, also for the proxies that run"
 
-// dbusIdle is how long the service on the bus stays after the last question.
+// dbusIdle is how long the service stays on the bus after the last call.
 const dbusIdle = time.Minute
 
-// Bounds of arguments and answers on the bus, in bytes. A message there has at most 32 MiB.
+// Limits of arguments and answers on the bus, in bytes. A message has at most 32 MiB.
 const (
-	dbusText   = 256 << 10 // a configuration that somebody has checked
+	dbusText   = 256 << 10 // a configuration to check
 	dbusWord   = 256
 	dbusOutput = 4 << 20
 )
 
-// announce tells who listens on the bus that the kernel was changed.
+// announce tells listeners on the bus that the kernel was changed.
 func (a *app) announce() { debian.Announce() }
 
-// dbus answers on the system bus, with the methods that ubus has on OpenWrt.
+// dbus answers on the system bus, with the same methods as on ubus on OpenWrt.
 func (a *app) dbus([]string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -61,19 +61,22 @@ func (a *app) dbus([]string) error {
 	a.most = dbusOutput
 	return debian.Serve(ctx, []debian.Method{
 		{Name: "Status", Result: "json", Call: func(...string) (string, error) { return a.output("status", "--json") }},
-		{Name: "Check", Arguments: []string{"config"}, Result: "json", Most: dbusText, Call: func(arguments ...string) (string, error) {
-			return asJSON(a.checkText(arguments[0]))
-		}},
+		{Name: "Check", Arguments: []string{"config"}, Result: "json", Most: dbusText,
+			Call: func(arguments ...string) (string, error) {
+				return asJSON(a.checkText(arguments[0]))
+			}},
 		{Name: "Plan", Result: "plan", Call: func(...string) (string, error) { return a.output("plan") }},
-		{Name: "Export", Arguments: []string{"relay"}, Result: "config", Most: dbusWord, Call: func(arguments ...string) (string, error) {
-			if arguments[0] == "" {
-				return a.output("export")
-			}
-			return a.output("export", "--", arguments[0])
-		}},
-		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Most: dbusWord, Root: true, Call: func(arguments ...string) (string, error) {
-			return asJSON(a.doctorAnswer(map[string]string{"check": arguments[0], "relay": arguments[1]}))
-		}},
+		{Name: "Export", Arguments: []string{"relay"}, Result: "config", Most: dbusWord,
+			Call: func(arguments ...string) (string, error) {
+				if arguments[0] == "" {
+					return a.output("export")
+				}
+				return a.output("export", "--", arguments[0])
+			}},
+		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Most: dbusWord, Root: true,
+			Call: func(arguments ...string) (string, error) {
+				return asJSON(a.doctorAnswer(map[string]string{"check": arguments[0], "relay": arguments[1]}))
+			}},
 		{Name: "Reload", Result: "steps", Root: true,
 			Call: func(...string) (string, error) { return a.output("reload", "-v") }},
 	}, dbusIdle)
@@ -96,12 +99,13 @@ func (a *app) ifupdown([]string) error {
 	relay := c.Relay(hook.Relay)
 	if hook.Phase == "post-down" {
 		if relay == nil {
-			return a.takeDown(nil) // with a name that is gone, nobody else could take it down
+			return a.takeDown(nil) // nobody else could take down a relay whose name is gone
 		}
 		return a.takeDown([]string{relay.Name})
 	}
 	if relay == nil {
-		return fmt.Errorf("iface %s: ds4relay %s: %w; %s has: %s", hook.Device, hook.Relay, reconcile.ErrUnknownRelay, c.Path, c.Names())
+		return fmt.Errorf("iface %s: ds4relay %s: %w; %s has: %s", hook.Device, hook.Relay, reconcile.ErrUnknownRelay,
+			c.Path, c.Names())
 	}
 	if err := hook.Check(relay); err != nil {
 		return usageError(err.Error())
@@ -126,8 +130,8 @@ func (a *app) ifupdown([]string) error {
 	return a.bringUp([]string{relay.Name}, false, false)
 }
 
-// warnings are what check says of this machine: about other programs, and a session that up would cut. up refuses that, but
-// has no session to look at where systemd starts it.
+// warnings returns what check reports about this machine: other programs, and an ssh session that up would cut. up
+// refuses that, but when systemd starts it, it has no session to look at.
 func (a *app) warnings(relays []*config.Relay) []string {
 	notes := a.neighbours(relays)
 	enabled := slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool { return !r.Enabled })
@@ -137,7 +141,7 @@ func (a *app) warnings(relays []*config.Relay) []string {
 	return notes
 }
 
-// neighbours are notes about other programs of this machine. Where one cannot be asked, the note says so.
+// neighbours returns notes about other programs on this machine. If one cannot be queried, the note says so.
 func (a *app) neighbours(relays []*config.Relay) []string {
 	if here().Name() == platform.OpenWrtName {
 		return nil
@@ -154,14 +158,15 @@ func (a *app) neighbours(relays []*config.Relay) []string {
 	return notes
 }
 
-// rides refuses a relay whose device is down: ifup says so instead of leaving a tunnel without a way.
+// rides refuses a relay whose device is down, so that ifup reports it instead of leaving a tunnel without a path.
 func (a *app) rides(relay *config.Relay) error {
 	facts, err := a.kernel().Facts([]*config.Relay{relay})
 	if err = cmp.Or(err, facts.Failed[relay.Name]); err != nil {
 		return err
 	}
 	if device := facts.Tunlink[relay.Name]; device != "" && !kernel.LinkUp(device) {
-		return fmt.Errorf("relay %q: the device that it rides on, %s, is down; bring it up first: ifup %s", relay.Name, device, device)
+		return fmt.Errorf("relay %q: the device that it rides on, %s, is down; bring it up first: ifup %s", relay.Name,
+			device, device)
 	}
 	return nil
 }

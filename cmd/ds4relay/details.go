@@ -4,16 +4,16 @@ package main
 
 import "strings"
 
-// detail is what the help says of a command beyond the table; the manual page and docs/commands.md have it too.
+// detail is the help of a command beyond the table; the manual page and docs/commands.md contain it too.
 type detail struct {
-	text     string // paragraphs, with an empty line between them; `what is typed` is marked so
+	text     string // paragraphs, separated by empty lines; `commands` are in backquotes
 	examples []example
 }
 
 // example is a command line, and what it does.
 type example struct{ line, meaning string }
 
-// details is the end of a command's help.
+// details returns the second part of a command's help.
 func details(name string) string {
 	d, ok := manual[name]
 	if !ok {
@@ -34,7 +34,7 @@ func details(name string) string {
 	return b.String()
 }
 
-// helpWidth is where lines of the help break, in characters.
+// helpWidth is the width of the help in characters.
 const helpWidth = 80
 
 // wrap breaks the lines of paragraphs.
@@ -68,10 +68,10 @@ var manual = map[string]detail{
 	"up": {
 		"With names, these relays are brought up beside those that are up already. Each step is printed as the " +
 			"command that a person would type, and a ruleset as its size; `-v` prints all of it.\n\n" +
-			"A second `up` changes nothing, and open connections go on. A step that fails is undone with all before it. " +
-			"Relays do not depend on each other: where one cannot be brought up, the others are (exit status 4).\n\n" +
-			"A relay that would hand over the port of the ssh session in which this is typed is refused; `--force` does " +
-			"it all the same. With `--running` nothing happens where no relay is up.",
+			"A second `up` changes nothing, and open connections go on. A step that fails is undone with all " +
+			"before it. Relays do not depend on each other: where one cannot be brought up, the others are (exit " +
+			"status 4).\n\nA relay that would hand over the port of the ssh session in which this is typed is " +
+			"refused; `--force` does it all the same. With `--running` nothing happens where no relay is up.",
 		[]example{
 			{"ds4relay up", "bring up every enabled relay"},
 			{"ds4relay up home", "bring up one, also where it is not enabled"},
@@ -84,52 +84,52 @@ var manual = map[string]detail{
 			{"ds4relay down home", "take one relay down; the others stay"},
 		}},
 	"reload": {
-		"Use it after a change of the configuration: only what differs is changed. Where the proxies' service runs it " +
-			"reads the configuration again; a proxy's open sessions go on.",
+		"Use it after a change of the configuration: only what differs is changed. Where the proxies' " +
+			"service runs it reads the configuration again; a proxy's open sessions go on.",
 		[]example{
 			{"ds4relay reload", "after a change of /etc/config/ds4relay"},
 		}},
-	"plan": {"Nothing is changed. The lines are a shell script: typed into a machine without ds4relay they do the same.",
-		[]example{
-			{"ds4relay plan", "what up would do now"},
-			{"ds4relay plan --down", "what down would do"},
-		}},
+	"plan": {"Nothing is changed. The lines are a shell script: typed into a machine without ds4relay they do " +
+		"the same.", []example{
+		{"ds4relay plan", "what up would do now"},
+		{"ds4relay plan --down", "what down would do"},
+	}},
 	"status": {
 		"Relays with their endpoints, traffic, forwards and open connections; then what differs from the " +
-			"configuration, and what of other programs is in the way. With names, these relays only, and what `up` with " +
-			"the same names would change.\n\n" +
+			"configuration, and what of other programs is in the way. With names, these relays only, and what " +
+			"`up` with the same names would change.\n\n" +
 			"Exit status 3: something differs. Without root the kernel shows tunnels, addresses, routes, rules and " +
-			"traffic, but neither nft's tables nor open connections; the status says so, and the exit status is 1 where " +
-			"nothing else differs.",
+			"traffic, but neither nft's tables nor open connections; the status says so, and the exit status " +
+			"is 1 where nothing else differs.",
 		[]example{
 			{"ds4relay status home", "one relay"},
 			{"ds4relay status --watch", "again every two seconds, until Ctrl-C"},
 			{"ds4relay status --json", "for programs"},
 		}},
 	"doctor": {
-		"It makes one check after another, from the bottom up, and prints what it found and what to do. It sends test " +
-			"packets through the tunnel, and some that seem to come from a client. Exit status 1: a check has failed.",
-		[]example{
+		"It makes one check after another, from the bottom up, and prints what it found and what to do. It " +
+			"sends test packets through the tunnel, and some that seem to come from a client. Exit status 1: a check " +
+			"has failed.", []example{
 			{"ds4relay doctor", "all enabled relays"},
 			{"ds4relay -q doctor home", "only what is wrong with one"},
 		}},
 	"trace": {
 		"It waits for the next connection, of one client if its IPv4 address is given, and prints a line for each " +
-			"step of a packet on this machine's devices: in, into the tunnel, in IPv6, out of the tunnel, and so on; then " +
-			"where it stopped.",
+			"step of a packet on this machine's devices: in, into the tunnel, in IPv6, out of the tunnel, and so " +
+			"on; then where it stopped.",
 		[]example{
 			{"ds4relay trace", "the next connection of anybody"},
 			{"ds4relay trace 203.0.113.10 -t 60", "the next one of a client, within a minute"},
 		}},
 	"watch": {
 		"This is for a timer: ds4relay-watch.timer on Debian and the service on OpenWrt call it every minute while a " +
-			"name is used (option peeraddr). Open connections go on. Relays that an earlier `up` could not bring up are " +
-			"tried again.",
+			"name is used (option peeraddr). Open connections go on. Relays that an earlier `up` could not " +
+			"bring up are tried again.",
 		nil},
 	"check": {
-		"Each mistake is named with its line and with what is allowed. Without a file it is the configuration of this " +
-			"machine, and other programs that are in the way are named too. Exit status 2: there are mistakes.",
-		[]example{
+		"Each mistake is named with its line and with what is allowed. Without a file it is the " +
+			"configuration of this machine, and other programs that are in the way are named too. Exit status 2: " +
+			"there are mistakes.", []example{
 			{"ds4relay check", "the configuration of this machine"},
 			{"ds4relay check /tmp/new", "a file"},
 		}},
@@ -145,12 +145,12 @@ var manual = map[string]detail{
 		}},
 	"proxy": {
 		"It listens where the sections proxy of the configuration say, and needs no tunnel. On SIGHUP it reads the " +
-			"configuration again. On SIGTERM it stops listening; open sessions get five seconds to finish, or until a " +
-			"second SIGTERM.\n\n" +
-			"`--status` is for everybody, and ends with exit status 3 where a proxy does not run or the configuration has " +
-			"changed. `--reload` fails where the configuration has a mistake; open sessions go on, also those of a proxy " +
-			"that is removed. With `--upgrade` and `--take-over` no client is refused meanwhile, and the former process " +
-			"stays until its last session has ended.",
+			"configuration again. On SIGTERM it stops listening; open sessions get five seconds to finish, " +
+			"or until a second SIGTERM.\n\n" +
+			"`--status` is for everybody, and ends with exit status 3 where a proxy does not run or the " +
+			"configuration has changed. `--reload` fails where the configuration has a mistake; open sessions go on, " +
+			"also those of a proxy that is removed. With `--upgrade` and `--take-over` no client is refused " +
+			"meanwhile, and the former process stays until its last session has ended.",
 		[]example{
 			{"systemctl enable --now ds4relay-proxy", "run the proxies at each boot"},
 			{"ds4relay proxy --status", "show them"},

@@ -11,12 +11,12 @@ import (
 	"github.com/ds4relay/ds4relay/internal/probe"
 )
 
-// examined is this machine for the doctor, also for what offers it on a bus.
+// examined returns this machine for the doctor, also for the bus.
 func (a *app) examined() doctor.Prober {
 	return &probe.Prober{File: a.path, Platform: here(), Kernel: a.kernel()}
 }
 
-// doctor runs the checks in order and prints each as it ends. Exit status 1: one has failed.
+// doctor runs the checks in order and prints each result. Exit status 1: one has failed.
 func (a *app) doctor(f *flag.FlagSet) func([]string) error {
 	asJSON := f.Bool("json", false, "print JSON")
 	return func(names []string) error { return a.examine(names, *asJSON) }
@@ -65,7 +65,7 @@ var styles = map[doctor.State]plain.Style{
 	doctor.OK: plain.Good, doctor.Warning: plain.Warning, doctor.Failed: plain.Bad, doctor.Skipped: plain.Skipped,
 }
 
-// printSummary tells how many checks ended in which way.
+// printSummary prints the number of checks by result.
 func (a *app) printSummary(findings []doctor.Finding) {
 	count := map[doctor.State]int{}
 	for _, f := range findings {
@@ -98,7 +98,7 @@ func (a *app) printFinding(f doctor.Finding) {
 	}
 }
 
-// doctorAnswer is the method doctor of ubus.
+// doctorAnswer implements the method doctor of ubus.
 func (a *app) doctorAnswer(arguments map[string]string) (any, error) {
 	if err := needRoot(); err != nil {
 		return nil, err

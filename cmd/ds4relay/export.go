@@ -44,7 +44,8 @@ func (a *app) exportText(c *config.Config, names []string) (string, error) {
 			peer = facts.Peer[relay.Name]
 		}
 		if !local.IsValid() {
-			return "", fmt.Errorf("relay %q waits for %s: its endpoint is not known yet", relay.Name, facts.Waiting[relay.Name])
+			return "", fmt.Errorf("relay %q waits for %s: its endpoint is not known yet", relay.Name,
+				facts.Waiting[relay.Name])
 		}
 	}
 	return config.Export(c, relay, local, peer), nil

@@ -18,14 +18,14 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// The attacks here come out of a tunnel (whoever may send a packet with the other end's IPv6 address can do that), or
-// from the VPS's neighbour. Each family has a control that gets through.
+// These attacks come out of a tunnel (anybody who can send packets with the other end's IPv6 address can do that), or
+// from the VPS's neighbour on the link. Each family has a control packet that gets through.
 
 func port(addr string, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.MustParseAddr(addr), port)
 }
 
-// outOfTunnel has a packet come out of the router's tunnel.
+// outOfTunnel makes a packet come out of the router's tunnel.
 func (r *relay) outOfTunnel(t *testing.T, packet []byte) {
 	t.Helper()
 	if err := lab.SendRaw4(r.VPS, "wrap1", packet); err != nil {
@@ -33,7 +33,7 @@ func (r *relay) outOfTunnel(t *testing.T, packet []byte) {
 	}
 }
 
-// received counts the packets with that payload which a host receives while send runs.
+// received counts the packets with that payload that a host receives while send runs.
 func received(t *testing.T, h *lab.Host, device, payload string, send func()) (n int) {
 	t.Helper()
 	stop := capture(t, h, device)
@@ -47,15 +47,15 @@ func received(t *testing.T, h *lab.Host, device, payload string, send func()) (n
 	return n
 }
 
-// conversation is a UDP connection of one host with another one, by whatever way.
+// conversation is a UDP connection between two hosts, over any path.
 type conversation struct {
 	name   string
 	socket net.PacketConn
-	own    netip.AddrPort // as its packets have it at the router
+	own    netip.AddrPort // its address in packets at the router
 	peer   netip.AddrPort
 }
 
-// converse opens one, and has the peer's answer arrive: the control.
+// converse opens one, and checks as a control that the peer's answer arrives.
 func converse(t *testing.T, name string, h *lab.Host, own netip.AddrPort, peer netip.AddrPort) conversation {
 	t.Helper()
 	socket, err := h.ListenPacket("udp4", own.String())
@@ -74,14 +74,14 @@ func converse(t *testing.T, name string, h *lab.Host, own netip.AddrPort, peer n
 	return conversation{name, socket, own, peer}
 }
 
-// gets tells whether the socket has got something when what send sends has arrived.
+// gets reports whether the socket has received something, once the packets of send have arrived.
 func (c conversation) gets(send func()) bool {
 	send()
 	lab.Settle()
 	return got(c.socket) > 0
 }
 
-// got counts the datagrams that have arrived at a socket, and takes them from it.
+// got reads the datagrams that have arrived at a socket, and counts them.
 func got(socket net.PacketConn) (n int) {
 	raw, err := socket.(syscall.Conn).SyscallConn()
 	if err != nil {
@@ -101,7 +101,7 @@ func got(socket net.PacketConn) (n int) {
 	return n
 }
 
-// TestInjected: nothing out of a tunnel gets into connections that did not go into it: of hosts that are not forwarded,
+// TestInjected: packets out of a tunnel cannot get into connections that do not use it: of hosts without forwards,
 // between networks of the home, of the router itself, and of forwarded hosts with others.
 func TestInjected(t *testing.T) {
 	for _, egress := range []string{"replies", "all"} {
@@ -115,8 +115,10 @@ func TestInjected(t *testing.T) {
 			conversations := []conversation{
 				converse(t, "a host's that is not forwarded", r.Host, port(home4, 4001), client),
 				converse(t, "between two networks", r.LAN2, port("192.168.2.20", 4002), port(home4, 53)),
-				converse(t, "of a forwarded host with another network", r.Host2, port("192.168.1.211", 4003), port("192.168.2.20", 53)),
-				converse(t, "of a forwarded host with its neighbour", r.Host2, port("192.168.1.211", 4004), port(home4, 53)),
+				converse(t, "of a forwarded host with another network", r.Host2, port("192.168.1.211", 4003),
+					port("192.168.2.20", 53)),
+				converse(t, "of a forwarded host with its neighbour", r.Host2, port("192.168.1.211", 4004),
+					port(home4, 53)),
 				converse(t, "the router's", r.Router, port("192.168.2.1", 4005), port("192.168.2.20", 53)),
 				converse(t, "the router's with the internet", r.Router, port("192.168.1.1", 4006), client),
 			}
@@ -126,7 +128,7 @@ func TestInjected(t *testing.T) {
 				}
 			}
 
-			// The neighbour's packets of such connections do not come out either, nor do errors about them.
+			// Neither do the neighbour's packets of such connections get out, nor errors about them.
 			for _, target := range []struct {
 				host           *lab.Host
 				own, peer      netip.AddrPort
@@ -134,11 +136,13 @@ func TestInjected(t *testing.T) {
 				wantsForwarded bool
 			}{
 				{r.Host, port(home4, 4001), client, "a host that is not forwarded", client4, false},
-				{r.Host2, port("192.168.1.211", 4003), port("192.168.2.20", 53), "a forwarded host, about another network", client4, false},
+				{r.Host2, port("192.168.1.211", 4003), port("192.168.2.20", 53),
+					"a forwarded host, about another network", client4, false},
 			} {
 				about := lab.UDP4(target.own, target.peer, []byte("it was forged"))
 				if n := received(t, target.host, "eth0", "it was forged", func() {
-					r.outOfTunnel(t, lab.ICMPError4(netip.MustParseAddr(target.from), target.own.Addr(), 3, 4, 600, about))
+					r.outOfTunnel(t, lab.ICMPError4(netip.MustParseAddr(target.from), target.own.Addr(), 3, 4, 600,
+						about))
 				}); n != 0 {
 					t.Errorf("%s: got an ICMP error", target.name)
 				}
@@ -159,7 +163,7 @@ func TestInjected(t *testing.T) {
 			if egress == "replies" {
 				return
 			}
-			// And of a host with egress all the answers that it asked for, with errors.
+			// A host with egress all gets the answers to its own connections, and errors.
 			own := converse(t, "of a host with egress all", r.Host2, port("192.168.1.211", 4010), client)
 			if !own.gets(func() { r.outOfTunnel(t, lab.UDP4(client, own.own, []byte("more"))) }) {
 				t.Error("a host with egress all does not get answers")
@@ -170,8 +174,9 @@ func TestInjected(t *testing.T) {
 			}); n != 1 {
 				t.Errorf("%d errors about a connection of a host with egress all arrived, want 1", n)
 			}
-			// Up adopts what is open: an earlier release did not mark it.
-			if out, err := r.Router.Run("nft", "table ip forget { chain last { type filter hook postrouting priority 200; ct mark set 0; }; }"); err != nil {
+			// Up adopts open connections, which an earlier release did not mark.
+			if out, err := r.Router.Run("nft", "table ip forget { chain last { type filter hook postrouting priority "+
+				"200; ct mark set 0; }; }"); err != nil {
 				t.Fatal(err, out)
 			}
 			if _, err := own.socket.WriteTo([]byte("unmarked"), net.UDPAddrFromAddrPort(client)); err != nil {
@@ -181,7 +186,7 @@ func TestInjected(t *testing.T) {
 			if out, err := r.Router.Run("nft", "flush", "ruleset"); err != nil {
 				t.Fatal(err, out)
 			}
-			got(own.socket) // the answer of before
+			got(own.socket) // the earlier answer
 			r.router.do("up")
 			if !own.gets(func() { r.outOfTunnel(t, lab.UDP4(client, own.own, []byte("more"))) }) {
 				t.Error("a connection without a mark was not adopted")
@@ -190,7 +195,7 @@ func TestInjected(t *testing.T) {
 	}
 }
 
-// TestInjectedErrors: a host that has everything forwarded does not get errors about connections by other ways.
+// TestInjectedErrors: a host with a forward of all does not get errors about connections over other paths.
 func TestInjectedErrors(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	serveUDP(t, r.LAN2, 53)
@@ -204,14 +209,17 @@ func TestInjectedErrors(t *testing.T) {
 			t.Errorf("an error about a packet to %s arrived", peer)
 		}
 	}
-	if n := received(t, r.Host, "eth0", "in", func() { r.outOfTunnel(t, lab.UDP4(port(client4, 5000), port(home4, 53), []byte("in"))) }); n != 1 {
+	if n := received(t, r.Host, "eth0", "in", func() {
+		r.outOfTunnel(t, lab.UDP4(port(client4, 5000), port(home4, 53), []byte("in")))
+	}); n != 1 {
 		t.Errorf("%d packets of a forward arrived, want 1", n)
 	}
-	// At the VPS: errors out of the tunnel are about connections of the hosts, too.
+	// At the VPS: errors out of the tunnel must also be about connections of the hosts.
 	serveUDP(t, r.Client, 53)
 	converse(t, "the VPS's own", r.VPS, port(public, 4001), port(client4, 53))
 	about := lab.UDP4(port(public, 4001), port(client4, 53), []byte("xxxxxxxxxxx"))
-	if err := lab.SendRaw4(r.Router, "wrap1", lab.ICMPError4(netip.MustParseAddr(home4), netip.MustParseAddr(public), 3, 4, 600, about)); err != nil {
+	if err := lab.SendRaw4(r.Router, "wrap1", lab.ICMPError4(netip.MustParseAddr(home4), netip.MustParseAddr(public), 3,
+		4, 600, about)); err != nil {
 		t.Fatal(err)
 	}
 	lab.Settle()
@@ -220,10 +228,10 @@ func TestInjectedErrors(t *testing.T) {
 	}
 }
 
-// strangers are source addresses that no packet from outside has.
+// strangers are source addresses that no packet from outside may have.
 var strangers = []string{"127.0.0.1", "0.0.0.0", "0.1.2.3", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255"}
 
-// TestHomeAddresses: no packet from outside has an address of the home, or one that nobody has.
+// TestHomeAddresses: packets from outside with an address of the home, or one that nobody has, are dropped.
 func TestHomeAddresses(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardWeb)
 	r.up()
@@ -233,7 +241,8 @@ func TestHomeAddresses(t *testing.T) {
 			r.outOfTunnel(t, lab.UDP4(port(source, 5000), web, []byte("from "+source)))
 		})
 	}
-	for _, source := range append([]string{home4, "192.168.1.211", "192.168.1.1", "192.168.1.77", "192.168.1.255", "192.168.2.20", "192.168.2.1", "192.168.2.99"},
+	for _, source := range append([]string{home4, "192.168.1.211", "192.168.1.1", "192.168.1.77", "192.168.1.255",
+		"192.168.2.20", "192.168.2.1", "192.168.2.99"},
 		strangers...) {
 		if n := arrive(source); n != 0 {
 			t.Errorf("out of the tunnel: a packet from %s arrived", source)
@@ -245,7 +254,7 @@ func TestHomeAddresses(t *testing.T) {
 		}
 	}
 
-	// A network that comes later is known after the next up.
+	// A network that is added later is known after the next up.
 	if out, err := r.Router.Run("ip", "addr", "add", "10.9.8.1/24", "dev", "lan2"); err != nil {
 		t.Fatal(err, out)
 	}
@@ -280,15 +289,16 @@ func TestHomeAddresses(t *testing.T) {
 	}
 }
 
-// TestFence: with `up` a VPS forwards for the relays, and for nobody else. What it forwarded before, it goes on with.
+// TestFence: after `up` a VPS forwards for the relays, and otherwise only what it forwarded before.
 func TestFence(t *testing.T) {
 	for _, before := range []string{"0", "1"} {
 		t.Run("ip_forward="+before, func(t *testing.T) {
 			r := newRelay(t, lab.Options{}, forwardWeb+"\toption egress 'all'\n")
 			serveTCP(t, r.Host2, 80)
 			serveTCP(t, r.Client, 90)
-			for _, command := range []string{"ip link add other type dummy", "ip addr add 10.77.0.1/24 dev other", "ip link set other up",
-				"ip neigh add 10.77.0.5 lladdr 02:00:00:00:77:05 dev other", "sysctl -qw net.ipv4.ip_forward=" + before} {
+			for _, command := range []string{"ip link add other type dummy", "ip addr add 10.77.0.1/24 dev other",
+				"ip link set other up", "ip neigh add 10.77.0.5 lladdr 02:00:00:00:77:05 dev other",
+				"sysctl -qw net.ipv4.ip_forward=" + before} {
 				if out, err := r.VPS.Run("sh", "-c", command); err != nil {
 					t.Fatal(err, out)
 				}
@@ -321,7 +331,7 @@ func TestFence(t *testing.T) {
 						t.Errorf("a second up: %s", out)
 					}
 				case "after down":
-					// Also where the records are lost.
+					// Also if the records are lost.
 					if err := os.RemoveAll(r.vps.runDir()); err != nil {
 						t.Fatal(err)
 					}
@@ -342,22 +352,23 @@ func TestFence(t *testing.T) {
 			if before == "1" {
 				return
 			}
-			// With records and table lost, down says what it cannot know.
+			// If records and table are lost, down says what it does not know.
 			if out, err := r.VPS.Run("nft", "flush", "ruleset"); err != nil {
 				t.Fatal(err, out)
 			}
 			if err := os.RemoveAll(r.vps.runDir()); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, stderr := r.vps.try("down"); !strings.Contains(stderr, "eth0") || !strings.Contains(stderr, "net.ipv4.conf.eth0.forwarding=0") {
+			if _, _, stderr := r.vps.try("down"); !strings.Contains(stderr, "eth0") ||
+				!strings.Contains(stderr, "net.ipv4.conf.eth0.forwarding=0") {
 				t.Errorf("down without records says: %q", stderr)
 			}
 		})
 	}
 }
 
-// TestFlushed: when another program throws away the router's rules, nothing comes out of the tunnel, neither to hosts
-// nor to the router itself, with or without another IPv4 route.
+// TestFlushed: if another program flushes the router's rules, nothing gets out of the tunnel, neither to hosts nor to
+// the router itself, with or without another IPv4 route.
 func TestFlushed(t *testing.T) {
 	const router4 = "192.168.1.1"
 	itself := strings.ReplaceAll(forwardWeb, "192.168.1.211", router4)
@@ -366,7 +377,8 @@ func TestFlushed(t *testing.T) {
 		for _, egress := range []string{"replies", "all"} {
 			t.Run(fmt.Sprintf("no_default=%v,egress=%s", noDefault, egress), func(t *testing.T) {
 				option := "\toption egress '" + egress + "'\n"
-				r := newRelay(t, lab.Options{NoIPv4Default: noDefault, RPFilter: map[bool]int{false: 0, true: 2}[noDefault]},
+				r := newRelay(t,
+					lab.Options{NoIPv4Default: noDefault, RPFilter: map[bool]int{false: 0, true: 2}[noDefault]},
 					forwardWeb+option+itself+option)
 				r.up()
 				service, err := r.Router.ListenPacket("udp4", ":80")
@@ -415,7 +427,7 @@ func TestFlushed(t *testing.T) {
 	}
 }
 
-// TestHiddenProtocol: no stranger's 4in6 packet passes the VPS's guard, in fragments that hide what they are neither.
+// TestHiddenProtocol: no stranger's 4in6 packet passes the VPS's guard, not even in fragments that hide the protocol.
 // Another tunnel of the machine, for any address, shows what passes.
 func TestHiddenProtocol(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardWeb)
@@ -425,9 +437,10 @@ func TestHiddenProtocol(t *testing.T) {
 	}
 	attacker := netip.MustParseAddr("2001:db8:c::10")
 	inner := lab.UDP4(port("192.168.1.211", 80), port(client4, 5000), []byte("hidden"))
-	options := append([]byte{4, 12, 0x1e, 100}, make([]byte, 100)...) // next header 4, 8+12*8 bytes: an option to skip (RFC 4727)
-	// The kernel itself refuses a first fragment that ends before the header of what it carries (ipv6frag_thdr_truncated),
-	// but does not see that where more options follow.
+	// Next header 4, 8+12*8 bytes: an option to skip (RFC 4727).
+	options := append([]byte{4, 12, 0x1e, 100}, make([]byte, 100)...)
+	// The kernel itself refuses a first fragment that ends before the upper-layer header (ipv6frag_thdr_truncated), but
+	// does not notice that if more options follow.
 	more := append([]byte{60}, options[1:]...)
 	more = append(more, 4, 0, 0x1e, 4, 0, 0, 0, 0)
 	id := uint32(0)
@@ -465,21 +478,22 @@ func TestHiddenProtocol(t *testing.T) {
 			}
 		}
 	}
-	// What is no 4in6 passes, as it does for other addresses of the machine.
-	if out, err := r.Client.Run("ping", "-6", "-n", "-c", "1", "-W", "3", "-s", "3000", vpsEndpoint.String()); err != nil {
+	// Other protocols pass, as for other addresses of the machine.
+	if out, err := r.Client.Run("ping", "-6", "-n", "-c", "1", "-W", "3", "-s", "3000",
+		vpsEndpoint.String()); err != nil {
 		t.Errorf("ping with fragments: %v\n%s", err, out)
 	}
 }
 
-// TestDeviceNames: relays whose devices' names differ in a dot, a hyphen or an underscore only have nothing in common.
+// TestDeviceNames: relays whose device names differ only in a dot, a hyphen or an underscore do not share anything.
 func TestDeviceNames(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
 	var file strings.Builder
 	for i, device := range []string{"a.b", "a_b", "a-b", "a_dot_b", "a.b_in"} {
-		fmt.Fprintf(&file, "config relay 'r%d'\n\toption role 'router'\n\toption ipaddr '198.51.100.%d'\n\toption ip6addr '2001:db8:fdd2::/64'\n"+
-			"\toption peeraddr '2001:db8:6ef9::/64'\n\toption tunlink 'wan'\n\toption device '%s'\n\toption ip4table '%d'\n\n"+
-			"config forward\n\toption relay 'r%d'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.211'\n\tlist src_ip '203.0.113.0/24'\n\n",
-			i, 10+i, device, 42+i, i)
+		fmt.Fprintf(&file, "config relay 'r%d'\n\toption role 'router'\n\toption ipaddr '198.51.100.%d'\n\toption "+
+			"ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:6ef9::/64'\n\toption tunlink 'wan'\n\toption "+
+			"device '%s'\n\toption ip4table '%d'\n\nconfig forward\n\toption relay 'r%d'\n\toption src_dport "+
+			"'80'\n\toption dest_ip '192.168.1.211'\n\tlist src_ip '203.0.113.0/24'\n\n", i, 10+i, device, 42+i, i)
 	}
 	r.router.write(file.String())
 	r.router.do("up")
@@ -496,8 +510,8 @@ func TestDeviceNames(t *testing.T) {
 	r.router.do("down")
 }
 
-// TestKillSwitch: a host with egress all leaves by the tunnel or not at all, whatever happens to the tunnel, the rules
-// and the tables; others, and the networks of the home, are not concerned.
+// TestKillSwitch: a host with egress all reaches the internet through the tunnel or not at all, whatever happens to the
+// tunnel, the rules and the tables. Other hosts and the home's networks are not affected.
 func TestKillSwitch(t *testing.T) {
 	option := "\toption egress 'all'\n\toption killswitch '1'\n"
 	r := newRelay(t, lab.Options{}, forwardWeb+option)
@@ -527,7 +541,8 @@ func TestKillSwitch(t *testing.T) {
 		{"without the device", "ip link del wrap1"},
 		{"with the device down", "ip link set wrap1 down"},
 		{"without tables", "nft flush ruleset"},
-		{"without policy rules", "ip link set wrap1 down; ip -4 rule flush; ip rule add priority 32766 lookup main; ip rule add priority 32767 lookup default"},
+		{"without policy rules", "ip link set wrap1 down; ip -4 rule flush; ip rule add priority 32766 lookup main; " +
+			"ip rule add priority 32767 lookup default"},
 		{"with half the internet routed elsewhere", "ip link set wrap1 down; ip route add 128.0.0.0/1 dev ds-wan6_4"},
 		{"with a rule of others before ours", "ip link set wrap1 down; ip rule add priority 100 lookup main"},
 	} {
@@ -535,12 +550,13 @@ func TestKillSwitch(t *testing.T) {
 			t.Fatal(err, out)
 		}
 		held(c.when)
-		r.Router.Run("sh", "-c", "ip route del 128.0.0.0/1; ip rule del priority 100; ip rule del priority 32766; ip rule del priority 32767; "+
-			"ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel")
+		r.Router.Run("sh", "-c", "ip route del 128.0.0.0/1; ip rule del priority 100; ip rule del priority 32766; ip "+
+			"rule del priority 32767; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority "+
+			"32767 lookup default protocol kernel")
 		r.router.do("-q", "up")
 		seenTCP(t, r.Host2, client4+":90", public)
 	}
-	// While the relay waits for a prefix; and when its end cannot be brought up for other reasons.
+	// While the relay waits for a prefix, and when it cannot be brought up for other reasons.
 	r.router.write(strings.Replace(routerFile, "'2001:db8:fdd2::/64'", "'auto'", 1))
 	r.router.try("-q", "up")
 	r.router.write(routerFile)
@@ -555,13 +571,14 @@ func TestKillSwitch(t *testing.T) {
 	same(t, "the router after down", first, r.router.snapshot())
 }
 
-// TestEgressPrivate: a host with egress all reaches the internet by the VPS, and not its private networks, unless it
-// may.
+// TestEgressPrivate: a host with egress all reaches the internet through the VPS, but not its private networks, unless
+// allowed.
 func TestEgressPrivate(t *testing.T) {
 	option := "\toption egress 'all'\n"
 	r := newRelay(t, lab.Options{}, forwardWeb+option)
-	for _, command := range []string{"ip link add other type dummy", "ip addr add 10.77.0.1/24 dev other", "ip addr add 169.254.169.1/24 dev other",
-		"ip link set other up", "ip neigh add 10.77.0.5 lladdr 02:00:00:00:77:05 dev other", "ip neigh add 169.254.169.254 lladdr 02:00:00:00:77:06 dev other"} {
+	for _, command := range []string{"ip link add other type dummy", "ip addr add 10.77.0.1/24 dev other",
+		"ip addr add 169.254.169.1/24 dev other", "ip link set other up", "ip neigh add 10.77.0.5 lladdr " +
+			"02:00:00:00:77:05 dev other", "ip neigh add 169.254.169.254 lladdr 02:00:00:00:77:06 dev other"} {
 		if out, err := r.VPS.Run("sh", "-c", command); err != nil {
 			t.Fatal(err, out)
 		}
@@ -570,7 +587,8 @@ func TestEgressPrivate(t *testing.T) {
 	r.up()
 	leaves := func(to string) bool {
 		stop := capture(t, r.VPS, "other")
-		if err := lab.SendRaw4(r.Router, "wrap1", lab.UDP4(port("192.168.1.211", 6000), port(to, 80), []byte("private"))); err != nil {
+		if err := lab.SendRaw4(r.Router, "wrap1",
+			lab.UDP4(port("192.168.1.211", 6000), port(to, 80), []byte("private"))); err != nil {
 			t.Fatal(err)
 		}
 		lab.Settle()

@@ -18,7 +18,7 @@ const (
 	proxyConfig = "config proxy 'web'\n\tlist listen '0.0.0.0:443'\n\toption target '[2001:db8:fdd2::210]:443'\n"
 )
 
-// clients connect one after the other until end, which fails the test where one was refused or cut.
+// clients connect one after the other until end is called, which fails the test if one was refused or cut.
 func (d *debianRelayLab) clients(when string) (end func()) {
 	stop := make(chan struct{})
 	var all sync.WaitGroup
@@ -28,7 +28,7 @@ func (d *debianRelayLab) clients(when string) (end func()) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(20 * time.Millisecond): // the machine has other things to do
+			case <-time.After(20 * time.Millisecond): // leave CPU time for others
 			}
 			_, conn, err := askTCP(d.Client, proxied)
 			if err != nil {
@@ -46,7 +46,7 @@ func (d *debianRelayLab) clients(when string) (end func()) {
 	}
 }
 
-// TestDebianProxy is a VPS with a proxy and no relay, from the installation to the purge.
+// TestDebianProxy tests a VPS with a proxy and no relay, from installation to purge.
 func TestDebianProxy(t *testing.T) {
 	d := newDebian(t, forwardAll)
 	serve(t, d.Host, "tcp6", 443)
@@ -61,15 +61,18 @@ func TestDebianProxy(t *testing.T) {
 		seenTCP(t, d.Client, proxied, lab.VPSIPv6.String())
 	}
 
-	// Without a proxy in the configuration there is nothing to do, which is no failure.
-	d.do("systemctl enable --now " + unit + "; for i in $(seq 100); do [ $(systemctl is-active " + unit + ") = inactive ] && exit; sleep 0.1; done; systemctl status " + unit)
+	// A configuration without a proxy is no failure.
+	d.do("systemctl enable --now " + unit + "; for i in $(seq 100); do [ $(systemctl is-active " + unit +
+		") = inactive ] && exit; sleep 0.1; done; systemctl status " + unit)
 	d.server.write("/etc/config/ds4relay", proxyConfig)
-	if status, out := d.try("ds4relay status"); status != exitDiffers || !strings.Contains(out, "proxy web: not running") {
+	if status, out := d.try("ds4relay status"); status != exitDiffers ||
+		!strings.Contains(out, "proxy web: not running") {
 		t.Errorf("status of a proxy that does not run: exit status %d, %s", status, out)
 	}
 	d.do("systemctl start " + unit)
 	first := main()
-	if out := d.do("cat /proc/" + first + "/status"); strings.Contains(out, "Uid:\t0") || !strings.Contains(out, "CapEff:\t0000000000000400") {
+	if out := d.do("cat /proc/" + first + "/status"); strings.Contains(out, "Uid:\t0") ||
+		!strings.Contains(out, "CapEff:\t0000000000000400") {
 		t.Errorf("the proxy's user and capabilities (only to use ports below 1024): %s", out)
 	}
 	security := d.do("systemd-analyze security --threshold=20 " + unit + " | tail -n 1")
@@ -92,7 +95,8 @@ func TestDebianProxy(t *testing.T) {
 	d.do("systemctl reload " + unit)
 	end()
 	alive(t, "a connection after reloads", stream)
-	if out := d.do("systemctl status " + unit + "; ds4relay status; setpriv --reuid 65534 --regid 65534 --clear-groups ds4relay proxy --status"); main() != first ||
+	if out := d.do("systemctl status " + unit + "; ds4relay status; setpriv --reuid 65534 --regid 65534 " +
+		"--clear-groups ds4relay proxy --status"); main() != first ||
 		!strings.Contains(out, "proxies: 1") || strings.Count(out, "tcp 0.0.0.0:443 → [2001:db8:fdd2::210]:443") != 2 {
 		t.Errorf("after reloads: %s", out)
 	}
@@ -106,7 +110,8 @@ func TestDebianProxy(t *testing.T) {
 		t.Errorf("the proxy's process was %s, is %s: %s", first, second, out)
 	}
 	out := d.do("ds4relay proxy --status --json; ds4relay proxy --status")
-	if !strings.Contains(out, os.Getenv("DS4RELAY_VERSION_NEXT")) || !strings.Contains(out, "proxy web: draining (process "+first) {
+	if !strings.Contains(out, os.Getenv("DS4RELAY_VERSION_NEXT")) ||
+		!strings.Contains(out, "proxy web: draining (process "+first) {
 		t.Errorf("status after the upgrade: %s", out)
 	}
 	stream.Close()
@@ -138,7 +143,8 @@ func TestDebianProxy(t *testing.T) {
 	seen("after a stop and a start")
 	d.do("apt-get purge -y ds4relay")
 	refusedTCP(t, d.Client, proxied)
-	if out := d.do("systemctl list-unit-files 'ds4relay*' --no-legend; ls -d /run/ds4relay* 2>/dev/null || true; pgrep ds4relay || true"); strings.TrimSpace(out) != "" {
+	if out := d.do("systemctl list-unit-files 'ds4relay*' --no-legend; ls -d /run/ds4relay* 2>/dev/null || true; " +
+		"pgrep ds4relay || true"); strings.TrimSpace(out) != "" {
 		t.Errorf("after the purge there is: %s", out)
 	}
 }

@@ -15,10 +15,10 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab/remote"
 )
 
-// server is the VPS as a machine of its own, with a Debian whose first process is systemd.
+// server is a VPS on its own virtual machine: a Debian with systemd.
 type server struct{ t *testing.T }
 
-// do runs a command of bash there, which has to succeed, and returns what it printed.
+// do runs a bash command there, which must succeed, and returns its output.
 func (s server) do(command string) string {
 	s.t.Helper()
 	status, out := s.try(command)
@@ -45,7 +45,7 @@ func (s server) write(path, text string) {
 	}
 }
 
-// boots waits until the machine has come up, again where former is the boot before, and returns the boot's number.
+// boots waits until the machine is up (after another boot than former), and returns the boot's number.
 func (s server) boots(former string) string {
 	s.t.Helper()
 	for deadline := time.Now().Add(6 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
@@ -61,22 +61,26 @@ func (s server) boots(former string) string {
 	}
 }
 
-// reboot has the machine start again, and returns what it says of itself then: running or degraded.
+// reboot restarts the machine, and returns systemd's state afterwards: running or degraded.
 func (s server) reboot() string {
 	s.t.Helper()
 	former := strings.TrimSpace(s.do("cat /proc/sys/kernel/random/boot_id"))
-	s.do("systemd-run -q --on-active=0.2 systemctl reboot") // when the answer is on its way
+	s.do("systemd-run -q --on-active=0.2 systemctl reboot") // after the answer was sent
 	s.boots(former)
 	_, state := s.try("systemctl is-system-running")
 	return strings.TrimSpace(state)
 }
 
-// settings are what the package and its relays could leave behind: of the kernel, and of every file.
-const settings = `while ip -6 addr show dev ens3 | grep -q tentative || ! ip -6 route show default | grep -q ens3; do sleep 0.2; done
-ip -o link | sed 's/^[0-9]*: //; s/permaddr .*//' | sort; ip -o addr show ens3 | sed 's/^[0-9]*: //'; ip route show table all | sort; ip -6 route show table all | sort; ip rule; nft list ruleset
+// settings lists everything that the package and its relays could leave behind, in the kernel and in files.
+const settings = `while ip -6 addr show dev ens3 | grep -q tentative || ! ip -6 route show default | grep -q ens3; do
+	sleep 0.2
+done
+ip -o link | sed 's/^[0-9]*: //; s/permaddr .*//' | sort; ip -o addr show ens3 | sed 's/^[0-9]*: //'
+ip route show table all | sort; ip -6 route show table all | sort; ip rule; nft list ruleset
 sysctl -a -r '^net.ipv[46].conf.*(forwarding|rp_filter|src_valid_mark|proxy)'
 systemctl list-unit-files --no-legend --no-pager; ls -A /run/ds4relay /run/network 2>&1
-find / -xdev \( -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /root -o -path /tmp -o -path /var/tmp \) -prune -o -printf '%p %m %u %l\n' | sort
+find / -xdev \( -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt \
+	-o -path /var/lib/systemd -o -path /root -o -path /tmp -o -path /var/tmp \) -prune -o -printf '%p %m %u %l\n' | sort
 find /etc -xdev -type f -exec md5sum {} + | sort -k 2`
 
 const debianRelay = `config relay 'home'
@@ -89,7 +93,7 @@ const debianRelay = `config relay 'home'
 	list keep 'tcp:7'
 `
 
-// debianRelayLab is a relay whose VPS is a Debian from the package, and whose home is in namespaces.
+// debianRelayLab is a relay whose VPS is a Debian machine with the package, and whose home is in namespaces.
 type debianRelayLab struct {
 	*lab.Net
 	server
@@ -118,7 +122,7 @@ func newDebian(t *testing.T, forwards string) *debianRelayLab {
 	return d
 }
 
-// chapter is a part of a story, with a time of its own. Those that follow stand on it.
+// chapter is a part of a longer test with its own time. Later chapters depend on it.
 func (d *debianRelayLab) chapter(t *testing.T, name string, tell func(t *testing.T)) {
 	t.Helper()
 	ok := t.Run(name, func(t *testing.T) {
@@ -141,7 +145,7 @@ func (d *debianRelayLab) put(variable, path string) {
 	d.server.write(path, string(data))
 }
 
-// streams opens connections that send and receive all the time; end has them stop, and fails the test if one was lost.
+// streams opens connections that send and receive all the time; end stops them, and fails the test if one was lost.
 func (d *debianRelayLab) streams(n int) (end func(when string)) {
 	d.t.Helper()
 	stop, lost := make(chan struct{}), make(chan error, n)
@@ -179,14 +183,15 @@ func (d *debianRelayLab) streams(n int) (end func(when string)) {
 	}
 }
 
-// settles waits until status finds nothing to do.
+// settles waits until status reports no difference.
 func (d *debianRelayLab) settles() {
 	d.t.Helper()
 	d.do("for i in $(seq 50); do ds4relay status >/dev/null && exit; sleep 0.3; done; " +
-		"journalctl --no-pager -n 100 -o short-precise -u 'ds4relay*' -u systemd-networkd -u NetworkManager; ds4relay status")
+		"journalctl --no-pager -n 100 -o short-precise -u 'ds4relay*' -u systemd-networkd -u NetworkManager; " +
+		"ds4relay status")
 }
 
-// works has the client use what is forwarded, by TCP, UDP and ping, and the home's server the internet.
+// works checks the forwards from the client (TCP, UDP and ping), and the internet from the home's server.
 func (d *debianRelayLab) works(when string) {
 	d.t.Helper()
 	if d.t.Failed() {
@@ -214,27 +219,31 @@ Gateway=2001:db8:6ef9::ff
 IPv6AcceptRA=no
 `
 
-// ifupdownNG brings the relay up and down with ifupdown-ng, which lies beside ifupdown here.
+// ifupdownNG brings the relay up and down with ifupdown-ng, which is installed next to ifupdown.
 func (d *debianRelayLab) ifupdownNG(t *testing.T) {
 	if status, _ := d.try("test -d /opt/ifupdown-ng"); status != 0 {
 		t.Log("this release has no ifupdown-ng")
 		return
 	}
 	const options = " -i /root/ng -S /root/ng.state wrap1"
-	d.do("systemctl stop ds4relay; cp -n /opt/ifupdown-ng/usr/libexec/ifupdown-ng/* /usr/libexec/ifupdown-ng; ln -s $(find /opt/ifupdown-ng -path '*sbin/ifupdown') /root/ifup; ln -s ifup /root/ifdown || true")
-	stanza := "auto wrap1\niface wrap1 inet manual\n\tds4relay home\n\tuse ds4relay\n\niface ens3 inet static\n\taddress " + public + "/24\n\tgateway 198.51.100.1\n"
+	d.do("systemctl stop ds4relay; cp -n /opt/ifupdown-ng/usr/libexec/ifupdown-ng/* /usr/libexec/ifupdown-ng; ln -s " +
+		"$(find /opt/ifupdown-ng -path '*sbin/ifupdown') /root/ifup; ln -s ifup /root/ifdown || true")
+	stanza := "auto wrap1\niface wrap1 inet manual\n\tds4relay home\n\tuse ds4relay\n\niface ens3 inet " +
+		"static\n\taddress " + public + "/24\n\tgateway 198.51.100.1\n"
 	d.server.write("/root/ng", strings.Replace(stanza, "home", "hom", 1))
 	if status, out := d.try("/root/ifup" + options + " 2>&1"); status == 0 || !strings.Contains(out, "unknown relay") {
 		t.Errorf("ifupdown-ng with an unknown relay: exit status %d, %s", status, out)
 	}
 	d.server.write("/root/ng", stanza)
-	d.do("cp /etc/network/interfaces /root/interfaces; cp /root/ng /etc/network/interfaces; ip -4 addr flush dev ens3; /root/ifup" + options)
+	d.do("cp /etc/network/interfaces /root/interfaces; cp /root/ng /etc/network/interfaces; ip -4 addr flush dev " +
+		"ens3; /root/ifup" + options)
 	d.works("with ifupdown-ng, which has brought up the device first")
 	d.do("/root/ifdown" + options + "; ! ip link show wrap1")
-	d.do("cp /root/interfaces /etc/network/interfaces; ls /usr/libexec/ifupdown-ng/* | grep -v /ds4relay$ | xargs rm; ip -4 addr flush dev ens3; ifdown --force ens3; ifup ens3; systemctl start ds4relay")
+	d.do("cp /root/interfaces /etc/network/interfaces; ls /usr/libexec/ifupdown-ng/* | grep -v /ds4relay$ | xargs " +
+		"rm; ip -4 addr flush dev ens3; ifdown --force ens3; ifup ens3; systemctl start ds4relay")
 }
 
-// movesOver has the lines of docs/moving-over.md at work, and follows that page as far as the lines are gone.
+// movesOver sets up the old lines of docs/moving-over.md, and follows that page until they are gone.
 func (d *debianRelayLab) movesOver(t *testing.T) {
 	page, err := os.ReadFile("../../docs/moving-over.md")
 	if err != nil {
@@ -245,30 +254,38 @@ func (d *debianRelayLab) movesOver(t *testing.T) {
 	if !found {
 		t.Fatal("the page has no lines by hand")
 	}
-	d.server.write("/etc/network/interfaces.d/wrap1", strings.NewReplacer("eth0", "ens3", "443", "80").Replace(lines)+"\n")
-	// The endpoint made by hand is tentative for a second or two (duplicate address detection), and the tunnel has no way so long.
-	d.do("sysctl -qw net.ipv4.ip_forward=1; ifup wrap1; for i in $(seq 50); do ip -6 address show dev ens3 tentative | grep -q inet6 || exit 0; sleep 0.1; done")
+	d.server.write("/etc/network/interfaces.d/wrap1",
+		strings.NewReplacer("eth0", "ens3", "443", "80").Replace(lines)+"\n")
+	// The hand-made endpoint is tentative for a second or two (duplicate address detection); until then the tunnel has
+	// no route.
+	d.do("sysctl -qw net.ipv4.ip_forward=1; ifup wrap1; for i in $(seq 50); do ip -6 address show dev ens3 tentative " +
+		"| grep -q inet6 || exit 0; sleep 0.1; done")
 	seenTCP(t, d.Client, public+":80", client4)
 	out := d.do("ds4relay check 2>&1")
 	for i, line := range strings.Split(lines, "\n") {
-		if line = strings.TrimSpace(line); strings.HasPrefix(line, "pre-up") || strings.HasPrefix(line, "up") || strings.HasPrefix(line, "down") {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "pre-up") || strings.HasPrefix(line, "up") ||
+			strings.HasPrefix(line, "down") {
 			if where := fmt.Sprintf("/etc/network/interfaces.d/wrap1:%d: ", i+1); !strings.Contains(out, where) {
 				t.Errorf("check does not name %s%s: %s", where, line, out)
 			}
 		}
 	}
-	d.do("ifdown wrap1; iptables -t nat -F; sysctl -qw net.ipv4.ip_forward=0; nft delete table ip nat; rm /etc/network/interfaces.d/wrap1; ip -6 addr del 2001:db8:6ef9:0:198:51:100:144/128 dev ens3; ds4relay check")
+	d.do("ifdown wrap1; iptables -t nat -F; sysctl -qw net.ipv4.ip_forward=0; nft delete table ip nat; rm " +
+		"/etc/network/interfaces.d/wrap1; ip -6 addr del 2001:db8:6ef9:0:198:51:100:144/128 dev ens3; ds4relay check")
 }
 
-// watches has the other end's address come from a name, which leads elsewhere later.
+// watches takes the other end's address from a DNS name, which changes later.
 func (d *debianRelayLab) watches(t *testing.T, forward string) {
 	const home, elsewhere = "2001:db8:fdd2:0:198:51:100:144", "2001:db8:fdd2:0:198:51:100:145"
-	d.do("cp -p /etc/hosts /root/hosts; cp -p /etc/config/ds4relay /root/relays; echo '" + home + " home.example.org' >>/etc/hosts")
-	d.server.write("/etc/config/ds4relay", strings.Replace(debianRelay, "2001:db8:fdd2::/64", "home.example.org", 1)+forward)
-	d.do("systemctl reload ds4relay; for i in $(seq 50); do systemctl -q is-active ds4relay-watch.timer && exit; sleep 0.2; done; systemctl status ds4relay-watch.path ds4relay-watch.timer")
+	d.do("cp -p /etc/hosts /root/hosts; cp -p /etc/config/ds4relay /root/relays; echo '" + home +
+		" home.example.org' >>/etc/hosts")
+	d.server.write("/etc/config/ds4relay", strings.Replace(debianRelay, "2001:db8:fdd2::/64", "home.example.org", 1)+
+		forward)
+	d.do("systemctl reload ds4relay; for i in $(seq 50); do systemctl -q is-active ds4relay-watch.timer && exit; " +
+		"sleep 0.2; done; systemctl status ds4relay-watch.path ds4relay-watch.timer")
 	d.works("with a name for the other end")
 	for _, move := range [][2]string{{home, elsewhere}, {elsewhere, home}} {
-		// What the timer starts once a minute.
+		// The timer starts this once a minute.
 		d.do("sed -i s/" + move[0] + "/" + move[1] + "/ /etc/hosts; systemctl start ds4relay-watch")
 		if out := d.do("ip -6 tunnel show wrap1"); !strings.Contains(out, "remote "+move[1]+" ") {
 			t.Errorf("the name leads to %s: %s", move[1], out)
@@ -278,7 +295,7 @@ func (d *debianRelayLab) watches(t *testing.T, forward string) {
 	d.do("mv /root/hosts /etc/hosts; mv /root/relays /etc/config/ds4relay; systemctl reload ds4relay; ds4relay status")
 }
 
-// docker starts Docker, which lets nothing through that it does not know: before the relay is there, and while it is.
+// docker starts Docker, which drops packets that it does not know: before the relay is up, and while it is.
 func (d *debianRelayLab) docker(t *testing.T) {
 	d.do("ifdown wrap1; systemctl start docker")
 	if policy := d.do("iptables -S FORWARD"); !strings.HasPrefix(policy, "-P FORWARD DROP") {
@@ -290,14 +307,16 @@ func (d *debianRelayLab) docker(t *testing.T) {
 	d.do("systemctl restart docker; ds4relay status")
 	alive(t, "the stream when Docker starts again", stream)
 	d.works("after Docker has started again")
-	// Its rules are taken away, as by hand: status says which one is missing.
+	// Its rules are deleted by hand: status says which one is missing.
 	d.do("iptables -D FORWARD -i wrap1 -m comment --comment ds4relay -j ACCEPT")
-	if status, out := d.try("ds4relay status"); status != exitDiffers || !strings.Contains(out, "iptables -w -I FORWARD -i wrap1") {
+	if status, out := d.try("ds4relay status"); status != exitDiffers ||
+		!strings.Contains(out, "iptables -w -I FORWARD -i wrap1") {
 		t.Errorf("status without a rule beside Docker: exit status %d\n%s", status, out)
 	}
 	d.do("ds4relay up --running; ds4relay status")
-	d.do("ifdown wrap1; systemctl stop docker docker.socket containerd; ip link del docker0; rm -rf /var/lib/docker /var/lib/containerd /etc/docker/* /run/docker* /run/containerd /opt/containerd /etc/cni; " +
-		"for f in iptables ip6tables; do $f -P FORWARD ACCEPT; $f -F; $f -X; $f -t nat -F; $f -t nat -X; done; ifup wrap1")
+	d.do("ifdown wrap1; systemctl stop docker docker.socket containerd; ip link del docker0; rm -rf /var/lib/docker " +
+		"/var/lib/containerd /etc/docker/* /run/docker* /run/containerd /opt/containerd /etc/cni; for f in iptables " +
+		"ip6tables; do $f -P FORWARD ACCEPT; $f -F; $f -X; $f -t nat -F; $f -t nat -X; done; ifup wrap1")
 }
 
 const networkManagerFile = `[connection]
@@ -312,25 +331,32 @@ method=manual
 address1=2001:db8:6ef9::1/64,2001:db8:6ef9::ff
 `
 
-// networkManager hands the device to NetworkManager, which takes addresses of others off it whenever it sets it up. The unit runs.
+// networkManager gives the device to NetworkManager, which removes other programs' addresses whenever it sets it up.
+// The unit runs.
 func (d *debianRelayLab) networkManager() {
 	d.do("ifdown ens3; mv /etc/network/interfaces /root/interfaces; systemctl stop networking")
 	d.server.write("/etc/NetworkManager/system-connections/ens3.nmconnection", networkManagerFile)
 	d.do("chmod 600 /etc/NetworkManager/system-connections/*; systemctl start NetworkManager")
-	for _, command := range []string{"nmcli connection up ens3", "systemctl restart NetworkManager", "nmcli device reapply ens3"} {
+	for _, command := range []string{"nmcli connection up ens3", "systemctl restart NetworkManager",
+		"nmcli device reapply ens3"} {
 		d.do(command + "; sleep 3")
 		d.settles()
 		d.works("after " + command)
 	}
-	d.do("nmcli -t -f DEVICE,STATE device; systemctl stop NetworkManager; rm -r /etc/NetworkManager/system-connections/* /var/lib/NetworkManager/*; ip link set ens3 down; ip link set ens3 addrgenmode eui64 up; ip addr flush dev ens3 scope global; mv /root/interfaces /etc/network/interfaces; ifup --force ens3; systemctl start networking")
+	d.do("nmcli -t -f DEVICE,STATE device; systemctl stop NetworkManager; rm -r " +
+		"/etc/NetworkManager/system-connections/* /var/lib/NetworkManager/*; ip link set ens3 down; ip link set ens3 " +
+		"addrgenmode eui64 up; ip addr flush dev ens3 scope global; mv /root/interfaces /etc/network/interfaces; " +
+		"ifup --force ens3; systemctl start networking")
 	d.settles()
 }
 
-// networkd hands the device to systemd-networkd, which takes addresses of others off it whenever it sets it up.
+// networkd gives the device to systemd-networkd, which removes other programs' addresses whenever it sets it up.
 func (d *debianRelayLab) networkd(t *testing.T) {
-	d.do("ifdown ens3; mv /etc/network/interfaces /root/interfaces; systemctl start systemd-networkd; systemctl stop networking")
+	d.do("ifdown ens3; mv /etc/network/interfaces /root/interfaces; systemctl start systemd-networkd; systemctl stop " +
+		"networking")
 	d.server.write("/etc/systemd/network/20-ens3.network", networkdFile)
-	for _, command := range []string{"networkctl reload; networkctl reconfigure ens3", "systemctl restart systemd-networkd"} {
+	for _, command := range []string{"networkctl reload; networkctl reconfigure ens3",
+		"systemctl restart systemd-networkd"} {
 		d.do(command + "; sleep 3")
 		d.settles()
 		d.works("after " + command)
@@ -338,7 +364,8 @@ func (d *debianRelayLab) networkd(t *testing.T) {
 	if out := d.do("ds4relay check 2>&1"); strings.Contains(out, "networkd") {
 		t.Errorf("networkd was told by the package: %s", out)
 	}
-	d.do("rm /etc/systemd/network/20-ens3.network; systemctl stop systemd-networkd.socket systemd-networkd; mv /root/interfaces /etc/network/interfaces")
+	d.do("rm /etc/systemd/network/20-ens3.network; systemctl stop systemd-networkd.socket systemd-networkd; mv " +
+		"/root/interfaces /etc/network/interfaces")
 	if state := d.reboot(); state != "running" {
 		t.Errorf("after a boot with the unit the system is %s", state)
 	}
@@ -346,11 +373,13 @@ func (d *debianRelayLab) networkd(t *testing.T) {
 	d.works("after a boot with the unit")
 }
 
-// bus asks by D-Bus what everybody may ask, and what root may have done.
+// bus calls the D-Bus methods that everybody may call, and those for root.
 func (d *debianRelayLab) bus(t *testing.T) {
-	const call, nobody = "busctl call net.ds4relay /net/ds4relay net.ds4relay ", "setpriv --reuid 65534 --regid 65534 --clear-groups "
+	const call, nobody = "busctl call net.ds4relay /net/ds4relay net.ds4relay ", "setpriv --reuid 65534 --regid " +
+		"65534 --clear-groups "
 	known := strings.Join(strings.Fields(d.do("busctl introspect net.ds4relay /net/ds4relay net.ds4relay")), " ")
-	for _, member := range []string{".Status method - s", ".Check method s s", ".Plan method - s", ".Export method s s", ".Doctor method ss s", ".Reload method - s", ".Changed signal - -"} {
+	for _, member := range []string{".Status method - s", ".Check method s s", ".Plan method - s", ".Export method s s",
+		".Doctor method ss s", ".Reload method - s", ".Changed signal - -"} {
 		if !strings.Contains(known, member) {
 			t.Errorf("introspection lacks %s: %s", member, known)
 		}
@@ -372,7 +401,8 @@ func (d *debianRelayLab) bus(t *testing.T) {
 		}
 	}
 	for _, check := range []string{"'' ''", "tunnel home", "forward home", "host home", "answer home"} {
-		if out := d.do(call + "Doctor ss " + check); !strings.Contains(out, `\"state\":\"ok\"`) && !strings.Contains(out, `\"checks\"`) {
+		if out := d.do(call + "Doctor ss " + check); !strings.Contains(out, `\"state\":\"ok\"`) &&
+			!strings.Contains(out, `\"checks\"`) {
 			t.Errorf("Doctor %s: %s", check, out)
 		}
 	}
@@ -380,25 +410,27 @@ func (d *debianRelayLab) bus(t *testing.T) {
 		t.Errorf("Export of an unknown relay: exit status %d, %s", status, out)
 	}
 	d.do("ip link set wrap1 mtu 1400")
-	if out := d.do("(timeout 20 stdbuf -oL busctl monitor --match \"type='signal',sender='net.ds4relay',interface='net.ds4relay'\" >/tmp/seen 2>&1 &) ; sleep 1; " + call + "Reload; " +
-		"for i in $(seq 50); do grep -q Member=Changed /tmp/seen && break; sleep 0.2; done; cat /tmp/seen; rm /tmp/seen"); !strings.Contains(out, "mtu 1460") || !strings.Contains(out, "Member=Changed") {
+	if out := d.do("(timeout 20 stdbuf -oL busctl monitor --match " +
+		"\"type='signal',sender='net.ds4relay',interface='net.ds4relay'\" >/tmp/seen 2>&1 &) ; sleep 1; " + call +
+		"Reload; for i in $(seq 50); do grep -q Member=Changed /tmp/seen && break; sleep 0.2; done; cat /tmp/seen; " +
+		"rm /tmp/seen"); !strings.Contains(out, "mtu 1460") || !strings.Contains(out, "Member=Changed") {
 		t.Errorf("Reload, and the signal: %s", out)
 	}
-	// Without a bus all else works.
+	// Without a bus everything else works.
 	d.do("unshare --mount sh -c 'mount -t tmpfs none /run/dbus && ds4relay down && ds4relay up && ds4relay status'")
 }
 
-// TestDebian is the life of a VPS: what a person types, on the real programs, from the installation to the purge.
+// TestDebian is the life of a VPS, from installation to purge: a user's commands, on the real programs.
 func TestDebian(t *testing.T) {
 	d := newDebian(t, forwardAll+"\toption egress 'all'\n")
 	if state := strings.TrimSpace(d.do("systemctl is-system-running")); state != "running" {
 		t.Fatalf("before anything the system is %s", state)
 	}
-	d.do("modprobe -a ip6_tunnel nf_conntrack nf_tables") // modules stay, with devices and sysctls of their own
+	d.do("modprobe -a ip6_tunnel nf_conntrack nf_tables") // modules stay loaded, with their own devices and sysctls
 	before := d.do(settings)
 	d.put("DS4RELAY_DEB", "/root/ds4relay.deb")
 	d.put("DS4RELAY_DEB_NEXT", "/root/next.deb")
-	// What does not depend on the release is tried on one of them.
+	// What does not depend on the release is tested on one of them.
 	older := os.Getenv(lab.DebianEnvironment) == "bookworm"
 
 	d.chapter(t, "install", d.install)
@@ -441,13 +473,14 @@ func TestDebian(t *testing.T) {
 		if out := d.do("nft list ruleset"); strings.Contains(out, "ds4relay") {
 			t.Errorf("after the purge there are rules: %s", out)
 		}
-		// What ufw and ifupdown keep for themselves until a boot.
-		d.do("for family in ip ip6; do nft delete table $family filter || true; done; rm -f /run/network/ifstate.wrap* /run/network/restart-hotplug")
+		// ufw and ifupdown keep these until the next boot.
+		d.do("for family in ip ip6; do nft delete table $family filter || true; done; rm -f " +
+			"/run/network/ifstate.wrap* /run/network/restart-hotplug")
 		same(t, "the VPS after the purge", before, d.do(settings))
 	})
 }
 
-// egressAll is what the story forwards.
+// egressAll are the forwards of the test.
 const egressAll = forwardAll + "\toption egress 'all'\n"
 
 // interfaces is a stanza of ifupdown for a relay, %.
@@ -463,18 +496,21 @@ func (d *debianRelayLab) configure(relay, name string) {
 func (d *debianRelayLab) install(t *testing.T) {
 	d.do("apt-get install -y /root/ds4relay.deb")
 	const completion = `. /usr/share/bash-completion/bash_completion; . /usr/share/bash-completion/completions/ds4relay
-COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2; _ds4relay ds4relay '' up; echo "${COMPREPLY[@]}"`
+COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2
+_ds4relay ds4relay '' up; echo "${COMPREPLY[@]}"`
 	if out := d.do(completion); strings.TrimSpace(out) != "home" {
 		t.Errorf("completion of `ds4relay up `: %s", out)
 	}
 }
 
-// ifupdown: what is wrong is said by ifup, which fails; and the device that the tunnel rides on is brought up first.
+// ifupdown: ifup reports mistakes and fails; the device that carries the tunnel comes up first.
 func (d *debianRelayLab) ifupdown(t *testing.T) {
 	for _, c := range []struct{ relay, name, want string }{
 		{debianRelay, "hom", `iface wrap1: ds4relay hom: unknown relay`},
-		{strings.Replace(debianRelay, "'198.51.100.144'", "'198.51.100'", 1), "home", `/etc/config/ds4relay:3: relay "home": option ipaddr "198.51.100"`},
-		{strings.Replace(debianRelay, "wrap1", "wrap2", 1), "home", "iface wrap1: ds4relay home: the tunnel of this relay is wrap2"},
+		{strings.Replace(debianRelay, "'198.51.100.144'", "'198.51.100'", 1), "home",
+			`/etc/config/ds4relay:3: relay "home": option ipaddr "198.51.100"`},
+		{strings.Replace(debianRelay, "wrap1", "wrap2", 1), "home", "iface wrap1: ds4relay home: the tunnel of this " +
+			"relay is wrap2"},
 		{debianRelay + "\toption tunlink 'eth7'\n", "home", `there is no device eth7 (option tunlink)`},
 	} {
 		d.configure(c.relay, c.name)
@@ -486,7 +522,7 @@ func (d *debianRelayLab) ifupdown(t *testing.T) {
 			t.Errorf("wrap1 counts as up: %s", state)
 		}
 	}
-	// The device that the tunnel rides on is brought up first, though its stanza comes later.
+	// The device that carries the tunnel comes up first, although its stanza comes later.
 	d.configure(debianRelay, "home")
 	d.do("ifdown ens3; ifup wrap1")
 	d.works("after ifup")
@@ -498,7 +534,7 @@ func (d *debianRelayLab) ifupdown(t *testing.T) {
 	}
 }
 
-// nftables restarts and reloads nftables.service, which flushes every table, and has a firewall that drops.
+// nftables restarts and reloads nftables.service, which flushes every table, with a firewall that drops.
 func (d *debianRelayLab) nftables(t *testing.T) {
 	stream := open(t, d.Client, public+":80")
 	for _, verb := range []string{"restart", "reload", "stop", "start"} {
@@ -506,15 +542,16 @@ func (d *debianRelayLab) nftables(t *testing.T) {
 		alive(t, "the stream after systemctl "+verb+" nftables", stream)
 		d.works("after systemctl " + verb + " nftables")
 	}
-	// Where its file includes ours, there is no moment without them.
+	// If its file includes ours, our tables are never missing.
 	d.do(`cp -p /etc/nftables.conf /root/nftables.conf; echo 'include "/run/ds4relay/*.nft"' >>/etc/nftables.conf`)
 	end := d.streams(4)
 	d.do("for i in 1 2 3; do systemctl reload nftables && ds4relay status; done")
 	end("over a reload of nftables.conf with our tables in it")
 	d.do("mv /root/nftables.conf /etc/nftables.conf")
-	// A firewall of one's own that drops: check says what is missing in it, and what it says is enough.
-	const firewall = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n\t\tiifname { lo, ctl } accept\n\t\tmeta l4proto ipv6-icmp accept\n\t\tct state established,related accept\n\t}\n" +
-		"\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n"
+	// A user's own firewall that drops: check says which rules are missing, and these rules are sufficient.
+	const firewall = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy " +
+		"drop;\n\t\tiifname { lo, ctl } accept\n\t\tmeta l4proto ipv6-icmp accept\n\t\tct state established,related " +
+		"accept\n\t}\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n"
 	d.do("cp -p /etc/nftables.conf /root/nftables.conf")
 	d.server.write("/etc/nftables.conf", "flush ruleset\n"+firewall)
 	d.do("systemctl restart nftables")
@@ -524,7 +561,8 @@ func (d *debianRelayLab) nftables(t *testing.T) {
 			d.do(commands)
 		}
 	}
-	if again := d.do("ds4relay check 2>&1"); !strings.Contains(out, "nft insert rule inet filter forward") || strings.Contains(again, "nft insert") {
+	if again := d.do("ds4relay check 2>&1"); !strings.Contains(out, "nft insert rule inet filter forward") ||
+		strings.Contains(again, "nft insert") {
 		t.Errorf("check before: %s\nafter: %s", out, again)
 	}
 	d.works("after what check says about a firewall")
@@ -533,14 +571,16 @@ func (d *debianRelayLab) nftables(t *testing.T) {
 
 }
 
-// ufw drops what it does not know from the moment that it is enabled, and after a boot.
+// ufw drops unknown packets as soon as it is enabled, and after a boot.
 func (d *debianRelayLab) ufw(t *testing.T) {
 	stream := open(t, d.Client, public+":80")
-	d.do("mkdir /root/ufw && cp -p /etc/ufw/*.rules /etc/ufw/ufw.conf /root/ufw && ufw allow 7/tcp && ufw --force enable")
+	d.do("mkdir /root/ufw && cp -p /etc/ufw/*.rules /etc/ufw/ufw.conf /root/ufw && ufw allow 7/tcp && ufw " +
+		"--force enable")
 	d.settles()
 	alive(t, "the stream after ufw enable", stream)
 	d.works("after ufw enable")
-	if out := d.do("ufw status verbose"); !strings.Contains(out, "Status: active") || !strings.Contains(out, "deny (incoming)") {
+	if out := d.do("ufw status verbose"); !strings.Contains(out, "Status: active") ||
+		!strings.Contains(out, "deny (incoming)") {
 		t.Errorf("ufw: %s", out)
 	}
 	d.boot(t)
@@ -549,16 +589,18 @@ func (d *debianRelayLab) ufw(t *testing.T) {
 
 // boot goes on, with the relay that is right, beside one with a mistake.
 func (d *debianRelayLab) boot(t *testing.T) {
-	d.server.write("/etc/network/interfaces.d/broken", strings.NewReplacer("wrap1", "wrap2", "%", "cabin").Replace(interfaces))
+	d.server.write("/etc/network/interfaces.d/broken",
+		strings.NewReplacer("wrap1", "wrap2", "%", "cabin").Replace(interfaces))
 	d.reboot()
-	if out := d.do("systemctl --failed --plain --no-legend; journalctl -b -u networking"); strings.Count(out, "failed failed") != 1 || !strings.Contains(out, "unknown relay") {
+	if out := d.do("systemctl --failed --plain --no-legend; journalctl -b -u networking"); strings.Count(out,
+		"failed failed") != 1 || !strings.Contains(out, "unknown relay") {
 		t.Errorf("after a boot with an unknown relay: %s", out)
 	}
 	d.works("after a boot, without a hand on it")
 	d.do("rm /etc/network/interfaces.d/broken")
 }
 
-// upgrade goes on under streams.
+// upgrade installs a new version under open streams.
 func (d *debianRelayLab) upgrade(t *testing.T) {
 	end := d.streams(4)
 	d.do("apt-get install -y /root/next.deb && ds4relay version")
@@ -576,7 +618,7 @@ func (d *debianRelayLab) upgrade(t *testing.T) {
 	d.works("after ifup again")
 }
 
-// restoresAgain: what another program changes while the service that puts things back runs starts it once more.
+// restoresAgain: a change by another program while the restoring service runs starts it once more.
 func (d *debianRelayLab) restoresAgain(*testing.T) {
 	d.do(`unit=ds4relay-restore.service; run() { systemctl show -p InvocationID --value $unit; }
 for i in $(seq 50); do [ "$(systemctl show -p ActiveState --value $unit)" = inactive ] && break; sleep 0.2; done
@@ -587,7 +629,7 @@ for i in $(seq 50); do [ "$(run)" != "$first" ] && exit; sleep 0.2; done
 journalctl --no-pager -n 30 -u 'ds4relay-*'; false`)
 }
 
-// units has the unit in place of ifupdown.
+// units uses the systemd unit instead of ifupdown.
 func (d *debianRelayLab) units(t *testing.T) {
 	d.do("ifdown wrap1; rm /etc/network/interfaces.d/wrap1; systemctl enable --now ds4relay; systemctl reload ds4relay")
 	d.works("with the unit")
@@ -599,11 +641,11 @@ func (d *debianRelayLab) units(t *testing.T) {
 	}
 }
 
-// restarts: a restart changes nothing where all is as wished, and with a mistake in the file; then it fails, and the
-// relay goes on until it is stopped.
+// restarts: a restart changes nothing if there is no difference. With a mistake in the file it fails and changes
+// nothing; the relay keeps running until it is stopped.
 func (d *debianRelayLab) restarts(t *testing.T) {
 	const unit = "systemctl -q is-active ds4relay.service ds4relay-down.service"
-	// The tunnel's index in the kernel is another one when it has been made anew.
+	// If the tunnel is created again, it gets another index.
 	index := func() string { return d.do("cat /sys/class/net/wrap1/ifindex") }
 	const stopped = "for i in $(seq 50); do ip link show wrap1 || exit 0; sleep 0.1; done; exit 1"
 	tunnel := index()
@@ -627,7 +669,7 @@ func (d *debianRelayLab) restarts(t *testing.T) {
 	if now := index(); now != tunnel {
 		t.Errorf("the tunnel was made anew: it was %s, and is %s", tunnel, now)
 	}
-	// What failed is stopped as well, and a stop right after a restart stops.
+	// A failed unit can be stopped too, and so can one that was just restarted.
 	d.do(mistake + "; ! systemctl restart ds4relay; systemctl stop ds4relay; " + stopped)
 	d.do("mv /root/relays /etc/config/ds4relay; systemctl start ds4relay; systemctl restart ds4relay && " +
 		"systemctl stop ds4relay && ! ip link show wrap1")

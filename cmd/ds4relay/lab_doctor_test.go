@@ -18,16 +18,16 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// fault is something that goes wrong, and what doctor has to say about it first.
+// fault is a fault, and what doctor must report first.
 type fault struct {
 	name   string
 	inject []string // "HOST: COMMAND", `ds4relay …` too
 	check  string   // the check that fails first
 	says   string   // in its evidence
 	remedy string   // in its remedy
-	// repair is the remedy applied; without it the commands between backquotes in the remedy are run at that end.
+	// repair applies the remedy; without it, the commands in backquotes in the remedy are run at that end.
 	repair []string
-	clean  []string // what is left to be taken away
+	clean  []string // commands to clean up
 }
 
 const (
@@ -37,124 +37,183 @@ const (
 	backward = "ip6 saddr 2001:db8:fdd2::/56"
 )
 
-// filter makes an nft table with one chain, which the fault consists of.
+// filter creates an nft table with one chain, which is the fault.
 func filter(host, family, hook, policy, rules string) string {
-	return fmt.Sprintf("%s: nft -f - <<'E'\ntable %s filter {\n chain %s { type filter hook %s priority 0; policy %s; %s\n }\n}\nE", host, family, hook, hook, policy, rules)
+	return fmt.Sprintf("%s: nft -f - <<'E'\ntable %s filter {\n chain %s { type filter hook %s priority 0; policy "+
+		"%s; %s\n }\n}\nE", host, family, hook, hook, policy, rules)
 }
 
 func unfilter(host, family string) string {
 	return fmt.Sprintf("%s: nft delete table %s filter", host, family)
 }
 
-// atBoth are asked of either end, with its name for END, and the other's for OTHER.
+// atBoth are tested at both ends; END stands for that end's name, OTHER for the other's.
 var atBoth = []fault{
-	{name: "a mistake in the file", inject: []string{"END: " + mistake}, check: "config", says: `option ipaddr "10.0.0.1"`, remedy: "correct line 3 of",
-		repair: []string{"END: file:"}},
+	{name: "a mistake in the file", inject: []string{"END: " + mistake}, check: "config",
+		says: `option ipaddr "10.0.0.1"`, remedy: "correct line 3 of", repair: []string{"END: file:"}},
 	{name: "not brought up", inject: []string{"END: ds4relay down"}, check: "installed", says: "ip link add"},
-	{name: "tunnel removed", inject: []string{"END: ip link del wrap1"}, check: "installed", says: "ip link add name wrap1"},
+	{name: "tunnel removed", inject: []string{"END: ip link del wrap1"}, check: "installed",
+		says: "ip link add name wrap1"},
 	{name: "tunnel switched off", inject: []string{"END: ip link set wrap1 down"}, check: "installed", says: "ip"},
-	{name: "tunnel's MTU changed", inject: []string{"END: ip link set wrap1 mtu 1300"}, check: "installed", says: "mtu 1460"},
+	{name: "tunnel's MTU changed", inject: []string{"END: ip link set wrap1 mtu 1300"}, check: "installed",
+		says: "mtu 1460"},
 	{name: "nft table removed", inject: []string{"END: nft delete table ip ds4relay"}, check: "installed", says: "nft"},
-	{name: "device's name taken", inject: []string{"END: ds4relay down", "END: ip link add wrap1 type dummy"}, check: "installed",
-		says: "there is a device wrap1 already", remedy: "ds4relay up", repair: []string{"END: ip link del wrap1", "END: ds4relay up"}},
-	{name: "no IPv6 route", inject: []string{"END: ip -6 route save default >/tmp/default-END", "END: ip -6 route del default"}, check: "peer",
-		says: "no IPv6 route", remedy: "bring the IPv6 line up", repair: []string{"END: ip -6 route restore </tmp/default-END"}},
-	{name: "other end not up", inject: []string{"OTHER: ds4relay down"}, check: "peer", says: "does not answer ping", remedy: "has to be up",
+	{name: "device's name taken", inject: []string{"END: ds4relay down", "END: ip link add wrap1 type dummy"},
+		check: "installed", says: "there is a device wrap1 already", remedy: "ds4relay up",
+		repair: []string{"END: ip link del wrap1", "END: ds4relay up"}},
+	{name: "no IPv6 route", inject: []string{"END: ip -6 route save default >/tmp/default-END",
+		"END: ip -6 route del default"}, check: "peer",
+		says: "no IPv6 route", remedy: "bring the IPv6 line up",
+		repair: []string{"END: ip -6 route restore </tmp/default-END"}},
+	{name: "other end not up", inject: []string{"OTHER: ds4relay down"}, check: "peer", says: "does not answer ping",
+		remedy: "has to be up", repair: []string{"OTHER: ds4relay up"}},
+	{name: "wrong peeraddr", inject: []string{"END: file: s/peeraddr '\\(.*\\)::.64'/peeraddr '\\1::1234'/",
+		"END: ds4relay up"}, check: "peer",
+		says: "::1234 does not answer ping", remedy: "correct option peeraddr",
+		repair: []string{"END: file:", "END: ds4relay up"}},
+	{name: "other end expects another peer",
+		inject: []string{"OTHER: ip link change dev wrap1 type ip6tnl remote 2001:db8:77::1 encaplimit none"},
+		check:  "tunnel", says: "which refuses them", remedy: "peeraddr has to be",
 		repair: []string{"OTHER: ds4relay up"}},
-	{name: "wrong peeraddr", inject: []string{"END: file: s/peeraddr '\\(.*\\)::.64'/peeraddr '\\1::1234'/", "END: ds4relay up"}, check: "peer",
-		says: "::1234 does not answer ping", remedy: "correct option peeraddr", repair: []string{"END: file:", "END: ds4relay up"}},
-	{name: "other end expects another peer", inject: []string{"OTHER: ip link change dev wrap1 type ip6tnl remote 2001:db8:77::1 encaplimit none"},
-		check: "tunnel", says: "which refuses them", remedy: "peeraddr has to be", repair: []string{"OTHER: ds4relay up"}},
-	{name: "protocol 4 filtered on the way", inject: []string{filter("core", "ip6", "forward", "accept", "meta l4proto 4 drop")}, check: "tunnel",
+	{name: "protocol 4 filtered on the way",
+		inject: []string{filter("core", "ip6", "forward", "accept", "meta l4proto 4 drop")}, check: "tunnel",
 		says: "no packet in", remedy: "allow IP protocol 4", repair: []string{unfilter("core", "ip6")}},
-	{name: "protocol 4 filtered towards the home", inject: []string{filter("core", "ip6", "forward", "accept", "meta l4proto 4 "+astray+" drop")}, check: "tunnel",
+	{name: "protocol 4 filtered towards the home",
+		inject: []string{filter("core", "ip6", "forward", "accept", "meta l4proto 4 "+astray+" drop")}, check: "tunnel",
 		says: "no packet in", remedy: "allow IP protocol 4", repair: []string{unfilter("core", "ip6")}},
-	{name: "all IPv6 refused on the way", inject: []string{"core: ip -6 route add prohibit ENDPOINT/128"}, check: "peer",
-		says: "says: destination unreachable", repair: []string{"core: ip -6 route del prohibit ENDPOINT/128"}},
-	{name: "own firewall, in", inject: []string{filter("END", "inet", "input", "drop", "meta l4proto { icmp, icmpv6, tcp, udp } accept; ip6 saddr "+aftr+" accept")}, check: "tunnel",
-		says: "drops them (nft table inet filter, the policy of chain input)", clean: []string{unfilter("END", "inet")}},
-	{name: "own firewall, out", inject: []string{filter("END", "inet", "output", "accept", "meta l4proto 4 ip6 daddr != "+aftr+" drop")}, check: "tunnel",
-		says: "no packet out: this machine's firewall drops protocol 4 (nft table inet filter, a rule of chain output)", clean: []string{unfilter("END", "inet")}},
-	{name: "large packets to the home lost", inject: []string{filter("core", "ip6", "forward", "accept", "meta l4proto { 4, icmpv6 } meta length > 1420 "+astray+" drop")},
-		check: "mtu", says: "nothing says so", repair: []string{"mtu", "vps: ds4relay up", "router: ds4relay up"},
-		clean: []string{unfilter("core", "ip6"), "vps: file:", "router: file:", "vps: ds4relay up", "router: ds4relay up"}},
+	{name: "all IPv6 refused on the way", inject: []string{"core: ip -6 route add prohibit ENDPOINT/128"},
+		check: "peer", says: "says: destination unreachable",
+		repair: []string{"core: ip -6 route del prohibit ENDPOINT/128"}},
+	{name: "own firewall, in",
+		inject: []string{filter("END", "inet", "input", "drop", "meta l4proto { icmp, icmpv6, tcp, udp } accept; "+
+			"ip6 saddr "+aftr+" accept")}, check: "tunnel", says: "drops them (nft table inet filter, the policy of " +
+			"chain input)", clean: []string{unfilter("END", "inet")}},
+	{name: "own firewall, out",
+		inject: []string{filter("END", "inet", "output", "accept", "meta l4proto 4 ip6 daddr != "+aftr+" drop")},
+		check:  "tunnel", says: "no packet out: this machine's firewall drops protocol 4 (nft table inet filter, a " +
+			"rule of chain output)", clean: []string{unfilter("END", "inet")}},
+	{name: "large packets to the home lost",
+		inject: []string{filter("core", "ip6", "forward", "accept", "meta l4proto { 4, icmpv6 } meta length > 1420 "+
+			astray+" drop")}, check: "mtu", says: "nothing says so",
+		repair: []string{"mtu", "vps: ds4relay up", "router: ds4relay up"},
+		clean: []string{unfilter("core", "ip6"), "vps: file:", "router: file:", "vps: ds4relay up",
+			"router: ds4relay up"}},
 	{name: "own firewall, forwarding", inject: []string{filter("END", "inet", "forward", "drop", "")}, check: "forward",
-		says: "drops it (nft table inet filter, the policy of chain forward)", clean: []string{unfilter("END", "inet")}},
-	{name: "host switched off", inject: []string{"host: ip link set eth0 down", "router: ip neigh flush dev br-lan"}, check: "host", remedy: "switch 192.168.1.210 on",
-		// A bridge lets a port that came up through up to a second later.
+		says:  "drops it (nft table inet filter, the policy of chain forward)",
+		clean: []string{unfilter("END", "inet")}},
+	{name: "host switched off", inject: []string{"host: ip link set eth0 down", "router: ip neigh flush dev br-lan"},
+		check: "host", remedy: "switch 192.168.1.210 on",
+		// A bridge forwards on a port up to a second after it came up.
 		repair: []string{"host: ip link set eth0 up", "host: ip route add default via 192.168.1.1", answers}},
-	{name: "service not running", inject: []string{filter("host2", "ip", "input", "accept", "tcp dport 80 reject with tcp reset")}, check: "host",
-		says: "forward web: 192.168.1.211:80 refuses", remedy: "start the service", repair: []string{unfilter("host2", "ip")}},
+	{name: "service not running",
+		inject: []string{filter("host2", "ip", "input", "accept", "tcp dport 80 reject with tcp reset")}, check: "host",
+		says: "forward web: 192.168.1.211:80 refuses", remedy: "start the service",
+		repair: []string{unfilter("host2", "ip")}},
 }
 
 var atVPS = []fault{
-	{name: "endpoint removed", inject: []string{"END: ip -6 addr del 2001:db8:6ef9:0:198:51:100:144/128 dev eth0"}, check: "installed", says: "ip -6 addr add 2001:db8:6ef9:0:198:51:100:144/128"},
-	{name: "forwarding switched off", inject: []string{"END: sysctl -q -w net.ipv4.conf.eth0.forwarding=0"}, check: "installed", says: "net/ipv4/conf/eth0/forwarding=1"},
-	{name: "a forward removed", inject: []string{"END: nft delete element ip ds4relay port_forward { 198.51.100.144 . tcp . 8080 }"}, check: "installed", says: "nft"},
-	{name: "a host's route removed", inject: []string{"END: ip route del 192.168.1.210 dev wrap1"}, check: "installed", says: "ip -4 route add 192.168.1.210/32"},
-	{name: "large packets from the home lost", inject: []string{filter("core", "ip6", "forward", "accept", "meta l4proto { 4, icmpv6 } meta length > 1420 "+backward+" drop")},
-		check: "mtu", says: "from the router at home are lost", repair: []string{"mtu", "vps: ds4relay up", "router: ds4relay up"},
-		clean: []string{unfilter("core", "ip6"), "vps: file:", "router: file:", "vps: ds4relay up", "router: ds4relay up"}},
-	{name: "a container has the port", inject: []string{"END: ip link add docker0 type dummy", "END: ip addr add 172.17.0.1/16 dev docker0", "END: ip link set docker0 up",
-		"END: nft -f - <<'E'\ntable ip nat {\n chain DOCKER { tcp dport 8080 dnat to 172.17.0.2:80; }\n chain PREROUTING { type nat hook prerouting priority -101; jump DOCKER; }\n}\nE"},
-		check: "forward", says: "leaves by docker0 to 172.17.0.2 instead of by wrap1 (nft table ip nat, chain DOCKER, comes first)", remedy: "published by a container",
+	{name: "endpoint removed", inject: []string{"END: ip -6 addr del 2001:db8:6ef9:0:198:51:100:144/128 dev eth0"},
+		check: "installed", says: "ip -6 addr add 2001:db8:6ef9:0:198:51:100:144/128"},
+	{name: "forwarding switched off", inject: []string{"END: sysctl -q -w net.ipv4.conf.eth0.forwarding=0"},
+		check: "installed", says: "net/ipv4/conf/eth0/forwarding=1"},
+	{name: "a forward removed",
+		inject: []string{"END: nft delete element ip ds4relay port_forward { 198.51.100.144 . tcp . 8080 }"},
+		check:  "installed", says: "nft"},
+	{name: "a host's route removed", inject: []string{"END: ip route del 192.168.1.210 dev wrap1"}, check: "installed",
+		says: "ip -4 route add 192.168.1.210/32"},
+	{name: "large packets from the home lost",
+		inject: []string{filter("core", "ip6", "forward", "accept", "meta l4proto { 4, icmpv6 } meta length > 1420 "+
+			backward+" drop")}, check: "mtu", says: "from the router at home are lost",
+		repair: []string{"mtu", "vps: ds4relay up", "router: ds4relay up"},
+		clean: []string{unfilter("core", "ip6"), "vps: file:", "router: file:", "vps: ds4relay up",
+			"router: ds4relay up"}},
+	{name: "a container has the port", inject: []string{"END: ip link add docker0 type dummy",
+		"END: ip addr add 172.17.0.1/16 dev docker0", "END: ip link set docker0 up", "END: nft -f - <<'E'\ntable ip " +
+			"nat {\n chain DOCKER { tcp dport 8080 dnat to 172.17.0.2:80; }\n chain PREROUTING { type nat hook " +
+			"prerouting priority -101; jump DOCKER; }\n}\nE"},
+		check: "forward", says: "leaves by docker0 to 172.17.0.2 instead of by wrap1 (nft table ip nat, chain " +
+			"DOCKER, comes first)", remedy: "published by a container",
 		repair: []string{"END: nft delete table ip nat"}, clean: []string{"END: ip link del docker0"}},
-	{name: "the VPS takes the port", inject: []string{"END: nft -f - <<'E'\ntable ip own {\n chain pre { type nat hook prerouting priority -101; tcp dport 8080 redirect to :22; }\n}\nE"},
-		check: "forward", says: "this machine answers a client's packet itself (nft table ip own, chain pre, comes first)", remedy: "remove the rule",
+	{name: "the VPS takes the port",
+		inject: []string{"END: nft -f - <<'E'\ntable ip own {\n chain pre { type nat hook prerouting priority -101; " +
+			"tcp dport 8080 redirect to :22; }\n}\nE"}, check: "forward", says: "this machine answers a client's " +
+			"packet itself (nft table ip own, chain pre, comes first)", remedy: "remove the rule",
 		repair: []string{"END: nft delete table ip own"}},
-	{name: "strict rp_filter", inject: []string{"END: sysctl -q -w net.ipv4.conf.eth0.rp_filter=1", "END: ip link add other type dummy", "END: ip link set other up",
-		"END: ip route add 192.0.2.0/24 dev other"}, check: "forward", says: "rp_filter drops it", clean: []string{"END: ip link del other"}},
-	{name: "table of connections full", inject: []string{"END: ping -c 1 -W 2 198.51.100.1 >/tmp/ping", "max: 1"}, check: "conntrack", says: "new ones are dropped", remedy: "sysctl -w net.netfilter.nf_conntrack_max=4",
+	{name: "strict rp_filter", inject: []string{"END: sysctl -q -w net.ipv4.conf.eth0.rp_filter=1",
+		"END: ip link add other type dummy", "END: ip link set other up", "END: ip route add 192.0.2.0/24 dev other"},
+		check: "forward", says: "rp_filter drops it", clean: []string{"END: ip link del other"}},
+	{name: "table of connections full", inject: []string{"END: ping -c 1 -W 2 198.51.100.1 >/tmp/ping", "max: 1"},
+		check: "conntrack", says: "new ones are dropped", remedy: "sysctl -w net.netfilter.nf_conntrack_max=4",
 		repair: []string{"max: 65536"}},
-	{name: "host's firewall", inject: []string{filter("host", "ip", "input", "drop", "ip saddr 192.168.1.0/24 accept")}, check: "host",
-		says: "192.168.1.210 does not answer, though packets come to the router", remedy: "`ds4relay doctor` on the router", repair: []string{unfilter("host", "ip")}},
+	{name: "host's firewall", inject: []string{filter("host", "ip", "input", "drop", "ip saddr 192.168.1.0/24 accept")},
+		check: "host", says: "192.168.1.210 does not answer, though packets come to the router",
+		remedy: "`ds4relay doctor` on the router", repair: []string{unfilter("host", "ip")}},
 }
 
 var atRouter = []fault{
-	{name: "endpoint removed", inject: []string{"END: ip -6 addr del 2001:db8:fdd2:0:198:51:100:144/128 dev wrap1"}, check: "installed", says: "ip -6 addr add 2001:db8:fdd2:0:198:51:100:144/128"},
-	{name: "rule removed", inject: []string{"END: ip rule del priority 4602"}, check: "installed", says: "ip -4 rule add priority 4602"},
-	{name: "route removed", inject: []string{"END: ip route flush table 42"}, check: "installed", says: "ip -4 route add default dev wrap1"},
-	{name: "an opened host removed", inject: []string{"END: nft delete element ip ds4relay open_host '{ \"wrap1\" . 192.168.1.210 }'"}, check: "installed", says: "nft"},
-	{name: "somebody else's route in our table", inject: []string{"END: ip route add 10.0.0.0/8 dev ds-wan6_4 table 42"}, check: "installed",
-		says: "table 42 has a route to 10.0.0.0/8", repair: []string{"END: ip route del 10.0.0.0/8 table 42", "END: ds4relay up"}},
-	{name: "prefix not routed", inject: []string{"isp: ip -6 route del 2001:db8:fdd2::/56"}, check: "routed", says: "answers to it do not arrive",
-		remedy: "option ip6addr has to lie in the prefix", repair: []string{"isp: ip -6 route add 2001:db8:fdd2::/56 via 2001:db8:fdd1::2"}},
-	{name: "somebody else's rule", inject: []string{"END: ip rule add priority 100 from 192.168.1.0/24 lookup main"}, check: "forward",
-		says: "rp_filter drops it", remedy: "a rule of another program comes before ours", repair: []string{"END: ip rule del priority 100"}},
-	{name: "LAN address changed", inject: []string{"host: ip addr del 192.168.1.210/24 dev eth0", "host: ip addr add 192.168.1.99/24 dev eth0"}, check: "host",
+	{name: "endpoint removed", inject: []string{"END: ip -6 addr del 2001:db8:fdd2:0:198:51:100:144/128 dev wrap1"},
+		check: "installed", says: "ip -6 addr add 2001:db8:fdd2:0:198:51:100:144/128"},
+	{name: "rule removed", inject: []string{"END: ip rule del priority 4602"}, check: "installed",
+		says: "ip -4 rule add priority 4602"},
+	{name: "route removed", inject: []string{"END: ip route flush table 42"}, check: "installed",
+		says: "ip -4 route add default dev wrap1"},
+	{name: "an opened host removed",
+		inject: []string{"END: nft delete element ip ds4relay open_host '{ \"wrap1\" . 192.168.1.210 }'"},
+		check:  "installed", says: "nft"},
+	{name: "somebody else's route in our table",
+		inject: []string{"END: ip route add 10.0.0.0/8 dev ds-wan6_4 table 42"}, check: "installed",
+		says: "table 42 has a route to 10.0.0.0/8", repair: []string{"END: ip route del 10.0.0.0/8 table 42",
+			"END: ds4relay up"}},
+	{name: "prefix not routed", inject: []string{"isp: ip -6 route del 2001:db8:fdd2::/56"}, check: "routed",
+		says: "answers to it do not arrive", remedy: "option ip6addr has to lie in the prefix",
+		repair: []string{"isp: ip -6 route add 2001:db8:fdd2::/56 via 2001:db8:fdd1::2"}},
+	{name: "somebody else's rule", inject: []string{"END: ip rule add priority 100 from 192.168.1.0/24 lookup main"},
+		check: "forward", says: "rp_filter drops it", remedy: "a rule of another program comes before ours",
+		repair: []string{"END: ip rule del priority 100"}},
+	{name: "LAN address changed", inject: []string{"host: ip addr del 192.168.1.210/24 dev eth0",
+		"host: ip addr add 192.168.1.99/24 dev eth0"}, check: "host",
 		says: "nobody on br-lan has the address 192.168.1.210", remedy: "correct option dest_ip",
-		repair: []string{"host: ip addr del 192.168.1.99/24 dev eth0", "host: ip addr add 192.168.1.210/24 dev eth0", "host: ip route replace default via 192.168.1.1"}},
-	// What is sent to it has the kernel ask again as soon as it has given up.
-	{name: "host switched off, under traffic", inject: []string{"host: ip link set eth0 down", "router: ip neigh flush dev br-lan",
-		"router: timeout 30 ping -q -i 0.05 192.168.1.210 >/dev/null 2>&1 &"}, check: "host",
+		repair: []string{"host: ip addr del 192.168.1.99/24 dev eth0", "host: ip addr add 192.168.1.210/24 dev eth0",
+			"host: ip route replace default via 192.168.1.1"}},
+	// Packets to it make the kernel ask again as soon as it has given up.
+	{name: "host switched off, under traffic",
+		inject: []string{"host: ip link set eth0 down", "router: ip neigh flush dev br-lan",
+			"router: timeout 30 ping -q -i 0.05 192.168.1.210 >/dev/null 2>&1 &"}, check: "host",
 		says: "nobody on br-lan has the address 192.168.1.210", remedy: "switch 192.168.1.210 on",
 		repair: []string{"host: ip link set eth0 up", "host: ip route add default via 192.168.1.1", answers}},
-	{name: "host's firewall lets in neighbours only", inject: []string{filter("host", "ip", "input", "drop", "ip saddr 192.168.1.0/24 accept")}, check: "host",
-		says: "answers this router, but not a client", remedy: "its firewall has to let in addresses beyond the LAN", repair: []string{unfilter("host", "ip")}},
-	{name: "host without gateway", inject: []string{"host: ip route del default"}, check: "host", says: "answers this router, but not a client",
-		remedy: "default gateway has to be this router", repair: []string{"host: ip route add default via 192.168.1.1"}},
+	{name: "host's firewall lets in neighbours only",
+		inject: []string{filter("host", "ip", "input", "drop", "ip saddr 192.168.1.0/24 accept")}, check: "host",
+		says: "answers this router, but not a client", remedy: "its firewall has to let in addresses beyond the LAN",
+		repair: []string{unfilter("host", "ip")}},
+	{name: "host without gateway", inject: []string{"host: ip route del default"}, check: "host",
+		says: "answers this router, but not a client", remedy: "default gateway has to be this router",
+		repair: []string{"host: ip route add default via 192.168.1.1"}},
 	{name: "host's firewall lets in nobody", inject: []string{filter("host", "ip", "input", "drop", "")}, check: "host",
-		says: "answers neither a client nor this router", remedy: "let it in", repair: []string{unfilter("host", "ip")}},
-	{name: "VPS's provider filters", inject: []string{filter("core", "ip", "forward", "accept", "oifname \"vps\" drop")}, check: "internet",
-		says: "does not answer from the internet", remedy: "firewall of the VPS's provider", repair: []string{unfilter("core", "ip")}},
+		says: "answers neither a client nor this router", remedy: "let it in",
+		repair: []string{unfilter("host", "ip")}},
+	{name: "VPS's provider filters",
+		inject: []string{filter("core", "ip", "forward", "accept", "oifname \"vps\" drop")}, check: "internet",
+		says: "does not answer from the internet", remedy: "firewall of the VPS's provider",
+		repair: []string{unfilter("core", "ip")}},
 	{name: "VPS does not forward", inject: []string{filter("vps", "inet", "forward", "drop", "")}, check: "internet",
-		says: "does not answer from the internet", remedy: "`ds4relay doctor` on the VPS", repair: []string{unfilter("vps", "inet")}},
+		says: "does not answer from the internet", remedy: "`ds4relay doctor` on the VPS",
+		repair: []string{unfilter("vps", "inet")}},
 }
 
-// answers waits for a host that was off: the first asked of it may get the error of before.
+// answers waits for a host that was off: the first attempt may get an earlier error.
 const answers = "router: for i in $(seq 100); do ping -q -c 1 -W 1 192.168.1.210 && exit; sleep 0.1; done; exit 1"
 
-// doctorLab is a relay that faults are injected into.
+// doctorLab is a relay for injecting faults.
 type doctorLab struct {
 	*relay
 	hosts map[string]*lab.Host
 	files map[string]string
 }
 
-// TestDoctor injects one fault after the other: doctor names each first, and its remedy, applied, makes it go away. Most of the
-// time it waits for answers that do not come; so it goes on in four labs at the same time.
+// TestDoctor injects one fault after the other: doctor names each first, and its remedy removes it. The test mostly
+// waits for missing answers, so it runs in four labs at the same time.
 func TestDoctor(t *testing.T) {
-	var machine sync.RWMutex // for faults of the whole machine's kernel
+	var machine sync.RWMutex // for faults that concern the whole machine's kernel
 	half := len(atBoth) / 2
 	for end, own := range map[string][]fault{"vps": atVPS, "router": atRouter} {
 		for i, faults := range [][]fault{own, atBoth[:half], atBoth[half:]} { // a third of the time is waiting
@@ -168,11 +227,13 @@ func TestDoctor(t *testing.T) {
 
 func newDoctorLab(t *testing.T, prefix string) *doctorLab {
 	r := newRelay(t, lab.Options{Prefix: prefix}, forwardAll+forwardWeb)
-	l := &doctorLab{r, map[string]*lab.Host{"vps": r.VPS, "router": r.Router, "host": r.Host, "host2": r.Host2, "core": r.Core, "isp": r.ISP},
+	l := &doctorLab{r, map[string]*lab.Host{"vps": r.VPS, "router": r.Router, "host": r.Host, "host2": r.Host2,
+		"core": r.Core, "isp": r.ISP},
 		map[string]string{"vps": vpsRelay + forwardAll + forwardWeb, "router": routerRelay + forwardAll + forwardWeb}}
 	serveTCP(t, r.Host2, 80)
 	r.up()
-	for _, h := range []*lab.Host{r.VPS, r.Router} { // the kernel limits errors, and so many runs after one another need many
+	// The kernel limits the rate of errors, and consecutive runs need many.
+	for _, h := range []*lab.Host{r.VPS, r.Router} {
 		if err := h.Sysctl("net.ipv4.icmp_ratelimit", "0"); err != nil {
 			t.Fatal(err)
 		}
@@ -199,8 +260,10 @@ func (l *doctorLab) try(t *testing.T, end string, faults []fault, machine *sync.
 			name := strings.NewReplacer("OTHER", other, "ENDPOINT", endpoints[other], "END", end)
 			l.run(t, name, f.inject, "")
 			first, all := l.ask(t, end)
-			if first.ID != f.check || !strings.Contains(first.Evidence, f.says) || !strings.Contains(first.Remedy, f.remedy) || first.State != doctor.Failed {
-				t.Errorf("doctor says first: %s %s: %s\n→ %s\nwant %s: …%s… → …%s…\n%s", first.State, first.ID, first.Evidence, first.Remedy, f.check, f.says, f.remedy, all)
+			if first.ID != f.check || !strings.Contains(first.Evidence, f.says) ||
+				!strings.Contains(first.Remedy, f.remedy) || first.State != doctor.Failed {
+				t.Errorf("doctor says first: %s %s: %s\n→ %s\nwant %s: …%s… → …%s…\n%s", first.State, first.ID,
+					first.Evidence, first.Remedy, f.check, f.says, f.remedy, all)
 			}
 			repair := f.repair
 			if repair == nil {
@@ -220,7 +283,7 @@ func (l *doctorLab) try(t *testing.T, end string, faults []fault, machine *sync.
 	}
 }
 
-// ask runs doctor at an end and returns the first finding that is not ok, or one that is where all are.
+// ask runs doctor at an end and returns the first finding that is not ok, or an ok one if all are.
 func (l *doctorLab) ask(t *testing.T, end string) (first doctor.Finding, all string) {
 	t.Helper()
 	code, out, problems := l.end(end).try("doctor", "--json")
@@ -281,7 +344,7 @@ func (l *doctorLab) run(t *testing.T, name *strings.Replacer, steps []string, re
 	}
 }
 
-// TestDoctorPorts: nothing is wrong with a relay that has ports only, whose test packets are TCP.
+// TestDoctorPorts: all is well with a relay that only forwards ports, with TCP test packets.
 func TestDoctorPorts(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardWeb)
 	serveTCP(t, r.Host2, 80)
@@ -293,13 +356,13 @@ func TestDoctorPorts(t *testing.T) {
 	}
 }
 
-// TestDoctorWithoutBPF: on a router whose kernel has no bpf(2), test packets come by lo.
+// TestDoctorWithoutBPF: on a router whose kernel has no bpf(2), test packets arrive on lo.
 func TestDoctorWithoutBPF(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	r.up()
 	var out, problems bytes.Buffer
 	code := 0
-	r.Router.Do(func() error { // the thread ends with what it may not do any more
+	r.Router.Do(func() error { // the thread, which has lost rights, ends afterwards
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var data [2]unix.CapUserData
 		if err := unix.Capget(&header, &data[0]); err != nil {
@@ -316,7 +379,9 @@ func TestDoctorWithoutBPF(t *testing.T) {
 		code = a.main([]string{"-c", r.router.config, "--run", r.router.runDir(), "doctor"})
 		return nil
 	})
-	if code != 0 || !strings.Contains(out.String(), "ok       home: The answer goes back through the tunnel: 192.168.1.210: out by wan") {
+	if code != 0 ||
+		!strings.Contains(out.String(), "ok       home: The answer goes back through the tunnel: 192.168.1.210: "+
+			"out by wan") {
 		t.Errorf("doctor: %d\n%s%s", code, out.String(), problems.String())
 	}
 }

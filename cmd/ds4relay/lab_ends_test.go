@@ -31,7 +31,7 @@ const (
 	client4  = "203.0.113.10"
 	home4    = "192.168.1.210"
 	home6    = "2001:db8:fdd2::210"
-	natted4  = "192.0.2.1" // what the carrier's NAT makes of the home
+	natted4  = "192.0.2.1" // the home's address after the carrier's NAT
 	patience = 5 * time.Second
 )
 
@@ -116,7 +116,7 @@ func (e *end) try(args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), problems.String()
 }
 
-// do is try for what has to succeed.
+// do is like try for commands that must succeed.
 func (e *end) do(args ...string) string {
 	e.t.Helper()
 	code, stdout, stderr := e.try(args...)
@@ -135,7 +135,7 @@ func (e *end) snapshot() string {
 	return s
 }
 
-// relay is both ends of one.
+// relay has both ends of a relay.
 type relay struct {
 	*lab.Net
 	vps, router *end
@@ -155,8 +155,8 @@ func newRelay(t *testing.T, options lab.Options, forwards string) *relay {
 	return &relay{n, newEnd(t, n.VPS, vpsRelay+forwards), newEnd(t, n.Router, routerRelay+forwards)}
 }
 
-// atOnce tests both ends at the same time, which have nothing to do with each other here: one alone keeps little more than one
-// CPU busy.
+// atOnce tests both ends at the same time; they are independent here, and one alone keeps little more than one CPU
+// busy.
 func (r *relay) atOnce(t *testing.T, test func(t *testing.T, e *end)) {
 	for _, e := range []*end{r.vps, r.router} {
 		t.Run(e.host.Name, func(t *testing.T) {
@@ -171,9 +171,9 @@ func (r *relay) atOnce(t *testing.T, test func(t *testing.T, e *end)) {
 func manyRelays(n int, host func(int) string) string {
 	var b strings.Builder
 	for i := range n {
-		fmt.Fprintf(&b, "config relay 'r%d'\n\toption ipaddr '%s'\n\toption ip6addr '2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:1:%x::/64'\n"+
-			"\toption tunlink 'eth0'\n\nconfig forward 'f%d'\n\toption relay 'r%d'\n\toption src_dport '%d'\n\toption dest_ip '%s'\n\n",
-			i, public, i+1, i, i, 1000+i, host(i))
+		fmt.Fprintf(&b, "config relay 'r%d'\n\toption ipaddr '%s'\n\toption ip6addr '2001:db8:6ef9::/64'\n\toption "+
+			"peeraddr '2001:db8:1:%x::/64'\n\toption tunlink 'eth0'\n\nconfig forward 'f%d'\n\toption relay "+
+			"'r%d'\n\toption src_dport '%d'\n\toption dest_ip '%s'\n\n", i, public, i+1, i, i, 1000+i, host(i))
 	}
 	return b.String()
 }
@@ -232,7 +232,7 @@ func serveUDP(t *testing.T, h *lab.Host, port int) {
 	}()
 }
 
-// askTCP returns the address that the server saw, and the connection.
+// askTCP connects, and returns the address that the server saw and the connection.
 func askTCP(h *lab.Host, to string) (string, net.Conn, error) {
 	conn, err := h.Dial("tcp4", to, patience)
 	if err != nil {
@@ -267,7 +267,7 @@ func seenTCP(t *testing.T, h *lab.Host, to, want string) {
 	}
 }
 
-// refusedTCP fails the test if there is a connection.
+// refusedTCP fails the test if a connection succeeds.
 func refusedTCP(t *testing.T, h *lab.Host, to string) {
 	t.Helper()
 	conn, err := h.Dial("tcp4", to, patience/10)
@@ -277,7 +277,8 @@ func refusedTCP(t *testing.T, h *lab.Host, to string) {
 	}
 }
 
-// seenUDP sends a datagram of that size and wants it back, from the same address, with the address that the server saw.
+// seenUDP sends a datagram of that size and expects it back from the same address, with the address that the server
+// saw.
 func seenUDP(t *testing.T, h *lab.Host, to, want string, size int) {
 	t.Helper()
 	conn, err := h.Dial("udp4", to, patience)
@@ -336,7 +337,7 @@ func capture(t *testing.T, h *lab.Host, device string) func() []lab.Packet {
 	}
 }
 
-// difference shows where two texts part.
+// difference shows where two texts differ.
 func difference(a, b string) string {
 	dir, err := os.MkdirTemp("", "difference")
 	if err != nil {

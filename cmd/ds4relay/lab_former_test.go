@@ -12,13 +12,13 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// former has what `plan` of the release before printed for the ends of TestUpgrade.
+// former is the output of `plan` of the previous release for the ends of TestUpgrade.
 //
 //go:embed testdata/former
 var former embed.FS
 
-// TestUpgrade: what the release before has installed goes on under the new one's first up, one end after the other, and
-// becomes the new one's own: connections of clients, and those that a host has opened itself.
+// TestUpgrade: the first up of the new release, on one end after the other, takes over what the previous release
+// installed. Connections of clients, and those that a host has opened itself, survive.
 func TestUpgrade(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll+"\toption egress 'all'\n"+forwardWeb)
 	first := map[*end]string{}
@@ -32,7 +32,7 @@ func TestUpgrade(t *testing.T) {
 			t.Fatal(err, out)
 		}
 	}
-	// Its record of what it had changed.
+	// Its record of its changes.
 	if err := os.Mkdir(r.vps.runDir(), 0o755); err != nil {
 		t.Fatal(err)
 	}

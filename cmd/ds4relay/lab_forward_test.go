@@ -15,7 +15,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// arrivals sends packets and returns what of them comes in at the host's eth0: packets that have one of the protocols.
+// arrivals sends packets and returns those with one of the protocols that arrive at the host's eth0.
 func arrivals(t *testing.T, h *lab.Host, protocols string, send func()) []lab.Packet {
 	t.Helper()
 	stop := capture(t, h, "eth0")
@@ -39,7 +39,7 @@ func sctpInit(from, to uint16) []byte {
 	return b
 }
 
-// TestForwardKinds has every kind of forward at once, to two hosts.
+// TestForwardKinds tests every kind of forward at once, to two hosts.
 func TestForwardKinds(t *testing.T) {
 	const forwards = `
 config forward 'list'
@@ -109,7 +109,8 @@ config forward 'off'
 	}
 
 	from, to := netip.MustParseAddr(client4), netip.MustParseAddr(public)
-	for proto, payload := range map[byte][]byte{47: {0, 0, 0x08, 0x00, 1, 2, 3, 4}, 50: {0, 0, 0, 9, 0, 0, 0, 1, 5, 5}, 253: []byte("anything")} {
+	for proto, payload := range map[byte][]byte{47: {0, 0, 0x08, 0x00, 1, 2, 3, 4}, 50: {0, 0, 0, 9, 0, 0, 0, 1, 5, 5},
+		253: []byte("anything")} {
 		in := arrivals(t, r.Host2, string(rune(proto)), func() {
 			if err := lab.SendRaw4(r.Client, "eth0", lab.IPv4(from, to, proto, payload)); err != nil {
 				t.Fatal(err)
@@ -119,7 +120,8 @@ config forward 'off'
 			t.Errorf("protocol %d: %+v arrived", proto, in)
 		}
 		out := arrivals(t, r.Client, string(rune(proto)), func() {
-			if err := lab.SendRaw4(r.Host2, "eth0", lab.IPv4(netip.MustParseAddr("192.168.1.211"), from, proto, payload)); err != nil {
+			if err := lab.SendRaw4(r.Host2, "eth0", lab.IPv4(netip.MustParseAddr("192.168.1.211"), from, proto,
+				payload)); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -137,7 +139,7 @@ config forward 'off'
 	}
 }
 
-// TestClients: forwards for some clients are closed to all others, also beside one of all that is left.
+// TestClients: forwards for some clients are closed to all others, even next to a forward of all.
 func TestClients(t *testing.T) {
 	const forwards = `
 config forward 'ssh'
@@ -169,7 +171,7 @@ config forward 'ping'
 	serveTCP(t, r.Host, 3500)
 	serveTCP(t, r.Host2, 2222)
 	serveTCP(t, r.Host2, 80)
-	serveTCP(t, r.VPS, 3500) // the VPS's own
+	serveTCP(t, r.VPS, 3500) // the VPS's own service
 	other := &net.TCPAddr{IP: net.ParseIP(other4)}
 	check := func(t *testing.T) {
 		t.Helper()
@@ -206,7 +208,7 @@ config forward 'ping'
 		t.Error("what is left did not reach the second host")
 	}
 
-	// The router lets in no more than the VPS.
+	// The router admits no more than the VPS.
 	for from, want := range map[string]int{client4: 1, other4: 0} {
 		in := arrivals(t, r.Host, "\x11", func() {
 			packet := lab.UDP4(netip.MustParseAddrPort(from+":7"), netip.MustParseAddrPort(home4+":80"), []byte("in"))
@@ -220,7 +222,8 @@ config forward 'ping'
 	}
 
 	// All of the address for some clients.
-	all := "\nconfig forward 'all'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n\toption src_ip '203.0.113.0/26'\n"
+	all := "\nconfig forward 'all'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n\toption src_ip " +
+		"'203.0.113.0/26'\n"
 	r.vps.write(vpsRelay + all)
 	r.router.write(routerRelay + all)
 	r.up()
@@ -279,7 +282,7 @@ config forward 'other'
 	option egress 'EGRESS'
 `
 
-// TestTwoVPS: one host behind two VPSs; answers go back by the tunnel that the question came by.
+// TestTwoVPS: one host behind two VPSs; answers return through the tunnel of the request.
 func TestTwoVPS(t *testing.T) {
 	for _, egress := range []string{"replies", "all"} {
 		t.Run(egress, func(t *testing.T) {
@@ -323,8 +326,8 @@ func TestTwoVPS(t *testing.T) {
 	}
 }
 
-// twoHomes is the file of a VPS with two homes that have the same addresses: one public address shared by ports, and one
-// that is the cabin's alone.
+// twoHomes is the file of a VPS with two homes that have the same addresses: one public address whose ports they share,
+// and one for the cabin alone.
 const twoHomes = `config relay 'home'
 	option role 'vps'
 	option ipaddr '198.51.100.144'
@@ -471,8 +474,8 @@ func named(h *lab.Host, network string, port int, to string) (string, net.Conn, 
 	return string(line[:n]), conn, err
 }
 
-// TestSameAddresses: two homes with the same addresses on one VPS. The same client talks to both from the same ports,
-// over one public address and over two.
+// TestSameAddresses: two homes with the same addresses on one VPS. One client talks to both from the same ports, over
+// one public address and over two.
 func TestSameAddresses(t *testing.T) {
 	for _, egress := range []string{"replies", "all"} {
 		t.Run(egress, func(t *testing.T) {
@@ -481,7 +484,7 @@ func TestSameAddresses(t *testing.T) {
 			if out, err := r.VPS.Run("ip", "addr", "add", "198.51.100.145/24", "dev", "eth0"); err != nil {
 				t.Fatal(err, out)
 			}
-			// Strict: what comes out of a tunnel has to have its way back there.
+			// Strict: the reverse path of packets out of a tunnel must be that tunnel.
 			for _, conf := range []string{"all", "default"} {
 				if err := r.VPS.Sysctl("net.ipv4.conf."+conf+".rp_filter", "1"); err != nil {
 					t.Fatal(err)
@@ -526,7 +529,8 @@ func TestSameAddresses(t *testing.T) {
 				conn.Close()
 			}
 			t.Logf("of %d connections each these kept their port: %v", connections, samePort)
-			// The cabin's host could not tell apart what comes from one port over two addresses: of those, one gets another port.
+			// The cabin's host could not tell apart connections from one port over two addresses, so one of them gets
+			// another port.
 			if egress == "replies" && samePort[public+":80"] != connections {
 				t.Errorf("of %d connections to the home %d kept their port", connections, samePort[public+":80"])
 			}
@@ -560,7 +564,7 @@ func TestSameAddresses(t *testing.T) {
 				}
 			}
 
-			// One home goes and comes; the other does not notice.
+			// One home goes down and up; the other is not affected.
 			_, conn, err := named(r.Client, "tcp4", 19999, public+":81")
 			if err != nil {
 				t.Fatal(err)
@@ -578,7 +582,8 @@ func TestSameAddresses(t *testing.T) {
 			if _, err := conn.Read(make([]byte, 1)); err == nil || !strings.Contains(err.Error(), "EOF") {
 				t.Errorf("the connection to the cabin, after home had gone and come: %v, want the server's end", err)
 			}
-			if said, conn, err := named(r.Client, "tcp4", 19998, public+":80"); err != nil || !strings.HasPrefix(said, "home ") {
+			if said, conn, err := named(r.Client, "tcp4", 19998, public+":80"); err != nil ||
+				!strings.HasPrefix(said, "home ") {
 				t.Errorf("home after it came again: %q, %v", said, err)
 			} else {
 				conn.Close()
@@ -593,8 +598,9 @@ func TestSameAddresses(t *testing.T) {
 func TestHairpin(t *testing.T) {
 	for _, options := range []lab.Options{{}, {NoIPv4Default: true}, {RPFilter: 1}} {
 		for _, egress := range []string{"replies", "all"} {
-			t.Run(fmt.Sprintf("no_default=%v,rp_filter=%d,egress=%s", options.NoIPv4Default, options.RPFilter, egress), func(t *testing.T) {
-				forwards := forwardWeb + "\toption egress '" + egress + "'\n" + `
+			t.Run(fmt.Sprintf("no_default=%v,rp_filter=%d,egress=%s", options.NoIPv4Default, options.RPFilter, egress),
+				func(t *testing.T) {
+					forwards := forwardWeb + "\toption egress '" + egress + "'\n" + `
 config forward 'wide'
 	option src_dport '20000-30000'
 	option dest_ip '192.168.1.210'
@@ -603,44 +609,44 @@ config forward 'rest'
 	option proto 'all'
 	option dest_ip '192.168.1.210'
 `
-				r := newRelay(t, options, forwards)
-				r.router.write(routerRelay + "\tlist keep 'tcp:22'\n" + forwards)
-				serveNamed(t, r.Host2, "web", 80)
-				serveNamed(t, r.Host, "rest", 90)
-				serveNamed(t, r.Host, "wide", 25000)
-				serveNamed(t, r.VPS, "vps", 22)
-				r.up()
-				ask := func(h *lab.Host, to, want string) {
-					t.Helper()
-					conn, err := h.Dial("tcp4", to, patience)
-					if err != nil {
-						t.Errorf("%s to %s: %v", h.Name, to, err)
-						return
+					r := newRelay(t, options, forwards)
+					r.router.write(routerRelay + "\tlist keep 'tcp:22'\n" + forwards)
+					serveNamed(t, r.Host2, "web", 80)
+					serveNamed(t, r.Host, "rest", 90)
+					serveNamed(t, r.Host, "wide", 25000)
+					serveNamed(t, r.VPS, "vps", 22)
+					r.up()
+					ask := func(h *lab.Host, to, want string) {
+						t.Helper()
+						conn, err := h.Dial("tcp4", to, patience)
+						if err != nil {
+							t.Errorf("%s to %s: %v", h.Name, to, err)
+							return
+						}
+						defer conn.Close()
+						conn.SetDeadline(time.Now().Add(patience))
+						line := make([]byte, 100)
+						n, err := conn.Read(line)
+						if name, _, _ := strings.Cut(string(line[:n]), " "); err != nil || name != want {
+							t.Errorf("%s to %s: %q, %v, want %s", h.Name, to, line[:n], err, want)
+						}
 					}
-					defer conn.Close()
-					conn.SetDeadline(time.Now().Add(patience))
-					line := make([]byte, 100)
-					n, err := conn.Read(line)
-					if name, _, _ := strings.Cut(string(line[:n]), " "); err != nil || name != want {
-						t.Errorf("%s to %s: %q, %v, want %s", h.Name, to, line[:n], err, want)
+					for _, h := range []*lab.Host{r.Host, r.Host2} {
+						tunnel := capture(t, r.Router, "wrap1")
+						ask(h, public+":8080", "web")
+						ask(h, public+":25000", "wide")
+						ask(h, public+":90", "rest")
+						pings(t, h, public)
+						if n := len(tunnel()); n != 0 {
+							t.Errorf("%d packets between neighbours took the way through the VPS", n)
+						}
 					}
-				}
-				for _, h := range []*lab.Host{r.Host, r.Host2} {
-					tunnel := capture(t, r.Router, "wrap1")
-					ask(h, public+":8080", "web")
-					ask(h, public+":25000", "wide")
-					ask(h, public+":90", "rest")
-					pings(t, h, public)
-					if n := len(tunnel()); n != 0 {
-						t.Errorf("%d packets between neighbours took the way through the VPS", n)
+					if !options.NoIPv4Default {
+						ask(r.Host2, public+":22", "vps")
+						ask(r.LAN2, public+":8080", "web") // through the VPS
 					}
-				}
-				if !options.NoIPv4Default {
-					ask(r.Host2, public+":22", "vps")
-					ask(r.LAN2, public+":8080", "web") // the long way
-				}
-				ask(r.Client, public+":8080", "web")
-			})
+					ask(r.Client, public+":8080", "web")
+				})
 		}
 	}
 }

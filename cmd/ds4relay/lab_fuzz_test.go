@@ -27,7 +27,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// everything has all that ds4relay can install on an end.
+// everything is a configuration with everything that ds4relay can install on an end.
 const everything = forwardAll + "\toption egress 'all'\n" + forwardWeb + `
 config forward 'limited'
 	option proto 'tcp'
@@ -44,7 +44,7 @@ config forward 'ping'
 	option dest_ip '192.168.1.211'
 `
 
-// steps are what `up` would do on the end.
+// steps returns the steps of `up` on the end.
 func (e *end) steps() (steps []state.Step) {
 	e.t.Helper()
 	err := e.host.Do(func() error {
@@ -61,13 +61,15 @@ func (e *end) steps() (steps []state.Step) {
 	return steps
 }
 
-// damages are commands, each of which alters something that the steps made: every step taken back by hand, every chain
-// and every set changed, and what people type.
+// damages are commands that each alter something that the steps created: every step undone by hand, every chain and
+// every set changed, and typical commands of users.
 func damages(steps []state.Step) []string {
-	list := []string{"ip -6 addr flush deprecated", "ip link set wrap1 down", "ip link set wrap1 mtu 1300", "ip link change wrap1 type ip6tnl hoplimit 9",
-		"ip link change wrap1 type ip6tnl encaplimit 3", "ip link set wrap1 group 0", "ip -4 route flush proto 46 table all", "ip -4 route flush table all dev wrap1",
-		"ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel",
-		"nft flush ruleset", "nft delete table ip6 ds4relay", "nft delete table ip ds4relay", "nft delete table ip ds4relay_flows"}
+	list := []string{"ip -6 addr flush deprecated", "ip link set wrap1 down", "ip link set wrap1 mtu 1300",
+		"ip link change wrap1 type ip6tnl hoplimit 9", "ip link change wrap1 type ip6tnl encaplimit 3",
+		"ip link set wrap1 group 0", "ip -4 route flush proto 46 table all", "ip -4 route flush table all dev wrap1",
+		"ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup " +
+			"default protocol kernel", "nft flush ruleset", "nft delete table ip6 ds4relay",
+		"nft delete table ip ds4relay", "nft delete table ip ds4relay_flows"}
 	chain := regexp.MustCompile(`(?m)^\tchain (\w+) \{$`)
 	for _, step := range steps {
 		for _, undo := range step.Undo() {
@@ -83,7 +85,8 @@ func damages(steps []state.Step) []string {
 			}
 			for _, set := range table.Sets {
 				if len(set.Elements) > 0 {
-					list = append(list, fmt.Sprintf("nft flush set %s %s 2>/dev/null || nft flush map %s %s", table, set.Name, table, set.Name))
+					list = append(list, fmt.Sprintf("nft flush set %s %s 2>/dev/null || nft flush map %s %s", table,
+						set.Name, table, set.Name))
 				}
 			}
 		}
@@ -91,7 +94,7 @@ func damages(steps []state.Step) []string {
 	return list
 }
 
-// TestDrift alters each thing that is installed, one after another: status names what differs, and up restores just that.
+// TestDrift alters each installed object, one after another: status names the difference, and up restores just that.
 func TestDrift(t *testing.T) {
 	r := newRelay(t, lab.Options{}, everything)
 	r.router.write(routerRelay + "\tlist keep 'tcp:22'\n" + everything)
@@ -104,7 +107,7 @@ func TestDrift(t *testing.T) {
 		for _, damage := range list {
 			if out, err := e.host.Run("sh", "-c", damage); err != nil {
 				if strings.Contains(out, "No such") || strings.Contains(out, "Cannot find device") {
-					continue // a table that this end does not have, a link that is gone with another damage
+					continue // a table that this end does not have, or a link that another damage removed
 				}
 				t.Errorf("%s: %v %s", damage, err, out)
 				continue
@@ -112,8 +115,10 @@ func TestDrift(t *testing.T) {
 			code, named, _ := e.try("status")
 			done := e.do("up", "-v")
 			if strings.HasPrefix(done, "Nothing to do") {
-				if code == 0 && (damage == "ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule add priority 32767 lookup default protocol kernel" || strings.HasPrefix(damage, "sysctl")) {
-					continue // nothing of ours was altered: a VPS has no rules, a sysctl may have been 1 before
+				if code == 0 &&
+					(damage == "ip -4 rule flush; ip rule add priority 32766 lookup main protocol kernel; ip rule "+
+						"add priority 32767 lookup default protocol kernel" || strings.HasPrefix(damage, "sysctl")) {
+					continue // nothing of ours was altered: a VPS has no rules, and a sysctl may have been 1 before
 				}
 				t.Errorf("%s: up found nothing to do, status said (%d)\n%s", damage, code, named)
 				continue
@@ -139,9 +144,9 @@ func TestDrift(t *testing.T) {
 	})
 }
 
-// TestFaults walks through random configurations with failures and kills at random steps: the kernel is always as the old
-// or the new configuration says, and down returns it to what it was first. DS4RELAY_SEED repeats a walk. Package
-// reconcile has the same on a kernel in memory, with many more rounds. The virtual machine's clock jumps meanwhile.
+// TestFaults walks through random configurations with failures and kills at random steps: the kernel always matches the
+// old or the new configuration, and down restores its initial state. DS4RELAY_SEED repeats a walk. Package reconcile
+// has the same test on a kernel in memory, with many more rounds. Meanwhile the virtual machine's clock jumps.
 func TestFaults(t *testing.T) {
 	const rounds = 100
 	seed := rand.Uint64()
@@ -186,8 +191,8 @@ func TestFaults(t *testing.T) {
 			what, at := []string{"done", "failed", "killed"}[random.IntN(3)], 1+random.IntN(16)
 			fail := func(format string, args ...any) {
 				t.Helper()
-				t.Fatalf("seed %d, %s, round %d (%s at step %d of %s): %s\n--- old\n%s\n--- new\n%s", seed, role, round, what, at, command,
-					fmt.Sprintf(format, args...), old, next)
+				t.Fatalf("seed %d, %s, round %d (%s at step %d of %s): %s\n--- old\n%s\n--- new\n%s", seed, role, round,
+					what, at, command, fmt.Sprintf(format, args...), old, next)
 			}
 			switch what {
 			case "done":
@@ -201,7 +206,7 @@ func TestFaults(t *testing.T) {
 				code, _, stderr := e.try("-q", command)
 				e.apply = nil
 				switch {
-				case code == 0: // there were fewer steps, or what failed for once was tried again
+				case code == 0: // there were fewer steps, or a step that failed once was tried again
 					old = next
 					what = "done"
 				case code != exitFailed || strings.Contains(stderr, "while undoing"):
@@ -219,7 +224,7 @@ func TestFaults(t *testing.T) {
 					what = "done"
 				case !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL:
 					fail("%v\n%s", err, out)
-				default: // one of the two has to be reached from here
+				default: // one of the two states must be reachable from here
 					if random.IntN(2) == 0 {
 						old = next
 					}
@@ -250,8 +255,7 @@ func TestFaults(t *testing.T) {
 	})
 }
 
-// setClock has the virtual machine's clock say at what it was at began, and what has passed since then. No other
-// machine's is touched.
+// setClock sets the virtual machine's clock to at plus the time since began. It affects no other machine.
 func setClock(t *testing.T, began, at time.Time) {
 	t.Helper()
 	if os.Getenv(lab.Environment) != "vm" {
@@ -263,7 +267,7 @@ func setClock(t *testing.T, began, at time.Time) {
 	}
 }
 
-// mirrored does each step on a kernel in memory as well, which has to take what the real one takes.
+// mirrored applies each step on a kernel in memory as well, which must accept the same steps as the real one.
 type mirrored struct {
 	reconcile.Kernel
 	t    *testing.T
@@ -281,7 +285,7 @@ func (m mirrored) Apply(step state.Step) error {
 	return nil
 }
 
-// shown is what is observed of us as text, without an order.
+// shown returns our observed objects as text, in a fixed order.
 func shown(o state.Observed) string {
 	var lines []string
 	add := func(kind string, item any) { lines = append(lines, fmt.Sprintf("%s %+v", kind, item)) }
@@ -315,8 +319,8 @@ func shown(o state.Observed) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestFakeKernel holds the kernel in memory, which package reconcile is tested with, against the real one: through
-// random changes, with a failure in every third, both take the same steps and are then the same.
+// TestFakeKernel compares the kernel in memory, which package reconcile is tested with, with the real one: through
+// random changes, with a failure in every third, both accept the same steps and end in the same state.
 func TestFakeKernel(t *testing.T) {
 	const rounds = 12
 	seed := rand.Uint64()
@@ -358,7 +362,8 @@ func TestFakeKernel(t *testing.T) {
 				t.Fatal(err)
 			}
 			if want, have := shown(want), shown(have); want != have {
-				t.Fatalf("round %d: the kernel in memory and the real one differ:\n%s\n%s", round, difference(want, have), file)
+				t.Fatalf("round %d: the kernel in memory and the real one differ:\n%s\n%s", round,
+					difference(want, have), file)
 			}
 		}
 		e.apply = nil

@@ -24,7 +24,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
-// setGlobal changes a sysctl of the VM that all namespaces share, for the time of the test.
+// setGlobal changes a sysctl that all namespaces of the VM share, for the duration of the test.
 func setGlobal(t *testing.T, path, value string) {
 	t.Helper()
 	if os.Getenv(lab.Environment) == "host" {
@@ -42,8 +42,7 @@ func setGlobal(t *testing.T, path, value string) {
 
 const conntrackMax = "/proc/sys/net/netfilter/nf_conntrack_max"
 
-// TestFlood: a stream goes on under a flood of SYNs and of datagrams that come from everywhere and fill the table of
-// connections.
+// TestFlood: a stream survives a flood of SYNs and datagrams from everywhere, which fill the table of connections.
 func TestFlood(t *testing.T) {
 	const packets, limit = 30000, 4000
 	r := newRelay(t, lab.Options{}, forwardAll)
@@ -79,7 +78,8 @@ func TestFlood(t *testing.T) {
 	})
 	to := netip.MustParseAddr(public)
 	anybody := func(i int) netip.AddrPort {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(20 + i%200)}), uint16(1024+rand.IntN(60000)))
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(20 + i%200)}),
+			uint16(1024+rand.IntN(60000)))
 	}
 	start := time.Now()
 	if err := lab.Flood(r.Client, "eth0", packets, func(i int) []byte {
@@ -99,8 +99,8 @@ func TestFlood(t *testing.T) {
 	}
 	close(stop)
 	wait.Wait()
-	t.Logf("%d packets in %v; %d round trips meanwhile; %d of %d connections tracked", 2*packets, took.Round(time.Millisecond), trips,
-		status.Connections.Count, status.Connections.Max)
+	t.Logf("%d packets in %v; %d round trips meanwhile; %d of %d connections tracked", 2*packets,
+		took.Round(time.Millisecond), trips, status.Connections.Count, status.Connections.Max)
 	if trips < 10 {
 		t.Errorf("%d round trips", trips)
 	}
@@ -109,7 +109,7 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestFull: with no room in the table of connections, new ones are dropped, open ones go on, and status says so.
+// TestFull: if the table of connections is full, new ones are dropped, open ones continue, and status says so.
 func TestFull(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	serveTCP(t, r.Host, 80)
@@ -117,7 +117,7 @@ func TestFull(t *testing.T) {
 	var conns []net.Conn
 	for range 20 {
 		conn := open(t, r.Client, public+":80")
-		alive(t, "before", conn) // makes the entry assured: it is not evicted
+		alive(t, "before", conn) // makes the entry assured, so it is not evicted
 		conns = append(conns, conn)
 	}
 	if out := r.vps.do("status"); !strings.Contains(out, "connections tracked: 2") || strings.Contains(out, "note: ") {
@@ -128,22 +128,24 @@ func TestFull(t *testing.T) {
 	for _, conn := range conns {
 		alive(t, "with a full table", conn)
 	}
-	if out := r.vps.do("status"); !strings.Contains(out, "note: the kernel keeps track of 20 connections of at most 20: when there is no room, new ones are dropped") {
+	if out := r.vps.do("status"); !strings.Contains(out, "note: the kernel keeps track of 20 connections of at most "+
+		"20: when there is no room, new ones are dropped") {
 		t.Errorf("status:\n%s", out)
 	}
 	conns[0].Close()
 }
 
-// fates are what became of datagrams: those that came in, those that the sender's own kernel refused, and what ICMP said
-// of others: by the size of the IPv4 packet, the MTU.
+// fates are the results of datagrams, by the size of the IPv4 packet: those that arrived, those that the sender's own
+// kernel refused, and the MTU that ICMP reported for others.
 type fates struct {
 	arrived, refused map[int]bool
 	told             map[int]int
 }
 
-// datagrams sends UDP datagrams of every size from smallest to largest bytes, those that nothing was heard of again: a
+// datagrams sends UDP datagrams of every size from smallest to largest bytes. It repeats those without any result: a
 // busy emulated machine may lose some.
-func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, receiver net.PacketConn, fragment bool, smallest, largest int) fates {
+func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, receiver net.PacketConn, fragment bool,
+	smallest, largest int) fates {
 	t.Helper()
 	f := fates{map[int]bool{}, map[int]bool{}, map[int]int{}}
 	raw, err := conn.SyscallConn()
@@ -171,17 +173,18 @@ func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, r
 				return
 			}
 		}
-		f.refused[size] = true // by the link, or by errors that came in between
+		f.refused[size] = true // by the link, or because of errors that arrived in between
 	}
 	heard := func(icmp func() []lab.Packet) {
 		for _, p := range icmp() {
-			if !p.Outgoing && p.IPv6 == nil && p.Proto == 1 && p.ICMPType == 3 && p.ICMPCode == 4 && len(p.Payload) >= 4 {
+			if !p.Outgoing && p.IPv6 == nil && p.Proto == 1 && p.ICMPType == 3 && p.ICMPCode == 4 &&
+				len(p.Payload) >= 4 {
 				f.told[int(binary.BigEndian.Uint16(p.Payload[2:]))] = p.ICMPMTU
 			}
 		}
 	}
-	// The tunnel learns of a narrow path by the first error, and whatever is sent meanwhile gets the same: each step down to
-	// what gets through goes alone.
+	// The tunnel learns of a narrow path from the first error, and packets sent meanwhile get the same error. So each
+	// step down to a size that passes is sent alone.
 	for length, silent, tries := 1500, 0, 0; !fragment && silent < 2 && tries < 10; tries++ {
 		delete(f.told, length)
 		icmp := capture(t, sender, "eth0")
@@ -195,7 +198,7 @@ func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, r
 		}
 	}
 	for range 4 {
-		narrow := math.MaxInt // what errors about fragments quote is larger than what gets through
+		narrow := math.MaxInt // errors about fragments quote more than what passes
 		for length := range f.told {
 			if fragment {
 				narrow = min(narrow, length)
@@ -203,7 +206,8 @@ func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, r
 		}
 		var unheard []int
 		for size := smallest; size <= largest && size+udpHeaders < narrow; size++ {
-			if _, told := f.told[size+udpHeaders]; !told && !f.arrived[size] && (!f.refused[size] || size+udpHeaders <= 1500) {
+			if _, told := f.told[size+udpHeaders]; !told && !f.arrived[size] &&
+				(!f.refused[size] || size+udpHeaders <= 1500) {
 				unheard = append(unheard, size)
 			}
 		}
@@ -213,7 +217,7 @@ func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, r
 		icmp := capture(t, sender, "eth0")
 		var sent atomic.Bool
 		done := make(chan struct{})
-		go func() { // until all is sent, and no more comes
+		go func() { // until everything is sent and nothing more arrives
 			defer close(done)
 			buffer := make([]byte, 1<<16)
 			for {
@@ -246,8 +250,8 @@ func datagrams(t *testing.T, sender *lab.Host, conn *net.UDPConn, to net.Addr, r
 	return f
 }
 
-// queueAll gives a socket room for all datagrams of a round: with the kernel's 208 KiB a reader that waits 10 ms for a CPU misses
-// some in a row.
+// queueAll enlarges a socket's buffer for all datagrams of a round: with the kernel's 208 KiB, a reader that waits 10
+// ms for a CPU misses several in a row.
 func queueAll(t *testing.T, conn *net.UDPConn) {
 	t.Helper()
 	raw, err := conn.SyscallConn()
@@ -277,7 +281,7 @@ func TestEverySize(t *testing.T) {
 		{1500, 1492, "255", "none"}, {1500, 1400, "none", "none"}, {1500, 1280, "4", "4"},
 	} {
 		t.Run(fmt.Sprintf("access=%d,path=%d,encaplimit=%s,%s", c.access, c.path, c.vps, c.router), func(t *testing.T) {
-			smallest := 1150 // what is smaller is far from every limit, and has its turn once
+			smallest := 1150 // smaller sizes are far from every limit, and are tested once
 			if i == 0 {
 				smallest = 1
 			}
@@ -316,9 +320,9 @@ func TestEverySize(t *testing.T) {
 					if direction == "to the host" {
 						f = datagrams(t, r.Client, client, nil, server, fragment, smallest, largest)
 					} else {
-						// The client's packet opens the way.
+						// The client's packet opens the connection.
 						var from net.Addr
-						for range 3 { // the first write may have the error of an earlier one
+						for range 3 { // the first write may return an earlier error
 							client.Write([]byte("x"))
 							server.SetReadDeadline(time.Now().Add(time.Second))
 							if _, from, err = server.ReadFrom(make([]byte, 1<<16)); err == nil {
@@ -337,7 +341,8 @@ func TestEverySize(t *testing.T) {
 						case f.arrived[size]:
 							counts["arrived"]++
 							if !fragment && length > inner {
-								t.Errorf("%s: %d bytes arrived unfragmented through a tunnel of %d", direction, length, inner)
+								t.Errorf("%s: %d bytes arrived unfragmented through a tunnel of %d", direction, length,
+									inner)
 							}
 						case length <= inner:
 							t.Errorf("%s, fragment=%v: %d bytes did not arrive", direction, fragment, length)
@@ -345,7 +350,7 @@ func TestEverySize(t *testing.T) {
 							counts["refused by the sender's own link"]++
 						default:
 							mtu, ok := f.told[length]
-							for quoted, m := range f.told { // of fragments the error quotes the fragment
+							for quoted, m := range f.told { // for fragments, the error quotes the fragment
 								if fragment && !ok && quoted > inner {
 									mtu, ok = m, true
 								}
@@ -356,7 +361,8 @@ func TestEverySize(t *testing.T) {
 								continue
 							}
 							if !ok || mtu < inner || mtu >= min(length, 1501) {
-								t.Errorf("%s, fragment=%v: %d bytes did not arrive, and ICMP told %d (%v), want %d", direction, fragment, length, mtu, ok, inner)
+								t.Errorf("%s, fragment=%v: %d bytes did not arrive, and ICMP told %d (%v), want %d",
+									direction, fragment, length, mtu, ok, inner)
 							}
 							counts["answered by ICMP"]++
 						}
@@ -368,7 +374,8 @@ func TestEverySize(t *testing.T) {
 	}
 }
 
-// TestFollowsMTU: auto follows the route to the peer at the next up, and status names the difference until then.
+// TestFollowsMTU: `mtu auto` follows the route to the peer at the next up, and status reports the difference until
+// then.
 func TestFollowsMTU(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	r.up()
@@ -378,7 +385,8 @@ func TestFollowsMTU(t *testing.T) {
 			if out, err := e.host.Run("ip", "link", "set", device, "mtu", mtu); err != nil {
 				t.Fatal(err, out)
 			}
-			if code, out, _ := e.try("status"); mtu == "1492" && (code != exitDiffers || !strings.Contains(out, "mtu "+want)) {
+			if code, out, _ := e.try("status"); mtu == "1492" &&
+				(code != exitDiffers || !strings.Contains(out, "mtu "+want)) {
 				t.Errorf("%s: status after the MTU of %s is %s: %d\n%s", e.host.Name, device, mtu, code, out)
 			}
 			e.do("up")

@@ -28,13 +28,13 @@ func transfers(t *testing.T, h *lab.Host, to string, n int64) {
 	}
 }
 
-// neighbour is what else may run on a router: an nft ruleset, and arguments of ip.
+// neighbour is another program on a router: an nft ruleset, and arguments of ip.
 type neighbour struct {
 	ruleset string
 	ip      []string
 }
 
-// flowtable offloads established connections as fw4's flow_offloading does, over the devices of its zones.
+// flowtable offloads established connections like fw4's flow_offloading, over the devices of its zones.
 func flowtable(devices string) neighbour {
 	return neighbour{ruleset: fmt.Sprintf(`table inet fastpath {
 	flowtable ft { hook ingress priority filter; devices = { %s }; }
@@ -45,8 +45,8 @@ func flowtable(devices string) neighbour {
 }`, devices)}
 }
 
-// mwan3 marks new connections as mwan3 does, in its bits (0x3f00): those to local networks with all of them, others with
-// that of a line; and has its rules before ours.
+// mwan3 marks new connections like mwan3, in its bits (0x3f00): those to local networks with all bits, others with the
+// bits of a line. Its rules precede ours.
 var mwan3 = neighbour{ruleset: `table ip mwan3 {
 	chain lines {
 		meta mark & 0x3f00 == 0 ct mark & 0x3f00 == 0x3f00 meta mark set meta mark | 0x3f00
@@ -62,15 +62,16 @@ var mwan3 = neighbour{ruleset: `table ip mwan3 {
 }`, ip: []string{"route add default dev ds-wan6_4 table 1", "rule add priority 1001 iif ds-wan6_4 lookup main",
 	"rule add priority 2001 fwmark 0x100/0x3f00 lookup 1", "rule add priority 2061 fwmark 0x3d00/0x3f00 blackhole"}}
 
-// pbr has a policy for one host, in its bits (0xff0000), and its rule before the main table's.
+// pbr has a policy for one host, in its bits (0xff0000); its rule precedes the main table's.
 var pbr = neighbour{ruleset: `table ip pbr {
 	chain prerouting {
 		type filter hook prerouting priority mangle; policy accept;
 		ip saddr 192.168.1.211 meta mark set meta mark & 0xff00ffff | 0x10000
 	}
-}`, ip: []string{"route add default dev ds-wan6_4 table 256", "rule add priority 30000 fwmark 0x10000/0xff0000 lookup 256"}}
+}`, ip: []string{"route add default dev ds-wan6_4 table 256", "rule add priority 30000 fwmark 0x10000/0xff0000 " +
+	"lookup 256"}}
 
-// TestNeighbours: what else runs on a router stays as it is, and does not disturb.
+// TestNeighbours: other programs on a router are not affected, and do not interfere.
 func TestNeighbours(t *testing.T) {
 	for name, n := range map[string]neighbour{
 		"nothing":                       {},
@@ -82,10 +83,11 @@ func TestNeighbours(t *testing.T) {
 	} {
 		for _, egress := range []string{"replies", "all"} {
 			if name == "mwan3" && egress == "all" {
-				continue // mwan3's rules come first: who wants egress all tells mwan3 so
+				continue // mwan3's rules come first: for egress all, users must configure mwan3
 			}
 			t.Run(name+" "+egress, func(t *testing.T) {
-				r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll+"\toption egress '"+egress+"'\n"+forwardWeb)
+				r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll+"\toption egress '"+egress+"'\n"+
+					forwardWeb)
 				serveTCP(t, r.Host, 80)
 				serveUDP(t, r.Host, 5000)
 				serveTCP(t, r.Host2, 80)

@@ -15,10 +15,11 @@ import (
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
-// forwarded counts the IPv4 packets that the VPS's rules see from now on, until the returned function is called.
+// forwarded counts the IPv4 packets that reach the VPS's rules from now on, until the returned function is called.
 func forwarded(t *testing.T, h *lab.Host) func() int {
 	t.Helper()
-	if err := h.NFT("table ip count {\n\tchain forward { type filter hook forward priority 5; counter; }\n}"); err != nil {
+	if err := h.NFT("table ip count {\n\tchain forward { type filter hook forward priority 5; " +
+		"counter; }\n}"); err != nil {
 		t.Fatal(err)
 	}
 	return func() int {
@@ -39,8 +40,8 @@ func forwarded(t *testing.T, h *lab.Host) func() int {
 	}
 }
 
-// TestFlowOffloading: what is established passes by the VPS's rules and is counted all the same, over devices that come
-// and go, and not where the configuration does without.
+// TestFlowOffloading: established flows bypass the VPS's rules and are still counted, also when devices come and go,
+// but not if the configuration turns this off.
 func TestFlowOffloading(t *testing.T) {
 	const size = 4 << 20
 	r := newRelay(t, lab.Options{Second: true}, forwardWeb)
@@ -75,7 +76,7 @@ func TestFlowOffloading(t *testing.T) {
 		t.Errorf("of %d bytes each way the status has %+v", size, web.Flows)
 	}
 
-	// The kernel takes a device that goes out of the flowtable.
+	// The kernel removes a deleted device from the flowtable.
 	if out, err := r.VPS.Run("ip", "link", "del", "wrap1"); err != nil {
 		t.Fatal(err, out)
 	}
@@ -85,10 +86,11 @@ func TestFlowOffloading(t *testing.T) {
 		t.Errorf("a second up: %s", out)
 	}
 
-	// A flow that waits in the flowtable is the kernel's again where the option goes, and comes back.
+	// If the option is turned off, an idle flow in the flowtable returns to the normal path, and later comes back.
 	stream := open(t, r.Client, public+":8080")
 	alive(t, "a stream", stream)
-	r.vps.write(strings.Replace(vpsRelay, "\toption device", "\toption flow_offloading '0'\n\toption device", 1) + forwardWeb)
+	r.vps.write(strings.Replace(vpsRelay, "\toption device", "\toption flow_offloading '0'\n\toption device", 1) +
+		forwardWeb)
 	r.vps.do("reload")
 	alive(t, "a stream, without offloading", stream)
 	many("flow_offloading 0")
@@ -106,7 +108,7 @@ func TestFlowOffloading(t *testing.T) {
 	}
 }
 
-// TestFlowTableFull: the kernel takes what is made of more relays than a flowtable has room for.
+// TestFlowTableFull: the kernel accepts a configuration with more relays than fit into a flowtable.
 func TestFlowTableFull(t *testing.T) {
 	const relays, devices = 260, 255
 	e := newRelay(t, lab.Options{}, "").vps
@@ -139,9 +141,9 @@ func TestFlowTableFull(t *testing.T) {
 	same(t, "the kernel after down", before, e.snapshot())
 }
 
-// TestWithoutFlowTables: on a kernel that does not have them everything works, by the rules.
+// TestWithoutFlowTables: on a kernel without flowtables everything works, through the rules.
 func TestWithoutFlowTables(t *testing.T) {
-	setGlobal(t, "/proc/sys/kernel/modprobe", "/bin/false") // what is not loaded stays so
+	setGlobal(t, "/proc/sys/kernel/modprobe", "/bin/false") // modules that are not loaded stay unloaded
 	if out, err := exec.Command("modprobe", "-r", "nft_flow_offload").CombinedOutput(); err != nil {
 		t.Fatal(err, string(out))
 	}

@@ -25,35 +25,37 @@ func (r *relay) reaches(t *testing.T) {
 	pings(t, r.Client, public)
 }
 
-// TestReversePath is the whole matrix of the router's rp_filter, with and without another IPv4 default route, for both
-// kinds of egress, before and after the WAN's addresses were set anew.
+// TestReversePath tests all combinations of the router's rp_filter, with and without another IPv4 default route, for
+// both kinds of egress, before and after the WAN's addresses were set again.
 func TestReversePath(t *testing.T) {
 	for _, filter := range []int{0, 1, 2} {
 		for _, noDefault := range []bool{false, true} {
 			for _, egress := range []string{"replies", "all"} {
-				t.Run(fmt.Sprintf("rp_filter=%d,no_default=%v,egress=%s", filter, noDefault, egress), func(t *testing.T) {
-					r := newRelay(t, lab.Options{RPFilter: filter, NoIPv4Default: noDefault}, forwardAll+"\toption egress '"+egress+"'\n")
-					serveTCP(t, r.Host, 80)
-					serveUDP(t, r.Host, 5000)
-					serveTCP(t, r.Client, 90)
-					r.up()
-					r.reaches(t)
-					switch {
-					case egress == "all":
-						seenTCP(t, r.Host, client4+":90", public)
-					case noDefault:
-						refusedTCP(t, r.Host, client4+":90")
-					default:
-						seenTCP(t, r.Host, client4+":90", natted4)
-					}
-					if err := r.FlushWAN(); err != nil {
-						t.Fatal(err)
-					}
-					r.reaches(t)
-					if out := r.router.do("up"); !strings.Contains(out, "Nothing to do") {
-						t.Errorf("up after the WAN's addresses were set anew: %s", out)
-					}
-				})
+				t.Run(fmt.Sprintf("rp_filter=%d,no_default=%v,egress=%s", filter, noDefault, egress),
+					func(t *testing.T) {
+						r := newRelay(t, lab.Options{RPFilter: filter, NoIPv4Default: noDefault},
+							forwardAll+"\toption egress '"+egress+"'\n")
+						serveTCP(t, r.Host, 80)
+						serveUDP(t, r.Host, 5000)
+						serveTCP(t, r.Client, 90)
+						r.up()
+						r.reaches(t)
+						switch {
+						case egress == "all":
+							seenTCP(t, r.Host, client4+":90", public)
+						case noDefault:
+							refusedTCP(t, r.Host, client4+":90")
+						default:
+							seenTCP(t, r.Host, client4+":90", natted4)
+						}
+						if err := r.FlushWAN(); err != nil {
+							t.Fatal(err)
+						}
+						r.reaches(t)
+						if out := r.router.do("up"); !strings.Contains(out, "Nothing to do") {
+							t.Errorf("up after the WAN's addresses were set anew: %s", out)
+						}
+					})
 			}
 		}
 	}
@@ -70,7 +72,7 @@ func TestOnTheWire(t *testing.T) {
 			serveTCP(t, r.Host, 80)
 			serveUDP(t, r.Host, 5000)
 			r.up()
-			// The server's DNS, time and other traffic of its own is none here: what is on the WAN is ours.
+			// The server has no traffic of its own (DNS, time), so all packets on the WAN are ours.
 			wan, server, client := capture(t, r.Router, "wan"), capture(t, r.Host, "eth0"), capture(t, r.Client, "eth0")
 			r.reaches(t)
 			tunnelled := 0
@@ -82,7 +84,8 @@ func TestOnTheWire(t *testing.T) {
 				case p.Outgoing && (p.IPv6.Src != routerEndpoint || p.IPv6.Dst != vpsEndpoint),
 					!p.Outgoing && (p.IPv6.Src != vpsEndpoint || p.IPv6.Dst != routerEndpoint):
 					t.Errorf("not between the two endpoints: %+v %+v", p, p.IPv6)
-				case limit == "none" && (p.IPv6.NextHeader != 4 || p.IPv6.HasDstOpts), limit != "none" && p.IPv6.EncapLimit != 4:
+				case limit == "none" && (p.IPv6.NextHeader != 4 || p.IPv6.HasDstOpts), limit != "none" &&
+					p.IPv6.EncapLimit != 4:
 					t.Errorf("wrong headers for encaplimit %s: %+v %+v", limit, p, p.IPv6)
 				default:
 					tunnelled++
@@ -96,7 +99,8 @@ func TestOnTheWire(t *testing.T) {
 				if p.IPv6 != nil || p.Src.String() != client4 && p.Dst.String() != client4 {
 					continue
 				}
-				if p.Outgoing && p.Src.String() != home4 || !p.Outgoing && (p.Src.String() != client4 || p.Dst.String() != home4) {
+				if p.Outgoing && p.Src.String() != home4 || !p.Outgoing &&
+					(p.Src.String() != client4 || p.Dst.String() != home4) {
 					t.Errorf("the server's packet: %+v", p)
 				}
 				protocols[p.Proto] = true
@@ -113,7 +117,7 @@ func TestOnTheWire(t *testing.T) {
 	}
 }
 
-// TestTransfer moves much and large through paths of different MTU.
+// TestTransfer moves much data and large packets through paths of different MTU.
 func TestTransfer(t *testing.T) {
 	for _, options := range []lab.Options{{}, {PathMTU: 1400}, {PathMTU: 1400, NoIPv4Default: true}} {
 		t.Run(fmt.Sprintf("path=%d,no_default=%v", options.PathMTU, options.NoIPv4Default), func(t *testing.T) {
@@ -165,7 +169,7 @@ func TestTransfer(t *testing.T) {
 	}
 }
 
-// TestPathMTU wants the client told of a narrow link inside the tunnel's path.
+// TestPathMTU: the client is told about a narrow link on the tunnel's path.
 func TestPathMTU(t *testing.T) {
 	r := newRelay(t, lab.Options{PathMTU: 1400}, forwardAll)
 	r.up()
@@ -185,8 +189,8 @@ func TestPathMTU(t *testing.T) {
 	pings(t, r.Client, public)
 }
 
-// TestErrorReachesHost: the host is told of a narrow link by the first packet that does not fit, also where the router
-// has no other IPv4 route.
+// TestErrorReachesHost: the first packet that does not fit tells the host about a narrow link, even if the router has
+// no other IPv4 route.
 func TestErrorReachesHost(t *testing.T) {
 	r := newRelay(t, lab.Options{PathMTU: 1400, NoIPv4Default: true}, forwardAll)
 	r.up()
@@ -224,7 +228,7 @@ func TestErrorReachesHost(t *testing.T) {
 	}
 }
 
-// pattern is an endless stream that repeats late.
+// pattern is an endless stream with a long period.
 type patternReader struct {
 	block []byte
 	at    int
@@ -239,7 +243,7 @@ func pattern(seed uint32) *patternReader {
 	return &patternReader{block: block}
 }
 
-// patternLength is a prime: a packet that is lost, or comes twice, does not leave the pattern as it was.
+// patternLength is a prime: a lost or repeated packet changes the pattern.
 const patternLength = 65537
 
 func (p *patternReader) Read(b []byte) (n int, err error) {
@@ -251,7 +255,7 @@ func (p *patternReader) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// receives reads a pattern of that size up to the end, and compares each byte.
+// receives reads a pattern of that size to the end, and compares each byte.
 func receives(r io.Reader, seed uint32, size int) error {
 	want, expected, buffer := pattern(seed), make([]byte, 1<<16), make([]byte, 1<<16)
 	for total := 0; ; {
@@ -269,8 +273,8 @@ func receives(r io.Reader, seed uint32, size int) error {
 	}
 }
 
-// TestNarrowPathFromEnds: what the router and the VPS send into the tunnel themselves finds its size on a path narrower than
-// both lines, where no forwarded packet has met it before.
+// TestNarrowPathFromEnds: packets that the router and the VPS themselves send into the tunnel find the path's MTU on a
+// path narrower than both lines, without an earlier forwarded packet.
 func TestNarrowPathFromEnds(t *testing.T) {
 	const size, router4 = 1 << 20, "192.168.1.1"
 	own := strings.NewReplacer("192.168.1.211", router4).Replace(forwardWeb) + forwardAll
@@ -314,7 +318,7 @@ func TestNarrowPathFromEnds(t *testing.T) {
 	}
 }
 
-// TestEgress: what the home's hosts send by themselves.
+// TestEgress: connections that the home's hosts open themselves.
 func TestEgress(t *testing.T) {
 	for egress, seen := range map[string]string{"replies": natted4, "all": public} {
 		t.Run(egress, func(t *testing.T) {
@@ -349,14 +353,14 @@ func TestEgress(t *testing.T) {
 	}
 }
 
-// TestRouterItself forwards to the router's own address: to a service that runs there. Where no other IPv4 route is, its
-// answers, and what it says about hosts that are off, need a route too.
+// TestRouterItself forwards to the router's own address, to a service that runs there. Without another IPv4 route, its
+// answers and its errors about hosts that are off need a route too.
 func TestRouterItself(t *testing.T) {
 	const router4 = "192.168.1.1"
 	for noDefault, egress := range map[bool]string{false: "all", true: "replies"} {
 		t.Run(fmt.Sprintf("no_default=%v,egress=%s", noDefault, egress), func(t *testing.T) {
-			own := strings.NewReplacer("192.168.1.211", router4).Replace(forwardWeb) + "\toption egress '" + egress + "'\n" +
-				"\nconfig forward 'ping'\n\toption proto 'icmp'\n\toption dest_ip '" + router4 + "'\n"
+			own := strings.NewReplacer("192.168.1.211", router4).Replace(forwardWeb) + "\toption egress '" + egress +
+				"'\n\nconfig forward 'ping'\n\toption proto 'icmp'\n\toption dest_ip '" + router4 + "'\n"
 			r := newRelay(t, lab.Options{NoIPv4Default: noDefault}, own)
 			serveTCP(t, r.Router, 80)
 			r.up()
@@ -377,7 +381,8 @@ func TestRouterItself(t *testing.T) {
 				refusedTCP(t, r.Router, client4+":90")
 			}
 
-			off := own + "\nconfig forward 'off'\n\toption proto 'tcp'\n\toption src_dport '81'\n\toption dest_ip '192.168.1.250'\n"
+			off := own + "\nconfig forward 'off'\n\toption proto 'tcp'\n\toption src_dport '81'\n\toption dest_ip " +
+				"'192.168.1.250'\n"
 			r.vps.write(vpsRelay + off)
 			r.router.write(routerRelay + off)
 			r.up()
@@ -390,7 +395,7 @@ func TestRouterItself(t *testing.T) {
 	}
 }
 
-// TestPorts forwards single ports to two hosts, beside all the rest and kept ports.
+// TestPorts forwards single ports to two hosts, together with a forward of all and kept ports.
 func TestPorts(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll+forwardWeb)
 	for _, h := range []*lab.Host{r.Host, r.Host2, r.VPS} {
@@ -420,7 +425,8 @@ func TestPorts(t *testing.T) {
 		t.Error("the kept port 22 went to the home")
 	}
 
-	// Without all, nothing but the port. From a port of its own, so that no packet of a connection before counts.
+	// Without the forward of all, only the port. The source port is unique, so that no packet of an earlier connection
+	// counts.
 	r.vps.write(vpsRelay + forwardWeb)
 	r.router.write(routerRelay + forwardWeb)
 	r.up()
@@ -434,8 +440,8 @@ func TestPorts(t *testing.T) {
 
 func count(packets []lab.Packet, addr string) int { return countPort(packets, addr, 0) }
 
-// countPort counts the packets from or to an address that are from or to a port; 0: any. The last packets of a
-// connection before may come late.
+// countPort counts the packets from or to an address and port; 0: any. The last packets of an earlier connection may
+// arrive late.
 func countPort(packets []lab.Packet, addr string, port uint16) (n int) {
 	for _, p := range packets {
 		if (p.Src.String() == addr || p.Dst.String() == addr) && (port == 0 || p.SrcPort == port || p.DstPort == port) {
@@ -445,7 +451,7 @@ func countPort(packets []lab.Packet, addr string, port uint16) (n int) {
 	return n
 }
 
-// TestForged: packets that nobody may send do not get through.
+// TestForged: forged packets do not get through.
 func TestForged(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardWeb+"\toption egress 'all'\n")
 	r.up()
@@ -475,8 +481,9 @@ func TestForged(t *testing.T) {
 		t.Errorf("%d packets of a stranger came out of the VPS's tunnel", n)
 	}
 
-	// Out of the tunnel at the VPS: only the configured host's packets go on.
-	for source, want := range map[string]int{"192.168.1.211:80": 1, "192.168.1.210:80": 0, "203.0.113.99:80": 0, "192.168.1.1:80": 0} {
+	// Out of the tunnel at the VPS: only the configured host's packets are forwarded.
+	for source, want := range map[string]int{"192.168.1.211:80": 1, "192.168.1.210:80": 0, "203.0.113.99:80": 0,
+		"192.168.1.1:80": 0} {
 		arrived := capture(t, r.Client, "eth0")
 		packet := lab.UDP4(netip.MustParseAddrPort(source), client, []byte("out"))
 		if err := lab.SendRaw4(r.Router, "wrap1", packet); err != nil {
@@ -498,10 +505,12 @@ func TestForged(t *testing.T) {
 	}
 
 	// Out of the tunnel at the router: only to the forwarded host and port, never to the router itself.
-	for destination, want := range map[string]int{"192.168.1.211:80": 1, "192.168.1.211:81": 0, "192.168.1.210:80": 0, "192.168.1.1:80": 0,
-		"192.168.2.20:80": 0} {
-		hosts := []func() []lab.Packet{capture(t, r.Host2, "eth0"), capture(t, r.Host, "eth0"), capture(t, r.LAN2, "eth0")}
-		if err := lab.SendRaw4(r.VPS, "wrap1", lab.UDP4(client, netip.MustParseAddrPort(destination), []byte("in"))); err != nil {
+	for destination, want := range map[string]int{"192.168.1.211:80": 1, "192.168.1.211:81": 0, "192.168.1.210:80": 0,
+		"192.168.1.1:80": 0, "192.168.2.20:80": 0} {
+		hosts := []func() []lab.Packet{capture(t, r.Host2, "eth0"), capture(t, r.Host, "eth0"),
+			capture(t, r.LAN2, "eth0")}
+		if err := lab.SendRaw4(r.VPS, "wrap1",
+			lab.UDP4(client, netip.MustParseAddrPort(destination), []byte("in"))); err != nil {
 			t.Fatal(err)
 		}
 		lab.Settle()

@@ -23,7 +23,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// open connects to an echoing server and has the first line behind it.
+// open connects to an echoing server and reads the first line.
 func open(t *testing.T, h *lab.Host, to string) net.Conn {
 	t.Helper()
 	_, conn, err := askTCP(h, to)
@@ -47,7 +47,7 @@ func alive(t *testing.T, what string, conn net.Conn) {
 	}
 }
 
-// ended fails the test unless the connection is broken, or nothing comes back.
+// ended fails the test unless the connection is broken or nothing is echoed.
 func ended(t *testing.T, what string, conn net.Conn) {
 	t.Helper()
 	conn.SetDeadline(time.Now().Add(1500 * time.Millisecond))
@@ -59,7 +59,7 @@ func ended(t *testing.T, what string, conn net.Conn) {
 	}
 }
 
-// TestConnectionsEnd: what is not forwarded any more ends, at either end alone; what is, goes on.
+// TestConnectionsEnd: connections of removed forwards end, if removed at either end alone; others continue.
 func TestConnectionsEnd(t *testing.T) {
 	two := strings.Replace(forwardWeb, "'web'", "'two'", 1)
 	two = strings.Replace(strings.Replace(two, "8080", "8081", 1), "'80'", "'81'", 1)
@@ -107,11 +107,11 @@ func TestConnectionsEnd(t *testing.T) {
 					}
 				}
 
-				// It comes back; who kept trying is served again.
+				// The forward returns; clients that kept trying are served again.
 				r.vps.write(vpsRelay + both)
 				r.router.write(routerRelay + both)
 				r.up()
-				// The first error may still be that of before.
+				// The first error may be an earlier one.
 				for range 3 {
 					udp.SetDeadline(time.Now().Add(patience))
 					if _, err = udp.Write([]byte("?")); err == nil {
@@ -125,7 +125,7 @@ func TestConnectionsEnd(t *testing.T) {
 				}
 				alive(t, "what stays", stays)
 
-				// down ends all.
+				// down ends all connections.
 				r.vps.do("down")
 				ended(t, "what had stayed, after down", stays)
 			})
@@ -133,12 +133,12 @@ func TestConnectionsEnd(t *testing.T) {
 	}
 }
 
-// countDiscards counts the packets that the kernel throws away from now on because another CPU has just renewed the exception
-// that their route came from (docs/dev/kernel.md, "Renewed exceptions"): a program can neither cause nor keep off that.
+// countDiscards counts the packets that the kernel discards from now on because another CPU has just renewed the
+// exception of their route (docs/dev/kernel.md, "Renewed exceptions"): a program cannot prevent that.
 func countDiscards(t *testing.T) func() int {
 	t.Helper()
 	if os.Getenv(lab.Environment) == "host" {
-		return func() int { return 0 } // tracing is the whole machine's
+		return func() int { return 0 } // tracing concerns the whole machine
 	}
 	read := func() int {
 		t.Helper()
@@ -160,20 +160,25 @@ func countDiscards(t *testing.T) func() int {
 	}
 }
 
-// missingPackets counts, of TCP and UDP of a forward from now on, the packets that one end sent and the other did not get, less
-// those that discards counts, if it is not nil. What is on its way is waited for, up to a second.
-func missingPackets(t *testing.T, client *lab.Host, port string, server *lab.Host, serverPort string, discards func() int) func() int {
+// missingPackets counts a forward's TCP and UDP packets from now on that one end sent and the other did not receive,
+// minus those counted by discards (may be nil). It waits up to a second for packets in flight.
+func missingPackets(t *testing.T, client *lab.Host, port string, server *lab.Host, serverPort string,
+	discards func() int) func() int {
 	t.Helper()
 	ends := map[*lab.Host]string{client: port, server: serverPort}
 	for h, port := range ends {
 		table := fmt.Sprintf(`table ip count {
 	counter sent { }
 	counter received { }
-	chain postrouting { type filter hook postrouting priority 300; meta l4proto { tcp, udp } th dport %[1]s counter name sent
-	meta l4proto { tcp, udp } th sport %[1]s counter name sent
+	chain postrouting {
+		type filter hook postrouting priority 300;
+		meta l4proto { tcp, udp } th dport %[1]s counter name sent
+		meta l4proto { tcp, udp } th sport %[1]s counter name sent
 	}
-	chain prerouting { type filter hook prerouting priority -400; meta l4proto { tcp, udp } th dport %[1]s counter name received
-	meta l4proto { tcp, udp } th sport %[1]s counter name received
+	chain prerouting {
+		type filter hook prerouting priority -400;
+		meta l4proto { tcp, udp } th dport %[1]s counter name received
+		meta l4proto { tcp, udp } th sport %[1]s counter name received
 	}
 }`, port)
 		if out, err := h.RunInput(table, "nft", "-f", "-"); err != nil {
@@ -211,13 +216,14 @@ func missingPackets(t *testing.T, client *lab.Host, port string, server *lab.Hos
 	}
 }
 
-// changed are the files of both ends after the nth of many changes of forwards beside forwardWeb: some are added, changed
-// and removed, and another home comes and goes.
+// changed returns both ends' files after the nth of many changes of forwards other than forwardWeb: some are added,
+// changed and removed, and another home comes and goes.
 func changed(n int) (vps, router string) {
 	var more strings.Builder
 	more.WriteString(forwardWeb)
 	for i := range n % 4 {
-		fmt.Fprintf(&more, "\nconfig forward 'f%d'\n\toption src_dport '%d'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '%d'\n", i, 7000+i, 7000+n)
+		fmt.Fprintf(&more, "\nconfig forward 'f%d'\n\toption src_dport '%d'\n\toption dest_ip "+
+			"'192.168.1.210'\n\toption dest_port '%d'\n", i, 7000+i, 7000+n)
 	}
 	switch n % 10 {
 	case 3:
@@ -225,18 +231,20 @@ func changed(n int) (vps, router string) {
 	case 5:
 		more.WriteString(forwardAll)
 	case 7:
-		more.WriteString("\nconfig forward 'wide'\n\toption src_dport '10000-20000'\n\toption dest_ip '192.168.1.211'\n")
+		more.WriteString("\nconfig forward 'wide'\n\toption src_dport '10000-20000'\n\toption dest_ip " +
+			"'192.168.1.211'\n")
 	}
 	if n%10 < 8 {
 		return vpsRelay + more.String(), routerRelay + more.String()
 	}
 	cabin := strings.Replace(vpsRelay, "relay 'home'", "relay 'cabin'", 1) // with the same addresses
 	cabin = strings.NewReplacer("wrap1", "wrap2", "fdd2", "fdd6").Replace(cabin)
-	return vpsRelay + "\n" + cabin + "\nconfig forward 'away'\n\toption relay 'cabin'\n\toption src_dport '6000'\n\toption dest_ip '192.168.1.211'\n" +
-		strings.ReplaceAll(more.String(), "\toption dest_ip", "\toption relay 'home'\n\toption dest_ip"), routerRelay + more.String()
+	return vpsRelay + "\n" + cabin + "\nconfig forward 'away'\n\toption relay 'cabin'\n\toption src_dport " +
+		"'6000'\n\toption dest_ip '192.168.1.211'\n" + strings.ReplaceAll(more.String(), "\toption dest_ip",
+		"\toption relay 'home'\n\toption dest_ip"), routerRelay + more.String()
 }
 
-// watched calls after each step.
+// watched calls a function after each step.
 type watched struct {
 	reconcile.Kernel
 	after func(state.Step)
@@ -248,8 +256,8 @@ func (w watched) Apply(step state.Step) error {
 	return err
 }
 
-// TestAloneEveryStepInvisible: after every single step of a change a packet of an untouched forward comes and goes, so
-// that it does not matter how long the next step is in coming.
+// TestAloneEveryStepInvisible: after every single step of a change, a packet of an unchanged forward passes in both
+// directions. So it does not matter how long the next step takes.
 func TestAloneEveryStepInvisible(t *testing.T) {
 	r := newRelay(t, lab.Options{Second: true}, forwardWeb)
 	serveUDP(t, r.Host2, 80)
@@ -286,7 +294,7 @@ func TestAloneEveryStepInvisible(t *testing.T) {
 		if _, err := udp.Read(make([]byte, 200)); err != nil {
 			t.Errorf("after %s: a datagram: %v", step.Commands()[0], err)
 		}
-		// The host speaks first: an entry of connection tracking that had gone would come again with what the client sends.
+		// The host sends first: the client's packet would create a lost connection tracking entry again.
 		server.SetDeadline(time.Now().Add(patience))
 		stream.SetDeadline(time.Now().Add(patience))
 		if _, err := server.Write([]byte("!")); err != nil {
@@ -322,7 +330,7 @@ func TestAloneEveryStepInvisible(t *testing.T) {
 }
 
 // TestAloneReloadInvisible changes the forwards a hundred times under 200 TCP streams and a UDP stream of another
-// forward. Nothing may be lost but what the kernel itself throws away, which is little.
+// forward. Only the few packets that the kernel itself discards may be lost.
 func TestAloneReloadInvisible(t *testing.T) {
 	const streams, changes, bearable = 200, 100, 10
 	r := newRelay(t, lab.Options{Second: true}, forwardWeb)
@@ -406,8 +414,9 @@ func TestAloneReloadInvisible(t *testing.T) {
 		}
 	}
 	took := time.Since(start)
-	// Traffic goes on for a while after the last change.
-	for last, deadline := received.Load(), time.Now().Add(patience); received.Load() < last+20 && time.Now().Before(deadline); {
+	// Traffic continues for a while after the last change.
+	for last, deadline := received.Load(), time.Now().Add(patience); received.Load() < last+20 &&
+		time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	stop.Store(true)

@@ -12,7 +12,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab/remote"
 )
 
-// onRouter runs a command on the router, which has to succeed.
+// onRouter runs a command on the router, which must succeed.
 func onRouter(t *testing.T, input string, args ...string) remote.Answer {
 	t.Helper()
 	answer, err := remote.Run(input, args...)
@@ -22,7 +22,7 @@ func onRouter(t *testing.T, input string, args ...string) remote.Answer {
 	return answer
 }
 
-// TestRouterVM has the home's end on a router of its own, with the CPU of one and the files of the package.
+// TestRouterVM runs the home's end on a second machine with a router's CPU and the package's files.
 func TestRouterVM(t *testing.T) {
 	const memoryLimit = 16 << 20
 	arch := os.Getenv(lab.RouterEnvironment)
@@ -46,7 +46,8 @@ func TestRouterVM(t *testing.T) {
 	forwards := forwardAll + "\toption egress 'all'\n"
 	vps := newEnd(t, n.VPS, vpsRelay+forwards)
 	onRouter(t, routerRelay+forwards, "sh", "-c", "cat >/etc/config/ds4relay")
-	t.Log(strings.TrimSpace(onRouter(t, "", "ds4relay", "version").Output), "from the package:", strings.TrimSpace(onRouter(t, "", "ls", "-l", "/usr/sbin/ds4relay").Output))
+	t.Log(strings.TrimSpace(onRouter(t, "", "ds4relay", "version").Output), "from the package:",
+		strings.TrimSpace(onRouter(t, "", "ls", "-l", "/usr/sbin/ds4relay").Output))
 	const show = "ip link; ip addr | grep inet; ip rule; ip route show table all; nft list ruleset"
 	before := onRouter(t, "", "sh", "-c", show).Output
 	vps.do("up")
@@ -73,11 +74,12 @@ func TestRouterVM(t *testing.T) {
 	pings(t, n.Client, public)
 	transfers(t, n.Client, public+":80", 4<<20)
 	doctor := onRouter(t, "", "ds4relay", "doctor").Output
-	if strings.Contains(doctor, "cannot send a test packet") || !strings.Contains(doctor, "ok       home: The answer goes back through the tunnel: 192.168.1.210: out by") {
+	if strings.Contains(doctor, "cannot send a test packet") ||
+		!strings.Contains(doctor, "ok       home: The answer goes back through the tunnel: 192.168.1.210: out by") {
 		t.Errorf("doctor:\n%s", doctor)
 	}
 	seenTCP(t, n.Host, client4+":90", public)
-	// A change, under a connection.
+	// A change while a connection is open.
 	conn := open(t, n.Client, public+":80")
 	more := forwards + strings.Replace(forwardWeb, "option dest_port '80'", "option src_ip '203.0.113.0/24'", 1)
 	vps.write(vpsRelay + more)

@@ -15,7 +15,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// fill writes a file until there is no room.
+// fill writes a file until the disk is full.
 func fill(path string) error {
 	file, err := os.Create(path)
 	if err != nil {
@@ -33,8 +33,8 @@ func fill(path string) error {
 	return nil
 }
 
-// TestRunDirectory: records that are lost, damaged or cannot be written stop nothing that can do without, and never
-// leave the kernel between two states.
+// TestRunDirectory: records that are lost, damaged or not writable only stop what needs them, and never leave the
+// kernel between two states.
 func TestRunDirectory(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	r.atOnce(t, func(t *testing.T, e *end) {
@@ -48,7 +48,7 @@ func TestRunDirectory(t *testing.T) {
 			return stdout, stderr
 		}
 
-		// Without the directory: what reads works, and down leaves nothing.
+		// Without the directory: reading commands work, and down leaves nothing behind.
 		expect("no /run", exitDiffers, "status")
 		expect("no /run", 0, "plan")
 		expect("no /run", 0, "check")
@@ -67,7 +67,7 @@ func TestRunDirectory(t *testing.T) {
 			t.Fatalf("records: %v %v", records, err)
 		}
 		records = slices.DeleteFunc(records, func(record string) bool {
-			name := filepath.Base(record) // nobody could know what a sysctl was
+			name := filepath.Base(record) // the sysctl's previous value is lost
 			return name == "lock" || name == "tables.nft" || strings.HasPrefix(name, "sysctl:")
 		})
 		for i, damage := range []string{": >FILE", "echo '[' >FILE", "rm FILE && mkdir FILE && touch FILE/x",
@@ -90,7 +90,7 @@ func TestRunDirectory(t *testing.T) {
 		e.do("down")
 		same(t, "the kernel after down", before, e.snapshot())
 
-		// A file system of its own: full, and read-only.
+		// A separate file system: full, and read-only.
 		mount := func(flags uintptr) {
 			t.Helper()
 			if err := syscall.Mount("tmpfs", e.runDir(), "tmpfs", flags, "size=64k"); err != nil {

@@ -23,17 +23,18 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// variants are two configurations of the same end that differ in everything that a step can change.
+// variants are two configurations of one end that differ in everything that a step can change.
 func variants(e *end) (first, second string) {
 	relay := vpsRelay
 	if e.host.Name != "" && strings.HasSuffix(e.host.Name, "router") {
 		relay = routerRelay
 	}
 	return relay + forwardAll + "\toption egress 'all'\n",
-		strings.Replace(relay, "2001:db8:6ef9::/64", "2001:db8:6ef9::5", 1) + "\toption mtu '1400'\n\toption encaplimit '7'\n" + forwardWeb
+		strings.Replace(relay, "2001:db8:6ef9::/64", "2001:db8:6ef9::5", 1) + "\toption mtu '1400'\n\toption " +
+			"encaplimit '7'\n" + forwardWeb
 }
 
-// TestProxiesOnly: what serves the proxies is named, and no relay is missed.
+// TestProxiesOnly: the messages name the proxies' service, and do not miss a relay.
 func TestProxiesOnly(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
 	r.vps.write("config proxy 'web'\n\tlist listen '0.0.0.0:443'\n\toption target '[2001:db8:fdd2::210]:443'\n")
@@ -44,15 +45,17 @@ func TestProxiesOnly(t *testing.T) {
 	same(t, "the kernel after up", before, r.vps.snapshot())
 }
 
-// TestComesAndGoes: a second up changes nothing, what was altered by hand comes back, down leaves nothing.
+// TestComesAndGoes: a second up changes nothing, manual changes are repaired, down leaves nothing.
 func TestComesAndGoes(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll+"\toption egress 'all'\n")
 	for _, e := range []*end{r.vps, r.router} {
 		t.Run(e.host.Name, func(t *testing.T) {
 			before := e.snapshot()
-			if code, out, _ := e.try("status"); code != exitDiffers || !strings.Contains(out, "relay home") || !strings.Contains(out, ": down") {
+			if code, out, _ := e.try("status"); code != exitDiffers || !strings.Contains(out, "relay home") ||
+				!strings.Contains(out, ": down") {
 				t.Errorf("status before up: %d, %s", code, out)
-			} else if !strings.Contains(out, "The kernel has nothing of the configuration") || strings.Contains(out, "nft -f") {
+			} else if !strings.Contains(out, "The kernel has nothing of the configuration") ||
+				strings.Contains(out, "nft -f") {
 				t.Errorf("status before up says more than that nothing is there: %s", out)
 			}
 			if out := e.do("down"); !strings.Contains(out, "Nothing to do") {
@@ -62,7 +65,8 @@ func TestComesAndGoes(t *testing.T) {
 			if !strings.Contains(first, "[#] ip link add name wrap1") {
 				t.Errorf("up did not print its steps:\n%s", first)
 			}
-			if n := strings.Count(first, "[#] "); n != strings.Count(first, "\n") || !strings.Contains(first, "[#] nft -f - # table ip ds4relay: ") {
+			if n := strings.Count(first, "[#] "); n != strings.Count(first, "\n") ||
+				!strings.Contains(first, "[#] nft -f - # table ip ds4relay: ") {
 				t.Errorf("up did not print a line for each step:\n%s", first)
 			}
 			up := e.snapshot()
@@ -77,19 +81,25 @@ func TestComesAndGoes(t *testing.T) {
 				t.Errorf("plan after up: %s", out)
 			}
 			var status reconcile.Status
-			if err := json.Unmarshal([]byte(e.do("status", "--json")), &status); err != nil || len(status.Relays) != 1 || !status.Relays[0].Up {
+			if err := json.Unmarshal([]byte(e.do("status", "--json")), &status); err != nil ||
+				len(status.Relays) != 1 || !status.Relays[0].Up {
 				t.Errorf("status --json: %v, %+v", err, status)
 			}
 
 			for _, damage := range []string{
-				"ip link del wrap1", "ip link set wrap1 down", "ip link set wrap1 mtu 1300", "ip link change wrap1 type ip6tnl hoplimit 9",
-				"ip link set wrap1 alias ''", "ip link set wrap1 group 0", "ip -6 addr del " + map[bool]string{true: vpsEndpoint.String(), false: routerEndpoint.String()}[e == r.vps] + "/128 dev " + map[bool]string{true: "eth0", false: "wrap1"}[e == r.vps],
-				"ip route flush proto 46 table all", "ip rule flush protocol 46", "nft flush ruleset",
-				"nft delete table ip6 ds4relay", "nft flush chain ip ds4relay " + map[bool]string{true: "prerouting", false: "t_wrap1_prerouting"}[e == r.vps],
-				"nft add rule ip ds4relay " + map[bool]string{true: "forward", false: "t_wrap1_forward"}[e == r.vps] + " counter",
-				"nft flush chain ip6 ds4relay input",
-				map[bool]string{true: "nft flush set ip6 ds4relay peer", false: "nft flush set ip ds4relay open_host"}[e == r.vps],
-				map[bool]string{true: "nft add element ip6 ds4relay endpoint { 2001:db8::77 }", false: "nft 'add element ip ds4relay open_host { wrap1 . 192.168.1.1 }'"}[e == r.vps],
+				"ip link del wrap1", "ip link set wrap1 down", "ip link set wrap1 mtu 1300",
+				"ip link change wrap1 type ip6tnl hoplimit 9", "ip link set wrap1 alias ''",
+				"ip link set wrap1 group 0", "ip -6 addr del " + map[bool]string{true: vpsEndpoint.String(),
+					false: routerEndpoint.String()}[e == r.vps] + "/128 dev " + map[bool]string{true: "eth0",
+					false: "wrap1"}[e == r.vps], "ip route flush proto 46 table all", "ip rule flush protocol 46",
+				"nft flush ruleset", "nft delete table ip6 ds4relay", "nft flush chain ip ds4relay " +
+					map[bool]string{true: "prerouting", false: "t_wrap1_prerouting"}[e == r.vps],
+				"nft add rule ip ds4relay " + map[bool]string{true: "forward", false: "t_wrap1_forward"}[e == r.vps] +
+					" counter", "nft flush chain ip6 ds4relay input",
+				map[bool]string{true: "nft flush set ip6 ds4relay peer",
+					false: "nft flush set ip ds4relay open_host"}[e == r.vps],
+				map[bool]string{true: "nft add element ip6 ds4relay endpoint { 2001:db8::77 }",
+					false: "nft 'add element ip ds4relay open_host { wrap1 . 192.168.1.1 }'"}[e == r.vps],
 				"echo 0 > /proc/sys/net/ipv4/conf/wrap1/forwarding",
 			} {
 				if damage == "ip rule flush protocol 46" && e == r.vps {
@@ -128,7 +138,7 @@ type faulty struct {
 	reconcile.Kernel
 	at   *int // counts down
 	kill func(before bool)
-	skip func(state.Step) bool // for steps that do not count; may be nil
+	skip func(state.Step) bool // steps not to count; may be nil
 }
 
 func (f faulty) Apply(s state.Step) error {
@@ -149,8 +159,8 @@ func (f faulty) Apply(s state.Step) error {
 	return err
 }
 
-// transitions are the ways that faults are tried on: from nothing, from one configuration to the other and back, and to
-// nothing.
+// transitions are the changes during which faults are injected: from nothing, from one configuration to the other and
+// back, and to nothing.
 var transitions = []struct{ name, from, to string }{
 	{"up", "", "first"}, {"change", "first", "second"}, {"change back", "second", "first"}, {"down", "first", ""},
 }
@@ -172,7 +182,7 @@ func arrange(e *end, which string) {
 	}
 }
 
-// commandTo is what leads to a state, with its file in place.
+// commandTo writes a state's file, and returns the command that leads to the state.
 func commandTo(e *end, which string) []string {
 	first, second := variants(e)
 	switch which {
@@ -193,8 +203,8 @@ var (
 	linkLocal  = regexp.MustCompile(`local (fe80::\S+) dev wrap1 `)
 )
 
-// sameLink removes what is new with every new link, although the link is the same: its index, the random address that
-// it makes its link-local one of, and the order in which links, addresses and sysctls are listed.
+// sameLink removes what differs whenever a link is created again: its index, the random address from which its
+// link-local address is derived, and the order of links, addresses and sysctls.
 func sameLink(snapshot string) string {
 	if _, rest, found := strings.Cut(snapshot, "local fe80::"); found {
 		if own := linkLocal.FindStringSubmatch("local fe80::" + rest); own != nil {
@@ -217,8 +227,8 @@ func sameLink(snapshot string) string {
 	return strings.Join(lines, "\n")
 }
 
-// everyKind lets a walk from fault to fault pass by the steps of a kind that it has met already: what each further one
-// of a kind does needs no kernel, and has its turn in package reconcile's TestFaults.
+// everyKind makes a walk from fault to fault skip steps of a kind that it has already met: further ones do not need a
+// real kernel, and TestFaults in package reconcile covers them.
 func everyKind() func(state.Step) bool {
 	seen := map[string]bool{}
 	return func(step state.Step) bool {
@@ -229,7 +239,7 @@ func everyKind() func(state.Step) bool {
 	}
 }
 
-// TestEveryStepFails makes a step of each kind fail in each transition: the kernel is then as before.
+// TestEveryStepFails makes a step of each kind fail in each transition: the kernel is then unchanged.
 func TestEveryStepFails(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
 	r.atOnce(t, func(t *testing.T, e *end) {
@@ -241,17 +251,21 @@ func TestEveryStepFails(t *testing.T) {
 				failures := 0
 				for n := 1; n <= maxSteps; n++ {
 					at := n
-					e.apply = func(k reconcile.Kernel) reconcile.Kernel { return faulty{Kernel: k, at: &at, skip: everyKind()} }
+					e.apply = func(k reconcile.Kernel) reconcile.Kernel {
+						return faulty{Kernel: k, at: &at, skip: everyKind()}
+					}
 					code, _, stderr := e.try(commandTo(e, transition.to)...)
 					if at > 0 {
 						break // more than there are steps
 					}
 					failures++
-					if code != exitFailed || !strings.Contains(stderr, errInjected.Error()) || strings.Contains(stderr, "while undoing") {
+					if code != exitFailed || !strings.Contains(stderr, errInjected.Error()) ||
+						strings.Contains(stderr, "while undoing") {
 						t.Fatalf("step %d: exit status %d, %s", n, code, stderr)
 					}
 					if after := sameLink(e.snapshot()); after != before {
-						t.Fatalf("after step %d failed (%s):\n%s", n, strings.TrimSpace(stderr), difference(before, after))
+						t.Fatalf("after step %d failed (%s):\n%s", n, strings.TrimSpace(stderr),
+							difference(before, after))
 					}
 				}
 				if failures < 5 || failures == maxSteps {
@@ -266,10 +280,10 @@ func TestEveryStepFails(t *testing.T) {
 // childEnv carries, for a process that kills itself, the step and whether it comes before or after it.
 const childEnv = "DS4RELAY_TEST_KILL"
 
-// childKinds, if set, has only the first step of each kind count.
+// childKinds, if set, makes only the first step of each kind count.
 const childKinds = "DS4RELAY_TEST_KINDS"
 
-// child is the program with a kernel that ends it with SIGKILL.
+// child runs the program with a kernel that kills it with SIGKILL.
 func child() int {
 	when, number, _ := strings.Cut(os.Getenv(childEnv), " ")
 	at, _ := strconv.Atoi(number)
@@ -288,7 +302,7 @@ func child() int {
 	return a.main(os.Args[1:])
 }
 
-// TestKilled kills the program at a step of each kind: up and down then end where they should.
+// TestKilled kills the program at a step of each kind: a later up or down then reaches the right state.
 func TestKilled(t *testing.T) {
 	r := newRelay(t, lab.Options{}, "")
 	r.atOnce(t, func(t *testing.T, e *end) {
@@ -296,13 +310,14 @@ func TestKilled(t *testing.T) {
 		empty := sameLink(e.snapshot())
 		for i, transition := range transitions {
 			if transition.name == "change back" {
-				continue // a change as well, with steps of the same kinds
+				continue // another change, with steps of the same kinds
 			}
 			t.Run(transition.name, func(t *testing.T) {
 				for n := 1; n <= maxSteps; n++ {
-					// Before a step is the same as after the one before it, but for the first and for records: take turns.
+					// Before a step is the same as after the previous one, except for the first step and for records:
+					// alternate.
 					when := []string{"after", "before"}[(n+i)%2]
-					arrange(e, transition.from) // from nothing, where the last one ended
+					arrange(e, transition.from) // the last one ended with nothing
 					args := append([]string{"-c", e.config, "--run", e.runDir()}, commandTo(e, transition.to)...)
 					cmd := e.host.Command(os.Args[0], args...)
 					cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", childEnv, when, n), childKinds+"=1")
@@ -329,7 +344,7 @@ func TestKilled(t *testing.T) {
 	})
 }
 
-// TestTwoAtOnce: one waits for the other, and the result is the same.
+// TestTwoAtOnce: of two processes one waits for the other, and the result is the same.
 func TestTwoAtOnce(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	var wait sync.WaitGroup
@@ -360,12 +375,13 @@ func TestTwoAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.AfterFunc(500*time.Millisecond, func() { syscall.Flock(int(lock.Fd()), syscall.LOCK_UN) })
-	if code, _, stderr := r.vps.try("up"); code != 0 || !strings.Contains(stderr, "waiting for another ds4relay (process ") {
+	if code, _, stderr := r.vps.try("up"); code != 0 ||
+		!strings.Contains(stderr, "waiting for another ds4relay (process ") {
 		t.Errorf("behind another: exit status %d, %s", code, stderr)
 	}
 }
 
-// TestPlanByHand types what plan prints into an empty machine and compares it with what up does.
+// TestPlanByHand runs the output of plan on an empty machine and compares the result with that of up.
 func TestPlanByHand(t *testing.T) {
 	for _, forwards := range []string{forwardAll + "\toption egress 'all'\n", forwardAll + forwardWeb} {
 		r := newRelay(t, lab.Options{}, forwards)
@@ -392,7 +408,7 @@ func TestPlanByHand(t *testing.T) {
 	}
 }
 
-// TestForeign: what others own stays as it is, and the error says what to do.
+// TestForeign: objects of others do not change, and the error says what to do.
 func TestForeign(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	for _, c := range []struct {
@@ -401,19 +417,28 @@ func TestForeign(t *testing.T) {
 		make, clear string
 		want        string
 	}{
-		{"a rule", r.router, "ip rule add priority 4600 from 10.9.9.9 lookup 7 protocol 186", "ip rule del priority 4600",
-			`there is an ip rule of priority 4600 that ds4relay did not make (it seems to be from bgp); remove it, or take other priorities with: option priority`},
+		{"a rule", r.router, "ip rule add priority 4600 from 10.9.9.9 lookup 7 protocol 186",
+			"ip rule del priority 4600",
+			`there is an ip rule of priority 4600 that ds4relay did not make (it seems to be from bgp); remove it, ` +
+				`or take other priorities with: option priority`},
 		{"a device", r.vps, "ip link add wrap1 type dummy", "ip link del wrap1",
-			`relay "home": there is a device wrap1 already that ds4relay did not make (dummy); remove it, or give the tunnel another name with: option device`},
+			`relay "home": there is a device wrap1 already that ds4relay did not make (dummy); remove it, or give ` +
+				`the tunnel another name with: option device`},
 		{"the same tunnel by hand", r.vps,
-			"ip link add wrap1 type ip6tnl mode ipip6 remote 2001:db8:fdd2:0:198:51:100:144 local 2001:db8:6ef9:0:198:51:100:144 encaplimit none", "ip link del wrap1",
-			`relay "home": there is a device wrap1 already that ds4relay did not make (ip6tnl); remove it, or give the tunnel another name with: option device`},
+			"ip link add wrap1 type ip6tnl mode ipip6 remote 2001:db8:fdd2:0:198:51:100:144 local " +
+				"2001:db8:6ef9:0:198:51:100:144 encaplimit none", "ip link del wrap1",
+			`relay "home": there is a device wrap1 already that ds4relay did not make (ip6tnl); remove it, or give ` +
+				`the tunnel another name with: option device`},
 		{"a table", r.router, "ip route add 10.9.9.0/24 dev lan2 table 42 proto static", "ip route flush table 42",
-			`table 42 has a route to 10.9.9.0/24 through lan2 that ds4relay did not make (it seems to be from a person or a script (protocol static)); remove it, or: option ip4table names another table`},
+			`table 42 has a route to 10.9.9.0/24 through lan2 that ds4relay did not make (it seems to be from a ` +
+				`person or a script (protocol static)); remove it, or: option ip4table names another table`},
 		{"a route to the host", r.vps, "ip route add 192.168.1.210 via 198.51.100.1", "ip route del 192.168.1.210",
-			`table main has a route to 192.168.1.210/32 through eth0 that ds4relay did not make (it seems to be from a person or a script (protocol boot)); remove it, or: option dest_ip names another host`},
-		{"an nft table", r.vps, "nft 'add table ip ds4relay; add chain ip ds4relay mine'", "nft delete table ip ds4relay",
-			`there is an nft table ip ds4relay without the chain made_by_ds4relay: somebody else made it; no option avoids this, rename or remove it: nft delete table ip ds4relay`},
+			`table main has a route to 192.168.1.210/32 through eth0 that ds4relay did not make (it seems to be from ` +
+				`a person or a script (protocol boot)); remove it, or: option dest_ip names another host`},
+		{"an nft table", r.vps, "nft 'add table ip ds4relay; add chain ip ds4relay mine'",
+			"nft delete table ip ds4relay",
+			`there is an nft table ip ds4relay without the chain made_by_ds4relay: somebody else made it; no option ` +
+				`avoids this, rename or remove it: nft delete table ip ds4relay`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if out, err := c.end.host.Run("sh", "-c", c.make); err != nil {
@@ -450,7 +475,7 @@ func TestForeign(t *testing.T) {
 	})
 }
 
-// TestLockout: the ssh session's port is not handed over.
+// TestLockout: the ssh session's port is not forwarded.
 func TestLockout(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	withoutKeep := strings.Replace(vpsRelay, "\tlist keep 'tcp:22'\n", "", 1)
@@ -458,13 +483,15 @@ func TestLockout(t *testing.T) {
 	before := r.vps.snapshot()
 	r.vps.env["SSH_CONNECTION"] = "203.0.113.10 50000 198.51.100.144 22"
 	code, stdout, stderr := r.vps.try("up")
-	if code != exitFailed || stdout != "" || !strings.Contains(stderr, "list keep 'tcp:22'") || !strings.Contains(stderr, "--force") {
+	if code != exitFailed || stdout != "" || !strings.Contains(stderr, "list keep 'tcp:22'") ||
+		!strings.Contains(stderr, "--force") {
 		t.Errorf("exit status %d\n%s%s", code, stdout, stderr)
 	}
 	same(t, "the kernel", before, r.vps.snapshot())
 	r.vps.do("up", "--force")
 	r.vps.do("down")
-	for _, connection := range []string{"", "203.0.113.10 50000 198.51.100.144 2222", "2001:db8:c::10 50000 2001:db8:6ef9::1 22"} {
+	for _, connection := range []string{"", "203.0.113.10 50000 198.51.100.144 2222",
+		"2001:db8:c::10 50000 2001:db8:6ef9::1 22"} {
 		r.vps.env["SSH_CONNECTION"] = connection
 		r.vps.write(withoutKeep + forwardWeb)
 		r.vps.do("up")
@@ -474,7 +501,7 @@ func TestLockout(t *testing.T) {
 	r.vps.do("up")
 }
 
-// TestMissing: what the machine lacks is said in one sentence, and nothing is changed.
+// TestMissing: a missing program or module is reported in one sentence, and nothing is changed.
 func TestMissing(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	before := r.vps.snapshot()
@@ -489,7 +516,8 @@ func TestMissing(t *testing.T) {
 	t.Run("tunlink", func(t *testing.T) {
 		r.vps.write(strings.Replace(vpsRelay, "'eth0'", "'eth9'", 1) + forwardAll)
 		fails(t, `relay "home": there is no device eth9 (option tunlink); this machine has: lo, eth0`)
-		r.vps.write(strings.ReplaceAll(strings.Replace(vpsRelay, "\toption tunlink 'eth0'\n", "", 1), public, "198.51.100.145") + forwardAll)
+		r.vps.write(strings.ReplaceAll(strings.Replace(vpsRelay, "\toption tunlink 'eth0'\n", "", 1), public,
+			"198.51.100.145") + forwardAll)
 		fails(t, `no device has the address 198.51.100.145 (option ipaddr)`)
 		r.vps.write(strings.Replace(vpsRelay, "\toption tunlink 'eth0'\n", "", 1) + forwardAll)
 		if out := r.vps.do("up"); !strings.Contains(out, "dev eth0 metric 46") {
@@ -513,7 +541,9 @@ func TestMissing(t *testing.T) {
 		if err := os.Rename(path+".away", path); err != nil {
 			t.Fatal(err)
 		}
-		if code != exitFailed || !strings.Contains(stderr, "the program nft is missing; install it: apt install nftables (Debian), opkg install nftables (OpenWrt)") {
+		if code != exitFailed ||
+			!strings.Contains(stderr, "the program nft is missing; install it: apt install nftables (Debian), opkg "+
+				"install nftables (OpenWrt)") {
 			t.Errorf("exit status %d, %q", code, stderr)
 		}
 		same(t, "the kernel", before, r.vps.snapshot())
@@ -522,7 +552,7 @@ func TestMissing(t *testing.T) {
 		if os.Getenv(lab.Environment) == "host" {
 			t.Skip("would unload a module of the machine")
 		}
-		// The lab's own DS-Lite tunnels use the module: they have to go first.
+		// The lab's own DS-Lite tunnels use the module: they must be removed first.
 		const module = "/proc/sys/kernel/modprobe"
 		modprobe, err := os.ReadFile(module)
 		if err != nil {
@@ -542,7 +572,8 @@ func TestMissing(t *testing.T) {
 		}
 		defer r.VPS.Run("modprobe", "ip6_tunnel")
 		before = r.vps.snapshot()
-		fails(t, "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe ip6_tunnel (Debian)")
+		fails(t, "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe "+
+			"ip6_tunnel (Debian)")
 	})
 	t.Run("root", func(t *testing.T) {
 		// The directory of the test's binary is closed to others.
@@ -578,7 +609,7 @@ func TestMissing(t *testing.T) {
 				t.Errorf("%s: exit status %d, %q", command, code, out)
 			}
 		}
-		// What the kernel shows to everybody is compared.
+		// Everything that the kernel shows to everybody is compared.
 		for _, c := range []struct {
 			before string // a command of ds4relay, or of the shell
 			status int
@@ -614,32 +645,36 @@ func TestMissing(t *testing.T) {
 		same(t, "the kernel", before, r.vps.snapshot())
 		r.vps.do("down") // needs no configuration
 		r.vps.write(vpsRelay + forwardAll)
-		if code, _, stderr := r.vps.try("up", "hoem"); code != exitUsage || !strings.Contains(stderr, `unknown relay "hoem"`) {
+		if code, _, stderr := r.vps.try("up", "hoem"); code != exitUsage ||
+			!strings.Contains(stderr, `unknown relay "hoem"`) {
 			t.Errorf("an unknown relay: exit status %d, %s", code, stderr)
 		}
 	})
 }
 
-// TestPing compares the relay with the way over IPv6.
+// TestPing compares the relay with the path over IPv6.
 func TestPing(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	r.up()
 	e := newEnd(t, r.Client, vpsRelay)
 	out := e.do("ping", public, home6, "-c", "4", "-i", "0.05")
-	for _, want := range []string{"--- " + public, "--- " + home6, "4 packets transmitted, 4 received, 0% packet loss", "rtt min/avg/max/mdev = ", "IPv4 by relay - IPv6 direct: "} {
+	for _, want := range []string{"--- " + public, "--- " + home6, "4 packets transmitted, 4 received, 0% packet loss",
+		"rtt min/avg/max/mdev = ", "IPv4 by relay - IPv6 direct: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}
 	}
 }
 
-// TestOneFails: a relay that cannot be brought up stops no other, and is brought up once it can be.
+// TestOneFails: a relay that cannot be brought up does not affect others, and is brought up as soon as that is
+// possible.
 func TestOneFails(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardWeb)
 	r.vps.do("up")
 	serveTCP(t, r.Host2, 80)
 	first := r.router.snapshot()
-	cabin := strings.NewReplacer("'home'", "'cabin'", "'wrap1'", "'wrap2'", "6ef9", "6efa").Replace(routerRelay) + "\toption ip4table '43'\n"
+	cabin := strings.NewReplacer("'home'", "'cabin'", "'wrap1'", "'wrap2'", "6ef9", "6efa").Replace(routerRelay) +
+		"\toption ip4table '43'\n"
 	forward := "\toption relay 'home'\n"
 	r.router.write(routerRelay + "\n" + cabin + forwardWeb + forward)
 	if out, err := r.Router.Run("ip", "link", "add", "wrap2", "type", "dummy"); err != nil {

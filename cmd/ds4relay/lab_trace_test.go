@@ -12,7 +12,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// screen is what a program that still runs has written.
+// screen collects the output of a running program.
 type screen struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -30,7 +30,7 @@ func (s *screen) String() string {
 	return s.text.String()
 }
 
-// traces starts trace at an end, and waits until it listens; wait returns what it has printed in the end.
+// traces starts trace at an end, and waits until it listens; wait returns its complete output.
 func (e *end) traces(args ...string) (wait func() string) {
 	e.t.Helper()
 	out, problems, done := &screen{}, &screen{}, make(chan int, 1)
@@ -39,7 +39,8 @@ func (e *end) traces(args ...string) (wait func() string) {
 		done <- a.main(append([]string{"-c", e.config, "--run", e.runDir(), "trace"}, args...))
 		return nil
 	})
-	for deadline := time.Now().Add(patience); !strings.Contains(problems.String(), "waiting for") && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); !strings.Contains(problems.String(), "waiting for") &&
+		time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return func() string {
@@ -50,7 +51,7 @@ func (e *end) traces(args ...string) (wait func() string) {
 	}
 }
 
-// inOrder fails the test unless the text has these words one after the other.
+// inOrder fails the test unless the text contains these words in this order.
 func inOrder(t *testing.T, what, text string, words ...string) {
 	t.Helper()
 	rest := text
@@ -64,7 +65,7 @@ func inOrder(t *testing.T, what, text string, words ...string) {
 	}
 }
 
-// TestTrace follows a connection at both ends at a time, and then one whose host is behind a wall.
+// TestTrace follows a connection at both ends at the same time, and then one whose host is behind a firewall.
 func TestTrace(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll+forwardWeb)
 	serveTCP(t, r.Host2, 80)
@@ -84,21 +85,25 @@ func TestTrace(t *testing.T) {
 		"conntrack: tcp from 203.0.113.10 to 198.51.100.144:8080, translated to 192.168.1.211:80")
 	text = router()
 	t.Logf("trace on the router\n%s", text)
-	inOrder(t, "router", text, "wan         in   in IPv6, from the other end", "wrap1       in   out of the tunnel", "br-lan      out  to the host",
-		"br-lan      in   from the host", "wrap1       out  into the tunnel", "wan         out  in IPv6, to the other end", "mark 0x46000000")
+	inOrder(t, "router", text, "wan         in   in IPv6, from the other end", "wrap1       in   out of the tunnel",
+		"br-lan      out  to the host", "br-lan      in   from the host", "wrap1       out  into the tunnel",
+		"wan         out  in IPv6, to the other end", "mark 0x46000000")
 	if strings.Contains(text, "stops") {
 		t.Errorf("router:\n%s", text)
 	}
 
-	if err := r.Host2.NFT("table ip wall { chain in { type filter hook input priority 0; policy drop; }; }"); err != nil {
+	if err := r.Host2.NFT("table ip wall { chain in { type filter hook input priority 0; policy " +
+		"drop; }; }"); err != nil {
 		t.Fatal(err)
 	}
 	vps, router = r.vps.traces("-t", "2"), r.router.traces("-t", "2")
 	refusedTCP(t, r.Client, public+":8080")
 	text = vps()
 	t.Logf("trace on the VPS, with a silent host\n%s", text)
-	inOrder(t, "VPS, with a silent host", text, "in IPv6, to the other end", `It stops after "in IPv6, to the other end", on the way, or at the other end`)
+	inOrder(t, "VPS, with a silent host", text, "in IPv6, to the other end",
+		`It stops after "in IPv6, to the other end", on the way, or at the other end`)
 	text = router()
 	t.Logf("trace on the router, with a silent host\n%s", text)
-	inOrder(t, "router, with a silent host", text, "to the host", `It stops after "to the host", at the host, or on its way to it: no packet was seen "from the host"`)
+	inOrder(t, "router, with a silent host", text, "to the host",
+		`It stops after "to the host", at the host, or on its way to it: no packet was seen "from the host"`)
 }

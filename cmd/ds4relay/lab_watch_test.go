@@ -15,7 +15,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// dns answers questions for AAAA records out of a table; without one it does not answer at all.
+// dns answers AAAA queries from a table; without a table it does not answer at all.
 type dns struct {
 	mu      sync.Mutex
 	records map[string][]netip.Addr
@@ -50,7 +50,7 @@ func serveDNS(t *testing.T, h *lab.Host) *dns {
 	return d
 }
 
-// answer is made of the question (RFC 1035 §4.1): one name, its type and class.
+// answer builds a reply to the query (RFC 1035 §4.1), which has one name, its type and class.
 func (d *dns) answer(question []byte) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -80,7 +80,7 @@ func (d *dns) answer(question []byte) []byte {
 	return answer
 }
 
-// alone runs the program as a process of its own: Go's resolver uses threads that are in no namespace of the lab.
+// alone runs the program as a separate process: Go's resolver uses threads outside the lab's namespaces.
 func (e *end) alone(args ...string) (out string, code int) {
 	e.t.Helper()
 	cmd := e.host.Command(os.Args[0], append([]string{"-c", e.config, "--run", e.runDir()}, args...)...)
@@ -92,8 +92,8 @@ func (e *end) alone(args ...string) (out string, code int) {
 	return string(text), cmd.ProcessState.ExitCode()
 }
 
-// TestPrefixChanges: the home's prefix changes under a running connection, and the VPS follows the DNS name of its endpoint.
-// Another home of the VPS notices nothing. While the name cannot be looked up, all stays as it is.
+// TestPrefixChanges: the home's prefix changes during a connection, and the VPS follows the DNS name of its endpoint.
+// Another home of the VPS is not affected. While the name cannot be looked up, nothing changes.
 func TestPrefixChanges(t *testing.T) {
 	if os.Getenv(lab.Environment) == "host" {
 		t.Skip("would change the machine's /etc/resolv.conf")
@@ -104,7 +104,8 @@ func TestPrefixChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.WriteFile("/etc/resolv.conf", before, 0o644) })
-	if err := os.WriteFile("/etc/resolv.conf", []byte("nameserver 198.51.100.1\noptions timeout:1 attempts:1\n"), 0o644); err != nil {
+	if err := os.WriteFile("/etc/resolv.conf", []byte("nameserver 198.51.100.1\noptions timeout:1 attempts:1\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	names := serveDNS(t, r.Core)
@@ -123,8 +124,10 @@ config forward 'cabinweb'
 	option dest_ip '192.168.1.210'
 	option dest_port '80'
 `
-	r.vps.write(strings.Replace(vpsRelay, "2001:db8:fdd2::/64", "home.example.org", 1) + strings.Replace(forwardAll, "\toption proto", "\toption relay 'home'\n\toption proto", 1) + cabin)
-	cabinRouter := newEnd(t, r.CabinRouter, strings.NewReplacer("'home'", "'cabin'", "fdd2", "fdd6").Replace(routerRelay)+forwardAll)
+	r.vps.write(strings.Replace(vpsRelay, "2001:db8:fdd2::/64", "home.example.org", 1) + strings.Replace(forwardAll,
+		"\toption proto", "\toption relay 'home'\n\toption proto", 1) + cabin)
+	cabinRouter := newEnd(t, r.CabinRouter,
+		strings.NewReplacer("'home'", "'cabin'", "fdd2", "fdd6").Replace(routerRelay)+forwardAll)
 	serveTCP(t, r.Host, 80)
 	serveTCP(t, r.CabinHost, 80)
 	if out, code := r.vps.alone("up"); code != 0 {
@@ -149,12 +152,13 @@ config forward 'cabinweb'
 	if out, code := r.vps.alone("up"); code != 0 || !strings.Contains(out, "Nothing to do") {
 		t.Errorf("up without DNS: %d\n%s", code, out)
 	}
-	if out, _ := r.vps.alone("status"); !strings.Contains(out, "the tunnel keeps the last address, "+routerEndpoint.String()) {
+	if out, _ := r.vps.alone("status"); !strings.Contains(out, "the tunnel keeps the last address, "+
+		routerEndpoint.String()) {
 		t.Errorf("status without DNS:\n%s", out)
 	}
 	alive(t, "home, without DNS", stream)
 
-	// The provider gives the home another prefix. A stream of the cabin goes on all the time, and loses nothing.
+	// The provider gives the home another prefix. A stream of the cabin runs all the time, and loses nothing.
 	moved := netip.MustParseAddr("2001:db8:fdd3:0:198:51:100:144")
 	missing := missingPackets(t, r.Client, "81", r.CabinHost, "80", nil)
 	stop, ended := make(chan struct{}), make(chan struct{})
@@ -180,7 +184,8 @@ config forward 'cabinweb'
 	r.router.write(strings.Replace(routerRelay, "fdd2", "fdd3", 1) + forwardAll)
 	r.router.do("reload")
 	names.set(map[string][]netip.Addr{"home.example.org": {moved}})
-	watch("the name has another address", 0, "ip link change dev wrap1 type ip6tnl mode ipip6 local "+vpsEndpoint.String()+" remote "+moved.String())
+	watch("the name has another address", 0, "ip link change dev wrap1 type ip6tnl mode ipip6 local "+
+		vpsEndpoint.String()+" remote "+moved.String())
 	close(stop)
 	<-ended
 	if n := missing(); n != 0 {
@@ -190,7 +195,7 @@ config forward 'cabinweb'
 	seenTCP(t, r.Client, public+":80", client4)
 	watch("nothing has changed any more", 0, "")
 
-	// A name with several addresses keeps the one that it has, and down and up need no DNS.
+	// With a name with several addresses the current one stays, and down and up need no DNS.
 	names.set(map[string][]netip.Addr{"home.example.org": {routerEndpoint, moved}})
 	watch("one more address", 0, "")
 	names.set(nil)

@@ -30,7 +30,7 @@ const (
 	exitSome    = 4 // some relays are up, others could not be brought up
 )
 
-// app is one call of the program.
+// app is one run of the program.
 type app struct {
 	path    string
 	run     string
@@ -38,9 +38,9 @@ type app struct {
 	verbose bool
 	stdout  io.Writer
 	stderr  io.Writer
-	most    int // bytes of what a command answers over a bus
+	most    int // limit of a command's output over a bus, in bytes
 	env     func(string) string
-	// apply wraps the kernel; tests make steps fail with it.
+	// apply wraps the kernel; tests use it to make steps fail.
 	apply func(reconcile.Kernel) reconcile.Kernel
 }
 
@@ -48,7 +48,7 @@ func main() {
 	os.Exit(newApp(os.Stdout, os.Stderr).main(os.Args[1:]))
 }
 
-// newApp prints nothing but plain text, and colours where a terminal shows it.
+// newApp writes plain text only; colours on a terminal.
 func newApp(stdout, stderr io.Writer) *app {
 	return &app{stdout: plain.NewWriter(stdout), stderr: plain.NewWriter(stderr), env: sessionEnv}
 }
@@ -58,7 +58,7 @@ type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
-// flags are those that stand before the command.
+// flags returns the flags that precede the command.
 func (a *app) flags() *flag.FlagSet {
 	f := flag.NewFlagSet("ds4relay", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
@@ -70,13 +70,13 @@ func (a *app) flags() *flag.FlagSet {
 	return f
 }
 
-// stepFlags are how much is said of the steps, before and behind the command.
+// stepFlags defines the flags for how much is printed of the steps; they may stand before or after the command.
 func (a *app) stepFlags(f *flag.FlagSet) {
 	f.BoolVar(&a.quiet, "q", a.quiet, "do not print the steps")
 	f.BoolVar(&a.verbose, "v", a.verbose, "print all of a ruleset, not its size only")
 }
 
-// parse allows options before, between and after the other arguments, and returns those.
+// parse allows options before, between and after the other arguments, and returns the latter.
 func parse(f *flag.FlagSet, args []string) ([]string, error) {
 	var rest []string
 	for {
@@ -84,10 +84,11 @@ func parse(f *flag.FlagSet, args []string) ([]string, error) {
 			if errors.Is(err, flag.ErrHelp) {
 				return nil, err
 			}
-			// "-c FILE" is what a command named trace or ping would take for its own.
+			// These flags belong to the program, not to the command.
 			for _, before := range []string{"c", "config", "run"} {
 				if strings.HasSuffix(err.Error(), "not defined: -"+before) {
-					return nil, usageError("-" + before + " stands before the command: ds4relay -" + before + " … " + f.Name())
+					return nil, usageError("-" + before + " stands before the command: ds4relay -" + before + " … " +
+						f.Name())
 				}
 			}
 			return nil, usageError(fmt.Sprintf("%s; see: ds4relay %s --help", err, f.Name()))
@@ -112,7 +113,8 @@ func (a *app) main(args []string) int {
 		return 0
 	case errors.As(err, &code):
 		return int(code)
-	case errors.As(err, &problems), errors.Is(err, reconcile.ErrUnknownRelay), errors.As(err, &bad), errors.Is(err, errConfig):
+	case errors.As(err, &problems), errors.Is(err, reconcile.ErrUnknownRelay), errors.As(err, &bad),
+		errors.Is(err, errConfig):
 		fmt.Fprintln(a.stderr, err)
 		return exitUsage
 	}
@@ -160,7 +162,7 @@ func (a *app) version([]string) error {
 	return nil
 }
 
-// here is what the network of this machine is run by.
+// here returns the platform that manages this machine's network.
 func here() platform.Platform {
 	if platform.IsOpenWrt() {
 		return openwrt.Platform{}
@@ -168,7 +170,7 @@ func here() platform.Platform {
 	return platform.Debian{}
 }
 
-// load reads the configuration; warnings are printed.
+// load reads the configuration and prints its warnings.
 func (a *app) load(path string) (*config.Config, config.Problems, error) {
 	c, warnings, err := a.read(path)
 	a.warn(warnings)
@@ -186,7 +188,7 @@ func (a *app) warning(text string) {
 	fmt.Fprintln(a.stderr, text)
 }
 
-// read is load without printing.
+// read is like load, without printing.
 func (a *app) read(path string) (*config.Config, config.Problems, error) {
 	c, warnings, err := config.Load(path, here().DefaultRole())
 	var problems config.Problems
@@ -196,8 +198,8 @@ func (a *app) read(path string) (*config.Config, config.Problems, error) {
 	return c, warnings, err
 }
 
-// passing tells of an error whether the machine lacks something, which it may have the next time: the configuration is
-// not to blame, and systemd may try again.
+// passing reports whether an error is temporary: the machine lacks a resource, the configuration is not to blame, and
+// systemd may try again.
 func passing(err error) bool {
 	lacks := []error{syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EMFILE, syscall.ENFILE,
 		syscall.EIO, syscall.EAGAIN, syscall.EINTR}
@@ -228,7 +230,7 @@ func (a *app) check(args []string) error {
 	for _, r := range c.Relays {
 		forwards += len(r.Forwards)
 	}
-	if len(args) == 0 { // the file of this machine
+	if len(args) == 0 { // this machine's file
 		for _, text := range a.warnings(c.Relays) {
 			a.warning(text)
 			warnings = append(warnings, config.Problem{Message: text})

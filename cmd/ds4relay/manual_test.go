@@ -15,7 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write the manual page and docs/commands.md anew")
 
-// TestTable: every command that the general help names is explained, and no other.
+// TestTable: the manual explains exactly the commands of the general help.
 func TestTable(t *testing.T) {
 	shown := 0
 	for _, c := range commands() {
@@ -39,7 +39,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestExamples: what the examples type is accepted as far as the command line goes.
+// TestExamples: the command lines of the examples are valid.
 func TestExamples(t *testing.T) {
 	for name, d := range manual {
 		for _, e := range d.examples {
@@ -66,7 +66,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// TestManual keeps the commands in ds4relay(8) and docs/commands.md what the table says.
+// TestManual: the commands in ds4relay(8) and docs/commands.md match the table.
 func TestManual(t *testing.T) {
 	for path, c := range map[string]struct{ head, end, body string }{
 		"files/debian/usr/share/man/man8/ds4relay.8": {
@@ -95,13 +95,13 @@ func TestManual(t *testing.T) {
 	}
 }
 
-// roff is text for a manual page: what is typed is bold.
+// roff formats text for a manual page; commands are bold.
 func roff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`, "…", "...").Replace(text)
 	return regexp.MustCompile("`([^`]*)`").ReplaceAllString(text, `\fB$1\fR`)
 }
 
-// manPage has a paragraph with a heading for each command.
+// manPage returns a paragraph with a heading for each command.
 func manPage() string {
 	var b strings.Builder
 	for _, c := range commands() {
@@ -141,7 +141,7 @@ func italic(word string) string {
 	return `\fI` + word + `\fR`
 }
 
-// commandsPage has a list of the commands, and a section for each.
+// commandsPage returns a list of the commands, and a section for each.
 func commandsPage() string {
 	var b strings.Builder
 	general := (&app{}).flags()
@@ -180,7 +180,7 @@ func optionList(f *flag.FlagSet) string {
 	return b.String()
 }
 
-// TestHelp: a command's help is about it wherever it is asked for, and what is mistyped gets the nearest command.
+// TestHelp: every way to ask for a command's help works, and the nearest command is suggested for a mistyped one.
 func TestHelp(t *testing.T) {
 	defer func(former string) { version = former }(version)
 	version = "1.2.3"
@@ -222,7 +222,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestCheckSays: what check says of correct files, of an ssh session that would be cut, and of -c behind the command.
+// TestCheckSays: the output of check for correct files, an ssh session that would be cut, and -c after the command.
 func TestCheckSays(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {
@@ -233,7 +233,8 @@ func TestCheckSays(t *testing.T) {
 		return path
 	}
 	proxy := file("proxy", "config proxy\n\tlist listen '0.0.0.0:443'\n\toption target '[2001:db8::1]:443'\n")
-	all := file("all", "config relay 'home'\n"+strings.Join(required, "\n")+"\nconfig forward\n\toption proto all\n\toption dest_ip 192.168.1.210\n")
+	all := file("all", "config relay 'home'\n"+strings.Join(required, "\n")+"\nconfig forward\n\toption proto "+
+		"all\n\toption dest_ip 192.168.1.210\n")
 	wrong := file("wrong", "config relay 'home'\nx\n"+strings.Join(required, "\n")+"\ny\n")
 	full := file("full", strings.Repeat("x\n", 500))
 	for _, c := range []struct {

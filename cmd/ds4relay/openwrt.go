@@ -18,7 +18,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
-// running are the relays that are up, with their endpoints.
+// running returns the relays that are up, with their endpoints.
 func (a *app) running(c *config.Config) (relays []*config.Relay, facts state.Facts, err error) {
 	k := a.kernel()
 	o, err := k.Observe(state.State{})
@@ -36,8 +36,8 @@ func (a *app) running(c *config.Config) (relays []*config.Relay, facts state.Fac
 	return state.Resolve(relays, facts), facts, nil
 }
 
-// firewall prints what the firewall of OpenWrt has to let through for the relays that are up, as calls of jshn.sh for the
-// init script, or as JSON.
+// firewall prints the rules that OpenWrt's firewall needs for the relays that are up, as calls of jshn.sh for the init
+// script, or as JSON.
 func (a *app) firewall(f *flag.FlagSet) func([]string) error {
 	shell := f.Bool("shell", false, "print calls of jshn.sh, else JSON")
 	return func([]string) error { return a.printRules(*shell) }
@@ -53,7 +53,7 @@ func (a *app) printRules(shell bool) error {
 		return err
 	}
 	if shell {
-		_, err := fmt.Fprint(a.stdout, openwrt.Shell(rules)) // half of them would be another script
+		_, err := fmt.Fprint(a.stdout, openwrt.Shell(rules)) // an incomplete script would be a different one
 		return err
 	}
 	list := []map[string]any{}
@@ -63,7 +63,7 @@ func (a *app) printRules(shell bool) error {
 	return a.printJSON(list)
 }
 
-// rules are what the firewall has to let through for the relays that are up.
+// rules returns the firewall rules for the relays that are up.
 func (a *app) rules(c *config.Config) ([]openwrt.Rule, error) {
 	relays, facts, err := a.running(c)
 	if err != nil || len(relays) == 0 {
@@ -90,15 +90,16 @@ func (a *app) rules(c *config.Config) ([]openwrt.Rule, error) {
 	return openwrt.Rules(relays, peers, uplinks, interfaces, openwrt.Zones(file)), nil
 }
 
-// service does in one process what an event of an interface asks of the init script: up, netifd, and the firewall's
-// rules, as calls of jshn.sh. They go to FILE.new where they are not those of FILE, which means that the firewall has
-// to be told; no rules are an empty file, or none. Where up fails the rules stay; where netifd fails they do not.
+// service does everything that the init script needs after an interface event in one process: up, netifd, and the
+// firewall's rules as calls of jshn.sh. If the rules differ from FILE, it writes them to FILE.new, which means that the
+// firewall must be notified; an empty or missing file means no rules. If up fails, the rules stay; if netifd fails,
+// they do not.
 func (a *app) service(args []string) error {
 	if len(args) != 1 {
 		return usageError("service takes the file that has the firewall's rules")
 	}
 	if err := os.Remove(args[0] + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err // of a call whose script was ended
+		return err // left by a call whose script was killed
 	}
 	err := a.bringUp(nil, false, false)
 	var some *reconcile.SomeFailed
@@ -106,7 +107,7 @@ func (a *app) service(args []string) error {
 		return err
 	}
 	shown := errors.Join(err, a.netifd(nil))
-	c, _, err := config.Load(a.path, here().DefaultRole()) // its warnings are printed
+	c, _, err := config.Load(a.path, here().DefaultRole()) // its warnings were printed before
 	if err == nil {
 		var rules []openwrt.Rule
 		if rules, err = a.rules(c); err == nil {
@@ -116,8 +117,8 @@ func (a *app) service(args []string) error {
 	return errors.Join(shown, err)
 }
 
-// killswitch runs on a router before its network starts: it keeps hosts with a kill switch from leaving until `up` runs.
-// It needs the configuration only. If a relay is up, or the kill switch is on, it does nothing.
+// killswitch runs on a router before its network starts: hosts with a kill switch cannot send to other networks until
+// `up` runs. It needs only the configuration. If a relay is up, or the kill switch is already on, it does nothing.
 func (a *app) killswitch([]string) error {
 	if err := needRoot(); err != nil {
 		return err
@@ -140,7 +141,7 @@ func (a *app) killswitch([]string) error {
 
 var errBeforeNetwork = errors.New("the network has not started")
 
-// beforeNetwork is the kernel while nothing is known but the file: no relay can be brought up.
+// beforeNetwork is a kernel about which only the file is known: no relay can be brought up.
 type beforeNetwork struct{ reconcile.Kernel }
 
 func (k beforeNetwork) Facts(relays []*config.Relay) (state.Facts, error) {
@@ -152,7 +153,7 @@ func (k beforeNetwork) Facts(relays []*config.Relay) (state.Facts, error) {
 	return facts, err
 }
 
-// offer writes the text to path.new where it is not that of path.
+// offer writes the text to path.new if it differs from path.
 func offer(path, text string) error {
 	former, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -167,8 +168,8 @@ func offer(path, text string) error {
 	return os.WriteFile(path+".new", []byte(text), 0o600)
 }
 
-// netifd makes the tunnels that are up interfaces of netifd, so that LuCI shows them, and removes the others. netifd takes
-// the addresses off a device that it takes into use: they are put back.
+// netifd makes the tunnels that are up interfaces of netifd, so that LuCI shows them, and removes the others. When
+// netifd starts to use a device it removes the device's addresses; they are restored.
 func (a *app) netifd([]string) error {
 	if err := needRoot(); err != nil {
 		return err
@@ -196,7 +197,7 @@ func (a *app) netifd([]string) error {
 	return errors.Join(refused, err)
 }
 
-// rpcd is the plugin of rpcd that puts ds4relay on ubus.
+// rpcd is the rpcd plugin that puts ds4relay on ubus.
 func (a *app) rpcd(args []string) error {
 	a.most = ubusOutput
 	debug.SetGCPercent(rpcdGarbage)
@@ -225,13 +226,14 @@ func (a *app) rpcd(args []string) error {
 			}
 			return openwrt.ReadService()
 		}},
-		"check": {Arguments: []string{"config"}, Call: func(arguments map[string]string) (any, error) { return a.checkText(arguments["config"]) }},
+		"check": {Arguments: []string{"config"}, Call: func(arguments map[string]string) (any, error) {
+			return a.checkText(arguments["config"])
+		}},
 	})
 }
 
-// rpcdGarbage is how much garbage there may be beside what is in use, in percent: a router has more time than memory.
+// rpcdGarbage is the garbage collector's target percentage: a router has more time than memory.
 const rpcdGarbage = 30
 
-// ubusOutput bounds what a command answers over ubus, in bytes: a message there has at most a megabyte, with what JSON
-// adds.
+// ubusOutput limits a command's output over ubus, in bytes: a message has at most a megabyte, including JSON's escapes.
 const ubusOutput = 480 << 10

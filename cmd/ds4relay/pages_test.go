@@ -14,7 +14,7 @@ import (
 
 const root = "../.."
 
-// pages are the pages for users and developers, by their paths from the repository's root.
+// pages returns the pages for users and developers, by path from the repository's root.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
@@ -34,7 +34,7 @@ func pages(t *testing.T) map[string]string {
 	return texts
 }
 
-// anchors are what the headings of a page are called in links to them.
+// anchors returns the names of a page's headings in links.
 func anchors(text string) []string {
 	var found []string
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
@@ -44,7 +44,7 @@ func anchors(text string) []string {
 	return found
 }
 
-// index is the page that has to link to a page.
+// index returns the page that must link to a page.
 func index(page string) string {
 	if strings.HasPrefix(page, "docs/dev/") && page != "docs/dev/README.md" {
 		return "docs/dev/README.md"
@@ -52,8 +52,8 @@ func index(page string) string {
 	return "README.md"
 }
 
-// TestPagesLinks: every link leads somewhere, README links to every page for users, docs/dev/README.md to every page for
-// developers.
+// TestPagesLinks: every link leads somewhere, README links to every page for users, docs/dev/README.md to every page
+// for developers.
 func TestPagesLinks(t *testing.T) {
 	texts := pages(t)
 	linked := map[string]bool{}
@@ -93,7 +93,7 @@ func TestPagesLinks(t *testing.T) {
 	}
 }
 
-// TestPagesCommands: commands of the program and targets of make that the pages name exist.
+// TestPagesCommands: the program's commands and make's targets in the pages exist.
 func TestPagesCommands(t *testing.T) {
 	makefile, err := os.ReadFile(root + "/Makefile")
 	if err != nil {
@@ -106,15 +106,17 @@ func TestPagesCommands(t *testing.T) {
 		}
 	}
 	for page, text := range pages(t) {
-		// In a code span, or at the beginning of a line of a code block, also behind a prompt. What the program prints goes on
-		// with small letters.
-		for _, m := range regexp.MustCompile("(?m)(?:`|^    (?:# )?)ds4relay ([a-z]+)(?:[^ a-z]| [^a-z]|$)").FindAllStringSubmatch(text, -1) {
-			// `ds4relay home` is the line of ifupdown, with the name of a relay.
+		// In a code span, or at the start of a line of a code block, also after a prompt. Output of the program
+		// continues with lower-case words.
+		for _, m := range regexp.MustCompile("(?m)(?:`|^    (?:# )?)ds4relay ([a-z]+)(?:[^ a-z]| "+
+			"[^a-z]|$)").FindAllStringSubmatch(text, -1) {
+			// `ds4relay home` is a line for ifupdown, with a relay's name.
 			if command := m[1]; command != "home" && find(command) == nil {
 				t.Errorf("%s: there is no command ds4relay %s", page, command)
 			}
 		}
-		for _, m := range regexp.MustCompile("(?m)(?:`|^    (?:# )?)make ([a-z][a-z-]*)").FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile("(?m)(?:`|^    (?:# )?)make ([a-z][a-z-]*)").FindAllStringSubmatch(
+			text, -1) {
 			if !targets[m[1]] {
 				t.Errorf("%s: the Makefile has no target %s", page, m[1])
 			}
@@ -127,11 +129,11 @@ var (
 	fileLine    = regexp.MustCompile(`^\s*(?:(?:config|option|list)\s.*|[#…].*)?$`)
 )
 
-// files are the configurations in a page's code blocks. Two that stand side by side are two files.
+// files returns the configurations in a page's code blocks. Two side by side are two files.
 func files(text string) []string {
 	var found []string
 	for _, block := range regexp.MustCompile(`(?m)(?:^(?:    .*)?\n)+`).FindAllString(text, -1) {
-		var lines [][]rune // a column is one of characters
+		var lines [][]rune // runes, because columns count characters
 		for line := range strings.Lines(block) {
 			lines = append(lines, []rune(strings.TrimRight(line, "\n")))
 		}
@@ -173,11 +175,12 @@ func files(text string) []string {
 	return found
 }
 
-// required are the options without which a relay is none.
-var required = []string{"option ipaddr '198.51.100.144'", "option ip6addr '2001:db8:6ef9::/64'", "option peeraddr '2001:db8:fdd2::/64'"}
+// required are the mandatory options of a relay.
+var required = []string{"option ipaddr '198.51.100.144'", "option ip6addr '2001:db8:6ef9::/64'",
+	"option peeraddr '2001:db8:fdd2::/64'"}
 
-// complete gives a file what the page leaves out: a relay where there are forwards only, and where a relay ends with a
-// line …, its other options. A forward of a single line with … is left out.
+// complete adds what a page leaves out of a file: a relay if there are only forwards, and the other options of a relay
+// that ends with a line …. It drops a forward that consists of a single line with ….
 func complete(file string) string {
 	if !strings.Contains(file, "config relay") && strings.Contains(file, "config forward") {
 		file = "config relay 'home'\n…\n" + file
@@ -212,7 +215,8 @@ func TestPagesFiles(t *testing.T) {
 			var out, problems bytes.Buffer
 			a := &app{stdout: &out, stderr: &problems}
 			if status := a.main([]string{"check", path}); status != 0 || problems.Len() > 0 {
-				t.Errorf("%s: check has status %d and says:\n%s\nof\n%s", page, status, problems.String(), complete(file))
+				t.Errorf("%s: check has status %d and says:\n%s\nof\n%s", page, status, problems.String(),
+					complete(file))
 			}
 		}
 	}

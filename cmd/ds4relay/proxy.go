@@ -15,7 +15,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
-// proxy runs the proxies of the configuration in the foreground, or asks the process that does.
+// proxy runs the proxies of the configuration in the foreground, or asks the running service.
 func (a *app) proxy(f *flag.FlagSet) func([]string) error {
 	status := f.Bool("status", false, "show the proxies that run")
 	asJSON := f.Bool("json", false, "print JSON, with --status")
@@ -55,13 +55,13 @@ func (a *app) runProxy(status, asJSON, reload, upgrade, takeOver bool) error {
 	})
 }
 
-// wrong tells an error of the configuration from others.
+// wrong reports whether an error is a mistake in the configuration.
 func wrong(err error) bool {
 	var problems config.Problems
 	return errors.As(err, &problems) || errors.Is(err, errConfig)
 }
 
-// taken makes a configuration that the proxies have not taken a mistake of the user.
+// taken turns the proxies' refusal of a configuration into a mistake of the user.
 func taken(err error) error {
 	var mistake proxyd.ConfigurationError
 	if errors.As(err, &mistake) {
@@ -93,7 +93,7 @@ func (a *app) proxyStatus(asJSON bool) error {
 	return err
 }
 
-// proxies compares the proxies that run with the configuration.
+// proxies compares the running proxies with the configuration.
 func (a *app) proxies(c *config.Config) ([]proxyd.Entry, error) {
 	report, err := proxyd.Ask(a.run)
 	if err != nil && !errors.Is(err, proxyd.ErrNotRunning) {
@@ -102,13 +102,13 @@ func (a *app) proxies(c *config.Config) ([]proxyd.Entry, error) {
 	return proxyd.Entries(report, c.Proxies), nil
 }
 
-// reload makes the kernel match the configuration, and the proxies that run.
+// reload makes the kernel and the running proxies match the configuration.
 func (a *app) reload(f *flag.FlagSet) func([]string) error {
 	up := a.up(f)
 	return func(names []string) error { return a.alsoProxies(up(names)) }
 }
 
-// alsoProxies has the proxies read the configuration again, where err is not about the configuration.
+// alsoProxies makes the proxies read the configuration again, unless err is about the configuration.
 func (a *app) alsoProxies(err error) error {
 	var bad usageError
 	if err != nil && (wrong(err) || errors.Is(err, reconcile.ErrUnknownRelay) || errors.As(err, &bad)) {
@@ -120,13 +120,13 @@ func (a *app) alsoProxies(err error) error {
 	return err
 }
 
-// hostStatus is what status prints beyond the relays.
+// hostStatus is the status of relays and proxies.
 type hostStatus struct {
 	*reconcile.Status
 	Proxies []proxyd.Entry `json:"proxies,omitempty"`
 }
 
-// describe prints the status of relays and proxies, and tells whether both are as the configuration says.
+// describe prints the status of relays and proxies, and reports whether both are as the configuration says.
 func (a *app) describe(c *config.Config, s *reconcile.Status, names []string, asJSON bool) (bool, error) {
 	var entries []proxyd.Entry
 	if len(names) == 0 { // of relays
@@ -148,20 +148,21 @@ func (a *app) describe(c *config.Config, s *reconcile.Status, names []string, as
 	return s.OK() && proxyd.OK(entries), nil
 }
 
-// recently is how old an error of a proxy may be for the doctor to speak of it.
+// recently is the greatest age of a proxy's error that the doctor reports.
 const recently = 10 * time.Minute
 
-// proxyFindings is what the doctor has to say of the proxies, where it is not asked about relays.
+// proxyFindings returns the doctor's findings about the proxies, unless it is asked about relays.
 func (a *app) proxyFindings(relays []string) []doctor.Finding {
 	c, _, err := config.Load(a.path, here().DefaultRole())
 	if err != nil || len(relays) > 0 {
-		return nil // the doctor has said so
+		return nil // the doctor has reported that
 	}
 	entries, err := a.proxies(c)
 	if len(entries) == 0 && err == nil {
 		return nil
 	}
-	f := doctor.Finding{Check: doctor.Check{ID: "proxies", Title: "The proxies run"}, State: doctor.OK, Evidence: fmt.Sprintf("proxies: %d", len(entries))}
+	f := doctor.Finding{Check: doctor.Check{ID: "proxies", Title: "The proxies run"}, State: doctor.OK,
+		Evidence: fmt.Sprintf("proxies: %d", len(entries))}
 	find := func(wrong func(proxyd.Entry) bool) *proxyd.Entry {
 		if i := slices.IndexFunc(entries, wrong); i >= 0 {
 			return &entries[i]
@@ -175,12 +176,17 @@ func (a *app) proxyFindings(relays []string) []doctor.Finding {
 	case err != nil:
 		f.State, f.Evidence, f.Remedy = doctor.Failed, err.Error(), "run doctor as root"
 	case idle != nil:
-		f.State, f.Evidence, f.Remedy = doctor.Failed, fmt.Sprintf("proxy %q does not run", idle.Name), "`systemctl enable --now ds4relay-proxy`, or `systemctl reload ds4relay-proxy`; `journalctl -u ds4relay-proxy` says why it does not"
+		f.State, f.Evidence, f.Remedy = doctor.Failed, fmt.Sprintf("proxy %q does not run", idle.Name),
+			"`systemctl enable --now ds4relay-proxy`, or `systemctl reload ds4relay-proxy`; `journalctl -u "+
+				"ds4relay-proxy` says why it does not"
 	case stale != nil:
-		f.State, f.Evidence, f.Remedy = doctor.Failed, fmt.Sprintf("proxy %q runs as %s, the configuration has changed", stale.Name, stale.Proxy), "`systemctl reload ds4relay-proxy`"
+		f.State, f.Evidence, f.Remedy = doctor.Failed, fmt.Sprintf("proxy %q runs as %s, the configuration has changed",
+			stale.Name, stale.Proxy), "`systemctl reload ds4relay-proxy`"
 	case erring != nil:
-		f.State, f.Evidence = doctor.Warning, fmt.Sprintf("proxy %q: %s (%s)", erring.Name, erring.LastError, erring.ErrorTime.Format(time.DateTime))
-		f.Remedy = "see whether the target listens there, and whether the firewall at home lets this machine in (for IPv6, on the router)"
+		f.State, f.Evidence = doctor.Warning, fmt.Sprintf("proxy %q: %s (%s)", erring.Name, erring.LastError,
+			erring.ErrorTime.Format(time.DateTime))
+		f.Remedy = "see whether the target listens there, and whether the firewall at home lets this machine in (for " +
+			"IPv6, on the router)"
 	}
 	return []doctor.Finding{f}
 }

@@ -1,6 +1,6 @@
 //go:build !openwrt && !lab
 
-// These build the program, which takes the virtual machine of the lab long.
+// These tests build the program, which takes long in the lab's virtual machine.
 
 package main
 
@@ -28,10 +28,10 @@ import (
 	"github.com/ds4relay/ds4relay/internal/testport"
 )
 
-// serviceTime bounds what the tests of the service wait for; no result depends on how much of it is used.
+// serviceTime limits how long the tests wait for the service; no result depends on the time used.
 const serviceTime = 30 * time.Second
 
-// manager stands in for systemd: it hears what the service says of itself, and keeps its sockets.
+// manager replaces systemd: it receives the service's notifications, and keeps its sockets.
 type manager struct {
 	t       *testing.T
 	dir     string
@@ -41,7 +41,7 @@ type manager struct {
 	mu    sync.Mutex
 	said  []string
 	main  int
-	mains []int // what the service was before and is; all are children of this process
+	mains []int // former and current main processes; all are children of this process
 	store map[string]*os.File
 }
 
@@ -49,7 +49,8 @@ func newManager(t *testing.T) *manager {
 	m := &manager{t: t, dir: t.TempDir(), store: map[string]*os.File{}}
 	m.program = filepath.Join(m.dir, "ds4relay")
 	var err error
-	if m.conn, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(m.dir, "notify"), Net: "unixgram"}); err != nil {
+	if m.conn, err = net.ListenUnixgram("unixgram",
+		&net.UnixAddr{Name: filepath.Join(m.dir, "notify"), Net: "unixgram"}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -87,7 +88,7 @@ func (m *manager) listen() {
 				before.Close()
 			}
 			m.store[name] = os.NewFile(uintptr(fds[0]), name)
-			for _, fd := range fds[1:] { // of UDP; one tells as much here
+			for _, fd := range fds[1:] { // UDP sockets; one is enough here
 				unix.Close(fd)
 			}
 		} else if name != "" {
@@ -98,7 +99,7 @@ func (m *manager) listen() {
 	}
 }
 
-// hears waits until the service has said something.
+// hears waits until the service has sent a notification.
 func (m *manager) hears(line string) {
 	m.t.Helper()
 	m.eventually(line, func() bool {
@@ -123,7 +124,7 @@ func (m *manager) eventually(what string, holds func() bool) {
 	}
 }
 
-// install puts a version of the program where the former one was, as dpkg does.
+// install replaces the program by another version, like dpkg does.
 func (m *manager) install(version string) {
 	m.t.Helper()
 	fresh := m.program + ".dpkg-new"
@@ -144,11 +145,12 @@ func (m *manager) configure(text string) {
 }
 
 func (m *manager) command(args ...string) *exec.Cmd {
-	args = append([]string{"-c", filepath.Join(m.dir, "config"), "--run", filepath.Join(m.dir, "run"), "proxy"}, args...)
+	args = append([]string{"-c", filepath.Join(m.dir, "config"), "--run", filepath.Join(m.dir, "run"), "proxy"},
+		args...)
 	return exec.Command(m.program, args...)
 }
 
-// start runs the service with the sockets that are kept, and has it ended with the test.
+// start runs the service with the kept sockets, and stops it at the end of the test.
 func (m *manager) start() *exec.Cmd {
 	m.t.Helper()
 	service := m.command()
@@ -157,10 +159,11 @@ func (m *manager) start() *exec.Cmd {
 		service.ExtraFiles = append(service.ExtraFiles, file)
 	}
 	m.mu.Unlock()
-	// LISTEN_PID is known to the process only.
+	// Only the process itself knows LISTEN_PID.
 	service.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`}, service.Args...)
 	service.Path = "/bin/sh"
-	service.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(m.dir, "notify"), "WATCHDOG_USEC=200000", fmt.Sprintf("LISTEN_FDS=%d", len(service.ExtraFiles)))
+	service.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(m.dir, "notify"), "WATCHDOG_USEC=200000",
+		fmt.Sprintf("LISTEN_FDS=%d", len(service.ExtraFiles)))
 	service.Stderr = &bytes.Buffer{}
 	if err := service.Start(); err != nil {
 		m.t.Fatal(err)
@@ -180,7 +183,7 @@ func (m *manager) start() *exec.Cmd {
 	return service
 }
 
-// discard closes the sockets that were kept, as systemd does when a service is to end.
+// discard closes the kept sockets, like systemd when it stops a service.
 func (m *manager) discard() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -190,7 +193,7 @@ func (m *manager) discard() {
 	clear(m.store)
 }
 
-// ask runs `ds4relay proxy` with arguments, which has to end with a status, and returns what it says.
+// ask runs `ds4relay proxy` with arguments, expects an exit status, and returns the output.
 func (m *manager) ask(status int, args ...string) string {
 	m.t.Helper()
 	command := m.command(args...)
@@ -216,7 +219,7 @@ func freeAddress(t *testing.T) string {
 	return fmt.Sprintf("127.0.0.1:%d", testport.Free(t))
 }
 
-// echoing is the address of a server that sends back what it gets, by TCP and UDP.
+// echoing starts an echo server for TCP and UDP, and returns its address.
 func echoing(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp6", fmt.Sprintf("[::1]:%d", testport.Free(t)))
@@ -256,7 +259,7 @@ func echoing(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// echoes sends bytes over a connection and has them back.
+// echoes sends bytes over a connection and reads them back.
 func echoes(conn net.Conn, bytes []byte) error {
 	conn.SetDeadline(time.Now().Add(serviceTime))
 	if _, err := conn.Write(bytes); err != nil {
@@ -280,8 +283,8 @@ func connect(t *testing.T, address string) net.Conn {
 	return conn
 }
 
-// load has clients connect all the time, one connection that carries bytes all the time, and one client with datagrams. end fails the test where one of
-// them was refused, or cut.
+// load runs clients that keep connecting, one connection that keeps carrying bytes, and one client with datagrams. end
+// fails the test if one of them was refused or cut.
 func load(t *testing.T, address string) (end func()) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -342,12 +345,13 @@ func load(t *testing.T, address string) (end func()) {
 
 const proxySection = "config proxy '%s'\n\tlist listen '%s'\n\toption target '%s'\n"
 
-// TestProxyService: clients notice nothing of changes of the configuration, nor of the program's next version.
+// TestProxyService: changes of the configuration and of the program's version do not affect clients.
 func TestProxyService(t *testing.T) {
 	m := newManager(t)
 	target, address, other := echoing(t), freeAddress(t), freeAddress(t)
-	web := fmt.Sprintf(proxySection, "web", address, target) + fmt.Sprintf(proxySection, "quic", address, target) + "\toption proto 'udp'\n\toption idle_timeout '1'\n" +
-		fmt.Sprintf(proxySection, "range", "127.0.0.77:20000-20299", target) // more sockets than go into one message
+	web := fmt.Sprintf(proxySection, "web", address, target) + fmt.Sprintf(proxySection, "quic", address, target) +
+		"\toption proto 'udp'\n\toption idle_timeout '1'\n" +
+		fmt.Sprintf(proxySection, "range", "127.0.0.77:20000-20299", target) // more sockets than fit into one message
 	more := web + fmt.Sprintf(proxySection, "more", other, target)
 
 	m.install("1.0")
@@ -358,7 +362,8 @@ func TestProxyService(t *testing.T) {
 	diagnosed := func(state doctor.State, evidence string) {
 		t.Helper()
 		a := &app{path: filepath.Join(m.dir, "config"), run: filepath.Join(m.dir, "run")}
-		if found := a.proxyFindings(nil); len(found) != 1 || found[0].State != state || !strings.Contains(found[0].Evidence, evidence) {
+		if found := a.proxyFindings(nil); len(found) != 1 || found[0].State != state ||
+			!strings.Contains(found[0].Evidence, evidence) {
 			t.Errorf("the doctor says %+v, want %s: %s", found, state, evidence)
 		}
 	}
@@ -420,7 +425,8 @@ func TestProxyService(t *testing.T) {
 			t.Errorf("after the upgrade to %s: %+v", version, entries[0])
 		}
 	}
-	if out := m.ask(0, "--status"); !strings.Contains(out, "proxy web: draining") || !strings.Contains(out, "version 1.0)") {
+	if out := m.ask(0, "--status"); !strings.Contains(out, "proxy web: draining") ||
+		!strings.Contains(out, "version 1.0)") {
 		t.Errorf("status over the upgrade: %s", out)
 	}
 	m.ask(0, "--reload")
@@ -441,7 +447,7 @@ func TestProxyService(t *testing.T) {
 	held.Close()
 	m.eventually("the end of the former processes", func() bool { return len(m.entries()) == 4 })
 
-	// Sessions go on over the end, for a moment.
+	// Sessions continue for a moment after the end.
 	held = connect(t, address)
 	if err := echoes(held, []byte("before")); err != nil {
 		t.Fatal(err)
@@ -464,11 +470,12 @@ func TestProxyService(t *testing.T) {
 	}
 }
 
-// TestProxyRestart: the sockets stay open over a crash; who comes meanwhile waits.
+// TestProxyRestart: the sockets stay open during a crash; new clients wait meanwhile.
 func TestProxyRestart(t *testing.T) {
 	m := newManager(t)
 	target, address, other := echoing(t), freeAddress(t), freeAddress(t)
-	web := fmt.Sprintf(proxySection, "web", address, target) + fmt.Sprintf(proxySection, "quic", address, target) + "\toption proto 'udp'\n"
+	web := fmt.Sprintf(proxySection, "web", address, target) + fmt.Sprintf(proxySection, "quic", address, target) +
+		"\toption proto 'udp'\n"
 	m.install("1.0")
 	m.configure(web + fmt.Sprintf(proxySection, "more", other, target))
 	service := m.start()
@@ -539,7 +546,7 @@ func TestProxyStop(t *testing.T) {
 	if err := echoes(held, []byte("hello")); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("after the second signal: %v, want a reset", err)
 	}
-	// Without proxies there is nothing to do, which is no failure.
+	// A configuration without proxies is no failure.
 	m.configure("")
 	service = m.start()
 	if err := service.Wait(); err != nil {

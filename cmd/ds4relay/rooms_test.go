@@ -24,21 +24,23 @@ const (
 
 var updateRooms = flag.Bool("update-rooms", false, "write the imports in the tables of docs/architecture.md anew")
 
-// inputOutput are packages that a package which decides may not import, with those below them. net/netip is no such package.
-var inputOutput = []string{"os", "net", "syscall", "log", "golang.org/x/sys", "github.com/vishvananda", "github.com/godbus"}
+// inputOutput are packages that a deciding package may not import, including packages below them. net/netip is not
+// among them.
+var inputOutput = []string{"os", "net", "syscall", "log", "golang.org/x/sys", "github.com/vishvananda",
+	"github.com/godbus"}
 
-// mayDoIO are the exceptions among the packages that decide; the page gives the reasons.
+// mayDoIO are exceptions among the deciding packages; the page gives the reasons.
 var mayDoIO = []string{"internal/uci"}
 
-// rooms is what the page about the architecture says: the line of each package in the drawing (the first is 0), what each
-// may import, and the sets of packages that decide and that are for tests and tools.
+// rooms is the content of the architecture page: the line of each package in the drawing (the first is 0), its allowed
+// imports, and the sets of packages that decide and of those for tests and tools.
 type rooms struct {
 	line           map[string]int
 	imports        map[string][]string
 	decides, tools map[string]bool
 }
 
-// fullName of a package that the page calls by the last part of its path.
+// fullName returns the path of a package that the page calls by its last part.
 func fullName(name string) string {
 	if strings.HasPrefix(name, "cmd/") {
 		return name
@@ -128,7 +130,7 @@ func (r rooms) isTool(name string) bool {
 	return false
 }
 
-// source are the imports of one package: by all of its files whatever their build tags, and by its tests.
+// source holds the imports of one package: by all of its files, whatever their build tags, and by its tests.
 type source struct{ imports, tests map[string]bool }
 
 func readSources(t *testing.T) map[string]source {
@@ -178,14 +180,14 @@ func readSources(t *testing.T) map[string]source {
 	return sources
 }
 
-// doesIO reports whether an import gives a package input or output.
+// doesIO reports whether an import lets a package do input or output.
 func doesIO(imported string) bool {
 	return imported != "net/netip" && slices.ContainsFunc(inputOutput, func(name string) bool {
 		return imported == name || strings.HasPrefix(imported, name+"/")
 	})
 }
 
-// TestRooms: packages import each other as the page about the architecture says.
+// TestRooms: packages import each other as described on the architecture page.
 func TestRooms(t *testing.T) {
 	sources := readSources(t)
 	if *updateRooms {
@@ -236,7 +238,8 @@ func TestRooms(t *testing.T) {
 			}
 		}
 	}
-	named := slices.Concat(slices.Collect(maps.Keys(r.line)), slices.Collect(maps.Keys(r.imports)), slices.Collect(maps.Keys(r.tools)))
+	named := slices.Concat(slices.Collect(maps.Keys(r.line)), slices.Collect(maps.Keys(r.imports)),
+		slices.Collect(maps.Keys(r.tools)))
 	for _, name := range named {
 		if _, exists := sources[name]; !exists {
 			t.Errorf("%s: there is no package %s", architecture, name)

@@ -10,8 +10,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
-// hostCommands are those that a router does not have. Proxies are the VPS's, and would not fit into a router's flash
-// beside the rest.
+// hostCommands has a stub of proxy, which names the other package. The proxy itself would not fit into a router's flash
+// memory.
 func hostCommands() []command {
 	return []command{{name: "proxy", internal: true, summary: "run proxies, with the package ds4relay-proxy",
 		setup: (*app).proxy}}
@@ -30,18 +30,18 @@ const reloadSummary = "the same as up"
 
 func (a *app) reload(f *flag.FlagSet) func([]string) error { return a.up(f) }
 
-// details: the manual is not on routers.
+// details is empty: routers do not have the manual.
 func details(string) string { return "" }
 
-// neighbours: OpenWrt's own parts are told what they have to know (package openwrt).
+// neighbours is empty: package openwrt informs OpenWrt's own programs.
 func (a *app) neighbours([]*config.Relay) []string { return nil }
 
 func (a *app) warnings(relays []*config.Relay) []string { return a.neighbours(relays) }
 
-// announce: ubus has no listeners for it.
+// announce does nothing: nobody listens on ubus.
 func (a *app) announce() {}
 
-// describe prints the status, and tells whether the kernel is as the configuration says.
+// describe prints the status, and reports whether the kernel is as the configuration says.
 func (a *app) describe(_ *config.Config, s *reconcile.Status, _ []string, asJSON bool) (bool, error) {
 	if asJSON {
 		return s.OK(), a.printJSON(s)
@@ -50,5 +50,5 @@ func (a *app) describe(_ *config.Config, s *reconcile.Status, _ []string, asJSON
 	return s.OK(), nil
 }
 
-// proxyFindings: the program is without the proxy.
+// proxyFindings is empty: this program does not contain the proxy.
 func (a *app) proxyFindings([]string) []doctor.Finding { return nil }

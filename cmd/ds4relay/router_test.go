@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestRouterHasNoDBus: the program for routers is built without what only other hosts have.
+// TestRouterHasNoDBus: the program for routers does not contain packages for other hosts.
 func TestRouterHasNoDBus(t *testing.T) {
 	for tags, want := range map[string]bool{"": true, "openwrt": false} {
 		out, err := exec.Command("go", "list", "-deps", "-tags", tags, ".").Output()
@@ -22,7 +22,7 @@ func TestRouterHasNoDBus(t *testing.T) {
 	}
 }
 
-// TestAnswerFitsUbus: whatever configuration a browser sends to be checked, the answer fits into a message of ubus.
+// TestAnswerFitsUbus: whatever configuration a browser sends to be checked, the answer fits into a ubus message.
 func TestAnswerFitsUbus(t *testing.T) {
 	const message = 1 << 20
 	for name, text := range map[string]string{

@@ -15,8 +15,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// TestService has the command that OpenWrt's init script calls follow changes of a configuration: the rules are
-// offered where they are others than those that the firewall was told of, and with a mistake nothing is.
+// TestService: the command that OpenWrt's init script calls follows changes of the configuration. It offers rules that
+// differ from those that the firewall has, and nothing if there is a mistake.
 func TestService(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root may bring relays up")
@@ -29,7 +29,7 @@ func TestService(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// netifd, which has nothing to do for ds4_home.
+	// netifd, which does nothing for ds4_home.
 	write("ubus", `#!/bin/sh
 [ ! -e `+path("broken")+` ] || exit 1
 echo '{"interface":[
@@ -49,7 +49,7 @@ echo '{"interface":[
 		when, file string
 		broken     bool   // ubus
 		status     int    // of the program
-		offered    string // in the rules that are offered
+		offered    string // part of the offered rules
 		nothing    bool   // is offered
 	}{
 		{when: "no relay is enabled", file: relay + "\toption enabled '0'\n", nothing: true},
@@ -69,7 +69,9 @@ echo '{"interface":[
 			write("broken", "")
 		}
 		var said bytes.Buffer
-		a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(reconcile.Kernel) reconcile.Kernel { return k }}
+		a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(reconcile.Kernel) reconcile.Kernel {
+			return k
+		}}
 		status := a.main([]string{"-c", path("config"), "--run", path("run"), "-q", "service", rules})
 		os.Remove(path("broken"))
 		text, err := os.ReadFile(rules + ".new")
@@ -78,7 +80,7 @@ echo '{"interface":[
 			t.Errorf("%s: exit status %d, want %d; offered (%v):\n%s\nit said %s",
 				step.when, status, step.status, err, text, said.String())
 		}
-		if err == nil { // as the init script does
+		if err == nil { // like the init script
 			if err := os.Rename(rules+".new", rules); err != nil {
 				t.Fatal(err)
 			}
@@ -89,14 +91,14 @@ echo '{"interface":[
 	}
 }
 
-// TestKillSwitchBeforeNetwork has the command that OpenWrt runs before the network starts hold back the hosts by the
-// file alone, and do nothing once there is more to know.
+// TestKillSwitchBeforeNetwork: the command that OpenWrt runs before the network starts turns on the kill switch from
+// the file alone, and does nothing if a relay is up.
 func TestKillSwitchBeforeNetwork(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root may bring relays up")
 	}
 	dir := t.TempDir()
-	t.Setenv("PATH", dir) // netifd is not there yet
+	t.Setenv("PATH", dir) // netifd does not run yet
 	const relay = "config relay 'home'\n\toption role 'router'\n\toption ipaddr '198.51.100.144'\n" +
 		"\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr 'vps.example.org'\n\toption tunlink 'eth0'\n" +
 		"\toption egress 'all'\n"
@@ -104,7 +106,7 @@ func TestKillSwitchBeforeNetwork(t *testing.T) {
 	const on = "\toption killswitch '1'\n"
 	for _, c := range []struct {
 		when, file string
-		before     bool // there is a relay that is up
+		before     bool // a relay is up
 		status     int
 		rules      int
 	}{
@@ -121,8 +123,11 @@ func TestKillSwitchBeforeNetwork(t *testing.T) {
 		k := fake.New("eth0")
 		run := func(args ...string) (int, string) {
 			var said bytes.Buffer
-			a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(reconcile.Kernel) reconcile.Kernel { return k }}
-			return a.main(append([]string{"-c", config, "--run", filepath.Join(dir, "run"), "-q"}, args...)), said.String()
+			a := &app{stdout: &said, stderr: &said, env: os.Getenv, apply: func(reconcile.Kernel) reconcile.Kernel {
+				return k
+			}}
+			return a.main(append([]string{"-c", config, "--run", filepath.Join(dir, "run"), "-q"}, args...)),
+				said.String()
 		}
 		observed := func() state.Observed {
 			o, err := k.Observe(state.State{})

@@ -12,7 +12,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
-// redraw is how often `status --watch` looks.
+// redraw is the interval of `status --watch`.
 const redraw = 2 * time.Second
 
 func (a *app) status(f *flag.FlagSet) func([]string) error {
@@ -32,7 +32,7 @@ func (a *app) status(f *flag.FlagSet) func([]string) error {
 	}
 }
 
-// watchStatus shows the status so many times, or until an interrupt where that is 0.
+// watchStatus shows the status count times; 0 means until an interrupt.
 func (a *app) watchStatus(names []string, count int) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -50,7 +50,7 @@ func (a *app) watchStatus(names []string, count int) error {
 	}
 }
 
-// showStatus calls before once all is known, and then prints.
+// showStatus collects everything, calls before, and then prints.
 func (a *app) showStatus(names []string, asJSON bool, before func()) error {
 	c, warnings, err := a.read(a.path)
 	if err != nil {
@@ -58,7 +58,7 @@ func (a *app) showStatus(names []string, asJSON bool, before func()) error {
 		return err
 	}
 	m := &reconcile.End{Config: c, Kernel: a.kernel()}
-	if needRoot() == nil { // other programs' files and sockets are root's
+	if needRoot() == nil { // only root may read other programs' files and sockets
 		m.Neighbours = a.neighbours
 	}
 	s, err := m.Status(names...)

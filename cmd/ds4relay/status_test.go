@@ -15,7 +15,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// dim is a kernel that shows no nft tables, as to everybody but root.
+// dim is a kernel that hides nft tables, as from everybody except root.
 type dim struct{ *fake.Kernel }
 
 func (k dim) Observe(want state.State) (state.Observed, error) {
@@ -24,13 +24,13 @@ func (k dim) Observe(want state.State) (state.Observed, error) {
 	return o, err
 }
 
-// TestStatus: of which relays it tells, how often, and what it says where not everything can be seen.
+// TestStatus: which relays it shows, how often, and what it prints if something cannot be seen.
 func TestStatus(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config")
 	relay := func(name, number string) string {
-		return "config relay '" + name + "'\n\toption device '" + name + "'\n\toption ipaddr '198.51.100." + number + "'\n" +
-			strings.Join(required[1:], "\n") + "\nconfig forward\n\toption relay '" + name + "'\n" +
+		return "config relay '" + name + "'\n\toption device '" + name + "'\n\toption ipaddr '198.51.100." + number +
+			"'\n" + strings.Join(required[1:], "\n") + "\nconfig forward\n\toption relay '" + name + "'\n" +
 			"\toption src_dport '80'\n\toption dest_ip '192.168.1." + number + "'\n"
 	}
 	if err := os.WriteFile(path, []byte(relay("home", "2")+relay("cabin", "3")), 0o644); err != nil {
@@ -65,7 +65,8 @@ func TestStatus(t *testing.T) {
 			[]string{"relay home (vps): up", "relay cabin (vps): down", "ip link add name cabin"}, []string{as}},
 		{"that one", whole, "home", 0, []string{"relay home (vps): up", "The kernel " + as}, []string{"cabin"}},
 		{"the other", whole, "cabin", exitDiffers, []string{"relay cabin (vps): down"}, []string{"relay home", as}},
-		{"no such relay", whole, "home hom", exitUsage, []string{`unknown relay "hom"`, "home, cabin"}, []string{"vps"}},
+		{"no such relay", whole, "home hom", exitUsage, []string{`unknown relay "hom"`, "home, cabin"},
+			[]string{"vps"}},
 		{"two times", whole, "home --watch -n 2", 0, []string{"relay home (vps): up"}, []string{"cabin"}},
 		{"as JSON", whole, "home --json", 0, []string{`"name": "home"`, `"differs": []`}, []string{"cabin", "Unseen"}},
 		{"both", whole, "--json --watch", exitUsage, []string{"not both"}, nil},
@@ -98,7 +99,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// TestSteps: up has a line for each step; with -v, also behind the command, all of a ruleset.
+// TestSteps: up prints one line per step; with -v, which may follow the command, the complete ruleset.
 func TestSteps(t *testing.T) {
 	table := state.LoadTables{Script: "table ip ds4relay {\n\tchain input {\n\t\tdrop\n\t}\n}\n"}
 	for _, c := range []struct {

@@ -10,13 +10,14 @@ import (
 )
 
 // command is one command of the program. The usage, `help COMMAND`, the manual page, docs/commands.md and the shells'
-// completions are made of these.
+// completions are generated from these.
 type command struct {
 	name     string
-	args     string // as the usage shows them; the shells complete RELAY, FILE and COMMAND
+	args     string // as in the usage; the shells complete RELAY, FILE and COMMAND
 	summary  string // the end of the sentence "it is there to …"
 	internal bool   // called by other programs, and not in the general help
-	// setup defines the flags, and returns what is called with the other arguments once the flags are set.
+	// setup defines the flags. It returns the function that is called with the other arguments after the flags were
+	// parsed.
 	setup func(*app, *flag.FlagSet) func(args []string) error
 }
 
@@ -67,7 +68,7 @@ func bare(run func(*app, []string) error) func(*app, *flag.FlagSet) func([]strin
 	}
 }
 
-// find returns nil where there is no such command.
+// find returns nil if there is no such command.
 func find(name string) *command {
 	for _, c := range commands() {
 		if c.name == name {
@@ -77,9 +78,9 @@ func find(name string) *command {
 	return nil
 }
 
-// unknown is the error about a command that does not exist. It names the nearest one that does.
+// unknown returns the error about a command that does not exist. It suggests the nearest one.
 func unknown(name string) error {
-	const most = 2 // letters that are wrong; commands are short
+	const most = 2 // wrong letters; commands are short
 	nearest, least := "", most+1
 	for _, c := range commands() {
 		if n := distance(name, c.name); n < least && n < len(c.name) && !c.internal {
@@ -93,8 +94,8 @@ func unknown(name string) error {
 	return usageError(fmt.Sprintf("unknown command %q; %s", name, hint))
 }
 
-// distance is how many bytes have to be added, removed, replaced or exchanged with their neighbour to make b of a
-// (optimal string alignment).
+// distance is the number of bytes to insert, delete, replace or swap with their neighbour to turn a into b (optimal
+// string alignment).
 func distance(a, b string) int {
 	var before []int
 	row := make([]int, len(b)+1)
@@ -119,14 +120,14 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// flags are those of a command, bound to the app; run is what is called then.
+// flags returns a command's flags, bound to the app, and the function that runs the command.
 func (c *command) flags(a *app) (f *flag.FlagSet, run func([]string) error) {
 	f = flag.NewFlagSet(c.name, flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	return f, c.setup(a, f)
 }
 
-// call runs a command with the words behind its name.
+// call runs a command with the words after its name.
 func (a *app) call(c *command, args []string) error {
 	f, run := c.flags(a)
 	rest, err := parse(f, args)
@@ -142,14 +143,14 @@ func (a *app) call(c *command, args []string) error {
 	return run(rest)
 }
 
-// option is a flag as a person types it.
+// option is a flag as users type it.
 type option struct {
 	name  string // with its hyphens
 	value string // what its argument is called; "" where it has none
 	usage string
 }
 
-// options are the flags of a set that have a help text; others are abbreviations.
+// options returns the flags of a set that have a help text; the others are abbreviations.
 func options(f *flag.FlagSet) []option {
 	var list []option
 	f.VisitAll(func(f *flag.Flag) {

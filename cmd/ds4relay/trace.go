@@ -19,13 +19,13 @@ import (
 	"github.com/ds4relay/ds4relay/internal/trace"
 )
 
-// Bounds of trace's options.
+// Limits of trace's options.
 const (
 	maxTraced    = 10000
 	maxTraceTime = 3600
 )
 
-// trace prints what the packets of one connection do on this end's devices.
+// trace prints the packets of one connection on this end's devices.
 func (a *app) trace(f *flag.FlagSet) func([]string) error {
 	count := f.Int("c", 40, "end after so many `LINES`, else 40")
 	seconds := f.Int("t", 30, "end after so many `SECONDS`, else 30")
@@ -61,7 +61,7 @@ func (a *app) traceClient(args []string, count, seconds int) error {
 	return a.follow(trace.New(ways, client), client, count, time.Duration(seconds)*time.Second)
 }
 
-// ways are those of the relays that are up.
+// ways returns the paths of the relays that are up.
 func (a *app) ways(c *config.Config) ([]*trace.Way, error) {
 	relays, _, err := a.running(c)
 	if err != nil {
@@ -100,7 +100,7 @@ func (a *app) follow(f *trace.Follower, client netip.Addr, count int, limit time
 	}
 	lines := 0
 	for deadline := time.Now().Add(limit); lines < count && ctx.Err() == nil && time.Now().Before(deadline); {
-		// In slices, so that an interrupt ends it.
+		// In short intervals, so that an interrupt takes effect.
 		frame, ok, err := tap.Next(time.Now().Add(min(100*time.Millisecond, time.Until(deadline))))
 		if err != nil {
 			return err
@@ -116,7 +116,8 @@ func (a *app) follow(f *trace.Follower, client netip.Addr, count int, limit time
 		if event, ok := f.Frame(trace.Frame{At: time.Now(), Device: frame.Device, Out: frame.Out, Packet: p}); ok {
 			if w := f.Connection().Way; found == nil {
 				local, peer := w.Tunnel.Endpoints()
-				fmt.Fprintf(a.stdout, "relay %s (%s), %s is here, %s is the other end\n", w.Relay.Name, w.Relay.Role, local, peer)
+				fmt.Fprintf(a.stdout, "relay %s (%s), %s is here, %s is the other end\n", w.Relay.Name, w.Relay.Role,
+					local, peer)
 			}
 			fmt.Fprintln(a.stdout, event)
 			lines++
@@ -135,7 +136,7 @@ func (a *app) follow(f *trace.Follower, client netip.Addr, count int, limit time
 	return nil
 }
 
-// tracked is what connection tracking has of the connection; "" where it has nothing.
+// tracked returns the connection tracking entry of the connection as text; "" if there is none.
 func tracked(c *trace.Connection) (text string) {
 	kernel.Flows(func(flow state.Flow) {
 		if flow.Src != c.Client || flow.Proto != c.Proto || flow.Dst != c.First.Dst && flow.AnswerSrc != c.First.Dst {
@@ -144,7 +145,8 @@ func tracked(c *trace.Connection) (text string) {
 		if config.HasPorts(c.Proto) && flow.DstPort != c.First.DstPort && flow.AnswerPort != c.First.DstPort {
 			return
 		}
-		text = fmt.Sprintf("conntrack: %s from %s to %s", config.ProtoName(flow.Proto), flow.Src, endText(flow.Dst, flow.DstPort))
+		text = fmt.Sprintf("conntrack: %s from %s to %s", config.ProtoName(flow.Proto), flow.Src,
+			endText(flow.Dst, flow.DstPort))
 		if flow.AnswerSrc != flow.Dst || flow.AnswerPort != flow.DstPort {
 			text += ", translated to " + endText(flow.AnswerSrc, flow.AnswerPort)
 		}

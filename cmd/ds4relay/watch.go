@@ -11,14 +11,15 @@ import (
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
-// initScript brings OpenWrt's firewall up to date too.
+// initScript also updates OpenWrt's firewall.
 const initScript = "/etc/init.d/ds4relay"
 
-// reloadTime bounds its action reload: up, which may wait for another ds4relay, and a firewall that starts anew, on a
-// slow machine.
+// reloadTime limits its action reload on a slow machine: up, which may wait for another ds4relay, and a restart of the
+// firewall.
 const reloadTime = 3 * time.Minute
 
-// watch looks once whether the DNS name of an other end has another address, and moves the tunnel there: for a timer.
+// watch checks once whether the DNS name of another end has a new address, and moves the tunnel there. A timer calls
+// it.
 func (a *app) watch(f *flag.FlagSet) func([]string) error {
 	missing := f.Bool("missing", false, "bring up enabled relays with a DNS name that are down")
 	a.stepFlags(f)
@@ -29,7 +30,7 @@ func (a *app) followNames(missing bool) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
-	c, _, err := config.Load(a.path, here().DefaultRole()) // its warnings are not for every minute
+	c, _, err := config.Load(a.path, here().DefaultRole()) // do not repeat the warnings every minute
 	if err != nil {
 		return err
 	}

@@ -7,59 +7,80 @@ import (
 	"strings"
 )
 
-// An About is what documentation says of one option, beside its Spec.
+// An About documents one option, in addition to its Spec.
 type About struct {
 	Default string // where Spec.Default does not say it: it depends on others
 	Meaning string
 }
 
-// Abouts has an About for every option of Schema, by section type and option. It is not in the router's program.
+// Abouts has an About for every option of Schema, by section type and option. The router's program does not contain it.
 var Abouts = map[string]map[string]About{
 	"relay": {
-		"enabled":         {Meaning: "0: `up` brings the relay up only if it is named"},
-		"role":            {Default: "router on OpenWrt, else vps", Meaning: "which end this machine is"},
-		"ipaddr":          {Meaning: "the VPS's public IPv4 address"},
-		"ip6addr":         {Default: "OpenWrt: auto; else required", Meaning: "this end's endpoint: an IPv6 address, a prefix of at most 64 bits, or `auto` (OpenWrt): from the prefix delegated to `tunlink`"},
-		"peeraddr":        {Meaning: "the other end's endpoint: an address, a prefix, or a DNS name"},
-		"tunlink":         {Default: "VPS: the device that has `ipaddr`; OpenWrt: the interface with the delegated prefix", Meaning: "the device that carries the tunnel's packets; on OpenWrt the name of an interface (`wan6`)"},
-		"device":          {Default: "ds4-NAME", Meaning: "name of the tunnel device"},
-		"mtu":             {Meaning: "auto: the MTU of the route to the other end minus 40, or minus 48 with an encaplimit"},
-		"encaplimit":      {Meaning: "how many more levels of tunnelling a packet may enter (RFC 2473 section 4.1.1): none, or 0 to 255"},
-		"ttl":             {Meaning: "hop limit of the outer packets"},
-		"ip4table":        {Meaning: "router: the policy routing table, a different one for each relay. The connection mark is derived from it. (A VPS needs tables only for homes with equal addresses, and numbers them itself from 460001)"},
-		"priority":        {Meaning: "router: the first of six priorities for ip rules"},
-		"egress":          {Meaning: "the default for the forwards of this relay"},
-		"egress_private":  {Meaning: "VPS: hosts with egress all may also reach private addresses through it: its other networks, and its cloud's services"},
-		"killswitch":      {Meaning: "router: hosts with egress all reach the IPv4 internet through the tunnel or not at all"},
-		"flow_offloading": {Meaning: "VPS: established TCP and UDP connections bypass the rules of nft and iptables, if the kernel has flowtables (the module nft_flow_offload)"},
-		"keep":            {Meaning: "VPS, a list: what stays on the VPS, such as `tcp:22`, `udp:60000-61000` or `icmp`"},
+		"enabled": {Meaning: "0: `up` brings the relay up only if it is named"},
+		"role":    {Default: "router on OpenWrt, else vps", Meaning: "which end this machine is"},
+		"ipaddr":  {Meaning: "the VPS's public IPv4 address"},
+		"ip6addr": {Default: "OpenWrt: auto; else required", Meaning: "this end's endpoint: an IPv6 address, " +
+			"a prefix of at most 64 bits, or `auto` (OpenWrt): from the prefix delegated to `tunlink`"},
+		"peeraddr": {Meaning: "the other end's endpoint: an address, a prefix, or a DNS name"},
+		"tunlink": {Default: "VPS: the device that has `ipaddr`; OpenWrt: the interface with the " +
+			"delegated prefix", Meaning: "the device that carries the tunnel's packets; on OpenWrt the name of an " +
+			"interface (`wan6`)"},
+		"device": {Default: "ds4-NAME", Meaning: "name of the tunnel device"},
+		"mtu": {Meaning: "auto: the MTU of the route to the other end minus 40, or minus 48 with an " +
+			"encaplimit"},
+		"encaplimit": {Meaning: "how many more levels of tunnelling a packet may enter (RFC 2473 section " +
+			"4.1.1): none, or 0 to 255"},
+		"ttl": {Meaning: "hop limit of the outer packets"},
+		"ip4table": {Meaning: "router: the policy routing table, a different one for each relay. The " +
+			"connection mark is derived from it. (A VPS needs tables only for homes with equal addresses, and " +
+			"numbers them itself from 460001)"},
+		"priority": {Meaning: "router: the first of six priorities for ip rules"},
+		"egress":   {Meaning: "the default for the forwards of this relay"},
+		"egress_private": {Meaning: "VPS: hosts with egress all may also reach private addresses through it: its " +
+			"other networks, and its cloud's services"},
+		"killswitch": {Meaning: "router: hosts with egress all reach the IPv4 internet through the tunnel or " +
+			"not at all"},
+		"flow_offloading": {Meaning: "VPS: established TCP and UDP connections bypass the rules of nft and iptables, " +
+			"if the kernel has flowtables (the module nft_flow_offload)"},
+		"keep": {Meaning: "VPS, a list: what stays on the VPS, such as `tcp:22`, `udp:60000-61000` or `icmp`"},
 	},
 	"forward": {
-		"enabled":    {Meaning: "0: ignore this forward"},
-		"relay":      {Default: "the only one", Meaning: "the relay's name"},
-		"name":       {Meaning: "a description"},
-		"proto":      {Meaning: "a list of protocols, by name or number; or only `all`: the host gets the VPS's address"},
-		"src_dport":  {Default: "required with tcp, udp, sctp, dccp, udplite", Meaning: "public port or range of ports"},
-		"dest_ip":    {Meaning: "the host's IPv4 address at home, or the router's own LAN address"},
-		"dest_port":  {Default: "src_dport", Meaning: "port on the host, or a range as long as that of src_dport"},
-		"src_ip":     {Meaning: "a list: addresses or networks of the clients that may use it"},
-		"egress":     {Default: "the relay's", Meaning: "`replies`: only answers use the tunnel. `all`: connections that the host opens use it too, with the VPS's address"},
-		"killswitch": {Default: "the relay's", Meaning: "router, with egress all: the host reaches the IPv4 internet through the tunnel or not at all"},
+		"enabled": {Meaning: "0: ignore this forward"},
+		"relay":   {Default: "the only one", Meaning: "the relay's name"},
+		"name":    {Meaning: "a description"},
+		"proto": {Meaning: "a list of protocols, by name or number; or only `all`: the host gets the " +
+			"VPS's address"},
+		"src_dport": {Default: "required with tcp, udp, sctp, dccp, udplite",
+			Meaning: "public port or range of ports"},
+		"dest_ip":   {Meaning: "the host's IPv4 address at home, or the router's own LAN address"},
+		"dest_port": {Default: "src_dport", Meaning: "port on the host, or a range as long as that of src_dport"},
+		"src_ip":    {Meaning: "a list: addresses or networks of the clients that may use it"},
+		"egress": {Default: "the relay's", Meaning: "`replies`: only answers use the tunnel. `all`: connections " +
+			"that the host opens use it too, with the VPS's address"},
+		"killswitch": {Default: "the relay's", Meaning: "router, with egress all: the host reaches the IPv4 internet " +
+			"through the tunnel or not at all"},
 	},
 	"proxy": {
-		"enabled":         {Meaning: "0: ignore this proxy"},
-		"proto":           {Meaning: "tcp or udp; for both, write two sections"},
-		"listen":          {Meaning: "a list: addresses and ports for clients"},
-		"target":          {Meaning: "where it connects to; a name is resolved repeatedly"},
-		"target_local":    {Meaning: "1: a target's name may resolve to this machine: its loopback and its other addresses (`localhost` always may). Link-local, multicast, broadcast and unspecified answers are never used"},
-		"proxy_protocol":  {Meaning: "version of the PROXY protocol, which tells the target the client's address; 0 for none. With udp (2 only) each datagram starts with it"},
-		"src_ip":          {Default: "everybody", Meaning: "a list: addresses or networks of the clients that may use it"},
-		"max_sessions":    {Meaning: "how many sessions at a time. A new udp session replaces another: first one that the target never answered, of those the longest idle"},
-		"max_per_client":  {Meaning: "the same per client: an IPv4 address or an IPv6 /64. Many people may share one IPv4 address (CGNAT), and so do the clients of another proxy on this machine"},
+		"enabled": {Meaning: "0: ignore this proxy"},
+		"proto":   {Meaning: "tcp or udp; for both, write two sections"},
+		"listen":  {Meaning: "a list: addresses and ports for clients"},
+		"target":  {Meaning: "where it connects to; a name is resolved repeatedly"},
+		"target_local": {Meaning: "1: a target's name may resolve to this machine: its loopback and its other " +
+			"addresses (`localhost` always may). Link-local, multicast, broadcast and unspecified answers are " +
+			"never used"},
+		"proxy_protocol": {Meaning: "version of the PROXY protocol, which tells the target the client's address; 0 " +
+			"for none. With udp (2 only) each datagram starts with it"},
+		"src_ip": {Default: "everybody", Meaning: "a list: addresses or networks of the clients that " +
+			"may use it"},
+		"max_sessions": {Meaning: "how many sessions at a time. A new udp session replaces another: first one " +
+			"that the target never answered, of those the longest idle"},
+		"max_per_client": {Meaning: "the same per client: an IPv4 address or an IPv6 /64. Many people may share one " +
+			"IPv4 address (CGNAT), and so do the clients of another proxy on this machine"},
 		"connect_timeout": {Meaning: "tcp: how long connecting to the target may take, all its addresses together"},
-		"idle_timeout":    {Default: "tcp 86400 (a day), udp 180", Meaning: "a session ends after this time without data in either direction; dead peers are found by `keepalive`"},
-		"keepalive":       {Meaning: "tcp: after this time without data both sides are probed, to find dead peers"},
-		"access_log":      {Meaning: "log a line for each session that ends"},
+		"idle_timeout": {Default: "tcp 86400 (a day), udp 180", Meaning: "a session ends after this time without " +
+			"data in either direction; dead peers are found by `keepalive`"},
+		"keepalive":  {Meaning: "tcp: after this time without data both sides are probed, to find dead peers"},
+		"access_log": {Meaning: "log a line for each session that ends"},
 	},
 }
 

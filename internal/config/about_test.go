@@ -11,7 +11,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/options.md anew")
 
-// TestOptionsPage keeps docs/options.md what the schema says.
+// TestOptionsPage: docs/options.md matches the schema.
 func TestOptionsPage(t *testing.T) {
 	const page = "../../docs/options.md"
 	data, err := os.ReadFile(page)

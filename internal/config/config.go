@@ -10,7 +10,7 @@ import (
 // DefaultPath is where both ends keep their configuration.
 const DefaultPath = "/etc/config/ds4relay"
 
-// Role is what this machine is in a relay.
+// Role is this machine's role in a relay.
 type Role string
 
 // The two ends of a relay.
@@ -28,7 +28,7 @@ const (
 	All     Egress = "all"     // the host's own connections too
 )
 
-// Config is a file without mistakes.
+// Config is a configuration file without mistakes.
 type Config struct {
 	Path    string
 	Relays  []*Relay // in the order of the file, disabled ones too
@@ -63,7 +63,7 @@ type Relay struct {
 	Forwards []*Forward // enabled ones only
 }
 
-// PortSet is a range of ports of one IP protocol, or all of the protocol where First is 0.
+// PortSet is a range of ports of one IP protocol, or the whole protocol if First is 0.
 type PortSet struct {
 	Proto       uint8
 	First, Last uint16
@@ -80,7 +80,7 @@ func (p PortSet) String() string {
 	return fmt.Sprintf("%s:%d-%d", ProtoName(p.Proto), p.First, p.Last)
 }
 
-// Forward is what is let through to one host of the home.
+// Forward is the traffic that is forwarded to one host at home.
 type Forward struct {
 	Section  string // name of the section, or "forward[N]" for the Nth anonymous one
 	Name     string // the user's own words for it, may be empty
@@ -98,7 +98,7 @@ type Forward struct {
 // String describes it in one line for status: `tcp:443, udp:443 → 192.168.1.210:8443 for 203.0.113.0/24`.
 func (f *Forward) String() string { return f.describe(math.MaxInt) }
 
-// brief is String with the first ports and clients only, for messages.
+// brief is like String, with only the first ports and clients, for messages.
 func (f *Forward) brief() string { return f.describe(maxListed) }
 
 func (f *Forward) describe(most int) string {
@@ -135,11 +135,12 @@ func (c *Config) Names() string {
 	return strings.Join(names, ", ")
 }
 
-// MarkMask is the part of packet and connection marks that ds4relay uses; mwan3 and pbr have their bits below it.
+// MarkMask is the part of packet and connection marks that ds4relay uses; mwan3 and pbr use lower bits.
 const MarkMask = 0xff000000
 
-// Mark is the connection mark of what came in by the relay's tunnel: 0x46000000 for table 42, one more for each table
-// after it. It is made of the table, which no other relay has, so that it stays the same when relays come and go.
+// Mark is the mark of connections that came in through the relay's tunnel: 0x46000000 for table 42, one more in the
+// upper byte for each following table. It is derived from the table, which is the relay's alone, so it does not change
+// when relays come and go.
 func (r *Relay) Mark() uint32 {
 	return (1 + (r.Table%255+255+0x45-42)%255) << 24
 }

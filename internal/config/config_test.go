@@ -12,7 +12,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
-// base is a correct file; the tests of mistakes change one place of it.
+// base is a correct file; the tests of mistakes change one place in it.
 const base = `config relay 'home'
 	option enabled '1'
 	option role 'router'
@@ -145,7 +145,7 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// renamed is base with another first line, and no reference to it.
+// renamed is base with another first line and without references to the old one.
 func renamed(first string) string {
 	return strings.NewReplacer("config relay 'home'", first, "\toption relay 'home'\n", "").Replace(base)
 }
@@ -326,7 +326,7 @@ func TestSharedAddress(t *testing.T) {
 			t.Errorf("port %s: %v", forward, err)
 		}
 	}
-	// What is disabled does not clash.
+	// Disabled sections do not clash.
 	off := strings.Replace(base, "option name 'Web server'\n\toption enabled '1'", "option enabled '0'", 1)
 	if _, _, err := load(t, off+"\nconfig forward\n\toption src_dport '443'\n\toption dest_ip '192.168.1.9'\n"); err != nil {
 		t.Error(err)
@@ -372,7 +372,7 @@ func TestMissingFile(t *testing.T) {
 	}
 }
 
-// TestDisabled: what is disabled stops nothing, however unfinished it is, and neither do forwards of such a relay.
+// TestDisabled: disabled sections are never an error, however unfinished, and neither are forwards of a disabled relay.
 func TestDisabled(t *testing.T) {
 	for name, text := range map[string]string{
 		"a relay": base + "\nconfig relay 'cabin'\n\toption enabled '0'\n",

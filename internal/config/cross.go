@@ -6,7 +6,7 @@ import (
 	"sort"
 )
 
-// cross reports what is wrong between sections. Only enabled relays, forwards and proxies take part.
+// cross reports conflicts between sections. Only enabled relays, forwards and proxies count.
 func (r *reader) cross() {
 	devices, tables, marks, tunnels := map[string]*Relay{}, map[uint32]*Relay{}, map[uint32]*Relay{}, map[[2]netip.Addr]*Relay{}
 	type public struct {
@@ -58,7 +58,7 @@ func (r *reader) relayProblem(relay *Relay, option, value, message string) {
 		Option: option, Value: value, Message: message})
 }
 
-// claim is a set of ports of a public address that a forward wants; order is that of the file.
+// claim is a set of ports of a public address that a forward uses; order is its place in the file.
 type claim struct {
 	PortSet
 	forward *Forward
@@ -72,7 +72,7 @@ type kept struct {
 	relay *Relay
 }
 
-// keeps are those of relays, and their ports by protocol with the numbers of the keeps.
+// keeps returns the relays' `list keep` values, and by protocol their ports with the indices of these values.
 func keeps(relays ...*Relay) (list []kept, ports map[uint8][]span) {
 	ports = map[uint8][]span{}
 	for _, relay := range relays {
@@ -87,8 +87,8 @@ func keeps(relays ...*Relay) (list []kept, ports map[uint8][]span) {
 	return list, ports
 }
 
-// overlaps reports ports of an address that two forwards want, or that are both kept and forwarded; the relays have the
-// address and the role in common. A forward of all takes what the others leave and overlaps only with another of all.
+// overlaps reports ports of an address that two forwards use, or that are both kept and forwarded. The relays have the
+// same address and role. A forward of all gets what the others leave, and overlaps only with another forward of all.
 func (r *reader) overlaps(relays []*Relay) {
 	keep, keptPorts := keeps(relays...)
 	var all *claim
@@ -120,7 +120,7 @@ func (r *reader) overlaps(relays []*Relay) {
 	}
 }
 
-// clashes reports, of one protocol's claims, each that begins within one before it.
+// clashes reports each claim of one protocol that begins within an earlier one.
 func (r *reader) clashes(claims []claim) {
 	sort.SliceStable(claims, func(i, j int) bool {
 		a, b := &claims[i], &claims[j]

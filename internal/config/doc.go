@@ -1,2 +1,2 @@
-// Package config turns a UCI file into relays, forwards and proxies that cannot be wrong, or into the list of all mistakes in it.
+// Package config turns a UCI file into valid relays, forwards and proxies, or into a list of all its mistakes.
 package config

@@ -8,8 +8,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// Export writes the file of the other end of a relay. local and peer are the endpoints as this end knows them, which the
-// configuration may leave open (auto, a DNS name).
+// Export writes the file for the other end of a relay. local and peer are the endpoints known at this end; the
+// configuration may leave them open (auto, a DNS name).
 func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 	var b strings.Builder
 	role := VPS
@@ -50,7 +50,7 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 		}
 	}
 	for _, f := range r.Forwards {
-		// What has ports and what has none cannot be in one section.
+		// Protocols with and without ports cannot be in one section.
 		var ports, others []PortSet
 		for _, set := range f.Ports {
 			if !set.HasPorts() {
@@ -94,7 +94,7 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 	return b.String()
 }
 
-// sectionName makes a name of what an anonymous section is called in messages.
+// sectionName makes a section name from the name that messages use for an anonymous section.
 func sectionName(s string) string {
 	return strings.NewReplacer("[", "_", "]", "").Replace(s)
 }

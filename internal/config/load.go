@@ -14,14 +14,14 @@ import (
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
-// Load reads the file at path. role is what a relay without `option role` gets. The error is Problems where the
-// file was read and has mistakes; warnings are returned either way.
+// Load reads the file at path. role is the default of `option role`. The error is of type Problems if the file was read
+// and has mistakes; warnings are returned in any case.
 func Load(path string, role Role) (*Config, Problems, error) {
 	file, err := uci.Load(path)
 	return loaded(file, err, role)
 }
 
-// Parse is Load of a text that is in no file yet; path is what messages call it.
+// Parse is like Load for a text that is not saved yet; messages call it path.
 func Parse(path string, text []byte, role Role) (*Config, Problems, error) {
 	file, err := uci.Parse(path, text)
 	return loaded(file, err, role)
@@ -42,7 +42,7 @@ func loaded(file *uci.File, err error, role Role) (*Config, Problems, error) {
 	return New(file, role)
 }
 
-// New checks what was read from a file. See Load.
+// New checks a parsed file. See Load.
 func New(file *uci.File, role Role) (*Config, Problems, error) {
 	r := &reader{file: file, config: &Config{Path: file.Path}, relays: map[string]*Relay{}, unfinished: map[string]bool{},
 		lines: map[any]func(string) int{}}
@@ -57,7 +57,7 @@ func New(file *uci.File, role Role) (*Config, Problems, error) {
 	return r.config, warnings, nil
 }
 
-// Bounds of a file, beside those of package uci.
+// Limits of a file, in addition to those of package uci.
 const (
 	maxRelays  = 1000
 	maxProxies = 2000
@@ -79,14 +79,14 @@ type reader struct {
 	lines      map[any]func(option string) int // relay, forward or proxy → line of its option
 }
 
-// pending is a forward whose relay is looked up when all sections are read.
+// pending is a forward whose relay is looked up after all sections were read.
 type pending struct {
 	section *section
 	forward *Forward
 	enabled bool
 }
 
-// section is one section with its options checked against the schema.
+// section is one section, with its options checked against the schema.
 type section struct {
 	r       *reader
 	spec    *SectionSpec
@@ -103,7 +103,7 @@ type optionValues struct {
 	values []uci.Value
 }
 
-// values are those of an option, none where it is missing.
+// values returns the values of an option, or none if it is missing.
 func (s *section) values(option string) []uci.Value {
 	for i := range s.options {
 		if s.options[i].name == option {
@@ -117,7 +117,7 @@ func (s *section) label() string { return label(s.spec.Type, s.name) }
 
 func label(typ, name string) string { return fmt.Sprintf("%s %q", typ, short(name)) }
 
-// guess is the candidate that somebody may have meant, as the end of a warning.
+// guess returns the end of a warning: the candidate that the user may have meant.
 func (r *reader) guess(format, word string, candidates []string) string {
 	if r.guesses++; r.guesses > maxProblems {
 		return ""
@@ -203,7 +203,7 @@ func (r *reader) sections(role Role) {
 	}
 }
 
-// withoutRelay tells whether a forward belongs to a relay that is disabled and unfinished.
+// withoutRelay reports whether a forward belongs to a relay that is disabled and unfinished.
 func (r *reader) withoutRelay(forward *section) bool {
 	if forward.has("relay") {
 		return r.unfinished[forward.values("relay")[0].Text]
@@ -215,7 +215,7 @@ func relayName(s string) bool {
 	return s != "" && len(s) <= 11 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
 }
 
-// disabled tells whether a section is not to be used.
+// disabled reports whether a section is disabled.
 func disabled(raw *uci.Section) bool {
 	for _, option := range raw.Options {
 		if option.Name == "enabled" && len(option.Values) > 0 {
@@ -226,7 +226,7 @@ func disabled(raw *uci.Section) bool {
 	return false
 }
 
-// collect takes the options that the schema knows and warns of the others.
+// collect takes the options that the schema knows, and warns about others.
 func (s *section) collect(raw *uci.Section) {
 	for _, option := range raw.Options {
 		spec := s.spec.option(option.Name)
@@ -254,7 +254,7 @@ func (s *section) collect(raw *uci.Section) {
 	}
 }
 
-// split makes a list of an option's words.
+// split turns an option's words into a list.
 func (s *section) split(option string, value uci.Value) []uci.Value {
 	var values []uci.Value
 	for word := range strings.FieldsSeq(value.Text) {
@@ -284,7 +284,7 @@ func (s *section) problem(option, message string) {
 	s.report(p)
 }
 
-// report tells of a mistake. In a section that is disabled it is a warning: such a section stops nothing.
+// report adds a mistake. In a disabled section it is only a warning.
 func (s *section) report(p Problem) {
 	if s.disabled {
 		if !s.unfinished {
@@ -303,12 +303,12 @@ func (s *section) problemAt(value uci.Value, option, message string) {
 		Message: message})
 }
 
-// refuse reports a value that is not what the schema allows.
+// refuse reports a value that the schema does not allow.
 func (s *section) refuse(value uci.Value, option string) {
 	s.problemAt(value, option, "allowed is "+s.spec.option(option).Allowed)
 }
 
-// parse reads a single option, or its default, with f; where f refuses it, that is a problem and zero is returned.
+// parse reads a single option, or its default, with f. If f refuses it, parse reports a problem and returns zero.
 func parse[T any](s *section, option string, f func(string) (T, bool)) T {
 	value := uci.Value{Text: s.spec.option(option).Default, Line: s.line}
 	if s.has(option) {
@@ -333,7 +333,7 @@ func number(low, high int64) func(string) (int, bool) {
 	}
 }
 
-// numberOr reads a number, or a word that stands for the value instead.
+// numberOr reads a number, or a word that means the value instead.
 func numberOr(word string, instead int, low, high int64) func(string) (int, bool) {
 	return func(s string) (int, bool) {
 		if s == word {
@@ -347,7 +347,7 @@ func oneOf[T ~string](allowed ...T) func(string) (T, bool) {
 	return func(s string) (T, bool) { return T(s), slices.Contains(allowed, T(s)) }
 }
 
-// boolean reads what OpenWrt's scripts take for a boolean (config_get_bool).
+// boolean accepts what OpenWrt's scripts accept as a boolean (config_get_bool).
 func boolean(s string) (bool, bool) {
 	switch s {
 	case "1", "on", "true", "yes", "enabled":
@@ -366,7 +366,7 @@ func deviceName(s string) (string, bool) {
 	return s, ok && s[0] != '-'
 }
 
-// linkName is laxer than deviceName: a device that is there already may have any name that the kernel takes.
+// linkName is laxer than deviceName: an existing device may have any name that the kernel accepts.
 func linkName(s string) (string, bool) {
 	return s, s != "" && len(s) <= 15 && s != "." && s != ".." && !strings.ContainsFunc(s, func(c rune) bool {
 		return unicode.IsSpace(c) || unicode.IsControl(c) || c == '/' || c == ':' || c == '"'
@@ -378,7 +378,7 @@ func table(s string) (uint32, bool) {
 	return uint32(n), err == nil && plainNumber(s) && n > 0 && (n < 253 || n > 255)
 }
 
-// reserved are networks that no VPS has as its public address (RFC 6890), the documentation networks excepted.
+// reserved are networks that cannot contain a VPS's public address (RFC 6890), except the documentation networks.
 var reserved = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"),
@@ -386,10 +386,10 @@ var reserved = []netip.Prefix{
 	netip.MustParsePrefix("224.0.0.0/3"),
 }
 
-// ReservedNetworks are the networks that Reserved is about.
+// ReservedNetworks returns the networks that Reserved checks.
 func ReservedNetworks() []netip.Prefix { return slices.Clone(reserved) }
 
-// Reserved tells whether no address of a network is a public one (RFC 6890).
+// Reserved reports whether a network contains no public address (RFC 6890).
 func Reserved(p netip.Prefix) bool {
 	return slices.ContainsFunc(reserved, func(r netip.Prefix) bool { return r.Bits() <= p.Bits() && r.Contains(p.Addr()) })
 }
@@ -407,7 +407,7 @@ func unicast4(s string) (netip.Addr, bool) {
 	return a, err == nil && a.Is4() && a.As4()[0] != 0 && a.As4()[0] < 224 && !a.IsLoopback()
 }
 
-// network4 reads an address, or a network without bits set behind its prefix.
+// network4 reads an address, or a network without host bits.
 func network4(s string) (netip.Prefix, bool) {
 	if !strings.Contains(s, "/") {
 		a, err := netip.ParseAddr(s)
@@ -420,7 +420,7 @@ func network4(s string) (netip.Prefix, bool) {
 	return p, err == nil && p.Addr().Is4() && p == p.Masked()
 }
 
-// Outermost leaves out the networks that lie within another one of them, and sorts the others. Everybody (0.0.0.0/0) is nil.
+// Outermost drops networks that lie within another one, and sorts the rest. It returns nil for everybody (0.0.0.0/0).
 func Outermost(networks []netip.Prefix) []netip.Prefix {
 	sort.SliceStable(networks, func(i, j int) bool {
 		a, b := networks[i], networks[j]
@@ -442,7 +442,7 @@ func unicast6(a netip.Addr) bool {
 	return a.Is6() && !a.Is4In6() && a.Zone() == "" && a.IsGlobalUnicast()
 }
 
-// endpoint reads an address or a prefix; a prefix is made an address with ipaddr (see Derive) where that is valid.
+// endpoint reads an address or a prefix. A prefix is combined with ipaddr (see Derive) if that is valid.
 func (s *section) endpoint(option string, ipaddr netip.Addr) netip.Addr {
 	if !s.has(option) {
 		return netip.Addr{}
@@ -476,7 +476,7 @@ func (s *section) endpoint(option string, ipaddr netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// dnsName takes what can be looked up: labels of letters, digits and hyphens (RFC 1123), at least two of them.
+// dnsName accepts at least two labels of letters, digits and hyphens (RFC 1123).
 func dnsName(s string) bool {
 	s = strings.TrimSuffix(s, ".")
 	labels := strings.Split(s, ".")
@@ -619,7 +619,7 @@ func title(s string) (string, bool) {
 	return s, len([]rune(s)) <= 64 && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
-// ports fills in what the options proto, src_dport and dest_port say together.
+// ports combines the options proto, src_dport and dest_port.
 func (s *section) ports(f *Forward, protos []uci.Value) {
 	first, last, ok := portRange("1")
 	if s.has("src_dport") {
@@ -680,7 +680,7 @@ func (s *section) ports(f *Forward, protos []uci.Value) {
 	f.DestPort = destFirst
 }
 
-// relayOf finds the relay that a forward belongs to, or reports why there is none; names are those that there are.
+// relayOf finds the relay that a forward belongs to, or reports why there is none; names are the existing relays.
 func (s *section) relayOf(names string) *Relay {
 	if !s.has("relay") {
 		switch len(s.r.config.Relays) {

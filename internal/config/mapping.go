@@ -5,9 +5,8 @@ import (
 	"slices"
 )
 
-// Mapping is what a forward makes of one protocol, or of all: which packets to the public address go to which host and
-// port. Everything that has to know it (DNAT, what the router lets in, hairpin, firewalls, status, trace, doctor) asks
-// Forward.Mappings.
+// Mapping says which packets of one protocol (or of all) to the public address go to which host and port. Everything
+// that needs it (DNAT, the router's filter, hairpin, firewalls, status, trace, doctor) uses Forward.Mappings.
 type Mapping struct {
 	All     bool    // every protocol; Public is empty then
 	Public  PortSet // protocol and ports at the public address
@@ -16,7 +15,7 @@ type Mapping struct {
 	Clients []netip.Prefix // who may use it, none within another; nil for everybody
 }
 
-// Mappings are the forward's, in the order of its protocols.
+// Mappings returns the forward's mappings, in the order of its protocols.
 func (f *Forward) Mappings() []Mapping {
 	if f.All {
 		return []Mapping{{All: true, Host: f.DestIP, Clients: f.Clients}}
@@ -40,14 +39,14 @@ func (m Mapping) Private() PortSet {
 	return PortSet{m.Public.Proto, m.Port, m.Port + (m.Public.Last - m.Public.First)}
 }
 
-// KeepsPorts tells whether ports are the same on both sides.
+// KeepsPorts reports whether the ports are the same on both sides.
 func (m Mapping) KeepsPorts() bool { return m.Port == m.Public.First }
 
-// Limited tells whether some clients only may use it.
+// Limited reports whether only some clients may use it.
 func (m Mapping) Limited() bool { return len(m.Clients) > 0 }
 
-// Takes finds the forward that gets a client's packet to a public address, among those of the relays that are up on a
-// VPS, and its relay; nil where the packet stays on the VPS. port is 0 for a protocol without ports.
+// Takes finds the forward, and its relay, that gets a client's packet to a public address on a VPS, among the relays
+// that are up. It returns nil if the packet stays on the VPS. port is 0 for a protocol without ports.
 func Takes(relays []*Relay, public, client netip.Addr, proto uint8, port uint16) (*Relay, *Forward) {
 	of := func(s PortSet) bool { return s.Contains(proto, port) }
 	var relay *Relay
@@ -79,15 +78,15 @@ func Takes(relays []*Relay, public, client netip.Addr, proto uint8, port uint16)
 	return relay, all
 }
 
-// serves tells whether a client may use the forward.
+// serves reports whether a client may use the forward.
 func (f *Forward) serves(client netip.Addr) bool {
 	return len(f.Clients) == 0 || slices.ContainsFunc(f.Clients, func(p netip.Prefix) bool { return p.Contains(client) })
 }
 
-// HasPorts tells whether the set is one of ports, and not a whole protocol.
+// HasPorts reports whether the set consists of ports; otherwise it is a whole protocol.
 func (p PortSet) HasPorts() bool { return p.First != 0 }
 
-// Contains tells whether a packet of that protocol to that port is of the set; a protocol without ports has port 0.
+// Contains reports whether the set includes that protocol and port; a protocol without ports has port 0.
 func (p PortSet) Contains(proto uint8, port uint16) bool {
 	return p.Proto == proto && (!p.HasPorts() || p.First <= port && port <= p.Last)
 }

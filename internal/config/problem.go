@@ -34,10 +34,10 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
-// Problems are mistakes of a file, by line: at most 100, and a last one that tells how many more there are.
+// Problems are a file's mistakes, sorted by line: at most 100, and a last one with the number of the others.
 type Problems []Problem
 
-// Count is how many there are, "over 100" where not all are listed.
+// Count returns their number, or "over 100" if not all are listed.
 func (p Problems) Count() string {
 	if len(p) > maxProblems {
 		return fmt.Sprint("over ", maxProblems)
@@ -45,7 +45,7 @@ func (p Problems) Count() string {
 	return fmt.Sprint(len(p))
 }
 
-// Error has a line for each.
+// Error returns one line for each.
 func (p Problems) Error() string {
 	lines := make([]string, len(p))
 	for i := range p {
@@ -54,14 +54,14 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Bounds of what is reported.
+// Limits of what is reported.
 const (
 	maxProblems = 100
 	maxShown    = 100 // bytes of a value or a name
 	maxListed   = 8   // of what a message lists
 )
 
-// short is the beginning of a long text.
+// short cuts a long text.
 func short(text string) string {
 	if len(text) <= maxShown {
 		return text
@@ -69,7 +69,7 @@ func short(text string) string {
 	return strings.ToValidUTF8(text[:maxShown], "") + "…"
 }
 
-// listed joins the first of a list, at most so many, and says how many there are where that is not all of them.
+// listed joins the first items of a list, and adds the total if there are more than most.
 func listed[T any](list []T, most int, text func(T) string) string {
 	var b strings.Builder
 	for i, one := range list {
@@ -85,7 +85,7 @@ func listed[T any](list []T, most int, text func(T) string) string {
 	return b.String()
 }
 
-// report collects problems: the first by line, and the number of the others.
+// report collects problems: the first ones by line, and the number of the others.
 type report struct {
 	kept Problems
 	more int
@@ -97,7 +97,7 @@ func (r *report) add(p Problem) {
 	}
 }
 
-// cut leaves the first ones by line, and is the number of the others.
+// cut keeps the first problems by line, and returns the number of the others.
 func (r *report) cut() int {
 	sort.SliceStable(r.kept, func(i, j int) bool { return r.kept[i].Line < r.kept[j].Line })
 	if n := len(r.kept) - maxProblems; n > 0 {
@@ -108,7 +108,7 @@ func (r *report) cut() int {
 	return r.more
 }
 
-// list are the problems by line; last speaks of those that it leaves out.
+// list returns the problems by line; last is the message about those left out.
 func (r *report) list(last string) Problems {
 	if r.cut() == 0 {
 		return r.kept

@@ -5,7 +5,7 @@ import (
 )
 
 // protocols are the names of IP protocols that a home might forward, as in /etc/protocols (IANA's assigned numbers).
-// They stand here because a router's /etc/protocols is short or missing.
+// They are listed here because a router's /etc/protocols is short or missing.
 var protocols = []struct {
 	name   string
 	number uint8
@@ -16,7 +16,7 @@ var protocols = []struct {
 	{"udplite", 136},
 }
 
-// A Protocol is an IP protocol that is known by name.
+// A Protocol is an IP protocol with a known name.
 type Protocol struct {
 	Name   string `json:"name"`
 	Number uint8  `json:"number"`
@@ -32,7 +32,7 @@ func Protocols() []Protocol {
 	return list
 }
 
-// ProtoName returns the protocol's name where it is a known one, else its number.
+// ProtoName returns the protocol's name if it is known, otherwise its number.
 func ProtoName(number uint8) string {
 	for _, p := range protocols {
 		if p.number == number {
@@ -53,7 +53,7 @@ func ParseProto(s string) (uint8, bool) {
 	return uint8(n), err == nil && n != 0 && plainNumber(s)
 }
 
-// HasPorts tells whether the protocol has ports where nft's `th dport` looks for them.
+// HasPorts reports whether the protocol has ports where nft's `th dport` expects them.
 func HasPorts(proto uint8) bool {
 	switch proto {
 	case 6, 17, 33, 132, 136:
@@ -62,7 +62,7 @@ func HasPorts(proto uint8) bool {
 	return false
 }
 
-// plainNumber refuses what strconv takes and no person types for a number: signs and leading zeros.
+// plainNumber refuses signs and leading zeros, which strconv accepts but nobody types.
 func plainNumber(s string) bool {
 	return s == "0" || s != "" && s[0] >= '1' && s[0] <= '9'
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
-// IP protocols that a proxy can have.
+// The IP protocols of proxies.
 const (
 	TCP uint8 = 6
 	UDP uint8 = 17
@@ -49,9 +49,9 @@ func (l Listen) String() string {
 	return text
 }
 
-// takes tells whether it has the socket of an address of this machine.
+// takes reports whether it includes the given address and port of this machine.
 func (l Listen) takes(addr netip.AddrPort) bool {
-	// That an address other than a loopback one is this machine's, only the machine knows.
+	// Which other addresses belong to this machine is only known at run time.
 	wild := l.Addr.IsUnspecified() && l.Addr.Is4() == addr.Addr().Is4() && addr.Addr().IsLoopback()
 	return (wild || l.Addr == addr.Addr()) && l.First <= addr.Port() && addr.Port() <= l.Last
 }
@@ -79,7 +79,7 @@ func (t Target) String() string {
 	return fmt.Sprintf("%s:%d", host, t.Port)
 }
 
-// PortFor is the target's port for a client that came to port of l.
+// PortFor returns the target's port for a client that connected to port of l.
 func (t Target) PortFor(l Listen, port uint16) uint16 {
 	switch {
 	case t.Port == 0:
@@ -127,7 +127,7 @@ func hostPort(s string) (host string, first, last uint16, ok bool) {
 	return host, first, last, ok
 }
 
-// target reads a host, with a port, a range of ports or none; last is that of the range.
+// target reads a host with a port, a range of ports or none; last is the last port of the range.
 func target(s string) (t Target, last uint16, ok bool) {
 	host := s
 	if h, first, l, hasPort := hostPort(s); hasPort {
@@ -145,7 +145,7 @@ func target(s string) (t Target, last uint16, ok bool) {
 	return t, last, dnsName(host) || host == "localhost"
 }
 
-// network reads an address, or a network without bits set behind its prefix, of IPv4 or IPv6.
+// network reads an address, or a network without host bits, of IPv4 or IPv6.
 func network(s string) (netip.Prefix, bool) {
 	if addr, err := netip.ParseAddr(s); err == nil {
 		return netip.PrefixFrom(addr, addr.BitLen()), addr.Zone() == "" && !addr.Is4In6()
@@ -164,14 +164,14 @@ func protocol(s string) (uint8, bool) {
 	return 0, false
 }
 
-// Bounds of the options of a proxy.
+// Limits of a proxy's options.
 const (
 	maxSessions = 1000000
 	maxSeconds  = 30 * 24 * 3600
 )
 
-// udpIdle is how long a session of UDP stays where the file does not say, in seconds: longer than keepalives of the
-// protocols that have some (25 s of WireGuard, 120 s of conntrack's assured streams).
+// udpIdle is the default idle_timeout of UDP in seconds: longer than the keepalive of WireGuard (25 s) and conntrack's
+// time-out of assured streams (120 s).
 const udpIdle = 180
 
 func (s *section) proxy(name string) (p *Proxy, enabled bool) {
@@ -228,7 +228,7 @@ func (s *section) proxy(name string) (p *Proxy, enabled bool) {
 	return p, parse(s, "enabled", boolean)
 }
 
-// target fills in the target, whose ports have to suit those of listen.
+// target sets the target; its ports must match those of listen.
 func (s *section) target(p *Proxy, value uci.Value) {
 	t, last, ok := target(value.Text)
 	if !ok {
@@ -249,26 +249,26 @@ func (s *section) target(p *Proxy, value uci.Value) {
 	}
 }
 
-// reaches tells whether a client of l may come to l again by the target.
+// reaches reports whether the target may lead a client of l back to l.
 func (l Listen) reaches(t Target) bool {
 	first, last := t.PortFor(l, l.First), t.PortFor(l, l.Last)
 	return l.takes(netip.AddrPortFrom(t.Addr, min(max(first, l.First), last)))
 }
 
-// wanted is a listen of a proxy; order is that of the file.
+// wanted is a `listen` of a proxy; order is its place in the file.
 type wanted struct {
 	Listen
 	proxy *Proxy
 	order int
 }
 
-// sockets are those of a protocol at an address.
+// sockets identifies a protocol at an address.
 type sockets struct {
 	proto uint8
 	addr  netip.Addr
 }
 
-// proxies reports sockets that two proxies want, or a proxy and a forward of a relay on this VPS.
+// proxies reports sockets that two proxies use, or a proxy and a forward of a relay on this VPS.
 func (r *reader) proxies(relays []*Relay) {
 	if len(r.config.Proxies) == 0 {
 		return
@@ -301,7 +301,7 @@ func (r *reader) proxies(relays []*Relay) {
 	}
 }
 
-// shared reports the spans that begin within one before, of one address, and returns them without what they share.
+// shared reports spans of one address that begin within an earlier one, and returns the spans without overlaps.
 func (r *reader) shared(all []wanted, spans []span) []span {
 	sort.SliceStable(spans, func(i, j int) bool {
 		a, b := &spans[i], &spans[j]
@@ -331,14 +331,15 @@ func (r *reader) listenTwice(later, earlier wanted) {
 		short(earlier.proxy.Section), ProtoName(later.proxy.Proto), earlier.Listen))
 }
 
-// taken is a forward that leaves a port to nobody: one for some clients leaves it to the proxy for the others.
+// taken is a forward for everybody: it takes all packets to its ports. A forward for some clients leaves the others to
+// the proxy.
 type taken struct {
 	forward *Forward
 	relay   *Relay
 }
 
-// ports are what forwards take of addresses: their own ports, and what forwards of all take, by protocol. Everything
-// is also at 0.0.0.0.
+// ports are the ports that forwards take from addresses: single ones, and by protocol those of forwards of all. Each is
+// also listed for 0.0.0.0.
 type ports struct {
 	forwards []taken
 	own, all map[sockets][]span
@@ -379,7 +380,7 @@ func forwardedPorts(relays []*Relay) *ports {
 	return p
 }
 
-// forwarded reports a socket that no packet would reach, as a forward takes them all.
+// forwarded reports a socket that no packet would reach because a forward takes them all.
 func (r *reader) forwarded(w wanted, p *ports) {
 	key := sockets{w.proxy.Proto, w.Addr}
 	if i, ok := find(p.all[key], w.First, w.Last); ok {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// proxied is a correct file with a proxy.
+// proxied is a correct file with one proxy.
 const proxied = `config proxy 'https6'
 	option enabled '1'
 	option proto 'tcp'
@@ -86,7 +86,7 @@ func TestProxyForms(t *testing.T) {
 	}
 }
 
-// relayed is proxied on the VPS of a relay.
+// relayed is proxied, on a VPS with a relay.
 const relayed = proxied + `
 config relay 'home'
 	option role 'vps'
@@ -155,7 +155,7 @@ func TestProxyMistakes(t *testing.T) {
 	}
 }
 
-// TestProxyBesideRelay: what leaves the proxy its packets is allowed.
+// TestProxyBesideRelay: forwards that do not take the proxy's packets are allowed.
 func TestProxyBesideRelay(t *testing.T) {
 	for name, text := range map[string]string{
 		"another port":     relayed,
@@ -172,8 +172,8 @@ func TestProxyBesideRelay(t *testing.T) {
 	}
 }
 
-// TestProxyLoop: literal targets that lead back, directly or by way of other proxies, are a mistake; what only looks
-// like it is not.
+// TestProxyLoop: target addresses that lead back, directly or through other proxies, are a mistake; those that only
+// look like it are not.
 func TestProxyLoop(t *testing.T) {
 	type way struct{ proto, listen, target string }
 	const direct = `F:4: proxy "p0": option target "%s": is what it listens on itself (%s); allowed is another address or port`
@@ -214,7 +214,7 @@ func TestProxyLoop(t *testing.T) {
 	}
 }
 
-// TestProxyLoopBounded: many proxies that nearly are loops are searched no longer than others.
+// TestProxyLoopBounded: many proxies that are nearly loops do not make the search longer.
 func TestProxyLoopBounded(t *testing.T) {
 	var text strings.Builder
 	for i := range 500 {

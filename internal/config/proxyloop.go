@@ -7,14 +7,14 @@ import (
 )
 
 const (
-	// longestLoop is the number of proxies up to which loops are found here. The service ends longer ones, and those
-	// by names.
+	// longestLoop is the greatest number of proxies in a loop that is found here. At run time the service stops longer
+	// loops, and loops through names.
 	longestLoop = 8
 	// loopSteps bounds the search.
 	loopSteps = 100000
 )
 
-// loops finds proxies whose clients come to the same proxy again by way of others.
+// loops finds proxies whose clients reach the same proxy again through others.
 type loops struct {
 	proxies []*Proxy
 	steps   int
@@ -45,7 +45,7 @@ func (r *reader) loops() {
 	}
 }
 
-// from names the proxies by way of which a client of l comes to the same port of l again.
+// from names the proxies through which a client of l reaches the same port of l again.
 func (s *loops) from(p *Proxy, l Listen) []string {
 	for port := int(l.First); port <= int(l.Last) && s.steps > 0; port++ {
 		at := netip.AddrPortFrom(p.Target.Addr, p.Target.PortFor(l, uint16(port)))
@@ -65,7 +65,7 @@ func (s *loops) from(p *Proxy, l Listen) []string {
 	return nil
 }
 
-// listening is the proxy that takes clients of an address of this machine; nil where none does.
+// listening returns the proxy that listens on an address of this machine, or nil.
 func (s *loops) listening(proto uint8, addr netip.AddrPort) (*Proxy, Listen) {
 	for _, p := range s.proxies {
 		if p.Proto != proto {

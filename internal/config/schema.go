@@ -1,6 +1,6 @@
 package config
 
-// A Spec describes one option: the only place where its name, default and allowed values are written down.
+// A Spec describes one option. It is the only place with its name, default and allowed values.
 type Spec struct {
 	Name     string `json:"name"`
 	List     bool   `json:"list,omitempty"`     // a `list`; also taken as one `option` with values between blanks, as LuCI writes some
@@ -100,7 +100,7 @@ func (s *SectionSpec) names() []string {
 	return names
 }
 
-// nearest returns the candidate that is most like word, or "" if none is near (more than a third of it differs).
+// nearest returns the candidate most similar to word, or "" if more than a third of it differs.
 func nearest(word string, candidates []string) string {
 	best, bestDistance := "", len(word)/3+2
 	for _, candidate := range candidates {
@@ -111,7 +111,7 @@ func nearest(word string, candidates []string) string {
 	return best
 }
 
-// distance is the Levenshtein distance of a and b; inputs beyond 64 bytes count as unlike.
+// distance is the Levenshtein distance of a and b; inputs of more than 64 bytes count as different.
 func distance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return 64

@@ -6,13 +6,13 @@ import (
 	"sort"
 )
 
-// A span is a range of ports, and the number of who has it; that without ports is 0 to 0.
+// A span is a range of ports and the number of its owner; a protocol without ports is the span 0 to 0.
 type span struct {
 	first, last uint16
 	owner       int
 }
 
-// disjoint sorts spans by port and cuts off what the ones before have, so that each port has one owner.
+// disjoint sorts spans by port and cuts overlaps off the later ones, so that each port has one owner.
 func disjoint(spans []span) []span {
 	sort.SliceStable(spans, func(i, j int) bool {
 		a, b := &spans[i], &spans[j]
@@ -31,7 +31,7 @@ func disjoint(spans []span) []span {
 	return kept
 }
 
-// find is an owner of ports from first to last; the spans are disjoint.
+// find returns an owner of ports from first to last; the spans must be disjoint.
 func find(spans []span, first, last uint16) (owner int, ok bool) {
 	i, _ := slices.BinarySearchFunc(spans, first, func(s span, first uint16) int { return cmp.Compare(s.last, first) })
 	if i == len(spans) || spans[i].first > last {
@@ -40,7 +40,7 @@ func find(spans []span, first, last uint16) (owner int, ok bool) {
 	return spans[i].owner, true
 }
 
-// gaps are the ports from 1 on that no span has; the spans are disjoint.
+// gaps returns the ports from 1 on that no span contains; the spans must be disjoint.
 func gaps(spans []span, owner int) []span {
 	var open []span
 	next := uint16(1)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestSpans compares what is found in sorted spans with a look at each port.
+// TestSpans compares searches in sorted spans with a check of each port.
 func TestSpans(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {

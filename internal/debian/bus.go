@@ -18,16 +18,16 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Bounds of a message that comes from the bus, in bytes. The bus itself lets 32 MiB pass.
+// Limits of a message from the bus, in bytes. The bus itself allows 32 MiB.
 const (
 	maxFields = 8 << 10
 	maxBody   = 512 << 10
 )
 
-// theBus is the sender of what the bus says itself.
+// theBus is the sender of the bus's own messages.
 const theBus = "org.freedesktop.DBus"
 
-// systemBus is where the bus listens.
+// systemBus returns the bus's socket.
 func systemBus() (string, error) {
 	address := os.Getenv("DBUS_SYSTEM_BUS_ADDRESS")
 	if address == "" {
@@ -51,7 +51,7 @@ func systemBus() (string, error) {
 	return "", fmt.Errorf("no socket of this machine in DBUS_SYSTEM_BUS_ADDRESS %q", address)
 }
 
-// connect is a guarded connection to the system bus. arrived is called for every call before godbus has it.
+// connect opens a guarded connection to the system bus. arrived is called for every call before godbus gets it.
 func connect(ctx context.Context, arrived func(sender string)) (*dbus.Conn, error) {
 	path, err := systemBus()
 	if err != nil {
@@ -74,26 +74,27 @@ func connect(ctx context.Context, arrived func(sender string)) (*dbus.Conn, erro
 			dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(text)),
 		}}, nil)
 	}
-	if err := errors.Join(conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Geteuid()))}), conn.Hello()); err != nil {
+	if err := errors.Join(conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Geteuid()))}),
+		conn.Hello()); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
 	return conn, nil
 }
 
-// A guard is the socket of the bus, and lets through what the service can be asked. Others may send anything of any
-// length to any name of the bus, with descriptors and of types that godbus ends the connection over. What the bus says
-// itself passes, and calls with at most two strings; other calls are refused and all else is dropped, both before they
-// take memory.
+// A guard is the socket of the bus. It passes only valid calls of the service: anybody may send messages of any length
+// to any name on the bus, with descriptors, and of types that make godbus close the connection. The bus's own messages
+// and calls with at most two strings pass. Other calls are refused and everything else is dropped, both before they use
+// memory.
 type guard struct {
 	net.Conn
 	in      *bufio.Reader
-	begun   bool   // the authentication is over, messages come
-	message []byte // what is left of the one that is read
+	begun   bool   // authentication is done; messages follow
+	message []byte // the unread rest of the current message
 	arrived func(sender string)
 	refuse  func(call head, text string)
 }
 
-// Write notes the end of the authentication, behind which the bus sends messages (D-Bus specification, Authentication
+// Write detects the end of the authentication, after which the bus sends messages (D-Bus specification, Authentication
 // Protocol).
 func (g *guard) Write(p []byte) (int, error) {
 	g.begun = g.begun || bytes.Equal(p, []byte("BEGIN\r\n"))
@@ -114,7 +115,7 @@ func (g *guard) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next reads a message; message stays empty where it does not pass.
+// next reads a message; g.message stays empty if it does not pass.
 func (g *guard) next() error {
 	fixed := make([]byte, 16)
 	if _, err := io.ReadFull(g.in, fixed); err != nil {
@@ -164,7 +165,7 @@ func (g *guard) drop(n int64) error {
 	return err
 }
 
-// head is what a message's header says of it.
+// head holds the fields of a message's header that we need.
 type head struct {
 	kind              dbus.Type
 	flags             dbus.Flags
@@ -173,8 +174,8 @@ type head struct {
 }
 
 // parseHead reads the fixed part of a header, and its fields: an array of structs of a code and a variant, each at a
-// multiple of 8 (D-Bus specification, Message Format). ok is false where a field has a type that none of the
-// specification's has.
+// multiple of 8 (D-Bus specification, Message Format). ok is false if a field has a type that does not occur in the
+// specification.
 func parseHead(b []byte, order binary.ByteOrder) (h head, ok bool) {
 	h = head{kind: dbus.Type(b[1]), flags: dbus.Flags(b[2]), serial: order.Uint32(b[8:])}
 	end := 16 + int(order.Uint32(b[12:]))

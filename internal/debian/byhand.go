@@ -14,7 +14,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// scripts are files beside ifupdown's in which people set up tunnels and NAT.
+// scripts are files, besides ifupdown's, in which people set up tunnels and NAT.
 var scripts = []string{"/etc/rc.local", "/etc/nftables.conf", "/etc/iptables/rules.v4"}
 
 // Script reads the lines of a file that may be missing.
@@ -26,7 +26,7 @@ func Script(path string) ([]Line, error) {
 	return logicalLines(path, string(data)), err
 }
 
-// byHand is what a line does that ds4relay does for a relay: "" for nothing of the kind.
+// byHand says what a line sets up that ds4relay sets up for the relay: "" for nothing.
 func byHand(r *config.Relay, line Line) string {
 	words := line.Words()
 	has := func(all ...string) bool {
@@ -55,8 +55,8 @@ func byHand(r *config.Relay, line Line) string {
 	return ""
 }
 
-// ByHand are the lines that set up what ds4relay sets up for a relay, to be deleted. What is only about the tunnel is
-// somebody's addition to ours, unless the tunnel is made by hand too.
+// ByHand returns the lines to delete because ds4relay does the same for a relay. Lines that only use the tunnel are
+// additions to ours, unless the tunnel is made by hand too.
 func ByHand(relays []*config.Relay, stanzas []Stanza, others []Line) []string {
 	var lines []Line
 	for _, s := range stanzas {
@@ -77,11 +77,14 @@ func ByHand(relays []*config.Relay, stanzas []Stanza, others []Line) []string {
 			if does[i] == "" || does[i] == "is about the tunnel" && !made {
 				continue
 			}
-			found = append(found, fmt.Sprintf("%s: %s of relay %q by hand, which ds4relay does: delete this line: %s", line.Where(), does[i], r.Name, line.Text))
+			found = append(found, fmt.Sprintf("%s: %s of relay %q by hand, which ds4relay does: delete this line: %s",
+				line.Where(), does[i], r.Name, line.Text))
 		}
 		for _, s := range stanzas {
 			if made && s.Name == r.Device && s.Option("ds4relay") == nil {
-				found = append(found, fmt.Sprintf("%s: %s: in place of the lines that make the tunnel write: ds4relay %s", s.Where(), s.Text, r.Name))
+				found = append(found,
+					fmt.Sprintf("%s: %s: in place of the lines that make the tunnel write: ds4relay %s", s.Where(),
+						s.Text, r.Name))
 			}
 		}
 	}

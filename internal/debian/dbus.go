@@ -18,7 +18,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/plain"
 )
 
-// ds4relay on the system bus.
+// Names of ds4relay on the system bus.
 const (
 	BusName      = "net.ds4relay"
 	BusPath      = dbus.ObjectPath("/net/ds4relay")
@@ -29,13 +29,14 @@ const (
 	errAccess = "org.freedesktop.DBus.Error.AccessDenied"
 )
 
-// Bounds of calls and answers. Who reaches one is refused and can ask again; nobody can use up what others need.
+// Limits of calls and answers. A call that exceeds one is refused and can be repeated; nobody can use up what others
+// need.
 const (
-	maxUserCalls = 4  // of one user, that which runs included
-	maxCalls     = 32 // of all users but root, and of root
+	maxUserCalls = 4  // of one user, including the running one
+	maxCalls     = 32 // of all users except root, and of root
 	maxAnswer    = 8 << 20
 	maxError     = 64 << 10
-	maxSenders   = 4096 // whose users are remembered
+	maxSenders   = 4096 // senders whose user is cached
 	lookupTime   = 5 * time.Second
 )
 
@@ -44,13 +45,13 @@ type Method struct {
 	Name      string
 	Arguments []string // their names, at most two
 	Result    string   // its name
-	Most      int      // bytes that each argument may have
+	Most      int      // limit of each argument in bytes
 	Root      bool     // for root only
 	Call      func(arguments ...string) (string, error)
 }
 
-// announce is the method that a process calls that has changed something: the signal Changed comes from the name that
-// clients know.
+// announce is the method that a process calls after it has changed something, so that the signal Changed comes from the
+// name that clients know.
 const announce = "Announce"
 
 // introspection describes the methods and the signal to clients.
@@ -65,26 +66,27 @@ func introspection(methods []Method) *introspect.Node {
 		method.Args = append(method.Args, introspect.Arg{Name: m.Result, Type: "s", Direction: "out"})
 		described.Methods = append(described.Methods, method)
 	}
-	return &introspect.Node{Name: string(BusPath), Interfaces: []introspect.Interface{introspect.IntrospectData, described}}
+	return &introspect.Node{Name: string(BusPath), Interfaces: []introspect.Interface{introspect.IntrospectData,
+		described}}
 }
 
-// service is what answers on the bus.
+// service answers on the bus.
 type service struct {
 	conn *dbus.Conn
-	who  *dbus.Conn // asks the bus who somebody is, also while conn waits for that
-	busy sync.Mutex // one call after the other: who may read only cannot have the machine do much at once
+	who  *dbus.Conn // a second connection, to ask the bus for a sender's user while conn waits
+	busy sync.Mutex // one call at a time: users without rights cannot load the machine
 	last atomic.Int64
 
 	mu      sync.Mutex
-	users   map[string]uint32 // of senders; the bus gives no name twice
-	waiting map[uint32]int    // calls of users, that which runs included
-	calls   int               // of all users but root
+	users   map[string]uint32 // sender → user; the bus never reuses a name
+	waiting map[uint32]int    // user → calls, including the running one
+	calls   int               // calls of all users except root
 }
 
-// nobody is a user that the bus does not know any more.
+// nobody is the user of a sender that has left the bus.
 const nobody = ^uint32(0)
 
-// user is whose connection the sender is.
+// user returns the user of a sender.
 func (s *service) user(sender string) uint32 {
 	s.mu.Lock()
 	uid, ok := s.users[sender]
@@ -106,7 +108,7 @@ func (s *service) user(sender string) uint32 {
 	return uid
 }
 
-// enter counts a call, unless the user has enough of them.
+// enter counts a call, unless a limit is reached.
 func (s *service) enter(uid uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,7 +144,7 @@ func (s *service) idle() bool {
 	return len(s.waiting) == 0
 }
 
-// Serve answers on the system bus until nobody has asked for idle, or ctx ends.
+// Serve answers on the system bus until there was no call for the time idle, or ctx ends.
 func Serve(ctx context.Context, methods []Method, idle time.Duration) error {
 	unreachable := func(err error) error {
 		return fmt.Errorf("the system bus cannot be reached: %w (is the package dbus installed?)", err)
@@ -153,7 +155,7 @@ func Serve(ctx context.Context, methods []Method, idle time.Duration) error {
 	}
 	defer who.Close()
 	s := &service{who: who, users: map[string]uint32{}, waiting: map[uint32]int{}}
-	// One that asks for the first time has all others wait until the bus has said who that is: no queue grows meanwhile.
+	// For a new sender, all calls wait until the bus has named its user, so no queue grows meanwhile.
 	conn, err := connect(ctx, func(sender string) { s.user(sender) })
 	if err != nil {
 		return unreachable(err)
@@ -161,7 +163,7 @@ func Serve(ctx context.Context, methods []Method, idle time.Duration) error {
 	defer conn.Close()
 	s.conn = conn
 	s.last.Store(time.Now().UnixNano())
-	// The policy of the bus has only root call this; who does has gone before it could be asked who it was.
+	// The bus's policy allows only root to call this. The caller is gone before we could ask who it was.
 	table := map[string]any{announce: func() *dbus.Error {
 		s.last.Store(time.Now().UnixNano())
 		if err := conn.Emit(BusPath, busInterface+".Changed"); err != nil {
@@ -176,18 +178,22 @@ func Serve(ctx context.Context, methods []Method, idle time.Duration) error {
 		case 1:
 			table[m.Name] = func(sender dbus.Sender, a string) (string, *dbus.Error) { return s.call(sender, m, a) }
 		default:
-			table[m.Name] = func(sender dbus.Sender, a, b string) (string, *dbus.Error) { return s.call(sender, m, a, b) }
+			table[m.Name] = func(sender dbus.Sender, a, b string) (string, *dbus.Error) {
+				return s.call(sender, m, a, b)
+			}
 		}
 	}
 	if err := conn.ExportMethodTable(table, BusPath, busInterface); err != nil {
 		return err
 	}
-	if err := conn.Export(introspect.NewIntrospectable(introspection(methods)), BusPath, "org.freedesktop.DBus.Introspectable"); err != nil {
+	if err := conn.Export(introspect.NewIntrospectable(introspection(methods)), BusPath,
+		"org.freedesktop.DBus.Introspectable"); err != nil {
 		return err
 	}
 	reply, err := conn.RequestName(BusName, dbus.NameFlagDoNotQueue)
 	if err != nil {
-		return fmt.Errorf("take the name %s: %w (only root may, see /usr/share/dbus-1/system.d/%s.conf)", BusName, err, BusName)
+		return fmt.Errorf("take the name %s: %w (only root may, see /usr/share/dbus-1/system.d/%s.conf)", BusName, err,
+			BusName)
 	}
 	if reply != dbus.RequestNameReplyPrimaryOwner {
 		return fmt.Errorf("another process has the name %s already", BusName)
@@ -202,7 +208,7 @@ func Serve(ctx context.Context, methods []Method, idle time.Duration) error {
 			return errors.New("the bus has ended the connection")
 		case <-tick.C:
 			if s.idle() && time.Since(time.Unix(0, s.last.Load())) > idle {
-				_, err := conn.ReleaseName(BusName) // who asks from now on starts another one
+				_, err := conn.ReleaseName(BusName) // the next call starts another service
 				return err
 			}
 		}
@@ -215,7 +221,8 @@ func (s *service) call(sender dbus.Sender, m Method, arguments ...string) (strin
 	}
 	for i, argument := range arguments {
 		if len(argument) > m.Most {
-			return refused(errLimits, "%s: the argument %s has %d bytes; at most %d are taken", m.Name, m.Arguments[i], len(argument), m.Most)
+			return refused(errLimits, "%s: the argument %s has %d bytes; at most %d are taken", m.Name, m.Arguments[i],
+				len(argument), m.Most)
 		}
 	}
 	uid := s.user(string(sender))
@@ -223,7 +230,8 @@ func (s *service) call(sender dbus.Sender, m Method, arguments ...string) (strin
 		return refused(errAccess, "%s is for root only", m.Name)
 	}
 	if !s.enter(uid) {
-		return refused(errLimits, "%s: too many calls wait for an answer; at most %d of one user and %d of all do", m.Name, maxUserCalls, maxCalls)
+		return refused(errLimits, "%s: too many calls wait for an answer; at most %d of one user and %d of all do",
+			m.Name, maxUserCalls, maxCalls)
 	}
 	defer s.leave(uid)
 	s.busy.Lock()
@@ -234,15 +242,16 @@ func (s *service) call(sender dbus.Sender, m Method, arguments ...string) (strin
 		text := err.Error()
 		return refused(errorName, "%s", plain.Escape([]byte(text[:min(len(text), maxError)])))
 	case len(answer) > maxAnswer:
-		return refused(errLimits, "%s: the answer has %d bytes; at most %d go over the bus", m.Name, len(answer), maxAnswer)
+		return refused(errLimits, "%s: the answer has %d bytes; at most %d go over the bus", m.Name, len(answer),
+			maxAnswer)
 	}
 	return string(plain.Escape([]byte(answer))), nil
 }
 
-// announceTime bounds how long a process waits for the bus to take its announcement: at boot the bus may not run yet.
+// announceTime limits how long a process waits until the bus accepts its announcement: at boot the bus may not run yet.
 const announceTime = 500 * time.Millisecond
 
-// Announce has the signal Changed sent. Without a bus there is nobody to tell.
+// Announce makes the service send the signal Changed. Without a bus it does nothing.
 func Announce() {
 	address := "/run/dbus/system_bus_socket"
 	if _, err := os.Stat(address); err != nil && !strings.Contains(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), "=") {
@@ -256,7 +265,7 @@ func Announce() {
 			return
 		}
 		defer conn.Close()
-		// An answer to another call means that the bus has taken this one.
+		// An answer to a later call means that the bus has accepted this one.
 		conn.Object(BusName, BusPath).Call(busInterface+"."+announce, dbus.FlagNoReplyExpected)
 		var id string
 		_ = conn.BusObject().Call("org.freedesktop.DBus.GetId", 0).Store(&id)

@@ -24,13 +24,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience bounds what the tests wait for.
+// patience limits how long the tests wait.
 const patience = 30 * time.Second
 
-// stranger is a user without rights.
+// stranger is an unprivileged user.
 const stranger = 65534
 
-// busDaemon runs a system bus with the policy that is installed, and the service on it.
+// busDaemon runs a system bus with the installed policy, and the service on it.
 func busDaemon(t *testing.T, methods []Method) (socket string) {
 	t.Helper()
 	daemon, err := exec.LookPath("dbus-daemon")
@@ -43,19 +43,22 @@ func busDaemon(t *testing.T, methods []Method) (socket string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The default policy of Debian's system.conf; tests without root take the name as who they are.
+	// The default policy of Debian's system.conf. Without root, the tests' own user may take the name.
 	text := `<busconfig><type>system</type><listen>unix:path=` + socket + `</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow user="*"/><deny own="*"/><deny send_type="method_call"/><allow send_type="signal"/>
 <allow send_requested_reply="true" send_type="method_return"/><allow send_requested_reply="true" send_type="error"/>
-<allow receive_type="method_call"/><allow receive_type="method_return"/><allow receive_type="error"/><allow receive_type="signal"/>
+<allow receive_type="method_call"/><allow receive_type="method_return"/><allow receive_type="error"/>
+<allow receive_type="signal"/>
 <allow send_destination="org.freedesktop.DBus"/></policy>
-<policy user="` + strconv.Itoa(os.Geteuid()) + `"><allow own="net.ds4relay"/><allow send_destination="net.ds4relay"/></policy>
+<policy user="` + strconv.Itoa(os.Geteuid()) +
+		`"><allow own="net.ds4relay"/><allow send_destination="net.ds4relay"/></policy>
 <include>` + policy + `</include></busconfig>`
 	config := filepath.Join(dir, "bus.conf")
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)); err != nil { // another user comes to the socket
+	// So that another user can reach the socket.
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	c := exec.Command(daemon, "--config-file="+config, "--nofork", "--nopidfile", "--nosyslog")
@@ -101,7 +104,7 @@ func wait(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// client is a connection of a user. The kernel tells the bus whose thread it was that connected.
+// client opens a connection as a user. The kernel tells the bus which user's thread connected.
 func client(t *testing.T, socket string, uid int) *dbus.Conn {
 	t.Helper()
 	type result struct {
@@ -112,7 +115,8 @@ func client(t *testing.T, socket string, uid int) *dbus.Conn {
 	go func() {
 		runtime.LockOSThread() // the thread ends with this goroutine
 		if uid != os.Geteuid() {
-			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid),
+				uintptr(uid)); errno != 0 {
 				done <- result{nil, errno}
 				return
 			}
@@ -149,7 +153,7 @@ func nameOf(err error) string {
 	return fmt.Sprint(err)
 }
 
-// users are those that a test can be.
+// users returns the users that a test can act as.
 func users() []int {
 	if os.Geteuid() != 0 {
 		return []int{os.Geteuid()}
@@ -157,18 +161,20 @@ func users() []int {
 	return []int{stranger, 0}
 }
 
-// TestBusWithstands: whatever a user sends, the service goes on, and takes no memory for it.
+// TestBusWithstands: whatever a user sends, the service keeps running and does not use memory for it.
 func TestBusWithstands(t *testing.T) {
 	asked := make(chan string, 100)
 	answer := ""
 	socket := busDaemon(t, []Method{
-		{Name: "Check", Arguments: []string{"config"}, Result: "json", Most: 1000, Call: func(a ...string) (string, error) {
-			asked <- a[0]
-			return answer, nil
-		}},
-		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Most: 100, Root: true, Call: func(a ...string) (string, error) {
-			return "", fmt.Errorf("no check %q\xff\x00%s", a[0], strings.Repeat("x", 1<<20))
-		}},
+		{Name: "Check", Arguments: []string{"config"}, Result: "json", Most: 1000,
+			Call: func(a ...string) (string, error) {
+				asked <- a[0]
+				return answer, nil
+			}},
+		{Name: "Doctor", Arguments: []string{"check", "relay"}, Result: "json", Most: 100, Root: true,
+			Call: func(a ...string) (string, error) {
+				return "", fmt.Errorf("no check %q\xff\x00%s", a[0], strings.Repeat("x", 1<<20))
+			}},
 	})
 	conn := client(t, socket, users()[0])
 	unique := client(t, socket, os.Geteuid())
@@ -210,16 +216,18 @@ func TestBusWithstands(t *testing.T) {
 	if len(asked) > 0 {
 		t.Errorf("%d wrong calls were made", len(asked))
 	}
-	// Signals can be sent to any connection by its own name, and calls whose path is long.
+	// Signals can be sent to any connection by its unique name; a call may have a long path.
 	for range 3 {
 		conn.Send(&dbus.Message{Type: dbus.TypeSignal, Body: []any{huge}, Headers: map[dbus.HeaderField]dbus.Variant{
 			dbus.FieldDestination: dbus.MakeVariant(owner), dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/x")),
 			dbus.FieldInterface: dbus.MakeVariant(theBus), dbus.FieldMember: dbus.MakeVariant("NameLost"),
 			dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf(huge))}}, nil)
-		conn.Object(BusName, dbus.ObjectPath("/"+strings.Repeat("x", 1<<20))).Go(busInterface+".Check", dbus.FlagNoReplyExpected, nil, "x")
+		conn.Object(BusName, dbus.ObjectPath("/"+strings.Repeat("x", 1<<20))).Go(busInterface+".Check",
+			dbus.FlagNoReplyExpected, nil, "x")
 	}
-	// The longest that is taken, and answers that are too long or no text.
-	for _, c := range []struct{ answer, want string }{{"{}", ""}, {strings.Repeat("x", maxAnswer+1), errLimits}, {"a\x00\xff\x1b", ""}} {
+	// The longest accepted argument, and answers that are too long or not text.
+	for _, c := range []struct{ answer, want string }{{"{}", ""}, {strings.Repeat("x", maxAnswer+1), errLimits},
+		{"a\x00\xff\x1b", ""}} {
 		answer = c.answer
 		got := <-call(conn, "Check", strings.Repeat("x", 1000)).Done
 		if c.want == "" && got.Err != nil || c.want != "" && nameOf(got.Err) != c.want {
@@ -240,14 +248,17 @@ func TestBusWithstands(t *testing.T) {
 	}
 }
 
-// TestBusIsShared: a user has a few calls wait, by whatever many connections; another is answered meanwhile.
+// TestBusIsShared: only a few calls of one user may wait, over any number of connections; other users are answered
+// meanwhile.
 func TestBusIsShared(t *testing.T) {
 	started, release := make(chan bool, 100), make(chan bool)
-	socket := busDaemon(t, []Method{{Name: "Check", Arguments: []string{"config"}, Result: "json", Most: 1000, Call: func(...string) (string, error) {
-		started <- true
-		<-release
-		return "{}", nil
-	}}})
+	socket := busDaemon(t,
+		[]Method{{Name: "Check", Arguments: []string{"config"}, Result: "json", Most: 1000,
+			Call: func(...string) (string, error) {
+				started <- true
+				<-release
+				return "{}", nil
+			}}})
 	uid := users()[0]
 	most := maxUserCalls
 	if uid == 0 {
@@ -297,13 +308,13 @@ func TestBusIsShared(t *testing.T) {
 	}
 }
 
-// TestGuardTakesNoMemory: what is refused for its length is not kept first.
+// TestGuardTakesNoMemory: a message that is too long is refused before it is stored.
 func TestGuardTakesNoMemory(t *testing.T) {
 	const size = 30 << 20
 	var first bytes.Buffer
 	message := &dbus.Message{Type: dbus.TypeMethodCall, Body: []any{"x"}, Headers: map[dbus.HeaderField]dbus.Variant{
-		dbus.FieldPath: dbus.MakeVariant(BusPath), dbus.FieldMember: dbus.MakeVariant("Check"), dbus.FieldSender: dbus.MakeVariant(":1.7"),
-		dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf("x"))}}
+		dbus.FieldPath: dbus.MakeVariant(BusPath), dbus.FieldMember: dbus.MakeVariant("Check"),
+		dbus.FieldSender: dbus.MakeVariant(":1.7"), dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf("x"))}}
 	if err := message.EncodeTo(&first, binary.LittleEndian); err != nil {
 		t.Fatal(err)
 	}
@@ -312,13 +323,16 @@ func TestGuardTakesNoMemory(t *testing.T) {
 	long := bytes.Clone(good[:len(good)-body])
 	binary.LittleEndian.PutUint32(long[4:], size)
 	var refused []head
-	g := &guard{begun: true, arrived: func(string) {}, refuse: func(call head, _ string) { refused = append(refused, call) }}
+	g := &guard{begun: true, arrived: func(string) {}, refuse: func(call head, _ string) {
+		refused = append(refused, call)
+	}}
 	g.in = bufio.NewReader(io.MultiReader(bytes.NewReader(long), io.LimitReader(zeros{}, size), bytes.NewReader(good)))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	got, err := io.ReadAll(g)
 	runtime.ReadMemStats(&after)
-	if err != nil || !bytes.Equal(got, good) || len(refused) != 1 || refused[0].sender != ":1.7" || refused[0].signature != "s" {
+	if err != nil || !bytes.Equal(got, good) || len(refused) != 1 || refused[0].sender != ":1.7" ||
+		refused[0].signature != "s" {
 		t.Errorf("%q, %v, refused %+v", got, err, refused)
 	}
 	if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 {
@@ -333,9 +347,10 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// FuzzHead: no header ends the service.
+// FuzzHead: no header crashes the service.
 func FuzzHead(f *testing.F) {
-	f.Add([]byte("l\x01\x00\x01\x05\x00\x00\x00\x07\x00\x00\x00\x10\x00\x00\x00\x07\x01s\x00\x04\x00\x00\x00:1.7\x00\x00\x00\x00"))
+	f.Add([]byte(
+		"l\x01\x00\x01\x05\x00\x00\x00\x07\x00\x00\x00\x10\x00\x00\x00\x07\x01s\x00\x04\x00\x00\x00:1.7\x00\x00\x00\x00"))
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		g := &guard{begun: true, arrived: func(string) {}, refuse: func(head, string) {}}
 		g.in = bufio.NewReader(bytes.NewReader(data))

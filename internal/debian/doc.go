@@ -1,3 +1,3 @@
-// Package debian is what ds4relay has for hosts with Debian's parts: ifupdown, D-Bus, and the programs beside it that
-// change the network too. The router's program leaves it out.
+// Package debian integrates ds4relay with Debian: ifupdown, D-Bus, and other programs that change the network. The
+// router's program does not contain it.
 package debian

@@ -13,20 +13,20 @@ import (
 	"strings"
 )
 
-// InterfacesPath is ifupdown's configuration. It is read, never changed.
+// InterfacesPath is ifupdown's configuration. We only read it.
 const InterfacesPath = "/etc/network/interfaces"
 
-// Line is a line of a file that others own, with the lines that a backslash joins to it.
+// Line is a line of somebody else's file, including continuation lines (backslash).
 type Line struct {
 	File   string
 	Number int
-	Text   string // without what it is indented by
+	Text   string // without indentation
 }
 
-// Where is the line as error messages have it: FILE:LINE.
+// Where returns FILE:LINE for messages.
 func (l Line) Where() string { return fmt.Sprintf("%s:%d", l.File, l.Number) }
 
-// Words are the line's words.
+// Words returns the line's words.
 func (l Line) Words() []string { return strings.Fields(l.Text) }
 
 // Stanza is an `iface` of ifupdown with its options.
@@ -36,7 +36,7 @@ type Stanza struct {
 	Options []Line
 }
 
-// Option returns the words behind the first option of that name.
+// Option returns the words after the first option of that name.
 func (s Stanza) Option(name string) []string {
 	for _, line := range s.Options {
 		if words := line.Words(); words[0] == name {
@@ -46,10 +46,10 @@ func (s Stanza) Option(name string) []string {
 	return nil
 }
 
-// maxSources bounds files that source each other.
+// maxSources limits the number of sourced files, which may source each other.
 const maxSources = 100
 
-// Interfaces reads the stanzas of path and of what it sources (interfaces(5)). A file that is missing has none.
+// Interfaces reads the stanzas of path and of the files that it sources (interfaces(5)). A missing file has none.
 func Interfaces(path string) ([]Stanza, error) {
 	r := &interfacesReader{left: maxSources}
 	if err := r.file(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -60,11 +60,11 @@ func Interfaces(path string) ([]Stanza, error) {
 
 type interfacesReader struct {
 	stanzas []Stanza
-	open    bool // the last stanza goes on
+	open    bool // the next lines belong to the last stanza
 	left    int
 }
 
-// directoryName is what source-directory takes (run-parts(8)).
+// directoryName matches the file names that source-directory accepts (run-parts(8)).
 var directoryName = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 
 func (r *interfacesReader) file(path string) error {
@@ -86,7 +86,8 @@ func (r *interfacesReader) file(path string) error {
 				return err
 			}
 			r.open = false
-		case words[0] == "auto", words[0] == "mapping", strings.HasPrefix(words[0], "allow-"), strings.HasPrefix(words[0], "no-"), words[0] == "rename":
+		case words[0] == "auto", words[0] == "mapping", strings.HasPrefix(words[0], "allow-"),
+			strings.HasPrefix(words[0], "no-"), words[0] == "rename":
 			r.open = false
 		case r.open:
 			last := &r.stanzas[len(r.stanzas)-1]
@@ -108,7 +109,8 @@ func (r *interfacesReader) source(dir, pattern string, directory bool) error {
 		return fmt.Errorf("source %s: %w", pattern, err)
 	}
 	for _, path := range paths {
-		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || directory && !directoryName.MatchString(filepath.Base(path)) {
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || directory &&
+			!directoryName.MatchString(filepath.Base(path)) {
 			continue
 		}
 		if err := r.file(path); err != nil {
@@ -118,7 +120,7 @@ func (r *interfacesReader) source(dir, pattern string, directory bool) error {
 	return nil
 }
 
-// logicalLines are the lines of a text without comments and empty ones; a line that ends with a backslash goes on.
+// logicalLines returns the lines of a text without comments and empty lines; a backslash at the end continues a line.
 func logicalLines(path, text string) []Line {
 	var lines []Line
 	for number, raw := range strings.Split(text, "\n") {
@@ -136,7 +138,7 @@ func logicalLines(path, text string) []Line {
 	return slices.DeleteFunc(lines, func(l Line) bool { return len(l.Words()) == 0 })
 }
 
-// DeviceOf is the interface that has the address, by its stanza; "" where none says so.
+// DeviceOf returns the interface whose stanza has the address, or "".
 func DeviceOf(stanzas []Stanza, address string) string {
 	for _, s := range stanzas {
 		for _, line := range s.Options {

@@ -12,7 +12,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// write makes files below a new directory and returns it.
+// write creates files in a new directory and returns the directory.
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -82,7 +82,8 @@ iface wrap1 inet manual
 func TestHook(t *testing.T) {
 	for _, c := range []struct{ env, want string }{
 		{"IFACE=wrap1 PHASE=pre-up METHOD=manual IF_DS4RELAY=home", ""},
-		{"IFACE=wrap1 PHASE=pre-up IF_DS4RELAY=home,cabin", `iface wrap1: ds4relay home cabin: allowed is the name of one relay`},
+		{"IFACE=wrap1 PHASE=pre-up IF_DS4RELAY=home,cabin",
+			`iface wrap1: ds4relay home cabin: allowed is the name of one relay`},
 		{"IFACE=wrap1 PHASE=pre-up", "iface wrap1: the line with the relay's name is missing"},
 		{"IF_DS4RELAY=home", "this is for the scripts of ifupdown"},
 	} {

@@ -14,7 +14,7 @@ import (
 
 const files = "../../files/debian"
 
-// manual splits ds4relay(5) into sections, and those into options with their text.
+// manual returns the options of ds4relay(5) with their text, by section.
 func manual(t *testing.T) map[string]map[string]string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(files, "usr/share/man/man5/ds4relay.5"))
@@ -36,7 +36,8 @@ func manual(t *testing.T) map[string]map[string]string {
 
 var numbers = regexp.MustCompile(`\d+`)
 
-// TestManual: ds4relay(5) has every option of the schema, with its default and the bounds that errors name, and no other.
+// TestManual: ds4relay(5) has every option of the schema, with its default and the bounds that errors name, and no
+// other.
 func TestManual(t *testing.T) {
 	sections := manual(t)
 	for _, section := range config.Schema {
@@ -73,7 +74,7 @@ func TestManual(t *testing.T) {
 	}
 }
 
-// TestExample: the configuration that is installed is correct, and off.
+// TestExample: the installed configuration is correct, and disabled.
 func TestExample(t *testing.T) {
 	c, warnings, err := config.Load(filepath.Join(files, "etc/config/ds4relay"), config.VPS)
 	if err != nil || len(warnings) > 0 {

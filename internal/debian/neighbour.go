@@ -13,13 +13,13 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// Neighbours are the other programs of a machine that change its network, as far as they matter to a relay.
+// Neighbours are other programs that change the machine's network and may affect a relay.
 type Neighbours struct {
 	Stanzas        []Stanza // of ifupdown
 	Scripts        []Line   // of people
 	CloudInit      []string // files that cloud-init writes
 	Networkd       bool     // systemd-networkd runs
-	ForeignRules   bool     // and removes policy rules that it did not make
+	ForeignRules   bool     // networkd removes policy rules of others
 	NetworkManager bool     // runs
 	Drop           []state.DropChain
 }
@@ -38,7 +38,8 @@ func Observe(root string) (n Neighbours, err error) {
 	}
 	for _, s := range n.Stanzas {
 		data, err := os.ReadFile(s.File)
-		if err == nil && strings.Contains(string(data), "cloud-init") && strings.Contains(string(data), "generated") && !slices.Contains(n.CloudInit, s.File) {
+		if err == nil && strings.Contains(string(data), "cloud-init") && strings.Contains(string(data), "generated") &&
+			!slices.Contains(n.CloudInit, s.File) {
 			n.CloudInit = append(n.CloudInit, s.File)
 		}
 	}
@@ -53,8 +54,8 @@ func exists(root, path string) bool {
 	return err == nil
 }
 
-// foreignRules reads what systemd-networkd is told about rules of others (networkd.conf(5)): of files of one name the one in
-// /etc counts, and the last name decides.
+// foreignRules reads systemd-networkd's setting about other programs' rules (networkd.conf(5)): of files with the same
+// name the one in /etc counts, and the last name wins.
 func foreignRules(root string) (bool, error) {
 	dropIns := map[string]string{}
 	for _, dir := range []string{"usr/lib", "run", "etc"} {
@@ -84,27 +85,34 @@ func foreignRules(root string) (bool, error) {
 		for _, line := range lines {
 			key, value, _ := strings.Cut(line.Text, "=")
 			if strings.TrimSpace(key) == "ManageForeignRoutingPolicyRules" {
-				removes = !slices.Contains([]string{"no", "false", "off", "0"}, strings.ToLower(strings.TrimSpace(value)))
+				removes = !slices.Contains([]string{"no", "false", "off", "0"},
+					strings.ToLower(strings.TrimSpace(value)))
 			}
 		}
 	}
 	return removes, nil
 }
 
-// Notes are what a person should know about the neighbours of enabled relays: each a sentence that says what to do.
+// Notes returns messages about programs that affect enabled relays: each is a sentence that says what to do.
 func (n Neighbours) Notes(relays []*config.Relay) []string {
 	notes := ByHand(relays, n.Stanzas, n.Scripts)
 	for _, s := range n.Stanzas {
 		if s.Option("ds4relay") != nil && slices.Contains(n.CloudInit, s.File) {
-			notes = append(notes, fmt.Sprintf("%s: cloud-init writes this file anew, and would lose iface %s; move its lines to /etc/network/interfaces.d/ds4relay", s.Where(), s.Name))
+			notes = append(notes,
+				fmt.Sprintf("%s: cloud-init writes this file anew, and would lose iface %s; move its lines to "+
+					"/etc/network/interfaces.d/ds4relay", s.Where(), s.Name))
 		}
-		if words := s.Option("ds4relay"); len(words) == 1 && !slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Name == words[0] }) {
-			notes = append(notes, fmt.Sprintf("%s: iface %s: there is no relay %s that is enabled: ifup %s will fail", s.Where(), s.Name, words[0], s.Name))
+		if words := s.Option("ds4relay"); len(words) == 1 && !slices.ContainsFunc(relays, func(r *config.Relay) bool {
+			return r.Name == words[0]
+		}) {
+			notes = append(notes, fmt.Sprintf("%s: iface %s: there is no relay %s that is enabled: ifup %s will fail",
+				s.Where(), s.Name, words[0], s.Name))
 		}
 	}
 	if n.Networkd && n.ForeignRules && len(relays) > 0 {
-		notes = append(notes, "systemd-networkd removes policy rules that it did not make when it starts; homes with the same addresses need some: "+
-			"write ManageForeignRoutingPolicyRules=no into /etc/systemd/networkd.conf, section [Network], or remove the line that sets it to yes")
+		notes = append(notes, "systemd-networkd removes policy rules that it did not make when it starts; homes with "+
+			"the same addresses need some: write ManageForeignRoutingPolicyRules=no into /etc/systemd/networkd.conf, "+
+			"section [Network], or remove the line that sets it to yes")
 	}
 	for _, r := range relays {
 		if r.Role != config.VPS {
@@ -112,16 +120,19 @@ func (n Neighbours) Notes(relays []*config.Relay) []string {
 		}
 		link := state.Link{Name: r.Device, Relay: r.Name, Tunnel: state.TunnelOf(r, r.Local, r.Peer)}
 		if n.NetworkManager && !strings.HasPrefix(link.Name, "ds4-") {
-			notes = append(notes, fmt.Sprintf("NetworkManager may take %s for a device of its own: nmcli device set %s managed no, or leave option device out (ds4-%s)",
-				link.Name, link.Name, link.Relay))
+			notes = append(notes,
+				fmt.Sprintf("NetworkManager may take %s for a device of its own: nmcli device set %s managed no, or "+
+					"leave option device out (ds4-%s)", link.Name, link.Name, link.Relay))
 		}
 		for _, chain := range n.Drop {
 			if !r.Peer.IsValid() && chain.Hook == "input" {
-				continue // its endpoint has a name in the DNS: no rule can be written down
+				continue // the other end has a DNS name: no fixed rule is possible
 			}
 			if commands := chain.Lacking(link); len(commands) > 0 {
-				notes = append(notes, fmt.Sprintf("the chain %s of table %s %s drops what it does not know, and no rule in it is about relay %q; write into its file, or type: %s",
-					chain.Name, chain.Family, chain.Table, link.Relay, strings.Join(commands, "; ")))
+				notes = append(notes,
+					fmt.Sprintf("the chain %s of table %s %s drops what it does not know, and no rule in it is about "+
+						"relay %q; write into its file, or type: %s", chain.Name, chain.Family, chain.Table, link.Relay,
+						strings.Join(commands, "; ")))
 			}
 		}
 	}

@@ -18,7 +18,7 @@ func testRelay() *config.Relay {
 		Forwards: []*config.Forward{{Section: "web", DestIP: addr("192.168.1.210")}}}
 }
 
-// blog is the configuration of a relay as people write it by hand.
+// blog is a relay's configuration as people write it by hand.
 const blog = `auto eth0
 iface eth0 inet static
     address 198.51.100.144/24
@@ -34,22 +34,28 @@ iface wrap1 inet manual
     post-down ip tunnel del wrap1
 `
 
-// TestByHand: the lines to delete are named with file and line, those that are somebody's own are not.
+// TestByHand: lines to delete are named with file and line number, unrelated lines are not.
 func TestByHand(t *testing.T) {
 	for _, c := range []struct {
 		name, interfaces, rules string
 		want                    []string // LINE: beginning
 	}{
 		{"as blogs have it", blog, "", []string{
-			"interfaces:8: makes the tunnel", "interfaces:9: is about the tunnel", "interfaces:10: is about the tunnel", "interfaces:11: translates addresses",
-			"interfaces:12: translates addresses", "interfaces:13: is about the tunnel", "interfaces:7: iface wrap1 inet manual: in place of"}},
-		{"by ip link", "iface eth0 inet dhcp\n up ip link add tun4 type ip6tnl mode any local 2001:db8:6ef9:0:198:51:100:144 remote 2001:db8:fdd2:0:198:51:100:144\n", "",
+			"interfaces:8: makes the tunnel", "interfaces:9: is about the tunnel", "interfaces:10: is about the tunnel",
+			"interfaces:11: translates addresses", "interfaces:12: translates addresses",
+			"interfaces:13: is about the tunnel", "interfaces:7: iface wrap1 inet manual: in place of"}},
+		{"by ip link", "iface eth0 inet dhcp\n up ip link add tun4 type ip6tnl mode any local " +
+			"2001:db8:6ef9:0:198:51:100:144 remote 2001:db8:fdd2:0:198:51:100:144\n", "",
 			[]string{"interfaces:2: makes the tunnel"}},
-		{"ours, with an addition", "iface wrap1 inet manual\n ds4relay home\n post-up ip route add 192.0.2.0/24 dev wrap1\n", "", nil},
-		{"others", "iface wg0 inet manual\n pre-up ip link add wg0 type wireguard\n up iptables -t nat -A POSTROUTING -s 10.0.0.0/8 -j MASQUERADE\n", "", nil},
-		{"NAT of iptables-persistent", "", "*nat\n-A PREROUTING -d 198.51.100.144/32 -p udp -m udp --dport 53 -j DNAT --to-destination 192.168.1.210\n-A PREROUTING -d 198.51.100.145/32 -j DNAT --to-destination 10.0.0.1\n",
-			[]string{"rules.v4:2: translates addresses"}},
-		{"NAT of nftables", "", "table ip nat {\nchain pre {\nip daddr 198.51.100.144 tcp dport { 80, 443 } dnat to 192.168.1.210\n}\n}", []string{"rules.v4:3: translates addresses"}},
+		{"ours, with an addition", "iface wrap1 inet manual\n ds4relay home\n post-up ip route add 192.0.2.0/24 " +
+			"dev wrap1\n", "", nil},
+		{"others", "iface wg0 inet manual\n pre-up ip link add wg0 type wireguard\n up iptables -t nat -A " +
+			"POSTROUTING -s 10.0.0.0/8 -j MASQUERADE\n", "", nil},
+		{"NAT of iptables-persistent", "", "*nat\n-A PREROUTING -d 198.51.100.144/32 -p udp -m udp --dport 53 -j " +
+			"DNAT --to-destination 192.168.1.210\n-A PREROUTING -d 198.51.100.145/32 -j DNAT --to-destination " +
+			"10.0.0.1\n", []string{"rules.v4:2: translates addresses"}},
+		{"NAT of nftables", "", "table ip nat {\nchain pre {\nip daddr 198.51.100.144 tcp dport { 80, 443 } dnat to " +
+			"192.168.1.210\n}\n}", []string{"rules.v4:3: translates addresses"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := write(t, map[string]string{"etc/network/interfaces": c.interfaces, "etc/iptables/rules.v4": c.rules})
@@ -70,9 +76,10 @@ func TestByHand(t *testing.T) {
 	}
 }
 
-// TestNeighbours: what will make trouble is said, with what to do about it, and nothing where there is none.
+// TestNeighbours: problems are reported with a remedy, and nothing is reported without a problem.
 func TestNeighbours(t *testing.T) {
-	input := state.DropChain{Family: "inet", Table: "filter", Name: "input", Hook: "input", Text: "table inet filter {\n tcp dport 22 accept\n}"}
+	input := state.DropChain{Family: "inet", Table: "filter", Name: "input", Hook: "input",
+		Text: "table inet filter {\n tcp dport 22 accept\n}"}
 	forward := state.DropChain{Family: "inet", Table: "filter", Name: "forward", Hook: "forward", Text: input.Text}
 	told := forward
 	told.Text = `iifname "wrap1" accept`
@@ -83,17 +90,31 @@ func TestNeighbours(t *testing.T) {
 		want  string // in the only note; "" for none
 	}{
 		{"nothing", nil, nil, ""},
-		{"an interface of ours", map[string]string{"etc/network/interfaces": "iface wrap1 inet manual\n ds4relay home\n"}, nil, ""},
-		{"a relay that is not there", map[string]string{"etc/network/interfaces": "iface wrap1 inet manual\n ds4relay hom\n"}, nil, "interfaces:1: iface wrap1: there is no relay hom that is enabled"},
-		{"cloud-init", map[string]string{"etc/network/interfaces.d/50-cloud-init": "# This file is generated from information provided by cloud-init\niface wrap1 inet manual\n ds4relay home\n",
-			"etc/network/interfaces": "source interfaces.d/*\n"}, nil, "50-cloud-init:2: cloud-init writes this file anew"},
+		{"an interface of ours",
+			map[string]string{"etc/network/interfaces": "iface wrap1 inet manual\n ds4relay home\n"}, nil, ""},
+		{"a relay that is not there",
+			map[string]string{"etc/network/interfaces": "iface wrap1 inet manual\n ds4relay hom\n"}, nil,
+			"interfaces:1: iface wrap1: there is no relay hom that is enabled"},
+		{"cloud-init", map[string]string{"etc/network/interfaces.d/50-cloud-init": "# This file is generated from " +
+			"information provided by cloud-init\niface wrap1 inet manual\n ds4relay home\n",
+			"etc/network/interfaces": "source interfaces.d/*\n"}, nil, "50-cloud-init:2: cloud-init writes this " +
+			"file anew"},
 		{"networkd", map[string]string{"run/systemd/netif/state": ""}, nil, "ManageForeignRoutingPolicyRules=no"},
-		{"networkd that was told", map[string]string{"run/systemd/netif/state": "", "usr/lib/systemd/networkd.conf.d/ds4relay.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n"}, nil, ""},
-		{"networkd that was told otherwise", map[string]string{"run/systemd/netif/state": "", "usr/lib/systemd/networkd.conf.d/ds4relay.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n",
-			"etc/systemd/networkd.conf.d/ds4relay.conf": "[Network]\nManageForeignRoutingPolicyRules=yes\n"}, nil, "ManageForeignRoutingPolicyRules=no"},
+		{"networkd that was told",
+			map[string]string{"run/systemd/netif/state": "",
+				"usr/lib/systemd/networkd.conf.d/ds4relay.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n"},
+			nil, ""},
+		{"networkd that was told otherwise",
+			map[string]string{"run/systemd/netif/state": "",
+				"usr/lib/systemd/networkd.conf.d/ds4relay.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n",
+				"etc/systemd/networkd.conf.d/ds4relay.conf":     "[Network]\nManageForeignRoutingPolicyRules=yes\n"},
+			nil, "ManageForeignRoutingPolicyRules=no"},
 		{"NetworkManager", map[string]string{"run/NetworkManager/x": ""}, nil, "nmcli device set wrap1 managed no"},
-		{"a firewall's input", nil, []state.DropChain{input}, "nft insert rule inet filter input ip6 saddr 2001:db8:fdd2:0:198:51:100:144 meta l4proto 4 accept"},
-		{"a firewall's forward", nil, []state.DropChain{forward}, `nft insert rule inet filter forward iifname "wrap1" accept; nft insert rule inet filter forward oifname "wrap1" ct status dnat accept`},
+		{"a firewall's input", nil, []state.DropChain{input}, "nft insert rule inet filter input ip6 saddr " +
+			"2001:db8:fdd2:0:198:51:100:144 meta l4proto 4 accept"},
+		{"a firewall's forward", nil, []state.DropChain{forward},
+			`nft insert rule inet filter forward iifname "wrap1" accept; nft insert rule inet filter forward oifname ` +
+				`"wrap1" ct status dnat accept`},
 		{"a firewall that knows the tunnel", nil, []state.DropChain{told}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -103,7 +124,8 @@ func TestNeighbours(t *testing.T) {
 			}
 			n.Drop = c.drop
 			notes := n.Notes([]*config.Relay{testRelay()})
-			if c.want == "" && len(notes) > 0 || c.want != "" && (len(notes) != 1 || !strings.Contains(notes[0], c.want)) {
+			if c.want == "" && len(notes) > 0 || c.want != "" &&
+				(len(notes) != 1 || !strings.Contains(notes[0], c.want)) {
 				t.Errorf("%q\nwant %q", notes, c.want)
 			}
 		})

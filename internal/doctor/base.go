@@ -42,7 +42,7 @@ func (d *Doctor) configuration() Finding {
 	return ok("%s: relays: %d, forwards: %d", d.config.Path, enabled, forwards)
 }
 
-// proxiesOnly: there is no relay, and nothing that a relay needs is missing.
+// proxiesOnly reports that there is no relay, so nothing that only a relay needs can be missing.
 func (d *Doctor) proxiesOnly() bool {
 	return d.config != nil && len(d.config.Proxies) > 0 && !slices.ContainsFunc(d.config.Relays, func(r *config.Relay) bool { return r.Enabled })
 }
@@ -80,7 +80,7 @@ func (d *Doctor) conntrack() Finding {
 	return ok("%s", evidence)
 }
 
-// firstYear is the least year that a clock that is set can show.
+// firstYear is the earliest year that a correct clock can show.
 const firstYear = 2026
 
 func (d *Doctor) clock() Finding {
@@ -135,7 +135,7 @@ func (d *Doctor) installed() Finding {
 	return ok("links, addresses, routes, rules, sysctls and nft tables are as configured")
 }
 
-// shorten keeps one line of a command.
+// shorten reduces a command to one line.
 func shorten(command string) string {
 	first, _, more := strings.Cut(command, "\n")
 	if more {

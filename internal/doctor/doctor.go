@@ -9,10 +9,10 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// State is how a check ended.
+// State is the result of a check.
 type State string
 
-// The states of a check.
+// The results of a check.
 const (
 	OK      State = "ok"
 	Warning State = "warning" // it works, but something should be looked at
@@ -20,14 +20,14 @@ const (
 	Skipped State = "skipped" // it says nothing: something else has to be right first, or this machine cannot tell
 )
 
-// Check is one of the questions that the doctor asks.
+// Check is one check of the doctor.
 type Check struct {
 	ID    string `json:"id"`
 	Relay string `json:"relay"` // "" where it is about the whole machine
 	Title string `json:"title"`
 }
 
-// Finding is the answer to a Check.
+// Finding is the outcome of a Check.
 type Finding struct {
 	Check
 	State    State  `json:"state"`
@@ -59,7 +59,7 @@ type examination struct {
 	relay     func(*patient) Finding
 }
 
-// examinations are all, from the bottom up.
+// examinations are all kinds of checks, in order: each may depend on earlier ones.
 var examinations = []examination{
 	{id: "config", title: "Configuration", machine: (*Doctor).configuration},
 	{id: "system", title: "Kernel and programs", machine: (*Doctor).system},
@@ -78,7 +78,7 @@ var examinations = []examination{
 	{id: "clock", title: "The clock is right", machine: (*Doctor).clock},
 }
 
-// Doctor examines one machine. Evidence that several checks need is gathered once.
+// Doctor examines one machine. It gathers evidence that several checks need only once.
 type Doctor struct {
 	prober   Prober
 	config   *config.Config
@@ -104,7 +104,7 @@ func (d *Doctor) sys() System {
 	return *d.known
 }
 
-// nextPort makes each test packet one that no answer to an earlier one fits, also of another run.
+// nextPort returns a port for a test packet, so that no answer to an earlier one matches, not even of another run.
 func (d *Doctor) nextPort() uint16 {
 	const first, count = 20000, 40000
 	if d.port == 0 {
@@ -135,7 +135,7 @@ func (d *Doctor) patient(r *config.Relay) *patient {
 	return p
 }
 
-// Checks lists what there is to ask, in order, about the named relays, or all enabled ones.
+// Checks lists the checks, in order, for the named relays or all enabled ones.
 func (d *Doctor) Checks(names ...string) ([]Check, error) {
 	var relays []*config.Relay
 	if d.config != nil {
@@ -163,7 +163,7 @@ func (d *Doctor) Checks(names ...string) ([]Check, error) {
 	return checks, nil
 }
 
-// Run answers one check, whatever others say.
+// Run does one check, whatever the results of others.
 func (d *Doctor) Run(id, relay string) (Finding, error) {
 	i := slices.IndexFunc(examinations, func(e examination) bool { return e.id == id })
 	if i < 0 {
@@ -206,8 +206,8 @@ func (d *Doctor) Run(id, relay string) (Finding, error) {
 	return f, nil
 }
 
-// RunAll answers the checks in order and calls done with each finding. A check that says nothing after one that failed is
-// skipped. It tells whether none failed.
+// RunAll does the checks in order and calls done with each finding. It skips checks that are meaningless after one that
+// failed, and reports whether none failed.
 func (d *Doctor) RunAll(checks []Check, done func(Finding)) (bool, error) {
 	broken := map[[2]string]Check{} // id and relay → what failed first
 	well := true
@@ -230,7 +230,7 @@ func (d *Doctor) RunAll(checks []Check, done func(Finding)) (bool, error) {
 	return well, nil
 }
 
-// needs finds what has to be right before a check says anything, and is not.
+// needs finds a failed check that c depends on.
 func needs(c Check, broken map[[2]string]Check) (Check, bool) {
 	for _, e := range examinations {
 		if e.id != c.ID {
@@ -247,7 +247,7 @@ func needs(c Check, broken map[[2]string]Check) (Check, bool) {
 	return Check{}, false
 }
 
-// Answer is the method doctor of ubus and D-Bus: without a check the list of all, else the finding of one.
+// Answer is the method doctor of ubus and D-Bus. Without a check it returns the list of all, otherwise one finding.
 func Answer(m Prober, check, relay string) (any, error) {
 	d := New(m)
 	if check != "" {

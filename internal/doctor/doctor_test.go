@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/troubleshooting.md anew")
 
-// troubleshooting has, behind a text by hand, all that doctor may say.
+// docs/troubleshooting.md has a hand-written text, followed by all findings of the doctor.
 const (
 	troubleshooting = "../../docs/troubleshooting.md"
 	generated       = "<!-- What follows is written by `go test ./internal/doctor -update`. -->\n"
@@ -42,7 +42,7 @@ var (
 	public = netip.MustParseAddr("198.51.100.144")
 )
 
-// fake is a machine on which all is well but what a case changes.
+// fake is a machine without faults, except what a case changes.
 type fake struct {
 	role      config.Role
 	text      string
@@ -54,7 +54,7 @@ type fake struct {
 	connect   error
 	ping      func(from netip.Addr, bytes int) Pong
 
-	// What becomes of a probe through the tunnel.
+	// What happens to a probe through the tunnel.
 	sendErr     error
 	notOut      bool           // it does not leave this machine
 	refusal     *packet.Packet // ICMPv6 about it
@@ -245,7 +245,7 @@ func (f *fake) walk(p packet.Packet, see func(string, bool, packet.Packet)) {
 	see("eth1", true, answer)
 }
 
-// diagnosis is a fault and the check that finds it, in the order of the checks.
+// diagnosis is a fault and the check that finds it. They are in the order of the checks.
 type diagnosis struct {
 	check string
 	role  config.Role
@@ -351,7 +351,7 @@ var diagnoses = []diagnosis{
 
 func itself(f *fake) { f.path.Self = map[netip.Addr]bool{host4: true} }
 
-// TestProxiesOnly: a proxy needs nothing of what a relay needs, such as a kernel with tunnels.
+// TestProxiesOnly: a proxy does not need what a relay needs, such as a kernel with tunnels.
 func TestProxiesOnly(t *testing.T) {
 	m := well(config.VPS)
 	m.sys.Tunnels = false
@@ -371,7 +371,7 @@ func TestProxiesOnly(t *testing.T) {
 	}
 }
 
-// TestDiagnoses: each fault is the first that doctor names, with a remedy, and docs/troubleshooting.md has it.
+// TestDiagnoses: the doctor names each fault first, with a remedy, and docs/troubleshooting.md contains it.
 func TestDiagnoses(t *testing.T) {
 	var doc strings.Builder
 	title := ""
@@ -435,7 +435,7 @@ func compare(t *testing.T, doc string) {
 	}
 }
 
-// TestWell: where nothing is wrong all checks say so, at both ends, also for a host that all is forwarded to.
+// TestWell: if nothing is wrong all checks say so, at both ends, also for a host with a forward of all.
 func TestWell(t *testing.T) {
 	nearVPS, nearRouter := well(config.VPS), well(config.Router) // the host is the router
 	nearVPS.hostAtEnd = true
@@ -455,7 +455,7 @@ func TestWell(t *testing.T) {
 	}
 }
 
-// TestEqualAddresses: a router whose probe is answered to another home sees by a connection that the tunnel works.
+// TestEqualAddresses: if the answer to a router's probe goes to another home, a connection shows that the tunnel works.
 func TestEqualAddresses(t *testing.T) {
 	m := well(config.Router)
 	m.lost = true
@@ -468,7 +468,7 @@ func TestEqualAddresses(t *testing.T) {
 	}
 }
 
-// TestNoForward: a relay without one, beside another that has, is not tried.
+// TestNoForward: a relay without forwards, next to one with forwards, is not tested.
 func TestNoForward(t *testing.T) {
 	m := well(config.VPS)
 	m.text += strings.NewReplacer("'home'", "'cabin'", "ds4-home", "ds4-cabin", home6.String(), "2001:db8:fdd6::1").Replace(m.text[:strings.Index(m.text, "config forward")])
@@ -487,7 +487,7 @@ func TestNoForward(t *testing.T) {
 	}
 }
 
-// TestAnswer is the method of ubus and D-Bus: the list, one check, and mistakes.
+// TestAnswer checks the method of ubus and D-Bus: the list, one check, and mistakes.
 func TestAnswer(t *testing.T) {
 	m := well(config.VPS)
 	list, err := Answer(m, "", "")

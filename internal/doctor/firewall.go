@@ -6,7 +6,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// dropped is the verdict that ended a packet, if a chain of somebody else did.
+// dropped returns the verdict that dropped a packet, if somebody else's chain did.
 func dropped(verdicts []Verdict) *Verdict {
 	for i := range verdicts {
 		if verdicts[i].Drop {
@@ -26,7 +26,7 @@ func (v *Verdict) name() string {
 
 func (v *Verdict) ours() bool { return v.Table == state.TableName || v.Table == state.FlowTableName }
 
-// allow is the remedy that lets through what matches.
+// allow is the remedy: a rule that accepts what matches.
 func (v *Verdict) allow(match string) string {
 	if v.ours() {
 		return "run `ds4relay up`"
@@ -37,7 +37,7 @@ func (v *Verdict) allow(match string) string {
 	return fmt.Sprintf("allow it with `nft insert rule %s %s %s %s accept`, and in the firewall's own configuration for the next boot", v.Family, v.Table, v.Chain, match)
 }
 
-// allowForward lets a tunnel's packets be forwarded both ways.
+// allowForward is the remedy that lets a tunnel's packets be forwarded in both directions.
 func (v *Verdict) allowForward(device string) string {
 	switch {
 	case v.ours():

@@ -17,13 +17,13 @@ const (
 	minIPv6MTU = 1280
 	minIPv4MTU = 576 // what is tried at least
 
-	// probeTime is a round trip around the world, and what a busy machine takes. Kernels limit errors to one a second: with
-	// it, a second try is answered.
+	// probeTime covers a round trip around the world and a busy machine. Kernels limit errors to one a second, so a
+	// second try after this time is answered.
 	probeTime = time.Second
 )
 
-// Addresses of test packets. TestClient is of TEST-NET-1 (RFC 5737): nobody has it. Nowhere is IPv4's dummy address (RFC
-// 7600): a packet to it that may not be forwarded any more comes back as an error.
+// Addresses of test packets. TestClient is in TEST-NET-1 (RFC 5737): nobody has it. Nowhere is IPv4's dummy address
+// (RFC 7600): a packet to it whose hop limit is exceeded comes back as an error.
 var (
 	TestClient = netip.MustParseAddr("192.0.2.53")
 	Nowhere    = netip.MustParseAddr("192.0.0.8")
@@ -82,7 +82,7 @@ func either(text, other string) string {
 	return text
 }
 
-// probing is what became of a packet that was put into the tunnel and must not be forwarded by the machine behind it.
+// probing is the result of a packet that was put into the tunnel with a hop limit that ends at the machine behind it.
 type probing struct {
 	patient  *patient
 	seen     Seen
@@ -93,7 +93,7 @@ type probing struct {
 	mtu      int       // in bytes of the outer packet, from an error about the size
 }
 
-// testPacket is one of a client to an address and port. size 0 is the least size.
+// testPacket returns a client's packet to an address and port. size 0 means the smallest size.
 func (p *patient) testPacket(proto uint8, client, to netip.Addr, port, id uint16, ttl uint8, size int) []byte {
 	from, dst := netip.AddrPortFrom(client, id), netip.AddrPortFrom(to, port)
 	fill := func(header int) []byte { return make([]byte, max(size-header, 0)) }
@@ -108,7 +108,7 @@ func (p *patient) testPacket(proto uint8, client, to netip.Addr, port, id uint16
 	return packet.Make4(client, to, proto, ttl, fill(20))
 }
 
-// clientOf is a client that the forward is for.
+// clientOf returns a client that may use the forward.
 func clientOf(f *config.Forward) netip.Addr {
 	if len(f.Clients) == 0 {
 		return TestClient
@@ -119,7 +119,7 @@ func clientOf(f *config.Forward) netip.Addr {
 	return f.Clients[0].Addr()
 }
 
-// protoOf is the protocol that a forward is tried with, and the ports before and behind the change.
+// protoOf returns the protocol for testing a forward, and the ports before and after DNAT.
 func protoOf(f *config.Forward) (proto uint8, public, host uint16) {
 	if f.All {
 		return packet.ICMP, 0, 0
@@ -133,9 +133,9 @@ func protoOf(f *config.Forward) (proto uint8, public, host uint16) {
 	return m.Public.Proto, m.Public.First, m.Port
 }
 
-// probe sends a packet of so many bytes (0: a small one) through the tunnel with a hop limit of one: the machine at the
-// other end says so (ICMP: time exceeded), and the answer comes back through the tunnel, whatever hosts do. Where the host
-// is the router itself, it answers as any host.
+// probe sends a packet of size bytes (0: a small one) through the tunnel with a hop limit of one. The machine at the
+// other end answers with ICMP time exceeded through the tunnel, whatever hosts do. If the host is the router itself, it
+// answers like any host.
 func (p *patient) probe(size int, follow bool) probing {
 	f, carrier := p.Forwards[0], p.carrier()
 	id := p.nextPort()
@@ -207,7 +207,7 @@ func (p *patient) tunnel() Finding {
 	}
 	p.passes, p.blocked = t.answered, !t.answered
 	if p.Role == config.Router && !t.answered && t.out > 0 && t.back == 0 && t.refused == nil && p.sys().IPv4Default {
-		// Where homes of the VPS have equal addresses, its errors go to another one.
+		// If homes of the VPS have equal addresses, its errors may go to another home.
 		if f, target, err := p.asClient(); f != nil && err == nil {
 			p.blocked = false
 			return ok("%s answers over this router's own line, and so by %s", target, p.Device)
@@ -289,12 +289,12 @@ func (p *patient) mtu() Finding {
 	return ok("%d bytes pass both ways", mtu)
 }
 
-// carrier is the relay's tunnel as it should be.
+// carrier returns the relay's tunnel as it should be.
 func (p *patient) carrier() transport.Tunnel {
 	return state.TunnelOf(p.Relay, p.path.Local, p.path.Peer)
 }
 
-// largest finds the largest size that passes, of at most mtu, to eight bytes.
+// largest finds the largest size up to mtu that passes, to within eight bytes.
 func largest(mtu int, passes func(size int) bool) int {
 	if passes(mtu) {
 		return mtu

@@ -10,27 +10,26 @@ import (
 
 // Prober gathers evidence: it reads this machine and sends test packets.
 type Prober interface {
-	// Config reads the configuration; where it has mistakes there is none.
+	// Config reads the configuration; if it has mistakes, c is nil.
 	Config() (c *config.Config, warnings []string, err error)
 	System() System
 	Installed(*config.Config) (Installed, error)
-	// Path finds out how a relay's packets go. An error says why that is not known.
+	// Path finds the path of a relay's packets. An error says why it is not known.
 	Path(*config.Relay) (Path, error)
-	// Ping sends ICMPv6 echo requests of so many bytes, IPv6 header included, from an address, or from one that the kernel
-	// chooses, until one is answered.
+	// Ping sends ICMPv6 echo requests of that size in bytes, including the IPv6 header, until one is answered. The
+	// kernel chooses the source if from is not valid.
 	Ping(from, to netip.Addr, bytes int) Pong
-	// Try sends one packet and looks what becomes of it.
+	// Try sends one packet and observes what happens to it.
 	Try(Trial) Seen
-	// Clients counts the connections to a relay's public address that are open and forwarded; less than 0 where that is not
-	// known.
+	// Clients counts the open forwarded connections to a relay's public address; it is negative if that is not known.
 	Clients(*config.Relay) int
-	// Neighbour asks whether a host on a device is there: "answers", NoAnswer, or "" where the kernel knows nothing of it.
+	// Neighbour looks for a host on a device: "answers", NoAnswer, or "" if the kernel does not know it.
 	Neighbour(device string, host netip.Addr) string
-	// Connect asks a host for a TCP connection, or for an echo where port is 0, as this machine's programs do.
+	// Connect opens a TCP connection to a host, or sends an echo request if port is 0, like this machine's programs do.
 	Connect(host netip.Addr, port uint16) error
 }
 
-// System is what does not depend on the configuration.
+// System is evidence that does not depend on the configuration.
 type System struct {
 	OpenWrt     bool
 	Tunnels     bool   // the module ip6_tunnel is loaded or can be
@@ -49,7 +48,7 @@ type Installed struct {
 	Differs []string // the commands that would make the kernel match
 }
 
-// Path is how a relay's packets go.
+// Path is the path of a relay's packets.
 type Path struct {
 	Local, Peer netip.Addr
 	PeerNote    string // where the peer's address is not what its name says now
@@ -62,7 +61,7 @@ type Path struct {
 	RxPackets   uint64              // out of the tunnel since it was made
 }
 
-// Pong is what came of an echo request.
+// Pong is the result of an echo request.
 type Pong struct {
 	Answered bool
 	Error    string // what ICMPv6 said instead, and who: "2001:db8::1 says: no route"
@@ -77,10 +76,11 @@ type Trial struct {
 	Match func(Sighting) bool
 	Done  func(Sighting) bool
 	Wait  time.Duration
-	// More is worth a longer wait, from when it is seen; nil for nothing.
+	// More says which packets prolong the wait, from when they are seen; may be nil.
 	More   func(Sighting) bool
 	Longer time.Duration
-	// Follow asks which nft chains and counters say why packets of this address, also inside the tunnel, go no further.
+	// Follow asks for the nft chains and counters that show why packets of this address, also inside the tunnel, go no
+	// further.
 	Follow netip.Addr
 }
 
@@ -91,7 +91,7 @@ type Sighting struct {
 	packet.Packet
 }
 
-// Seen is what became of a Trial.
+// Seen is the result of a Trial.
 type Seen struct {
 	Err       error
 	Sightings []Sighting
@@ -99,7 +99,7 @@ type Seen struct {
 	Counters  map[string]uint64 // with Follow: counters of the kernel that moved, by their names in /proc/net/snmp and netstat
 }
 
-// Verdict is what a chain of nft said about a packet.
+// Verdict is the decision of an nft chain about a packet.
 type Verdict struct {
 	Family, Table, Chain string
 	Policy               bool // the chain's policy, not a rule

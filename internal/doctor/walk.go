@@ -11,8 +11,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/packet"
 )
 
-// maxWalks bounds how many forwards are tried, the others how long it takes: what this machine does, it does at once; hosts
-// may be slow, and the router at home says only after three seconds that a host is not there.
+// maxWalks limits how many forwards are tested, the others how long it takes. This machine reacts at once; hosts may be
+// slow, and the router at home reports a missing host only after three seconds.
 const (
 	maxWalks = 8
 	ownTime  = 700 * time.Millisecond
@@ -20,7 +20,7 @@ const (
 	homeTime = 4 * time.Second
 )
 
-// walk is the way of a client's test packet, which seems to have come in where clients' packets do, and of the answer.
+// walk is the path of a test packet, which seems to arrive where clients' packets do, and of its answer.
 type walk struct {
 	forward *config.Forward
 	proto   uint8
@@ -35,13 +35,13 @@ type walk struct {
 	back    *Sighting // the answer went on: to the client (VPS), into the tunnel (router)
 }
 
-// entrance is what a forward is tried with: a protocol, and the ports before and behind the change.
+// entrance is what a forward is tested with: a protocol, and the ports before and after DNAT.
 type entrance struct {
 	proto        uint8
 	public, port uint16
 }
 
-// entrances are tried in turn until one is answered. On a host that all is forwarded to it is not known what answers.
+// entrances are tried in turn until one is answered. With a forward of all it is not known which ports a host answers.
 func (p *patient) entrances(f *config.Forward) []entrance {
 	if !f.All {
 		proto, public, port := protoOf(f)
@@ -56,7 +56,7 @@ func (p *patient) entrances(f *config.Forward) []entrance {
 	return free
 }
 
-// walkOf tries a forward, once.
+// walkOf tests a forward, once.
 func (p *patient) walkOf(f *config.Forward) *walk {
 	if w := p.walks[f]; w != nil {
 		return w
@@ -85,7 +85,7 @@ func (p *patient) walkOf(f *config.Forward) *walk {
 	return w
 }
 
-// nothingComes tells whether a VPS need not wait for what comes out of the tunnel.
+// nothingComes reports that a VPS need not wait for packets out of the tunnel.
 func (p *patient) nothingComes() bool { return p.Role == config.VPS && p.blocked }
 
 func (p *patient) send(f *config.Forward, e entrance, wait time.Duration, follow bool) *walk {
@@ -154,7 +154,7 @@ func (p *patient) hangUp(t Trial, id uint16, e entrance, w *walk) {
 	p.prober.Try(t)
 }
 
-// sight says which step of the way a packet is.
+// sight assigns a packet to a step of the path.
 func (p *patient) sight(w *walk, s Sighting) {
 	set := func(step **Sighting) {
 		if *step == nil {
@@ -206,7 +206,7 @@ func (p *patient) sight(w *walk, s Sighting) {
 	}
 }
 
-// each tries the forwards until one fails, and reports that, else what is next to it.
+// each tests the forwards until one fails. It reports that one, otherwise a warning, otherwise success.
 func (p *patient) each(judge func(*walk) Finding) Finding {
 	var good []string
 	var first *Finding
@@ -267,7 +267,7 @@ func (p *patient) forward() Finding {
 	})
 }
 
-// NoAnswer is a Neighbour that was asked for and did not answer.
+// NoAnswer is the result of Neighbour for a host that does not answer.
 const NoAnswer = "does not answer"
 
 func (p *patient) forwardVPS(w *walk) Finding {
@@ -301,7 +301,7 @@ func (p *patient) freePort(w *walk) string {
 	return "find what else takes this port (`nft list ruleset`, `iptables-legacy -t nat -L`), and remove it"
 }
 
-// translator is the chain of somebody else that decided about the packet's destination before ours.
+// translator returns somebody else's chain that decided about the packet's destination before ours.
 func translator(verdicts []Verdict) *Verdict {
 	var last *Verdict
 	for i := range verdicts {
@@ -312,7 +312,7 @@ func translator(verdicts []Verdict) *Verdict {
 	return last
 }
 
-// stopped says what ended a packet within this machine.
+// stopped says what stopped a packet within this machine.
 func (p *patient) stopped(w *walk, where string) Finding {
 	if drop := dropped(w.seen.Verdicts); drop != nil {
 		return failed(fmt.Sprintf("a client's packet %s and this machine's firewall drops it (%s)", where, drop.name()), drop.allowForward(p.Device))
@@ -383,7 +383,7 @@ func (p *patient) serviceMissing(target string) Finding {
 		"start the service on the host, let it listen on its LAN address (not 127.0.0.1 only), or correct option dest_port at both ends")
 }
 
-// silentHost asks as a neighbour does a host that does not answer a client.
+// silentHost looks on the LAN for a host that does not answer a client.
 func (p *patient) silentHost(w *walk, target string) Finding {
 	_, _, port := protoOf(w.forward)
 	host := w.forward.DestIP
@@ -395,7 +395,7 @@ func (p *patient) silentHost(w *walk, target string) Finding {
 		fmt.Sprintf("on %s: let it in its own firewall, for addresses beyond the LAN too", host))
 }
 
-// foreignRule is what to do about a policy rule that answers meet before ours.
+// foreignRule returns the remedy for a policy rule that applies to answers before ours.
 func (p *patient) foreignRule() string {
 	return fmt.Sprintf("a rule of another program comes before ours (`ip rule`): delete it, give it a priority above %d, "+
 		"or take lower ones with option priority", p.Priority+5)
@@ -425,8 +425,8 @@ func (p *patient) answer() Finding {
 	})
 }
 
-// internet asks for the public address as a client does, over the router's own IPv4 line. A VPS can only look whether clients
-// get through.
+// internet connects to the public address like a client, over the router's own IPv4 line. A VPS can only check whether
+// clients get through.
 func (p *patient) internet() Finding {
 	if p.Role == config.VPS {
 		if n := p.prober.Clients(p.Relay); n > 0 {
@@ -448,7 +448,7 @@ func (p *patient) internet() Finding {
 	return ok("%s answers over this router's own line", target)
 }
 
-// asClient connects to the public address by a forward that is for everybody; nil where there is none.
+// asClient connects to the public address through a forward that is for everybody; f is nil if there is none.
 func (p *patient) asClient() (f *config.Forward, target string, err error) {
 	for _, f := range p.Forwards {
 		proto, public, _ := protoOf(f)

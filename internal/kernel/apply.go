@@ -16,7 +16,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// An Applier does a step whole or not at all.
+// An Applier does a step completely or not at all.
 type Applier interface {
 	Apply(state.Step) error
 }
@@ -27,14 +27,14 @@ type StepError struct {
 	Err  error
 }
 
-// Error implements error: what a person would have typed, and why it failed.
+// Error implements error: the equivalent command, and why it failed.
 func (e *StepError) Error() string { return e.Step.Commands()[0] + ": " + e.Err.Error() }
 
 // Unwrap is for errors.Is and errors.As.
 func (e *StepError) Unwrap() error { return e.Err }
 
-// Do applies the steps in order and calls show before each. Where one fails, those before it are undone, in the
-// opposite order, and the error says so; one that is done and not recorded is undone too. While undoing a record that
+// Do applies the steps in order and calls show before each. If one fails, the previous ones are undone in reverse
+// order, and the error says so. A step that was done but not recorded is undone too. During the undo, a record that
 // cannot be written is no failure: the kernel is as it was, and the next up writes the record.
 func Do(k Applier, steps []state.Step, show func(state.Step)) error {
 	for i, step := range steps {
@@ -90,7 +90,7 @@ func (k *Kernel) Apply(step state.Step) error {
 	case state.DelAddr:
 		err := addr(unix.RTM_DELADDR, 0, s.Addr)
 		if isErrno(err, unix.EADDRNOTAVAIL) {
-			return nil // it went with the link when that was set down
+			return nil // it was removed when the link was set down
 		}
 		return err
 	case state.AddRoute:
@@ -123,11 +123,12 @@ func onLink(name string, f func(netlink.Link) error) error {
 	return f(link)
 }
 
-// forever is an address's infinite lifetime in seconds (INFINITY_LIFE_TIME of linux/addrconf.h).
+// forever is the infinite lifetime of an address (INFINITY_LIFE_TIME of linux/addrconf.h).
 const forever = 0xffffffff
 
-// addr adds or removes an endpoint: deprecated, so that nothing chooses it as its source (RFC 6724 rule 3), and without
-// a prefix route, and usable at once: without the second that the kernel would ask the neighbours first. The netlink package's AddrAdd cannot set the metric, nor a preferred lifetime of 0 on 32-bit machines.
+// addr adds or removes an endpoint. The address is deprecated, so that nothing chooses it as a source (RFC 6724 rule
+// 3), has no prefix route, and skips duplicate address detection, so that it is usable at once. The netlink package's
+// AddrAdd cannot set the metric, nor a preferred lifetime of 0 on 32-bit machines.
 func addr(message, flags int, a state.Addr) error {
 	return onLink(a.Device, func(link netlink.Link) error {
 		req := nl.NewNetlinkRequest(message, flags|unix.NLM_F_ACK)
@@ -153,17 +154,18 @@ func ipNet(p netip.Prefix) *net.IPNet {
 
 func route(r state.Route, f func(*netlink.Route) error) error {
 	return onLink(r.Device, func(link netlink.Link) error {
-		return f(&netlink.Route{Family: unix.AF_INET, LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: ipNet(r.Dst),
-			Table: int(r.Table), Protocol: state.Protocol})
+		return f(&netlink.Route{Family: unix.AF_INET, LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK,
+			Dst: ipNet(r.Dst), Table: int(r.Table), Protocol: state.Protocol})
 	})
 }
 
-// rule adds or removes a policy rule. The netlink package gives the kernel a protocol of four bytes in place of one, which
-// on a machine with big-endian byte order (MIPS) is another protocol.
+// rule adds or removes a policy rule. The netlink package writes the protocol as four bytes instead of one, which on a
+// big-endian machine (MIPS) is another protocol.
 func rule(message, flags int, r state.Rule) error {
 	req := nl.NewNetlinkRequest(message, flags|unix.NLM_F_ACK)
 	msg := nl.NewRtMsg()
-	msg.Family, msg.Protocol, msg.Scope, msg.Table, msg.Type = unix.AF_INET, 0, unix.RT_SCOPE_UNIVERSE, unix.RT_TABLE_UNSPEC, unix.RTN_UNICAST
+	msg.Family, msg.Protocol, msg.Scope, msg.Table, msg.Type = unix.AF_INET, 0, unix.RT_SCOPE_UNIVERSE,
+		unix.RT_TABLE_UNSPEC, unix.RTN_UNICAST
 	if r.Unreachable {
 		msg.Type = unix.RTN_UNREACHABLE
 	}
@@ -202,7 +204,7 @@ func rule(message, flags int, r state.Rule) error {
 	return err
 }
 
-// setSysctl notes the former value before the change, so that it is known whenever the process ends.
+// setSysctl records the previous value before the change, so that it is not lost if the process is killed.
 func (k *Kernel) setSysctl(s state.SetSysctl) error {
 	if s.Save {
 		if err := k.saveSysctl(s.Key, s.From); err != nil {
@@ -211,7 +213,7 @@ func (k *Kernel) setSysctl(s state.SetSysctl) error {
 	}
 	err := os.WriteFile(filepath.Join("/proc/sys", s.Key), []byte(s.To), 0)
 	if s.Forget && errors.Is(err, os.ErrNotExist) {
-		err = nil // the device is gone, and its sysctls with it
+		err = nil // the device is gone, and so are its sysctls
 	}
 	switch {
 	case s.Save && err != nil:

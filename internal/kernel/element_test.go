@@ -27,7 +27,8 @@ func TestDecode(t *testing.T) {
 	client := state.Set{Name: "port_client", Key: []state.Type{state.IPv4, state.Proto, state.Service, state.IPv4}}
 	forward := state.Set{Name: "port_forward", Key: []state.Type{state.IPv4, state.Proto, state.Service},
 		Value: []state.Type{state.IPv4, state.Service}}
-	host := state.Set{Name: "host", Key: []state.Type{state.IfName, state.IPv4, state.CtState}, Value: []state.Type{state.Verdict}}
+	host := state.Set{Name: "host", Key: []state.Type{state.IfName, state.IPv4, state.CtState},
+		Value: []state.Type{state.Verdict}}
 	web := state.Key{Addr: netip.AddrFrom4([4]byte(public)), Proto: 6, First: 80, Last: 80}
 	many := web
 	many.Last, many.Client = 8080, netip.MustParsePrefix("203.0.113.0/24")
@@ -39,16 +40,21 @@ func TestDecode(t *testing.T) {
 		want        state.Element
 		foreign     bool
 	}{
-		{name: "a port", set: forward, first: join(public, tcp, http), value: nl.NewRtAttr(unix.NFTA_DATA_VALUE, join(low, alt)),
-			want: state.Element{Key: web, Value: state.Value{Addr: netip.AddrFrom4([4]byte(low)), Port: 8080}}},
-		{name: "a range for a network", set: client, first: join(public, tcp, http, low), last: join(public, tcp, alt, high),
-			want: state.Element{Key: many}},
+		{name: "a port", set: forward, first: join(public, tcp, http),
+			value: nl.NewRtAttr(unix.NFTA_DATA_VALUE, join(low, alt)),
+			want:  state.Element{Key: web, Value: state.Value{Addr: netip.AddrFrom4([4]byte(low)), Port: 8080}}},
+		{name: "a range for a network", set: client, first: join(public, tcp, http, low),
+			last: join(public, tcp, alt, high), want: state.Element{Key: many}},
 		{name: "a device", set: host, first: join(device, public, tracked(8)), value: accepts(),
-			want: state.Element{Key: state.Key{Device: "ds4-home", Addr: web.Addr, CtState: "new"}, Value: state.Value{Verdict: "accept"}}},
-		{name: "addresses that are no network", set: client, first: join(public, tcp, http, low), last: join(public, tcp, alt, public), foreign: true},
-		{name: "a range of protocols", set: client, first: join(public, tcp, http, low), last: join(public, []byte{17, 0, 0, 0}, http, low), foreign: true},
+			want: state.Element{Key: state.Key{Device: "ds4-home", Addr: web.Addr, CtState: "new"},
+				Value: state.Value{Verdict: "accept"}}},
+		{name: "addresses that are no network", set: client, first: join(public, tcp, http, low),
+			last: join(public, tcp, alt, public), foreign: true},
+		{name: "a range of protocols", set: client, first: join(public, tcp, http, low),
+			last: join(public, []byte{17, 0, 0, 0}, http, low), foreign: true},
 		{name: "two states", set: host, first: join(device, public, tracked(10)), value: accepts(), foreign: true},
-		{name: "too short", set: forward, first: join(public, tcp), value: nl.NewRtAttr(unix.NFTA_DATA_VALUE, join(low, alt)), foreign: true},
+		{name: "too short", set: forward, first: join(public, tcp),
+			value: nl.NewRtAttr(unix.NFTA_DATA_VALUE, join(low, alt)), foreign: true},
 	} {
 		nested := map[uint16][]byte{unix.NFTA_SET_ELEM_KEY: nl.NewRtAttr(unix.NFTA_DATA_VALUE, c.first).Serialize()}
 		if c.last != nil {

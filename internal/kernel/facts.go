@@ -18,7 +18,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// Facts finds out what Compile needs to know for the relays. What is wrong with one of them stands in Failed.
+// Facts collects what Compile needs for the relays. Errors about single relays are in Failed.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
 		PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
@@ -44,17 +44,17 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 			return f, fmt.Errorf("list addresses and routes: %w", err)
 		}
 	}
-	f.Closed, err = k.closed(slices.Concat(slices.Collect(maps.Values(f.Tunlink)), slices.Collect(maps.Values(f.Access)),
-		slices.Collect(maps.Values(f.LAN))))
+	f.Closed, err = k.closed(slices.Concat(slices.Collect(maps.Values(f.Tunlink)),
+		slices.Collect(maps.Values(f.Access)), slices.Collect(maps.Values(f.LAN))))
 	return f, err
 }
 
-// inside are the networks that this machine is connected to, and those with private addresses that it has routes to:
-// no client has an address there. A public network of the device with the default route is the provider's: the
-// neighbours there are clients as others are.
+// inside returns the networks that this machine is connected to, and private networks that it has routes to: no client
+// has an address there. A public network on the device with the default route is the provider's; clients may be in it.
 func inside() (networks, connected []netip.Prefix, err error) {
 	routes, err := dump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		return netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN},
+			netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -102,7 +102,7 @@ func inside() (networks, connected []netip.Prefix, err error) {
 	return networks, connected, nil
 }
 
-// maskBits is an IPv4 network as a length and an address; nil is the default route's.
+// maskBits returns an IPv4 network's prefix length and address; nil means the default route.
 func maskBits(n *net.IPNet) (int, netip.Addr) {
 	if n == nil || n.IP.To4() == nil {
 		return 0, netip.IPv4Unspecified()
@@ -111,8 +111,8 @@ func maskBits(n *net.IPNet) (int, netip.Addr) {
 	return bits, netip.AddrFrom4([4]byte(n.IP.To4()))
 }
 
-// closed are those of the devices that did not forward IPv4 before we had them do so, while this machine does not
-// forward as a whole (net.ipv4.ip_forward, which is conf/all/forwarding).
+// closed returns the devices that did not forward IPv4 before we turned it on, if forwarding is not on for the whole
+// machine (net.ipv4.ip_forward, which is conf/all/forwarding).
 func (k *Kernel) closed(devices []string) (map[string]bool, error) {
 	closed := map[string]bool{}
 	if all, err := readSysctl("net/ipv4/conf/all/forwarding"); err != nil || all != "0" {
@@ -137,7 +137,7 @@ func (k *Kernel) closed(devices []string) (map[string]bool, error) {
 	return closed, nil
 }
 
-// relayFacts finds out what concerns one relay; an error is why it cannot be brought up.
+// relayFacts collects the facts about one relay; an error says why it cannot be brought up.
 func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Relay, networks platform.Networks,
 	networksErr error) error {
 	local := r.Local
@@ -208,10 +208,12 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 	return nil
 }
 
-// networksFor asks the platform where a relay may need to know.
+// networksFor asks the platform for its networks if a relay may need them.
 func (k *Kernel) networksFor(relays []*config.Relay) (platform.Networks, error) {
 	here := k.platform()
-	if !slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router && (r.Auto || here.NamesNetworks()) }) {
+	if !slices.ContainsFunc(relays, func(r *config.Relay) bool {
+		return r.Role == config.Router && (r.Auto || here.NamesNetworks())
+	}) {
 		return nil, nil
 	}
 	return here.Networks()
@@ -231,7 +233,7 @@ func uplinkOf(r *config.Relay, networks platform.Networks) *platform.Uplink {
 	return networks.Uplink(r)
 }
 
-// free refuses a relay where somebody else has the name that its tunnel would have on this platform.
+// free refuses a relay if somebody else uses the name that its tunnel would have on this platform.
 func (k *Kernel) free(r *config.Relay, networks platform.Networks) error {
 	if networks == nil {
 		return nil
@@ -247,8 +249,8 @@ func (k *Kernel) free(r *config.Relay, networks platform.Networks) error {
 	return networks.Free(r.Name, tunnels)
 }
 
-// delegated makes a relay's endpoint of the prefix that its interface has got. While the interface has none, a tunnel that
-// is there keeps its endpoint: an address change is an ifdown and an ifup.
+// delegated derives a relay's endpoint from the prefix delegated to its interface. While there is none, an existing
+// tunnel keeps its endpoint, because a new prefix arrives as an ifdown and an ifup.
 func (k *Kernel) delegated(r *config.Relay, networks platform.Networks) (local netip.Addr, kept bool, err error) {
 	if uplink := networks.Uplink(r); uplink != nil && uplink.Up {
 		for _, prefix := range uplink.Prefixes {
@@ -264,7 +266,7 @@ func (k *Kernel) delegated(r *config.Relay, networks platform.Networks) (local n
 	return link.Local(), true, nil
 }
 
-// linkOf is the tunnel of a relay that is up, or nil.
+// linkOf returns the relay's tunnel if it is up, or nil.
 func (k *Kernel) linkOf(r *config.Relay) (*state.Link, error) {
 	o := state.Observed{ForeignLinks: map[string]string{}}
 	if _, err := k.observeLinks(&o); err != nil {
@@ -278,7 +280,7 @@ func (k *Kernel) linkOf(r *config.Relay) (*state.Link, error) {
 	return nil, nil
 }
 
-// ownRoutes are the routes that carry our mark, in all tables.
+// ownRoutes returns the routes with our mark, in all tables.
 func ownRoutes() ([]state.Route, error) {
 	links, err := dump(netlink.LinkList)
 	if err != nil {
@@ -300,7 +302,7 @@ type fibRoute struct {
 	local  bool // the address is this machine's own; device has it
 }
 
-// routeTo looks up the entry of the routing table for an address, not what was learnt about the path to it.
+// routeTo looks up the routing table's entry for an address, without what the kernel has learnt about the path.
 func routeTo(dst netip.Addr) (fibRoute, error) {
 	routes, err := netlink.RouteGetWithOptions(dst.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
 	if err != nil || len(routes) == 0 {
@@ -321,14 +323,14 @@ func routeTo(dst netip.Addr) (fibRoute, error) {
 	return fibRoute{link.Attrs().Name, mtu, routes[0].Type == unix.RTN_LOCAL}, nil
 }
 
-// LinkUp tells whether a device is there and set up.
+// LinkUp reports whether a device exists and is up.
 func LinkUp(device string) bool {
 	link, err := netlink.LinkByName(device)
 	return err == nil && link.Attrs().RawFlags&unix.IFF_UP != 0
 }
 
-// devices are the one that the tunnel rides on and on a VPS the one that clients come by, which has the relay's IPv4 address.
-// Each stands for the other where only one is known.
+// devices returns the device that carries the tunnel, and on a VPS the one on which clients arrive, which has the
+// relay's IPv4 address. If only one is known, it is used for both.
 func devices(r *config.Relay, here platform.Platform) (tunlink, access string, err error) {
 	links, err := dump(netlink.LinkList)
 	if err != nil {
@@ -345,7 +347,8 @@ func devices(r *config.Relay, here platform.Platform) (tunlink, access string, e
 	case r.Role == config.Router && here.NamesNetworks():
 		return tunlink, "", nil
 	case tunlink != r.Tunlink:
-		return "", "", fmt.Errorf("there is no device %s (option tunlink); this machine has: %s", r.Tunlink, strings.Join(names, ", "))
+		return "", "", fmt.Errorf("there is no device %s (option tunlink); this machine has: %s", r.Tunlink,
+			strings.Join(names, ", "))
 	case r.Role == config.Router:
 		return tunlink, "", nil
 	}
@@ -370,7 +373,8 @@ func devices(r *config.Relay, here platform.Platform) (tunlink, access string, e
 		}
 	}
 	if tunlink == "" {
-		return "", "", fmt.Errorf("no device has the address %s (option ipaddr); correct it, or name the device that it reaches this machine by with: option tunlink", r.IPAddr)
+		return "", "", fmt.Errorf("no device has the address %s (option ipaddr); correct it, or name the device that "+
+			"it reaches this machine by with: option tunlink", r.IPAddr)
 	}
 	return tunlink, tunlink, nil
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// endFlows deletes entries of connection tracking (linux/netfilter/nfnetlink_conntrack.h). Where the kernel has no
-// interface for it (the module nf_conntrack_netlink), connections end at the other end of the tunnel, or by time-out.
+// endFlows deletes entries of connection tracking (linux/netfilter/nfnetlink_conntrack.h). Without the module
+// nf_conntrack_netlink this is not possible: connections then end at the other end of the tunnel, or by time-out.
 func endFlows(step state.EndFlows) error {
 	ends := step.Ender()
 	var doomed, adopted [][]byte
@@ -26,8 +26,9 @@ func endFlows(step state.EndFlows) error {
 		if ends(f) {
 			doomed = append(doomed, identity)
 		} else if mark := step.Adopted(f); mark != 0 {
-			adopted = append(adopted, slices.Concat(identity, nl.NewRtAttr(nl.CTA_MARK, nl.BEUint32Attr(mark)).Serialize(),
-				nl.NewRtAttr(ctaMarkMask, nl.BEUint32Attr(config.MarkMask)).Serialize()))
+			adopted = append(adopted,
+				slices.Concat(identity, nl.NewRtAttr(nl.CTA_MARK, nl.BEUint32Attr(mark)).Serialize(),
+					nl.NewRtAttr(ctaMarkMask, nl.BEUint32Attr(config.MarkMask)).Serialize()))
 		}
 	}, func() { doomed, adopted = nil, nil })
 	if errors.Is(err, errNoConntrack) {
@@ -42,8 +43,8 @@ func endFlows(step state.EndFlows) error {
 		_, err := req.Execute(unix.NETLINK_NETFILTER, 0)
 		switch {
 		case isErrno(err, unix.EBUSY): // ctnetlink_del_conntrack, before 2023's commit 9b7c68b3911a
-			return fmt.Errorf("end a connection: %w: a flowtable has it, and kernels before Linux 6.1.32 do not let it go; "+
-				"update the kernel, or turn offloading off before: option flow_offloading '0'", err)
+			return fmt.Errorf("end a connection: %w: a flowtable has it, and kernels before Linux 6.1.32 do not "+
+				"let it go; update the kernel, or turn offloading off before: option flow_offloading '0'", err)
 		case err != nil && !isErrno(err, unix.ENOENT): // ended by itself
 			return fmt.Errorf("end a connection: %w", err)
 		}
@@ -61,28 +62,29 @@ func endFlows(step state.EndFlows) error {
 // ctaMarkMask is CTA_MARK_MASK of linux/netfilter/nfnetlink_conntrack.h.
 const ctaMarkMask = 21
 
-// errNoConntrack is returned where the kernel has no interface to its connections.
+// errNoConntrack is returned if the kernel has no interface to its connections.
 var errNoConntrack = errors.New("the kernel does not list its connections; the module nf_conntrack_netlink does")
 
-// Flows calls f for each IPv4 connection that the kernel keeps track of. Where it changed its table meanwhile, the last
-// try counts.
+// Flows calls f for each IPv4 connection that the kernel tracks. It calls restart before each try: if the table changed
+// meanwhile, it begins again.
 func Flows(f func(state.Flow), restart func()) error {
 	return eachFlow(func(flow state.Flow, _ []byte) { f(flow) }, restart)
 }
 
-// eachFlow also has the attributes that name each entry; restart is called before each try.
+// eachFlow also passes the attributes that identify an entry. It calls restart before each try.
 func eachFlow(f func(flow state.Flow, identity []byte), restart func()) error {
 	_, err := dump(func() ([]struct{}, error) {
 		restart()
 		var parseErr error
-		err := conntrack(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP).ExecuteIter(unix.NETLINK_NETFILTER, 0, func(m []byte) bool {
-			var flow state.Flow
-			var identity []byte
-			if flow, identity, parseErr = parseFlow(m); parseErr == nil {
-				f(flow, identity)
-			}
-			return parseErr == nil
-		})
+		err := conntrack(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP).ExecuteIter(unix.NETLINK_NETFILTER, 0,
+			func(m []byte) bool {
+				var flow state.Flow
+				var identity []byte
+				if flow, identity, parseErr = parseFlow(m); parseErr == nil {
+					f(flow, identity)
+				}
+				return parseErr == nil
+			})
 		if err == nil {
 			err = parseErr
 		}
@@ -103,7 +105,7 @@ func conntrack(message, flags int) *nl.NetlinkRequest {
 	return req
 }
 
-// parseFlow returns an entry, and the attributes that name it: its first tuple, zone and number.
+// parseFlow returns an entry, and the attributes that identify it: its first tuple, zone and number.
 func parseFlow(m []byte) (flow state.Flow, identity []byte, err error) {
 	if len(m) < nl.SizeofNfgenmsg {
 		return flow, nil, fmt.Errorf("a short message of %d bytes", len(m))
@@ -135,7 +137,8 @@ func parseFlow(m []byte) (flow state.Flow, identity []byte, err error) {
 				traffic = &flow.Out
 			}
 			flow.Counted = true
-			*traffic = state.Traffic{Packets: counter(counters[nl.CTA_COUNTERS_PACKETS]), Bytes: counter(counters[nl.CTA_COUNTERS_BYTES])}
+			*traffic = state.Traffic{Packets: counter(counters[nl.CTA_COUNTERS_PACKETS]),
+				Bytes: counter(counters[nl.CTA_COUNTERS_BYTES])}
 		case nl.CTA_ZONE, nl.CTA_ID:
 			identity = append(identity, nl.NewRtAttr(int(attr.Attr.Type), attr.Value).Serialize()...)
 		case nl.CTA_MARK:
@@ -191,13 +194,13 @@ func parseTuple(nested []byte) (t tuple, err error) {
 	return t, nil
 }
 
-// Connections are how many entries connection tracking has, and how many it may have.
+// Connections is the number of connection tracking entries, and their limit.
 type Connections struct {
 	Count int `json:"count"`
 	Max   int `json:"max"`
 }
 
-// CountConnections reads them; nil where the kernel tracks no connections.
+// CountConnections reads them; it returns nil if the kernel tracks no connections.
 func CountConnections() *Connections {
 	read := func(name string) int {
 		data, err := os.ReadFile("/proc/sys/net/netfilter/" + name)

@@ -10,9 +10,9 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// flowTables tells whether the kernel and nft know what a VPS would have of flowtables. Where the module nft_flow_offload is loaded, or
-// a table of ours is there, they do; else nft asks the kernel without changing anything, which loads the module. nft has to
-// be 1.0.2 or later (the .deb depends on it): before it did not take devices in quotation marks there.
+// flowTables reports whether the kernel and nft support the flowtables of a VPS. They do if the module nft_flow_offload
+// is loaded or our table exists. Otherwise nft checks a ruleset without applying it, which loads the module. nft must
+// be 1.0.2 or later (the .deb depends on it): earlier versions do not accept quoted devices there.
 func flowTables(relays []*config.Relay) bool {
 	if !slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.VPS && r.Offloading }) {
 		return false

@@ -8,14 +8,15 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// KeepTables notes the tables as they should be now; without tables there is no file.
+// KeepTables saves the tables as they should be now; without tables there is no file.
 func (k *Kernel) KeepTables(tables []state.Table) error {
 	if len(tables) == 0 {
 		return k.remove(includeFile)
 	}
 	var b strings.Builder
 	for _, t := range tables {
-		if t.Name != state.FlowTableName { // a flowtable whose device is gone would keep the administrator's tables from being loaded
+		// If its device is gone, nft would not load the administrator's tables either.
+		if t.Name != state.FlowTableName {
 			b.WriteString(t.Include())
 		}
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// iptablesChains are where rules of ours may be, by program.
+// iptablesChains are the chains that may contain our rules, by program.
 var iptablesChains = []struct {
 	program, family, legacy, chain string
 }{
@@ -25,8 +25,8 @@ var iptablesChains = []struct {
 	{"ip6tables", "ip6", "/proc/net/ip6_tables_names", "INPUT"},
 }
 
-// hasFilter tells whether a program has its table `filter` in the kernel, without starting it: by nf_tables, or by the older
-// ip_tables.
+// hasFilter reports whether a program's table `filter` exists in the kernel, in nf_tables or in the older ip_tables,
+// without running the program.
 func hasFilter(family, legacy, chain string) (bool, error) {
 	if names, err := os.ReadFile(legacy); err == nil && bytes.Contains(names, []byte("filter")) {
 		return true, nil
@@ -40,8 +40,8 @@ func hasFilter(family, legacy, chain string) (bool, error) {
 	}), err
 }
 
-// iptablesRules are the rules of the chains where ours may be, by program, where iptables is in use. A table of that name
-// that iptables cannot list is somebody's own, made with nft.
+// iptablesRules returns the rules of the chains that may contain ours, by program, if iptables is in use. A table
+// `filter` that iptables cannot list was made with nft.
 func iptablesRules() (map[string]string, error) {
 	rules := map[string]string{}
 	for _, c := range iptablesChains {
@@ -58,7 +58,7 @@ func iptablesRules() (map[string]string, error) {
 		listing, err := iptables(c.program, "-w", "-S", c.chain)
 		var limit *program.LimitError
 		if errors.As(err, &limit) {
-			return nil, err // whether there are rules of ours is not known
+			return nil, err // unknown whether there are rules of ours
 		}
 		if err == nil {
 			rules[c.program] = listing
@@ -67,7 +67,7 @@ func iptablesRules() (map[string]string, error) {
 	return rules, nil
 }
 
-// iptablesInUse are the programs whose chains may need rules of ours.
+// iptablesInUse returns the programs whose chains may need our rules.
 func iptablesInUse() (state.IPTables, error) {
 	rules, err := iptablesRules()
 	tables := state.IPTables{}
@@ -91,8 +91,7 @@ func changeAllowance(a state.Allowance, verb string) error {
 	return err
 }
 
-// iptablesTime bounds one call of iptables, which waits (-w) while another program has its lock: ufw and Docker take
-// seconds.
+// iptablesTime limits one call of iptables, which waits (-w) for the lock: ufw and Docker hold it for seconds.
 const iptablesTime = 30 * time.Second
 
 func iptables(name string, arguments ...string) (string, error) {

@@ -13,12 +13,12 @@ import (
 
 const (
 	lockFile = "lock"
-	// lockTime bounds how long one ds4relay waits for another.
+	// lockTime limits how long one ds4relay waits for another.
 	lockTime = 30 * time.Second
 )
 
 // Lock keeps other ds4relay processes from changing the kernel until unlock is called or the process ends. waiting is
-// called once where another one has to be waited for.
+// called once if it has to wait for another one.
 func (k *Kernel) Lock(waiting func(holder string)) (unlock func(), err error) {
 	deadline := time.Now().Add(lockTime)
 	for first := true; ; first = false {
@@ -28,7 +28,7 @@ func (k *Kernel) Lock(waiting func(holder string)) (unlock func(), err error) {
 		}
 		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil && k.isLock(file) {
-			// Who is at work is only for messages: no room for it is no reason to stop.
+			// The holder's process ID is only for messages: without disk space we continue.
 			if file.Truncate(0) == nil {
 				_, _ = file.WriteAt(fmt.Append(nil, os.Getpid()), 0)
 			}
@@ -43,7 +43,7 @@ func (k *Kernel) Lock(waiting func(holder string)) (unlock func(), err error) {
 		case time.Now().After(deadline):
 			return nil, fmt.Errorf("another ds4relay (process %s) is at work and did not finish within %v",
 				strings.TrimSpace(string(holder[:n])), lockTime)
-		case err == nil: // its last holder removed the file
+		case err == nil: // the previous holder removed the file
 			continue
 		case first && waiting != nil:
 			waiting(string(holder[:n]))
@@ -52,8 +52,8 @@ func (k *Kernel) Lock(waiting func(holder string)) (unlock func(), err error) {
 	}
 }
 
-// openLock opens the file, and makes it and its directory where they are missing. Clear of another process may remove
-// the directory between the two.
+// openLock opens the file, and creates it and its directory if they are missing. Another process's Clear may remove the
+// directory in between.
 func (k *Kernel) openLock() (*os.File, error) {
 	for try := 1; ; try++ {
 		err := os.Mkdir(k.Run, 0o755)
@@ -75,7 +75,7 @@ func (k *Kernel) openLock() (*os.File, error) {
 	}
 }
 
-// isLock tells whether the file is still the one that others would open.
+// isLock reports whether the file is still the one that others would open.
 func (k *Kernel) isLock(file *os.File) bool {
 	have, err := file.Stat()
 	if err != nil {

@@ -22,27 +22,29 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// A table is compared by what the kernel says of it, not by what nft prints: nft's output differs between versions, and
-// starting nft costs more than all other observing. Of tables, chains, rules and sets the attributes that say what they
-// are (linux/netfilter/nf_tables.h) go into a sum, handles and use counts do not. The sum is noted when the table is
-// loaded, beside the text that it was loaded from; as long as it is the same, the table is that text.
+// A table is compared by what the kernel reports, not by what nft prints: nft's output differs between versions, and
+// starting nft costs more than reading everything else. The checksum covers the attributes that define tables, chains,
+// rules and sets (linux/netfilter/nf_tables.h), but not handles and use counts. It is recorded when the table is
+// loaded, together with the table's text; as long as the sum is the same, the table has that text.
 
 type nftObject struct {
 	get  int
 	kept []uint16 // attributes that go into the sum
 }
 
-// nftObjects are what a table is made of. The attribute that names an object's table is always the first.
+// nftObjects are the kinds of objects in a table. The first attribute always names the table.
 var nftObjects = []nftObject{
-	{unix.NFT_MSG_GETCHAIN, []uint16{unix.NFTA_CHAIN_NAME, unix.NFTA_CHAIN_HOOK, unix.NFTA_CHAIN_POLICY, unix.NFTA_CHAIN_TYPE}},
-	{unix.NFT_MSG_GETRULE, []uint16{unix.NFTA_RULE_CHAIN, unix.NFTA_RULE_EXPRESSIONS, unix.NFTA_RULE_COMPAT, unix.NFTA_RULE_USERDATA}},
-	{unix.NFT_MSG_GETSET, []uint16{unix.NFTA_SET_NAME, unix.NFTA_SET_FLAGS, unix.NFTA_SET_KEY_TYPE, unix.NFTA_SET_KEY_LEN,
-		unix.NFTA_SET_DATA_TYPE, unix.NFTA_SET_DATA_LEN, unix.NFTA_SET_TIMEOUT}},
+	{unix.NFT_MSG_GETCHAIN, []uint16{unix.NFTA_CHAIN_NAME, unix.NFTA_CHAIN_HOOK, unix.NFTA_CHAIN_POLICY,
+		unix.NFTA_CHAIN_TYPE}},
+	{unix.NFT_MSG_GETRULE, []uint16{unix.NFTA_RULE_CHAIN, unix.NFTA_RULE_EXPRESSIONS, unix.NFTA_RULE_COMPAT,
+		unix.NFTA_RULE_USERDATA}},
+	{unix.NFT_MSG_GETSET, []uint16{unix.NFTA_SET_NAME, unix.NFTA_SET_FLAGS, unix.NFTA_SET_KEY_TYPE,
+		unix.NFTA_SET_KEY_LEN, unix.NFTA_SET_DATA_TYPE, unix.NFTA_SET_DATA_LEN, unix.NFTA_SET_TIMEOUT}},
 	{unix.NFT_MSG_GETOBJ, []uint16{unix.NFTA_OBJ_NAME, unix.NFTA_OBJ_TYPE}},
 	{unix.NFT_MSG_GETFLOWTABLE, []uint16{nftaFlowtableName, nftaFlowtableHook}},
 }
 
-// Attributes of a flowtable (linux/netfilter/nf_tables.h); the hook has its devices, and loses those that go away.
+// Attributes of a flowtable (linux/netfilter/nf_tables.h); the hook lists its devices, without those that were removed.
 const (
 	nftaFlowtableName = 2
 	nftaFlowtableHook = 3
@@ -50,7 +52,7 @@ const (
 
 var families = map[string]uint8{"ip": unix.NFPROTO_IPV4, "ip6": unix.NFPROTO_IPV6}
 
-// nftDump asks for objects of a family; request are attributes of the question.
+// nftDump requests the objects of a family; request are attributes of the message.
 func nftDump(get int, family uint8, request ...*nl.RtAttr) ([]map[uint16][]byte, error) {
 	messages, err := dump(func() ([][]byte, error) {
 		req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|get, unix.NLM_F_DUMP)
@@ -91,12 +93,12 @@ func attributes(b []byte) (map[uint16][]byte, error) {
 
 func text(b []byte) string { return string(bytes.TrimRight(b, "\x00")) }
 
-// tables are those that may be ours.
+// tables are the tables that may be ours.
 var tables = []state.Table{{Family: "ip", Name: state.TableName}, {Family: "ip6", Name: state.TableName},
 	{Family: "ip", Name: state.FlowTableName}, {Family: "ip", Name: state.KillTableName}}
 
-// observeTables reads our tables. A table that is not as we loaded it is what nft prints of it: text that can be loaded
-// again, and that differs from every text of ours.
+// observeTables reads our tables. If a table was changed since we loaded it, its ruleset is what nft prints: text that
+// can be loaded again, and that differs from all our own texts.
 func (k *Kernel) observeTables(o *state.Observed) error {
 	for _, name := range tables {
 		table, ours, err := k.observeTable(name)
@@ -115,7 +117,7 @@ func (k *Kernel) observeTables(o *state.Observed) error {
 	return nil
 }
 
-// tableSum is the kernel's sum of a table, and whether there is one and it has our mark.
+// tableSum returns the checksum of a table in the kernel, and whether the table exists and has our mark.
 func tableSum(table state.Table) (sum []byte, exists, ours bool, err error) {
 	number := families[table.Family]
 	tables, err := nftDump(unix.NFT_MSG_GETTABLE, number)
@@ -149,7 +151,7 @@ func tableSum(table state.Table) (sum []byte, exists, ours bool, err error) {
 	return hash.Sum(nil), true, ours, nil
 }
 
-// observeTable returns the table with its contents, or nil where there is none.
+// observeTable returns the table with its contents, or nil if it does not exist.
 func (k *Kernel) observeTable(name state.Table) (table *state.Table, ours bool, err error) {
 	sum, exists, ours, err := tableSum(name)
 	if err != nil || !exists {
@@ -185,7 +187,8 @@ func filled(family string, sets []state.Set) ([]state.Set, error) {
 }
 
 func elements(family uint8, set state.Set) ([]state.Element, error) {
-	found, err := nftDump(unix.NFT_MSG_GETSETELEM, family, nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_TABLE, nl.ZeroTerminated(state.TableName)),
+	found, err := nftDump(unix.NFT_MSG_GETSETELEM, family,
+		nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_TABLE, nl.ZeroTerminated(state.TableName)),
 		nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(set.Name)))
 	if err != nil {
 		return nil, err
@@ -211,19 +214,20 @@ func elements(family uint8, set state.Set) ([]state.Element, error) {
 	return result, nil
 }
 
-// nftaSetElemKeyEnd is NFTA_SET_ELEM_KEY_END of linux/netfilter/nf_tables.h: where an element of intervals ends.
+// nftaSetElemKeyEnd is NFTA_SET_ELEM_KEY_END of linux/netfilter/nf_tables.h: the end of an interval element.
 const nftaSetElemKeyEnd = 10
 
 // fieldSizes are the types' sizes in bytes.
-var fieldSizes = map[state.Type]int{state.IPv4: 4, state.IPv6: 16, state.Proto: 1, state.Service: 2, state.IfName: 16, state.CtState: 4}
+var fieldSizes = map[state.Type]int{state.IPv4: 4, state.IPv6: 16, state.Proto: 1, state.Service: 2, state.IfName: 16,
+	state.CtState: 4}
 
 // ctStates are the bits of a connection's state (NF_CT_STATE_BIT).
 var ctStates = map[uint32]string{1: "invalid", 2: "established", 4: "related", 8: "new", 64: "untracked"}
 
-// errElement is about an element that no set of ours has: another program has put it there.
+// errElement is returned for an element that our sets never have: another program has added it.
 var errElement = errors.New("an nft element that is none of ours")
 
-// decode reads an element of a set: the key's and the value's fields one after another, each filled up to four bytes.
+// decode reads an element of a set: consecutive fields of the key and the value, each padded to four bytes.
 func decode(element map[uint16][]byte, set state.Set) (e state.Element, err error) {
 	first, err := datum(element[unix.NFTA_SET_ELEM_KEY])
 	if err != nil {
@@ -295,13 +299,13 @@ func decode(element map[uint16][]byte, set state.Set) (e state.Element, err erro
 	return e, nil
 }
 
-// datum is the value of a nested attribute of a key or a value (NFTA_DATA_VALUE).
+// datum returns the value of a nested attribute of a key or a value (NFTA_DATA_VALUE).
 func datum(nested []byte) ([]byte, error) {
 	attrs, err := attributes(nested)
 	return attrs[unix.NFTA_DATA_VALUE], err
 }
 
-// field cuts a field of a type off; it is nil where there is too little.
+// field cuts off a field of a type; it returns nil if too few bytes are left.
 func field(t state.Type, data []byte) (b, rest []byte) {
 	size := fieldSizes[t]
 	if size == 0 || len(data) < size {
@@ -310,7 +314,7 @@ func field(t state.Type, data []byte) (b, rest []byte) {
 	return data[:size], data[min(len(data), (size+3)&^3):]
 }
 
-// network are the IPv4 addresses from first to last, where that is a network.
+// network returns the IPv4 addresses from first to last as a network, if they are one.
 func network(first, last []byte) (netip.Prefix, bool) {
 	a, b := binary.BigEndian.Uint32(first), binary.BigEndian.Uint32(last)
 	hosts := a ^ b
@@ -318,7 +322,7 @@ func network(first, last []byte) (netip.Prefix, bool) {
 	return netip.PrefixFrom(addr, bits.LeadingZeros32(hosts)), ok && hosts&(hosts+1) == 0 && a&hosts == 0
 }
 
-// verdict decodes what a verdict map says (NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN; linux/netfilter/nf_tables.h).
+// verdict decodes the value of a verdict map (NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN; linux/netfilter/nf_tables.h).
 func verdict(nested []byte) (string, error) {
 	attrs, err := attributes(nested)
 	if err != nil {
@@ -340,13 +344,13 @@ func verdict(nested []byte) (string, error) {
 	}
 }
 
-// loadTables runs a script as one transaction and notes what the tables are then.
+// loadTables runs a script as one transaction and records the resulting tables.
 func (k *Kernel) loadTables(step state.LoadTables) error {
 	before := generation()
 	_, err := Nft(step.Script, "-f", "-")
 	var limit *program.LimitError
 	if errors.As(err, &limit) && (before == [4]byte{} || generation() != before) {
-		// nft was killed, perhaps behind its transaction. What takes that back does nothing, or fails, where there was none.
+		// nft was killed, perhaps after its transaction. Without a transaction, the undo script does nothing or fails.
 		_, back := Nft(step.Back, "-f", "-")
 		switch {
 		case back == nil:
@@ -364,7 +368,7 @@ func (k *Kernel) loadTables(step state.LoadTables) error {
 	return nil
 }
 
-// generation counts the transactions of the kernel's nf_tables (NFTA_GEN_ID); 0 where it does not say.
+// generation counts nf_tables transactions in the kernel (NFTA_GEN_ID); 0 if it is unknown.
 func generation() (id [4]byte) {
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
@@ -378,7 +382,7 @@ func generation() (id [4]byte) {
 	return id
 }
 
-// noteTables writes records over former ones, which stay where it fails: the tables are put back then.
+// noteTables replaces the records. If it fails, the previous ones stay, and the tables are restored.
 func (k *Kernel) noteTables(step state.LoadTables) error {
 	loaded := map[string]bool{}
 	for _, table := range step.Loaded {
@@ -397,13 +401,14 @@ func (k *Kernel) noteTables(step state.LoadTables) error {
 	return nil
 }
 
-// nft limits: a ruleset of 10,000 forwards loads in a second on a slow machine, so that a minute is an error.
+// nftTime limits one call of nft: a ruleset of 10,000 forwards loads in a second on a slow machine.
 const nftTime = time.Minute
 
-// ErrNoNft is returned where nft is not installed.
-var ErrNoNft = errors.New("the program nft is missing; install it: apt install nftables (Debian), opkg install nftables (OpenWrt)")
+// ErrNoNft is returned if nft is not installed.
+var ErrNoNft = errors.New("the program nft is missing; install it: apt install nftables (Debian), opkg install " +
+	"nftables (OpenWrt)")
 
-// Nft runs the program nft with that on its standard input, and returns what it prints.
+// Nft runs the program nft with that standard input, and returns its output.
 func Nft(input string, args ...string) (string, error) {
 	path, err := exec.LookPath("nft")
 	if err != nil {
@@ -427,7 +432,7 @@ func isExecutable(path string) bool {
 	return err == nil && info.Mode()&0o111 != 0
 }
 
-// firstLines shortens nft's complaint, which may repeat a whole ruleset.
+// firstLines shortens nft's error message, which may repeat a whole ruleset.
 func firstLines(s string) string {
 	lines := strings.SplitN(strings.TrimSpace(s), "\n", 4)
 	return strings.Join(lines[:min(len(lines), 3)], "; ")

@@ -7,7 +7,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// OpenWrt's firewall has a door of its own for services (package openwrt).
+// On OpenWrt, services pass rules to the firewall (package openwrt).
 func iptablesInUse() (state.IPTables, error) { return nil, nil }
 
 func observeAllowances(*state.Observed) error { return nil }
@@ -17,5 +17,5 @@ func changeAllowance(state.Allowance, string) error { return nil }
 // flowTables is false, see state.Offloading.
 func flowTables([]*config.Relay) bool { return false }
 
-// KeepTables does nothing: OpenWrt's firewall leaves tables of others alone.
+// KeepTables does nothing: OpenWrt's firewall does not touch other programs' tables.
 func (k *Kernel) KeepTables([]state.Table) error { return nil }

@@ -25,12 +25,12 @@ type Kernel struct {
 	Platform platform.Platform // nil: Debian
 
 	looked map[string]lookedUp // DNS names
-	notes  []string            // about records, for Observe
-	made   bool                // Lock has made the directory Run
+	notes  []string            // messages about records, for Observe
+	made   bool                // Lock has created the directory Run
 }
 
-// dumpTries bounds how often a dump is asked for again that changes interrupted (NLM_F_DUMP_INTR), that a signal did,
-// or that had more messages than the socket's buffer has room for (ENOBUFS, netlink(7)): it is not complete.
+// dumpTries limits how often an incomplete dump is repeated: interrupted by changes (NLM_F_DUMP_INTR) or a signal, or
+// larger than the socket's buffer (ENOBUFS, netlink(7)).
 const dumpTries = 5
 
 func dump[T any](list func() ([]T, error)) ([]T, error) {
@@ -43,9 +43,10 @@ func dump[T any](list func() ([]T, error)) ([]T, error) {
 	}
 }
 
-// Observe reads what carries our marks, and what others have where want would go.
+// Observe reads everything with our marks, and other programs' objects that conflict with want.
 func (k *Kernel) Observe(want state.State) (state.Observed, error) {
-	o := state.Observed{ForeignLinks: map[string]string{}, ForeignAddrs: map[netip.Addr]string{}, SysctlValues: map[string]string{}}
+	o := state.Observed{ForeignLinks: map[string]string{}, ForeignAddrs: map[netip.Addr]string{},
+		SysctlValues: map[string]string{}}
 	links, err := k.observeLinks(&o)
 	if err != nil {
 		return o, fmt.Errorf("list links: %w", err)
@@ -77,12 +78,12 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 	return o, nil
 }
 
-// forRoot tells of an error whether the kernel would have answered root. Links, addresses, routes and rules are for
-// everybody; nfnetlink needs CAP_NET_ADMIN (nfnetlink_rcv).
+// forRoot reports whether the kernel would have answered root instead of returning this error. Everybody may read
+// links, addresses, routes and rules; nfnetlink needs CAP_NET_ADMIN (nfnetlink_rcv).
 func forRoot(err error) bool { return errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 }
 
-// unrecorded are devices of others that forward by themselves (this machine as a whole does not), where tunnels of ours
-// are up and neither their table nor a record of it is there.
+// unrecorded returns other devices that forward although the machine as a whole does not, if our tunnels are up but
+// neither their table nor a record exists.
 func (k *Kernel) unrecorded(o state.Observed, links map[int]string) []string {
 	_, err := os.Stat(k.path(recordName(state.Table{Family: "ip", Name: state.TableName})))
 	all, _ := readSysctl("net/ipv4/conf/all/forwarding")
@@ -91,7 +92,8 @@ func (k *Kernel) unrecorded(o state.Observed, links map[int]string) []string {
 	}
 	var devices []string
 	for _, name := range links {
-		if value, err := readSysctl(state.ForwardingKey(name)); err == nil && value == "1" && o.ForeignLinks[name] != "" {
+		if value, err := readSysctl(state.ForwardingKey(name)); err == nil && value == "1" &&
+			o.ForeignLinks[name] != "" {
 			devices = append(devices, name)
 		}
 	}
@@ -115,7 +117,8 @@ func (k *Kernel) observeLinks(o *state.Observed) (map[int]string, error) {
 			o.ForeignLinks[attrs.Name] = link.Type()
 			continue
 		}
-		ours := state.Link{Name: attrs.Name, Tunnel: tunnel, MTU: attrs.MTU, Group: int(attrs.Group), Up: attrs.RawFlags&unix.IFF_UP != 0}
+		ours := state.Link{Name: attrs.Name, Tunnel: tunnel, MTU: attrs.MTU, Group: int(attrs.Group),
+			Up: attrs.RawFlags&unix.IFF_UP != 0}
 		if marked {
 			ours.Relay = relay
 		}
@@ -125,7 +128,7 @@ func (k *Kernel) observeLinks(o *state.Observed) (map[int]string, error) {
 }
 
 func observeAddrs(o *state.Observed, links map[int]string) error {
-	// IFA_RT_PRIORITY, our mark, is what the netlink package's AddrList leaves out.
+	// The netlink package's AddrList leaves out IFA_RT_PRIORITY, our mark.
 	messages, err := dump(func() ([][]byte, error) {
 		req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 		req.AddData(nl.NewIfAddrmsg(unix.AF_INET6))
@@ -184,7 +187,8 @@ func observeRoutes(o *state.Observed, want state.State, links map[int]string) er
 		}
 		return nil
 	}
-	if err := add(&netlink.Route{Protocol: state.Protocol}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE, true); err != nil {
+	if err := add(&netlink.Route{Protocol: state.Protocol}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE,
+		true); err != nil {
 		return err
 	}
 	seen := map[uint32]bool{}
@@ -204,10 +208,11 @@ func observeRoutes(o *state.Observed, want state.State, links map[int]string) er
 	return nil
 }
 
-// owner names who a route or rule is from by its protocol number, as /etc/iproute2/rt_protos of iproute2 does.
+// owner names the program that a route or rule is from by its protocol number, like iproute2's /etc/iproute2/rt_protos.
 func owner(protocol int) string {
-	names := map[int]string{0: "a person or a script (no protocol)", 2: "the kernel", 3: "a person or a script (protocol boot)",
-		4: "a person or a script (protocol static)", 9: "a router advertisement", 11: "zebra", 12: "bird", 15: "NetworkManager or a mesh daemon",
+	names := map[int]string{0: "a person or a script (no protocol)", 2: "the kernel",
+		3: "a person or a script (protocol boot)", 4: "a person or a script (protocol static)",
+		9: "a router advertisement", 11: "zebra", 12: "bird", 15: "NetworkManager or a mesh daemon",
 		16: "a DHCP client", 18: "keepalived", 42: "babel", 186: "bgp", 188: "ospf"}
 	if name, ok := names[protocol]; ok {
 		return name
@@ -222,11 +227,13 @@ func observeRules(o *state.Observed) error {
 	}
 	for _, r := range rules {
 		if r.Protocol != state.Protocol {
-			o.ForeignRules = append(o.ForeignRules, state.ForeignRule{Priority: max(r.Priority, 0), Owner: owner(int(r.Protocol))})
+			o.ForeignRules = append(o.ForeignRules,
+				state.ForeignRule{Priority: max(r.Priority, 0), Owner: owner(int(r.Protocol))})
 			continue
 		}
-		ours := state.Rule{Priority: r.Priority, IIF: r.IifName, Mark: r.Mark, Table: uint32(r.Table), NoDefault: r.SuppressPrefixlen == 0,
-			Unreachable: r.Table == unix.RT_TABLE_UNSPEC} // the netlink package leaves the action out
+		ours := state.Rule{Priority: r.Priority, IIF: r.IifName, Mark: r.Mark, Table: uint32(r.Table),
+			NoDefault:   r.SuppressPrefixlen == 0,
+			Unreachable: r.Table == unix.RT_TABLE_UNSPEC} // the netlink package leaves out the action
 		if r.Mask != nil {
 			ours.Mask = *r.Mask
 		}
@@ -279,7 +286,7 @@ func readSysctl(key string) (string, error) {
 	return strings.TrimSpace(string(data)), err
 }
 
-// Counters are a link's traffic since it was made.
+// Counters are a link's traffic since it was created.
 type Counters struct {
 	RxBytes   uint64 `json:"rx_bytes"`
 	RxPackets uint64 `json:"rx_packets"`
@@ -299,7 +306,7 @@ func LinkCounters(device string) (Counters, error) {
 	return Counters{s.RxBytes, s.RxPackets, s.TxBytes, s.TxPackets, s.RxErrors, s.TxErrors}, nil
 }
 
-// HasTunnels tells whether the kernel is known to have ip6_tunnel: the module is loaded, or built in.
+// HasTunnels reports whether the module ip6_tunnel is loaded or built in.
 func HasTunnels() bool {
 	_, err := os.Stat("/sys/module/ip6_tunnel")
 	return err == nil

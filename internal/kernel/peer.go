@@ -12,18 +12,18 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// PeerRecord names the record of the addresses that DNS names of other ends had last. It exists only where names are used.
+// PeerRecord names the record of the last addresses of the other ends' DNS names. It exists only if names are used.
 const PeerRecord = "peers"
 
-// lookedUp is what the look-up of a name gave, once in a process.
+// lookedUp is the result of a DNS lookup; each name is looked up once per process.
 type lookedUp struct {
 	addrs []netip.Addr
 	err   error
 }
 
-// peer finds the other end of a relay by its DNS name. While the name has the address that it had, that stays, whatever
-// other ones it has; while it cannot be looked up, the last address counts, and note says so. Endpoints of this end,
-// those of the relays too, are never the other one. Nothing is written.
+// peer finds the other end of a relay by its DNS name. As long as the name still has its last address, that one is
+// used, whatever other ones it has. If the lookup fails, the last address is used, and note says so. This machine's
+// addresses and the relays' endpoints are never the other end. peer writes nothing.
 func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (addr netip.Addr, note string, err error) {
 	own, err := k.ownAddrs()
 	if err != nil {
@@ -76,7 +76,7 @@ func canBePeer(a netip.Addr) bool {
 	return a.IsGlobalUnicast() && a.Is6() && !a.Is4In6() && a.Zone() == ""
 }
 
-// ownAddrs are this machine's IPv6 addresses.
+// ownAddrs returns this machine's IPv6 addresses.
 func (k *Kernel) ownAddrs() (map[netip.Addr]bool, error) {
 	o := state.Observed{ForeignAddrs: map[netip.Addr]string{}}
 	if err := observeAddrs(&o, nil); err != nil {
@@ -92,7 +92,7 @@ func (k *Kernel) ownAddrs() (map[netip.Addr]bool, error) {
 	return own, nil
 }
 
-// peers are the noted addresses by name.
+// peers returns the recorded addresses by name.
 func (k *Kernel) peers() map[string]netip.Addr {
 	return read(k, PeerRecord, func(all map[string]netip.Addr) bool {
 		for _, addr := range all {
@@ -104,8 +104,8 @@ func (k *Kernel) peers() map[string]netip.Addr {
 	})
 }
 
-// lastPeer is the address that a name had last: that of the record, else that of the tunnel; not valid where there is
-// none, or where it has become this machine's own.
+// lastPeer returns the last address of a name, from the record or else from the tunnel. It is not valid if there is
+// none, or if the address has become this machine's own.
 func (k *Kernel) lastPeer(r *config.Relay, own map[netip.Addr]bool) (netip.Addr, error) {
 	if addr, ok := k.peers()[r.PeerName]; ok && !own[addr] {
 		return addr, nil
@@ -122,10 +122,10 @@ func (k *Kernel) lastPeer(r *config.Relay, own map[netip.Addr]bool) (netip.Addr,
 	return netip.Addr{}, nil
 }
 
-// FailedRecord is the record of the relays that the last `up` could not bring up. It exists only where there are some.
+// FailedRecord names the record of the relays that the last `up` could not bring up. It exists only if there are any.
 const FailedRecord = "failed"
 
-// NoteFailed keeps the names of relays that could not be brought up, to be tried again.
+// NoteFailed records relays that could not be brought up and are to be tried again.
 func (k *Kernel) NoteFailed(relays []string) error {
 	if len(relays) == 0 {
 		return k.remove(FailedRecord)
@@ -136,12 +136,12 @@ func (k *Kernel) NoteFailed(relays []string) error {
 	return k.write(FailedRecord, relays)
 }
 
-// FailedRelays are the relays that the last `up` could not bring up.
+// FailedRelays returns the relays that the last `up` could not bring up.
 func (k *Kernel) FailedRelays() []string {
 	return read(k, FailedRecord, func(relays []string) bool { return len(relays) > 0 })
 }
 
-// NotePeers keeps the addresses of names, which are in use now, for when the names cannot be looked up.
+// NotePeers records the names' addresses that are in use now, for when a lookup fails.
 func (k *Kernel) NotePeers(addrs map[string]netip.Addr) error {
 	if len(addrs) == 0 {
 		return nil

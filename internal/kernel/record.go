@@ -16,10 +16,10 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// maxRecord bounds a record in bytes: the rules of thousands of homes on one VPS are some megabytes.
+// maxRecord limits a record in bytes: the rules of thousands of homes on one VPS take some megabytes.
 const maxRecord = 16 << 20
 
-// freshSuffix ends the name of a record that is being written.
+// freshSuffix is the suffix of a record that is being written.
 const freshSuffix = ".new"
 
 func (k *Kernel) path(name string) string { return filepath.Join(k.Run, name) }
@@ -41,14 +41,13 @@ func (k *Kernel) write(name string, value any) error {
 	return k.replace(name, data)
 }
 
-// replace writes a file at once, so that a reader or a crash never sees half of it, and leaves nothing behind where it
-// fails.
+// replace writes a file atomically: a reader or a crash never sees half of it, and a failure leaves nothing behind.
 func (k *Kernel) replace(name string, data []byte) (err error) {
 	if err := os.MkdirAll(k.Run, 0o755); err != nil {
 		return err
 	}
 	fresh := k.path(name + freshSuffix)
-	if err := os.RemoveAll(fresh); err != nil { // what a killed process left
+	if err := os.RemoveAll(fresh); err != nil { // left by a killed process
 		return err
 	}
 	file, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -75,7 +74,7 @@ func (k *Kernel) replace(name string, data []byte) (err error) {
 	return os.Rename(fresh, k.path(name))
 }
 
-// load is a record's text; it does not exist where the error is fs.ErrNotExist.
+// load returns a record's text; the error is fs.ErrNotExist if there is none.
 func (k *Kernel) load(name string) ([]byte, error) {
 	info, err := os.Lstat(k.path(name))
 	switch {
@@ -89,8 +88,9 @@ func (k *Kernel) load(name string) ([]byte, error) {
 	return os.ReadFile(k.path(name))
 }
 
-// read is a record's value, or zero where there is none. A record that is damaged counts as none, and a note says so;
-// what writes it next replaces it. Who is not root may not read records, and changes nothing. valid tells whether a value can be right.
+// read returns a record's value, or zero if there is none. A damaged record counts as none and adds a note; the next
+// write replaces it. Users other than root cannot read records, but they change nothing either. valid reports whether a
+// value is plausible.
 func read[T any](k *Kernel, name string, valid func(T) bool) T {
 	var value, none T
 	data, err := k.load(name)
@@ -110,7 +110,7 @@ func read[T any](k *Kernel, name string, valid func(T) bool) T {
 	return value
 }
 
-// withoutPath is an error of a file whose name is said already.
+// withoutPath returns a file's error without the name, for messages that already contain it.
 func withoutPath(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -119,7 +119,7 @@ func withoutPath(err error) error {
 	return err
 }
 
-// note keeps for Observe what a person should know, once.
+// note adds a message for the user, which Observe returns once.
 func (k *Kernel) note(text string) {
 	if !slices.Contains(k.notes, text) {
 		k.notes = append(k.notes, text)
@@ -138,24 +138,24 @@ func (k *Kernel) remove(name string) error {
 	return err
 }
 
-// A sysctl has a file of its own, so that forgetting one needs no room: sysctl:net:ipv4:conf:eth0:forwarding. The name
-// of a device has neither slashes nor colons (dev_valid_name in net/core/dev.c).
+// Each sysctl has its own file, so that deleting a record needs no disk space: sysctl:net:ipv4:conf:eth0:forwarding.
+// Device names contain neither slashes nor colons (dev_valid_name in net/core/dev.c).
 const (
 	sysctlPrefix = "sysctl:"
-	// formerSysctls is the list of them all that earlier releases wrote.
+	// formerSysctls is the single file with all of them that earlier releases wrote.
 	formerSysctls = "sysctls"
 )
 
 func sysctlName(key string) string { return sysctlPrefix + strings.ReplaceAll(key, "/", ":") }
 
-// validSysctl tells whether it could have been noted: a key of the network's, and numbers.
+// validSysctl reports whether we could have recorded it: a key below net, and numbers.
 func validSysctl(s state.Sysctl) bool {
 	return strings.HasPrefix(s.Key, "net/") && filepath.IsLocal(s.Key) && filepath.Clean(s.Key) == s.Key &&
 		s.Value != "" && strings.Trim(s.Value, "-0123456789 \t") == ""
 }
 
-// savedSysctls are what sysctls were before we changed them. Where the record is lost, the kernel still has the fence
-// for the devices that did not forward.
+// savedSysctls returns the previous values of sysctls that we changed. If a record is lost, the kernel still has the
+// fence with the devices that did not forward.
 func (k *Kernel) savedSysctls() ([]state.Sysctl, error) {
 	saved := k.notedSysctls()
 	fenced, err := elements(unix.NFPROTO_IPV4, state.FenceSet)
@@ -171,7 +171,7 @@ func (k *Kernel) savedSysctls() ([]state.Sysctl, error) {
 	return saved, err
 }
 
-// notedSysctls are those of them that are in /run.
+// notedSysctls returns those that are recorded in /run.
 func (k *Kernel) notedSysctls() []state.Sysctl {
 	saved := read(k, formerSysctls, func(all []state.Sysctl) bool {
 		return !slices.ContainsFunc(all, func(s state.Sysctl) bool { return !validSysctl(s) })
@@ -186,7 +186,9 @@ func (k *Kernel) notedSysctls() []state.Sysctl {
 			continue
 		}
 		key = strings.ReplaceAll(key, ":", "/")
-		value := read(k, entry.Name(), func(value string) bool { return validSysctl(state.Sysctl{Key: key, Value: value}) })
+		value := read(k, entry.Name(), func(value string) bool {
+			return validSysctl(state.Sysctl{Key: key, Value: value})
+		})
 		if value != "" && !slices.ContainsFunc(saved, func(s state.Sysctl) bool { return s.Key == key }) {
 			saved = append(saved, state.Sysctl{Key: key, Value: value})
 		}
@@ -194,7 +196,8 @@ func (k *Kernel) notedSysctls() []state.Sysctl {
 	return saved
 }
 
-// saveSysctl keeps a value that is noted already: it is the older one. Where it cannot be written, the fence is enough.
+// saveSysctl keeps a value that is already recorded, because it is the older one. If it cannot be written, the fence is
+// enough.
 func (k *Kernel) saveSysctl(key, value string) error {
 	if slices.ContainsFunc(k.notedSysctls(), func(s state.Sysctl) bool { return s.Key == key }) {
 		return nil
@@ -209,7 +212,7 @@ func (k *Kernel) saveSysctl(key, value string) error {
 	return err
 }
 
-// NoteSysctls writes again what only the fence knows any more.
+// NoteSysctls rewrites records that only the fence still has.
 func (k *Kernel) NoteSysctls() error {
 	saved, err := k.savedSysctls()
 	if err != nil {
@@ -240,7 +243,7 @@ func (k *Kernel) forgetSysctl(key string) error {
 	return k.remove(sysctlName(key))
 }
 
-// tableRecord is what a table was loaded from, and the kernel's sum of it.
+// tableRecord is the text that a table was loaded from, and the kernel's checksum of it.
 type tableRecord struct {
 	Sum     string
 	Ruleset string
@@ -249,9 +252,8 @@ type tableRecord struct {
 
 const tablePrefix = "nft-"
 
-// includeFile can be included by the administrator's own nftables.conf: where that flushes every table, ours are then
-// back in the same transaction, and no packet comes between. OpenWrt's firewall leaves ours alone, and has no such
-// file.
+// includeFile can be included by the administrator's nftables.conf. If that flushes all tables, ours are restored in
+// the same transaction, without a gap. OpenWrt needs no such file: its firewall does not touch our tables.
 const includeFile = "tables.nft"
 
 func recordName(t state.Table) string {
@@ -269,7 +271,7 @@ func (k *Kernel) tableRecord(table state.Table) tableRecord {
 	})
 }
 
-// known tells whether fields of a set can be read.
+// known reports whether all field types of a set are known.
 func known(types []state.Type) bool {
 	unknown := func(t state.Type) bool { return fieldSizes[t] == 0 && t != state.Verdict }
 	return len(types) > 0 && !slices.ContainsFunc(types, unknown)
@@ -288,9 +290,9 @@ func (k *Kernel) noteTable(table state.Table) error {
 	return k.write(recordName(table), record)
 }
 
-// Clear removes what is left of records where nothing is installed any more: those that are damaged, and those of
-// things that somebody else has removed. The addresses of names stay: down and up need no DNS. The directory goes if
-// Lock made it, and the lock with it: nothing may be changed after it.
+// Clear removes leftover records once nothing is installed: damaged ones, and those of objects that somebody else has
+// removed. The addresses of names stay, so that down and up need no DNS. The directory is removed if Lock created it,
+// together with the lock: after Clear nothing may be changed.
 func (k *Kernel) Clear() error {
 	entries, err := os.ReadDir(k.Run)
 	if err != nil {
@@ -300,8 +302,9 @@ func (k *Kernel) Clear() error {
 	left := 0
 	for _, entry := range entries {
 		name := entry.Name()
-		ours := name == formerSysctls || strings.HasPrefix(name, sysctlPrefix) || strings.HasPrefix(name, tablePrefix) ||
-			name == PeerRecord+freshSuffix || strings.HasPrefix(name, includeFile)
+		ours := name == formerSysctls || strings.HasPrefix(name, sysctlPrefix) ||
+			strings.HasPrefix(name, tablePrefix) || name == PeerRecord+freshSuffix ||
+			strings.HasPrefix(name, includeFile)
 		switch {
 		case ours:
 			errs = append(errs, k.remove(name))
@@ -312,7 +315,7 @@ func (k *Kernel) Clear() error {
 	if left == 0 {
 		errs = append(errs, k.remove(lockFile))
 		if k.made {
-			_ = os.Remove(k.Run) // unless another process has made something in it meanwhile
+			_ = os.Remove(k.Run) // unless another process has created a file there meanwhile
 		}
 	}
 	return errors.Join(errs...)

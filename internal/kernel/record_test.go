@@ -36,7 +36,7 @@ func written(t *testing.T) *Kernel {
 	return k
 }
 
-// records are how many of them count.
+// records counts the valid records.
 func records(k *Kernel) int {
 	n := len(k.notedSysctls()) + len(k.peers())
 	if k.tableRecord(table).Sum != "" {
@@ -45,24 +45,28 @@ func records(k *Kernel) int {
 	return n
 }
 
-// TestDamagedRecords: whatever is in a record's place, it counts as none, a note says so, and the next write replaces
-// it.
+// TestDamagedRecords: a damaged record, whatever it is, counts as none, a note says so, and the next write replaces it.
 func TestDamagedRecords(t *testing.T) {
 	names := []string{sysctlName("net/ipv4/conf/eth0.5/forwarding"), recordName(table), PeerRecord}
 	damages := map[string]func(path string) error{
-		"empty":     func(path string) error { return os.Truncate(path, 0) },
-		"one byte":  func(path string) error { return os.Truncate(path, 1) },
-		"no JSON":   func(path string) error { return os.WriteFile(path, []byte("\x00\xff{"), 0o600) },
-		"a number":  func(path string) error { return os.WriteFile(path, []byte("46"), 0o600) },
-		"a list":    func(path string) error { return os.WriteFile(path, []byte(`[{"Key":7}]`), 0o600) },
-		"an object": func(path string) error { return os.WriteFile(path, []byte(`{"Sum":"00","x":"127.0.0.1"}`), 0o600) },
+		"empty":    func(path string) error { return os.Truncate(path, 0) },
+		"one byte": func(path string) error { return os.Truncate(path, 1) },
+		"no JSON":  func(path string) error { return os.WriteFile(path, []byte("\x00\xff{"), 0o600) },
+		"a number": func(path string) error { return os.WriteFile(path, []byte("46"), 0o600) },
+		"a list":   func(path string) error { return os.WriteFile(path, []byte(`[{"Key":7}]`), 0o600) },
+		"an object": func(path string) error {
+			return os.WriteFile(path, []byte(`{"Sum":"00","x":"127.0.0.1"}`), 0o600)
+		},
 		"no types": func(path string) error {
 			return os.WriteFile(path, []byte(`{"Sum":"00","Ruleset":"x","Sets":[{"Name":"host","Key":[]}]}`), 0o600)
 		},
-		"huge":      func(path string) error { return os.Truncate(path, maxRecord+1) },
-		"a fifo":    func(path string) error { os.Remove(path); return unix.Mkfifo(path, 0o600) },
-		"a loop":    func(path string) error { os.Remove(path); return os.Symlink(path, path) },
-		"directory": func(path string) error { os.Remove(path); return os.MkdirAll(filepath.Join(path, "full"), 0o700) },
+		"huge":   func(path string) error { return os.Truncate(path, maxRecord+1) },
+		"a fifo": func(path string) error { os.Remove(path); return unix.Mkfifo(path, 0o600) },
+		"a loop": func(path string) error { os.Remove(path); return os.Symlink(path, path) },
+		"directory": func(path string) error {
+			os.Remove(path)
+			return os.MkdirAll(filepath.Join(path, "full"), 0o700)
+		},
 	}
 	for damage, do := range damages {
 		for _, name := range names {
@@ -87,13 +91,14 @@ func TestDamagedRecords(t *testing.T) {
 				err = k.saveSysctl("net/ipv4/conf/eth0.5/forwarding", "1")
 			}
 			if k.notes = nil; err != nil || records(k) != 3 || len(k.notes) != 0 {
-				t.Errorf("%s: %s: after the next write %v, %d records, notes %q", name, damage, err, records(k), k.notes)
+				t.Errorf("%s: %s: after the next write %v, %d records, notes %q", name, damage, err, records(k),
+					k.notes)
 			}
 		}
 	}
 }
 
-// TestSysctlNames: what is noted is found again, and nothing else is taken for it.
+// TestSysctlNames: recorded sysctls are found again, and nothing else is mistaken for one.
 func TestSysctlNames(t *testing.T) {
 	k := &Kernel{Run: t.TempDir()}
 	former, err := json.Marshal([]state.Sysctl{{Key: "net/ipv4/conf/eth9/forwarding", Value: "0"}})
@@ -127,8 +132,8 @@ func TestSysctlNames(t *testing.T) {
 	}
 }
 
-// TestNoRoom: where a record cannot be written the former one stays, nothing else is left, and forgetting needs no
-// room. It is a process in which every file ends after two bytes: the rest of a write fails, as it does without room.
+// TestNoRoom: if a record cannot be written, the previous one stays, nothing else is left, and deleting needs no disk
+// space. The test runs in a process that limits each file to two bytes: the rest of a write fails as on a full disk.
 func TestNoRoom(t *testing.T) {
 	if os.Getenv("NO_ROOM") == "" {
 		child := exec.Command("/proc/self/exe", "-test.run=^TestNoRoom$")
@@ -144,9 +149,11 @@ func TestNoRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, write := range map[string]func() error{
-		"a sysctl":  func() error { return k.saveSysctl("net/ipv4/conf/eth1/forwarding", "0") },
-		"a table":   func() error { return k.write(recordName(table), tableRecord{Sum: "11", Ruleset: "x"}) },
-		"a peer":    func() error { return k.NotePeers(map[string]netip.Addr{"x": netip.MustParseAddr("2001:db8::2")}) },
+		"a sysctl": func() error { return k.saveSysctl("net/ipv4/conf/eth1/forwarding", "0") },
+		"a table":  func() error { return k.write(recordName(table), tableRecord{Sum: "11", Ruleset: "x"}) },
+		"a peer": func() error {
+			return k.NotePeers(map[string]netip.Addr{"x": netip.MustParseAddr("2001:db8::2")})
+		},
 		"a file":    func() error { return k.replace("tables.nft", []byte("table")) },
 		"a new one": func() error { return k.replace("another", []byte("table")) },
 	} {
@@ -164,7 +171,7 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// listing is what a directory has, with its contents.
+// listing returns the files of a directory with their contents.
 func listing(t *testing.T, dir string) string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -182,7 +189,7 @@ func listing(t *testing.T, dir string) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestClear: what is left of records goes when nothing is installed; the directory only if it was made for that.
+// TestClear: leftover records are removed when nothing is installed; the directory only if Lock created it.
 func TestClear(t *testing.T) {
 	clear := func(k *Kernel) {
 		t.Helper()
@@ -215,7 +222,7 @@ func TestClear(t *testing.T) {
 	}
 }
 
-// TestLock: two at a time is never, also where the one before removes the file and its directory.
+// TestLock: there are never two holders, even if the previous one removes the file and its directory.
 func TestLock(t *testing.T) {
 	run := filepath.Join(t.TempDir(), "a", "run")
 	const workers, rounds = 8, 30
@@ -252,7 +259,7 @@ func TestLock(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// One has opened the file before it goes, and gets the lock of what nobody else would open.
+	// A process opens the file before it is removed, and then locks a file that nobody else would open.
 	k := &Kernel{Run: run}
 	file, err := k.openLock()
 	if err != nil || !k.isLock(file) {
@@ -315,12 +322,13 @@ func TestReadingWritesNothing(t *testing.T) {
 	if err := os.Remove(k.path(PeerRecord)); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, err := k.peer(r, []*config.Relay{r}); err == nil || !strings.Contains(err.Error(), "this machine's own") {
+	if got, _, err := k.peer(r, []*config.Relay{r}); err == nil ||
+		!strings.Contains(err.Error(), "this machine's own") {
 		t.Errorf("this end's own endpoint: %v, %v", got, err)
 	}
 }
 
-// TestDumpAgain: what interrupts a dump for a moment has it asked for again, and not without end.
+// TestDumpAgain: an interrupted dump is repeated, but not endlessly.
 func TestDumpAgain(t *testing.T) {
 	for _, passing := range []error{unix.EINTR, unix.ENOBUFS} {
 		for failures, want := range map[int]error{0: nil, 1: nil, dumpTries - 1: nil, dumpTries: passing} {

@@ -11,31 +11,31 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// driver is how the kernel makes and shows tunnels of one kind.
+// driver creates and reads tunnels of one kind.
 type driver interface {
-	// link is what rtnetlink adds or changes.
+	// link returns the link for rtnetlink to add or change.
 	link(attrs netlink.LinkAttrs, t transport.Tunnel) netlink.Link
-	// observe reads a link; nil for what is none of the kind. typical tells whether it has the mode that ours have.
+	// observe reads a link; t is nil for another kind. typical reports whether it has the mode of our tunnels.
 	observe(link netlink.Link) (t transport.Tunnel, typical bool)
-	// missing says what to install where the kernel does not know the kind.
+	// missing says what to install if the kernel does not support the kind.
 	missing() string
 }
 
 var drivers = map[string]driver{transport.IPIP6Kind: ip6tnl{}}
 
-// setLink has rtnetlink make a tunnel, or change one. That goes by the name, not by the index: with an index the message
-// means a new name, which a link that is up refuses.
+// setLink creates or changes a tunnel by rtnetlink. It identifies the link by name: with an index, the message would
+// mean renaming, which fails for a link that is up.
 func setLink(l state.Link, set func(netlink.Link) error) error {
 	d := drivers[l.Tunnel.Kind()]
 	if d == nil {
 		return fmt.Errorf("unknown kind of tunnel %q", l.Tunnel.Kind())
 	}
-	attrs := netlink.NewLinkAttrs() // leaves the queue's length to the kernel
+	attrs := netlink.NewLinkAttrs() // leaves the queue length to the kernel
 	attrs.Name, attrs.Group = l.Name, uint32(l.Group)
 	return set(d.link(attrs, l.Tunnel))
 }
 
-// observeTunnel reads a link that may be a tunnel of ours; nil where it has none of our kinds.
+// observeTunnel reads a link that may be one of our tunnels; t is nil if it has none of our kinds.
 func observeTunnel(link netlink.Link) (t transport.Tunnel, typical bool) {
 	if d := drivers[link.Type()]; d != nil {
 		return d.observe(link)
@@ -74,5 +74,6 @@ func (ip6tnl) observe(link netlink.Link) (t transport.Tunnel, typical bool) {
 }
 
 func (ip6tnl) missing() string {
-	return "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe ip6_tunnel (Debian)"
+	return "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe " +
+		"ip6_tunnel (Debian)"
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// runLimit bounds Host.Run; programs that take longer are started with Host.Command. Where the CPU counts instructions, the
-// clock jumps ahead whenever the machine waits for its disk, so that the limit has to be far.
+// runLimit bounds Host.Run; programs that take longer are started with Host.Command. Where the CPU counts instructions,
+// the clock jumps ahead whenever the machine waits for its disk, so that the limit has to be far.
 const runLimit = 30 * time.Minute
 
 // runDelay bounds how long what a program has written is waited for after its end: a busy computer may take seconds.
@@ -85,7 +85,8 @@ func (h *Host) RunInput(input string, args ...string) (string, error) {
 	cmd.WaitDelay = runDelay
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return string(out), fmt.Errorf("%s: %s: %w: %s", h.Name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+		return string(out), fmt.Errorf("%s: %s: %w: %s", h.Name, strings.Join(args, " "), err,
+			strings.TrimSpace(string(out)))
 	}
 	return string(out), nil
 }

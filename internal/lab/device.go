@@ -105,7 +105,8 @@ func (h *Host) awaitCarrier(bridge string) error {
 	return fmt.Errorf("%s: bridge %s has no carrier after 10 seconds", h.Name, bridge)
 }
 
-// tunnel makes an ipip6 device without an encapsulation limit, as DS-Lite has it (RFC 6333 §5.3 wants no option header).
+// tunnel makes an ipip6 device without an encapsulation limit, as DS-Lite has it (RFC 6333 §5.3 wants no option
+// header).
 func (h *Host) tunnel(name string, local, remote netip.Addr, mtu int, address string) error {
 	const ignoreEncapLimit = 0x1 // IP6_TNL_F_IGN_ENCAP_LIMIT, linux/ip6_tunnel.h
 	attrs := netlink.NewLinkAttrs()

@@ -36,9 +36,9 @@ func (n *Net) loadRouterFirewall() error {
 	return n.Router.NFT(routerFirewall)
 }
 
-// OpenRouterFirewall lets a relay through the firewall of Options.RouterFirewall, as fw4's service rules would: protocol
-// 4 in from the peer's prefix on the wan, everything forwarded from and to the tunnel's device. It replaces what an
-// earlier call let through.
+// OpenRouterFirewall lets a relay through the firewall of Options.RouterFirewall, as fw4's service rules would:
+// protocol 4 in from the peer's prefix on the wan, everything forwarded from and to the tunnel's device. It replaces
+// what an earlier call let through.
 func (n *Net) OpenRouterFirewall(device string, peer netip.Prefix) error {
 	return n.Router.NFT(fmt.Sprintf(`
 flush chain inet fw relay_input

@@ -42,8 +42,8 @@ func IPv4(src, dst netip.Addr, proto byte, payload []byte) []byte {
 	return append(packet, payload...)
 }
 
-// SendRaw6 sends an IPv6 packet from any source address, routed by its destination, or through dev if that is not empty.
-// The payload follows the fixed header as it is: proto is its next header.
+// SendRaw6 sends an IPv6 packet from any source address, routed by its destination, or through dev if that is not
+// empty. The payload follows the fixed header as it is: proto is its next header.
 func SendRaw6(h *Host, src, dst netip.Addr, dev string, proto byte, payload []byte) error {
 	packet := []byte{0x60, 0, 0, 0}
 	packet = binary.BigEndian.AppendUint16(packet, uint16(len(payload)))
@@ -88,7 +88,8 @@ func Flood(h *Host, dev string, n int, packet func(i int) []byte) error {
 		}
 		for i := range n {
 			p := packet(i)
-			if err := unix.Sendto(socket, p, 0, &unix.SockaddrInet4{Addr: [4]byte(p[16:])}); err != nil && err != unix.ENOBUFS {
+			if err := unix.Sendto(socket, p, 0, &unix.SockaddrInet4{Addr: [4]byte(p[16:])}); err != nil &&
+				err != unix.ENOBUFS {
 				return err
 			}
 		}

@@ -66,13 +66,15 @@ func (p *Packet) decode(first gopacket.LayerType, data []byte) {
 			}
 			p.Src, p.Dst = address(l.SrcIP), address(l.DstIP)
 			p.Len, p.TTL, p.Proto = int(l.Length), l.TTL, byte(l.Protocol)
-			p.DF, p.MF, p.FragOffset = l.Flags&layers.IPv4DontFragment != 0, l.Flags&layers.IPv4MoreFragments != 0, int(l.FragOffset)*8
+			p.DF, p.MF, p.FragOffset = l.Flags&layers.IPv4DontFragment != 0, l.Flags&layers.IPv4MoreFragments != 0,
+				int(l.FragOffset)*8
 			p.Payload = l.Payload
 		case *layers.IPv6:
 			if l.DstIP == nil { // cut off
 				return
 			}
-			p.IPv6 = &IPv6Header{Src: address(l.SrcIP), Dst: address(l.DstIP), NextHeader: byte(l.NextHeader), HopLimit: l.HopLimit, EncapLimit: -1}
+			p.IPv6 = &IPv6Header{Src: address(l.SrcIP), Dst: address(l.DstIP), NextHeader: byte(l.NextHeader),
+				HopLimit: l.HopLimit, EncapLimit: -1}
 			p.Src, p.Dst = p.IPv6.Src, p.IPv6.Dst
 			const header = 40
 			p.Len, p.TTL, p.Proto = header+int(l.Length), l.HopLimit, byte(l.NextHeader)
@@ -109,7 +111,8 @@ func (p *Packet) decode(first gopacket.LayerType, data []byte) {
 			p.SrcPort, p.DstPort, p.Payload = uint16(l.SrcPort), uint16(l.DstPort), l.Payload
 		case *layers.ICMPv4:
 			p.ICMPType, p.ICMPCode, p.Payload = l.TypeCode.Type(), l.TypeCode.Code(), l.Payload
-			if p.ICMPType == layers.ICMPv4TypeDestinationUnreachable && p.ICMPCode == layers.ICMPv4CodeFragmentationNeeded {
+			if p.ICMPType == layers.ICMPv4TypeDestinationUnreachable &&
+				p.ICMPCode == layers.ICMPv4CodeFragmentationNeeded {
 				p.ICMPMTU = int(l.Seq) // the same two bytes (RFC 1191 §4)
 			}
 		case *layers.ICMPv6:

@@ -31,18 +31,20 @@ func TestDecode(t *testing.T) {
 		outer bool
 		limit int
 	}{
-		"UDP":                        {udp, 17, 53, false, 0},
-		"a first fragment":           {first, 17, 53, false, 0},
-		"GRE with a packet in it":    {gre, 47, 0, false, 0},
-		"4in6":                       {outer(4, udp), 17, 53, true, -1},
-		"4in6 with a limit":          {outer(60, limit), 17, 53, true, 3},
-		"GRE in 4in6":                {outer(4, gre), 47, 0, true, -1},
-		"cut off in the TCP header":  {TCP4(netip.AddrPortFrom(a, 1), netip.AddrPortFrom(b, 2), 2)[:30], 6, 0, false, 0},
+		"UDP":                     {udp, 17, 53, false, 0},
+		"a first fragment":        {first, 17, 53, false, 0},
+		"GRE with a packet in it": {gre, 47, 0, false, 0},
+		"4in6":                    {outer(4, udp), 17, 53, true, -1},
+		"4in6 with a limit":       {outer(60, limit), 17, 53, true, 3},
+		"GRE in 4in6":             {outer(4, gre), 47, 0, true, -1},
+		"cut off in the TCP header": {TCP4(netip.AddrPortFrom(a, 1), netip.AddrPortFrom(b, 2), 2)[:30], 6, 0,
+			false, 0},
 		"cut off in the IPv6 header": {outer(4, udp)[:20], 0, 0, false, 0},
 	} {
 		var p Packet
 		decode(&p, c.data)
-		if p.Proto != c.proto || p.DstPort != c.port || (p.IPv6 != nil) != c.outer || c.outer && p.IPv6.EncapLimit != c.limit {
+		if p.Proto != c.proto || p.DstPort != c.port || (p.IPv6 != nil) != c.outer || c.outer &&
+			p.IPv6.EncapLimit != c.limit {
 			t.Errorf("%s: %+v, %+v", name, p, p.IPv6)
 		}
 		if c.proto != 0 && (p.Src != a || p.Dst != b) {

@@ -14,12 +14,13 @@ var (
 	ProxyHost = netip.MustParseAddr("2001:db8:fdd2::210")
 )
 
-// ProxyNet is the least that a proxy needs: a client, a VPS and a host, one behind the other. It needs no kernel module but veth.
+// ProxyNet is the least that a proxy needs: a client, a VPS and a host, one behind the other. It needs no kernel module
+// but veth.
 //
 //	client ── vps (198.51.100.144) ── host (2001:db8:fdd2::210)
 //
-// The VPS routes IPv6, so that the client also reaches the host without a proxy. Buffers and congestion control are those of a
-// kernel that nobody has configured (cubic), whatever this machine has.
+// The VPS routes IPv6, so that the client also reaches the host without a proxy. Buffers and congestion control are
+// those of a kernel that nobody has configured (cubic), whatever this machine has.
 type ProxyNet struct {
 	Client, VPS, Host *Host
 }
@@ -66,18 +67,21 @@ func (l *ProxyNet) build(prefix string) (err error) {
 			return err
 		}
 	}
-	err = errors.Join(l.Client.route("::/0", "2001:db8:6ef9::1", "eth0"), l.Host.route("::/0", "2001:db8:fdd2::1", "eth0"))
+	err = errors.Join(l.Client.route("::/0", "2001:db8:6ef9::1", "eth0"),
+		l.Host.route("::/0", "2001:db8:fdd2::1", "eth0"))
 	if err != nil {
 		return err
 	}
 	return l.Congestion("cubic")
 }
 
-// Congestion makes new connections of all three use a congestion control algorithm. It fails where the kernel does not have it.
-// (An attribute of the routes: the sysctl of a namespace only takes what the machine allows, tcp_allowed_congestion_control.)
+// Congestion makes new connections of all three use a congestion control algorithm. It fails where the kernel does not
+// have it. (An attribute of the routes: the sysctl of a namespace only takes what the machine allows,
+// tcp_allowed_congestion_control.)
 func (l *ProxyNet) Congestion(algorithm string) error {
 	for _, h := range []*Host{l.Client, l.VPS, l.Host} {
-		script := "set -e; for f in -4 -6; do ip $f route show | while read -r r; do ip $f route change $r congctl " + algorithm + "; done; done"
+		script := "set -e; for f in -4 -6; do ip $f route show | while read -r r; do ip $f route change $r congctl " +
+			algorithm + "; done; done"
 		if _, err := h.RunInput(script, "sh"); err != nil {
 			return err
 		}

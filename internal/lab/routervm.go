@@ -56,7 +56,8 @@ func (n *Net) connectRouterVM() error {
 
 // connectVPSVM joins the internet to the VPS's virtual machine, which has VPSIPv4 and VPSIPv6.
 func (n *Net) connectVPSVM() error {
-	if err := placeCard(vm.CardWAN, port{n.Core, "vps", []string{"198.51.100.1/24", "2001:db8:6ef9::ff/64"}}); err != nil {
+	if err := placeCard(vm.CardWAN,
+		port{n.Core, "vps", []string{"198.51.100.1/24", "2001:db8:6ef9::ff/64"}}); err != nil {
 		return err
 	}
 	return joinAgent()

@@ -13,7 +13,8 @@ import (
 func Settle() {
 	const looks = 4
 	taken, quiet := "", 0
-	for deadline := time.Now().Add(5 * time.Second); quiet < looks && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Second); quiet < looks &&
+		time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		now, empty := backlog()
 		if empty && now == taken {
 			quiet++

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// volatile matches what changes by itself: lifetimes, timers of bridges, counters, and the operational state of a device
-// that has its carrier, which the kernel brings up to date within a second (net/core/link_watch.c).
+// volatile matches what changes by itself: lifetimes, timers of bridges, counters, and the operational state of a
+// device that has its carrier, which the kernel brings up to date within a second (net/core/link_watch.c).
 var volatile = []struct {
 	word        string // in each line that the pattern matches
 	pattern     *regexp.Regexp
@@ -55,7 +55,8 @@ func (h *Host) Snapshot() (string, error) {
 	}
 	texts := make([]string, len(sections))
 	errs := make([]error, len(sections))
-	texts[0], errs[0] = sections[0].read() // which waits: what follows, such as link-local addresses, comes with the operational state
+	// Which waits: what follows, such as link-local addresses, comes with the operational state.
+	texts[0], errs[0] = sections[0].read()
 	var readers sync.WaitGroup
 	for i, section := range sections[1:] {
 		readers.Go(func() { texts[i+1], errs[i+1] = section.read() })
@@ -99,18 +100,21 @@ func (h *Host) ipFamily(family string) (string, error) {
 func (h *Host) sysctls() (string, error) {
 	var text strings.Builder
 	err := h.Do(func() error {
-		for _, tree := range []string{"ipv4/ip_forward", "ipv4/conf/all", "ipv4/conf/default", "ipv6/conf/all", "ipv6/conf/default"} {
-			err := filepath.WalkDir(filepath.Join("/proc/sys/net", tree), func(path string, entry fs.DirEntry, err error) error {
-				if err != nil || entry.IsDir() {
-					return err
-				}
-				value, err := os.ReadFile(path)
-				if err != nil {
-					return nil // stable_secret cannot be read before it is set
-				}
-				fmt.Fprintf(&text, "%s = %s\n", strings.TrimPrefix(path, "/proc/sys/"), strings.TrimSpace(string(value)))
-				return nil
-			})
+		for _, tree := range []string{"ipv4/ip_forward", "ipv4/conf/all", "ipv4/conf/default", "ipv6/conf/all",
+			"ipv6/conf/default"} {
+			err := filepath.WalkDir(filepath.Join("/proc/sys/net", tree),
+				func(path string, entry fs.DirEntry, err error) error {
+					if err != nil || entry.IsDir() {
+						return err
+					}
+					value, err := os.ReadFile(path)
+					if err != nil {
+						return nil // stable_secret cannot be read before it is set
+					}
+					fmt.Fprintf(&text, "%s = %s\n", strings.TrimPrefix(path, "/proc/sys/"),
+						strings.TrimSpace(string(value)))
+					return nil
+				})
 			if err != nil {
 				return err
 			}
@@ -167,7 +171,8 @@ func writeConf(text *strings.Builder, device string, family uint16, value []byte
 			continue
 		}
 		for i := 0; i+4 <= len(attr.Value); i += 4 {
-			fmt.Fprintf(text, "conf %s family %d number %d = %d\n", device, family, i/4, int32(nl.NativeEndian().Uint32(attr.Value[i:])))
+			fmt.Fprintf(text, "conf %s family %d number %d = %d\n", device, family, i/4,
+				int32(nl.NativeEndian().Uint32(attr.Value[i:])))
 		}
 	}
 	return nil

@@ -15,7 +15,8 @@ import (
 // noKeepAlive is for all TCP sockets: packets go only where a test sends something.
 const noKeepAlive = -1
 
-// Listen listens on the host with plain TCP (not MPTCP, which Go would choose). The address is literal: there is no DNS.
+// Listen listens on the host with plain TCP (not MPTCP, which Go would choose). The address is literal: there is no
+// DNS.
 func (h *Host) Listen(network, address string) (listener net.Listener, err error) {
 	config := net.ListenConfig{KeepAlive: noKeepAlive}
 	config.SetMultipathTCP(false)
@@ -40,8 +41,8 @@ func (h *Host) Dial(network, address string, timeout time.Duration) (conn net.Co
 	return h.DialFrom(nil, network, address, timeout)
 }
 
-// DialFrom is Dial with a local address, for example a *net.TCPAddr; nil lets the kernel choose. One address and port may
-// be used to several remote ones at a time.
+// DialFrom is Dial with a local address, for example a *net.TCPAddr; nil lets the kernel choose. One address and port
+// may be used to several remote ones at a time.
 func (h *Host) DialFrom(local net.Addr, network, address string, timeout time.Duration) (conn net.Conn, err error) {
 	dialer := net.Dialer{Timeout: timeout, LocalAddr: local, KeepAlive: noKeepAlive}
 	if local != nil {

@@ -46,7 +46,8 @@ type Options struct {
 	RouterFirewall bool   // the firewall of a home router, see OpenRouterFirewall
 	Second         bool   // another VPS and another home
 	VPSVM          bool   // the VPS is a virtual machine of its own, see connectVPSVM
-	RouterVM       bool   // the router is a virtual machine of its own, see RemoteRouter; without DS-Lite, and with one host
+	// The router is a virtual machine of its own, see RemoteRouter; without DS-Lite, and with one host.
+	RouterVM bool
 }
 
 // Net is the lab.

@@ -219,7 +219,8 @@ func TestInject(t *testing.T) {
 		dev  string
 		seen netip.Addr
 	}{{n.Router, DSLiteDevice, CarrierIPv4}, {n.VPS, "eth0", src.Addr()}} {
-		if err := SendRaw4(test.host, test.dev, UDP4(src, netip.AddrPortFrom(ClientIPv4, 2000), []byte("x"))); err != nil {
+		if err := SendRaw4(test.host, test.dev,
+			UDP4(src, netip.AddrPortFrom(ClientIPv4, 2000), []byte("x"))); err != nil {
 			t.Fatal(err)
 		}
 		listener.SetReadDeadline(time.Now().Add(patience))

@@ -12,8 +12,8 @@ import (
 // entry is one of the index: hash of the key, number of plural forms, place and length of the text.
 type entry struct{ Key, Forms, Offset, Length uint32 }
 
-// Compile makes a .lmo of the text of a .po file: the texts, each filled up to four bytes, the index in the order of the
-// keys, and where the index begins. It is empty where there is no translation.
+// Compile makes a .lmo of the text of a .po file: the texts, each filled up to four bytes, the index in the order of
+// the keys, and where the index begins. It is empty where there is no translation.
 func Compile(po string) ([]byte, error) {
 	messages, err := parse(po)
 	if err != nil {

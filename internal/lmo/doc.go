@@ -1,2 +1,3 @@
-// Package lmo writes catalogues of translations as LuCI reads them (.lmo), from gettext's (.po), as LuCI's own po2lmo does.
+// Package lmo writes catalogues of translations as LuCI reads them (.lmo), from gettext's (.po), as LuCI's own po2lmo
+// does.
 package lmo

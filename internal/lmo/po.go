@@ -52,7 +52,8 @@ func parse(po string) ([]message, error) {
 			form := 0
 			if word != "msgstr" {
 				var err error
-				if form, err = strconv.Atoi(strings.Trim(word[len("msgstr"):], "[]")); err != nil || form != len(m.texts) {
+				if form, err = strconv.Atoi(strings.Trim(word[len("msgstr"):], "[]")); err != nil ||
+					form != len(m.texts) {
 					return nil, fmt.Errorf("line %d: %q: the plural forms are numbered from 0 on", number, word)
 				}
 			}

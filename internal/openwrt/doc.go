@@ -1,2 +1,2 @@
-// Package openwrt talks to OpenWrt's parts: netifd, the firewall (fw4 and fw3) and rpcd, by their bus, ubus.
+// Package openwrt talks to parts of OpenWrt (netifd, the firewall fw4 or fw3, rpcd) over ubus.
 package openwrt

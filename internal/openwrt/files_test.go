@@ -11,10 +11,10 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// files is what is installed on a router.
+// files is the directory of the files that are installed on a router.
 const files = "../../files/openwrt"
 
-// router is a directory in which the init script runs under busybox ash, with stand-ins that write down who calls them.
+// router is a directory in which the init script runs under busybox ash, with stand-ins that record their calls.
 type router struct {
 	t   *testing.T
 	dir string
@@ -22,7 +22,7 @@ type router struct {
 
 func newRouter(t *testing.T) router { return newRouterWith(t, "ds4relay") }
 
-// newRouterWith has the init script of that name.
+// newRouterWith uses the init script of that name.
 func newRouterWith(t *testing.T, name string) router {
 	r := router{t, t.TempDir()}
 	script, err := os.ReadFile(filepath.Join(files, "etc/init.d", name))
@@ -56,11 +56,13 @@ case "$*" in
 "list network.interface") [ -z "$NETIFD_AWAY" ] ;;
 esac
 `)
-	r.write("firewall", "#!/bin/sh\n[ -e /proc/self/fd/1000 ] && echo \"with the lock of the service\" >>\"$CALLS\"\necho \"firewall $*\" >>\"$CALLS\"\n")
+	r.write("firewall", "#!/bin/sh\n[ -e /proc/self/fd/1000 ] && echo \"with the lock of the service\" "+
+		">>\"$CALLS\"\necho \"firewall $*\" >>\"$CALLS\"\n")
 	// rc.common and procd.sh, as far as the script uses them.
 	r.write("rc", `call() { echo "$*" >>"$CALLS"; }
 logger() { read -r line; call logger "$*" "$line"; }
-for f in procd_open_service procd_add_reload_trigger procd_add_interface_trigger procd_add_raw_trigger json_add_array json_add_string json_close_array procd_open_instance procd_set_param procd_close_instance; do
+for f in procd_open_service procd_add_reload_trigger procd_add_interface_trigger procd_add_raw_trigger json_add_array \
+	json_add_string json_close_array procd_open_instance procd_set_param procd_close_instance; do
 	eval "$f() { call $f \"\$@\"; }"
 done
 procd_close_service() { service_triggers; service_data; call procd_close_service; }
@@ -103,7 +105,8 @@ func (r router) write(name, text string) {
 func (r router) run(action string, env ...string) (status int, calls string) {
 	r.t.Helper()
 	cmd := exec.Command("busybox", "ash", r.path("rc"), action)
-	cmd.Env = append([]string{"PATH=" + r.dir + ":" + os.Getenv("PATH"), "DIR=" + r.dir, "CALLS=" + r.path("calls"), "RELAYS=first second third"}, env...)
+	cmd.Env = append([]string{"PATH=" + r.dir + ":" + os.Getenv("PATH"), "DIR=" + r.dir, "CALLS=" + r.path("calls"),
+		"RELAYS=first second third"}, env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		status = cmd.ProcessState.ExitCode()
 		r.t.Logf("%s: %v %s", action, err, out)
@@ -127,8 +130,8 @@ const (
 	failed = up + "logger -t ds4relay -p daemon.err wrong file\n"
 	some   = up + "logger -t ds4relay -p daemon.err one is not up\n"
 	step   = up + "logger -t ds4relay -p daemon.err a step fails\n"
-	watch  = "procd_open_instance watch\nprocd_set_param command DIR/ds4relay -q watch --missing\nprocd_set_param respawn 1 60 0\n" +
-		"procd_set_param stderr 1\nprocd_close_instance\n"
+	watch  = "procd_open_instance watch\nprocd_set_param command DIR/ds4relay -q watch --missing\nprocd_set_param " +
+		"respawn 1 60 0\nprocd_set_param stderr 1\nprocd_close_instance\n"
 	down = "ds4relay -q down\nds4relay -q netifd\nprocd_open_service ds4relay /etc/init.d/ds4relay\n"
 )
 
@@ -141,60 +144,65 @@ func TestInitScript(t *testing.T) {
 		want   string
 	}{
 		{"start", nil, 0, up + triggers + rules + "procd_close_service\n"},
-		// An other end with a DNS name: it is looked up each minute, by a process that does not stay.
+		// An other end with a DNS name: it is looked up each minute, by a process that exits.
 		{"start", []string{"SECOND_PEER=vps.example.org"}, 0, up + watch + triggers + rules + "procd_close_service\n"},
-		{"start", []string{"SECOND_PEER=vps.example.org", "ENABLED=0"}, 0, up + triggers + rules + "procd_close_service\n"},
-		// A wrong file: what ran goes on, with its rules, and the start fails. procd keeps what it knows of a service
-		// that runs.
+		{"start", []string{"SECOND_PEER=vps.example.org", "ENABLED=0"}, 0,
+			up + triggers + rules + "procd_close_service\n"},
+		// A mistake in the file: the start fails, and what runs stays, with its rules. procd keeps the data of a
+		// running service.
 		{"start", []string{"FAILS=2"}, 2, failed + triggers + rules + "procd_close_service\n"},
 		{"start", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
 		{"start", []string{"FAILS=1", "REGISTERED=1"}, 1, step + triggers + rules + "procd_close_service\n"},
-		// A relay that cannot be brought up stops nothing, and is tried again.
+		// A relay that cannot be brought up does not affect others, and is tried again.
 		{"start", []string{"FAILS=4", "REGISTERED=1"}, 0, some + watch + triggers + rules + "procd_close_service\n"},
 		// A restart takes nothing down.
 		{"restart", []string{"REGISTERED=1"}, 0, up + triggers + rules + "procd_close_service\n"},
 		{"restart", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
-		// An event that comes after the stop, and one of a netifd that restarts. Otherwise an event starts the program
-		// once.
+		// An event after the stop, and one while netifd restarts, do nothing. Other events start the program once.
 		{"reload", nil, 0, ""},
 		{"reload", []string{"REGISTERED=1", "NETIFD_AWAY=1"}, 0, ""},
 		{"reload", []string{"REGISTERED=1"}, 0, up + triggers + rules + "procd_close_service\n"},
 		{"reload", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
-		// The firewall is told of data that changes, so that the rules go before the service does.
+		// The firewall is notified of changed data, so the rules are removed before the service.
 		{"stop", nil, 0, down + triggers + "procd_close_service\nprocd_kill\n"},
-		// The first start of all with a wrong file.
+		// The very first start, with a mistake in the file.
 		{"start", []string{"FAILS=2"}, 2, failed + triggers + "procd_close_service\n"},
 	} {
 		status, calls := r.run(step.action, step.env...)
 		calls = strings.ReplaceAll(calls, r.dir, "DIR")
 		if status != step.status || calls != step.want {
-			t.Errorf("%s %v: exit status %d, want %d; calls\n%s\nwant\n%s", step.action, step.env, status, step.status, calls, step.want)
+			t.Errorf("%s %v: exit status %d, want %d; calls\n%s\nwant\n%s", step.action, step.env, status, step.status,
+				calls, step.want)
 		}
 	}
 }
 
-// TestKillSwitchScript: what runs before the network is the kill switch, unless the service is not to start at boot.
+// TestKillSwitchScript: the kill switch starts before the network, unless the service is disabled.
 func TestKillSwitchScript(t *testing.T) {
 	r := newRouterWith(t, "ds4relay-killswitch")
 	for enabled, want := range map[string]string{"true": "ds4relay -q killswitch\n", "false": ""} {
 		r.write("service", "#!/bin/sh\n[ \"$1\" = enabled ] && "+enabled+"\n")
-		if status, calls := r.run("boot"); status != 0 || strings.ReplaceAll(calls, "logger -t ds4relay -p daemon.err \n", "") != want {
+		if status, calls := r.run("boot"); status != 0 ||
+			strings.ReplaceAll(calls, "logger -t ds4relay -p daemon.err \n", "") != want {
 			t.Errorf("enabled: %s: exit status %d, calls %q, want %q", enabled, status, calls, want)
 		}
 	}
 }
 
-// TestProxyScript: there is an instance as long as a proxy is enabled, with another name for another program.
+// TestProxyScript: there is an instance while a proxy is enabled; a new program gets a new instance name.
 func TestProxyScript(t *testing.T) {
 	r := newRouterWith(t, "ds4relay-proxy")
 	const open = "procd_open_service ds4relay\n"
 	const rest = "procd_add_reload_trigger ds4relay\nprocd_close_service\n"
-	r.write("ds4relay-proxy", "#!/bin/sh\necho \"proxy $*\" >>\"$CALLS\"\n[ -z \"$FAILS\" ] || { echo wrong file; exit 2; }\n")
+	r.write("ds4relay-proxy", "#!/bin/sh\necho \"proxy $*\" >>\"$CALLS\"\n[ -z \"$FAILS\" ] || { echo wrong file; "+
+		"exit 2; }\n")
 	instance := func() string {
 		t.Helper()
 		status, calls := r.run("start")
 		name, _, ok := strings.Cut(strings.TrimPrefix(calls, open+"procd_open_instance "), "\n")
-		if !ok || status != 0 || !strings.Contains(calls, "procd_set_param command "+r.path("ds4relay-proxy")+" --take-over --successor 5\n") || !strings.HasSuffix(calls, "procd_close_instance\n"+rest) {
+		if !ok || status != 0 ||
+			!strings.Contains(calls, "procd_set_param command "+r.path("ds4relay-proxy")+
+				" --take-over --successor 5\n") || !strings.HasSuffix(calls, "procd_close_instance\n"+rest) {
 			t.Errorf("start: exit status %d, calls %s", status, calls)
 		}
 		return name
@@ -206,7 +214,8 @@ func TestProxyScript(t *testing.T) {
 	if _, calls := r.run("start", "ENABLED=0"); calls != open+rest {
 		t.Errorf("without an enabled proxy: %s", calls)
 	}
-	for env, said := range map[string]string{"FAILS=": "proxy --reload\n", "FAILS=1": "proxy --reload\nlogger -t ds4relay-proxy -p daemon.err wrong file\n"} {
+	for env, said := range map[string]string{"FAILS=": "proxy --reload\n", "FAILS=1": "proxy --reload\nlogger -t " +
+		"ds4relay-proxy -p daemon.err wrong file\n"} {
 		if _, calls := r.run("reload", env); !strings.HasSuffix(calls, rest+said) {
 			t.Errorf("reload, %s: %s", env, calls)
 		}
@@ -260,7 +269,7 @@ func TestFirewallTold(t *testing.T) {
 	}
 }
 
-// TestStatus: service ds4relay status is the relays' own, or inactive.
+// TestStatus: `service ds4relay status` prints the relays' status, or inactive.
 func TestStatus(t *testing.T) {
 	r := newRouter(t)
 	if status, calls := r.run("status_service"); status != 3 || calls != "" {
@@ -271,7 +280,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// TestExample: the configuration that is installed is correct, and off.
+// TestExample: the installed configuration is correct, and disabled.
 func TestExample(t *testing.T) {
 	c, warnings, err := config.Load(filepath.Join(files, "etc/config/ds4relay"), config.Router)
 	if err != nil || len(warnings) > 0 {
@@ -282,8 +291,8 @@ func TestExample(t *testing.T) {
 	}
 }
 
-// TestInstalled: the packages with and without an SDK have the same files, which do nothing to the owner's other
-// files; and the ACL is JSON.
+// TestInstalled: packages built with and without an SDK have the same files, which do not affect the owner's other
+// files; the ACL is JSON.
 func TestInstalled(t *testing.T) {
 	read := func(path string) string {
 		t.Helper()

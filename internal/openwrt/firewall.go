@@ -13,7 +13,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
-// FirewallPath is the configuration of the firewall. It is read, never changed.
+// FirewallPath is the firewall's configuration. We only read it.
 const FirewallPath = "/etc/config/firewall"
 
 // Zone is a zone of the firewall.
@@ -57,7 +57,7 @@ func Zones(file *uci.File) []Zone {
 		}
 		if enabled && z.Name != "" {
 			if z.Networks == nil && z.Devices == nil && z.Subnets == nil {
-				z.Networks = []string{z.Name} // as fw3 and fw4 have it
+				z.Networks = []string{z.Name} // the default of fw3 and fw4
 			}
 			zones = append(zones, z)
 		}
@@ -65,10 +65,11 @@ func Zones(file *uci.File) []Zone {
 	return zones
 }
 
-// zoneOf finds the zone of an interface or its device, or of a host; "*" where there is none.
+// zoneOf finds the zone of an interface or its device, or of a host; "*" if there is none.
 func zoneOf(zones []Zone, i *Interface, host netip.Addr) string {
 	for _, z := range zones {
-		if i != nil && (slices.Contains(z.Networks, i.Name) || i.Device != "" && slices.Contains(z.Devices, i.Device)) ||
+		if i != nil && (slices.Contains(z.Networks, i.Name) || i.Device != "" &&
+			slices.Contains(z.Devices, i.Device)) ||
 			host.IsValid() && slices.ContainsFunc(z.Subnets, func(p netip.Prefix) bool { return p.Contains(host) }) {
 			return z.Name
 		}
@@ -76,7 +77,7 @@ func zoneOf(zones []Zone, i *Interface, host netip.Addr) string {
 	return "*"
 }
 
-// Rule is a section of service data for the firewall: options in the words of /etc/config/firewall.
+// Rule is a section of service data for the firewall, with the options of /etc/config/firewall.
 type Rule []Option
 
 // Option is one option of a Rule, with one value or a list.
@@ -85,9 +86,10 @@ type Option struct {
 	Values []string
 }
 
-// Rules are the allowances that the tunnels of a router need: protocol 4 from the other end, the forwards in, the hosts'
-// own connections out. The relays' endpoints are known; uplink is the interface that each rides on, nil where unknown.
-func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[string]*Interface, interfaces []Interface, zones []Zone) []Rule {
+// Rules returns the rules that a router's tunnels need: protocol 4 from the other end, the forwards in, the hosts' own
+// connections out. The relays' endpoints must be known; uplink is the interface that carries each tunnel, or nil.
+func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[string]*Interface, interfaces []Interface,
+	zones []Zone) []Rule {
 	var rules []Rule
 	for _, r := range relays {
 		if r.Role != config.Router {
@@ -102,8 +104,9 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 			lan := zoneOf(zones, lanOf(interfaces, f.DestIP), f.DestIP)
 			self := own(interfaces, f.DestIP)
 			in := func(m config.Mapping, proto string, more ...Option) {
-				rule := Rule{one("type", "rule"), one("name", label+f.Section), one("src", "*"), one("device", r.Device), one("direction", "in")}
-				if !self { // without dest it is a rule for what comes in to the router itself
+				rule := Rule{one("type", "rule"), one("name", label+f.Section), one("src", "*"),
+					one("device", r.Device), one("direction", "in")}
+				if !self { // without dest the rule is for packets to the router itself
 					rule = append(rule, one("dest", lan))
 				}
 				rule = append(rule, one("family", "ipv4"), one("proto", proto), one("dest_ip", m.Host.String()))
@@ -132,15 +135,17 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 			}
 			if f.Egress == config.All && !self && !opened[f.DestIP] {
 				opened[f.DestIP] = true
-				rules = append(rules, Rule{one("type", "rule"), one("name", label+"egress of "+f.DestIP.String()), one("src", lan), one("dest", "*"),
-					one("device", r.Device), one("direction", "out"), one("family", "ipv4"), one("proto", "all"), one("src_ip", f.DestIP.String()), one("target", "ACCEPT")})
+				rules = append(rules, Rule{one("type", "rule"), one("name", label+"egress of "+f.DestIP.String()),
+					one("src", lan), one("dest", "*"), one("device", r.Device), one("direction", "out"),
+					one("family", "ipv4"), one("proto", "all"), one("src_ip", f.DestIP.String()),
+					one("target", "ACCEPT")})
 			}
 		}
 	}
 	return rules
 }
 
-// openingRule lets an opening in from a zone.
+// openingRule admits an opening from a zone.
 func openingRule(o transport.Opening, name, zone string) Rule {
 	family, from, to, port := "ipv4", "", "", ""
 	if o.IPv6() {
@@ -156,8 +161,9 @@ func openingRule(o transport.Opening, name, zone string) Rule {
 		port = strconv.Itoa(int(o.Port))
 	}
 	var rule Rule
-	for _, option := range [][2]string{{"type", "rule"}, {"name", name}, {"src", zone}, {"family", family}, {"proto", strconv.Itoa(int(o.Proto))},
-		{"src_ip", from}, {"dest_ip", to}, {"dest_port", port}, {"target", "ACCEPT"}} {
+	for _, option := range [][2]string{{"type", "rule"}, {"name", name}, {"src", zone}, {"family", family},
+		{"proto", strconv.Itoa(int(o.Proto))}, {"src_ip", from}, {"dest_ip", to}, {"dest_port", port},
+		{"target", "ACCEPT"}} {
 		if option[1] != "" {
 			rule = append(rule, Option{option[0], option[1:]})
 		}
@@ -165,24 +171,26 @@ func openingRule(o transport.Opening, name, zone string) Rule {
 	return rule
 }
 
-// lanOf is the interface whose network has the host, or nil.
+// lanOf returns the interface whose network contains the host, or nil.
 func lanOf(interfaces []Interface, host netip.Addr) *Interface {
 	for i := range interfaces {
-		if slices.ContainsFunc(interfaces[i].IPv4, func(p netip.Prefix) bool { return p.Bits() > 0 && p.Masked().Contains(host) }) {
+		if slices.ContainsFunc(interfaces[i].IPv4, func(p netip.Prefix) bool {
+			return p.Bits() > 0 && p.Masked().Contains(host)
+		}) {
 			return &interfaces[i]
 		}
 	}
 	return nil
 }
 
-// own tells whether the host is the router itself.
+// own reports whether the host is the router itself.
 func own(interfaces []Interface, host netip.Addr) bool {
 	return slices.ContainsFunc(interfaces, func(i Interface) bool {
 		return slices.ContainsFunc(i.IPv4, func(p netip.Prefix) bool { return p.Addr() == host })
 	})
 }
 
-// Map is the rule for encoding as JSON.
+// Map returns the rule for encoding as JSON.
 func (r Rule) Map() map[string]any {
 	m := map[string]any{}
 	for _, o := range r {
@@ -196,7 +204,7 @@ func (r Rule) Map() map[string]any {
 }
 
 // Shell writes the rules as calls of jshn.sh, for the function service_data of an init script. Without rules it is
-// empty: a service with no data called firewall has the firewall reload neither when it starts nor when it stops.
+// empty: without data named firewall, starting and stopping the service does not reload the firewall.
 func Shell(rules []Rule) string {
 	if len(rules) == 0 {
 		return ""

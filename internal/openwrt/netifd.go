@@ -13,18 +13,18 @@ import (
 	"time"
 )
 
-// Interface is an interface of netifd, as its method dump has it.
+// Interface is an interface of netifd, as returned by its method dump.
 type Interface struct {
 	Name     string
 	Up       bool
-	Dynamic  bool // made by add_dynamic
+	Dynamic  bool // created by add_dynamic
 	Proto    string
 	Device   string         // of layer 3; "" while it has none
 	IPv4     []netip.Prefix // addresses, with the network's length
 	Prefixes []netip.Prefix // delegated IPv6 prefixes
 }
 
-// Interfaces asks netifd for all of its interfaces.
+// Interfaces asks netifd for all interfaces.
 func Interfaces() ([]Interface, error) {
 	data, err := Call("network.interface", "dump", "")
 	if err != nil {
@@ -50,7 +50,7 @@ func prefixes(list []address) []netip.Prefix {
 	return result
 }
 
-// ParseInterfaces reads what `ubus call network.interface dump` prints.
+// ParseInterfaces reads the output of `ubus call network.interface dump`.
 func ParseInterfaces(data []byte) ([]Interface, error) {
 	var dump struct {
 		Interface []struct {
@@ -88,7 +88,7 @@ func Find(interfaces []Interface, name string) *Interface {
 	return &interfaces[i]
 }
 
-// Uplink is the interface that a tunnel rides on where the configuration does not say: the first one that is up and has a
+// Uplink is the interface that carries a tunnel if the configuration does not say: the first one that is up and has a
 // delegated prefix.
 func Uplink(interfaces []Interface) *Interface {
 	i := slices.IndexFunc(interfaces, func(i Interface) bool { return i.Up && len(i.Prefixes) > 0 })
@@ -98,14 +98,14 @@ func Uplink(interfaces []Interface) *Interface {
 	return &interfaces[i]
 }
 
-// dynamicPrefix begins the names of the interfaces that stand for tunnels, so that they show in LuCI and in `ifstatus`.
+// dynamicPrefix is the prefix of the interfaces for our tunnels, which make them visible in LuCI and `ifstatus`.
 const dynamicPrefix = "ds4_"
 
 // deviceDir has an entry for each device of the kernel.
 const deviceDir = "/sys/class/net"
 
-// ours tells whether an interface of such a name stands for a tunnel of ours, or for one that is gone. A user's
-// interface has a section in NetworkPath; other programs make dynamic ones too: DS-Lite on the interface ds4 is ds4_4.
+// ours reports whether an interface with such a name is for one of our tunnels, present or removed. A user's interface
+// has a section in NetworkPath, but other programs create dynamic ones too: DS-Lite on the interface ds4 is ds4_4.
 func (i *Interface) ours(tunnels []string) bool {
 	if _, ok := cutPrefix(i.Name); !ok || !i.Dynamic || i.Proto != "none" {
 		return false
@@ -117,11 +117,11 @@ func (i *Interface) ours(tunnels []string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// NetworkPath is the configuration of netifd.
+// NetworkPath is netifd's configuration.
 const NetworkPath = "/etc/config/network"
 
-// Free is an error where somebody else has the interface that would stand for a relay: netifd would put ours in its
-// place, and have neither afterwards. tunnels are our devices, those that are there and those to be made.
+// Free returns an error if somebody else owns the interface name that a relay needs: netifd would replace theirs by
+// ours, and have neither afterwards. tunnels are our devices, existing and planned.
 func Free(interfaces []Interface, relay string, tunnels []string) error {
 	name := dynamicPrefix + relay
 	i := Find(interfaces, name)
@@ -129,20 +129,20 @@ func Free(interfaces []Interface, relay string, tunnels []string) error {
 	case i == nil || i.ours(tunnels):
 		return nil
 	case i.Dynamic:
-		return fmt.Errorf("netifd has an interface %s that ds4relay did not make (proto %s, device %s), by the name that "+
-			"the tunnel would have there; nothing of it is changed: give the relay's section another name",
+		return fmt.Errorf("netifd has an interface %s that ds4relay did not make (proto %s, device %s), by the "+
+			"name that the tunnel would have there; nothing of it is changed: give the relay's section another name",
 			name, i.Proto, i.Device)
 	}
 	return fmt.Errorf("%s: config interface '%s' has the name that the tunnel would have in netifd; "+
 		"nothing of it is changed: give that section another name, or the relay's", NetworkPath, name)
 }
 
-// dynamicTime bounds how long netifd may take to bring up an interface that it was told of.
+// dynamicTime limits how long netifd may take to bring up a new interface.
 const dynamicTime = 5 * time.Second
 
-// Show makes the tunnels interfaces of netifd, by relay and device, and removes those of tunnels that are gone. It
-// tells whether netifd has taken a device into use: it then has removed the device's addresses. Interfaces of others
-// are left as they are; where one has the name that a tunnel needs, that tunnel has none, and the error says so.
+// Show makes the tunnels (relay → device) interfaces of netifd, and removes those of tunnels that are gone. It reports
+// whether netifd has started to use a device: netifd then has removed the device's addresses. It does not change other
+// interfaces; if one has the name that a tunnel needs, that tunnel gets none, and the error says so.
 func Show(tunnels map[string]string) (taken bool, err error) {
 	interfaces, err := Interfaces()
 	if err != nil {
@@ -161,7 +161,7 @@ func Show(tunnels map[string]string) (taken bool, err error) {
 	return taken, errors.Join(append(refused, err)...)
 }
 
-// show has all of the tunnels shown; devices are those of ours.
+// show does this for all tunnels; devices are our devices.
 func show(interfaces []Interface, tunnels map[string]string, devices []string) (taken bool, err error) {
 	for _, i := range interfaces {
 		relay, _ := cutPrefix(i.Name)
@@ -169,7 +169,7 @@ func show(interfaces []Interface, tunnels map[string]string, devices []string) (
 			continue
 		}
 		if _, err := Call("network.interface."+i.Name, "remove", ""); err != nil {
-			// netifd may have removed it by itself meanwhile.
+			// netifd may have removed it itself meanwhile.
 			if left, again := Interfaces(); again != nil || Find(left, i.Name) != nil {
 				return taken, err
 			}

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// newNetifd puts a stand-in for ubus into PATH: netifd with these interfaces, which brings up what it is told of. It
-// returns what reads the calls that change something.
+// newNetifd puts a stand-in for ubus into PATH: a netifd with these interfaces, which brings up new ones. It returns a
+// function that reads the calls that change something.
 func newNetifd(t *testing.T, interfaces ...string) (calls func() []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -46,7 +46,7 @@ esac
 	}
 }
 
-// dynamic is an interface as an earlier release has made it.
+// dynamic is an interface as created by an earlier release.
 func dynamic(name, proto, device string) string {
 	return fmt.Sprintf(`{"interface":%q,"up":true,"dynamic":true,"proto":%q,"device":%q,"l3_device":%q}`,
 		name, proto, device, device)
@@ -54,8 +54,7 @@ func dynamic(name, proto, device string) string {
 
 const lan = `{"interface":"lan","up":true,"dynamic":false,"proto":"static","device":"lo","l3_device":"lo"}`
 
-// TestShow: our interfaces are made, changed and removed, those of earlier releases too, and nothing that belongs to
-// others.
+// TestShow: our interfaces are created, changed and removed, also those of earlier releases; others are not touched.
 func TestShow(t *testing.T) {
 	users := strings.Replace(lan, `"lan"`, `"ds4_home"`, 1)
 	add := func(relay, device string) string {
@@ -77,12 +76,15 @@ func TestShow(t *testing.T) {
 			[]string{remove("ds4_home"), add("home", "wrap1")}, ""},
 		{"another relay", []string{dynamic("ds4_old", "none", "wrap1"), lan}, home,
 			[]string{remove("ds4_old"), add("home", "wrap1")}, ""},
-		{"a tunnel that is gone", []string{dynamic("ds4_home", "none", "wrap1"), lan}, nil, []string{remove("ds4_home")}, ""},
+		{"a tunnel that is gone", []string{dynamic("ds4_home", "none", "wrap1"), lan}, nil,
+			[]string{remove("ds4_home")}, ""},
 		{"a user's interface", []string{lan, users}, home, nil, "/etc/config/network: config interface 'ds4_home'"},
-		{"a user's interface with our device", []string{strings.ReplaceAll(users, `"lo"`, `"wrap1"`)}, home, nil, network},
+		{"a user's interface with our device", []string{strings.ReplaceAll(users, `"lo"`, `"wrap1"`)}, home, nil,
+			network},
 		{"a user's interface that is down", []string{strings.Replace(users, `"up":true`, `"up":false`, 1)}, home,
 			nil, network},
-		{"a user's interface, and another tunnel", []string{lan, users}, two, []string{add("office", "wrap2")}, network},
+		{"a user's interface, and another tunnel", []string{lan, users}, two, []string{add("office", "wrap2")},
+			network},
 		{"a user's interface when all are down", []string{lan, users}, nil, nil, ""},
 		{"another program's", []string{lan, dynamic("ds4_home", "none", "lo")}, home, nil,
 			"netifd has an interface ds4_home"},
@@ -94,13 +96,15 @@ func TestShow(t *testing.T) {
 		calls := newNetifd(t, c.interfaces...)
 		tunnels := maps.Clone(c.tunnels)
 		taken, err := Show(tunnels)
-		if c.refused == "" && err != nil || c.refused != "" && (err == nil || !strings.Contains(err.Error(), c.refused)) {
+		if c.refused == "" && err != nil || c.refused != "" &&
+			(err == nil || !strings.Contains(err.Error(), c.refused)) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		got := calls()
 		added := slices.ContainsFunc(c.want, func(call string) bool { return strings.Contains(call, "add_dynamic") })
 		if !slices.Equal(got, c.want) || taken != added || !maps.Equal(tunnels, c.tunnels) {
-			t.Errorf("%s: taken: %v; calls\n%s\nwant\n%s", c.name, taken, strings.Join(got, "\n"), strings.Join(c.want, "\n"))
+			t.Errorf("%s: taken: %v; calls\n%s\nwant\n%s", c.name, taken, strings.Join(got, "\n"),
+				strings.Join(c.want, "\n"))
 		}
 		if len(got) == 0 {
 			continue
@@ -111,8 +115,8 @@ func TestShow(t *testing.T) {
 	}
 }
 
-// TestShowRemoved: netifd removes an interface by itself when its device goes, perhaps just before it is told to. What it
-// keeps is an error.
+// TestShowRemoved: netifd removes an interface itself when its device disappears, perhaps just before we ask it to. An
+// interface that stays is an error.
 func TestShowRemoved(t *testing.T) {
 	t.Setenv("NETIFD_FIRST", "1")
 	two := []string{dynamic("ds4_home", "none", "wrap1"), dynamic("ds4_office", "none", "wrap2"), lan}
@@ -129,8 +133,7 @@ func TestShowRemoved(t *testing.T) {
 	}
 }
 
-// TestFree: a relay is refused before anything is changed; what stands for it already is no reason, nor what stood for
-// it.
+// TestFree: a relay is refused before anything is changed, but not because of its own interface, present or former.
 func TestFree(t *testing.T) {
 	for text, free := range map[string]bool{
 		lan: true,

@@ -11,7 +11,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
-// dump is what netifd prints, shortened.
+// dump is netifd's output, shortened.
 const dump = `{"interface":[
 	{"interface":"lan","up":true,"l3_device":"br-lan","device":"br-lan","ipv4-address":[{"address":"192.168.1.1","mask":24}],"ipv6-prefix":[]},
 	{"interface":"guest","up":true,"device":"eth0.3","ipv4-address":[{"address":"192.168.3.1","mask":24}]},
@@ -36,8 +36,10 @@ func TestInterfaces(t *testing.T) {
 	if i := Uplink(got); i == nil || i.Name != "wan6" {
 		t.Errorf("uplink: %+v", i)
 	}
-	for _, bad := range []string{"", "[]", `{"interface":7}`, `{"interface":[{"ipv4-address":[{"address":"x","mask":99}]}]}`} {
-		if interfaces, err := ParseInterfaces([]byte(bad)); err == nil && len(interfaces) > 0 && interfaces[0].IPv4 != nil {
+	for _, bad := range []string{"", "[]", `{"interface":7}`,
+		`{"interface":[{"ipv4-address":[{"address":"x","mask":99}]}]}`} {
+		if interfaces, err := ParseInterfaces([]byte(bad)); err == nil && len(interfaces) > 0 &&
+			interfaces[0].IPv4 != nil {
 			t.Errorf("%s: %+v", bad, interfaces)
 		}
 	}
@@ -131,12 +133,16 @@ func TestRules(t *testing.T) {
 		got = append(got, string(text))
 	}
 	want := []string{
-		`{"dest_ip":"2001:db8:100:0:198:51:100:144","family":"ipv6","name":"ds4relay home: tunnel","proto":"4","src":"internet","src_ip":"2001:db8:6ef9:0:198:51:100:144","target":"ACCEPT","type":"rule"}`,
+		`{"dest_ip":"2001:db8:100:0:198:51:100:144","family":"ipv6","name":"ds4relay home: ` +
+			`tunnel","proto":"4","src":"internet","src_ip":"2001:db8:6ef9:0:198:51:100:144","target":"ACCEPT","type":"rule"}`,
 		`{"dest":"home","dest_ip":"192.168.1.210","dest_port":"80-81","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: web","proto":"6","src":"*","src_ip":["192.0.2.7","203.0.113.0/24"],"target":"ACCEPT","type":"rule"}`,
-		`{"dest":"*","device":"wrap1","direction":"out","family":"ipv4","name":"ds4relay home: egress of 192.168.1.210","proto":"all","src":"home","src_ip":"192.168.1.210","target":"ACCEPT","type":"rule"}`,
+		`{"dest":"*","device":"wrap1","direction":"out","family":"ipv4","name":"ds4relay home: egress of ` +
+			`192.168.1.210","proto":"all","src":"home","src_ip":"192.168.1.210","target":"ACCEPT","type":"rule"}`,
 		`{"dest":"visitors","dest_ip":"192.168.3.5","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: games","proto":"all","src":"*","target":"ACCEPT","type":"rule"}`,
-		`{"dest":"dmz","dest_ip":"10.9.1.1","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: vpn","proto":"50","src":"*","target":"ACCEPT","type":"rule"}`,
-		`{"dest":"*","dest_ip":"172.16.1.1","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: else","proto":"1","src":"*","target":"ACCEPT","type":"rule"}`,
+		`{"dest":"dmz","dest_ip":"10.9.1.1","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: ` +
+			`vpn","proto":"50","src":"*","target":"ACCEPT","type":"rule"}`,
+		`{"dest":"*","dest_ip":"172.16.1.1","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: ` +
+			`else","proto":"1","src":"*","target":"ACCEPT","type":"rule"}`,
 		`{"dest_ip":"192.168.1.1","dest_port":"22","device":"wrap1","direction":"in","family":"ipv4","name":"ds4relay home: itself","proto":"6","src":"*","target":"ACCEPT","type":"rule"}`,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -144,7 +150,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// TestServe sends the plugin what a browser may send.
+// TestServe sends requests to the plugin as a browser may.
 func TestServe(t *testing.T) {
 	methods := map[string]Method{
 		"echo": {Arguments: []string{"text"}, Call: func(a map[string]string) (any, error) { return a, nil }},
@@ -167,11 +173,14 @@ func TestServe(t *testing.T) {
 		{`{"text":7}`, `{"error":"the argument text is no string"}`, []string{"call", "echo"}},
 		{`{"text":["x"]}`, `{"error":"the argument text is no string"}`, []string{"call", "echo"}},
 		{`{"test":"x"}`, `{"error":"echo takes no argument \"test\"; it takes: [text]"}`, []string{"call", "echo"}},
-		{`[1]`, `{"error":"the arguments are no JSON object: json: cannot unmarshal array into Go value of type map[string]json.RawMessage"}`, []string{"call", "echo"}},
-		// rpcd writes as much as its pipe takes, and no more.
-		{`{"text":"` + strings.Repeat("x", 65536-9), `{"error":"only the first 65536 bytes of the arguments have arrived: rpcd hands over no more; ` +
-			`to check a longer configuration: ds4relay check FILE"}`, []string{"call", "echo"}},
-		{`{"text":"x`, `{"error":"the arguments are no JSON object: unexpected end of JSON input"}`, []string{"call", "echo"}},
+		{`[1]`, `{"error":"the arguments are no JSON object: json: cannot unmarshal array into Go value of type ` +
+			`map[string]json.RawMessage"}`, []string{"call", "echo"}},
+		// rpcd writes no more than fits into its pipe.
+		{`{"text":"` + strings.Repeat("x", 65536-9),
+			`{"error":"only the first 65536 bytes of the arguments have arrived: rpcd hands over no more; ` +
+				`to check a longer configuration: ds4relay check FILE"}`, []string{"call", "echo"}},
+		{`{"text":"x`, `{"error":"the arguments are no JSON object: unexpected end of JSON input"}`,
+			[]string{"call", "echo"}},
 		{strings.Repeat(" ", maxInput+1), `{"error":"more than 65536 bytes of arguments"}`, []string{"call", "echo"}},
 		{"", `{"error":"there is no method \"rm\"; there are: [echo]"}`, []string{"call", "rm"}},
 		{"", "failed: rpcd takes list, or call and a method", []string{"call"}},
@@ -183,10 +192,11 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// Only the actions of the init script are run, not what else a browser sends.
+// TestControlRefuses: only actions of the init script are run, nothing else that a browser sends.
 func TestControlRefuses(t *testing.T) {
 	for _, action := range []string{"", "boot", "start; reboot", "--help", "START"} {
-		if err := Control(action); err == nil || !strings.Contains(err.Error(), "allowed is one of start, stop, restart, reload, enable, disable") {
+		if err := Control(action); err == nil ||
+			!strings.Contains(err.Error(), "allowed is one of start, stop, restart, reload, enable, disable") {
 			t.Errorf("%q: %v", action, err)
 		}
 	}

@@ -14,19 +14,20 @@ import (
 	"testing"
 )
 
-// TestPackages looks into the packages of a directory, as opkg and apk will: `make test-packages` builds them.
+// TestPackages reads the packages in a directory like opkg and apk do: `make test-packages` builds them.
 func TestPackages(t *testing.T) {
 	dir := os.Getenv("DS4RELAY_PACKAGES")
 	if dir == "" {
 		t.Skip("DS4RELAY_PACKAGES names no directory of packages")
 	}
 	wanted := map[string][]string{
-		"ds4relay_": {"etc/config/ds4relay", "etc/init.d/ds4relay", "etc/init.d/ds4relay-killswitch", "lib/upgrade/keep.d/ds4relay",
-			"usr/libexec/rpcd/ds4relay", "usr/sbin/ds4relay", "usr/share/licenses/ds4relay/copyright.gz",
-			"usr/share/rpcd/acl.d/ds4relay.json"},
+		"ds4relay_": {"etc/config/ds4relay", "etc/init.d/ds4relay", "etc/init.d/ds4relay-killswitch",
+			"lib/upgrade/keep.d/ds4relay", "usr/libexec/rpcd/ds4relay", "usr/sbin/ds4relay",
+			"usr/share/licenses/ds4relay/copyright.gz", "usr/share/rpcd/acl.d/ds4relay.json"},
 		"ds4relay-proxy_": {"etc/init.d/ds4relay-proxy", "usr/sbin/ds4relay-proxy",
 			"usr/share/licenses/ds4relay-proxy/copyright.gz"},
-		"luci-app-ds4relay":   {"usr/share/luci/menu.d/luci-app-ds4relay.json", "usr/share/rpcd/acl.d/luci-app-ds4relay.json", "www/luci-static/resources/view/ds4relay/overview.js"},
+		"luci-app-ds4relay": {"usr/share/luci/menu.d/luci-app-ds4relay.json",
+			"usr/share/rpcd/acl.d/luci-app-ds4relay.json", "www/luci-static/resources/view/ds4relay/overview.js"},
 		"luci-i18n-ds4relay-": {"etc/uci-defaults/luci-i18n-ds4relay-de", "usr/lib/lua/luci/i18n/ds4relay.de.lmo"},
 	}
 	found := map[string]int{}
@@ -56,7 +57,7 @@ func TestPackages(t *testing.T) {
 				}
 				file := strings.Trim(strings.TrimPrefix(header.Name, "."), "/")
 				contents[file] = string(text)
-				// A mode beyond the permissions is written in a way that opkg reads as 0000.
+				// opkg reads modes with bits beyond the permissions as 0000.
 				executable := executables.MatchString(file)
 				switch {
 				case header.Typeflag == tar.TypeDir && header.Mode != 0o755,
@@ -91,14 +92,14 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// executables matches the files that somebody runs, and appliesAll a script that applies what the owner has edited
-// anywhere.
+// executables matches files that must be executable; appliesAll matches a script that applies all pending changes of
+// the owner.
 var (
 	executables = regexp.MustCompile(`^(etc/init\.d|usr/sbin|usr/libexec)/`)
 	appliesAll  = regexp.MustCompile(`(?m)^[^#]*\breload_config\b|uci commit *($|;)`)
 )
 
-// problems are what a package with these files and scripts would do to a router beyond its own business.
+// problems lists side effects of a package with these files and scripts on the rest of a router.
 func problems(name string, contents map[string]string) (found []string) {
 	report := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
 	services := strings.HasPrefix(name, "ds4relay")
@@ -106,7 +107,7 @@ func problems(name string, contents map[string]string) (found []string) {
 		base, _ := strings.CutPrefix(file, "post-")
 		switch {
 		case strings.HasPrefix(file, "lib/upgrade/keep.d/"):
-			// sysupgrade puts what stands there over what a newer image has.
+			// sysupgrade would overwrite the newer image's files with those listed there.
 			for line := range strings.Lines(text) {
 				if !strings.HasPrefix(line, "/etc/config/") {
 					report("%s has sysupgrade keep %s", file, strings.TrimSpace(line))
@@ -133,7 +134,8 @@ func problems(name string, contents map[string]string) (found []string) {
 func TestProblems(t *testing.T) {
 	for _, c := range []struct{ file, text, want string }{
 		{"lib/upgrade/keep.d/ds4relay", "/etc/config/ds4relay\n", ""},
-		{"lib/upgrade/keep.d/ds4relay", "/etc/config/ds4relay\n/usr/sbin/ds4relay\n", "has sysupgrade keep /usr/sbin/ds4relay"},
+		{"lib/upgrade/keep.d/ds4relay", "/etc/config/ds4relay\n/usr/sbin/ds4relay\n",
+			"has sysupgrade keep /usr/sbin/ds4relay"},
 		{"etc/uci-defaults/90-ds4relay", "exit 0\n", "opkg commits every edit"},
 		{"postinst", "export pkgname=ds4relay\n# as reload_config does\n", ""},
 		{"postinst", "export pkgname=ds4relay-proxy\n", "does not name the package"},
@@ -148,8 +150,8 @@ func TestProblems(t *testing.T) {
 	}
 }
 
-// archives are those with the files and the scripts of a package: control.tar.gz and data.tar.gz of an .ipk; an .apk
-// is archives one after the other.
+// archives returns the archives with a package's files and scripts: control.tar.gz and data.tar.gz of an .ipk; an .apk
+// consists of consecutive archives.
 func archives(t *testing.T, path string, data []byte) (archives []*tar.Reader) {
 	t.Helper()
 	unpacked := func(r io.Reader) []byte {

@@ -19,7 +19,7 @@ func (Platform) DefaultRole() config.Role { return config.Router }
 // RunDir implements platform.Platform.
 func (Platform) RunDir() string { return "/var/run/ds4relay" }
 
-// NamesNetworks implements platform.Platform: an interface of netifd.
+// NamesNetworks implements platform.Platform: tunlink may name an interface of netifd.
 func (Platform) NamesNetworks() bool { return true }
 
 // Networks implements platform.Platform.
@@ -54,8 +54,8 @@ func (n networks) Awaited(r *config.Relay) string {
 // Free implements platform.Networks.
 func (n networks) Free(relay string, tunnels []string) error { return Free(n, relay, tunnels) }
 
-// UplinkOf is the interface that a router's tunnel rides on: the one that tunlink names, also by its device, else the
-// first one with a delegated prefix. It is nil where there is none.
+// UplinkOf returns the interface that carries a router's tunnel: the one that tunlink names (directly or by its
+// device), otherwise the first one with a delegated prefix, or nil.
 func UplinkOf(r *config.Relay, interfaces []Interface) *Interface {
 	if r.Tunlink == "" {
 		return Uplink(interfaces)

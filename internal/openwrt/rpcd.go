@@ -11,21 +11,21 @@ import (
 	"unicode/utf8"
 )
 
-// A Method is one that a plugin of rpcd offers on ubus. rpcd checks neither names nor types of arguments: Serve does.
+// A Method is a ubus method of an rpcd plugin. rpcd checks neither names nor types of arguments; Serve does.
 type Method struct {
-	Arguments []string // all are strings, all may be left out
+	Arguments []string // all are strings, and all are optional
 	Call      func(arguments map[string]string) (any, error)
 }
 
-// maxInput bounds what a browser may send, in bytes: what a pipe holds (pipe(7)). rpcd writes once, and what its pipe does
-// not take is lost. It is a configuration file of about 500 forwards.
+// maxInput limits a browser's input in bytes: the capacity of a pipe (pipe(7)). rpcd writes once, and what does not fit
+// into the pipe is lost. It is enough for a configuration file with about 500 forwards.
 const maxInput = 64 << 10
 
-// leastPipe is what a pipe holds where the user has many of them, in bytes (pipe(7)).
+// leastPipe is the capacity of a pipe in bytes if the user has many pipes (pipe(7)).
 const leastPipe = 4 << 10
 
-// Serve is a plugin of rpcd (rpcd's exec.c): `list` prints the methods and their arguments, `call METHOD` reads an object
-// with arguments and prints the answer. What goes wrong is an object with a member error.
+// Serve is an rpcd plugin (rpcd's exec.c): `list` prints the methods and their arguments, `call METHOD` reads an object
+// with arguments and prints the answer. An error is an object with a member error.
 func Serve(args []string, in io.Reader, out io.Writer, methods map[string]Method) error {
 	var answer any
 	switch {
@@ -77,7 +77,7 @@ func call(name string, in io.Reader, methods map[string]Method) (any, error) {
 	}
 	arguments := map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
-		if key == "ubus_rpc_session" { // who calls; rpcd has checked it
+		if key == "ubus_rpc_session" { // the caller; rpcd has checked it
 			continue
 		}
 		if !slices.Contains(method.Arguments, key) {
@@ -95,7 +95,7 @@ func call(name string, in io.Reader, methods map[string]Method) (any, error) {
 	return method.Call(arguments)
 }
 
-// short keeps what a caller made up out of long messages.
+// short cuts text from a caller, to keep messages short.
 func short(s string) string {
 	if len(s) > 40 {
 		return s[:40] + "…"

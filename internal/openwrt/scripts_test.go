@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// installation is a directory in which a script of a package runs under busybox ash, with stand-ins that write down
-// who calls them.
+// installation is a directory in which a package's script runs under busybox ash, with stand-ins that record their
+// calls.
 func installation(t *testing.T, script string) (run func(env ...string) (calls string), path func(name string) string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -26,9 +26,10 @@ func installation(t *testing.T, script string) (run func(env ...string) (calls s
 	if err != nil {
 		t.Fatal(err)
 	}
-	write("script", strings.NewReplacer("/lib/functions.sh", path("functions.sh"), "/etc/init.d/rpcd", path("rpcd"), "/etc/init.d/ds4relay-killswitch", path("killswitch"), "/etc/init.d/ds4relay", path("service"),
-		"/var/run/config.md5", path("config.md5"), "/etc/uci-defaults", dir, "/tmp/luci-indexcache", path("luci-indexcache"),
-		"@PACKAGE@", "luci-i18n-ds4relay-de").Replace(string(text)))
+	write("script", strings.NewReplacer("/lib/functions.sh", path("functions.sh"), "/etc/init.d/rpcd", path("rpcd"),
+		"/etc/init.d/ds4relay-killswitch", path("killswitch"), "/etc/init.d/ds4relay", path("service"),
+		"/var/run/config.md5", path("config.md5"), "/etc/uci-defaults", dir, "/tmp/luci-indexcache",
+		path("luci-indexcache"), "@PACKAGE@", "luci-i18n-ds4relay-de").Replace(string(text)))
 	write("functions.sh", `default_postinst() { echo "default_postinst $pkgname" >>"$CALLS"; }`+"\n")
 	for _, program := range []string{"rpcd", "reload_config", "ubus", "killswitch", "service"} {
 		write(program, "#!/bin/sh\necho \""+program+" $*\" >>\"$CALLS\"\n")
@@ -55,11 +56,11 @@ esac
 	}, path
 }
 
-// TestInstallNotesOnlyOurs: an installation does not tell of what the owner has edited and not applied yet, and
-// commits no edits; reload_config tells of later changes of our file.
+// TestInstallNotesOnlyOurs: an installation neither applies nor commits the owner's pending edits; reload_config
+// notices later changes of our file.
 func TestInstallNotesOnlyOurs(t *testing.T) {
 	run, path := installation(t, "postinst")
-	// The sum of network is of its state before the owner's edit. That of ours is of what uci shows.
+	// The checksum of network is from before the owner's edit. Ours is that of uci's output.
 	const network = "d41d8cd98f00b204e9800998ecf8427e  /var/run/config.check/network\n"
 	sum := md5.Sum([]byte("ds4relay.home=relay\n"))
 	noted := network + fmt.Sprintf("%x  /var/run/config.check/ds4relay\n", sum)
@@ -86,7 +87,7 @@ func TestInstallNotesOnlyOurs(t *testing.T) {
 	}
 }
 
-// TestUpgradeEnables: a script that is new in an upgrade is enabled where the service is.
+// TestUpgradeEnables: an upgrade enables a new script if the service is enabled.
 func TestUpgradeEnables(t *testing.T) {
 	run, path := installation(t, "postinst")
 	const upgrade, first = "service enabled\nkillswitch enable\n", "rpcd reload\n"
@@ -101,7 +102,8 @@ func TestUpgradeEnables(t *testing.T) {
 	}
 }
 
-// TestTranslationCommitsOnlyLuCI: a translation makes its language known, and commits no other edits of the owner.
+// TestTranslationCommitsOnlyLuCI: installing a translation registers its language, and commits no other edits of the
+// owner.
 func TestTranslationCommitsOnlyLuCI(t *testing.T) {
 	run, path := installation(t, "luci-postinst")
 	defaults := path("luci-i18n-ds4relay-de")

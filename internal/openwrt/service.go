@@ -15,19 +15,19 @@ import (
 
 const (
 	initScript = "/etc/init.d/ds4relay"
-	// bootLinks are what `enable` makes: /etc/rc.d/S21ds4relay.
+	// bootLinks matches the link that `enable` creates: /etc/rc.d/S21ds4relay.
 	bootLinks = "/etc/rc.d/S??ds4relay"
-	// actionTime bounds one action of the init script: less than rpcd waits for a plugin.
+	// actionTime limits one action of the init script; rpcd waits longer for a plugin.
 	actionTime = 25 * time.Second
 )
 
-// Service is what procd and the boot links say about the service ds4relay.
+// Service is the state of the service ds4relay, from procd and the boot links.
 type Service struct {
 	Enabled bool `json:"enabled"` // started at boot
 	Started bool `json:"started"`
 }
 
-// ReadService asks procd whether the service is started, and looks for its boot link.
+// ReadService asks procd whether the service is started, and checks its boot link.
 func ReadService() (Service, error) {
 	var s Service
 	links, err := filepath.Glob(bootLinks)
@@ -47,10 +47,10 @@ func ReadService() (Service, error) {
 	return s, nil
 }
 
-// Actions are those of the init script that Control runs.
+// Actions are the actions of the init script that Control runs.
 var Actions = []string{"start", "stop", "restart", "reload", "enable", "disable"}
 
-// Control runs an action of the service's init script. The error is what the script says.
+// Control runs an action of the service's init script. The error contains the script's output.
 func Control(action string) error {
 	if !slices.Contains(Actions, action) {
 		return fmt.Errorf("there is no action %q; allowed is one of %s", short(action), strings.Join(Actions, ", "))
@@ -60,7 +60,8 @@ func Control(action string) error {
 	var limit *program.LimitError
 	switch {
 	case errors.As(err, &limit):
-		return fmt.Errorf("%s %s takes longer than %s; see the system log: logread -e ds4relay", initScript, action, actionTime)
+		return fmt.Errorf("%s %s takes longer than %s; see the system log: logread -e ds4relay", initScript, action,
+			actionTime)
 	case err != nil && said.Len() > 0:
 		return errors.New(strings.TrimSpace(said.String()))
 	case err != nil:

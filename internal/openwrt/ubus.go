@@ -8,11 +8,11 @@ import (
 	"github.com/ds4relay/ds4relay/internal/program"
 )
 
-// callTime bounds one call on ubus.
+// callTime limits one ubus call.
 const callTime = 10 * time.Second
 
-// Call calls a method on ubus with arguments in JSON ("" for none) and returns the answer in JSON. It runs the program
-// ubus: the protocol's library is no Go, and the program is on every OpenWrt.
+// Call calls a ubus method with arguments in JSON ("" for none) and returns the answer in JSON. It runs the program
+// ubus, which every OpenWrt has: there is no Go library for the protocol.
 func Call(object, method, arguments string) ([]byte, error) {
 	args := []string{"call", object, method}
 	if arguments != "" {

@@ -7,8 +7,9 @@ func (p *Packet) Error() string {
 	if p.Proto == ICMPv6 {
 		switch {
 		case p.Type == Unreachable6:
-			return [...]string{"no route", "forbidden by a firewall", "beyond the scope", "the address is not there", "no tunnel for it (port unreachable)",
-				"source address forbidden", "the route rejects it"}[min(p.Code, 6)]
+			return [...]string{"no route", "forbidden by a firewall", "beyond the scope", "the address is not there",
+				"no tunnel for it (port unreachable)", "source address forbidden",
+				"the route rejects it"}[min(p.Code, 6)]
 		case p.Type == TooBig6:
 			return fmt.Sprintf("too large, at most %d bytes", p.MTU)
 		case p.Type == TimeExceeded6:

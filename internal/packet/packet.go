@@ -38,8 +38,8 @@ const (
 	lastErrorType6 = 127
 )
 
-// Packet is one IP packet. With Outer set it came inside an IPv6 packet, and the other fields are those of the inner one.
-// Fields behind a truncation stay zero.
+// Packet is one IP packet. With Outer set it came inside an IPv6 packet, and the other fields are those of the inner
+// one. Fields behind a truncation stay zero.
 type Packet struct {
 	Outer *Outer // nil for a plain packet
 
@@ -200,7 +200,8 @@ func (p *Packet) IsEcho() bool {
 
 // IsError tells whether it is an error of ICMP or ICMPv6 about another packet.
 func (p *Packet) IsError() bool {
-	return p.Proto == ICMP && (p.Type == Unreachable || p.Type == TimeExceeded || p.Type == 12) || p.Proto == ICMPv6 && p.Type <= lastErrorType6
+	return p.Proto == ICMP && (p.Type == Unreachable || p.Type == TimeExceeded || p.Type == 12) || p.Proto == ICMPv6 &&
+		p.Type <= lastErrorType6
 }
 
 // MSS finds the maximum segment size in bytes among TCP's options; 0 where there is none.

@@ -43,10 +43,12 @@ func TestMade(t *testing.T) {
 
 func TestDecode(t *testing.T) {
 	p, ok := Decode(inTunnel)
-	if !ok || p.Outer == nil || p.Outer.Src != vps || p.Outer.Dst != router || p.Outer.EncapLimit != -1 || p.Outer.Len != 80 {
+	if !ok || p.Outer == nil || p.Outer.Src != vps || p.Outer.Dst != router || p.Outer.EncapLimit != -1 ||
+		p.Outer.Len != 80 {
 		t.Fatalf("outer: %+v %+v", p, p.Outer)
 	}
-	if netip.AddrPortFrom(p.Src, p.SrcPort) != client || netip.AddrPortFrom(p.Dst, p.DstPort) != host || p.Flags != SYN || p.TTL != 63 || !p.DF || p.Len != 40 {
+	if netip.AddrPortFrom(p.Src, p.SrcPort) != client || netip.AddrPortFrom(p.Dst, p.DstPort) != host ||
+		p.Flags != SYN || p.TTL != 63 || !p.DF || p.Len != 40 {
 		t.Errorf("inner: %+v", p)
 	}
 
@@ -60,12 +62,15 @@ func TestDecode(t *testing.T) {
 	tooBig := append([]byte{TooBig6, 0, 0, 0, 0, 0, 1492 >> 8, 1492 & 0xff}, inTunnel...)
 	packet := Make4in6(router, vps, 64, tooBig)
 	packet[6] = ICMPv6
-	if p, ok = Decode(packet); !ok || p.MTU != 1492 || !p.IsError() || p.Quoted == nil || p.Quoted.Outer == nil || p.Quoted.DstPort != 443 {
+	if p, ok = Decode(packet); !ok || p.MTU != 1492 || !p.IsError() || p.Quoted == nil || p.Quoted.Outer == nil ||
+		p.Quoted.DstPort != 443 {
 		t.Errorf("packet too big: %+v, quoting %+v", p, p.Quoted)
 	}
 
-	exceeded := Make4(host.Addr(), client.Addr(), ICMP, 64, append([]byte{TimeExceeded, 0, 0, 0, 0, 0, 0, 0}, MakeEcho(client.Addr(), host.Addr(), 1, 5, 6, 8)[:28]...))
-	if p, ok = Decode(exceeded); !ok || !p.IsError() || p.Quoted == nil || p.Quoted.EchoID != 5 || p.Quoted.EchoSeq != 6 {
+	exceeded := Make4(host.Addr(), client.Addr(), ICMP, 64,
+		append([]byte{TimeExceeded, 0, 0, 0, 0, 0, 0, 0}, MakeEcho(client.Addr(), host.Addr(), 1, 5, 6, 8)[:28]...))
+	if p, ok = Decode(exceeded); !ok || !p.IsError() || p.Quoted == nil || p.Quoted.EchoID != 5 ||
+		p.Quoted.EchoSeq != 6 {
 		t.Errorf("time exceeded: %+v, quoting %+v", p, p.Quoted)
 	}
 
@@ -86,7 +91,8 @@ func FuzzDecode(f *testing.F) {
 
 // TestTruncated decodes each beginning of packets.
 func TestTruncated(t *testing.T) {
-	for _, whole := range [][]byte{inTunnel, MakeEcho(client.Addr(), host.Addr(), 1, 1, 1, 8), MakeUDP(client, host, 1, nil)} {
+	for _, whole := range [][]byte{inTunnel, MakeEcho(client.Addr(), host.Addr(), 1, 1, 1, 8),
+		MakeUDP(client, host, 1, nil)} {
 		for n := range whole {
 			Decode(whole[:n])
 		}

@@ -11,7 +11,8 @@ import (
 
 var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
-// Send puts an IPv4 packet into a tunnel: past this machine's routing and netfilter, which the packet in IPv6 then meets.
+// Send puts an IPv4 packet into a tunnel: past this machine's routing and netfilter, which the packet in IPv6 then
+// meets.
 func Send(device string, packet []byte) error {
 	link, err := netlink.LinkByName(device)
 	if err != nil {
@@ -39,10 +40,10 @@ const (
 	ingress       = 1  // BPF_F_INGRESS
 )
 
-// Inject makes this machine treat a packet as if it had just come in by the device. There is no other way to try that from
-// within: what a machine sends to itself is not translated, and comes by lo. A program of four instructions is run once over
-// the packet (BPF_PROG_TEST_RUN) and hands it to the device's input; nothing of it stays. Where the kernel has no bpf(2), an
-// IPv6 packet comes by lo: past the filters of the device, but out of a tunnel like any other.
+// Inject makes this machine treat a packet as if it had just come in by the device. There is no other way to try that
+// from within: what a machine sends to itself is not translated, and comes by lo. A program of four instructions is run
+// once over the packet (BPF_PROG_TEST_RUN) and hands it to the device's input; nothing of it stays. Where the kernel
+// has no bpf(2), an IPv6 packet comes by lo: past the filters of the device, but out of a tunnel like any other.
 func Inject(device string, packet []byte) error {
 	err := redirect(device, packet)
 	if err != nil && packet[0]>>4 == 6 {

@@ -28,8 +28,8 @@ type Tap struct {
 	devices map[int]string
 }
 
-// Open makes a tap for devices by name, or for all. Ports of a bridge are no devices of their own then: what crosses them
-// crosses the bridge.
+// Open makes a tap for devices by name, or for all. Ports of a bridge are no devices of their own then: what crosses
+// them crosses the bridge.
 func Open(names ...string) (*Tap, error) {
 	t := &Tap{devices: map[int]string{}}
 	links, err := netlink.LinkList()
@@ -88,7 +88,8 @@ func (t *Tap) Next(deadline time.Time) (frame Frame, ok bool, err error) {
 			if left <= 0 {
 				return frame, false, nil
 			}
-			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(t.socket), Events: unix.POLLIN}}, int(left.Milliseconds())+1); err != nil && err != unix.EINTR {
+			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(t.socket), Events: unix.POLLIN}},
+				int(left.Milliseconds())+1); err != nil && err != unix.EINTR {
 				return frame, false, err
 			}
 			continue
@@ -100,7 +101,8 @@ func (t *Tap) Next(deadline time.Time) (frame Frame, ok bool, err error) {
 			continue
 		}
 		if name, ok := t.devices[link.Ifindex]; ok {
-			return Frame{Device: name, Out: link.Pkttype == unix.PACKET_OUTGOING, Data: data[:min(n, snapshot)]}, true, nil
+			return Frame{Device: name, Out: link.Pkttype == unix.PACKET_OUTGOING, Data: data[:min(n, snapshot)]},
+				true, nil
 		}
 		if time.Now().After(deadline) {
 			return frame, false, nil

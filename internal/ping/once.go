@@ -34,12 +34,14 @@ func Once(from, to netip.Addr, bytes int, timeout time.Duration) error {
 		}
 	}
 	if to.Is6() { // as large as it is, whatever is known about the path
-		err = errors.Join(unix.SetsockoptInt(w.socket, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE),
+		err = errors.Join(unix.SetsockoptInt(w.socket, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER,
+			unix.IPV6_PMTUDISC_PROBE),
 			unix.SetsockoptInt(w.socket, unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 1))
 		if err != nil {
 			return err
 		}
 	}
-	_, err = w.echo(context.Background(), int(lastSeq.Add(1)&0xffff), Options{Timeout: timeout, Size: max(bytes-header, 0)})
+	_, err = w.echo(context.Background(), int(lastSeq.Add(1)&0xffff),
+		Options{Timeout: timeout, Size: max(bytes-header, 0)})
 	return err
 }

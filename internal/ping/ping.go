@@ -23,8 +23,8 @@ type Options struct {
 	Size     int           // bytes of payload; default 56, as ping(8)
 }
 
-// protocol is ICMP (RFC 792) or ICMPv6 (RFC 4443): its types, and the sockets that it needs. Sockets are the kernel's own,
-// not those of package net, which would add a tenth to the router's program.
+// protocol is ICMP (RFC 792) or ICMPv6 (RFC 4443): its types, and the sockets that it needs. Sockets are the kernel's
+// own, not those of package net, which would add a tenth to the router's program.
 type protocol struct {
 	version        int
 	family, number int
@@ -33,7 +33,8 @@ type protocol struct {
 }
 
 var (
-	icmp4 = protocol{4, unix.AF_INET, unix.IPPROTO_ICMP, 8, 0, map[byte]string{3: "destination unreachable", 11: "time exceeded"}}
+	icmp4 = protocol{4, unix.AF_INET, unix.IPPROTO_ICMP, 8, 0,
+		map[byte]string{3: "destination unreachable", 11: "time exceeded"}}
 	icmp6 = protocol{6, unix.AF_INET6, unix.IPPROTO_ICMPV6, 128, 129,
 		map[byte]string{1: "destination unreachable", 2: "packet too big", 3: "time exceeded"}}
 )
@@ -101,7 +102,8 @@ func open(ctx context.Context, host string, p protocol) (*way, error) {
 	if err != nil {
 		var second error
 		if w.socket, second = unix.Socket(p.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, p.number); second != nil {
-			return nil, fmt.Errorf("open a socket for ICMP: %w (run it as root, or let users ping: sysctl -w net.ipv4.ping_group_range=\"0 2147483647\")", err)
+			return nil, fmt.Errorf("open a socket for ICMP: %w (run it as root, or let users ping: sysctl -w "+
+				"net.ipv4.ping_group_range=\"0 2147483647\")", err)
 		}
 		w.datagram = true
 	}
@@ -111,7 +113,8 @@ func open(ctx context.Context, host string, p protocol) (*way, error) {
 func lookup(ctx context.Context, version int, host string) (netip.Addr, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		if addr.Unmap().Is4() != (version == 4) {
-			return addr, errors.New("it is an address of the other kind; the IPv4 address comes first, the IPv6 address second")
+			return addr, errors.New("it is an address of the other kind; the IPv4 address comes first, the IPv6 " +
+				"address second")
 		}
 		return addr.Unmap(), nil
 	}
@@ -174,7 +177,8 @@ func (w *way) match(packet []byte, from netip.Addr, seq uint16) (bool, error) {
 		return false, nil
 	}
 	if packet[0] == w.reply {
-		return binary.BigEndian.Uint16(packet[6:]) == seq && (w.datagram || int(binary.BigEndian.Uint16(packet[4:])) == w.id) && from == w.Addr, nil
+		return binary.BigEndian.Uint16(packet[6:]) == seq &&
+			(w.datagram || int(binary.BigEndian.Uint16(packet[4:])) == w.id) && from == w.Addr, nil
 	}
 	problem, ok := w.errors[packet[0]]
 	if !ok || !w.about(packet[8:], seq) {
@@ -200,7 +204,8 @@ func (w *way) about(quoted []byte, seq uint16) bool {
 	} else {
 		quoted = quoted[min(ipv6Header, len(quoted)):]
 	}
-	return len(quoted) >= 8 && int(binary.BigEndian.Uint16(quoted[4:])) == w.id && binary.BigEndian.Uint16(quoted[6:]) == seq
+	return len(quoted) >= 8 && int(binary.BigEndian.Uint16(quoted[4:])) == w.id &&
+		binary.BigEndian.Uint16(quoted[6:]) == seq
 }
 
 func sockaddr(a netip.Addr) unix.Sockaddr {

@@ -14,7 +14,8 @@ type Summary struct {
 	Addr           netip.Addr
 	Sent, Received int
 	Min, Avg, Max  time.Duration
-	Mdev           time.Duration // as ping(8) of iputils: the square root of the mean of squares less the square of the mean
+	// As ping(8) of iputils: the square root of the mean of squares less the square of the mean.
+	Mdev time.Duration
 }
 
 // Loss is the part of the requests that was not answered, from 0 to 1.
@@ -55,11 +56,13 @@ func Format(v4, v6 Summary) string {
 		fmt.Fprintf(&b, "--- %s ping statistics ---\n", s.Host)
 		fmt.Fprintf(&b, "%d packets transmitted, %d received, %.4g%% packet loss\n", s.Sent, s.Received, 100*s.Loss())
 		if s.Received > 0 {
-			fmt.Fprintf(&b, "rtt min/avg/max/mdev = %.3f/%.3f/%.3f/%.3f ms\n", ms(s.Min), ms(s.Avg), ms(s.Max), ms(s.Mdev))
+			fmt.Fprintf(&b, "rtt min/avg/max/mdev = %.3f/%.3f/%.3f/%.3f ms\n", ms(s.Min), ms(s.Avg), ms(s.Max),
+				ms(s.Mdev))
 		}
 	}
 	if v4.Received > 0 && v6.Received > 0 {
-		fmt.Fprintf(&b, "IPv4 by relay - IPv6 direct: %+.3f ms avg (%+.1f%%)\n", ms(v4.Avg-v6.Avg), 100*(float64(v4.Avg)/float64(v6.Avg)-1))
+		fmt.Fprintf(&b, "IPv4 by relay - IPv6 direct: %+.3f ms avg (%+.1f%%)\n", ms(v4.Avg-v6.Avg),
+			100*(float64(v4.Avg)/float64(v6.Avg)-1))
 	}
 	return b.String()
 }

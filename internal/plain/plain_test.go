@@ -73,7 +73,8 @@ func FuzzEscape(f *testing.F) {
 	f.Add([]byte("\x1b[31m\u009b\xff"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		out := Escape(in)
-		if !utf8.Valid(out) || bytes.ContainsAny(out, "\x00\x07\b\r\x1b\x7f\u0085\u009b\u202e") || !bytes.Equal(Escape(out), out) {
+		if !utf8.Valid(out) || bytes.ContainsAny(out, "\x00\x07\b\r\x1b\x7f\u0085\u009b\u202e") ||
+			!bytes.Equal(Escape(out), out) {
 			t.Errorf("%q becomes %q", in, out)
 		}
 	})

@@ -1,2 +1,2 @@
-// Package probe gathers for the doctor what this machine's kernel knows, and what becomes of test packets.
+// Package probe gathers evidence for the doctor: what this machine's kernel knows, and what happens to test packets.
 package probe

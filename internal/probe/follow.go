@@ -14,9 +14,9 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// followTable is of its own for as long as a packet is followed: it asks the kernel to tell of each chain that a packet of
-// ADDR meets (nft(8), nftrace), also inside the tunnel: the inner addresses are 52 and 56 bytes behind the outer header's
-// begin, and eight bytes further behind an encapsulation limit.
+// followTable exists only while a packet is followed. It makes the kernel report each chain that a packet of ADDR
+// traverses (nft(8), nftrace), also inside the tunnel: the inner addresses are 52 and 56 bytes after the start of the
+// outer header, and eight bytes later with an encapsulation limit.
 const (
 	followName  = "ds4relay_doctor"
 	followTable = `table ip NAME
@@ -25,12 +25,25 @@ table ip6 NAME
 delete table ip6 NAME
 table ip NAME {
 	chain followed { meta nftrace set 1; }
-	chain prerouting { type filter hook prerouting priority -500; ip saddr ADDR jump followed; ip daddr ADDR jump followed; }
-	chain output { type filter hook output priority -500; ip saddr ADDR jump followed; ip daddr ADDR jump followed; }
+	chain prerouting {
+		type filter hook prerouting priority -500;
+		ip saddr ADDR jump followed
+		ip daddr ADDR jump followed
+	}
+	chain output {
+		type filter hook output priority -500;
+		ip saddr ADDR jump followed
+		ip daddr ADDR jump followed
+	}
 }
 table ip6 NAME {
 	chain followed { meta nftrace set 1; }
-	chain tunnel { @nh,416,32 HEX jump followed; @nh,448,32 HEX jump followed; @nh,480,32 HEX jump followed; @nh,512,32 HEX jump followed; }
+	chain tunnel {
+		@nh,416,32 HEX jump followed
+		@nh,448,32 HEX jump followed
+		@nh,480,32 HEX jump followed
+		@nh,512,32 HEX jump followed
+	}
 	chain prerouting { type filter hook prerouting priority -500; meta l4proto 4 jump tunnel; }
 	chain output { type filter hook output priority -500; meta l4proto 4 jump tunnel; }
 }
@@ -57,13 +70,13 @@ const (
 // following is a packet being followed.
 type following struct{ socket *nl.NetlinkSocket }
 
-// ours tells of a table with the name of followTable whether a doctor has left it, by what nft lists.
+// ours reports from nft's listing whether a table named like followTable was left by a doctor.
 func ours(listing string) bool {
 	return strings.Contains(listing, "chain followed {") && strings.Contains(listing, "nftrace set 1")
 }
 
-// follow returns nil where nft cannot do that, or somebody else has a table of that name: then it is not known which
-// chain ended a packet, but where it ended is.
+// follow returns nil if nft cannot do that, or somebody else has a table of that name. Then it is known where a packet
+// was dropped, but not by which chain.
 func follow(addr netip.Addr) *following {
 	for _, family := range []string{"ip", "ip6"} {
 		if listing, err := kernel.Nft("", "list", "table", family, followName); err == nil && !ours(listing) {
@@ -74,7 +87,8 @@ func follow(addr netip.Addr) *following {
 	if err != nil {
 		return nil
 	}
-	ruleset := strings.NewReplacer("NAME", followName, "ADDR", addr.String(), "HEX", fmt.Sprintf("%#x", addr.As4())).Replace(followTable)
+	ruleset := strings.NewReplacer("NAME", followName, "ADDR", addr.String(), "HEX",
+		fmt.Sprintf("%#x", addr.As4())).Replace(followTable)
 	if _, err := kernel.Nft(ruleset, "-f", "-"); err != nil {
 		socket.Close()
 		return nil
@@ -82,7 +96,7 @@ func follow(addr netip.Addr) *following {
 	return &following{socket}
 }
 
-// end takes the table away and returns what the chains have said.
+// end removes the table and returns the verdicts of the chains.
 func (f *following) end() []doctor.Verdict {
 	defer f.socket.Close()
 	kernel.Nft(strings.ReplaceAll(unfollow, "NAME", followName), "-f", "-")
@@ -111,10 +125,10 @@ func (f *following) end() []doctor.Verdict {
 	return verdicts
 }
 
-var families = map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_BRIDGE: "bridge",
-	unix.NFPROTO_NETDEV: "netdev"}
+var families = map[uint8]string{unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6",
+	unix.NFPROTO_BRIDGE: "bridge", unix.NFPROTO_NETDEV: "netdev"}
 
-// verdict reads one message: of a rule or policy that decided.
+// verdict reads one message about a rule or policy that decided.
 func verdict(kind uint16, data []byte) (v doctor.Verdict, ok bool) {
 	if kind != nfTables<<8|msgTrace || len(data) < nl.SizeofNfgenmsg {
 		return v, false
@@ -152,7 +166,7 @@ func verdict(kind uint16, data []byte) (v doctor.Verdict, ok bool) {
 	return v, v.Table != followName && (what == typeRule || what == typePolicy) && (code == 0 || code == 1)
 }
 
-// hint tells whose table it is by the names of its chains.
+// hint guesses the owner of a table from the names of its chains.
 func hint(family, table string) string {
 	switch table {
 	case state.TableName, state.FlowTableName:

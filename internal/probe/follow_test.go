@@ -2,7 +2,7 @@ package probe
 
 import "testing"
 
-// TestOurs: the table is taken for ours as this doctor makes it, and a person's table of that name is not.
+// TestOurs: a table that the doctor makes is recognised as ours, a user's table of that name is not.
 func TestOurs(t *testing.T) {
 	for listing, want := range map[string]bool{
 		followTable: true,

@@ -24,7 +24,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// Prober is this machine, as the doctor examines it.
+// Prober implements doctor.Prober for this machine.
 type Prober struct {
 	File     string // the path of the configuration
 	Platform platform.Platform
@@ -70,7 +70,8 @@ func release() string {
 	return unix.ByteSliceToString(name.Release[:])
 }
 
-// hasModule tells whether the kernel could load a module: it is in the lists of depmod(8), or, as on OpenWrt, beside others.
+// hasModule reports whether the kernel could load a module: it is in the lists of depmod(8), or, on OpenWrt, in the
+// modules' directory.
 func hasModule(release, name string) bool {
 	dir := "/lib/modules/" + release + "/"
 	for _, list := range []string{"modules.dep", "modules.builtin"} {
@@ -94,7 +95,8 @@ func (m *Prober) Installed(c *config.Config) (doctor.Installed, error) {
 // Path implements doctor.Prober.
 func (m *Prober) Path(r *config.Relay) (doctor.Path, error) {
 	facts, err := m.Kernel.Facts([]*config.Relay{r})
-	path := doctor.Path{Local: r.Local, Peer: r.Peer, MTU: state.TunnelMTU(r, facts), Access: facts.Access[r.Name], LAN: facts.LAN, Self: facts.Self}
+	path := doctor.Path{Local: r.Local, Peer: r.Peer, MTU: state.TunnelMTU(r, facts), Access: facts.Access[r.Name],
+		LAN: facts.LAN, Self: facts.Self}
 	if err = cmp.Or(err, facts.Failed[r.Name]); err != nil {
 		return path, err
 	}
@@ -118,8 +120,8 @@ func (m *Prober) Path(r *config.Relay) (doctor.Path, error) {
 	return path, nil
 }
 
-// uplink is the device by which packets of the tunnel leave, and the MTU of the way as far as the kernel knows it. Routes may
-// depend on the source (OpenWrt's default routes do).
+// uplink returns the device through which the tunnel's packets leave, and the path's MTU as far as the kernel knows it.
+// Routes may depend on the source (OpenWrt's default routes do).
 func uplink(local, peer netip.Addr) (device string, mtu int) {
 	for _, options := range []*netlink.RouteGetOptions{{SrcAddr: local.AsSlice()}, nil} {
 		routes, err := netlink.RouteGetWithOptions(peer.AsSlice(), options)
@@ -135,7 +137,7 @@ func uplink(local, peer netip.Addr) (device string, mtu int) {
 	return "", 0
 }
 
-// pings is how often an echo is asked for: the first one may wait for a neighbour, and OpenWrt's firewall limits them.
+// pings is the number of echo requests: the first may wait for neighbour discovery, and OpenWrt's firewall limits them.
 const pings = 2
 
 // Ping implements doctor.Prober.
@@ -153,10 +155,10 @@ func (m *Prober) Ping(from, to netip.Addr, bytes int) doctor.Pong {
 	return pong
 }
 
-// neighbourTime is a little more than the three seconds that the kernel asks for.
+// neighbourTime is a little more than the three seconds of the kernel's neighbour discovery.
 const neighbourTime = 4 * time.Second
 
-// Neighbour implements doctor.Prober. What the kernel knows may be old: it asks again.
+// Neighbour implements doctor.Prober. The kernel's entry may be old, so it is refreshed.
 func (m *Prober) Neighbour(device string, host netip.Addr) string {
 	link, err := netlink.LinkByName(device)
 	if err != nil {
@@ -188,7 +190,7 @@ func (m *Prober) Neighbour(device string, host netip.Addr) string {
 			asked = true
 		}
 	}
-	if asking { // what clients send has it ask again as soon as it has failed
+	if asking { // clients' packets make the kernel ask again as soon as it has failed
 		return doctor.NoAnswer
 	}
 	return ""
@@ -258,7 +260,7 @@ func counters() map[string]uint64 {
 				continue
 			}
 			for j := 1; j < len(names); j++ {
-				n, _ := strconv.ParseUint(numbers[j], 10, 64) // a few of them may be negative: -1 where there is no limit
+				n, _ := strconv.ParseUint(numbers[j], 10, 64) // a few may be negative: -1 means no limit
 				values[strings.TrimSuffix(names[0], ":")+names[j]] = n
 			}
 		}

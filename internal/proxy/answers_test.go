@@ -42,8 +42,9 @@ func TestUnfit(t *testing.T) {
 		{"::ffff:127.0.0.1", "loopback", ""}, {"64:ff9b::127.0.0.1", "loopback", ""}, {"::127.0.0.1", "loopback", ""},
 		{"169.254.169.254", "link-local", "link-local"}, {"::ffff:169.254.169.254", "link-local", "link-local"},
 		{"fe80::1", "link-local", "link-local"}, {"fe80::1%lo", "link-local", "link-local"},
-		{"0.0.0.0", "no host", "no host"}, {"0.1.2.3", "no host", "no host"}, {"::", "no host", "no host"}, {"::ffff:0.0.0.0", "no host", "no host"},
-		{"224.0.0.1", "multicast", "multicast"}, {"239.1.2.3", "multicast", "multicast"}, {"ff02::1", "multicast", "multicast"},
+		{"0.0.0.0", "no host", "no host"}, {"0.1.2.3", "no host", "no host"}, {"::", "no host", "no host"},
+		{"::ffff:0.0.0.0", "no host", "no host"}, {"224.0.0.1", "multicast", "multicast"},
+		{"239.1.2.3", "multicast", "multicast"}, {"ff02::1", "multicast", "multicast"},
 		{"255.255.255.255", "broadcast", "broadcast"}, {"::ffff:255.255.255.255", "broadcast", "broadcast"},
 	}
 	for _, a := range ownAddresses(t) {
@@ -150,7 +151,8 @@ func TestAnswersRefused(t *testing.T) {
 			}
 			status := s.Status()[0]
 			const want = "127.0.0.1 is a loopback address (option target_local '1' allows it)"
-			if len(status.Targets) != 0 || status.Sessions != 0 || status.Refused["target unreachable"] != 3 || !strings.Contains(status.LastError, want) {
+			if len(status.Targets) != 0 || status.Sessions != 0 || status.Refused["target unreachable"] != 3 ||
+				!strings.Contains(status.LastError, want) {
 				t.Errorf("%+v", status)
 			}
 			s.services["test"].targets.Load().resolve(t.Context())

@@ -109,12 +109,14 @@ func (s script) play(c *net.TCPConn, side uint64, me, other actor) error {
 		return nil
 	case other.reset:
 		// The kernel tells of a reset once, to the call that comes first.
-		if !errors.Is(readErr, syscall.ECONNRESET) && !errors.Is(writeErr, syscall.ECONNRESET) && !errors.Is(writeErr, syscall.EPIPE) {
+		if !errors.Is(readErr, syscall.ECONNRESET) && !errors.Is(writeErr, syscall.ECONNRESET) &&
+			!errors.Is(writeErr, syscall.EPIPE) {
 			return fmt.Errorf("the other side has reset, but reading says %v and writing %v", readErr, writeErr)
 		}
 		return nil
 	case readErr != nil || writeErr != nil || len(got) != other.bytes:
-		return fmt.Errorf("%d bytes of %d came, reading says %v and writing %v", len(got), other.bytes, readErr, writeErr)
+		return fmt.Errorf("%d bytes of %d came, reading says %v and writing %v", len(got), other.bytes, readErr,
+			writeErr)
 	}
 	return nil
 }
@@ -217,5 +219,7 @@ func TestSoak(t *testing.T) {
 		both.Go(func() { churnUDP(t, more()) })
 		both.Wait()
 	})
-	eventually(t, "the end of what was begun", func() bool { return openFiles(t) <= files && runtime.NumGoroutine() <= goroutines })
+	eventually(t, "the end of what was begun", func() bool {
+		return openFiles(t) <= files && runtime.NumGoroutine() <= goroutines
+	})
 }

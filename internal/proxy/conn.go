@@ -45,8 +45,8 @@ type side struct {
 }
 
 const (
-	// unsentLimit is what a socket takes beyond what TCP may send now; for a slow reader it would be up to net.ipv4.tcp_wmem's
-	// 4 MB. With less, many fast connections run dry while each waits for its turn.
+	// unsentLimit is what a socket takes beyond what TCP may send now; for a slow reader it would be up to
+	// net.ipv4.tcp_wmem's 4 MB. With less, many fast connections run dry while each waits for its turn.
 	unsentLimit = 1 << 20
 	// fewConnections of a loop have no such limit, which costs them up to a tenth of what they carry.
 	fewConnections = 64
@@ -119,8 +119,8 @@ func socketError(fd int) error {
 	return nil
 }
 
-// failed: the peer has reset the connection, or does not answer any more. What it sent before goes on to the other side, and
-// then the reset.
+// failed: the peer has reset the connection, or does not answer any more. What it sent before goes on to the other
+// side, and then the reset.
 func (s *side) failed(err error) {
 	k := s.conn
 	if err == nil || s.gone || k.closed {

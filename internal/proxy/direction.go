@@ -11,8 +11,8 @@ const (
 	burst = 2 << 20
 )
 
-// direction moves bytes from one side to the other. It holds at most a pipe or copySize, and reads nothing while it holds
-// something: TCP's window tells the sender to wait.
+// direction moves bytes from one side to the other. It holds at most a pipe or copySize, and reads nothing while it
+// holds something: TCP's window tells the sender to wait.
 type direction struct {
 	from, to *side
 	pipe     pipe

@@ -11,10 +11,12 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// FuzzHeader: whatever the addresses, the PROXY headers that the proxy writes are read as them, and what follows is not touched.
+// FuzzHeader: whatever the addresses, the PROXY headers that the proxy writes are read as them, and what follows is not
+// touched.
 func FuzzHeader(f *testing.F) {
 	f.Add([]byte{203, 0, 113, 7}, []byte{198, 51, 100, 144}, uint16(40000), uint16(443), []byte("GET / HTTP/1.1"))
-	f.Add(bytes.Repeat([]byte{0xfe, 0x80, 0}, 6)[:16], bytes.Repeat([]byte{0x20, 0x01}, 8), uint16(1), uint16(65535), []byte{})
+	f.Add(bytes.Repeat([]byte{0xfe, 0x80, 0}, 6)[:16], bytes.Repeat([]byte{0x20, 0x01}, 8), uint16(1), uint16(65535),
+		[]byte{})
 	f.Add(make([]byte, 16), make([]byte, 4), uint16(0), uint16(0), []byte("PROXY TCP4 1.2.3.4 5.6.7.8 80 443\r\n"))
 	f.Add(mappedBytes(), mappedBytes(), uint16(0), uint16(0), []byte("\r\n\r\n\x00\r\nQUIT\n"))
 	f.Fuzz(func(t *testing.T, from, to []byte, fromPort, toPort uint16, payload []byte) {
@@ -31,9 +33,11 @@ func FuzzHeader(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%s → %s, version %d: %v", a, b, version, err)
 			}
-			if h.Version != version || !h.Command.IsProxy() || h.SourceAddr.String() != wantFrom.String() || h.DestinationAddr.String() != wantTo.String() ||
-				h.SourceAddr.Network() != wantFrom.Network() || !bytes.Equal(rest, payload) {
-				t.Fatalf("%s → %s, version %d: read as %v → %v, %q; want %q", a, b, version, h.SourceAddr, h.DestinationAddr, rest, payload)
+			if h.Version != version || !h.Command.IsProxy() || h.SourceAddr.String() != wantFrom.String() ||
+				h.DestinationAddr.String() != wantTo.String() || h.SourceAddr.Network() != wantFrom.Network() ||
+				!bytes.Equal(rest, payload) {
+				t.Fatalf("%s → %s, version %d: read as %v → %v, %q; want %q", a, b, version, h.SourceAddr,
+					h.DestinationAddr, rest, payload)
 			}
 		}
 		for version := 1; version <= 2; version++ {

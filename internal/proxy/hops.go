@@ -34,7 +34,8 @@ func (h *hop) passed(s *Service) bool {
 // proxy.
 type hops struct {
 	listening atomic.Pointer[map[socketKey]string] // the name of the proxy
-	sources   atomic.Pointer[map[netip.Addr]bool]  // the addresses that any of them has had; clients seldom have one of these
+	// The addresses that any of them has had; clients seldom have one of these.
+	sources atomic.Pointer[map[netip.Addr]bool]
 
 	connecting sync.RWMutex // held for reading until a socket that connects is in ways
 

@@ -32,7 +32,8 @@ type idlers struct {
 	timer   *timer
 	count   int
 	size    atomic.Int64 // the same, for other loops to read
-	oldest  atomic.Int64 // when bytes came last for the idlest, for other loops to read; math.MaxInt64 where there is none
+	// When bytes came last for the idlest, for other loops to read; math.MaxInt64 where there is none.
+	oldest atomic.Int64
 }
 
 func newIdlers(l *loop, timeout time.Duration) *idlers {

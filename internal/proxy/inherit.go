@@ -35,8 +35,8 @@ func (s *Server) Sockets() []Socket {
 	return list
 }
 
-// Inherit takes descriptors of sockets that another process has opened, for the next Apply to go on with; those that it has no
-// use for it closes.
+// Inherit takes descriptors of sockets that another process has opened, for the next Apply to go on with; those that it
+// has no use for it closes.
 func (s *Server) Inherit(fds []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,15 +12,16 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// TestInherit: another server goes on with the sockets, whatever they are; sessions go on in the one before. What it has no use
-// for is closed.
+// TestInherit: another server goes on with the sockets, whatever they are; sessions go on in the one before. What it
+// has no use for is closed.
 func TestInherit(t *testing.T) {
 	freePort(t) // the runtime opens descriptors of its own for the first socket
 	files := openFiles(t)
 	t.Run("hand over", func(t *testing.T) {
 		v4 := tcp(t, target(t, "[::1]:0", echo))
 		v6, unused := *v4, *v4
-		v6.Section, v6.Listen = "six", []config.Listen{{Addr: netip.IPv6Loopback(), First: v4.Listen[0].First, Last: v4.Listen[0].Last}}
+		v6.Section, v6.Listen = "six",
+			[]config.Listen{{Addr: netip.IPv6Loopback(), First: v4.Listen[0].First, Last: v4.Listen[0].Last}}
 		unused.Section, unused.Listen = "unused", []config.Listen{freePort(t)}
 		former := start(t, Options{}, v4, &v6, &unused)
 		held := dialTCP(t, v4)

@@ -23,8 +23,8 @@ type socketKey struct {
 
 func (k socketKey) String() string { return fmt.Sprintf("%s %s", config.ProtoName(k.proto), k.addr) }
 
-// listener is a listening TCP socket, which all loops accept from: the kernel wakes one of them for a client. For UDP it is a
-// socket of each loop.
+// listener is a listening TCP socket, which all loops accept from: the kernel wakes one of them for a client. For UDP
+// it is a socket of each loop.
 type listener struct {
 	key    socketKey
 	fd     int // TCP
@@ -85,7 +85,8 @@ func listenTCP(r *reserve, key socketKey) (int, error) {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 	}
 	if err == nil {
-		// An address that comes later (DHCP, ifup) can be listened on now. Without the right to, only those that are there can.
+		// An address that comes later (DHCP, ifup) can be listened on now. Without the right to, only those that are
+		// there can.
 		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
 		err = unix.Bind(fd, sa)
 	}
@@ -139,8 +140,8 @@ const (
 	acceptPause = 50 * time.Millisecond
 )
 
-// event takes one client: a call that finds none costs as much as one that does. Where there are more in the next round, it takes
-// twice as many.
+// event takes one client: a call that finds none costs as much as one that does. Where there are more in the next
+// round, it takes twice as many.
 func (a *acceptor) event(uint32) {
 	if a.loop.round-a.round == 1 {
 		a.burst = min(max(1, 2*a.burst), acceptBurst)

@@ -10,7 +10,8 @@ import (
 )
 
 // logSession writes the line of the access log for a session that has ended.
-func (s *Service) logSession(c *config.Proxy, from, to netip.AddrPort, took time.Duration, up, down uint64, why string) {
+func (s *Service) logSession(c *config.Proxy, from, to netip.AddrPort, took time.Duration, up, down uint64,
+	why string) {
 	if !c.AccessLog {
 		return
 	}
@@ -21,7 +22,8 @@ func (s *Service) logSession(c *config.Proxy, from, to netip.AddrPort, took time
 	if why != "" {
 		why = " (" + why + ")"
 	}
-	s.server.journal.add(fmt.Sprintf("proxy %s: %s → %s: %.3f s, %d bytes up, %d down%s", s.name, from, target, took.Seconds(), up, down, why))
+	s.server.journal.add(fmt.Sprintf("proxy %s: %s → %s: %.3f s, %d bytes up, %d down%s", s.name, from, target,
+		took.Seconds(), up, down, why))
 }
 
 func (s *Service) logRefusal(c *config.Proxy, from netip.AddrPort, why refusal) {
@@ -30,7 +32,8 @@ func (s *Service) logRefusal(c *config.Proxy, from netip.AddrPort, why refusal) 
 	}
 }
 
-// journal takes lines from the loops, which must not wait for whoever reads the log: lines beyond its buffer are lost, and counted.
+// journal takes lines from the loops, which must not wait for whoever reads the log: lines beyond its buffer are lost,
+// and counted.
 type journal struct {
 	lines chan string
 	lost  atomic.Uint64

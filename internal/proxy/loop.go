@@ -17,8 +17,8 @@ type handler interface {
 	event(mask uint32)
 }
 
-// entry is what a loop knows of a descriptor. The generation tells events of the descriptor from those of another file that had
-// its number before.
+// entry is what a loop knows of a descriptor. The generation tells events of the descriptor from those of another file
+// that had its number before.
 type entry struct {
 	handler    handler
 	generation int32
@@ -57,7 +57,8 @@ const maxEvents = 256
 const watched = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 
 func newLoop(r *reserve) (*loop, error) {
-	l := &loop{epoll: -1, wake: -1, reserve: r, pipes: pipes{reserve: r}, start: time.Now(), buffer: make([]byte, copySize), done: make(chan struct{})}
+	l := &loop{epoll: -1, wake: -1, reserve: r, pipes: pipes{reserve: r}, start: time.Now(),
+		buffer: make([]byte, copySize), done: make(chan struct{})}
 	l.growing = newTimer(l.grow)
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -89,8 +90,8 @@ func (l *loop) add(fd int, mask uint32, h handler) error {
 	return nil
 }
 
-// young is a connection to a target that does not ask yet whether its peer is still there. Most end before that could matter,
-// and it takes four calls.
+// young is a connection to a target that does not ask yet whether its peer is still there. Most end before that could
+// matter, and it takes four calls.
 type young struct {
 	fd         int
 	generation int32
@@ -193,7 +194,8 @@ func (l *loop) unqueue(d *direction) {
 // wait returns the number of events.
 func (l *loop) wait(list []unix.EpollEvent) int {
 	// Under load there is something most times, and the scheduler need not hear of the call.
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(unsafe.SliceData(list))), uintptr(len(list)), 0, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll),
+		uintptr(unsafe.Pointer(unsafe.SliceData(list))), uintptr(len(list)), 0, 0, 0)
 	if errno == 0 && n > 0 || len(l.ready) > 0 {
 		return max(0, int(n))
 	}

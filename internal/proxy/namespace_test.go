@@ -105,7 +105,8 @@ func (n namespace) server(proxies ...*config.Proxy) *child {
 // udpProxy has the port 7000 of an address.
 func udpProxy(listen, target string) *config.Proxy {
 	to := netip.MustParseAddrPort(target)
-	return &config.Proxy{Section: "test", Proto: config.UDP, Listen: []config.Listen{{Addr: netip.MustParseAddr(listen), First: 7000, Last: 7000}},
+	return &config.Proxy{Section: "test", Proto: config.UDP,
+		Listen: []config.Listen{{Addr: netip.MustParseAddr(listen), First: 7000, Last: 7000}},
 		Target: config.Target{Addr: to.Addr(), Port: to.Port()}, MaxSessions: 1000, IdleTimeout: time.Minute}
 }
 
@@ -120,8 +121,8 @@ func await(t testing.TB, c *net.UDPConn, text string) netip.AddrPort {
 	return netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 }
 
-// TestLateAnswers: what the target sends to a session that has ended comes to nobody, also where ports are so few that those of
-// old sessions are used again.
+// TestLateAnswers: what the target sends to a session that has ended comes to nobody, also where ports are so few that
+// those of old sessions are used again.
 func TestLateAnswers(t *testing.T) {
 	n := newNamespaces(t, "a")[0]
 	n.set("net/ipv4/ip_local_port_range", "40000 40003")
@@ -199,8 +200,8 @@ func packetTargetIn(n namespace, address string) netip.AddrPort {
 	return netip.MustParseAddrPort(to)
 }
 
-// TestFragments: a datagram that is larger than the way's MTU arrives, over IPv4 at once, although the proxy cannot know of that
-// MTU: a router cuts it up. Over IPv6 the sender has to, when it has been told.
+// TestFragments: a datagram that is larger than the way's MTU arrives, over IPv4 at once, although the proxy cannot
+// know of that MTU: a router cuts it up. Over IPv6 the sender has to, when it has been told.
 func TestFragments(t *testing.T) {
 	spaces := newNamespaces(t, "vps", "router", "home")
 	vps, router, home := spaces[0], spaces[1], spaces[2]

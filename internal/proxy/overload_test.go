@@ -137,7 +137,8 @@ func TestChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	if setup.Files > 0 {
-		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: setup.Files, Max: setup.Files}); err != nil {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE,
+			&syscall.Rlimit{Cur: setup.Files, Max: setup.Files}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -182,7 +183,8 @@ func TestChild(t *testing.T) {
 	}
 }
 
-// usePipesUp opens pipes until the user's share (pipe-user-pages-soft, pipe(7)) is used up and new ones are as small as can be.
+// usePipesUp opens pipes until the user's share (pipe-user-pages-soft, pipe(7)) is used up and new ones are as small as
+// can be.
 func usePipesUp(t testing.TB) {
 	t.Helper()
 	for range 4096 {
@@ -239,7 +241,8 @@ func TestFewPipes(t *testing.T) {
 	}
 }
 
-// TestSlowReaders: of clients that do not read, the first keep more bytes waiting than those that come when there are many.
+// TestSlowReaders: of clients that do not read, the first keep more bytes waiting than those that come when there are
+// many.
 func TestSlowReaders(t *testing.T) {
 	const many = fewConnections + 20
 	p := tcp(t, target(t, "[::1]:0", func(c *net.TCPConn) {
@@ -266,10 +269,12 @@ func TestSlowReaders(t *testing.T) {
 						continue
 					}
 					held++
-					if size, err := unix.FcntlInt(uintptr(side.conn.down.pipe.read), unix.F_GETPIPE_SZ, 0); err != nil || size == largePipe {
+					if size, err := unix.FcntlInt(uintptr(side.conn.down.pipe.read), unix.F_GETPIPE_SZ,
+						0); err != nil || size == largePipe {
 						large++
 					}
-					if room, err := unix.GetsockoptInt(side.fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT); err != nil || room == unsentLimit {
+					if room, err := unix.GetsockoptInt(side.fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT); err != nil ||
+						room == unsentLimit {
 						limited++
 					}
 				}
@@ -290,9 +295,12 @@ func TestSlowReaders(t *testing.T) {
 
 // TestOutOfFiles: without descriptors a client is served or refused, none waits; with descriptors again all are served.
 func TestOutOfFiles(t *testing.T) {
-	// The one that a connection lacks makes a difference to what is left, and so do loops that run out at the same time.
+	// The one that a connection lacks makes a difference to what is left, and so do loops that run out at the same
+	// time.
 	for _, setup := range []childSetup{{Files: 64}, {Files: 65}, {Files: 80, Loops: 4}, {Files: 81, Loops: 4}} {
-		t.Run(fmt.Sprintf("%d descriptors, %d loops", setup.Files, setup.Loops), func(t *testing.T) { testOutOfFiles(t, setup) })
+		t.Run(fmt.Sprintf("%d descriptors, %d loops", setup.Files, setup.Loops), func(t *testing.T) {
+			testOutOfFiles(t, setup)
+		})
 	}
 }
 
@@ -336,7 +344,8 @@ func testOutOfFiles(t *testing.T, setup childSetup) {
 	if served < 10 || turnedAway < 10 {
 		t.Errorf("%d served, %d refused; %+v", served, turnedAway, status)
 	}
-	if n := status.Refused["out of descriptors"]; n != uint64(turnedAway) || !strings.Contains(status.LastError, "too many open files") {
+	if n := status.Refused["out of descriptors"]; n != uint64(turnedAway) ||
+		!strings.Contains(status.LastError, "too many open files") {
 		t.Errorf("%d refused; %+v", turnedAway, status)
 	}
 	for conn := range open {
@@ -374,8 +383,8 @@ func TestOutOfFilesUDP(t *testing.T) {
 	}
 }
 
-// TestIdleConnections: twenty thousand connections that say nothing, or as many as the limit of descriptors allows where it cannot
-// be raised, take little memory of the process, and all of them work.
+// TestIdleConnections: twenty thousand connections that say nothing, or as many as the limit of descriptors allows
+// where it cannot be raised, take little memory of the process, and all of them work.
 func TestIdleConnections(t *testing.T) {
 	const wanted, each = 20000, 8 << 10
 	const others = 500 // descriptors that are not of connections
@@ -467,7 +476,8 @@ func raiseFiles(t testing.TB, files uint64) uint64 {
 	if before.Cur >= files {
 		return before.Cur
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: files, Max: max(files, before.Max)}); err != nil {
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE,
+		&syscall.Rlimit{Cur: files, Max: max(files, before.Max)}); err != nil {
 		return before.Cur
 	}
 	t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before) })
@@ -599,7 +609,8 @@ func TestKeepalive(t *testing.T) {
 					}
 					seconds := int(keepalive / time.Second)
 					on := get(unix.SOL_SOCKET, unix.SO_KEEPALIVE) == 1
-					idle, interval, count := get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE), get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL), get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
+					idle, interval, count := get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE),
+						get(unix.IPPROTO_TCP, unix.TCP_KEEPINTVL), get(unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
 					if on != (seconds > 0) || on && (idle != seconds || interval != seconds/4 || count != 4) {
 						t.Errorf("keepalive %d: %v, idle %d, interval %d, count %d", seconds, on, idle, interval, count)
 					}

@@ -8,8 +8,8 @@ type pipe struct{ read, write int }
 const (
 	// largePipe lets one call move what a fast connection has received meanwhile.
 	largePipe = 1 << 20
-	// largePipes is how many of all loops' together are large: what waits in pipes for slow readers is memory of the kernel, and
-	// an unprivileged user may have 64 MB of them (pipe-user-pages-soft, pipe(7)).
+	// largePipes is how many of all loops' together are large: what waits in pipes for slow readers is memory of the
+	// kernel, and an unprivileged user may have 64 MB of them (pipe-user-pages-soft, pipe(7)).
 	largePipes = 48
 	smallPipe  = 256 << 10
 	// minPipe: beyond that limit pipes have two pages; copying is faster then.

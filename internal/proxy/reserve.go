@@ -7,9 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reserve is a descriptor of the server's that is only there to be given up: when there is none left, the next client is taken
-// with its number, and reset. It must not go to a session meanwhile, or none is left to refuse clients with, and they wait until
-// a session ends: what sessions hold is opened while nobody gives it up, and not at all where it was lost, to a look-up perhaps.
+// reserve is a descriptor of the server's that is only there to be given up: when there is none left, the next client
+// is taken with its number, and reset. It must not go to a session meanwhile, or none is left to refuse clients with,
+// and they wait until a session ends: what sessions hold is opened while nobody gives it up, and not at all where it
+// was lost, to a look-up perhaps.
 type reserve struct {
 	mu sync.RWMutex // for writing: to change fd
 	fd int          // -1: it was lost

@@ -95,8 +95,8 @@ func sockets(proxies []*config.Proxy) []wanted {
 	return list
 }
 
-// Apply makes the proxies those of the configuration. Sockets that stay are not touched, sessions go on, those of proxies that
-// are removed too. Where one socket cannot be opened nothing is changed.
+// Apply makes the proxies those of the configuration. Sockets that stay are not touched, sessions go on, those of
+// proxies that are removed too. Where one socket cannot be opened nothing is changed.
 func (s *Server) Apply(proxies []*config.Proxy) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,7 +177,9 @@ func (s *Server) service(p *config.Proxy) {
 		s.gone = append(s.gone, service)
 		service = nil
 	}
-	if i := slices.IndexFunc(s.gone, func(g *Service) bool { return g.name == p.Section && g.proto == p.Proto }); service == nil && i >= 0 {
+	if i := slices.IndexFunc(s.gone, func(g *Service) bool {
+		return g.name == p.Section && g.proto == p.Proto
+	}); service == nil && i >= 0 {
 		service = s.gone[i] // it is back while it has sessions
 		s.gone = slices.Delete(s.gone, i, i+1)
 		service.removed.Store(false)
@@ -257,8 +259,8 @@ func (s *Server) leastBusy(own *loop) *loop {
 	return best
 }
 
-// imbalance is how many connections more a loop may have, of few, before a new one goes to another thread, which takes two system
-// calls. Of many it is a quarter.
+// imbalance is how many connections more a loop may have, of few, before a new one goes to another thread, which takes
+// two system calls. Of many it is a quarter.
 const imbalance = 2
 
 // Status shows the proxies by name, those that are draining last.
@@ -290,8 +292,8 @@ func (s *Server) Sessions() int {
 	return n
 }
 
-// Drain stops listening and waits until the last connection has ended, or until the time is over. Sessions of UDP have no end that
-// could be waited for.
+// Drain stops listening and waits until the last connection has ended, or until the time is over. Sessions of UDP have
+// no end that could be waited for.
 func (s *Server) Drain(limit time.Duration) error {
 	if err := s.Apply(nil); err != nil {
 		return err

@@ -47,7 +47,8 @@ func start(t testing.TB, o Options, proxies ...*config.Proxy) *Server {
 // tcp is a proxy for a target, on a port that is free.
 func tcp(t testing.TB, target string) *config.Proxy {
 	t.Helper()
-	p := &config.Proxy{Section: "test", Proto: config.TCP, Listen: []config.Listen{freePort(t)}, MaxSessions: 1000, ConnectTimeout: patience, Keepalive: time.Minute}
+	p := &config.Proxy{Section: "test", Proto: config.TCP, Listen: []config.Listen{freePort(t)}, MaxSessions: 1000,
+		ConnectTimeout: patience, Keepalive: time.Minute}
 	if addr, err := netip.ParseAddrPort(target); err == nil {
 		p.Target = config.Target{Addr: addr.Addr(), Port: addr.Port()}
 	} else {
@@ -180,7 +181,8 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// TestUrgent: what comes behind urgent data is handed on without waiting for more. (The urgent byte itself is not: nobody reads it.)
+// TestUrgent: what comes behind urgent data is handed on without waiting for more. (The urgent byte itself is not:
+// nobody reads it.)
 func TestUrgent(t *testing.T) {
 	heard := make(chan string, 1)
 	size := make(chan int, 1)
@@ -289,7 +291,8 @@ func TestReset(t *testing.T) {
 func TestLateReset(t *testing.T) {
 	const size = 100000
 	p := tcp(t, target(t, "[::1]:0", func(c *net.TCPConn) {
-		// Closing with bytes unread makes a reset of it (RFC 2525 section 2.17), as a web server does that refuses an upload.
+		// Closing with bytes unread makes a reset of it (RFC 2525 section 2.17), as a web server does that refuses an
+		// upload.
 		c.Write(bytes.Repeat([]byte("x"), size))
 		time.Sleep(50 * time.Millisecond)
 	}))
@@ -310,7 +313,8 @@ func TestTargetDown(t *testing.T) {
 		t.Error(err)
 	}
 	eventually(t, "the refusal's count", func() bool { return s.Status()[0].Refused["target unreachable"] == 1 })
-	if got := s.Status()[0].LastError; !strings.Contains(got, "connect to "+nobody.String()) || !strings.Contains(got, "refused") {
+	if got := s.Status()[0].LastError; !strings.Contains(got, "connect to "+nobody.String()) ||
+		!strings.Contains(got, "refused") {
 		t.Errorf("last error %q", got)
 	}
 	// It recovers by itself.
@@ -341,7 +345,8 @@ func silent(t testing.TB) netip.AddrPort {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { syscall.Close(fd) })
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}),
+		syscall.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
 	addr := localAddr(fd)
@@ -356,12 +361,13 @@ func silent(t testing.TB) netip.AddrPort {
 	return addr
 }
 
-// TestHappyEyeballs: addresses of a name that do not answer, or refuse, do not keep a client from the one that does; the next
-// client goes there first.
+// TestHappyEyeballs: addresses of a name that do not answer, or refuse, do not keep a client from the one that does;
+// the next client goes there first.
 func TestHappyEyeballs(t *testing.T) {
 	good := netip.MustParseAddrPort(target(t, "127.0.0.9:0", echo))
 	bad := silent(t)
-	for name, first := range map[string]netip.Addr{"refuses": netip.MustParseAddr("127.0.0.7"), "is silent": bad.Addr(), "has no route": netip.MustParseAddr("2001:db8::1")} {
+	for name, first := range map[string]netip.Addr{"refuses": netip.MustParseAddr("127.0.0.7"), "is silent": bad.Addr(),
+		"has no route": netip.MustParseAddr("2001:db8::1")} {
 		t.Run(name, func(t *testing.T) {
 			p := tcp(t, "home.example.net:1")
 			p.TargetLocal = true
@@ -479,7 +485,8 @@ func TestClientKey(t *testing.T) {
 	for i, step := range []struct {
 		addr string
 		want bool
-	}{{"2001:db8::1", true}, {"2001:db8::2", true}, {"2001:db8::3", false}, {"2001:db8:0:1::3", true}, {"192.0.2.1", true}, {"192.0.2.2", true}} {
+	}{{"2001:db8::1", true}, {"2001:db8::2", true}, {"2001:db8::3", false}, {"2001:db8:0:1::3", true},
+		{"192.0.2.1", true}, {"192.0.2.2", true}} {
 		if got := c.enter(addr(step.addr), 2); got != step.want {
 			t.Errorf("%d: %s: %v", i, step.addr, got)
 		}
@@ -512,8 +519,10 @@ func TestProxyProtocol(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := <-headers
-		if int(h.Version) != version || h.SourceAddr.String() != c.LocalAddr().String() || h.DestinationAddr.String() != c.RemoteAddr().String() {
-			t.Errorf("version %d, %v → %v; want %v → %v", h.Version, h.SourceAddr, h.DestinationAddr, c.LocalAddr(), c.RemoteAddr())
+		if int(h.Version) != version || h.SourceAddr.String() != c.LocalAddr().String() ||
+			h.DestinationAddr.String() != c.RemoteAddr().String() {
+			t.Errorf("version %d, %v → %v; want %v → %v", h.Version, h.SourceAddr, h.DestinationAddr, c.LocalAddr(),
+				c.RemoteAddr())
 		}
 	}
 }
@@ -560,7 +569,8 @@ func TestIdleTimeout(t *testing.T) {
 		defer mu.Unlock()
 		return len(lines) == 1
 	})
-	if !strings.Contains(lines[0], "5 bytes up, 5 down (idle)") || !strings.HasPrefix(lines[0], "proxy test: "+c.LocalAddr().String()+" → [::1]:") {
+	if !strings.Contains(lines[0], "5 bytes up, 5 down (idle)") ||
+		!strings.HasPrefix(lines[0], "proxy test: "+c.LocalAddr().String()+" → [::1]:") {
 		t.Error(lines[0])
 	}
 	if n := s.Status()[0].Sessions; n != 0 {
@@ -568,7 +578,8 @@ func TestIdleTimeout(t *testing.T) {
 	}
 }
 
-// TestBackPressure: a client that does not read makes the target wait; what is held in between is bounded by socket buffers.
+// TestBackPressure: a client that does not read makes the target wait; what is held in between is bounded by socket
+// buffers.
 func TestBackPressure(t *testing.T) {
 	const much = 256 << 20
 	var sent int64
@@ -670,7 +681,8 @@ func TestReloadFails(t *testing.T) {
 	changed := *p
 	changed.Listen = []config.Listen{freePort(t), {Addr: taken.Addr(), First: taken.Port(), Last: taken.Port()}}
 	err := s.Apply([]*config.Proxy{&changed})
-	if err == nil || !strings.Contains(err.Error(), "listen on tcp "+taken.String()) || !strings.Contains(err.Error(), "another program listens there") {
+	if err == nil || !strings.Contains(err.Error(), "listen on tcp "+taken.String()) ||
+		!strings.Contains(err.Error(), "another program listens there") {
 		t.Errorf("error %v", err)
 	}
 	if err := echoes(dialTCP(t, p), "as before"); err != nil {

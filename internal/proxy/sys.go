@@ -9,12 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls here never block: their descriptors are non-blocking. RawSyscall leaves out the scheduler's book-keeping for calls
-// that may, which would be a tenth of a small packet's cost.
+// The calls here never block: their descriptors are non-blocking. RawSyscall leaves out the scheduler's book-keeping
+// for calls that may, which would be a tenth of a small packet's cost.
 
 func splice(from, to, length int) (int, error) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(length), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		n, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(length),
+			unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
 		if errno == 0 {
 			return int(n), nil
 		}
@@ -26,7 +27,8 @@ func splice(from, to, length int) (int, error) {
 
 func receive(fd int, buf []byte) (int, error) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buf))),
+			uintptr(len(buf)), unix.MSG_DONTWAIT, 0, 0)
 		if errno == 0 {
 			return int(n), nil
 		}
@@ -38,7 +40,8 @@ func receive(fd int, buf []byte) (int, error) {
 
 func send(fd int, buf []byte, flags int) (int, error) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), uintptr(unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL|flags), 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buf))),
+			uintptr(len(buf)), uintptr(unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL|flags), 0, 0)
 		if errno == 0 {
 			return int(n), nil
 		}
@@ -53,7 +56,8 @@ func accept(fd int) (int, netip.AddrPort, error) {
 	var sa unix.RawSockaddrAny
 	for {
 		length := uint32(unix.SizeofSockaddrAny)
-		n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&length)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), uintptr(unsafe.Pointer(&sa)),
+			uintptr(unsafe.Pointer(&length)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
 		runtime.KeepAlive(&sa)
 		switch errno {
 		case 0:

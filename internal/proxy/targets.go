@@ -152,8 +152,8 @@ func (t *targets) fit(answers []netip.Addr) (fit []netip.Addr, others []string, 
 	return fit, slices.Compact(others), nil
 }
 
-// answered puts an address in front that answered after others did not, until the next look-up: the next clients need not wait
-// for the others (RFC 8305 section 4 has the history of connections come first).
+// answered puts an address in front that answered after others did not, until the next look-up: the next clients need
+// not wait for the others (RFC 8305 section 4 has the history of connections come first).
 func (t *targets) answered(addr netip.Addr) {
 	list := slices.Clone(t.addresses())
 	if i := slices.Index(list, addr); i > 0 {

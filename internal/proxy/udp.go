@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiver is a loop's socket of a UDP listener. Each loop has one, and the kernel always gives a client's datagrams to the same
-// (SO_REUSEPORT, socket(7)).
+// receiver is a loop's socket of a UDP listener. Each loop has one, and the kernel always gives a client's datagrams to
+// the same (SO_REUSEPORT, socket(7)).
 type receiver struct {
 	*listener
 	loop *loop
@@ -26,8 +26,8 @@ type datagrams struct {
 	cooling  *timer // closes sockets that have cooled
 }
 
-// openUDP opens a socket for each loop, beside those that are inherited. Overlaps tells that the server has another one that
-// takes some of the same datagrams.
+// openUDP opens a socket for each loop, beside those that are inherited. Overlaps tells that the server has another one
+// that takes some of the same datagrams.
 func (s *Server) openUDP(key socketKey, overlaps bool, inherited []int) (*listener, error) {
 	a := &listener{key: key, fd: -1, server: s}
 	for i, fd := range inherited {
@@ -127,8 +127,8 @@ func (a *listener) watchUDP() error {
 	return errors.Join(errs...)
 }
 
-// stopUDP ends listening, as soon as there is no session left. Where the socket is not the last one, clients' datagrams are
-// another process's from now on, and sessions have only answers.
+// stopUDP ends listening, as soon as there is no session left. Where the socket is not the last one, clients' datagrams
+// are another process's from now on, and sessions have only answers.
 func (s *Server) stopUDP(a *listener, last bool) {
 	a.draining.Store(true)
 	if !last {
@@ -177,7 +177,8 @@ func (s *Server) overlapping(key socketKey) bool {
 	for _, list := range []map[socketKey]*listener{s.listeners, s.draining} {
 		for other := range list {
 			a, b := key.addr.Addr(), other.addr.Addr()
-			if other.proto == key.proto && other.addr.Port() == key.addr.Port() && a.Is4() == b.Is4() && (a.IsUnspecified() || b.IsUnspecified()) {
+			if other.proto == key.proto && other.addr.Port() == key.addr.Port() && a.Is4() == b.Is4() &&
+				(a.IsUnspecified() || b.IsUnspecified()) {
 				return true
 			}
 		}
@@ -200,7 +201,8 @@ func lost(fd int) uint64 {
 	const drops = 8 // SK_MEMINFO_DROPS, include/uapi/linux/sock_diag.h
 	var info [drops + 1]uint32
 	size := uint32(unsafe.Sizeof(info))
-	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO, uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 {
 		return 0
 	}
@@ -286,8 +288,8 @@ func (r *receiver) session(local destination, name *unix.RawSockaddrInet6, size 
 	return s
 }
 
-// source is the control message that makes an answer come from where the client sent to. A socket that listens on one address
-// needs none.
+// source is the control message that makes an answer come from where the client sent to. A socket that listens on one
+// address needs none.
 func source(listening netip.Addr, local destination) []byte {
 	addr := netip.AddrFrom16(local.addr).Unmap()
 	if !listening.IsUnspecified() || addr.IsMulticast() {
@@ -297,7 +299,8 @@ func source(listening netip.Addr, local destination) []byte {
 		// Without a device: the answer takes the route to the client.
 		info := unix.Inet4Pktinfo{Spec_dst: addr.As4()}
 		control := make([]byte, unix.CmsgSpace(unix.SizeofInet4Pktinfo))
-		putControl(control, unix.SOL_IP, unix.IP_PKTINFO, unsafe.Slice((*byte)(unsafe.Pointer(&info)), unix.SizeofInet4Pktinfo))
+		putControl(control, unix.SOL_IP, unix.IP_PKTINFO,
+			unsafe.Slice((*byte)(unsafe.Pointer(&info)), unix.SizeofInet4Pktinfo))
 		return control
 	}
 	info := unix.Inet6Pktinfo{Addr: local.addr}
@@ -305,7 +308,8 @@ func source(listening netip.Addr, local destination) []byte {
 		info.Ifindex = local.device
 	}
 	control := make([]byte, unix.CmsgSpace(unix.SizeofInet6Pktinfo))
-	putControl(control, unix.SOL_IPV6, unix.IPV6_PKTINFO, unsafe.Slice((*byte)(unsafe.Pointer(&info)), unix.SizeofInet6Pktinfo))
+	putControl(control, unix.SOL_IPV6, unix.IPV6_PKTINFO,
+		unsafe.Slice((*byte)(unsafe.Pointer(&info)), unix.SizeofInet6Pktinfo))
 	return control
 }
 

@@ -166,7 +166,8 @@ func TestDatagramSizes(t *testing.T) {
 			data := make([]byte, way.largest)
 			rand.NewChaCha8([32]byte{1}).Read(data)
 			total := 0
-			for _, size := range []int{0, 1, 511, 1232, 1472, 1473, 4096, 16384, 32768, 65000, way.largest - 1, way.largest} {
+			for _, size := range []int{0, 1, 511, 1232, 1472, 1473, 4096, 16384, 32768, 65000, way.largest - 1,
+				way.largest} {
 				if err := returns(c, data[:size]); err != nil {
 					t.Errorf("%d bytes: %v", size, err)
 				}
@@ -186,7 +187,8 @@ func TestDatagramSizes(t *testing.T) {
 		if err := returns(c, []byte("the next one")); err != nil {
 			t.Error(err)
 		}
-		if status := s.Status()[0]; status.Dropped != 1 || len(status.Refused) != 0 || !strings.Contains(status.LastError, "message too long") {
+		if status := s.Status()[0]; status.Dropped != 1 || len(status.Refused) != 0 ||
+			!strings.Contains(status.LastError, "message too long") {
 			t.Errorf("%+v", status)
 		}
 	})
@@ -239,7 +241,8 @@ func TestManyClients(t *testing.T) {
 	for _, port := range ports {
 		distinct[port] = true
 	}
-	if status := s.Status()[0]; len(distinct) != clients || status.Sessions != clients || status.Total != clients || status.Dropped != 0 {
+	if status := s.Status()[0]; len(distinct) != clients || status.Sessions != clients || status.Total != clients ||
+		status.Dropped != 0 {
 		t.Errorf("%d ports, %+v", len(distinct), status)
 	}
 }
@@ -325,8 +328,10 @@ func TestDatagramHeader(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if h.Version != 2 || h.SourceAddr.String() != c.LocalAddr().String() || h.DestinationAddr.String() != to.String() || h.SourceAddr.Network() != "udp" || string(rest) != text {
-				t.Errorf("%s → %s: %q; want %s → %s: %q", h.SourceAddr, h.DestinationAddr, rest, c.LocalAddr(), to, text)
+			if h.Version != 2 || h.SourceAddr.String() != c.LocalAddr().String() ||
+				h.DestinationAddr.String() != to.String() || h.SourceAddr.Network() != "udp" || string(rest) != text {
+				t.Errorf("%s → %s: %q; want %s → %s: %q", h.SourceAddr, h.DestinationAddr, rest, c.LocalAddr(),
+					to, text)
 			}
 		}
 	}
@@ -349,7 +354,8 @@ func TestSessionExpires(t *testing.T) {
 	if err := returns(c, []byte("hello")); err != nil {
 		t.Fatal(err)
 	}
-	if line := soon(t, lines); !strings.HasPrefix(line, "proxy test: "+c.LocalAddr().String()+" → [::1]:") || !strings.HasSuffix(line, "5 bytes up, 5 down (idle)") {
+	if line := soon(t, lines); !strings.HasPrefix(line, "proxy test: "+c.LocalAddr().String()+" → [::1]:") ||
+		!strings.HasSuffix(line, "5 bytes up, 5 down (idle)") {
 		t.Error(line)
 	}
 	if n := s.Status()[0].Sessions; n != 0 {
@@ -386,7 +392,8 @@ func TestEviction(t *testing.T) {
 		if err := returns(dialUDP(t, p), []byte("more")); err != nil {
 			t.Fatal(err)
 		}
-		if line := soon(t, lines); !strings.HasPrefix(line, "proxy test: "+clients[i+1].LocalAddr().String()+" ") || !strings.HasSuffix(line, "(evicted)") {
+		if line := soon(t, lines); !strings.HasPrefix(line, "proxy test: "+clients[i+1].LocalAddr().String()+" ") ||
+			!strings.HasSuffix(line, "(evicted)") {
 			t.Errorf("%s; want that %s made room", line, clients[i+1].LocalAddr())
 		}
 	}
@@ -419,7 +426,8 @@ func TestPerClientUDP(t *testing.T) {
 	if err := returns(a, []byte("still")); err != nil {
 		t.Error(err)
 	}
-	counts(t, s, Status{Sessions: 2, Total: 2, BytesUp: 15, BytesDown: 15, Refused: map[string]uint64{"max_per_client": 1}})
+	counts(t, s, Status{Sessions: 2, Total: 2, BytesUp: 15, BytesDown: 15,
+		Refused: map[string]uint64{"max_per_client": 1}})
 }
 
 func TestAllowedUDP(t *testing.T) {
@@ -431,7 +439,8 @@ func TestAllowedUDP(t *testing.T) {
 	if err := nothing(c); err != nil {
 		t.Error(err)
 	}
-	other, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 7)}, net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.Listen[0].Addr, p.Listen[0].First)))
+	other, err := net.DialUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 7)},
+		net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.Listen[0].Addr, p.Listen[0].First)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -456,7 +465,8 @@ func TestTargetDownUDP(t *testing.T) {
 		io.WriteString(c, "hello")
 	}
 	eventually(t, "the bytes", func() bool { return s.Status()[0].BytesUp == 14+10*5 && s.Status()[0].Dropped == 0 })
-	if status := s.Status()[0]; status.Sessions != 1 || !strings.Contains(status.LastError, "send to "+nobody.String()+": connection refused") {
+	if status := s.Status()[0]; status.Sessions != 1 ||
+		!strings.Contains(status.LastError, "send to "+nobody.String()+": connection refused") {
 		t.Errorf("%+v", status)
 	}
 	packetTarget(t, nobody.String(), repeat)
@@ -468,8 +478,8 @@ func TestTargetDownUDP(t *testing.T) {
 	}
 }
 
-// TestFollow: a session goes on to the new address of a name whose old one does not answer, although the client never pauses;
-// where the old one answers it stays.
+// TestFollow: a session goes on to the new address of a name whose old one does not answer, although the client never
+// pauses; where the old one answers it stays.
 func TestFollow(t *testing.T) {
 	old, err := net.ListenPacket("udp4", "127.0.0.8:0")
 	if err != nil {
@@ -477,7 +487,8 @@ func TestFollow(t *testing.T) {
 	}
 	defer old.Close()
 	answer := func(d datagram) []byte { return append([]byte("from the new address: "), d.data...) }
-	port := netip.MustParseAddrPort(packetTarget(t, fmt.Sprintf("127.0.0.9:%d", old.LocalAddr().(*net.UDPAddr).Port), answer)).Port()
+	port := netip.MustParseAddrPort(packetTarget(t, fmt.Sprintf("127.0.0.9:%d", old.LocalAddr().(*net.UDPAddr).Port),
+		answer)).Port()
 	var mu sync.Mutex
 	now := netip.MustParseAddr("127.0.0.8")
 	p := udp(t, "home.example.net:1")
@@ -520,7 +531,9 @@ func TestFollow(t *testing.T) {
 		t.Errorf("%q comes, although the old address answers", got)
 	}
 	old.Close()
-	eventually(t, "an answer of the new address", func() bool { return ask("anybody?") == "from the new address: anybody?" })
+	eventually(t, "an answer of the new address", func() bool {
+		return ask("anybody?") == "from the new address: anybody?"
+	})
 	if status := s.Status()[0]; status.Sessions != 1 || status.Total != 1 {
 		t.Errorf("%+v", status)
 	}
@@ -698,7 +711,9 @@ func TestTakenUDP(t *testing.T) {
 	p.Listen = []config.Listen{freePort(t), {Addr: taken.Addr(), First: taken.Port(), Last: taken.Port()}}
 	s := start(t, Options{})
 	before := openFiles(t)
-	if err := s.Apply([]*config.Proxy{p}); err == nil || !strings.Contains(err.Error(), "listen on udp "+taken.String()+": address already in use (another program listens there") {
+	if err := s.Apply([]*config.Proxy{p}); err == nil ||
+		!strings.Contains(err.Error(), "listen on udp "+taken.String()+": address already in use (another program "+
+			"listens there") {
 		t.Errorf("error %v", err)
 	}
 	if n := openFiles(t); n != before {

@@ -24,7 +24,8 @@ type mmsghdr struct {
 	n      uint32
 }
 
-// batch is the datagrams that a loop is handing over. It reads some, sends them, and keeps none: what cannot be sent is dropped.
+// batch is the datagrams that a loop is handing over. It reads some, sends them, and keeps none: what cannot be sent is
+// dropped.
 type batch struct {
 	in       [batchSize]mmsghdr
 	iovs     [batchSize]unix.Iovec
@@ -70,7 +71,8 @@ func (b *batch) receive(fd int) (int, error) {
 		h.SetControllen(controlSize)
 	}
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in)), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.in)), batchSize,
+			unix.MSG_DONTWAIT, 0, 0)
 		if errno == 0 {
 			return int(n), nil
 		}
@@ -83,7 +85,8 @@ func (b *batch) receive(fd int) (int, error) {
 // length is that of datagram i, or of several that came together.
 func (b *batch) length(i int) int { return int(b.in[i].n) }
 
-// inspect reads what the kernel says beside datagram i: where it was sent to, if the socket asks for that, and its segments.
+// inspect reads what the kernel says beside datagram i: where it was sent to, if the socket asks for that, and its
+// segments.
 func (b *batch) inspect(i int) destination {
 	var local destination
 	b.segments[i] = 0
@@ -171,7 +174,8 @@ func (b *batch) put(o *outlet, j int, i int16, begin, end int) {
 	h.Name, h.Namelen = (*byte)(unsafe.Pointer(o.name)), o.nameSize
 	size := copy(control[:], o.control)
 	if segment := b.segments[i]; segment > 0 && end-begin > segment {
-		size += putControl(control[size:], unix.SOL_UDP, unix.UDP_SEGMENT, binary.NativeEndian.AppendUint16(nil, uint16(segment)))
+		size += putControl(control[size:], unix.SOL_UDP, unix.UDP_SEGMENT,
+			binary.NativeEndian.AppendUint16(nil, uint16(segment)))
 	}
 	h.Control = nil
 	if size > 0 {
@@ -208,7 +212,8 @@ func (b *batch) flush(o *outlet, n int, failed func(error)) (bytes, dropped uint
 				dropped += b.parts(j)
 			}
 		case b.parts(j) > 1 && (err == unix.EINVAL || err == unix.EMSGSIZE || err == unix.EIO):
-			// The segments are larger than the way's MTU, or there is no checksum offload for them (udp(7), UDP_SEGMENT).
+			// The segments are larger than the way's MTU, or there is no checksum offload for them (udp(7),
+			// UDP_SEGMENT).
 			o.single = true
 			sent, lost := b.each(o, j, failed)
 			bytes, dropped = bytes+sent, dropped+lost
@@ -255,7 +260,8 @@ func (b *batch) each(o *outlet, j int, failed func(error)) (bytes, dropped uint6
 // send sends those from first on, before last; the error is of the one that follows those that it could send.
 func (b *batch) send(fd, first, last int) (int, error) {
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.out[first])), uintptr(last-first), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.out[first])),
+			uintptr(last-first), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		if errno == 0 {
 			return int(n), nil
 		}

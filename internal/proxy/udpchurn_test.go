@@ -14,8 +14,9 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// churnUDP plays sessions over a proxy, many at a time, until there are no more: bursts of datagrams of all sizes, each of which
-// has to come back, in the order and as it was sent. Clients go away without a word; their sessions are evicted, the last expire.
+// churnUDP plays sessions over a proxy, many at a time, until there are no more: bursts of datagrams of all sizes, each
+// of which has to come back, in the order and as it was sent. Clients go away without a word; their sessions are
+// evicted, the last expire.
 func churnUDP(t *testing.T, next func() (seed uint64, ok bool)) {
 	const many = 32
 	// Answers are the questions with their bits turned, so that no datagram is both.
@@ -90,7 +91,8 @@ func playUDP(to string, seed uint64) error {
 			n, err := c.Read(got)
 			subtle.XORBytes(got[:n], got[:n], allOnes)
 			if err != nil || !bytes.Equal(got[:n], want) {
-				return fmt.Errorf("burst %d: %d bytes came that are not datagram %d of %d (%d bytes), %v", burst, n, i, len(sent), len(want), err)
+				return fmt.Errorf("burst %d: %d bytes came that are not datagram %d of %d (%d bytes), %v", burst, n, i,
+					len(sent), len(want), err)
 			}
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cooling has the sockets of UDP sessions that have ended. Their ports must not be those of new sessions at once, or late answers
-// of the target would come to another client.
+// cooling has the sockets of UDP sessions that have ended. Their ports must not be those of new sessions at once, or
+// late answers of the target would come to another client.
 type cooling struct {
 	mu      sync.Mutex
 	sockets []cooled // the oldest first

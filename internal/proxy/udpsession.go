@@ -147,8 +147,8 @@ func (s *session) leave() {
 // silence is how long a target that the name has moved away from may say nothing until the session follows.
 const silence = 10 * time.Second
 
-// follow keeps a session from staying with an address that is not the target's any more: a client that sends without end would
-// never be idle.
+// follow keeps a session from staying with an address that is not the target's any more: a client that sends without
+// end would never be idle.
 func (s *session) follow() {
 	targets := s.service.targets.Load()
 	list := targets.list.Load()
@@ -227,7 +227,8 @@ func (s *session) down() {
 	s.touch(max(s.rank, answered))
 }
 
-// failed tells of an error of the way to the target, such as that nobody listens there. The session stays: it may come back.
+// failed tells of an error of the way to the target, such as that nobody listens there. The session stays: it may come
+// back.
 func (s *session) failed(err error) {
 	if !errors.Is(err, unix.EMSGSIZE) {
 		s.answered = s.receiver.loop.now - silence // it need not be waited for

@@ -17,39 +17,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is asked on the control socket, one word a line. The answer is a line of JSON; to handOver it is descriptors, before taken.
+// Requests on the control socket, one word per line. The answer is a line of JSON; handOver first returns descriptors,
+// until the client sends taken.
 const (
 	askStatus   = "status"
 	askReload   = "reload"
 	askUpgrade  = "upgrade"
 	askHandOver = "hand-over"
-	tellTaken   = "taken" // the other process listens, and may be the only one
+	tellTaken   = "taken" // the other process listens, and may become the only one
 )
 
 // answer is a line of JSON.
 type answer struct {
 	Error         string  `json:"error,omitempty"`
-	Configuration bool    `json:"configuration,omitempty"` // the error is one of the file
+	Configuration bool    `json:"configuration,omitempty"` // the error is a mistake in the file
 	Report        *Report `json:"report,omitempty"`
 }
 
-// ErrNotRunning is of questions to a service that does not run.
+// ErrNotRunning is returned for requests to a service that does not run.
 var ErrNotRunning = errors.New("the proxies do not run")
 
-// ConfigurationError tells of mistakes in the configuration, which have kept anything from being changed.
+// ConfigurationError reports mistakes in the configuration; nothing was changed.
 type ConfigurationError string
 
 func (e ConfigurationError) Error() string { return string(e) }
 
-// controlPath is the control socket of the service whose records are in run.
+// controlPath returns the control socket of the service whose records are in run.
 func controlPath(run string) string { return filepath.Join(run+"-proxy", "control") }
 
 const (
-	// answerTime bounds what a question takes.
+	// answerTime limits the time for a request.
 	answerTime = 10 * time.Second
-	// upgradeTime bounds the start of another program: its files may have to be read from a slow disk.
+	// upgradeTime limits the start of another program: its files may be on a slow disk.
 	upgradeTime = time.Minute
-	// maxAnswer and maxObjects bound an answer, in bytes and in what it is made of: who answers may be anybody.
+	// maxAnswer and maxObjects limit an answer, in bytes and in JSON values: any program may be answering.
 	maxAnswer  = 8 << 20
 	maxObjects = 20000
 )
@@ -75,7 +76,7 @@ func running(run string) bool {
 	return !errors.Is(err, ErrNotRunning)
 }
 
-// ask sends a question and reads the answer.
+// ask sends a request and reads the answer.
 func ask(conn net.Conn, question string, limit time.Duration) (*answer, error) {
 	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return nil, err
@@ -112,7 +113,7 @@ func question(run, text string, limit time.Duration) (*answer, error) {
 	return ask(conn, text, limit)
 }
 
-// Ask is how the proxies are that run.
+// Ask returns the status of the running proxies.
 func Ask(run string) (*Report, error) {
 	a, err := question(run, askStatus, answerTime)
 	if err != nil {
@@ -121,25 +122,26 @@ func Ask(run string) (*Report, error) {
 	return a.Report, nil
 }
 
-// Reload has the service read its configuration again.
+// Reload makes the service read its configuration again.
 func Reload(run string) error {
 	_, err := question(run, askReload, answerTime)
 	return err
 }
 
-// Upgrade has the service start the program that is installed now, which goes on in its place.
+// Upgrade makes the service start the program that is installed now, which takes over.
 func Upgrade(run string) error {
 	_, err := question(run, askUpgrade, upgradeTime)
 	return err
 }
 
-// former is a process that this one has gone on for.
+// former is the process that this one has taken over from.
 type former struct{ conn *net.UnixConn }
 
-// formerName is that of a connection to a former process among the sockets that are handed over.
+// formerName is the name of a connection to a former process among the sockets that are handed over.
 const formerName = "former"
 
-// takeOver asks the service for its sockets; until taken it listens as before, and is to be asked nothing else.
+// takeOver asks the service for its sockets. Until taken is sent, the service listens as before, and must not get other
+// requests.
 func (d *daemon) takeOver() (before *former, sockets []int, err error) {
 	conn, err := dial(d.Run)
 	if err != nil {
@@ -168,7 +170,7 @@ func (d *daemon) takeOver() (before *former, sockets []int, err error) {
 	return before, sockets, nil
 }
 
-// receive reads lines, each with a descriptor, up to the empty one.
+// receive reads lines, each with a descriptor, up to an empty one.
 func (f *former) receive() (names []string, fds []int, err error) {
 	if err := f.conn.SetDeadline(time.Now().Add(answerTime)); err != nil {
 		return nil, nil, err
@@ -185,7 +187,7 @@ func (f *former) receive() (names []string, fds []int, err error) {
 		if text += string(buffer[:n]); len(text) > maxAnswer {
 			return nil, fds, errAnswer
 		}
-		if n == 0 || strings.HasPrefix(text, "{") && strings.HasSuffix(text, "\n") { // it says why not
+		if n == 0 || strings.HasPrefix(text, "{") && strings.HasSuffix(text, "\n") { // it is an error message
 			return nil, fds, fmt.Errorf("it does not hand over: %s", strings.TrimSpace(text))
 		}
 		messages, err := unix.ParseSocketControlMessage(rights[:oob])
@@ -206,13 +208,13 @@ func (f *former) receive() (names []string, fds []int, err error) {
 	return names, fds, nil
 }
 
-// taken tells that this process listens, and waits until it is the only one.
+// taken says that this process listens, and waits until it is the only one.
 func (f *former) taken() error {
 	_, err := ask(f.conn, tellTaken, answerTime)
 	return err
 }
 
-// report is how the former process is; nil when it has gone.
+// report returns the status of the former process; nil when it has ended.
 func (f *former) report() *Report {
 	a, err := ask(f.conn, askStatus, answerTime)
 	if err != nil {

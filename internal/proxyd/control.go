@@ -18,18 +18,18 @@ import (
 )
 
 const (
-	// fdsAtOnce: a message takes 253 descriptors (SCM_MAX_FD, include/net/scm.h).
+	// fdsAtOnce: a message can carry 253 descriptors (SCM_MAX_FD, include/net/scm.h).
 	fdsAtOnce = 250
-	// maxAskers bounds the connections of users without rights.
+	// maxAskers limits the connections of unprivileged users.
 	maxAskers = 16
 	// handOverTime is how long another process may take from hand-over to taken.
 	handOverTime = 30 * time.Second
 )
 
-// listen answers on the control socket, in place of a process before.
+// listen answers on the control socket, replacing an earlier process.
 func (d *daemon) listen() error {
 	path := controlPath(d.Run)
-	// In a service the directory is there, and its parent not to be written.
+	// In a service the directory exists, and its parent is read-only.
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (d *daemon) listen() error {
 		return err
 	}
 	l.SetUnlinkOnClose(false)
-	// Everybody may look; who may do more is decided for each connection.
+	// Everybody may read the status; other rights are decided for each connection.
 	if err := errors.Join(os.Chmod(fresh, 0o666), os.Rename(fresh, path)); err != nil {
 		return errors.Join(err, l.Close(), os.Remove(fresh))
 	}
@@ -51,7 +51,7 @@ func (d *daemon) listen() error {
 	return nil
 }
 
-// unlisten takes the control socket away, unless it is another process's.
+// unlisten removes the control socket, unless it is another process's.
 func (d *daemon) unlisten() { os.Remove(controlPath(d.Run)) }
 
 func (d *daemon) accept(l *net.UnixListener) {
@@ -62,7 +62,7 @@ func (d *daemon) accept(l *net.UnixListener) {
 			return
 		}
 		if err != nil {
-			time.Sleep(answerTime / 100) // there are no descriptors
+			time.Sleep(answerTime / 100) // out of descriptors
 			continue
 		}
 		peer, err := credentials(conn)
@@ -94,11 +94,13 @@ func credentials(conn *net.UnixConn) (*unix.Ucred, error) {
 	}
 	var peer *unix.Ucred
 	var failure error
-	err = raw.Control(func(fd uintptr) { peer, failure = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	err = raw.Control(func(fd uintptr) {
+		peer, failure = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
 	return peer, errors.Join(err, failure)
 }
 
-// asker is somebody on the control socket.
+// asker is a client of the control socket.
 type asker struct {
 	*daemon
 	conn    *net.UnixConn
@@ -144,11 +146,11 @@ func failure(err error) answer {
 func (c *asker) reply(a answer) {
 	data, err := json.Marshal(a)
 	if err == nil {
-		_, _ = c.conn.Write(append(data, '\n')) // who has gone needs no answer
+		_, _ = c.conn.Write(append(data, '\n')) // the client may have gone
 	}
 }
 
-// handOver gives the listening sockets to another process. Until it says that it has taken them this one listens too.
+// handOver passes the listening sockets to another process. Until that one sends taken, this one listens too.
 func (c *asker) handOver(lines *bufio.Scanner) {
 	d := c.daemon
 	d.mu.Lock()
@@ -194,16 +196,16 @@ func (c *asker) handOver(lines *bufio.Scanner) {
 		f.conn.Close()
 	}
 	d.formers = nil
-	// systemd takes this from its main process only, which is the other one from then on.
+	// systemd accepts this only from its main process, which is the other one from then on.
 	notify(fmt.Sprintf("MAINPID=%d", c.pid))
 	d.server.Release()
 	c.reply(answer{})
-	_ = c.conn.SetDeadline(time.Time{}) // it asks for the status of what is left
+	_ = c.conn.SetDeadline(time.Time{}) // it asks for the status of the remaining sessions
 	close(d.handed)
 }
 
-// upgrade starts the program that is installed now, with the same arguments, and waits until it has taken over. It is a child of
-// this one's parent: the service manager's, which has to see how it ends.
+// upgrade starts the program that is installed now, with the same arguments, and waits until it has taken over. The new
+// process is a child of this one's parent, the service manager, which must be notified when it ends.
 func (d *daemon) upgrade() error {
 	path, err := os.Executable()
 	if err != nil {

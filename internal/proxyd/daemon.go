@@ -19,15 +19,15 @@ import (
 type Options struct {
 	Run     string // directory of records; the control socket is beside it
 	Version string
-	// Successor is how long the service goes on after SIGTERM, so that a process that was started in its place can take over:
-	// procd starts the next instance at the same moment. Where one does, the signal was about that.
+	// Successor is how long the service keeps running after SIGTERM, so that its successor can take over: procd starts
+	// the next instance at the same time. If one takes over, that was the purpose of the signal.
 	Successor time.Duration
-	TakeOver  bool                            // go on for the process that runs, if there is one
+	TakeOver  bool                            // take over from the running process, if there is one
 	Load      func() ([]*config.Proxy, error) // reads the configuration
 	Say       func(string)                    // takes lines of the log
 }
 
-// drainTime is how long sessions may go on after SIGTERM. At a restart new clients wait for so long.
+// drainTime is how long sessions may continue after SIGTERM. During a restart, new clients wait that long.
 const drainTime = 5 * time.Second
 
 // daemon is this process.
@@ -35,18 +35,18 @@ type daemon struct {
 	Options
 	server *proxy.Server
 	store  keeper
-	busy   sync.WaitGroup // questions that are being answered
-	handed chan struct{}  // is closed when another process has taken over
+	busy   sync.WaitGroup // requests that are being answered
+	handed chan struct{}  // closed when another process has taken over
 
-	mu   sync.Mutex // held over a change: of the configuration, of the process that listens
-	over bool       // this process does not listen any more
+	mu   sync.Mutex // held while the configuration or the listening process changes
+	over bool       // this process no longer listens
 
 	formersMu sync.Mutex
 	formers   []*former
 }
 
-// Run runs the proxies until a signal ends it, or until the program's next version has taken over and the last session has
-// ended. Where the configuration has no proxy it returns at once.
+// Run runs the proxies until a signal ends it, or until a new version has taken over and the last session has ended. If
+// the configuration has no proxy, it returns at once.
 func Run(o Options) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
@@ -106,13 +106,13 @@ func (d *daemon) start(proxies []*config.Proxy) error {
 	return nil
 }
 
-// ready tells that the configuration is in effect.
+// ready tells systemd that the configuration is in effect.
 func (d *daemon) ready() {
 	notify("READY=1", d.state())
 	d.store.keep(d.server.Sockets())
 }
 
-// state is what `systemctl status` shows.
+// state returns the text for `systemctl status`.
 func (d *daemon) state() string {
 	proxies, sessions := 0, int64(0)
 	for _, s := range d.server.Status() {
@@ -153,7 +153,7 @@ func (d *daemon) loop(signals <-chan os.Signal) error {
 	}
 }
 
-// reload reads the configuration again; with a mistake in it everything stays as it was.
+// reload reads the configuration again; if it has a mistake, nothing changes.
 func (d *daemon) reload() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -184,13 +184,13 @@ func (d *daemon) relieved(signals <-chan os.Signal) bool {
 	return false
 }
 
-// stop ends the service: sessions have a moment to come to their end, until a second signal.
+// stop ends the service: sessions have a moment to finish, unless a second signal arrives.
 func (d *daemon) stop(signals <-chan os.Signal) error {
 	d.mu.Lock()
 	handed := d.over
 	d.over = true
 	d.mu.Unlock()
-	if handed { // while the lock was waited for
+	if handed { // while waiting for the lock
 		return d.retire(signals)
 	}
 	notify("STOPPING=1")
@@ -212,17 +212,17 @@ func (d *daemon) drain(signals <-chan os.Signal) error {
 }
 
 const (
-	// retireCheck is how often a process that has handed over looks whether there is anything left to do.
+	// retireCheck is how often a process that has handed over checks whether it still has sessions.
 	retireCheck = 100 * time.Millisecond
-	// endTime is what a process may need to end, beyond waiting for a successor and for its sessions.
+	// endTime is how long a process may need to end, in addition to waiting for a successor and for its sessions.
 	endTime = 5 * time.Second
 )
 
-// retire waits for the end of the last session. procd sends SIGTERM not only when the service is to end: a former instance gets
-// it again with every reload (service_instance_update, procd's service/service.c). Where the process that has taken over ends as
-// well, it was about the end.
+// retire waits for the end of the last session. procd sends SIGTERM not only to end the service: a former instance gets
+// it again with every reload (service_instance_update in procd's service/service.c). If the process that has taken over
+// ends too, the signal was meant to end the service.
 func (d *daemon) retire(signals <-chan os.Signal) error {
-	var known time.Time // when the other one would have ended
+	var known time.Time // when the other process would have ended
 	for d.server.Sessions() > 0 {
 		select {
 		case s := <-signals:
@@ -243,7 +243,7 @@ func (d *daemon) retire(signals <-chan os.Signal) error {
 	return d.server.Close()
 }
 
-// report is how this process is, and those before it.
+// report returns the status of this process and of earlier ones.
 func (d *daemon) report() *Report {
 	r := &Report{PID: os.Getpid(), Version: d.Version, Proxies: d.server.Status()}
 	d.formersMu.Lock()

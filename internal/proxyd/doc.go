@@ -1,4 +1,4 @@
-// Package proxyd runs package proxy as a service. On a control socket it says how the proxies are, reads the configuration
-// again, and hands its listening sockets to the program's next version, which goes on while this one's sessions come to their
-// end. systemd is told over its own socket (sd_notify(3)).
+// Package proxyd runs package proxy as a service. Over a control socket it reports the proxies' status, reloads the
+// configuration, and hands its listening sockets to a new version of the program while its own sessions finish. It
+// notifies systemd over systemd's socket (sd_notify(3)).
 package proxyd

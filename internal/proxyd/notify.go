@@ -12,7 +12,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/proxy"
 )
 
-// notify tells systemd, where it listens: sd_notify(3). Where it cannot be told it acts on what it sees.
+// notify sends lines to systemd (sd_notify(3)), if it listens. Errors are ignored: systemd then acts on what it
+// observes.
 func notify(lines ...string) { notifyWith(nil, lines...) }
 
 func notifyWith(fds []int, lines ...string) {
@@ -32,23 +33,23 @@ func notifyWith(fds []int, lines ...string) {
 	_ = unix.Sendmsg(fd, []byte(strings.Join(lines, "\n")), rights, &unix.SockaddrUnix{Name: path}, 0)
 }
 
-// reloading is what systemd wants to hear before a configuration is read again.
+// reloading tells systemd that the configuration is about to be read again.
 func reloading() {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	notify("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", now.Nano()/1000))
 }
 
-// watchdog is how often systemd wants to hear that all is well; 0 for never.
+// watchdog returns how often systemd expects a sign of life; 0 for never.
 func watchdog() time.Duration {
 	usec, _ := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
 	return time.Duration(usec) * time.Microsecond / 2
 }
 
-// firstFD is that of the descriptors that systemd hands to a service: sd_listen_fds(3).
+// firstFD is the first descriptor that systemd passes to a service (sd_listen_fds(3)).
 const firstFD = 3
 
-// stored are the sockets that systemd has kept over a restart.
+// stored returns the sockets that systemd has kept during a restart.
 func stored() []int {
 	n, _ := strconv.Atoi(os.Getenv("LISTEN_FDS"))
 	if os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
@@ -64,13 +65,14 @@ func stored() []int {
 	return fds
 }
 
-// keeper has systemd keep the listening sockets over a restart and a crash (FileDescriptorStoreMax in systemd.service(5)).
+// keeper makes systemd keep the listening sockets during a restart or after a crash (FileDescriptorStoreMax in
+// systemd.service(5)).
 type keeper map[string]bool
 
 func (k keeper) keep(sockets []proxy.Socket) {
 	fds := map[string][]int{}
 	for _, s := range sockets {
-		name := strings.ReplaceAll(s.Name, ":", "_") // which systemd has no names with
+		name := strings.ReplaceAll(s.Name, ":", "_") // not allowed in systemd's names
 		fds[name] = append(fds[name], s.FD)
 	}
 	for name := range k {

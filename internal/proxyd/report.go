@@ -13,24 +13,24 @@ import (
 	"github.com/ds4relay/ds4relay/internal/units"
 )
 
-// Report is what a running service says of itself.
+// Report is the status of a running service.
 type Report struct {
 	PID     int            `json:"pid"`
 	Version string         `json:"version"`
 	Proxies []proxy.Status `json:"proxies"`
-	Former  []Report       `json:"former,omitempty"` // processes before, whose sessions are coming to their end
+	Former  []Report       `json:"former,omitempty"` // earlier processes whose sessions are still open
 }
 
-// Entry is a proxy of the configuration, or one that still has sessions.
+// Entry is a proxy that is in the configuration or still has sessions.
 type Entry struct {
 	proxy.Status
 	Running bool   `json:"running"`
-	Stale   bool   `json:"stale,omitempty"` // it runs otherwise than the configuration says
+	Stale   bool   `json:"stale,omitempty"` // it runs with other settings than in the configuration
 	PID     int    `json:"pid,omitempty"`
 	Version string `json:"version,omitempty"`
 }
 
-// Entries compares what runs with the configuration; report is nil where nothing runs.
+// Entries compares the running proxies with the configuration; report is nil if the service does not run.
 func Entries(report *Report, proxies []*config.Proxy) []Entry {
 	entries := []Entry{}
 	wanted := map[string]string{}
@@ -57,12 +57,12 @@ func Entries(report *Report, proxies []*config.Proxy) []Entry {
 	return entries
 }
 
-// OK tells whether the proxies are as the configuration says.
+// OK reports whether the proxies are as the configuration says.
 func OK(entries []Entry) bool {
 	return !slices.ContainsFunc(entries, func(e Entry) bool { return !e.Running || e.Stale })
 }
 
-// Print writes proxies for a person.
+// Print writes proxies as text.
 func Print(w io.Writer, entries []Entry) {
 	for i, e := range entries {
 		if i > 0 {
@@ -83,7 +83,8 @@ func Print(w io.Writer, entries []Entry) {
 			continue
 		}
 		fmt.Fprintf(w, "  sessions        %d open, %d in all\n", e.Sessions, e.Total)
-		fmt.Fprintf(w, "  traffic         %s to the target, %s to clients\n", units.Bytes(e.BytesUp), units.Bytes(e.BytesDown))
+		fmt.Fprintf(w, "  traffic         %s to the target, %s to clients\n", units.Bytes(e.BytesUp),
+			units.Bytes(e.BytesDown))
 		var refused []string
 		for _, reason := range slices.Sorted(maps.Keys(e.Refused)) {
 			refused = append(refused, fmt.Sprintf("%d (%s)", e.Refused[reason], reason))

@@ -13,11 +13,11 @@ import (
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
-// picky is a machine on which some relays cannot be brought up.
+// picky is a machine that cannot bring up some relays.
 type picky struct {
 	*fake.Kernel
-	unknown map[string]bool // relays whose facts cannot be found out
-	refused map[string]bool // devices that no step works on
+	unknown map[string]bool // relays whose facts cannot be read
+	refused map[string]bool // devices for which every step fails
 }
 
 func (k *picky) Facts(relays []*config.Relay) (state.Facts, error) {
@@ -45,13 +45,14 @@ func (k *picky) Apply(step state.Step) error {
 	return k.Kernel.Apply(step)
 }
 
-// relaysText is a VPS's file with a relay for each name, whose tunnels have that hop limit.
+// relaysText returns a VPS's file with a relay for each name; the tunnels have that hop limit.
 func relaysText(ttl int, names ...string) string {
 	var b strings.Builder
 	for i, name := range names {
-		fmt.Fprintf(&b, "config relay '%s'\n\toption role 'vps'\n\toption device '%s'\n\toption ttl '%d'\n\toption ipaddr '198.51.100.%d'\n"+
-			"\toption ip6addr '2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:%d::/64'\n\n"+
-			"config forward\n\toption relay '%s'\n\toption src_dport '80'\n\toption dest_ip '192.168.%d.2'\n\n", name, name, ttl, 10+i, 100+i, name, i)
+		fmt.Fprintf(&b, "config relay '%s'\n\toption role 'vps'\n\toption device '%s'\n\toption ttl '%d'\n\toption "+
+			"ipaddr '198.51.100.%d'\n\toption ip6addr '2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:%d::/64'\n\n"+
+			"config forward\n\toption relay '%s'\n\toption src_dport '80'\n\toption dest_ip '192.168.%d.2'\n\n", name,
+			name, ttl, 10+i, 100+i, name, i)
 	}
 	return b.String()
 }
@@ -69,8 +70,8 @@ func parsed(t *testing.T, text string) *config.Config {
 	return c
 }
 
-// TestEachAlone: a relay that cannot be brought up stops no other, is named, and is tried again. One that runs is not
-// taken down because its change fails.
+// TestEachAlone: a relay that cannot be brought up does not affect others, is named, and is tried again. A running
+// relay is not taken down because its change fails.
 func TestEachAlone(t *testing.T) {
 	k := &picky{Kernel: fake.New("eth0"), unknown: map[string]bool{}, refused: map[string]bool{}}
 	up := func(ttl int, names ...string) error {
@@ -115,7 +116,7 @@ func TestEachAlone(t *testing.T) {
 		if err := up(64, "a", "b", "c"); err != nil || running() != "a b c" || len(k.FailedRelays()) > 0 {
 			t.Errorf("after %s: %v, running: %s", c.what, err, running())
 		}
-		// What a call is about that leaves it out does not stop that it is tried again; taking it down does.
+		// A call for other relays does not end the retries; taking the relay down does.
 		m.Config = parsed(t, relaysText(64, "a", "b", "c"))
 		c.fail()
 		if _, err := m.Down([]string{"b"}, func(state.Step) {}, nil); err != nil {
@@ -154,7 +155,7 @@ func TestEachAlone(t *testing.T) {
 		}
 	}
 
-	// With one relay alone, or where none can be brought up, all stays as it is.
+	// With only one relay, or if none can be brought up, nothing changes.
 	before := k.Snapshot()
 	k.unknown["a"], k.refused["b"] = true, true
 	for _, names := range [][]string{{"a"}, {"b"}, {"a", "b"}} {
@@ -164,11 +165,12 @@ func TestEachAlone(t *testing.T) {
 	}
 }
 
-// TestKillSwitchAlone: hosts are held back also where their relay cannot be brought up, whatever the reason.
+// TestKillSwitchAlone: the kill switch also works if the relay cannot be brought up, whatever the reason.
 func TestKillSwitchAlone(t *testing.T) {
-	const text = "config relay 'home'\n\toption role 'router'\n\toption device 'wrap1'\n\toption ipaddr '198.51.100.10'\n" +
-		"\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:6ef9::/64'\n\toption egress 'all'\n\toption killswitch '1'\n\n" +
-		"config forward\n\toption src_dport '80'\n\toption dest_ip '192.168.1.210'\n"
+	const text = "config relay 'home'\n\toption role 'router'\n\toption device 'wrap1'\n\toption ipaddr " +
+		"'198.51.100.10'\n\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:6ef9::/64'\n\toption " +
+		"egress 'all'\n\toption killswitch '1'\n\nconfig forward\n\toption src_dport '80'\n\toption dest_ip " +
+		"'192.168.1.210'\n"
 	for _, fail := range []func(k *picky){
 		func(k *picky) { k.unknown["home"] = true },
 		func(k *picky) { k.refused["wrap1"] = true },
@@ -191,25 +193,30 @@ func TestKillSwitchAlone(t *testing.T) {
 	}
 }
 
-// TestKillSwitchOff: it is said of which hosts the kill switch lets go, and of no others.
+// TestKillSwitchOff: the note names exactly the hosts whose kill switch is off.
 func TestKillSwitchOff(t *testing.T) {
 	relay := func(name string, number int) string {
-		return fmt.Sprintf("config relay '%[1]s'\n\toption role 'router'\n\toption device '%[1]s'\n\toption ip4table '%[2]d'\n\toption ipaddr '198.51.100.%[2]d'\n"+
-			"\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:%[2]d::/64'\n\toption egress 'all'\n\toption killswitch '1'\n\n"+
-			"config forward\n\toption relay '%[1]s'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.%[2]d'\n\n", name, number)
+		return fmt.Sprintf("config relay '%[1]s'\n\toption role 'router'\n\toption device '%[1]s'\n\toption ip4table "+
+			"'%[2]d'\n\toption ipaddr '198.51.100.%[2]d'\n\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr "+
+			"'2001:db8:%[2]d::/64'\n\toption egress 'all'\n\toption killswitch '1'\n\nconfig forward\n\toption relay "+
+			"'%[1]s'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.%[2]d'\n\n", name, number)
 	}
 	k := fake.New("wan", "br-lan")
 	var notes []string
-	m := &End{Config: parsed(t, relay("a", 10)+relay("b", 20)), Kernel: k, Note: func(text string) { notes = append(notes, text) }}
+	m := &End{Config: parsed(t, relay("a", 10)+relay("b", 20)), Kernel: k, Note: func(text string) {
+		notes = append(notes, text)
+	}}
 	if _, err := m.Up(nil, nil, func(state.Step) {}, nil); err != nil || len(notes) > 0 {
 		t.Fatalf("up: %v, notes %q", err, notes)
 	}
-	for _, c := range []struct{ relay, freed, held string }{{"a", "192.168.1.10", "192.168.1.20"}, {"b", "192.168.1.20", "192.168.1.10"}} {
+	for _, c := range []struct{ relay, freed, held string }{{"a", "192.168.1.10", "192.168.1.20"},
+		{"b", "192.168.1.20", "192.168.1.10"}} {
 		notes = nil
 		if _, err := m.Down([]string{c.relay}, func(state.Step) {}, nil); err != nil {
 			t.Fatal(err)
 		}
-		if len(notes) != 1 || !strings.Contains(notes[0], "kill switch is off for "+c.freed+":") || strings.Contains(notes[0], c.held) {
+		if len(notes) != 1 || !strings.Contains(notes[0], "kill switch is off for "+c.freed+":") ||
+			strings.Contains(notes[0], c.held) {
 			t.Errorf("down %s: notes %q", c.relay, notes)
 		}
 	}

@@ -1,3 +1,3 @@
-// Package reconcile carries out the commands up, down, plan and status: it fetches what the deciding packages need and
-// hands their decisions to the kernel.
+// Package reconcile implements the commands up, down, plan and status: it collects what the deciding packages need and
+// applies their decisions to the kernel.
 package reconcile

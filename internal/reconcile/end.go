@@ -14,7 +14,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// A Kernel is what reconcile needs of package kernel.
+// A Kernel is the part of package kernel that reconcile needs.
 type Kernel interface {
 	kernel.Applier
 	Facts([]*config.Relay) (state.Facts, error)
@@ -30,21 +30,21 @@ type Kernel interface {
 
 // End is one end of a relay: its configuration and its kernel.
 type End struct {
-	Config *config.Config // nil is allowed where everything is taken down
+	Config *config.Config // may be nil if everything is taken down
 	Kernel Kernel
-	Note   func(string) // is told what a person should know about; may be nil
+	Note   func(string) // receives messages for the user; may be nil
 
-	// Neighbours tells what of other programs on the machine matters to the relays; may be nil.
+	// Neighbours returns notes about other programs on the machine that affect the relays; may be nil.
 	Neighbours func([]*config.Relay) []string
 }
 
 // ErrUnknownRelay is wrapped by errors about a name that the configuration does not have.
 var ErrUnknownRelay = errors.New("unknown relay")
 
-// ErrUnwritten is wrapped where the kernel is as wanted, but a record for later could not be written.
+// ErrUnwritten is wrapped if the kernel is as wanted, but a record for later could not be written.
 var ErrUnwritten = errors.New("all is done, but not all of it is written down")
 
-// SomeFailed is the error where some relays are up as wished, and others could not be brought up.
+// SomeFailed is the error if some relays are up, and others could not be brought up.
 type SomeFailed struct{ Errs []error }
 
 // Error implements error: what is wrong with each relay that could not be brought up, and that the others are up.
@@ -52,7 +52,7 @@ func (e *SomeFailed) Error() string {
 	return errors.Join(e.Errs...).Error() + "\nthe other relays are up"
 }
 
-// select finds the named relays.
+// relays finds the named relays.
 func (m *End) relays(names []string) ([]*config.Relay, error) {
 	var relays []*config.Relay
 	for _, name := range names {
@@ -65,7 +65,7 @@ func (m *End) relays(names []string) ([]*config.Relay, error) {
 	return relays, nil
 }
 
-// running are the names of the relays that have a tunnel.
+// running returns the names of the relays that have a tunnel.
 func running(o state.Observed) []string {
 	var names []string
 	for _, link := range o.Links {
@@ -74,13 +74,14 @@ func running(o state.Observed) []string {
 	return names
 }
 
-// Running are the names of the relays that are up, whatever the configuration says.
+// Running returns the names of the relays that are up, whatever the configuration says.
 func Running(k Kernel) ([]string, error) {
 	o, err := k.Observe(state.State{})
 	return slices.DeleteFunc(running(o), func(name string) bool { return name == "" }), err
 }
 
-// wantUp are the relays that are up after `up names…`: all enabled ones, or the named ones beside those that are up.
+// wantUp returns the relays that are up after `up names…`: all enabled ones, or the named ones and those that are
+// already up.
 func (m *End) wantUp(names []string) ([]*config.Relay, error) {
 	named, err := m.relays(names)
 	if err != nil {
@@ -103,7 +104,7 @@ func (m *End) wantUp(names []string) ([]*config.Relay, error) {
 	return want, nil
 }
 
-// wantDown are the relays that stay up after `down names…`.
+// wantDown returns the relays that stay up after `down names…`.
 func (m *End) wantDown(names []string) ([]*config.Relay, error) {
 	if len(names) == 0 {
 		return nil, nil
@@ -124,7 +125,7 @@ func (m *End) wantDown(names []string) ([]*config.Relay, error) {
 	return want, nil
 }
 
-// way is how the kernel becomes what relays need.
+// way is a plan: the steps from the observed kernel to the state that relays need.
 type way struct {
 	relays []*config.Relay
 	facts  state.Facts
@@ -133,10 +134,10 @@ type way struct {
 	steps  []state.Step
 	failed map[string]error // relay → why it is left out
 
-	planned bool // the machine is known: an error is about the steps
+	planned bool // the machine was observed: an error concerns the steps
 }
 
-// way finds the steps to a state in which exactly these relays are up, but for those that are left out.
+// way finds the steps to a state in which exactly these relays are up, except those in leftOut.
 func (m *End) way(relays []*config.Relay, leftOut map[string]error) (w way, err error) {
 	w.relays = relays
 	if w.facts, err = m.Kernel.Facts(relays); err != nil {
@@ -172,7 +173,8 @@ func (m *End) note(text string) {
 }
 
 // Up brings up the named relays, or all enabled ones. check may refuse the relays before anything is changed.
-func (m *End) Up(names []string, check func([]*config.Relay) error, show func(state.Step), waiting func(string)) (changed bool, err error) {
+func (m *End) Up(names []string, check func([]*config.Relay) error, show func(state.Step),
+	waiting func(string)) (changed bool, err error) {
 	return m.change(func() ([]*config.Relay, error) {
 		relays, err := m.wantUp(names)
 		if err == nil && check != nil {
@@ -189,14 +191,16 @@ func (m *End) Down(names []string, show func(state.Step), waiting func(string)) 
 			if len(w.relays) == 0 {
 				return m.Kernel.Clear()
 			}
-			failed := slices.DeleteFunc(m.Kernel.FailedRelays(), func(name string) bool { return slices.Contains(names, name) })
+			failed := slices.DeleteFunc(m.Kernel.FailedRelays(), func(name string) bool {
+				return slices.Contains(names, name)
+			})
 			return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NoteFailed(failed))
 		})
 }
 
-// recordUp writes down what the kernel cannot keep. Relays that an earlier call could not bring up, and that this one
-// was not about, are still to be tried again. The addresses of names are those that are in use now: Facts has
-// checked them, and the tunnels send to them.
+// recordUp writes the records that the kernel cannot keep. Relays that an earlier call could not bring up, and that
+// this call did not concern, will still be tried again. The names' addresses are the ones in use now: Facts has checked
+// them, and the tunnels send to them.
 func (m *End) recordUp(w way) error {
 	peers := map[string]netip.Addr{}
 	for _, r := range w.relays {
@@ -238,12 +242,13 @@ func (m *End) change(want func() ([]*config.Relay, error), show func(state.Step)
 	return changed, w.err()
 }
 
-// noteFreed tells whom the kill switch holds no more. Rules name them; somebody may have removed those before.
+// noteFreed adds a note about hosts whose kill switch is now off. They are known from the rules, which somebody may
+// already have removed.
 func (m *End) noteFreed(w way) {
 	said := w.want.Held()
 	freed := ""
 	for _, host := range w.have.Held() {
-		if !slices.Contains(said, host) { // two relays may hold one host
+		if !slices.Contains(said, host) { // two relays may have a kill switch for one host
 			said = append(said, host)
 			freed += ", " + host.String()
 		}
@@ -256,7 +261,7 @@ func (m *End) noteFreed(w way) {
 	}
 }
 
-// err tells of the relays that could not be brought up.
+// err returns the error about relays that could not be brought up.
 func (w way) err() error {
 	if len(w.failed) == 0 {
 		return nil
@@ -273,16 +278,17 @@ func (w way) err() error {
 	return &SomeFailed{errs}
 }
 
-// goTo brings the kernel to where exactly the relays are up that can be. Every relay stands alone: the steps are done
-// for all of them first; where that fails by one that does not run yet, for those that run, and then for each of the
-// others. What fails is undone.
+// goTo brings up exactly those of the relays that can be up. Relays do not affect each other: goTo first applies the
+// steps for all of them. If a relay that is not up yet makes that fail, it applies those for the running relays, and
+// then for each of the others. Failed steps are undone.
 func (m *End) goTo(relays []*config.Relay, show func(state.Step)) (w way, changed bool, err error) {
 	if w, err = m.way(relays, nil); err != nil && !w.planned {
 		return w, false, err
 	}
 	if lost := w.have.Unrecorded; len(w.want.Links) == 0 && len(lost) > 0 {
 		m.note(fmt.Sprintf("the records of `up` are lost: whether %s forwarded IPv4 before is not known, "+
-			"and stays as it is now; to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "), lost[0]))
+			"and stays as it is now; to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "),
+			lost[0]))
 	}
 	if stays := w.unchanged(); stays != nil {
 		return w, false, stays
@@ -296,9 +302,9 @@ func (m *End) goTo(relays []*config.Relay, show func(state.Step)) (w way, change
 	return m.isolate(w, err, changed, show)
 }
 
-// isolate brings up what can be after a step has failed, or something of others stood where ours would go.
+// isolate brings up the relays that can be, after a step has failed or another program's object was in the way.
 func (m *End) isolate(w way, first error, changed bool, show func(state.Step)) (way, bool, error) {
-	var waiting []*config.Relay // those that do not run yet, and may be the one that fails
+	var waiting []*config.Relay // those that are not up yet: one of them may be the one that fails
 	up := running(w.have)
 	for _, r := range w.relays {
 		if w.failed[r.Name] == nil && !slices.Contains(up, r.Name) {
@@ -319,7 +325,7 @@ func (m *End) isolate(w way, first error, changed bool, show func(state.Step)) (
 	if failing != nil && !alone {
 		again, err := m.way(w.relays, nil)
 		if err == nil && kernel.Do(m.Kernel, again.steps, show) == nil {
-			return again, true, nil // it had failed for once
+			return again, true, nil // it failed only once
 		}
 	}
 	leftOut := maps.Clone(w.failed)
@@ -348,7 +354,7 @@ func (m *End) isolate(w way, first error, changed bool, show func(state.Step)) (
 	return best, changed, nil
 }
 
-// naming makes an error say which relay it is about.
+// naming adds the relay's name to an error.
 func naming(r *config.Relay, err error) error {
 	prefix := fmt.Sprintf("relay %q: ", r.Name)
 	if strings.HasPrefix(err.Error(), prefix) {
@@ -357,7 +363,7 @@ func naming(r *config.Relay, err error) error {
 	return fmt.Errorf("%s%w", prefix, err)
 }
 
-// try goes to where the relays are up that are not left out, or leaves all as it is.
+// try brings up the relays that are not in leftOut, or leaves everything unchanged.
 func (m *End) try(relays []*config.Relay, leftOut map[string]error, show func(state.Step)) (way, bool, error) {
 	w, err := m.way(relays, leftOut)
 	if err != nil || len(w.steps) == 0 {
@@ -366,7 +372,7 @@ func (m *End) try(relays []*config.Relay, leftOut map[string]error, show func(st
 	return w, true, kernel.Do(m.Kernel, w.steps, show)
 }
 
-// unchanged is an error where all stays as it is: none of the relays can be brought up, or one that runs cannot stay.
+// unchanged returns an error if nothing may change: no relay can be brought up, or a running one could not stay up.
 func (w way) unchanged() error {
 	var errs []error
 	stays := len(w.failed) == len(w.relays) && !w.want.KillSwitch()
@@ -382,7 +388,7 @@ func (w way) unchanged() error {
 	return errors.Join(errs...)
 }
 
-// Plan is what Up would do, or Down. With a SomeFailed error there are steps for the other relays.
+// Plan returns the steps of Up or Down. With a SomeFailed error it returns the steps for the other relays.
 func (m *End) Plan(names []string, down bool) ([]state.Step, error) {
 	want := m.wantUp
 	if down {

@@ -26,7 +26,7 @@ import (
 
 var errInjected = errors.New("injected failure")
 
-// killed is what a walk panics with in place of SIGKILL.
+// killed is the panic value that replaces SIGKILL.
 type killed struct{}
 
 // faulty fails or dies at one step.
@@ -61,7 +61,7 @@ func (f *faulty) Apply(step state.Step) error {
 	return f.Kernel.Apply(step)
 }
 
-// faults are what a machine lacks: which operations fail, from one of the first on, and whether all after it do.
+// faults are what a machine may lack: which operations fail, from one of the first on, and whether all later ones do.
 var faults = map[string]struct {
 	of    []fake.Operation // nil: all
 	first int
@@ -71,14 +71,14 @@ var faults = map[string]struct {
 	"no memory":   {nil, 40, false, syscall.ENOMEM},
 	"no buffers":  {[]fake.Operation{fake.Dump}, 7, false, syscall.ENOBUFS},
 	"interrupted": {[]fake.Operation{fake.Dump}, 7, false, syscall.EINTR},
-	// What nft has done before it could not undo.
+	// Only from the first call on: every later call fails too, so earlier transactions could not be undone.
 	"nft hangs":       {[]fake.Operation{fake.Nft}, 1, true, &program.LimitError{Name: "nft", Limit: time.Minute}},
 	"nft hangs after": {[]fake.Operation{fake.NftDone}, 2, false, &program.LimitError{Name: "nft", Limit: time.Minute}},
 	"full":            {[]fake.Operation{fake.Write}, 6, true, syscall.ENOSPC},
 	"read-only":       {[]fake.Operation{fake.Write, fake.Remove}, 8, true, syscall.EROFS},
 }
 
-// fault is for fake.Kernel.Fail.
+// fault returns a function for fake.Kernel.Fail.
 func fault(what string, at int) func(fake.Operation) error {
 	f, ok := faults[what]
 	if !ok {
@@ -97,23 +97,24 @@ func fault(what string, at int) func(fake.Operation) error {
 	}
 }
 
-// walk is one machine that goes from configuration to configuration.
+// walk is one machine whose configuration changes several times.
 type walk struct {
 	t      *testing.T
 	kernel *fake.Kernel
 	files  []*config.Config
 	texts  []string
-	known  map[string]string     // what wanted has found out
+	known  map[string]string     // results of wanted
 	own    netip.Addr            // an endpoint of this machine
-	base   map[string]string     // sysctls that stay as they are, since what they were is lost
-	peers  map[string]netip.Addr // relay → where its tunnel leads to, where it has a name
+	base   map[string]string     // sysctls that keep their values because the previous ones are lost
+	peers  map[string]netip.Addr // relay → the other end of its tunnel, if it has a name
 }
 
 func newWalk(t *testing.T, random *rand.Rand, role string) *walk {
 	const files = 120
 	devices := map[string][]string{"vps": {"eth0"}, "router": {"wan", "br-lan"}}[role]
 	w := &walk{t: t, kernel: fake.New(devices...), known: map[string]string{}, base: map[string]string{},
-		own: netip.MustParseAddr("2001:db8:" + map[string]string{"vps": "6ef9", "router": "fdd2"}[role] + ":0:198:51:100:144")}
+		own: netip.MustParseAddr("2001:db8:" + map[string]string{"vps": "6ef9", "router": "fdd2"}[role] +
+			":0:198:51:100:144")}
 	w.kernel.Names = w.names(random, false)
 	if random.IntN(2) == 0 {
 		w.kernel.IPTables = state.IPTables{"iptables": true, "ip6tables": true}
@@ -135,7 +136,7 @@ func newWalk(t *testing.T, random *rand.Rand, role string) *walk {
 
 var peeraddr = regexp.MustCompile(`option peeraddr '[^']*'`)
 
-// named gives the other ends of some relays names.
+// named replaces some relays' peeraddr by names.
 func named(random *rand.Rand, text string) string {
 	relay := -1
 	return peeraddr.ReplaceAllStringFunc(text, func(option string) string {
@@ -146,8 +147,7 @@ func named(random *rand.Rand, text string) string {
 	})
 }
 
-// names are what the DNS says of all relays' names: one address or two, and with wrong also none, or this machine's
-// own.
+// names returns DNS records for all relays' names: one or two addresses; with wrong also none, or this machine's own.
 func (w *walk) names(random *rand.Rand, wrong bool) map[string][]netip.Addr {
 	names := map[string][]netip.Addr{}
 	for i := range 3 {
@@ -170,10 +170,10 @@ func (w *walk) names(random *rand.Rand, wrong bool) map[string][]netip.Addr {
 	return names
 }
 
-// nothing is in place of a file's number where everything is to be taken down.
+// nothing stands for a file's number if everything is to be taken down.
 const nothing = -1
 
-// goTo brings the machine to a file's state, or fails and is killed on the way.
+// goTo brings the machine to a file's state, or fails or is killed on the way.
 func (w *walk) goTo(file int, what string, at int) (err error, dead bool) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -209,7 +209,7 @@ func (w *walk) goTo(file int, what string, at int) (err error, dead bool) {
 	return err, false
 }
 
-// wanted is the kernel that a file's state makes of an empty one. Which home has which slot is as it came to be.
+// wanted returns the kernel that a file produces from an empty one. Homes keep their current slots.
 func (w *walk) wanted(file int) string {
 	fresh := fake.New(w.kernel.Devices...)
 	fresh.IPTables = w.kernel.IPTables
@@ -262,7 +262,7 @@ func (w *walk) wanted(file int) string {
 	return w.known[key]
 }
 
-// difference are the lines that one text alone has.
+// difference returns the lines that only one of the texts has.
 func difference(want, have string) string {
 	var b strings.Builder
 	for _, side := range []struct{ sign, text, other string }{{"-", want, have}, {"+", have, want}} {
@@ -279,7 +279,7 @@ func difference(want, have string) string {
 	return b.String()
 }
 
-// withoutNotes is a snapshot without what is noted of sysctls.
+// withoutNotes returns a snapshot without the records of sysctls.
 func withoutNotes(snapshot string) string {
 	var b strings.Builder
 	for line := range strings.Lines(snapshot) {
@@ -290,11 +290,11 @@ func withoutNotes(snapshot string) string {
 	return b.String()
 }
 
-// whats are what may happen to a walk in a round.
+// whats are the events that may happen in a round of a walk.
 var whats = []string{"done", "failed", "killed before", "killed within", "killed after", "damaged", "lost",
 	"no memory", "no buffers", "interrupted", "nft hangs", "nft hangs after", "full", "read-only"}
 
-// round goes from one file to another, and returns where the machine is then and what has happened.
+// round goes from one file to another, and returns the resulting file and what happened.
 func (w *walk) round(random *rand.Rand, old, next int, what string, at int) (now int, outcome string, err error) {
 	former := w.kernel.Names
 	if random.IntN(3) == 0 {
@@ -321,7 +321,7 @@ func (w *walk) round(random *rand.Rand, old, next int, what string, at int) (now
 	peers := w.kernel.Peers()
 	err, dead := w.goTo(next, what, at)
 	switch {
-	case dead: // both have to be within reach
+	case dead: // both states must be reachable
 		w.kernel.Names = w.names(random, false)
 		if random.IntN(2) == 0 {
 			next = old
@@ -348,9 +348,10 @@ func (w *walk) round(random *rand.Rand, old, next int, what string, at int) (now
 		what = "no address"
 	}
 	if what == "full" || what == "read-only" || errors.Is(err, ErrUnwritten) {
-		// The kernel is as it was, or as it should be. What could not be written is, as soon as it can be.
+		// The kernel is as it was, or as it should be. Missing records are written as soon as that is possible.
 		if want, have := withoutNotes(w.wanted(old)), withoutNotes(w.kernel.Snapshot()); want != have {
-			return old, what, fmt.Errorf("the kernel is not as it should be, after %v:\n%s", err, difference(want, have))
+			return old, what, fmt.Errorf("the kernel is not as it should be, after %v:\n%s", err,
+				difference(want, have))
 		}
 		if err, _ := w.goTo(old, "", 0); err != nil {
 			return old, what, fmt.Errorf("afterwards: %w", err)
@@ -359,7 +360,7 @@ func (w *walk) round(random *rand.Rand, old, next int, what string, at int) (now
 	return old, what, nil
 }
 
-// settled tells what is not as it should be after a round.
+// settled reports what is wrong after a round.
 func (w *walk) settled(file int) error {
 	if want, have := w.wanted(file), w.kernel.Snapshot(); want != have {
 		return fmt.Errorf("the kernel is not as it should be:\n%s", difference(want, have))
@@ -392,12 +393,12 @@ func (w *walk) settled(file int) error {
 	return nil
 }
 
-// TestFaults walks through random configurations with failures, kills and changes by others at random steps, and
-// whatever else a machine lacks, on a kernel in memory: it is always as the old or the new configuration says. The same
-// on a real kernel, with fewer rounds, is in cmd/ds4relay. DS4RELAY_SEED repeats a walk.
+// TestFaults walks through random configurations on a kernel in memory, with failures, kills and changes by others at
+// random steps, and with missing resources: the kernel always matches the old or the new configuration. cmd/ds4relay
+// has the same test on a real kernel, with fewer rounds. DS4RELAY_SEED repeats a walk.
 func TestFaults(t *testing.T) {
 	const rounds, walks = 50_000, 20
-	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // nearly all that a round makes is garbage after it
+	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // nearly all memory of a round is garbage afterwards
 	seed := rand.Uint64()
 	if s := os.Getenv("DS4RELAY_SEED"); s != "" {
 		var err error
@@ -434,8 +435,8 @@ func TestFaults(t *testing.T) {
 							}
 							return w.texts[file]
 						}
-						t.Fatalf("DS4RELAY_SEED=%d, round %d (%s at step %d): %v\n--- old\n%s--- new\n%s", seed, round, what, at,
-							err, text(old), text(next))
+						t.Fatalf("DS4RELAY_SEED=%d, round %d (%s at step %d): %v\n--- old\n%s--- new\n%s", seed, round,
+							what, at, err, text(old), text(next))
 					}
 					outcomes[outcome]++
 					old = now

@@ -10,7 +10,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// Lockout refuses relays that would hand the port of an ssh session to the home. connection is the value of
+// Lockout refuses relays that would forward the port of an ssh session to the home. connection is the value of
 // SSH_CONNECTION (ssh(1)): client address, client port, server address, server port.
 func Lockout(relays []*config.Relay, connection string) error {
 	words := strings.Fields(connection)
@@ -28,6 +28,7 @@ func Lockout(relays []*config.Relay, connection string) error {
 	if f == nil {
 		return nil
 	}
-	return fmt.Errorf("relay %q: forward %q would hand over port %d of %s, which this ssh session uses: the VPS could not be reached by it any more; "+
-		"keep the port with: list keep 'tcp:%d' (in the relay section), or go on with --force", r.Name, f.Section, port, r.IPAddr, port)
+	return fmt.Errorf("relay %q: forward %q would hand over port %d of %s, which this ssh session uses: the VPS "+
+		"could not be reached by it any more; keep the port with: list keep 'tcp:%d' (in the relay section), or go "+
+		"on with --force", r.Name, f.Section, port, r.IPAddr, port)
 }

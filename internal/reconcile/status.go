@@ -15,20 +15,22 @@ import (
 	"github.com/ds4relay/ds4relay/internal/units"
 )
 
-// StatusVersion counts the changes of Status after which a program that reads it has to be changed.
+// StatusVersion increases with each incompatible change of Status.
 const StatusVersion = 1
 
-// Status is what `status --json` prints; docs/status.md describes it.
+// Status is the output of `status --json`; docs/status.md describes it.
 type Status struct {
-	Version     int                 `json:"version"` // StatusVersion
-	Relays      []RelayStatus       `json:"relays"`
-	Connections *kernel.Connections `json:"connections,omitempty"` // that this machine keeps track of, and may
-	Notes       []string            `json:"notes,omitempty"`       // what does not differ, but will make trouble
-	Differs     []string            `json:"differs"`               // the commands that would make the kernel match the configuration
-	Blocked     []string            `json:"blocked,omitempty"`     // what of others is in the way of that
-	Warning     []string            `json:"warnings,omitempty"`    // about the configuration
+	Version int           `json:"version"` // StatusVersion
+	Relays  []RelayStatus `json:"relays"`
+	// Tracked connections of this machine, and their limit.
+	Connections *kernel.Connections `json:"connections,omitempty"`
+	Notes       []string            `json:"notes,omitempty"` // no difference, but a problem
+	// The commands that would make the kernel match the configuration.
+	Differs []string `json:"differs"`
+	Blocked []string `json:"blocked,omitempty"`  // other programs' objects in the way of that
+	Warning []string `json:"warnings,omitempty"` // about the configuration
 
-	// Unseen is what could not be compared, because the kernel shows it to root only.
+	// Unseen is what could not be compared because the kernel shows it only to root.
 	Unseen []string `json:"-"`
 
 	down bool // nothing of ours is in the kernel
@@ -61,21 +63,21 @@ type ForwardStatus struct {
 	DestIP   string          `json:"dest_ip"`
 	Clients  []string        `json:"clients,omitempty"` // addresses and networks; none: everybody
 	Egress   config.Egress   `json:"egress"`
-	Flows    *Flows          `json:"flows,omitempty"` // nil where the kernel does not list them
+	Flows    *Flows          `json:"flows,omitempty"` // nil if the kernel does not list them
 
 	text string // for a person
 }
 
 // Ports are a protocol and, where it has some, a range of its ports.
 type Ports struct {
-	Proto string `json:"proto"` // by name where it has one; all: every protocol
+	Proto string `json:"proto"` // by name if it has one; all: every protocol
 	First uint16 `json:"first,omitempty"`
 	Last  uint16 `json:"last,omitempty"`
 
 	text string
 }
 
-// MappingStatus is what is open at the public address, and the host's port that the first one leads to.
+// MappingStatus is what is open at the public address, and the host's port for the first public one.
 type MappingStatus struct {
 	Ports
 	Port uint16 `json:"port,omitempty"`
@@ -100,11 +102,12 @@ func forwardStatus(f *config.Forward) ForwardStatus {
 	return s
 }
 
-// Flows are the connections of a forward that are open.
+// Flows are the open connections of a forward.
 type Flows struct {
-	Open int            `json:"open"`
-	In   *state.Traffic `json:"in,omitempty"`  // from the clients, over the connections that are open; nil where the kernel does not count
-	Out  *state.Traffic `json:"out,omitempty"` // to the clients
+	Open int `json:"open"`
+	// From the clients, sum over the open connections; nil if the kernel does not count.
+	In  *state.Traffic `json:"in,omitempty"`
+	Out *state.Traffic `json:"out,omitempty"` // to the clients
 }
 
 func (f *Flows) add(flow state.Flow) {
@@ -119,13 +122,14 @@ func (f *Flows) add(flow state.Flow) {
 	f.Out.Add(flow.Out)
 }
 
-// fullPercent is from where on the table of connections counts as full: early eviction keeps it just below its limit.
+// fullPercent is the level at which the table of connections counts as full: early eviction keeps it just below its
+// limit.
 const fullPercent = 95
 
-// OK tells whether the kernel is as the configuration says.
+// OK reports whether the kernel is as the configuration says.
 func (s *Status) OK() bool { return len(s.Differs) == 0 && len(s.Blocked) == 0 }
 
-// onlyForRoot tells of a step whether it changes what the kernel shows to root only.
+// onlyForRoot reports whether a step changes something that the kernel shows only to root.
 func onlyForRoot(step state.Step) bool {
 	switch step.(type) {
 	case state.LoadTables, state.AddAllowance, state.DelAllowance, state.EndFlows:
@@ -134,8 +138,8 @@ func onlyForRoot(step state.Step) bool {
 	return false
 }
 
-// Status compares the kernel with the configuration: all enabled relays up, nothing else; or with what Up would make of
-// it with the same names, and shows these relays.
+// Status compares the kernel with the configuration: all enabled relays up, nothing else. With names it compares with
+// the result of Up for these names, and shows only these relays.
 func (m *End) Status(names ...string) (*Status, error) {
 	relays, err := m.wantUp(names)
 	if err != nil {
@@ -143,7 +147,7 @@ func (m *End) Status(names ...string) (*Status, error) {
 	}
 	facts, factsErr := m.Kernel.Facts(relays)
 	status := &Status{Version: StatusVersion, Relays: []RelayStatus{}, Differs: []string{}}
-	if factsErr != nil { // what keeps relays from coming up is a state to report, not a failure to report it
+	if factsErr != nil { // that relays cannot come up is part of the status, not an error of it
 		status.Blocked = append(status.Blocked, strings.Split(factsErr.Error(), "\n")...)
 	}
 	for _, r := range relays {
@@ -159,7 +163,8 @@ func (m *End) Status(names ...string) (*Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	status.down = len(have.Links)+len(have.Addrs)+len(have.Routes)+len(have.Rules)+len(have.Tables)+len(have.Allowances) == 0
+	status.down = len(have.Links)+len(have.Addrs)+len(have.Routes)+len(have.Rules)+len(have.Tables)+
+		len(have.Allowances) == 0
 	status.Unseen = have.Unseen
 	w := way{relays: relays, facts: facts, have: have, want: want, failed: facts.Failed}
 	if factsErr == nil && w.unchanged() == nil {
@@ -184,8 +189,10 @@ func (m *End) Status(names ...string) (*Status, error) {
 	}
 	status.Connections = kernel.CountConnections()
 	if c := status.Connections; c != nil && c.Count*100 >= c.Max*fullPercent {
-		status.Notes = append(status.Notes, fmt.Sprintf("the kernel keeps track of %d connections of at most %d: when there is no room, new ones are dropped and "+
-			"those that are open go on; find out who opens so many (conntrack -L), or allow more: sysctl -w net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
+		status.Notes = append(status.Notes,
+			fmt.Sprintf("the kernel keeps track of %d connections of at most %d: when there is no room, new ones are "+
+				"dropped and those that are open go on; find out who opens so many (conntrack -L), or allow more: "+
+				"sysctl -w net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
 	}
 	flows := openFlows(m.Config.Relays)
 	for _, r := range m.Config.Relays {
@@ -196,7 +203,7 @@ func (m *End) Status(names ...string) (*Status, error) {
 	return status, nil
 }
 
-// openFlows are the open connections of each forward, or nil where the kernel does not list them.
+// openFlows returns the open connections of each forward, or nil if the kernel does not list them.
 func openFlows(relays []*config.Relay) map[*config.Forward]*Flows {
 	forwarded := state.NewForwarded(relays)
 	var flows map[*config.Forward]*Flows
@@ -214,7 +221,8 @@ func openFlows(relays []*config.Relay) map[*config.Forward]*Flows {
 	return flows
 }
 
-func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows map[*config.Forward]*Flows) RelayStatus {
+func relayStatus(r *config.Relay, facts state.Facts, have state.Observed,
+	flows map[*config.Forward]*Flows) RelayStatus {
 	peer := r.Peer
 	if r.PeerName != "" {
 		peer = facts.Peer[r.Name]
@@ -223,9 +231,10 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 	if r.Auto {
 		local = facts.Local[r.Name]
 	}
-	s := RelayStatus{Waiting: facts.Waiting[r.Name], Name: r.Name, Enabled: r.Enabled, Role: r.Role, IPAddr: r.IPAddr.String(), Device: r.Device,
-		Tunlink: facts.Tunlink[r.Name], Local: addrText(local), Peer: addrText(peer), MTU: state.TunnelMTU(r, facts),
-		EncapLimit: limitOf(r.EncapLimit), Forwards: []ForwardStatus{}}
+	s := RelayStatus{Waiting: facts.Waiting[r.Name], Name: r.Name, Enabled: r.Enabled, Role: r.Role,
+		IPAddr: r.IPAddr.String(), Device: r.Device, Tunlink: facts.Tunlink[r.Name], Local: addrText(local),
+		Peer: addrText(peer), MTU: state.TunnelMTU(r, facts), EncapLimit: limitOf(r.EncapLimit),
+		Forwards: []ForwardStatus{}}
 	for _, link := range have.Links {
 		if link.Name == r.Device && link.Relay == r.Name {
 			s.Up, s.Local, s.Peer, s.MTU = link.Up, link.Local().String(), link.Remote().String(), link.MTU
@@ -259,7 +268,7 @@ func limitOf(limit int) *int {
 	return &limit
 }
 
-// addrText is an address, or "" where it is not known.
+// addrText returns an address as text, or "" if it is not known.
 func addrText(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""
@@ -267,7 +276,7 @@ func addrText(a netip.Addr) string {
 	return a.String()
 }
 
-// Print writes the status for a person.
+// Print writes the status as text.
 func (s *Status) Print(w io.Writer) {
 	for i, r := range s.Relays {
 		if i > 0 {
@@ -299,7 +308,8 @@ func (s *Status) Print(w io.Writer) {
 			fmt.Fprintf(w, "  endpoints       %s (here) - %s\n", r.Local, r.Peer)
 		}
 		if c := r.Counters; c != nil {
-			fmt.Fprintf(w, "  traffic         %d packets, %s in; %d packets, %s out\n", c.RxPackets, units.Bytes(c.RxBytes), c.TxPackets, units.Bytes(c.TxBytes))
+			fmt.Fprintf(w, "  traffic         %d packets, %s in; %d packets, %s out\n", c.RxPackets,
+				units.Bytes(c.RxBytes), c.TxPackets, units.Bytes(c.TxBytes))
 		}
 		for i, f := range r.Forwards {
 			label := ""

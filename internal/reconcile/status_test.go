@@ -27,7 +27,8 @@ func TestStatusPage(t *testing.T) {
 			for i := range typ.NumField() {
 				field := typ.Field(i)
 				name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-				if name != "" && name != "-" && !strings.Contains(page, "`"+name+"`") && !strings.Contains(page, `"`+name+`"`) {
+				if name != "" && name != "-" && !strings.Contains(page, "`"+name+"`") &&
+					!strings.Contains(page, `"`+name+`"`) {
 					t.Errorf("docs/status.md does not say what %s.%s (%s) is", typ, field.Name, name)
 				}
 				if name != "" && name != "-" || field.Anonymous {
@@ -39,15 +40,15 @@ func TestStatusPage(t *testing.T) {
 	walk(reflect.TypeFor[Status]())
 }
 
-// TestForwardStatus: a forward as values, not as text.
+// TestForwardStatus: the status has a forward as values, not as text.
 func TestForwardStatus(t *testing.T) {
 	host := netip.MustParseAddr("192.168.1.210")
 	for _, c := range []struct {
 		forward config.Forward
 		want    string
 	}{
-		{config.Forward{Section: "web", Ports: []config.PortSet{{Proto: 6, First: 80, Last: 90}}, DestPort: 8080, Egress: config.Replies,
-			Clients: []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32")}},
+		{config.Forward{Section: "web", Ports: []config.PortSet{{Proto: 6, First: 80, Last: 90}}, DestPort: 8080,
+			Egress: config.Replies, Clients: []netip.Prefix{netip.MustParsePrefix("203.0.113.7/32")}},
 			`{"section":"web","mappings":[{"proto":"tcp","first":80,"last":90,"port":8080}],"dest_ip":"192.168.1.210","clients":["203.0.113.7"],"egress":"replies"}`},
 		{config.Forward{Section: "ping", Ports: []config.PortSet{{Proto: 1}}, Egress: config.All},
 			`{"section":"ping","mappings":[{"proto":"icmp"}],"dest_ip":"192.168.1.210","egress":"all"}`},

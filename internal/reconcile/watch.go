@@ -7,9 +7,9 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// Moved are the relays that could not be brought up, and that could be now; and those whose other end has a DNS name,
-// and another address than their tunnel sends to. With missing, also those with a name that should be up, are not, and
-// could be now. Where no name is used nothing is looked up.
+// Moved returns the relays that could not be brought up before but could be now, and those whose DNS name now has
+// another address than their tunnel uses. With missing, it adds those with a name that should be up, are not, and could
+// be now. Without names there are no lookups.
 func (m *End) Moved(missing bool) ([]string, error) {
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// watched is a kernel with tunnels, and what the names of their other ends are now.
+// watched is a kernel with tunnels, and the current addresses of their other ends' names.
 type watched struct {
 	links  []state.Link
 	peers  map[string]netip.Addr
@@ -43,7 +43,7 @@ func (k *watched) NotePeers(map[string]netip.Addr) error {
 func (k *watched) Clear() error                      { return errors.New("a look changes nothing") }
 func (k *watched) Lock(func(string)) (func(), error) { return func() {}, nil }
 
-// TestMoved: only a relay with a name, that is up, and whose name has another address has moved.
+// TestMoved: a relay has moved only if it is up and its name has another address.
 func TestMoved(t *testing.T) {
 	before, after := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 	c := &config.Config{Relays: []*config.Relay{
@@ -67,15 +67,18 @@ func TestMoved(t *testing.T) {
 		want    []string
 		asked   []string
 	}{
-		{"a name has another address", up("static", "same", "other"), false, []string{"other"}, []string{"same", "other"}},
+		{"a name has another address", up("static", "same", "other"), false, []string{"other"},
+			[]string{"same", "other"}},
 		{"what is not up stays down", nil, false, nil, nil},
-		{"what should be up and is not", up("static", "same"), true, []string{"other", "down"}, []string{"same", "other", "down"}},
+		{"what should be up and is not", up("static", "same"), true, []string{"other", "down"},
+			[]string{"same", "other", "down"}},
 		{"no names are used", up("static"), false, nil, nil},
 	} {
 		k := &watched{links: test.links, peers: peers}
 		moved, err := (&End{Config: c, Kernel: k}).Moved(test.missing)
 		if err != nil || !slices.Equal(moved, test.want) || !slices.Equal(k.asked, test.asked) {
-			t.Errorf("%s: moved %q, want %q; asked %q, want %q; %v", test.name, moved, test.want, k.asked, test.asked, err)
+			t.Errorf("%s: moved %q, want %q; asked %q, want %q; %v", test.name, moved, test.want, k.asked,
+				test.asked, err)
 		}
 	}
 	k := &watched{links: up("other"), err: errors.New("look up peeraddr other.example.org: no such host")}

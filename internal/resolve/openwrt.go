@@ -12,8 +12,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/program"
 )
 
-// Lookup returns the addresses of a name over IP version 4 or 6. It runs resolveip, as OpenWrt's tunnel protocols do: Go's
-// resolver would be a twelfth of the router's program.
+// Lookup returns the addresses of a name over IP version 4 or 6. It runs resolveip, as OpenWrt's tunnel protocols do:
+// Go's resolver would be a twelfth of the router's program.
 func Lookup(ctx context.Context, name string, version int) ([]netip.Addr, error) {
 	args := []string{fmt.Sprintf("-%d", version), "-t", "5", name}
 	out, _, err := program.Command{Name: "resolveip", Args: args, Limit: limit}.RunContext(ctx)

@@ -9,22 +9,22 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// Allowance is a rule of ours in a chain of iptables(8): ufw and Docker have these drop what they do not know, and a table
-// of ours cannot overrule that.
+// Allowance is our rule in a chain of iptables(8). ufw and Docker make these chains drop unknown packets, and our own
+// table cannot overrule that.
 type Allowance struct {
 	Program string // iptables or ip6tables
 	Chain   string // FORWARD or INPUT
 	Match   string // as iptables -S prints it
 }
 
-// AllowanceComment marks a rule of iptables as ours.
+// AllowanceComment marks an iptables rule as ours.
 const AllowanceComment = "ds4relay"
 
-// IPTables says which programs have a table `filter` in the kernel.
+// IPTables says which of the programs have a table `filter` in the kernel.
 type IPTables map[string]bool
 
-// allowances are the rules that a relay's tunnel needs on a VPS: the packets of the other end in; what was forwarded, and
-// answers, to the home; and what comes from there, of which our own table lets only configured hosts pass.
+// allowances are the rules that a relay's tunnel needs on a VPS: for packets from the other end, for forwarded packets
+// and answers to the home, and for packets from the home. (Our own table lets only configured hosts of the home pass.)
 func allowances(link Link, tables IPTables) []Allowance {
 	var wanted []Allowance
 	if tables["ip6tables"] {
@@ -39,7 +39,7 @@ func allowances(link Link, tables IPTables) []Allowance {
 	return wanted
 }
 
-// ParseAllowances reads what `PROGRAM -S CHAIN` prints: the rules with our comment that could be ours.
+// ParseAllowances reads the output of `PROGRAM -S CHAIN` and returns the rules with our comment that could be ours.
 func ParseAllowances(program, listing string) []Allowance {
 	var found []Allowance
 	for line := range strings.Lines(listing) {
@@ -73,8 +73,8 @@ func ParseAllowances(program, listing string) []Allowance {
 	return found
 }
 
-// ours tells whether the rule is one that allowances could have made, for a link that may be gone: a person's own rule
-// may have our comment.
+// ours reports whether allowances could have made the rule, for a link that may be gone: a user's own rule may have our
+// comment too.
 func (a Allowance) ours() bool {
 	words := strings.Fields(a.Match)
 	at := func(i int) string {
@@ -95,14 +95,14 @@ func (a Allowance) ours() bool {
 	return slices.Contains(allowances(link, IPTables{a.Program: true}), a)
 }
 
-// Arguments are those of the program, with the verb -I or -D.
+// Arguments returns the program's arguments, with the verb -I or -D.
 func (a Allowance) Arguments(verb string) []string {
 	arguments := append([]string{"-w", verb, a.Chain}, strings.Fields(a.Match)...)
 	return append(arguments, "-m", "comment", "--comment", AllowanceComment, "-j", "ACCEPT")
 }
 
 type (
-	// AddAllowance puts a rule before all others of its chain.
+	// AddAllowance inserts a rule at the top of its chain.
 	AddAllowance struct{ Allowance Allowance }
 	// DelAllowance removes it.
 	DelAllowance struct{ Allowance Allowance }
@@ -136,15 +136,15 @@ func (p *planner) addAllowances() {
 	}
 }
 
-// DropChain is a chain of somebody else, made with nft, that drops what none of its rules accepts.
+// DropChain is a chain that somebody else made with nft and that drops what none of its rules accepts.
 type DropChain struct {
 	Family, Table, Name string
 	Hook                string // input or forward
 	Text                string // its table, as nft lists it
 }
 
-// Lacking are the commands that would let a tunnel through the chain. A table that mentions the tunnel is taken to let it
-// through.
+// Lacking returns the commands that would let a tunnel through the chain. A table that mentions the tunnel is assumed
+// to let it through.
 func (c DropChain) Lacking(link Link) []string {
 	add := fmt.Sprintf("nft insert rule %s %s %s ", c.Family, c.Table, c.Name)
 	switch {

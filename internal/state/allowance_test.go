@@ -9,7 +9,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// TestAllowances: what a chain lists of ours is what is wanted, whatever name protocol 4 has, and nothing of others.
+// TestAllowances: our rules are recognised in a chain's listing, whatever name protocol 4 has, and rules of others are
+// not.
 func TestAllowances(t *testing.T) {
 	link := Link{Name: "wrap1", Tunnel: transport.IPIP6{Local: netip.MustParseAddr("2001:db8:6ef9:0:198:51:100:144"), Remote: netip.MustParseAddr("2001:db8:fdd2::7")}}
 	want := allowances(link, IPTables{"iptables": true, "ip6tables": true})

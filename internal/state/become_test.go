@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestBecome: a table becomes another one without a moment in which a map that stays is empty.
+// TestBecome: while a table changes, maps that stay are never empty.
 func TestBecome(t *testing.T) {
 	ports := func(name string, value []Type, ports ...uint16) Set {
 		set := Set{Name: name, Key: []Type{Service}, Value: value}

@@ -13,29 +13,29 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// Facts is what has to be known of this machine to say what a relay needs on it.
+// Facts is what Compile needs to know about this machine.
 type Facts struct {
 	Peer      map[string]netip.Addr // relay → the other end's endpoint, where the configuration has a name
-	Tunlink   map[string]string     // relay → the device that it rides on; missing where there is none
-	Access    map[string]string     // relay → on a VPS the device with its IPv4 address; missing where none has
-	PathMTU   map[string]int        // relay → MTU in bytes of the route to the other end; missing where there is no route
-	LAN       map[netip.Addr]string // host → device of the route to it; missing where there is none
+	Tunlink   map[string]string     // relay → the device that carries its tunnel; missing if there is none
+	Access    map[string]string     // relay → on a VPS the device with its IPv4 address; missing if no device has it
+	PathMTU   map[string]int        // relay → MTU in bytes of the route to the other end; missing if there is no route
+	LAN       map[netip.Addr]string // host → device of the route to it; missing if there is none
 	Self      map[netip.Addr]bool   // hosts that are this router itself
-	Own       []Route               // our routes that are there already
+	Own       []Route               // our existing routes
 	Local     map[string]netip.Addr // relay → this end's endpoint, where the configuration has auto; missing while there is no prefix
-	Waiting   map[string]string     // relay → what it waits for, if something
-	Failed    map[string]error      // relay → why it cannot be brought up, if so
-	Notes     []string              // what a person should know
-	Inside    []netip.Prefix        // on a router: networks whose addresses nobody outside has
-	Connected []netip.Prefix        // on a router: those of them that it has an address in
-	Closed    map[string]bool       // devices that did not forward IPv4 before we had them do so
+	Waiting   map[string]string     // relay → what it waits for, if anything
+	Failed    map[string]error      // relay → why it cannot be brought up, if it cannot
+	Notes     []string              // messages for the user
+	Inside    []netip.Prefix        // on a router: networks whose addresses no client outside has
+	Connected []netip.Prefix        // on a router: those of Inside in which it has an address
+	Closed    map[string]bool       // devices that did not forward IPv4 before we turned it on
 
 	IPTables   IPTables
 	FlowTables bool // whether the kernel and nft have them
 }
 
-// Resolve fills in endpoints that the configuration leaves open, and leaves out the relays that wait for one, or cannot
-// be brought up.
+// Resolve fills in endpoints that the configuration leaves open. It drops relays that wait for an endpoint or cannot be
+// brought up.
 func Resolve(relays []*config.Relay, facts Facts) []*config.Relay {
 	var ready []*config.Relay
 	for _, r := range relays {
@@ -56,7 +56,7 @@ func Resolve(relays []*config.Relay, facts Facts) []*config.Relay {
 	return ready
 }
 
-// Compile says what the given relays need on this machine.
+// Compile returns the state that the given relays need on this machine.
 func Compile(relays []*config.Relay, facts Facts) State {
 	var s State
 	s.compileKillSwitch(relays, facts)
@@ -110,13 +110,13 @@ func TunnelMTU(r *config.Relay, facts Facts) int {
 	return mtu - TunnelOf(r, r.Local, netip.Addr{}).Overhead()
 }
 
-// TunnelOf is the tunnel that a relay has between these endpoints, as far as they are known: the configuration may leave
-// its own open (auto, a DNS name).
+// TunnelOf is a relay's tunnel between these endpoints, as far as they are known: the configuration may leave them open
+// (auto, a DNS name).
 func TunnelOf(r *config.Relay, local, peer netip.Addr) transport.Tunnel {
 	return transport.IPIP6{Local: local, Remote: peer, EncapLimit: r.EncapLimit, TTL: r.TTL}
 }
 
-// fenced are the devices that forward for us and did not before.
+// fenced returns the devices that forward for us and did not forward before.
 func (s *State) fenced(facts Facts) []string {
 	var devices []string
 	for device, closed := range facts.Closed {
@@ -129,7 +129,7 @@ func (s *State) fenced(facts Facts) []string {
 	return devices
 }
 
-// ForwardingKey is the sysctl that has a device forward IPv4.
+// ForwardingKey is the sysctl that makes a device forward IPv4.
 func ForwardingKey(device string) string { return deviceKey(device, "forwarding") }
 
 func deviceKey(device, name string) string { return "net/ipv4/conf/" + device + "/" + name }
@@ -158,17 +158,18 @@ func (s *State) compileVPS(r *config.Relay, facts Facts, slots slots) {
 	s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "src_valid_mark"), Value: validMark, Device: r.Device})
 }
 
-// lastPriority is of the ip rules that come after those of the tables main and default (32766 and 32767). They lead to
-// lastTable, whose way is the loopback device: what the router itself sends gets its mark in the output hook, and
-// then its way into the tunnel. For rp_filter the same look-up does not end in the tunnel, so that nothing unmarked
-// comes out of it.
+// lastPriority is the priority of the ip rules that follow those of the tables main and default (32766 and 32767). They
+// lead to lastTable, whose default route is the loopback device. A packet that the router itself sends gets its mark in
+// the output hook, and is then routed into the tunnel. For rp_filter the same lookup does not end in the tunnel, so no
+// unmarked packet gets out of it.
 const (
 	lastPriority = 46000
 	lastTable    = slotTable
 )
 
-// protoICMP is ICMP's protocol number (RFC 792). In a look-up for an ICMP packet that this machine sends, type and code
-// stand where ports do (flowi4's uli; icmpErrors are types 3, 11 and 12 with any code). In rp_filter's they are 0.
+// protoICMP is ICMP's protocol number (RFC 792). In a route lookup for an ICMP packet that this machine sends, type and
+// code take the place of the ports (flowi4's uli; icmpErrors are types 3, 11 and 12 with any code). In rp_filter's
+// lookup they are 0.
 const protoICMP = 1
 
 var icmpErrors = [][2]uint16{{3 << 8, 3<<8 | 0xff}, {11 << 8, 12<<8 | 0xff}}
@@ -182,7 +183,7 @@ func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int, egress uint
 		endpoint.Device = "lo"
 	}
 	s.Addrs = append(s.Addrs, endpoint)
-	// The mark decides about the reverse path too (ip-sysctl: src_valid_mark): with it packets out of the tunnel pass
+	// The mark also applies to the reverse path (ip-sysctl: src_valid_mark): marked packets out of the tunnel pass
 	// rp_filter, strict or loose, with or without another default route.
 	s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "src_valid_mark"), Value: "1", Device: r.Device})
 	for _, host := range hosts(r) {
@@ -190,20 +191,20 @@ func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int, egress uint
 			s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(lan, "forwarding"), Value: "1"})
 		}
 	}
-	// With rp_filter nothing comes out of the tunnel that has no mark: without our table, nothing. A tunnel has no IPv4
-	// address, so that 2 would be as strict (no_addr in net/ipv4/fib_frontend.c).
+	// rp_filter drops unmarked packets out of the tunnel; without our table, all packets. The tunnel has no IPv4
+	// address, so 2 would be just as strict (no_addr in net/ipv4/fib_frontend.c).
 	s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "rp_filter"), Value: "1", Device: r.Device})
 	everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	s.Routes = append(s.Routes, Route{Table: r.Table, Dst: everywhere, Device: r.Device},
 		Route{Table: lastTable, Dst: everywhere, Device: "lo"})
 	s.Rules = append(s.Rules,
-		// What comes out of the tunnel goes to networks of the home, and nowhere else.
+		// Packets out of the tunnel go to networks of the home only.
 		Rule{Priority: r.Priority, IIF: r.Device, Table: MainTable, NoDefault: true},
 		Rule{Priority: r.Priority + 1, IIF: r.Device, Unreachable: true},
-		// Answers go back by the tunnel, whatever routes there are.
+		// Answers return through the tunnel, whatever the other routes are.
 		Rule{Priority: r.Priority + 2, Mark: r.Mark(), Mask: config.MarkMask, Table: r.Table})
-	// Errors about a client's packets (the host is off, its hop limit is used up), and answers of services on the router
-	// itself, get the mark after they were routed for the first time. Where no other IPv4 route is, that needs one too.
+	// Errors about a client's packets (the host is off, the hop limit exceeded) and answers of services on the router
+	// itself get the mark after a first routing decision. Without any other IPv4 route, that decision needs one too.
 	for _, types := range icmpErrors {
 		s.Rules = append(s.Rules, Rule{Priority: lastPriority, IIF: "lo", IPProto: protoICMP, FirstPort: types[0],
 			LastPort: types[1], Table: lastTable})
@@ -218,20 +219,21 @@ func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int, egress uint
 		local, out := own, own
 		local.Priority, local.Table, local.NoDefault = r.Priority+3, MainTable, true
 		out.Priority, out.Table = r.Priority+4, r.Table
-		if !slices.Contains(killSwitched(r), host) { // else only networks that this machine is connected to are exempt
+		if !slices.Contains(killSwitched(r), host) { // otherwise only networks that this machine is connected to are exempt
 			s.Rules = append(s.Rules, local)
 		}
 		s.Rules = append(s.Rules, out)
 	}
 }
 
-// killSwitched are the hosts that leave by the tunnel or not at all.
+// killSwitched returns the hosts that reach the internet through the tunnel or not at all.
 func killSwitched(r *config.Relay) []netip.Addr {
 	return destinations(r, func(f *config.Forward) bool { return f.KillSwitch })
 }
 
-// compileKillSwitch keeps hosts from leaving by another way, also while their relay waits for an endpoint. The rules
-// hold when all nft tables are gone, the table when all rules are, or when somebody's rule or route comes before ours.
+// compileKillSwitch stops hosts from using any other path, also while their relay waits for an endpoint. The rules work
+// even if all nft tables are gone; the table works even if all rules are gone, or if somebody's rule or route precedes
+// ours.
 func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
 	var hosts []string
 	for _, r := range relays {
@@ -244,7 +246,7 @@ func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
 				s.Rules = append(s.Rules, Rule{Priority: r.Priority + 3, From: from, To: network, Table: MainTable})
 			}
 			last := Rule{Priority: r.Priority + 5, From: from, Unreachable: true}
-			if facts.Self[host] { // its packets get their mark, and with it their way, behind a first look-up
+			if facts.Self[host] { // its packets get their mark, and with it their route, after a first lookup
 				last = Rule{Priority: r.Priority + 5, From: from, Table: lastTable}
 			}
 			s.Rules = append(s.Rules, last)
@@ -261,17 +263,18 @@ func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
 	s.Tables = append(s.Tables, table)
 }
 
-// killRules keep HOSTS from leaving by anything but a tunnel, or to networks that this machine is connected to.
+// killRules stop HOSTS from sending through anything but a tunnel, except to networks that this machine is connected
+// to.
 //
 //go:embed nft/killswitch.nft
 var killRules string
 
-// hosts are the addresses that a relay forwards to, each once, in order.
+// hosts returns the addresses that a relay forwards to, without duplicates, in order.
 func hosts(r *config.Relay) []netip.Addr {
 	return destinations(r, func(*config.Forward) bool { return true })
 }
 
-// egressHosts are those of them whose own connections go through the tunnel.
+// egressHosts returns those of them whose own connections go through the tunnel.
 func egressHosts(r *config.Relay) []netip.Addr {
 	return destinations(r, func(f *config.Forward) bool { return f.Egress == config.All })
 }
@@ -289,7 +292,7 @@ func destinations(r *config.Relay, of func(*config.Forward) bool) []netip.Addr {
 	return all
 }
 
-// normalize removes what two relays have in common and brings elements in order.
+// normalize removes duplicates (two relays may need the same item) and sorts the elements.
 func (s *State) normalize() {
 	sort.SliceStable(s.Sysctls, func(i, j int) bool { return s.Sysctls[i].Key < s.Sysctls[j].Key })
 	s.Sysctls = slices.Compact(s.Sysctls)

@@ -10,14 +10,14 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// Element is an element of a set or map: of its key and value those fields that the set's types name.
+// Element is an element of a set or map. Only those fields of its key and value count that the set's types name.
 type Element struct {
 	Key   Key
 	Value Value
 }
 
-// Key is what an element is looked up by. A set with two addresses has a client as the second one, a set with two
-// devices the same kind of name twice.
+// Key is the key of an element. In a set with two addresses the second one is a client; a set with two devices has two
+// names of the same kind.
 type Key struct {
 	Device, Other string // IfName
 	CtState       string // CtState: new, established
@@ -27,44 +27,45 @@ type Key struct {
 	First, Last   uint16 // Service: ports from First to Last, both included
 }
 
-// Value is what a map says about a key.
+// Value is the value of a map's element.
 type Value struct {
 	Addr    netip.Addr
 	Port    uint16
 	Verdict string // accept, or goto and the name of a chain
 }
 
-// protoKey is a key of an address and a protocol.
+// protoKey returns a key with an address and a protocol.
 func protoKey(addr netip.Addr, proto uint8) Key { return Key{Addr: addr, Proto: proto} }
 
-// at is the key for one port.
+// at returns the key for one port.
 func (k Key) at(port uint16) Key { return k.between(port, port) }
 
-// between is the key for a range of ports.
+// between returns the key for a range of ports.
 func (k Key) between(first, last uint16) Key {
 	k.First, k.Last = first, last
 	return k
 }
 
-// from is the key for a client, or a network of clients.
+// from returns the key for a client or a network of clients.
 func (k Key) from(client netip.Prefix) Key {
 	k.Client = client
 	return k
 }
 
-// by is the key for packets of a device.
+// by returns the key for packets of a device.
 func (k Key) by(device string) Key {
 	k.Device = device
 	return k
 }
 
-// contains tells whether a packet's key is within the key, which may have a range of ports and a network of clients.
+// contains reports whether a packet's key lies within the key, which may have a range of ports and a network of
+// clients.
 func (k Key) contains(packet Key) bool {
 	return k.Addr == packet.Addr && k.Proto == packet.Proto && k.First <= packet.First && packet.Last <= k.Last &&
 		(!k.Client.IsValid() || k.Client.Contains(packet.Client.Addr()))
 }
 
-// text are the fields of the types as nft(8) writes an element.
+// text formats the fields of these types like nft(8).
 func (k Key) text(types []Type) string {
 	var words []string
 	addrs, devices := []string{k.Addr.String(), clientText(k.Client)}, []string{quote(k.Device), quote(k.Other)}
@@ -100,10 +101,10 @@ func (v Value) text(types []Type) string {
 	return strings.Join(words, concatenation)
 }
 
-// concatenation stands between the fields of a key or a value (nft(8), "Concatenations").
+// concatenation separates the fields of a key or a value (nft(8), "Concatenations").
 const concatenation = " . "
 
-// text is the element as nft(8) writes it in the set.
+// text formats the element like nft(8) does in the set.
 func (e Element) text(s Set) string {
 	if s.Value == nil {
 		return e.Key.text(s.Key)
@@ -119,7 +120,7 @@ func (k Key) compare(other Key) int {
 		int(k.Last)-int(other.Last))
 }
 
-// distinct leaves the elements in order, the first of each key. They may be many, and stay where they are.
+// distinct sorts the elements in place and keeps the first of each key. There may be many.
 func distinct(elements []Element) []Element {
 	sort.SliceStable(elements, func(i, j int) bool { return elements[i].Key.compare(elements[j].Key) < 0 })
 	kept := elements[:0]

@@ -8,19 +8,19 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// Flow is an entry of connection tracking: what its first packet was, and where answers come from.
+// Flow is an entry of connection tracking: its first packet, and where answers come from.
 type Flow struct {
 	Proto      uint8
-	Src, Dst   netip.Addr // of the first packet, before its destination was changed
-	DstPort    uint16     // 0 where the protocol has none
-	AnswerSrc  netip.Addr // who answers: the destination after the change
+	Src, Dst   netip.Addr // of the first packet, before DNAT
+	DstPort    uint16     // 0 if the protocol has none
+	AnswerSrc  netip.Addr // who answers: the destination after DNAT
 	AnswerPort uint16
 	Mark       uint32
 	Counted    bool    // whether the kernel counts (net.netfilter.nf_conntrack_acct)
-	In, Out    Traffic // from who opened the connection, and to them
+	In, Out    Traffic // from and to the one who opened the connection
 }
 
-// Traffic is what a connection has carried one way.
+// Traffic is what a connection has carried in one direction.
 type Traffic struct {
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"` // of IP packets
@@ -32,19 +32,19 @@ func (t *Traffic) Add(more Traffic) {
 	t.Bytes += more.Bytes
 }
 
-// EndFlows removes entries of connection tracking whose way is another one now, or none: their next packet is treated as
-// a connection's first. Without it a removed forward would go on for all who use it, and a new one would not be seen by
-// who had tried before.
+// EndFlows deletes connection tracking entries whose destination has changed or is gone; their next packet is treated
+// like the first of a connection. Otherwise a removed forward would continue for its present clients, and a new one
+// would not work for clients who had tried before.
 type EndFlows struct {
-	From, To Table // family ip; those that were and are loaded
-	// Devices are the tunnels of a router by their connection mark, before and after.
+	From, To Table // family ip; as it was and as it is loaded
+	// FromDevices and ToDevices are a router's tunnels by connection mark, before and after.
 	FromDevices, ToDevices map[uint32]string
-	// Adopt are a router's hosts with egress all, and the marks of their tunnels. What is open already gets the mark that
-	// its next packet into the tunnel would give it: answers may come before that.
+	// Adopt maps a router's hosts with egress all to the marks of their tunnels. Open connections get the mark that
+	// their next packet into the tunnel would give them, because an answer may come first.
 	Adopt map[netip.Addr]uint32
 }
 
-// Adopted is the mark that a flow gets, or 0.
+// Adopted returns the mark that a flow gets, or 0.
 func (s EndFlows) Adopted(f Flow) uint32 {
 	if f.Mark&config.MarkMask != 0 || config.Reserved(netip.PrefixFrom(f.Dst, 32)) {
 		return 0
@@ -52,19 +52,19 @@ func (s EndFlows) Adopted(f Flow) uint32 {
 	return s.Adopt[f.Src]
 }
 
-// Commands implements Step. What conntrack(8) would have to be told are many lines, one for each port.
+// Commands implements Step. conntrack(8) would need one command per port.
 func (s EndFlows) Commands() []string {
 	return []string{"# end the connections that this concerns (as conntrack -D does)"}
 }
 
-// Undo implements Step: what has ended has ended. It is the last step, after which nothing fails.
+// Undo implements Step. Ended flows cannot be restored; this is the last step, so nothing fails after it.
 func (s EndFlows) Undo() []Step { return nil }
 
-// Ender tells for any number of flows whether they end.
+// Ender returns a function that reports whether a flow ends.
 func (s EndFlows) Ender() func(Flow) bool {
 	var from, to *ways
 	return func(f Flow) bool {
-		if from == nil { // most machines have few flows, many have none
+		if from == nil { // built on first use: many machines have no flows
 			from, to = newWays(s.From, s.FromDevices), newWays(s.To, s.ToDevices)
 		}
 		if mark := f.Mark & config.MarkMask; s.FromDevices[mark] != "" || s.ToDevices[mark] != "" {
@@ -78,16 +78,16 @@ func (s EndFlows) Ender() func(Flow) bool {
 	}
 }
 
-// way is where a flow's packets go; without a forward, to the public address itself.
+// way is the destination of a flow's packets; without a forward it is the public address itself.
 type way struct {
 	host netip.Addr
 	port uint16
 }
 
-// ways answers for one table, as its rules would for a connection's first packet.
+// ways decides like one table's rules about a connection's first packet.
 type ways struct {
 	elements map[string]map[Key]Value // by the names of sets
-	public   map[netip.Addr]bool      // addresses that something is forwarded of
+	public   map[netip.Addr]bool      // addresses with forwards
 	devices  map[uint32]string
 }
 
@@ -106,7 +106,7 @@ func newWays(table Table, devices map[uint32]string) *ways {
 	return w
 }
 
-// inRange finds the element of an interval set that the packet's key is in.
+// inRange finds the element of an interval set that contains the packet's key.
 func (w *ways) inRange(set string, packet Key) (value Value, ok bool) {
 	for key, value := range w.elements[set] {
 		if key.contains(packet) {
@@ -143,7 +143,7 @@ func (w *ways) of(f Flow) way {
 	return unchanged
 }
 
-// open tells whether a router lets the flow in through the tunnel.
+// open reports whether a router lets the flow in through the tunnel.
 func (w *ways) open(f Flow) bool {
 	device, ok := w.devices[f.Mark&config.MarkMask]
 	if !ok {
@@ -171,7 +171,7 @@ func (w *ways) open(f Flow) bool {
 	return false
 }
 
-// tunnelsByMark are the tunnels of a router by the mark of their connections.
+// tunnelsByMark returns a router's tunnels by connection mark.
 func (s *State) tunnelsByMark() map[uint32]string {
 	devices := map[uint32]string{}
 	for _, rule := range s.Rules {
@@ -187,7 +187,7 @@ func (s *State) tunnelsByMark() map[uint32]string {
 	return devices
 }
 
-// egressMarks are a router's hosts whose own connections leave by a tunnel, and its mark.
+// egressMarks returns a router's hosts whose own connections leave through a tunnel, with its mark.
 func (s *State) egressMarks() map[netip.Addr]uint32 {
 	marks := map[uint32]uint32{} // routing table → mark
 	for _, rule := range s.Rules {
@@ -204,7 +204,7 @@ func (s *State) egressMarks() map[netip.Addr]uint32 {
 	return hosts
 }
 
-// endFlows comes last, where the way of some flows changes.
+// endFlows is the last step if the destination of some flows may change.
 func (p *planner) endFlows() {
 	have, want := p.have.table("ip"), p.want.table("ip")
 	if have == nil {

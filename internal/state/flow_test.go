@@ -13,7 +13,7 @@ const flowRelay = `
 
 `
 
-// TestEnder has flows of a table before and after a change.
+// TestEnder checks which flows end when a table changes.
 func TestEnder(t *testing.T) {
 	addr := netip.MustParseAddr
 	client, public, host, other := addr("203.0.113.10"), addr("198.51.100.144"), addr("192.168.1.210"), addr("192.168.1.211")

@@ -6,11 +6,11 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// Forwarded finds the forward that a connection came by, or nil.
+// Forwarded finds the forward that a connection uses, or nil.
 type Forwarded struct {
 	marks map[uint32]bool // of a router's tunnels
 	ports map[forwardKey]*config.Forward
-	wide  map[forwardKey][]wideForward // by a key without port
+	wide  map[forwardKey][]wideForward // by key without port
 	all   map[forwardKey]*config.Forward
 }
 
@@ -26,7 +26,7 @@ type wideForward struct {
 	forward *config.Forward
 }
 
-// NewForwarded makes it for the relays of a machine.
+// NewForwarded indexes the forwards of a machine's relays.
 func NewForwarded(relays []*config.Relay) *Forwarded {
 	w := &Forwarded{marks: map[uint32]bool{}, ports: map[forwardKey]*config.Forward{}, wide: map[forwardKey][]wideForward{}, all: map[forwardKey]*config.Forward{}}
 	for _, r := range relays {
@@ -63,12 +63,12 @@ func NewForwarded(relays []*config.Relay) *Forwarded {
 	return w
 }
 
-// Of is the forward of a connection. A router knows its own by their mark.
+// Of returns the forward of a connection. A router recognises them by their mark.
 func (w *Forwarded) Of(f Flow) *config.Forward {
 	key := forwardKey{addr: f.Dst}
 	if mark := f.Mark & config.MarkMask; w.marks[mark] {
 		key.mark = mark
-	} else if f.Dst == f.AnswerSrc { // a VPS's own
+	} else if f.Dst == f.AnswerSrc { // a connection of the VPS itself
 		return nil
 	}
 	all := w.all[key]

@@ -11,7 +11,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
-// TestForwarded has connections of each end, and the forward that each came by.
+// TestForwarded finds the forward of connections at each end.
 func TestForwarded(t *testing.T) {
 	addr := netip.MustParseAddr
 	client, public, host, router := addr("203.0.113.10"), addr("198.51.100.144"), addr("192.168.1.210"), addr("192.168.1.1")

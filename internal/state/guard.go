@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// fenceRules are for devices that did not forward before: what they forward now is the relays' only. Connections that
-// others let through from elsewhere have their answers; what others forward by DNAT goes on. OWN is for a router's
-// hosts.
+// fenceRules are for devices that did not forward before: they now forward for the relays only. Answers to connections
+// that others let through pass, and so does what others forward by DNAT. OWN stands for the rules for a router's hosts.
 //
 //go:embed nft/fence.nft
 var fenceRules string
@@ -16,7 +15,7 @@ var fenceRules string
 const fenceOwn = `		oifgroup GROUP ip saddr @egress_host accept
 `
 
-// fence is the part of table ip that keeps devices from forwarding for others.
+// fence is the part of table ip that stops devices from forwarding for others.
 func fence(devices []string, router bool) (string, []Set) {
 	own := ""
 	if router {
@@ -29,19 +28,20 @@ func fence(devices []string, router bool) (string, []Set) {
 	return strings.ReplaceAll(apart(fenceRules), "OWN", own), []Set{set}
 }
 
-// FenceSet is the set of our table that has the devices which did not forward before: the kernel's note of it.
+// FenceSet is the set in our table with the devices that did not forward before. It also serves as the record of that
+// in the kernel.
 var FenceSet = Set{Name: "fence", Key: []Type{IfName}}
 
-// errorRules are for one tunnel of a router. An ICMPv6 error about an outer packet becomes an ICMP error about the inner
-// one only if the kernel's look-up of the inner packet's way ends in a tunnel (ip4ip6_err in net/ipv6/ip6_tunnel.c).
-// Answers have their way by the mark, and the look-up takes the mark of the error.
+// errorRules are for one tunnel of a router. The kernel converts an ICMPv6 error about an outer packet to an ICMP error
+// about the inner one only if its route lookup for the inner packet ends in a tunnel (ip4ip6_err in
+// net/ipv6/ip6_tunnel.c). Answers are routed by mark, and the lookup uses the mark of the error.
 const errorRules = `		icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } ip6 daddr LOCAL meta mark set meta mark & 0x00ffffff | MARK
 `
 
-// guardSets and guardRules let IPv4 in IPv6 (protocol 4) to an endpoint of a VPS only from the other end of a relay; of
-// which one, the kernel sees to: a tunnel takes what has its remote and its local address (ip6_tnl_lookup). Other tunnels
-// of the machine have other endpoints. A first fragment may end before the header that says what the packet is: then
-// there is no protocol to compare, no comparison holds, and the packet is dropped.
+// guardSets and guardRules admit IPv4 in IPv6 (protocol 4) to a VPS's endpoint only from the other end of a relay. The
+// kernel checks that it is the right relay: a tunnel accepts only packets from its remote to its local address
+// (ip6_tnl_lookup). Other tunnels of the machine have other endpoints. A first fragment may end before the header with
+// the protocol: then no comparison matches, and the packet is dropped.
 const guardSets = `
 	# our endpoints, and those of the other ends
 	set endpoint { type ipv6_addr; }
@@ -57,7 +57,7 @@ const guardChain = `
 const guardRules = `		ip6 daddr @endpoint goto to_endpoint
 `
 
-// outerTable is table ip6 ds4relay: what concerns the tunnels' own packets.
+// outerTable is table ip6 ds4relay, for the tunnels' outer packets.
 func outerTable(vps *vpsTables, router *routerTables) Table {
 	table := Table{Family: "ip6", Name: TableName}
 	var sets, rules string

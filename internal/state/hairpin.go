@@ -6,8 +6,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// hairpin is for clients in the network of a host that use the public address: they stay at home. Where client and
-// server are neighbours, the answers have to come back this way too.
+// hairpin is for clients in a host's network that use the public address: their packets stay at home. If client and
+// server are in the same network, the answers must come back through the router too.
 //
 //go:embed nft/hairpin.nft
 var hairpin string
@@ -24,8 +24,8 @@ var hairpinSetTypes = []Set{
 	{Name: "hairpin_address", Key: []Type{IPv4}, Value: []Type{IPv4}},
 }
 
-// addHairpin serves clients next to the hosts. A forward of all counts only where keep says what is the VPS's own: the
-// router cannot know better, and must not keep its users from the VPS.
+// addHairpin adds rules for clients in the hosts' networks. A forward of all counts only if `keep` lists the VPS's own
+// ports: otherwise the router cannot know them, and would cut its users off from the VPS.
 func (t *routerTables) addHairpin(r *config.Relay, facts Facts) {
 	used := false
 	for _, f := range r.Forwards {

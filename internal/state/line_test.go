@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestLine: whatever a step is, it is one line, and of a ruleset it tells the size.
+// TestLine: every step is one line; for a ruleset it shows the size.
 func TestLine(t *testing.T) {
 	const table = "table ip6 ds4relay {\n\tchain made_by_ds4relay { }\n\t# a comment\n" +
 		"\tset peer { type ipv6_addr; size 1024; }\n\tset fence {\n\t\ttype ifname\n\t}\n" +

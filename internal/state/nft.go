@@ -13,7 +13,7 @@ import (
 // MarkChain is an empty chain that marks a table as ours. (A comment on the table would need Linux 5.10.)
 const MarkChain = "made_by_ds4relay"
 
-// expandable is how many ports of a range become elements of their own: a look-up in a hash table is cheaper than one
+// expandable is the longest range of ports that becomes single elements: a lookup in a hash table is cheaper than one
 // among intervals, but a range of all ports would fill a router's memory.
 const expandable = 64
 
@@ -33,7 +33,7 @@ func clientText(p netip.Prefix) string {
 	return p.String()
 }
 
-// elements are those of the sets and maps of a table, by their names.
+// elements are the elements of a table's sets and maps, by name.
 type elements map[string][]Element
 
 // put adds an element to a map.
@@ -42,7 +42,7 @@ func (e elements) put(set string, key Key, value Value) { e[set] = append(e[set]
 // insert adds an element to a set.
 func (e elements) insert(set string, key Key) { e.put(set, key, Value{}) }
 
-// destinations puts where a mapping leads into the map of ports, of ranges that keep their ports, or of protocols. key
+// destinations adds a mapping's destination to the map of ports, of ranges that keep their ports, or of protocols. key
 // is the public address and the protocol.
 func (e elements) destinations(key Key, m config.Mapping, ports, ranges, protocols string) {
 	switch {
@@ -74,7 +74,7 @@ func filled(types []Set, elements elements) []Set {
 	return sets
 }
 
-// prefixList writes networks as the elements of an anonymous set, none within another.
+// prefixList writes networks as the elements of an anonymous set; none lies within another.
 func prefixList(prefixes []netip.Prefix) string {
 	var words []string
 	for _, p := range config.Outermost(prefixes) {
@@ -84,7 +84,7 @@ func prefixList(prefixes []netip.Prefix) string {
 	return strings.Join(words, ", ")
 }
 
-// natTable is table ip ds4relay, or false where there is no relay.
+// natTable returns table ip ds4relay, or false if there is no relay.
 func natTable(vps *vpsTables, router *routerTables, fenced []string) (Table, bool) {
 	table := Table{Family: "ip", Name: TableName}
 	var body string
@@ -104,7 +104,7 @@ func natTable(vps *vpsTables, router *routerTables, fenced []string) (Table, boo
 	return table, body != ""
 }
 
-// apart sets a part of a table apart from what is before it.
+// apart separates a part of a table from the part before it.
 func apart(text string) string { return "\n" + text }
 
 func tableText(t Table, body string) string {

@@ -2,5 +2,5 @@
 
 package state
 
-// Offloading tells whether this program makes flowtables: on OpenWrt it is fw4 that offloads flows (option flow_offloading).
+// Offloading reports whether this program makes flowtables. On OpenWrt fw4 offloads flows (option flow_offloading).
 const Offloading = false

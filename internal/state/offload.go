@@ -8,15 +8,16 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// maxFlowDevices is how many devices a flowtable may have: nf_tables_parse_netdev_hooks of net/netfilter/nf_tables_api.c refuses the
-// 256th (NFT_NETDEVICE_MAX). Tunnels beyond do without.
+// maxFlowDevices is the greatest number of devices in a flowtable: nf_tables_parse_netdev_hooks in
+// net/netfilter/nf_tables_api.c refuses the 256th (NFT_NETDEVICE_MAX). Further tunnels do not use it.
 const maxFlowDevices = 255
 
-// flows is the table with the flowtable.
+// flows returns the table with the flowtable.
 func (s *State) flows() *Table { return s.named("ip", FlowTableName) }
 
-// offloadTable is table ip ds4relay_flows: a flowtable over the tunnels and the devices that clients come by. What it carries
-// does not meet any rule. Where homes have equal addresses the rules say who is meant: their tunnels have none.
+// offloadTable is table ip ds4relay_flows: a flowtable over the tunnels and the devices on which clients arrive. Its
+// packets bypass all rules. If homes have the same addresses, rules have to tell them apart, so their tunnels are left
+// out.
 func offloadTable(onVPS []*config.Relay, facts Facts, slots slots) (Table, bool) {
 	if !Offloading || !facts.FlowTables {
 		return Table{}, false
@@ -42,10 +43,9 @@ func offloadTable(onVPS []*config.Relay, facts Facts, slots slots) (Table, bool)
 	return OffloadTable(tunnels, access), true
 }
 
-// OffloadTable has flows that go on between a device of tunnels and one of access pass by the rules. It comes into play
-// after the firewalls of others (priority filter) have let in a connection's first packets. Of family inet it would have the
-// kernel track IPv6 too.
-// Source: https://docs.kernel.org/networking/nf_flowtable.html
+// OffloadTable makes established flows between a device of tunnels and one of access bypass the rules. It applies after
+// other firewalls (priority filter) have admitted a connection's first packets. With family inet the kernel would track
+// IPv6 too. Source: https://docs.kernel.org/networking/nf_flowtable.html
 func OffloadTable(tunnels, access []string) Table {
 	list := func(devices []string) string {
 		quoted := make([]string, len(devices))
@@ -71,7 +71,8 @@ func OffloadTable(tunnels, access []string) Table {
 
 const deleteOffload = "delete table ip " + FlowTableName + "\n"
 
-// removeOffload comes before a tunnel of the flowtable goes, without which it could not be put back. changeOffload adds it again.
+// removeOffload precedes the removal of a tunnel that is in the flowtable: undoing could not restore the flowtable
+// otherwise. changeOffload adds it again.
 func (p *planner) removeOffload() {
 	have := p.have.flows()
 	if Offloading && have != nil && slices.ContainsFunc(p.have.Links, func(l Link) bool { return p.want.link(l.Name) == nil }) {
@@ -80,7 +81,7 @@ func (p *planner) removeOffload() {
 	}
 }
 
-// changeOffload is part of a transaction that makes the flowtable the wanted one.
+// changeOffload adds to a transaction what makes the flowtable the wanted one.
 func (p *planner) changeOffload(step *LoadTables) {
 	have, want := p.offload, p.want.flows()
 	if !Offloading || have == nil && want == nil || have != nil && want != nil && have.Ruleset == want.Ruleset {

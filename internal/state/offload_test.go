@@ -9,7 +9,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// TestOffloadDevices: no flowtable has more devices than the kernel takes, wherever the clients of the relays come by.
+// TestOffloadDevices: no flowtable has more devices than the kernel accepts, whichever devices the clients use.
 func TestOffloadDevices(t *testing.T) {
 	for _, accesses := range []int{1, 2, 300} {
 		facts := Facts{FlowTables: true, Access: map[string]string{}}

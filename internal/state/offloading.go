@@ -2,5 +2,5 @@
 
 package state
 
-// Offloading tells whether this program makes flowtables.
+// Offloading reports whether this program makes flowtables.
 const Offloading = true

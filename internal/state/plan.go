@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Plan is the way from what is observed to what is wanted: steps that leave the tunnel unusable until everything that
-// guards it is in place, or the reasons why there is no way.
+// Plan returns the steps from the observed to the wanted state, or the reasons why there are none. A tunnel becomes
+// usable only after everything that guards it is in place.
 func Plan(have Observed, want State) ([]Step, error) {
 	if err := conflicts(have, want); err != nil {
 		return nil, err
@@ -25,7 +25,7 @@ func Plan(have Observed, want State) ([]Step, error) {
 	p.removeAllowances()
 	p.links()
 	p.addAddrs()
-	p.restoreSysctls() // before the fence goes
+	p.restoreSysctls() // before the fence is removed
 	p.tables()
 	p.addAllowances()
 	p.sysctls()
@@ -40,12 +40,12 @@ type planner struct {
 	have    Observed
 	want    State
 	steps   []Step
-	offload *Table // the flowtable as the steps have left it
+	offload *Table // the flowtable after the steps so far
 }
 
 func (p *planner) add(s ...Step) { p.steps = append(p.steps, s...) }
 
-// conflicts are things of others that stand where ours would go.
+// conflicts returns objects of others whose names or places we need.
 func conflicts(have Observed, want State) error {
 	var errs []error
 	for _, link := range want.Links {
@@ -124,8 +124,9 @@ func missing[T comparable](have, from []T) []T {
 	return result
 }
 
-// replaced tells whether a rule that is there gets another one of the same priority for the same packets: it goes after
-// that one has come. Without either, packets out of a tunnel would be answered with "network unreachable".
+// replaced reports whether another rule of the same priority replaces this one for the same packets. The old one is
+// then removed after the new one was added: with neither, packets out of a tunnel would be answered with "network
+// unreachable".
 func (p *planner) replaced(rule Rule) bool {
 	return slices.ContainsFunc(p.want.Rules, func(w Rule) bool {
 		return w.Priority == rule.Priority && w.IIF == rule.IIF && w.From == rule.From
@@ -172,7 +173,7 @@ func (s *State) link(name string) *Link {
 	return nil
 }
 
-// links makes new tunnels and changes existing ones; new ones stay down.
+// links creates new tunnels, which stay down, and changes existing ones.
 func (p *planner) links() {
 	for _, want := range p.want.Links {
 		have := p.have.link(want.Name)
@@ -190,7 +191,7 @@ func (p *planner) links() {
 		if have.Relay != want.Relay {
 			p.add(SetAlias{want.Name, have.Relay, want.Relay})
 		}
-		if changed || have.MTU != want.MTU { // a change gives the tunnel another MTU
+		if changed || have.MTU != want.MTU { // each change resets the tunnel's MTU
 			p.add(SetMTU{want.Name, have.MTU, want.MTU})
 		}
 	}
@@ -225,7 +226,7 @@ func (p *planner) removeAddrs() {
 	}
 }
 
-// addAddrs adds endpoints; one that the machine has by itself is used as it is.
+// addAddrs adds endpoints; an address that the machine already has is used as it is.
 func (p *planner) addAddrs() {
 	for _, addr := range missing(p.have.Addrs, p.want.Addrs) {
 		if _, ok := p.have.ForeignAddrs[addr.Addr]; !ok {
@@ -238,7 +239,7 @@ func (p *planner) sysctls() {
 	for _, want := range p.want.Sysctls {
 		value := p.have.SysctlValues[want.Key]
 		if want.Device != "" && p.have.link(want.Device) == nil {
-			value = "0" // what it is on a new device does not matter: it is set
+			value = "0" // the value on a new device does not matter: it is set anyway
 		}
 		if value == want.Value {
 			continue
@@ -251,7 +252,7 @@ func (p *planner) saved(key string) bool {
 	return slices.ContainsFunc(p.have.SavedSysctls, func(s Sysctl) bool { return s.Key == key })
 }
 
-// restoreSysctls puts back what nobody wants any more.
+// restoreSysctls restores sysctls that are no longer wanted.
 func (p *planner) restoreSysctls() {
 	for _, saved := range p.have.SavedSysctls {
 		if slices.ContainsFunc(p.want.Sysctls, func(s Sysctl) bool { return s.Key == saved.Key }) {
@@ -264,13 +265,13 @@ func (p *planner) restoreSysctls() {
 // String names the table as nft does.
 func (t Table) String() string { return t.Family + " " + t.Name }
 
-// table is the one of a family by the name TableName.
+// table returns the family's table named TableName.
 func (s *State) table(family string) *Table { return s.named(family, TableName) }
 
-// KillSwitch tells whether hosts are kept from leaving by another way than a tunnel.
+// KillSwitch reports whether a kill switch is on for any host.
 func (s *State) KillSwitch() bool { return s.named("ip", KillTableName) != nil }
 
-// Held are the hosts whose rules keep them from leaving by another way than a tunnel.
+// Held returns the hosts with rules of the kill switch.
 func (s *State) Held() []netip.Addr {
 	var hosts []netip.Addr
 	for _, r := range s.Rules {
@@ -290,7 +291,7 @@ func (s *State) named(family, name string) *Table {
 	return nil
 }
 
-// tables is one transaction that loads new or altered tables whole, and changes single elements of the others.
+// tables adds one transaction that loads new or altered tables completely, and changes single elements of the others.
 func (p *planner) tables() {
 	var script, back strings.Builder
 	var step LoadTables
@@ -336,7 +337,7 @@ func (t *Table) set(name string) Set {
 	return Set{Name: name}
 }
 
-// script makes the table anew.
+// script creates the table from nothing.
 func (t *Table) script() string {
 	var b strings.Builder
 	b.WriteString(t.Ruleset)
@@ -346,12 +347,12 @@ func (t *Table) script() string {
 	return b.String()
 }
 
-// Include is text for a file of nft's that includes it: the table as it is here, whether it is there before or not.
+// Include is text for an nft file to include: it creates the table, whether it exists or not.
 func (t *Table) Include() string {
 	return fmt.Sprintf("table %s\ndelete table %s\n%s", t, t, t.script())
 }
 
-// declared are the chains of a ruleset with their hooks, and its sets and maps with all that they are.
+// declared returns a ruleset's chains with their hooks, and its sets and maps with their declarations.
 func declared(ruleset string) (chains, sets map[string]string) {
 	chains, sets = map[string]string{}, map[string]string{}
 	chain := ""
@@ -372,9 +373,10 @@ func declared(ruleset string) (chains, sets map[string]string) {
 	return chains, sets
 }
 
-// become is the part of a script that makes the table into want. Sets that stay keep their elements and their place in the
-// kernel: packets that are on their way while a table is replaced whole find nothing in its maps, and are dropped. A
-// table that somebody has altered has no sets here, and is replaced; so is one of another version with other sets or hooks.
+// become is the part of a script that turns the table into want. Sets that stay keep their elements and their place in
+// the kernel: if a table were replaced completely, packets in flight would find nothing in its maps and be dropped. A
+// table that somebody has altered has no sets here and is replaced; so is one of another version with other sets or
+// hooks.
 func (t *Table) become(want *Table) string {
 	var b strings.Builder
 	chains, sets := declared(t.Ruleset)
@@ -410,8 +412,8 @@ func (t *Table) become(want *Table) string {
 	return b.String() + want.Ruleset + added.String()
 }
 
-// elementChanges is the part of a script that makes the set's elements those of want. A value is changed by removing
-// the element and adding it again in the same transaction.
+// elementChanges is the part of a script that turns the set's elements into those of want. To change a value, it
+// removes the element and adds it again in the same transaction.
 func elementChanges(family string, have, want Set) string {
 	var b strings.Builder
 	writeElements(&b, "delete", family, want, missing(want.Elements, have.Elements))

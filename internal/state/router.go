@@ -11,25 +11,25 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// routerSets are the declarations of the router's sets: what may come out of a tunnel, and to whom.
+// routerSets are the declarations of the router's sets: what may come out of a tunnel, and for whom.
 //
 //go:embed nft/router_sets.nft
 var routerSets string
 
-// routerChains are for all tunnels of a router. INSIDE are networks whose addresses nobody outside has, PUBLIC the
-// relays' public addresses: what the VPS itself sends comes from there.
+// routerChains are for all tunnels of a router. INSIDE are networks whose addresses no client outside has; PUBLIC are
+// the relays' public addresses, which are the sources of packets from the VPS itself.
 //
 //go:embed nft/router_common.nft
 var routerChains string
 
-// egressChains mark what hosts with egress all send, so that it leaves by their tunnel; answers to others go where
-// those came from. Unlike a policy rule for the host's address alone, the mark is not there when rp_filter asks for the
-// way back.
+// egressChains mark packets of hosts with egress all, so that they leave through their tunnel; answers return to where
+// the connection came from. Unlike a policy rule for the host's address alone, the mark does not apply to rp_filter's
+// reverse lookup.
 //
 //go:embed nft/router_egress.nft
 var egressChains string
 
-// limitedSets are for one tunnel where a forward is for some clients only, or for a wide range of ports.
+// limitedSets are for one tunnel with a forward that is for some clients only, or has a wide range of ports.
 //
 //go:embed nft/tunnel_limited.nft
 var limitedSets string
@@ -39,30 +39,31 @@ const limitedRules = `		ip daddr . meta l4proto . th dport . ip saddr @DEVICE_po
 		ip daddr . ip saddr @DEVICE_host goto DEVICE_new
 `
 
-// routerRules are for one tunnel; NAME stands for its device's name, DEVICE for its chains', MARK, MARKS and MSS for
-// its values, LIMITED for limitedRules or nothing, GROUP for Group. Only the upper eight bits of marks are touched
-// (config.MarkMask). MARKS are those of all relays with the same public address: a VPS may answer by another tunnel.
+// routerRules are for one tunnel. NAME stands for its device's name, DEVICE for the prefix of its chains, MARK, MARKS
+// and MSS for its values, LIMITED for limitedRules or nothing, GROUP for Group. Only the upper eight bits of marks
+// change (config.MarkMask). MARKS are the marks of all relays with the same public address: a VPS may answer through
+// another tunnel.
 //
-// The order in DEVICE_from: packets of known connections first, since they are most. ICMP errors belong to known
-// connections, or are dropped: the host of a forward of all would believe them about its other connections.
+// Order in DEVICE_from: packets of known connections come first, as they are the majority. ICMP errors belong to known
+// connections or are dropped: otherwise a host with a forward of all would apply them to its other connections.
 //
 //go:embed nft/tunnel.nft
 var routerRules string
 
-// egressRules are for a tunnel that a host's own connections leave by: their answers are known by the mark.
+// egressRules are for a tunnel with a host's own connections: their answers are recognised by the mark.
 //
 //go:embed nft/tunnel_egress.nft
 var egressRules string
 
-// selfRules keep what the router itself sends by table lastTable, and no tunnel's chain has marked, from coming back to
-// it.
+// selfRules reject packets that the router itself sends by table lastTable and no tunnel's chain has marked: they would
+// come back to it.
 //
 //go:embed nft/router_self.nft
 var selfRules string
 
-// sharedRules are for a tunnel to a host that another relay leads to as well. One client may use both from the same port,
-// and the host could not tell the two connections apart: in a zone of its own the second one is a connection of its own,
-// and the kernel gives it another port of the client.
+// sharedRules are for a tunnel to a host that another relay also leads to. One client may use both from the same port,
+// and the host could not tell the two connections apart. In a separate zone the second one is a connection of its own,
+// and the kernel changes its client port.
 //
 //go:embed nft/tunnel_shared.nft
 var sharedRules string
@@ -79,11 +80,11 @@ type routerTables struct {
 	elements
 	declarations, rules, errorRules strings.Builder
 	limited                         []Set
-	hosts                           map[netip.Addr]bool     // of the relays so far
+	hosts                           map[netip.Addr]bool     // of the relays added so far
 	marks                           map[netip.Addr][]string // public address → marks of its relays
 	inside                          string                  // list of networks
 	selves                          []string                // hosts that are the router itself
-	egress                          uint32                  // mark of what hosts with egress all send
+	egress                          uint32                  // packet mark of hosts with egress all
 }
 
 func newRouterTables(relays []*config.Relay, facts Facts) *routerTables {
@@ -105,13 +106,13 @@ func newRouterTables(relays []*config.Relay, facts Facts) *routerTables {
 	return t
 }
 
-// notUnicast are the networks that no host on the internet has its address in: this network, loopback, multicast and
-// what is reserved (RFC 1122 §3.2.1.3, RFC 1112 §4).
+// notUnicast are networks that cannot contain the address of a host on the internet: this network, loopback, multicast
+// and reserved ones (RFC 1122 §3.2.1.3, RFC 1112 §4).
 var notUnicast = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/3"),
 }
 
-// egressMark is the packet mark of what hosts with egress all send: the highest that no relay's connections have.
+// egressMark is the packet mark of hosts with egress all: the highest mark that no relay's connections use.
 func egressMark(relays []*config.Relay) uint32 {
 	mark := uint32(config.MarkMask)
 	for slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router && r.Mark() == mark }) {
@@ -122,7 +123,7 @@ func egressMark(relays []*config.Relay) uint32 {
 
 func markText(r *config.Relay) string { return fmt.Sprintf("%#08x", r.Mark()) }
 
-// marksText matches the marks of a public address's relays.
+// marksText matches the marks of all relays with the relay's public address.
 func (t *routerTables) marksText(r *config.Relay) string {
 	if marks := t.marks[r.IPAddr]; len(marks) > 1 {
 		return "{ " + strings.Join(marks, ", ") + " }"
@@ -130,7 +131,7 @@ func (t *routerTables) marksText(r *config.Relay) string {
 	return "== " + markText(r)
 }
 
-// alone tells whether no relay before leads to a host of this one.
+// alone reports whether no earlier relay leads to a host of this one.
 func (t *routerTables) alone(r *config.Relay) bool {
 	alone := true
 	for _, host := range hosts(r) {
@@ -140,7 +141,7 @@ func (t *routerTables) alone(r *config.Relay) bool {
 	return alone
 }
 
-// ipTCPHeaders are the IPv4 and TCP headers without options, in bytes: what an MSS leaves out of an MTU.
+// ipTCPHeaders is the size of the IPv4 and TCP headers without options, in bytes: the MTU minus the MSS.
 const ipTCPHeaders = 40
 
 func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
@@ -168,8 +169,8 @@ func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
 	t.addHairpin(r, facts)
 }
 
-// open puts what the forwards let in on the host's side, and tells whether some of it is limited to clients or a wide
-// range. Several public ports may lead to one port of a host, each for its clients.
+// open adds what the forwards admit on the host's side, and reports whether any of it is limited to some clients or is
+// a wide range. Several public ports may lead to one port of a host, each for its own clients.
 func (t *routerTables) open(r *config.Relay, device string) (limited bool) {
 	chain := chainName(device)
 	type hostProto struct {
@@ -229,7 +230,7 @@ func (t *routerTables) open(r *config.Relay, device string) (limited bool) {
 	return limited
 }
 
-// text is the part of table ip for the role of a router, with its sets.
+// text returns the router's part of table ip, with its sets.
 func (t *routerTables) text() (string, []Set) {
 	var public []string
 	for addr := range t.marks {
@@ -253,6 +254,6 @@ func (t *routerTables) text() (string, []Set) {
 	return body, sets
 }
 
-// chainName begins the names of a device's chains and sets. It has the device's whole name, and ends at the last
-// underscore of theirs: two devices never have a chain in common. nft takes dots and hyphens behind the first letter.
+// chainName is the prefix of the names of a device's chains and sets. What follows the device's name has only one
+// underscore, so two devices never share a chain. nft accepts dots and hyphens after the first letter.
 func chainName(device string) string { return "t_" + device }

@@ -9,12 +9,12 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// On a VPS with several homes, hosts of two of them may have the same address. One of them has its route in the main
-// table; each of the others belongs to a slot of its relay: a routing table, a packet and connection mark, and a zone of
-// connection tracking (nf_conntrack_zones.h), in which its connections cannot clash with those of the others.
+// On a VPS, hosts of two homes may have the same address. One of them has its route in the main table. Each of the
+// others belongs to a slot of its relay: a routing table, a packet and connection mark, and a connection tracking zone
+// (nf_conntrack_zones.h), in which its connections cannot clash with the others'.
 
-// slotTable is the routing table of slot 0, slotMark its mark; a slot's number is added to the one, and stands in the
-// middle 16 bits of the other. The lower eight bits of marks are left to others.
+// slotTable is the routing table of slot 0, slotMark its mark. A slot's number is added to the table, and is in the
+// middle 16 bits of the mark. The lower eight bits of marks are left to others.
 const (
 	slotTable    = 460000
 	slotMark     = 0xd4000000
@@ -24,7 +24,7 @@ const (
 
 func markOfSlot(slot int) uint32 { return slotMark | uint32(slot)<<8 }
 
-// slots say which hosts of which relays of a VPS belong to a slot.
+// slots says which hosts of a VPS's relays belong to a slot.
 type slots struct {
 	of    map[string]int                 // relay → slot, for relays with such hosts
 	hosts map[string]map[netip.Addr]bool // relay → those hosts
@@ -32,8 +32,8 @@ type slots struct {
 
 func (s slots) has(relay string, host netip.Addr) bool { return s.hosts[relay][host] }
 
-// assignSlots leaves every host where it is in own, the routes that are there already: connections go on when homes come
-// and go. Of those that are new the first one gets the main table.
+// assignSlots leaves every host where the existing routes (own) have it, so that connections survive when homes come
+// and go. The first of several new hosts gets the main table.
 func assignSlots(relays []*config.Relay, own []Route) slots {
 	s := slots{of: map[string]int{}, hosts: map[string]map[netip.Addr]bool{}}
 	inMain := map[netip.Addr]string{} // host → device
@@ -86,7 +86,7 @@ func assignSlots(relays []*config.Relay, own []Route) slots {
 	return s
 }
 
-// slotSets and slotRules are there as long as a host belongs to a slot.
+// slotSets and slotChains exist as long as a host belongs to a slot.
 //
 //go:embed nft/slot_sets.nft
 var slotSets string
@@ -94,15 +94,15 @@ var slotSets string
 //go:embed nft/slot_chains.nft
 var slotChains string
 
-// slotRules are for one slot. A host that opens connections has the zone for what it sends; else all that belongs to
-// the host's side of a connection is in the zone: then even the answers to one client that talks to two homes from one
-// port cannot clash, where otherwise the kernel gives the second connection another port.
+// slotRules are for one slot. If a host opens connections, the zone applies to what it sends. Otherwise the host's side
+// of each connection is in the zone: then not even the answers to one client that talks to two homes from one port
+// clash. In the first case the kernel changes the client port of the second connection.
 //
 //go:embed nft/slot.nft
 var slotRules string
 
-// slotVerdicts are the chains of a host's packets: those that clients send to it, and those that it sends. Where some
-// clients are not let in, what they send must not have a zone either.
+// slotVerdicts returns the chains for packets that clients send to a host, and for those that it sends. Packets of
+// clients that are not admitted must not get a zone.
 func slotVerdicts(slot int, r *config.Relay, host netip.Addr) (client, answer string) {
 	for _, f := range r.Forwards {
 		if f.DestIP == host && (f.Egress == config.All || len(f.Clients) > 0) {
@@ -121,7 +121,7 @@ func sortedSlots(s slots) []int {
 	return numbers
 }
 
-// slotSetTypes are the sets of slotSets.
+// slotSetTypes describes the sets in slotSets.
 var slotSetTypes = []Set{
 	{Name: "slot_host", Key: []Type{IfName, IPv4}, Value: []Type{Verdict}},
 	{Name: "slot_port", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},

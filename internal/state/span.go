@@ -14,8 +14,8 @@ type span struct {
 	clients     []netip.Prefix
 }
 
-// disjoint makes of spans that may overlap others that do not: each port with all of its clients, neighbours with the
-// same clients as one.
+// disjoint turns spans that may overlap into disjoint ones: each port has all of its clients, and adjacent spans with
+// the same clients are merged.
 func disjoint(spans []span) []span {
 	var starts []int
 	for _, s := range spans {
@@ -25,7 +25,7 @@ func disjoint(spans []span) []span {
 	starts = slices.Compact(starts)
 	sort.SliceStable(spans, func(i, j int) bool { return spans[i].first < spans[j].first })
 	var result []span
-	var active []span // those that reach to the present start
+	var active []span // spans that include start
 	for i, start := range starts[:len(starts)-1] {
 		for ; len(spans) > 0 && int(spans[0].first) == start; spans = spans[1:] {
 			active = append(active, spans[0])

@@ -7,26 +7,26 @@ import (
 )
 
 // Protocol marks our routes and rules (rtnetlink(7) rtm_protocol, FRA_PROTOCOL), Group our links while they have no
-// alias yet (IFLA_GROUP), and Metric our IPv6 addresses (IFA_RT_PRIORITY: unlike IFA_PROTO, ip(8) of Debian 12 and
-// kernels before 5.18 know it, and an address without a prefix route has no other use for it).
+// alias yet (IFLA_GROUP), and Metric our IPv6 addresses (IFA_RT_PRIORITY: unlike IFA_PROTO, Debian 12's ip(8) and
+// kernels before 5.18 support it, and an address without a prefix route does not need it otherwise).
 const (
 	Protocol = 46
 	Group    = 46
 	Metric   = 46
 )
 
-// AliasPrefix and the relay's name are the alias of a link of ours.
+// AliasPrefix followed by the relay's name is the alias of our links.
 const AliasPrefix = "ds4relay:"
 
-// TableName is the name of our nft tables in every family. Two more are of family ip: FlowTableName for a flowtable,
-// KillTableName for what keeps hosts from leaving by another way than a tunnel.
+// TableName is the name of our nft tables in every family. Family ip has two more: FlowTableName with the flowtable,
+// KillTableName with the kill switch.
 const (
 	TableName     = "ds4relay"
 	FlowTableName = "ds4relay_flows"
 	KillTableName = "ds4relay_killswitch"
 )
 
-// State is everything that ds4relay has, or wants, in the kernel.
+// State is everything that ds4relay has or wants in the kernel.
 type State struct {
 	Links   []Link
 	Addrs   []Addr
@@ -44,64 +44,66 @@ type Link struct {
 	Relay  string // from the alias; "" while it has none
 	Tunnel transport.Tunnel
 	MTU    int // bytes
-	Group  int // of devices: the rules of our tables know tunnels by it
+	Group  int // device group: our nft rules recognise tunnels by it
 	Up     bool
 }
 
-// Local is the endpoint here.
+// Local returns this end's endpoint.
 func (l Link) Local() netip.Addr {
 	local, _ := l.Tunnel.Endpoints()
 	return local
 }
 
-// Remote is the other end's.
+// Remote returns the other end's endpoint.
 func (l Link) Remote() netip.Addr {
 	_, remote := l.Tunnel.Endpoints()
 	return remote
 }
 
-// Addr is an endpoint: an IPv6 address that neighbours are answered for and that nothing else uses (/128, deprecated,
-// no prefix route).
+// Addr is an endpoint: a deprecated /128 without a prefix route, which answers neighbour solicitations and is not used
+// for anything else.
 type Addr struct {
 	Addr   netip.Addr
 	Device string
 }
 
-// Route is an IPv4 route straight into a device.
+// Route is an IPv4 route to a device, without a gateway.
 type Route struct {
 	Table  uint32
 	Dst    netip.Prefix
 	Device string
 }
 
-// Rule is an IPv4 policy rule. What is not set matches everything.
+// Rule is an IPv4 policy rule. Unset fields match everything.
 type Rule struct {
 	Priority    int
 	IIF         string // "lo": what this machine itself sends
-	IPProto     uint8  // for packets of this protocol; 0: of all
-	FirstPort   uint16 // destination ports; of ICMP: type and code
+	IPProto     uint8  // only this protocol; 0: all
+	FirstPort   uint16 // destination ports; for ICMP: type and code
 	LastPort    uint16
 	From        netip.Prefix
 	To          netip.Prefix
 	Mark        uint32
 	Mask        uint32
 	Table       uint32
-	NoDefault   bool // suppress_prefixlength 0: the table's default route does not count
-	Unreachable bool // instead of a look-up
+	NoDefault   bool // suppress_prefixlength 0: ignore the table's default route
+	Unreachable bool // instead of a lookup
 }
 
-// Sysctl is a value below /proc/sys. Key has slashes, since devices' names may have dots: net/ipv4/conf/eth0/forwarding.
+// Sysctl is a value below /proc/sys. Key has slashes, because device names may contain dots:
+// net/ipv4/conf/eth0/forwarding.
 type Sysctl struct {
 	Key   string
 	Value string
-	// Device is the link of ours that the key belongs to and goes away with; "" where the former value is kept.
+	// Device is our link that the key belongs to; the key disappears with it. It is "" if the previous value has to be
+	// saved.
 	Device string
 }
 
-// LinkSysctls are those below net/ipv4/conf/DEVICE that a link of ours may have set.
+// LinkSysctls are the sysctls below net/ipv4/conf/DEVICE that are set for our links.
 var LinkSysctls = []string{"forwarding", "src_valid_mark", "rp_filter"}
 
-// Table is an nft table of ours: the ruleset without elements as text, and the elements of its sets and maps.
+// Table is one of our nft tables: the ruleset as text, without elements, and the elements of its sets and maps.
 type Table struct {
 	Family  string // ip or ip6
 	Name    string // TableName or FlowTableName
@@ -133,37 +135,37 @@ const (
 
 // Observed is what is in the kernel.
 type Observed struct {
-	State // what carries our marks
+	State // what has our marks
 
-	SavedSysctls []Sysctl // what sysctls were before we changed them
+	SavedSysctls []Sysctl // previous values of sysctls that we changed
 
-	// Unrecorded are devices that forward IPv4 while nothing says any more whether they did before us: the records in
-	// /run and our table are lost.
+	// Unrecorded are devices that forward IPv4 although it is unknown whether they did before: the records in /run and
+	// our table are lost.
 	Unrecorded []string
 
-	// What others own, as far as it could be in the way.
+	// Objects of others that could be in the way.
 	ForeignLinks  map[string]string // device name → kind
 	ForeignAddrs  map[netip.Addr]string
 	ForeignRules  []ForeignRule
 	ForeignRoutes []ForeignRoute
 	ForeignTables []string // those of our names without our mark: "ip ds4relay"
 
-	Notes []string // what a person should know, such as that a record is damaged
+	Notes []string // messages for the user, such as a damaged record
 
-	// Unseen is what the kernel shows to root only, where somebody else asks; State is without it.
+	// Unseen is what the kernel shows only to root, if the caller is not root; State does not contain it.
 	Unseen []string
 
-	// SysctlValues are the present values of every key that is wanted or saved; a key that is missing does not exist.
+	// SysctlValues are the current values of all wanted or saved keys; a missing key does not exist.
 	SysctlValues map[string]string
 }
 
-// ForeignRule is a policy rule of somebody else at a priority of ours.
+// ForeignRule is somebody else's policy rule at one of our priorities.
 type ForeignRule struct {
 	Priority int
 	Owner    string // by its protocol
 }
 
-// ForeignRoute is a route of somebody else in a table of ours, or to a host of ours.
+// ForeignRoute is somebody else's route in one of our tables, or to one of our hosts.
 type ForeignRoute struct {
 	Table  uint32
 	Dst    netip.Prefix

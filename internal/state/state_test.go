@@ -18,8 +18,8 @@ import (
 
 var update = flag.Bool("update", false, "write what is planned into the cases")
 
-// TestPlan reads a case a file: the configuration, facts about the machine, the plan. With a part `from` the machine has
-// what that configuration wants, else nothing.
+// TestPlan reads one case per file: the configuration, facts about the machine, the plan. With a part `from` the
+// machine starts with what that configuration wants, otherwise with nothing.
 func TestPlan(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(paths) == 0 {
@@ -133,7 +133,7 @@ func parseFacts(t *testing.T, text string) Facts {
 	return f
 }
 
-// checkUndo: what is undone twice is done.
+// checkUndo: undoing an undo gives the step again.
 func checkUndo(t *testing.T, steps []Step) {
 	t.Helper()
 	for _, step := range steps {

@@ -11,39 +11,39 @@ import (
 type Step interface {
 	// Commands are what a person would type for it.
 	Commands() []string
-	// Undo are the steps that take it back.
+	// Undo returns the steps that reverse it.
 	Undo() []Step
 }
 
-// The kinds of steps. Each is a single operation of the kernel, so that it is done or not done, never half done.
+// The kinds of steps. Each is a single operation of the kernel, so it is done completely or not at all.
 type (
-	// AddLink makes a tunnel, down and without an alias, in our link group.
+	// AddLink creates a tunnel in our link group, down and without an alias.
 	AddLink struct{ Link Link }
-	// DelLink removes a tunnel and with it its sysctls.
+	// DelLink removes a tunnel, and its sysctls with it.
 	DelLink struct {
 		Link    Link
-		Sysctls []SetSysctl // what the link's own sysctls have to be set to when it is made again
+		Sysctls []SetSysctl // values of the link's own sysctls, for when it is created again
 	}
 	// ChangeLink changes a tunnel's endpoints, encapsulation limit or hop limit.
 	ChangeLink struct{ From, To Link }
-	// SetAlias marks a link with its relay; "" is no alias.
+	// SetAlias marks a link with its relay; "" means no alias.
 	SetAlias struct{ Device, From, To string }
 	// SetMTU changes a link's MTU in bytes.
 	SetMTU struct {
 		Device   string
 		From, To int
 	}
-	// SetGroup puts a link into another group of devices.
+	// SetGroup moves a link to another device group.
 	SetGroup struct {
 		Device   string
 		From, To int
 	}
-	// SetUp switches a link on, or off.
+	// SetUp sets a link up or down.
 	SetUp struct {
 		Device string
 		Up     bool
 	}
-	// AddAddr and DelAddr are about an endpoint.
+	// AddAddr adds an endpoint.
 	AddAddr struct{ Addr Addr }
 	// DelAddr removes an endpoint.
 	DelAddr struct{ Addr Addr }
@@ -55,7 +55,8 @@ type (
 	AddRule struct{ Rule Rule }
 	// DelRule removes a policy rule.
 	DelRule struct{ Rule Rule }
-	// SetSysctl changes a value. With Save the former one is noted first, with Forget the note is removed after.
+	// SetSysctl changes a value. With Save the previous value is recorded before, with Forget the record is removed
+	// afterwards.
 	SetSysctl struct {
 		Key, From, To string
 		Save, Forget  bool
@@ -63,13 +64,13 @@ type (
 	// LoadTables changes nft tables in one transaction.
 	LoadTables struct {
 		Script string
-		Back   string  // the script that takes it back
-		Loaded []Table // as they are then; without those of which only elements change
+		Back   string  // the script that reverses it
+		Loaded []Table // the tables afterwards, without those whose elements alone change
 		Former []Table // the same before
 	}
 )
 
-// Device is the device that a step is about; "" where it is none, or one of several.
+// Device returns the device that a step changes, or "" for none or several.
 func Device(step Step) string {
 	switch s := step.(type) {
 	case AddLink:
@@ -103,7 +104,7 @@ func (s AddLink) Undo() []Step { return []Step{DelLink{Link: s.Link}} }
 // Commands implements Step with ip-link(8).
 func (s DelLink) Commands() []string { return []string{"ip link del dev " + s.Link.Name} }
 
-// Undo implements Step: the link is made again with all that belongs to it.
+// Undo implements Step: it creates the link again with everything that belongs to it.
 func (s DelLink) Undo() []Step {
 	steps := []Step{AddLink{s.Link}}
 	if s.Link.Relay != "" {
@@ -126,7 +127,7 @@ func (s ChangeLink) Commands() []string {
 	return []string{fmt.Sprintf("ip link change dev %s %s", s.To.Name, s.To.Tunnel.Arguments())}
 }
 
-// Undo implements Step. The kernel gives a tunnel another MTU when it is changed (ip6_tnl_link_config).
+// Undo implements Step. The kernel resets a tunnel's MTU when it changes (ip6_tnl_link_config).
 func (s ChangeLink) Undo() []Step {
 	return []Step{ChangeLink{s.To, s.From}, SetMTU{s.From.Name, s.To.MTU, s.From.MTU}}
 }
@@ -136,7 +137,7 @@ func (s SetAlias) Commands() []string {
 	return []string{fmt.Sprintf("ip link set dev %s alias %q", s.Device, s.Alias())}
 }
 
-// Alias is the whole text of the new alias.
+// Alias returns the complete new alias.
 func (s SetAlias) Alias() string {
 	if s.To == "" {
 		return ""
@@ -154,7 +155,7 @@ func (s SetMTU) Commands() []string {
 
 // Undo implements Step.
 func (s SetMTU) Undo() []Step {
-	if s.From == 0 { // of a new link, which goes
+	if s.From == 0 { // a new link, which is removed
 		return nil
 	}
 	return []Step{SetMTU{s.Device, s.To, s.From}}
@@ -285,7 +286,7 @@ func (s LoadTables) Undo() []Step {
 	return []Step{LoadTables{Script: s.Back, Back: s.Script, Loaded: s.Former, Former: s.Loaded}}
 }
 
-// Line is the step as one line: its command, and of a ruleset how large it is.
+// Line returns the step as one line: its command, or for a ruleset its size.
 func Line(step Step) string {
 	load, ok := step.(LoadTables)
 	if !ok {
@@ -294,7 +295,7 @@ func Line(step Step) string {
 	return "nft -f - # " + load.size()
 }
 
-// size tells how much the script does to each table.
+// size says how much the script changes in each table.
 func (s LoadTables) size() string {
 	type table struct {
 		name                     string

@@ -11,8 +11,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// vpsRuleset is the same for every configuration (GROUP stands for Group): only the elements differ, so that the cost of
-// a packet does not grow with the forwards and a change of one forward changes one element.
+// vpsRuleset is the same for every configuration (GROUP stands for Group); only the elements differ. So a packet's cost
+// does not grow with the number of forwards, and a change of one forward changes one element.
 //
 //go:embed nft/vps.nft
 var vpsRuleset string
@@ -58,7 +58,7 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 	}
 }
 
-// except has a verdict come before what is forwarded of a set of ports, or of a protocol.
+// except adds a verdict that precedes the forwards of a set of ports or of a protocol.
 func (t *vpsTables) except(public netip.Addr, set config.PortSet, ofPort, ofProtocol string) {
 	key := protoKey(public, set.Proto)
 	if !set.HasPorts() {
@@ -93,9 +93,9 @@ func (t *vpsTables) addMapping(public netip.Addr, m config.Mapping) {
 	}
 }
 
-// addSlots fills the maps of slotChains for the relays, all that this machine has.
+// addSlots fills the maps of slotSets, which slotChains use; relays are all relays of this machine.
 func (t *vpsTables) addSlots(relays []*config.Relay) {
-	public := map[netip.Addr]bool{} // those that have a host of a slot
+	public := map[netip.Addr]bool{} // public addresses with a host in a slot
 	for _, r := range relays {
 		if len(t.slots.hosts[r.Name]) > 0 {
 			public[r.IPAddr] = true
@@ -141,7 +141,7 @@ func (t *vpsTables) addSlots(relays []*config.Relay) {
 	}
 }
 
-// vpsSets are the sets of vpsRuleset.
+// vpsSets describes the sets of vpsRuleset.
 var vpsSets = []Set{
 	{Name: "port_forward", Key: []Type{IPv4, Proto, Service}, Value: []Type{IPv4, Service}},
 	{Name: "range_forward", Key: []Type{IPv4, Proto, Service}, Value: []Type{IPv4}},
@@ -159,7 +159,7 @@ var vpsSets = []Set{
 	{Name: "inside", Key: []Type{IPv4}},
 }
 
-// text is the part of table ip for the role of a VPS, with its sets.
+// text returns the VPS's part of table ip, with its sets.
 func (t *vpsTables) text() (string, []Set) {
 	body, sets := apart(vpsRuleset), filled(vpsSets, t.elements)
 	if numbers := sortedSlots(t.slots); len(numbers) > 0 {

@@ -1,4 +1,5 @@
-// Package testport finds ports for tests that start a server by its configuration, and so cannot let the kernel choose one.
+// Package testport finds ports for tests that start a server by its configuration, and so cannot let the kernel choose
+// one.
 package testport
 
 import (

@@ -72,7 +72,8 @@ func (l Event) String() string {
 	if l.Out {
 		direction = "out"
 	}
-	return fmt.Sprintf("%9.3f ms  %-11s %s  %-28s %s", float64(l.After)/float64(time.Millisecond), l.Device, direction, l.Step, Describe(&l.Packet))
+	return fmt.Sprintf("%9.3f ms  %-11s %s  %-28s %s", float64(l.After)/float64(time.Millisecond), l.Device, direction,
+		l.Step, Describe(&l.Packet))
 }
 
 // Describe writes a packet in words: the inner one of a tunnel's, with the length of the outer one.
@@ -139,7 +140,8 @@ func (f *Follower) End() string {
 		return ""
 	}
 	if f.seen[Astray] || f.seen[ByItself] {
-		return "It does not go by the tunnel: another rule or route of this machine comes first. `ds4relay doctor` looks for it."
+		return "It does not go by the tunnel: another rule or route of this machine comes first. `ds4relay doctor` " +
+			"looks for it."
 	}
 	steps := ways[f.found.Way.Relay.Role]
 	if !f.seen[steps[0]] { // a connection of the host's own
@@ -156,7 +158,8 @@ func (f *Follower) End() string {
 		case FromHost:
 			where = "at the host, or on its way to it"
 		}
-		return fmt.Sprintf("It stops after \"%s\", %s: no packet was seen \"%s\". `ds4relay doctor` looks for the reason.", steps[i-1], where, step)
+		return fmt.Sprintf("It stops after \"%s\", %s: no packet was seen \"%s\". `ds4relay doctor` looks for "+
+			"the reason.", steps[i-1], where, step)
 	}
 	return ""
 }

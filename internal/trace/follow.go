@@ -26,7 +26,8 @@ type Frame struct {
 	packet.Packet
 }
 
-// Connection is what is followed: one client (or what a host at home talks to) by its address and port, and the first packet.
+// Connection is what is followed: one client (or what a host at home talks to) by its address and port, and the first
+// packet.
 type Connection struct {
 	Way    *Way
 	Client netip.Addr

@@ -20,7 +20,8 @@ var (
 )
 
 func relay(role config.Role) *config.Relay {
-	return &config.Relay{Name: "home", Role: role, IPAddr: public.Addr(), Device: "wrap1", Keep: []config.PortSet{{Proto: packet.TCP, First: 22, Last: 22}},
+	return &config.Relay{Name: "home", Role: role, IPAddr: public.Addr(), Device: "wrap1",
+		Keep:     []config.PortSet{{Proto: packet.TCP, First: 22, Last: 22}},
 		Forwards: []*config.Forward{{DestIP: host.Addr()}}}
 }
 
@@ -82,7 +83,8 @@ func TestVPS(t *testing.T) {
 	other := netip.MustParseAddrPort("203.0.113.99:1000")
 	steps := follow(f, append([]Frame{
 		tcp(t, "eth0", false, other, netip.MustParseAddrPort("198.51.100.144:22"), packet.SYN, 60), // kept
-		tcp(t, "eth0", false, other, netip.MustParseAddrPort("198.51.100.9:443"), packet.SYN, 60),  // another address of the VPS
+		// Another address of the VPS.
+		tcp(t, "eth0", false, other, netip.MustParseAddrPort("198.51.100.9:443"), packet.SYN, 60),
 	}, wayOnVPS(t)...))
 	same(t, steps, FromInternet, Translated, ToPeer, FromPeer, OutOfTunnel, ToInternet)
 	if f.End() != "" {
@@ -97,7 +99,8 @@ func TestVPS(t *testing.T) {
 func TestRouter(t *testing.T) {
 	f := New([]*Way{onRouter}, client.Addr())
 	same(t, follow(f, []Frame{
-		tcp(t, "wan", false, netip.MustParseAddrPort("203.0.113.99:1000"), host, packet.SYN, 59, vps6, home6), // another client
+		// Another client.
+		tcp(t, "wan", false, netip.MustParseAddrPort("203.0.113.99:1000"), host, packet.SYN, 59, vps6, home6),
 		tcp(t, "wan", false, client, host, packet.SYN, 59, vps6, home6),
 		tcp(t, "wrap1", false, client, host, packet.SYN, 59),
 		tcp(t, "br-lan", true, client, host, packet.SYN, 58),
@@ -114,9 +117,9 @@ func TestEnd(t *testing.T) {
 	whole := wayOnVPS(t)
 	for n, want := range map[int]string{
 		1: `It stops after "from the internet", on this machine: no packet was seen "into the tunnel, DNAT done".`,
-		2: `It stops after "into the tunnel, DNAT done", on this machine: no packet was seen "in IPv6, to the other end".`,
-		3: `It stops after "in IPv6, to the other end", on the way, or at the other end: no packet was seen "in IPv6, from the other end".`,
-		4: `no packet was seen "out of the tunnel".`,
+		2: `It stops after "into the tunnel, DNAT done", on this machine: no packet was seen "in IPv6, to the ` +
+			`other end".`, 3: `It stops after "in IPv6, to the other end", on the way, or at the other end: no ` +
+			`packet was seen "in IPv6, from the other end".`, 4: `no packet was seen "out of the tunnel".`,
 		5: `no packet was seen "to the internet".`,
 	} {
 		f := New([]*Way{onVPS}, netip.Addr{})
@@ -129,7 +132,8 @@ func TestEnd(t *testing.T) {
 	same(t, follow(f, []Frame{whole[0], tcp(t, "eth0", true, public, client, packet.RST, 64)}), FromInternet, ByItself)
 }
 
-// TestErrors: an ICMPv6 error about the tunnel's packet, and an ICMP error about the client's, belong to the connection.
+// TestErrors: an ICMPv6 error about the tunnel's packet, and an ICMP error about the client's, belong to the
+// connection.
 func TestErrors(t *testing.T) {
 	f := New([]*Way{onVPS}, netip.Addr{})
 	frames := wayOnVPS(t)[:3]
@@ -142,7 +146,8 @@ func TestErrors(t *testing.T) {
 		append([]byte{packet.Unreachable, 1, 0, 0, 0, 0, 0, 0}, packet.MakeTCP(client, host, packet.SYN, 58, 1, 0)...)))
 	frames = append(frames, Frame{Device: "wrap1", Packet: unreachable})
 	same(t, follow(f, frames), FromInternet, Translated, ToPeer, Refused, OutOfTunnel)
-	if text := Describe(&refused); !strings.Contains(text, "no tunnel for it (port unreachable)") || !strings.Contains(text, "about: 203.0.113.10:40000 > 192.168.1.210:8443") {
+	if text := Describe(&refused); !strings.Contains(text, "no tunnel for it (port unreachable)") ||
+		!strings.Contains(text, "about: 203.0.113.10:40000 > 192.168.1.210:8443") {
 		t.Errorf("%s", text)
 	}
 }

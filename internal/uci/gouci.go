@@ -81,7 +81,8 @@ func newReader() (*reader, error) {
 
 func (r *reader) add(p piece) error {
 	last := len(r.sections) - 1
-	if !r.open || len(r.sections[last]) == sectionPieces || r.sections[last][len(r.sections[last])-1].option == p.option {
+	if !r.open || len(r.sections[last]) == sectionPieces ||
+		r.sections[last][len(r.sections[last])-1].option == p.option {
 		if len(r.sections) == chunkSections || r.size > chunkBytes {
 			if err := r.flush(); err != nil {
 				return err
@@ -122,7 +123,8 @@ func (r *reader) flush() error {
 		for _, p := range pieces {
 			values, _ := tree.Get(name, sectionName(i), p.option.Name)
 			if len(values) != len(p.values) {
-				return fmt.Errorf("line %d: go-uci has %d values of %s, the file %d", p.option.Line, len(values), p.option.Name, len(p.values))
+				return fmt.Errorf("line %d: go-uci has %d values of %s, the file %d", p.option.Line, len(values),
+					p.option.Name, len(p.values))
 			}
 			for k, value := range values {
 				text, err := decode(value)

@@ -112,7 +112,8 @@ func (l *lexer) semicolon() error {
 		return nil
 	}
 	l.skipLine()
-	return errors.New("what follows the ; would be dropped without a word; put it on a line of its own, or the ; into quotes")
+	return errors.New("what follows the ; would be dropped without a word; put it on a line of its own, or the ; " +
+		"into quotes")
 }
 
 // plain takes a word of the usual kind at once: on one line, without escapes, quoted as a whole or not at all.

@@ -67,7 +67,8 @@ func (p *parser) parse() {
 	}
 	sort.SliceStable(p.errors, func(i, j int) bool { return p.errors[i].Line < p.errors[j].Line })
 	if p.more > 0 {
-		p.errors = append(p.errors, &SyntaxError{p.path, p.errors[len(p.errors)-1].Line, fmt.Sprintf("%d more mistakes from here on", p.more)})
+		p.errors = append(p.errors,
+			&SyntaxError{p.path, p.errors[len(p.errors)-1].Line, fmt.Sprintf("%d more mistakes from here on", p.more)})
 	}
 }
 
@@ -115,7 +116,8 @@ func (p *parser) section(words []word, line int) {
 	typ, name := words[0].text, ""
 	for i := range len(typ) {
 		if typ[i] < 33 || typ[i] > 126 {
-			p.fail(line, "the section type %q has a character that is not allowed; letters, digits and _ are", short(typ))
+			p.fail(line, "the section type %q has a character that is not allowed; letters, digits and _ are",
+				short(typ))
 			return
 		}
 	}
@@ -160,7 +162,8 @@ func (p *parser) option(words []word, line int, list bool) {
 		p.fail(line, "%s takes a name and a value, as in: %s ipaddr '198.51.100.144'", keyword, keyword)
 		return
 	case !isName(words[0].text, false):
-		p.fail(line, "the option name %q has a character that is not allowed; letters, digits and _ are", short(words[0].text))
+		p.fail(line, "the option name %q has a character that is not allowed; letters, digits and _ are",
+			short(words[0].text))
 		return
 	case len(words) > 2:
 		p.fail(line, "too many words after %s %s; put a value with blanks into quotes", keyword, short(words[0].text))
@@ -180,7 +183,8 @@ func (p *parser) option(words []word, line int, list bool) {
 	case i < 0 && len(p.current.Options) == maxOptions:
 		p.stop(line, "more than %d options in one section", maxOptions)
 	case i < 0:
-		p.current.Options = append(p.current.Options, Option{Name: name, List: list, Values: []Value{value}, Line: line})
+		p.current.Options = append(p.current.Options,
+			Option{Name: name, List: list, Values: []Value{value}, Line: line})
 	case list && len(p.current.Options[i].Values) == maxValues:
 		p.stop(line, "more than %d values of one list", maxValues)
 	case list:

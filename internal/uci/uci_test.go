@@ -35,37 +35,48 @@ func flat(f *File) string {
 // TestForms has every form that libuci accepts.
 func TestForms(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
-		"plain":                           {"config relay 'home'\n\toption a '1'\n", "1 relay home\n a 2\"1\"\n"},
-		"joined quotes":                   {"config r n\noption a 'it'\\''s'\n", "1 r n\n a 2\"it's\"\n"},
-		"a value over two lines":          {"config r n\noption a 'x\ny'\noption b 1\n", "1 r n\n a 2\"x\\ny\"\n b 4\"1\"\n"},
-		"an empty value at the end":       {"config r n\noption a ''", "1 r n\n"},
-		"an empty value does not remove":  {"config r n\noption a 1\noption a ''\n", "1 r n\n a 2\"1\"\n"},
-		"no value":                        {"config r n\noption a\n", "1 r n\n"},
-		"no last line feed":               {"config r n\n\toption a 1", "1 r n\n a 2\"1\"\n"},
-		"no last line feed, only config":  {"config r n", "1 r n\n"},
-		"CRLF":                            {"config r n\r\n\toption a 'b'\r\n\tlist l c\r\n", "1 r n\n a 2\"b\"\n l[] 3\"c\"\n"},
-		"a package line":                  {"package ds4relay\n\nconfig r n\n\toption a 1\n", "3 r n\n a 4\"1\"\n"},
-		"escaped double quotes":           {"config r n\noption a \"say \\\"hi\\\" \\\\\"\n", "1 r n\n a 2\"say \\\"hi\\\" \\\\\"\n"},
-		"double quotes":                   {"config r n\noption a \"it's\"\n", "1 r n\n a 2\"it's\"\n"},
-		"both quotes":                     {"config r n\noption a 'say \"it'\\''s\"'\n", "1 r n\n a 2\"say \\\"it's\\\"\"\n"},
-		"backslash in single quotes":      {"config r n\noption a 'C:\\x'\n", "1 r n\n a 2\"C:\\\\x\"\n"},
-		"unquoted with escapes":           {"config r n\noption a b\\ c\\#d\n", "1 r n\n a 2\"b c#d\"\n"},
-		"a joined line":                   {"config r n\noption a b\\\nc\noption d 1\n", "1 r n\n a 2\"bc\"\n d 4\"1\"\n"},
-		"a joined line with CR":           {"config r n\noption a b\\\r\nc\n", "1 r n\n a 2\"bc\"\n"},
-		"a joined line in double quotes":  {"config r n\noption a \"b\\\nc\"\n", "1 r n\n a 2\"bc\"\n"},
-		"comments":                        {"# x 'y\nconfig r n # c\n # z\noption a b#c d e f\noption e 'x#y' # 'z\n", "2 r n\n a 4\"b\"\n e 5\"x#y\"\n"},
-		"abbreviations":                   {"c r n\no a 1\nl b 2\nl b 3\n", "1 r n\n a 2\"1\"\n b[] 3\"2\" 4\"3\"\n"},
-		"lists with repetitions":          {"config r n\nlist b 2\nlist b 2\nlist b ''\n", "1 r n\n b[] 2\"2\" 3\"2\" 4\"\"\n"},
-		"a later option replaces":         {"config r n\noption a 1\noption a 2\n", "1 r n\n a 3\"2\"\n"},
-		"an option replaces a list":       {"config r n\nlist a 1\nlist a 2\noption a 3\n", "1 r n\n a 4\"3\"\n"},
-		"a list takes an option in":       {"config r n\noption a 1\nlist a 2\n", "1 r n\n a[] 2\"1\" 3\"2\"\n"},
-		"anonymous sections":              {"config r\noption a 1\nconfig r\noption a 2\n", "1 r \n a 2\"1\"\n3 r \n a 4\"2\"\n"},
-		"sections of one name":            {"config r n\noption a 1\nconfig r m\nconfig r n\noption a 2\noption b 3\n", "1 r n\n a 5\"2\"\n b 6\"3\"\n3 r m\n"},
-		"quoted types and names":          {"config \"r\" 'n'\noption 'a' \"1\"\n", "1 r n\n a 2\"1\"\n"},
-		"an empty section name":           {"config r ''\noption a 1\n", "1 r \n a 2\"1\"\n"},
-		"other types":                     {"config foo-bar/x n\noption a 1\n", "1 foo-bar/x n\n a 2\"1\"\n"},
-		"a last semicolon":                {"config r n;\noption a 1; # x\noption b ';'\n", "1 r n\n a 2\"1\"\n b 3\";\"\n"},
-		"percent signs and UTF-8":         {"config r n\noption a '100%41 Zoë → 1'\n", "1 r n\n a 2\"100%41 Zoë → 1\"\n"},
+		"plain":         {"config relay 'home'\n\toption a '1'\n", "1 relay home\n a 2\"1\"\n"},
+		"joined quotes": {"config r n\noption a 'it'\\''s'\n", "1 r n\n a 2\"it's\"\n"},
+		"a value over two lines": {"config r n\noption a 'x\ny'\noption b 1\n",
+			"1 r n\n a 2\"x\\ny\"\n b 4\"1\"\n"},
+		"an empty value at the end":      {"config r n\noption a ''", "1 r n\n"},
+		"an empty value does not remove": {"config r n\noption a 1\noption a ''\n", "1 r n\n a 2\"1\"\n"},
+		"no value":                       {"config r n\noption a\n", "1 r n\n"},
+		"no last line feed":              {"config r n\n\toption a 1", "1 r n\n a 2\"1\"\n"},
+		"no last line feed, only config": {"config r n", "1 r n\n"},
+		"CRLF": {"config r n\r\n\toption a 'b'\r\n\tlist l c\r\n",
+			"1 r n\n a 2\"b\"\n l[] 3\"c\"\n"},
+		"a package line": {"package ds4relay\n\nconfig r n\n\toption a 1\n", "3 r n\n a 4\"1\"\n"},
+		"escaped double quotes": {"config r n\noption a \"say \\\"hi\\\" \\\\\"\n",
+			"1 r n\n a 2\"say \\\"hi\\\" \\\\\"\n"},
+		"double quotes": {"config r n\noption a \"it's\"\n", "1 r n\n a 2\"it's\"\n"},
+		"both quotes": {"config r n\noption a 'say \"it'\\''s\"'\n",
+			"1 r n\n a 2\"say \\\"it's\\\"\"\n"},
+		"backslash in single quotes": {"config r n\noption a 'C:\\x'\n", "1 r n\n a 2\"C:\\\\x\"\n"},
+		"unquoted with escapes":      {"config r n\noption a b\\ c\\#d\n", "1 r n\n a 2\"b c#d\"\n"},
+		"a joined line": {"config r n\noption a b\\\nc\noption d 1\n",
+			"1 r n\n a 2\"bc\"\n d 4\"1\"\n"},
+		"a joined line with CR":          {"config r n\noption a b\\\r\nc\n", "1 r n\n a 2\"bc\"\n"},
+		"a joined line in double quotes": {"config r n\noption a \"b\\\nc\"\n", "1 r n\n a 2\"bc\"\n"},
+		"comments": {"# x 'y\nconfig r n # c\n # z\noption a b#c d e f\noption e 'x#y' # 'z\n",
+			"2 r n\n a 4\"b\"\n e 5\"x#y\"\n"},
+		"abbreviations": {"c r n\no a 1\nl b 2\nl b 3\n", "1 r n\n a 2\"1\"\n b[] 3\"2\" 4\"3\"\n"},
+		"lists with repetitions": {"config r n\nlist b 2\nlist b 2\nlist b ''\n",
+			"1 r n\n b[] 2\"2\" 3\"2\" 4\"\"\n"},
+		"a later option replaces":   {"config r n\noption a 1\noption a 2\n", "1 r n\n a 3\"2\"\n"},
+		"an option replaces a list": {"config r n\nlist a 1\nlist a 2\noption a 3\n", "1 r n\n a 4\"3\"\n"},
+		"a list takes an option in": {"config r n\noption a 1\nlist a 2\n", "1 r n\n a[] 2\"1\" 3\"2\"\n"},
+		"anonymous sections": {"config r\noption a 1\nconfig r\noption a 2\n",
+			"1 r \n a 2\"1\"\n3 r \n a 4\"2\"\n"},
+		"sections of one name": {"config r n\noption a 1\nconfig r m\nconfig r n\noption a 2\noption b 3\n",
+			"1 r n\n a 5\"2\"\n b 6\"3\"\n3 r m\n"},
+		"quoted types and names": {"config \"r\" 'n'\noption 'a' \"1\"\n", "1 r n\n a 2\"1\"\n"},
+		"an empty section name":  {"config r ''\noption a 1\n", "1 r \n a 2\"1\"\n"},
+		"other types":            {"config foo-bar/x n\noption a 1\n", "1 foo-bar/x n\n a 2\"1\"\n"},
+		"a last semicolon": {"config r n;\noption a 1; # x\noption b ';'\n",
+			"1 r n\n a 2\"1\"\n b 3\";\"\n"},
+		"percent signs and UTF-8": {"config r n\noption a '100%41 Zoë → 1'\n",
+			"1 r n\n a 2\"100%41 Zoë → 1\"\n"},
 		"tabs, form feeds, vertical tabs": {"config\tr\vn\f\noption\t\ta \t 1\n", "1 r n\n a 2\"1\"\n"},
 		"empty":                           {"", ""},
 		"only comments":                   {"# x\n\n#y", ""},
@@ -86,21 +97,33 @@ func TestForms(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
-		"behind a semicolon":     {"config relay a; option x 1\n", "F:1: what follows the ; would be dropped without a word; put it on a line of its own, or the ; into quotes"},
-		"open single quote":      {"config r n\noption a 'b\n\noption c 1\n", "F:2: the ' of line 2 is never closed"},
-		"open double quote":      {"config r n\noption a \"b", "F:2: the \" of line 2 is never closed"},
-		"unknown word":           {"config r n\noptoin a 1\n", `F:2: unknown word "optoin"; a line begins with config, option or list`},
-		"quoted keyword":         {"'config' r n\n", `F:1: unknown word "'config'"; a line begins with config, option or list`},
-		"option first":           {"option a 1\noption b 1\n", "F:1: option before the first section; begin with a line such as: config relay 'home'"},
-		"list first":             {"list a 1\n", "F:1: list before the first section; begin with a line such as: config relay 'home'"},
-		"no type":                {"config\n", "F:1: config takes a type, as in: config relay 'home'"},
-		"three words":            {"config relay home office\n", "F:1: too many words after config; it takes a type and a name, as in: config relay 'home'"},
-		"type with a blank":      {"config 'a b' n\n", `F:1: the section type "a b" has a character that is not allowed; letters, digits and _ are`},
-		"name with a hyphen":     {"config relay my-home\n", `F:1: the section name "my-home" has a character that is not allowed; letters, digits and _ are`},
-		"no option name":         {"config r n\noption\n", "F:2: option takes a name and a value, as in: option ipaddr '198.51.100.144'"},
-		"option name":            {"config r n\noption a-b 1\n", `F:2: the option name "a-b" has a character that is not allowed; letters, digits and _ are`},
-		"unquoted blanks":        {"config r n\noption name Web server\n", "F:2: too many words after option name; put a value with blanks into quotes"},
-		"two types of one name":  {"config r n\nconfig q n\n", `F:2: there is a section "n" already, a r (line 1); give this q another name`},
+		"behind a semicolon": {"config relay a; option x 1\n", "F:1: what follows the ; would be dropped without " +
+			"a word; put it on a line of its own, or the ; into quotes"},
+		"open single quote": {"config r n\noption a 'b\n\noption c 1\n", "F:2: the ' of line 2 is never closed"},
+		"open double quote": {"config r n\noption a \"b", "F:2: the \" of line 2 is never closed"},
+		"unknown word": {"config r n\noptoin a 1\n",
+			`F:2: unknown word "optoin"; a line begins with config, option or list`},
+		"quoted keyword": {"'config' r n\n",
+			`F:1: unknown word "'config'"; a line begins with config, option or list`},
+		"option first": {"option a 1\noption b 1\n", "F:1: option before the first section; begin with a " +
+			"line such as: config relay 'home'"},
+		"list first": {"list a 1\n", "F:1: list before the first section; begin with a line such as: " +
+			"config relay 'home'"},
+		"no type": {"config\n", "F:1: config takes a type, as in: config relay 'home'"},
+		"three words": {"config relay home office\n", "F:1: too many words after config; it takes a type " +
+			"and a name, as in: config relay 'home'"},
+		"type with a blank": {"config 'a b' n\n",
+			`F:1: the section type "a b" has a character that is not allowed; letters, digits and _ are`},
+		"name with a hyphen": {"config relay my-home\n",
+			`F:1: the section name "my-home" has a character that is not allowed; letters, digits and _ are`},
+		"no option name": {"config r n\noption\n", "F:2: option takes a name and a value, as in: option " +
+			"ipaddr '198.51.100.144'"},
+		"option name": {"config r n\noption a-b 1\n",
+			`F:2: the option name "a-b" has a character that is not allowed; letters, digits and _ are`},
+		"unquoted blanks": {"config r n\noption name Web server\n", "F:2: too many words after option name; " +
+			"put a value with blanks into quotes"},
+		"two types of one name": {"config r n\nconfig q n\n",
+			`F:2: there is a section "n" already, a r (line 1); give this q another name`},
 		"NUL":                    {"config r n\noption a '\x00'\n", "F:2: a byte of value 0; allowed is text"},
 		"package without a name": {"package\n", "F:1: package takes one name out of a-z A-Z 0-9 _ -"},
 		"several": {"config relay a b c\n\toption x 1 2\n\toptoin y\n\toption z 'x\n", strings.Join([]string{
@@ -134,19 +157,22 @@ func TestBounds(t *testing.T) {
 		return s
 	}
 	for want, text := range map[string]string{
-		"F:25001: more than 25000 sections; nothing behind it was read":                      strings.Repeat("c r\n", maxSections+9),
-		"F:202: more than 200 options in one section; nothing behind it was read":            "c r\n" + options(maxOptions+9),
-		"F:5002: more than 5000 values of one list; nothing behind it was read":              "c r\n" + strings.Repeat("l a 1\n", maxValues+9),
-		"F:120002: more than 120000 options and values of lists; nothing behind it was read": "c r\n" + strings.Repeat("o a 1\n", maxTotal+9),
-		"F:2: a word of 65537 bytes; allowed are at most 65536":                              "c r\no a " + strings.Repeat("x", maxValue+1),
-		"F: longer than 4 MiB; that is no configuration of ds4relay":                         strings.Repeat("#", maxSize+1),
+		"F:25001: more than 25000 sections; nothing behind it was read": strings.Repeat("c r\n",
+			maxSections+9),
+		"F:202: more than 200 options in one section; nothing behind it was read": "c r\n" +
+			options(maxOptions+9), "F:5002: more than 5000 values of one list; nothing behind it was read": "c r\n" +
+			strings.Repeat("l a 1\n", maxValues+9), "F:120002: more than 120000 options and values of lists; nothing " +
+			"behind it was read": "c r\n" + strings.Repeat("o a 1\n", maxTotal+9),
+		"F:2: a word of 65537 bytes; allowed are at most 65536":      "c r\no a " + strings.Repeat("x", maxValue+1),
+		"F: longer than 4 MiB; that is no configuration of ds4relay": strings.Repeat("#", maxSize+1),
 	} {
 		if _, err := Parse("F", []byte(text)); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
 	_, err := Parse("F", []byte(strings.Repeat("x\n", 1000)))
-	if list := err.(Errors); len(list) != MaxErrors+1 || list[MaxErrors].Error() != "F:100: 900 more mistakes from here on" {
+	if list := err.(Errors); len(list) != MaxErrors+1 ||
+		list[MaxErrors].Error() != "F:100: 900 more mistakes from here on" {
 		t.Error(len(list), list[len(list)-1])
 	}
 	if _, err := Parse("F", []byte(strings.Repeat("c r\no a 1\n", maxSections))); err != nil {
@@ -182,7 +208,8 @@ func TestGarbage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			if _, err := Parse("F", data); err == nil && name != "options" && name != "open quote" && name != "backslashes" {
+			if _, err := Parse("F", data); err == nil && name != "options" && name != "open quote" &&
+				name != "backslashes" {
 				t.Error("read without an error")
 			}
 			runtime.ReadMemStats(&after)

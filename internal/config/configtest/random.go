@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Random makes a correct file for an end with that role, vps or router: up to three relays, one of which may lead to
-// hosts that another one has.
+// Random makes a correct file for an end with that role (vps or router): up to three relays, one of which may have
+// hosts in common with another.
 func Random(r *rand.Rand, role string) string {
 	var b strings.Builder
 	relays := 1 + r.IntN(3)

@@ -10,8 +10,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// Damage does what somebody else might: it takes one thing away, or changes it, and says what. There has to be
-// something.
+// Damage acts like another program: it removes or changes one of our objects and says which. There must be at least
+// one.
 func (k *Kernel) Damage(random *rand.Rand) string {
 	link := &k.links[random.IntN(len(k.links))]
 	name := slices.Sorted(maps.Keys(k.ruleset))[random.IntN(len(k.ruleset))]

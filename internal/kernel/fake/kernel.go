@@ -15,19 +15,18 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// Kernel is a machine's network, and the records that package kernel keeps beside it in /run. The zero value has no
-// devices.
+// Kernel is a machine's network, and the records that package kernel keeps in /run. The zero value has no devices.
 type Kernel struct {
 	// Devices are the links of others, all up. Their MTU is 1500.
 	Devices []string
-	// Roles of devices that Facts tells of: what the tunnel rides on, and on a router the hosts' network.
+	// Devices that Facts reports: Tunlink carries the tunnel, LAN is the hosts' network on a router.
 	Tunlink, LAN string
 	IPTables     state.IPTables
-	// Interrupt is called between the parts of a step that is more than one operation of the kernel; may be nil.
+	// Interrupt is called between the parts of a step that consists of several kernel operations; may be nil.
 	Interrupt func()
-	// Fail is asked before each operation whether it fails; may be nil.
+	// Fail is called before each operation; its error makes the operation fail. May be nil.
 	Fail func(Operation) error
-	// Names are what the DNS says; a name without addresses cannot be looked up.
+	// Names are the DNS records; a lookup of a name without addresses fails.
 	Names map[string][]netip.Addr
 
 	links      []state.Link
@@ -41,11 +40,10 @@ type Kernel struct {
 	records records
 }
 
-// ErrNoAddress is wrapped where a name cannot be looked up, or has no address that can be another machine's.
+// ErrNoAddress is wrapped if a name cannot be looked up, or has only addresses of this machine.
 var ErrNoAddress = errors.New("no address of")
 
-// New returns a machine with these devices of others; the first is what tunnels ride on, the second, where there is
-// one, has the hosts behind it.
+// New returns a machine with these devices; the first carries the tunnels, the second, if any, has the hosts behind it.
 func New(devices ...string) *Kernel {
 	k := &Kernel{Devices: devices, Tunlink: devices[0], sysctls: map[string]string{}, ruleset: ruleset{},
 		records: records{tables: map[string]record{}, peers: map[string]netip.Addr{}}}
@@ -55,8 +53,8 @@ func New(devices ...string) *Kernel {
 	return k
 }
 
-// Facts implements reconcile.Kernel: every relay has its devices, every path 1500 bytes, and every host is in the
-// network LAN.
+// Facts implements reconcile.Kernel: every relay has its devices, every path an MTU of 1500 bytes, and every host is in
+// the network LAN.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
 		PathMTU: map[string]int{}, LAN: map[netip.Addr]string{},
@@ -96,13 +94,15 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 
 // Observe implements reconcile.Kernel.
 func (k *Kernel) Observe(want state.State) (state.Observed, error) {
-	o := state.Observed{SysctlValues: map[string]string{}, ForeignLinks: map[string]string{}, ForeignAddrs: map[netip.Addr]string{}}
+	o := state.Observed{SysctlValues: map[string]string{}, ForeignLinks: map[string]string{},
+		ForeignAddrs: map[netip.Addr]string{}}
 	for range 6 { // links, addresses, routes, rules, tables, rules of iptables
 		if err := k.fail(Dump); err != nil {
 			return o, err
 		}
 	}
-	o.Links, o.Addrs, o.Routes, o.Rules = slices.Clone(k.links), slices.Clone(k.addrs), slices.Clone(k.routes), slices.Clone(k.rules)
+	o.Links, o.Addrs, o.Routes, o.Rules = slices.Clone(k.links), slices.Clone(k.addrs), slices.Clone(k.routes),
+		slices.Clone(k.rules)
 	o.Allowances, o.SavedSysctls = slices.Clone(k.allowances), k.savedSysctls()
 	for _, device := range k.Devices {
 		o.ForeignLinks[device] = "veth"
@@ -122,7 +122,8 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 			o.Sysctls = append(o.Sysctls, state.Sysctl{Key: key, Value: value, Device: link.Name})
 		}
 	}
-	for _, name := range []string{"ip " + state.TableName, "ip6 " + state.TableName, "ip " + state.FlowTableName, "ip " + state.KillTableName} {
+	for _, name := range []string{"ip " + state.TableName, "ip6 " + state.TableName, "ip " + state.FlowTableName,
+		"ip " + state.KillTableName} {
 		t := k.ruleset[name]
 		if t == nil {
 			continue
@@ -148,7 +149,8 @@ func (k *Kernel) observeTable(name string, t *table) state.Table {
 	for _, set := range record.sets {
 		if s := t.sets[set.Name]; s != nil {
 			for _, key := range slices.Sorted(maps.Keys(s.elements)) {
-				set.Elements = append(set.Elements, state.Element{Key: readKey(key, set.Key), Value: readValue(s.elements[key], set.Value)})
+				set.Elements = append(set.Elements,
+					state.Element{Key: readKey(key, set.Key), Value: readValue(s.elements[key], set.Value)})
 			}
 		}
 		shown.Sets = append(shown.Sets, set)
@@ -169,7 +171,7 @@ func (k *Kernel) hasDevice(name string) bool {
 	return name == "lo" || slices.Contains(k.Devices, name) || k.link(name) != nil
 }
 
-// sysctl is a value below net/ipv4/conf: 0 unless it was changed.
+// sysctl returns a value below net/ipv4/conf: 0 unless it was changed.
 func (k *Kernel) sysctl(key string) (string, error) {
 	parts := strings.Split(key, "/")
 	if len(parts) != 5 || !k.hasDevice(parts[3]) {
@@ -187,7 +189,7 @@ func (k *Kernel) interrupt() {
 	}
 }
 
-// add appends an item that must not be there.
+// add appends an item that must not exist yet.
 func add[T comparable](items *[]T, item T) error {
 	if slices.Contains(*items, item) {
 		return syscall.EEXIST
@@ -196,7 +198,7 @@ func add[T comparable](items *[]T, item T) error {
 	return nil
 }
 
-// remove takes away an item that must be there, or returns the error missing.
+// remove deletes an item that must exist; otherwise it returns the error missing.
 func remove[T comparable](items *[]T, item T, missing error) error {
 	i := slices.Index(*items, item)
 	if i < 0 {
@@ -206,7 +208,7 @@ func remove[T comparable](items *[]T, item T, missing error) error {
 	return nil
 }
 
-// Apply implements reconcile.Kernel. Errors are those of the kernel.
+// Apply implements reconcile.Kernel. It returns the same errors as a kernel.
 func (k *Kernel) Apply(step state.Step) error {
 	operation := Change
 	if _, ok := step.(state.LoadTables); ok {
@@ -236,7 +238,7 @@ func (k *Kernel) Apply(step state.Step) error {
 		if err := remove(&k.addrs, s.Addr, syscall.EADDRNOTAVAIL); !errors.Is(err, syscall.EADDRNOTAVAIL) {
 			return err
 		}
-		return nil // it went with the link
+		return nil // it was removed with the link
 	case state.AddRoute:
 		return k.addRoute(s.Route)
 	case state.DelRoute:
@@ -268,12 +270,13 @@ func (k *Kernel) onLink(name string, f func(*state.Link)) error {
 	return nil
 }
 
-// tunnelMTU is what the kernel gives a tunnel over a path of 1500 bytes (ip6_tnl_link_config in net/ipv6/ip6_tunnel.c).
+// tunnelMTU is the MTU that the kernel gives a tunnel over a path of 1500 bytes (ip6_tnl_link_config in
+// net/ipv6/ip6_tunnel.c).
 func tunnelMTU(l state.Link) int {
 	return transport.DefaultPathMTU - l.Tunnel.Overhead()
 }
 
-// sameEnds finds another tunnel between the same addresses, of which there can be one (ip6_tnl_locate).
+// sameEnds reports another tunnel between the same addresses; the kernel allows only one (ip6_tnl_locate).
 func (k *Kernel) sameEnds(l state.Link) bool {
 	return slices.ContainsFunc(k.links, func(other state.Link) bool {
 		return other.Name != l.Name && other.Local() == l.Local() && other.Remote() == l.Remote()
@@ -300,7 +303,7 @@ func (k *Kernel) delLink(name string) error {
 	return nil
 }
 
-// flush removes what a device loses when it is set down, or goes.
+// flush removes what a device loses when it is set down or removed.
 func (k *Kernel) flush(device string) {
 	k.addrs = slices.DeleteFunc(k.addrs, func(a state.Addr) bool { return a.Device == device })
 	k.routes = slices.DeleteFunc(k.routes, func(r state.Route) bool { return r.Device == device })
@@ -319,7 +322,7 @@ func (k *Kernel) changeLink(l state.Link) error {
 	return nil
 }
 
-// minIPv6MTU is what a device needs to have IPv6 addresses (addrconf_notify in net/ipv6/addrconf.c).
+// minIPv6MTU is the smallest MTU of a device with IPv6 addresses (addrconf_notify in net/ipv6/addrconf.c).
 const minIPv6MTU = 1280
 
 func (k *Kernel) setMTU(l *state.Link, mtu int) {
@@ -353,13 +356,15 @@ func (k *Kernel) addRoute(r state.Route) error {
 	if link := k.link(r.Device); link != nil && !link.Up {
 		return syscall.ENETDOWN
 	}
-	if slices.ContainsFunc(k.routes, func(other state.Route) bool { return other.Table == r.Table && other.Dst == r.Dst }) {
+	if slices.ContainsFunc(k.routes, func(other state.Route) bool {
+		return other.Table == r.Table && other.Dst == r.Dst
+	}) {
 		return syscall.EEXIST
 	}
 	return add(&k.routes, r)
 }
 
-// setSysctl does as package kernel: the former value is noted before the change.
+// setSysctl works like package kernel: it records the previous value before the change.
 func (k *Kernel) setSysctl(s state.SetSysctl) error {
 	noted := slices.ContainsFunc(k.records.saved, func(saved state.Sysctl) bool { return saved.Key == s.Key })
 	if s.Save && !noted {
@@ -382,12 +387,14 @@ func (k *Kernel) setSysctl(s state.SetSysctl) error {
 		if failed := k.fail(Remove); failed != nil {
 			return errors.Join(err, &kernel.Unrecorded{Err: failed})
 		}
-		k.records.saved = slices.DeleteFunc(k.records.saved, func(saved state.Sysctl) bool { return saved.Key == s.Key })
+		k.records.saved = slices.DeleteFunc(k.records.saved, func(saved state.Sysctl) bool {
+			return saved.Key == s.Key
+		})
 	}
 	return err
 }
 
-// loadTables does as package kernel: nft's transaction, then the records.
+// loadTables works like package kernel: nft's transaction, then the records.
 func (k *Kernel) loadTables(s state.LoadTables) error {
 	after, err := k.ruleset.run(s.Script, k.hasDevice)
 	if err != nil {
@@ -405,7 +412,7 @@ func (k *Kernel) loadTables(s state.LoadTables) error {
 	return k.noteTables(s)
 }
 
-// Snapshot is everything that is there as text, in an order of its own: equal texts mean equal kernels.
+// Snapshot returns the whole state as text in a fixed order: equal texts mean equal kernels.
 func (k *Kernel) Snapshot() string {
 	var lines []string
 	for _, l := range k.links {

@@ -14,14 +14,14 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// ruleset are the nft tables by family and name, as "ip ds4relay".
+// ruleset is the nft tables by family and name, such as "ip ds4relay".
 type ruleset map[string]*table
 
 type table struct {
 	chains     map[string]*chain
 	sets       map[string]*set
 	flowtables map[string]*flowtable
-	order      []string // of chains, sets and flowtables as they were made
+	order      []string // chains, sets and flowtables in the order of their creation
 }
 
 type chain struct {
@@ -45,7 +45,7 @@ func newTable() *table {
 	return &table{chains: map[string]*chain{}, sets: map[string]*set{}, flowtables: map[string]*flowtable{}}
 }
 
-// clone copies what a transaction may change.
+// clone copies everything that a transaction may change.
 func (t *table) clone() *table {
 	c := newTable()
 	for name, chain := range t.chains {
@@ -65,7 +65,7 @@ func (t *table) clone() *table {
 	return c
 }
 
-// sum stands for all of a table but the elements of its sets.
+// sum represents a table without the elements of its sets.
 func (t *table) sum() string {
 	if t == nil {
 		return ""
@@ -85,7 +85,7 @@ func (t *table) sum() string {
 	return b.String()
 }
 
-// text is what nft would list, and read again.
+// text is what nft would list and could load again.
 func (t *table) text(name string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table %s {\n", name)
@@ -110,7 +110,8 @@ func (t *table) text(name string) string {
 			b.WriteString("\t}\n")
 		case t.flowtables[name] != nil:
 			f := t.flowtables[name]
-			fmt.Fprintf(&b, "\tflowtable %s {\n\t\t%s\n\t\tdevices = { %s }\n\t}\n", name, strings.Join(f.spec, "\n\t\t"), strings.Join(f.devices, ", "))
+			fmt.Fprintf(&b, "\tflowtable %s {\n\t\t%s\n\t\tdevices = { %s }\n\t}\n", name,
+				strings.Join(f.spec, "\n\t\t"), strings.Join(f.devices, ", "))
 		}
 	}
 	b.WriteString("}\n")
@@ -128,14 +129,14 @@ func (s *set) list() string {
 	return strings.Join(list, ", ")
 }
 
-// canonical is text whose order does not depend on how the table came to be.
+// canonical is like text, in an order that does not depend on the table's history.
 func (t *table) canonical(name string) string {
 	sorted := *t
 	sorted.order = slices.Sorted(slices.Values(t.order))
 	return sorted.text(name)
 }
 
-// forget is what becomes of flowtables when a device goes: they lose it.
+// forget removes a deleted device from the flowtables.
 func (r ruleset) forget(device string) {
 	for _, t := range r {
 		for _, f := range t.flowtables {
@@ -144,9 +145,11 @@ func (r ruleset) forget(device string) {
 	}
 }
 
-// run is nft -f: all of a script or nothing. hasDevice tells which devices a flowtable may have.
+// run works like nft -f: it applies all of a script or nothing. hasDevice reports whether a device exists for a
+// flowtable.
 func (r ruleset) run(script string, hasDevice func(string) bool) (ruleset, error) {
-	tx := &transaction{tables: maps.Clone(r), own: map[string]bool{}, hasDevice: hasDevice, lines: strings.Split(script, "\n")}
+	tx := &transaction{tables: maps.Clone(r), own: map[string]bool{}, hasDevice: hasDevice,
+		lines: strings.Split(script, "\n")}
 	for tx.at < len(tx.lines) {
 		line := tx.next()
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -168,7 +171,7 @@ func (r ruleset) run(script string, hasDevice func(string) bool) (ruleset, error
 
 type transaction struct {
 	tables    ruleset
-	own       map[string]bool // tables that were copied for the transaction
+	own       map[string]bool // tables that the transaction has copied
 	hasDevice func(string) bool
 	lines     []string
 	at        int
@@ -179,7 +182,7 @@ func (tx *transaction) next() string {
 	return strings.TrimSpace(tx.lines[tx.at-1])
 }
 
-// table is a table to be changed.
+// table returns a table that may be changed.
 func (tx *transaction) table(name string) (*table, error) {
 	t := tx.tables[name]
 	if t == nil {
@@ -244,7 +247,7 @@ func (tx *transaction) command(line string) error {
 	return errSyntax
 }
 
-// between is what is in the outermost braces.
+// between returns the text within the outermost braces.
 func between(line string) string {
 	from, to := strings.Index(line, "{"), strings.LastIndex(line, "}")
 	if from < 0 || to < from {
@@ -283,7 +286,7 @@ func (tx *transaction) body(t *table, first string) error {
 	}
 }
 
-// block are the statements of a chain or flowtable, on one line or several.
+// block returns the statements of a chain or flowtable, on one line or several.
 func (tx *transaction) block(line string) []string {
 	var statements []string
 	if strings.HasSuffix(line, "}") {
@@ -380,7 +383,7 @@ func (t *table) delete(kind, name string) error {
 	return nil
 }
 
-// uses tells whether a rule or a verdict of a map has the words.
+// uses reports whether a rule or a map's verdict contains the words.
 func (t *table) uses(words string) bool {
 	for _, c := range t.chains {
 		for _, rule := range c.rules {
@@ -399,7 +402,7 @@ func (t *table) uses(words string) bool {
 	return false
 }
 
-// complete checks that all is there that rules and maps refer to.
+// complete checks that everything exists that rules and maps refer to.
 func (t *table) complete() error {
 	for name, c := range t.chains {
 		for _, rule := range c.rules {
@@ -415,7 +418,8 @@ func (t *table) complete() error {
 	}
 	for name, s := range t.sets {
 		for key, value := range s.elements {
-			if verb, target, ok := strings.Cut(value, " "); ok && (verb == "goto" || verb == "jump") && t.chains[target] == nil {
+			if verb, target, ok := strings.Cut(value, " "); ok && (verb == "goto" || verb == "jump") &&
+				t.chains[target] == nil {
 				return fmt.Errorf("map %s: %s : %s: %w", name, key, value, syscall.ENOENT)
 			}
 		}
@@ -447,7 +451,7 @@ func (s *set) change(verb, list string) error {
 	return nil
 }
 
-// overlaps tells whether an element has packets in common with one that is there.
+// overlaps reports whether an element matches some of the same packets as an existing one.
 func (s *set) overlaps(key string) bool {
 	fields := strings.Split(key, concatenation)
 	for other := range s.elements {

@@ -20,24 +20,24 @@ type records struct {
 	saved    []state.Sysctl
 	peers    map[string]netip.Addr
 	failed   []string
-	included bool // there is a file for nftables.conf
+	included bool // the file for nftables.conf exists
 }
 
-// record is what package kernel notes of a table.
+// record is what package kernel records about a table.
 type record struct {
 	sum, ruleset string
 	sets         []state.Set // without elements
 }
 
-// Operation is a kind of what package kernel asks of the machine.
+// Operation is a kind of operation that package kernel does on the machine.
 type Operation string
 
-// The operations that may fail. Write needs room for a record, Remove does not, as other changes of a directory.
+// The operations that may fail. Write needs disk space for a record; Remove and other changes of a directory do not.
 const (
 	Dump    Operation = "dump"
 	Change  Operation = "change"
 	Nft     Operation = "nft"
-	NftDone Operation = "nft, done" // nft fails behind its transaction
+	NftDone Operation = "nft, done" // nft fails after its transaction
 	Write   Operation = "write"
 	Remove  Operation = "remove"
 )
@@ -52,7 +52,7 @@ func (k *Kernel) fail(o Operation) error {
 	return nil
 }
 
-// Lock implements reconcile.Kernel: its file needs no room.
+// Lock implements reconcile.Kernel: its file needs no disk space.
 func (k *Kernel) Lock(func(string)) (func(), error) {
 	return func() {}, k.fail(Remove)
 }
@@ -110,7 +110,7 @@ func (k *Kernel) Clear() error {
 	return nil
 }
 
-// noteTables does as package kernel: records that fail to be written leave former ones as they are.
+// noteTables works like package kernel: if writing fails, the previous records stay.
 func (k *Kernel) noteTables(s state.LoadTables) error {
 	for _, t := range s.Loaded {
 		k.interrupt()
@@ -137,7 +137,7 @@ func (k *Kernel) noteTables(s state.LoadTables) error {
 	return nil
 }
 
-// peer is package kernel's: the address of a name, or the one that it had last.
+// peer works like package kernel: it returns the address of a name, or the last one.
 func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (netip.Addr, error) {
 	known := k.records.peers[r.PeerName]
 	if !known.IsValid() {
@@ -160,8 +160,7 @@ func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (netip.Addr, erro
 	return addrs[0], nil
 }
 
-// savedSysctls are what sysctls were before they were changed, by the records and by the set fence, as in package
-// kernel.
+// savedSysctls returns the previous values of sysctls from the records and the set fence, like package kernel.
 func (k *Kernel) savedSysctls() []state.Sysctl {
 	saved := slices.Clone(k.records.saved)
 	t := k.ruleset["ip "+state.TableName]
@@ -178,9 +177,8 @@ func (k *Kernel) savedSysctls() []state.Sysctl {
 	return saved
 }
 
-// LoseRecords does to records what a crash, a person or a full disk might: they are gone, or damaged, and count as
-// none. It says what is lost, and which sysctls keep the values that they have, since nobody knows any more what they
-// were before.
+// LoseRecords deletes or damages records, like a crash, a user or a full disk might; they then count as none. It
+// returns what is lost, and the sysctls that keep their values because the previous ones are no longer known.
 func (k *Kernel) LoseRecords(random *rand.Rand) (what string, kept []state.Sysctl) {
 	if random.IntN(2) == 0 {
 		clear(k.records.tables)
@@ -211,13 +209,13 @@ func (k *Kernel) LoseRecords(random *rand.Rand) (what string, kept []state.Sysct
 	return "lost records:" + what, kept
 }
 
-// SetSysctls makes a machine on which sysctls have these values from the beginning.
+// SetSysctls sets the initial values of sysctls.
 func (k *Kernel) SetSysctls(values map[string]string) { maps.Copy(k.sysctls, values) }
 
-// Peers are the addresses of names that are noted.
+// Peers returns the recorded addresses of names.
 func (k *Kernel) Peers() map[string]netip.Addr { return maps.Clone(k.records.peers) }
 
-// Records is all that is kept beside the kernel, as text.
+// Records returns all records as text.
 func (k *Kernel) Records() string {
 	lines := []string{fmt.Sprintf("included %v", k.records.included)}
 	for name, r := range k.records.tables {

@@ -24,7 +24,8 @@ import (
 )
 
 func main() {
-	hold := flag.Bool("hold-keys", false, "keep the kernel from altering its code for packets, by hooks in a network namespace of the agent's own")
+	hold := flag.Bool("hold-keys", false, "keep the kernel from altering its code for packets, by hooks in a network "+
+		"namespace of the agent's own")
 	flag.Parse()
 	err := error(nil)
 	if *hold {

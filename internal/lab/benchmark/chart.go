@@ -17,14 +17,15 @@ const (
 	headHeight = 60
 )
 
-// SVG draws the metrics with these numbers as one panel each: a bar a path, its length the ratio to the reference (for times
-// the inverse), cut at one and a half. Colours follow the reader's light or dark setting.
+// SVG draws the metrics with these numbers as one panel each: a bar a path, its length the ratio to the reference (for
+// times the inverse), cut at one and a half. Colours follow the reader's light or dark setting.
 func (c *Comparison) SVG(title string, metrics ...int) string {
 	width := nameWidth + len(metrics)*(barWidth+panelGap)
 	height := headHeight + len(c.Paths)*lineHeight + 14
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="%s">`+"\n",
-		width, height, width, height, html.EscapeString(title))
+	fmt.Fprintf(&b,
+		`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" `+
+			`aria-label="%s">`+"\n", width, height, width, height, html.EscapeString(title))
 	b.WriteString(`<style>
 text { font: 13px system-ui, sans-serif; fill: #24292f }
 .title { font-weight: 600; font-size: 15px }
@@ -58,14 +59,17 @@ text { fill: #e6edf3 } .head { fill: #9198a1 } .bar { fill: #6e7681 } .ours { fi
 				class = "ours"
 			}
 			length := int(min(ratio, 1.5) / 1.5 * barWidth)
-			fmt.Fprintf(&b, `<rect class="%s" x="%d" y="%d" width="%d" height="%d" rx="2"/><text x="%d" y="%d">%.2f</text>`+"\n",
+			fmt.Fprintf(&b,
+				`<rect class="%s" x="%d" y="%d" width="%d" height="%d" rx="2"/><text x="%d" y="%d">%.2f</text>`+"\n",
 				class, x, y, max(length, 1), barHeight, x+max(length, 1)+6, y+barHeight-2, ratio)
 		}
 		one := x + barWidth*2/3
-		fmt.Fprintf(&b, `<line class="limit" x1="%d" y1="52" x2="%d" y2="%d"/>`+"\n", one, one, headHeight+len(c.Paths)*lineHeight-4)
+		fmt.Fprintf(&b, `<line class="limit" x1="%d" y1="52" x2="%d" y2="%d"/>`+"\n", one, one,
+			headHeight+len(c.Paths)*lineHeight-4)
 	}
 	for i, path := range c.Paths {
-		fmt.Fprintf(&b, `<text x="10" y="%d">%s</text>`+"\n", headHeight+i*lineHeight+barHeight-2, html.EscapeString(path.Name))
+		fmt.Fprintf(&b, `<text x="10" y="%d">%s</text>`+"\n", headHeight+i*lineHeight+barHeight-2,
+			html.EscapeString(path.Name))
 	}
 	b.WriteString("</svg>\n")
 	return b.String()

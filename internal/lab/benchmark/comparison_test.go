@@ -13,10 +13,13 @@ var none = math.NaN()
 func comparison() *Comparison {
 	return &Comparison{
 		Metrics: []Metric{{Name: "TCP up", Unit: "MB/s"}, {Name: "round trip", Unit: "us", LessIsBetter: true},
-			{Name: "UDP", Unit: "/s"}, {Name: "memory", Unit: "MB", Show: Value}, {Name: "p99", Unit: "us", Show: Added}},
+			{Name: "UDP", Unit: "/s"}, {Name: "memory", Unit: "MB", Show: Value},
+			{Name: "p99", Unit: "us", Show: Added}},
 		Paths: []*Path{
-			{Name: "plain IPv6", Values: [][]float64{{100, 50, 10, none, 20}, {300, 40, 10, none, 20}, {200, 60, 10, none, 20}}},
-			{Name: "ours & <fast>", Ours: true, Values: [][]float64{{180, 100, none, 7.25, 31}, {10, 100, none, 7.25, 31}, {190, 100, none, 7.25, 31}}},
+			{Name: "plain IPv6", Values: [][]float64{{100, 50, 10, none, 20}, {300, 40, 10, none, 20},
+				{200, 60, 10, none, 20}}},
+			{Name: "ours & <fast>", Ours: true,
+				Values: [][]float64{{180, 100, none, 7.25, 31}, {10, 100, none, 7.25, 31}, {190, 100, none, 7.25, 31}}},
 		},
 	}
 }

@@ -155,7 +155,8 @@ func (s *story) waitForRouter() error {
 
 func (s *story) snapshot(h *lab.Host) (string, error) {
 	if h == s.router {
-		return s.onRouter("", "sh", "-c", "ip link; ip addr | grep inet; ip rule; ip route show table all; nft list ruleset; sysctl net.ipv4.ip_forward")
+		return s.onRouter("", "sh", "-c", "ip link; ip addr | grep inet; ip rule; ip route show table all; nft list "+
+			"ruleset; sysctl net.ipv4.ip_forward")
 	}
 	return h.Snapshot()
 }
@@ -223,7 +224,8 @@ func (s *story) tell(n *lab.Net) {
 	if s.router != nil {
 		s.say("The router is a machine of its own; ds4relay comes from its package:")
 		s.say("")
-		for _, args := range [][]string{{"uname", "-a"}, {"grep", "-m1", "-i", "cpu model\\|cpu part", "/proc/cpuinfo"}, {"ls", "-l", "/usr/sbin/ds4relay"}} {
+		for _, args := range [][]string{{"uname", "-a"}, {"grep", "-m1", "-i", "cpu model\\|cpu part", "/proc/cpuinfo"},
+			{"ls", "-l", "/usr/sbin/ds4relay"}} {
 			s.prompt(s.router, strings.Join(args, " "))
 			out, err := s.onRouter("", args...)
 			s.printed(out, err, true, args[0])
@@ -258,10 +260,12 @@ func (s *story) tell(n *lab.Net) {
 		after, err := s.snapshot(h)
 		s.keep(err)
 		if s.err == nil && after != before[h] {
-			s.keep(fmt.Errorf("%s: links, addresses, routes, rules, nft tables or sysctls are not what they were; before:\n%s\nafter:\n%s", h.Name, before[h], after))
+			s.keep(fmt.Errorf("%s: links, addresses, routes, rules, nft tables or sysctls are not what they were; "+
+				"before:\n%s\nafter:\n%s", h.Name, before[h], after))
 		}
 		if s.err == nil {
-			s.say(strings.TrimPrefix(h.Name, "ds4-") + ": links, addresses, routes, rules, nft ruleset and sysctls are byte for byte what they were.")
+			s.say(strings.TrimPrefix(h.Name, "ds4-") + ": links, addresses, routes, rules, nft ruleset and sysctls " +
+				"are byte for byte what they were.")
 		}
 	}
 }

@@ -1,6 +1,7 @@
-// Package keys keeps an emulated kernel from altering its code for packets while tests run, which it does for the first user of
-// a thing and after the last (static keys, Documentation/staging/static-keys.rst): QEMU 7.2 without KVM may go on with the
-// breakpoint that stands there for that moment, and each CPU that comes by then hangs or dies of it (docs/dev/lab.md).
+// Package keys keeps an emulated kernel from altering its code for packets while tests run, which it does for the first
+// user of a thing and after the last (static keys, Documentation/staging/static-keys.rst): QEMU 7.2 without KVM may go
+// on with the breakpoint that stands there for that moment, and each CPU that comes by then hangs or dies of it
+// (docs/dev/lab.md).
 package keys
 
 import (
@@ -25,9 +26,9 @@ table inet lab {
 }
 `
 
-// Hold uses, in the network namespace that the caller's thread is in, and as long as this process and that namespace live:
-// hooks of netfilter (ingress_needed_key, nf_hooks_needed), its traces (nft_trace_enabled), and time stamps (netstamp_needed_key:
-// ping, packet sockets).
+// Hold uses, in the network namespace that the caller's thread is in, and as long as this process and that namespace
+// live: hooks of netfilter (ingress_needed_key, nf_hooks_needed), its traces (nft_trace_enabled), and time stamps
+// (netstamp_needed_key: ping, packet sockets).
 func Hold() error {
 	nft := exec.Command("nft", "-f", "-")
 	nft.Stdin = strings.NewReader(hooks)

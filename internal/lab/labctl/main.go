@@ -90,7 +90,8 @@ func run(args []string) int {
 		flags.PrintDefaults()
 	}
 	memory := flags.Int("mem", 2048, "memory of the virtual machine in `MB`")
-	cpus := flags.Int("cpus", 1, "`NUMBER` of CPUs of the virtual machine; 0: two where the computer has two idle ones, else one")
+	cpus := flags.Int("cpus", 1, "`NUMBER` of CPUs of the virtual machine; 0: two where the computer has two idle "+
+		"ones, else one")
 	icount := flags.Bool("icount", false, "one CPU whose clock counts instructions: repeatable figures")
 	timeout := flags.Duration("timeout", 20*time.Minute, "end the virtual machine after this time")
 	share := flags.String("share", "", "mount `DIR` writable at /mnt/share")
@@ -173,7 +174,8 @@ func record(boot vm.Boot) error {
 		return err
 	}
 	defer file.Close()
-	_, err = fmt.Fprintf(file, "%s\t%d\t%.1f\t%.1f\t%s\n", boot.Machine, boot.Try, boot.Took.Seconds(), boot.CPU.Seconds(), cmp.Or(boot.Failure, "ok"))
+	_, err = fmt.Fprintf(file, "%s\t%d\t%.1f\t%.1f\t%s\n", boot.Machine, boot.Try, boot.Took.Seconds(),
+		boot.CPU.Seconds(), cmp.Or(boot.Failure, "ok"))
 	return err
 }
 

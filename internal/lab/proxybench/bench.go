@@ -139,7 +139,8 @@ func (b *bencher) datagrams(r *relay, window time.Duration) ([]float64, error) {
 		return []float64{math.NaN()}, nil
 	}
 	var reply RateReply
-	err := b.client.do("Datagrams", RateArgs{Address: r.udp, Workers: udpPeers, Window: udpWindow, Time: window}, &reply)
+	err := b.client.do("Datagrams", RateArgs{Address: r.udp, Workers: udpPeers, Window: udpWindow, Time: window},
+		&reply)
 	return []float64{reply.PerSecond}, err
 }
 
@@ -185,7 +186,8 @@ func (b *bencher) compare(list []*relay, measurements []measurement) (*benchmark
 func (b *bencher) idle(list []*relay) (*benchmark.Comparison, error) {
 	c := &benchmark.Comparison{}
 	for _, n := range b.settings.idle {
-		for _, what := range []benchmark.Metric{{Name: "%d: MB", Unit: "MB"}, {Name: "KB each", Unit: "KB"}, {Name: "RSS, KB each", Unit: "KB"}} {
+		for _, what := range []benchmark.Metric{{Name: "%d: MB", Unit: "MB"}, {Name: "KB each", Unit: "KB"},
+			{Name: "RSS, KB each", Unit: "KB"}} {
 			if what.Unit == "MB" {
 				what.Name = fmt.Sprintf(what.Name, n)
 			}
@@ -302,7 +304,8 @@ func bench(s settings) (err error) {
 	}
 	if s.metrics.MatchString("memory") {
 		memory, err := b.idle(list)
-		if err := show("Memory with idle connections (PSS: pages that processes share are counted once).", memory, err); err != nil {
+		if err := show("Memory with idle connections (PSS: pages that processes share are counted once).", memory,
+			err); err != nil {
 			return err
 		}
 	}
@@ -336,7 +339,8 @@ func bench(s settings) (err error) {
 			return err
 		}
 		slow, err := b.compare(list, one)
-		if err := show("One stream without segmentation offloads, packet by packet, as wires have it.", slow, err); err != nil {
+		if err := show("One stream without segmentation offloads, packet by packet, as wires have it.", slow,
+			err); err != nil {
 			return err
 		}
 	}
@@ -354,5 +358,6 @@ func bench(s settings) (err error) {
 	return errors.Join(
 		os.WriteFile(filepath.Join(s.out, "benchmark-proxy-table.md"), []byte(tables), 0o644),
 		os.WriteFile(filepath.Join(s.out, "benchmark-proxy.svg"),
-			[]byte(chart.SVG("Proxies, ratios to plain IPv6 routing (longer is better)", 0, 2, 1, len(fast.Metrics))), 0o644))
+			[]byte(chart.SVG("Proxies, ratios to plain IPv6 routing (longer is better)", 0, 2, 1, len(fast.Metrics))),
+			0o644))
 }

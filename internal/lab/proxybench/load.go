@@ -30,8 +30,8 @@ const (
 	lostAfter = 100 * time.Millisecond
 )
 
-// Load is one end of what is measured: a process of its own in the namespace of the client or of the host, which is told over
-// its standard input and output what to do.
+// Load is one end of what is measured: a process of its own in the namespace of the client or of the host, which is
+// told over its standard input and output what to do.
 type Load struct {
 	received atomic.Uint64 // bytes of askUp or askDown
 	mu       sync.Mutex
@@ -159,7 +159,8 @@ type OpenArgs struct {
 	Count   int
 }
 
-// Open makes connections that stay until Close: with askUp and askDown bytes flow, with askEcho one has gone there and back.
+// Open makes connections that stay until Close: with askUp and askDown bytes flow, with askEcho one has gone there and
+// back.
 func (l *Load) Open(args OpenArgs, _ *struct{}) error {
 	for range args.Count {
 		c, err := dial(args.Address, args.Ask)

@@ -1,5 +1,5 @@
-// Proxybench measures proxies side by side, in namespaces on this machine's own kernel: a client, a VPS on which the proxies
-// run, a host behind it. `make bench-proxy` runs it.
+// Proxybench measures proxies side by side, in namespaces on this machine's own kernel: a client, a VPS on which the
+// proxies run, a host behind it. `make bench-proxy` runs it.
 package main
 
 import (
@@ -62,10 +62,12 @@ func run() error {
 	}
 	wanted := uint64(2*idleMost + spareFiles)
 	files.Cur = max(files.Cur, min(wanted, files.Max))
-	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: max(wanted, files.Max), Max: max(wanted, files.Max)}) == nil {
+	if syscall.Setrlimit(syscall.RLIMIT_NOFILE,
+		&syscall.Rlimit{Cur: max(wanted, files.Max), Max: max(wanted, files.Max)}) == nil {
 		files.Cur = wanted
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: files.Cur, Max: max(files.Cur, files.Max)}); err != nil {
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE,
+		&syscall.Rlimit{Cur: files.Cur, Max: max(files.Cur, files.Max)}); err != nil {
 		return err
 	}
 	// Each idle connection takes two descriptors of a proxy.

@@ -50,8 +50,8 @@ func (w *words) String() string {
 	return string(w.text)
 }
 
-// relays are the ways to measure, in the order of the table; the first is the reference. most is how many connections a proxy
-// has to take.
+// relays are the ways to measure, in the order of the table; the first is the reference. most is how many connections a
+// proxy has to take.
 func relays(l *lab.ProxyNet, dir, ds4relay, frp string, most int) ([]*relay, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -84,9 +84,11 @@ func relays(l *lab.ProxyNet, dir, ds4relay, frp string, most int) ([]*relay, err
 	add("ds4relay proxy", relay{ours: true, udp: both}, func(listen string, file files) []*lab.Cmd {
 		conf := ""
 		for _, proto := range []string{"tcp", "udp"} {
-			conf += fmt.Sprintf("config proxy '%s'\n\toption proto '%s'\n\tlist listen '%s'\n\toption target '%s'\n\toption max_sessions '100000'\n\n", proto, proto, listen, target)
+			conf += fmt.Sprintf("config proxy '%s'\n\toption proto '%s'\n\tlist listen '%s'\n\toption target "+
+				"'%s'\n\toption max_sessions '100000'\n\n", proto, proto, listen, target)
 		}
-		return []*lab.Cmd{l.VPS.Command(ds4relay, "-c", file("ds4relay", conf), "--run", filepath.Join(dir, "run"), "proxy")}
+		return []*lab.Cmd{l.VPS.Command(ds4relay, "-c", file("ds4relay", conf), "--run", filepath.Join(dir, "run"),
+			"proxy")}
 	})
 	add("Go, io.Copy (splice)", relay{}, func(listen string, _ files) []*lab.Cmd {
 		return []*lab.Cmd{l.VPS.Command(self, "splice", listen, target)}
@@ -139,7 +141,8 @@ stream {
 	add("socat -b 65536, fork", relay{udp: both, processes: true}, socat("-b", "65536"))
 	add("6tunnel", relay{processes: true}, func(listen string, _ files) []*lab.Cmd {
 		host, port, _ := strings.Cut(listen, ":")
-		return []*lab.Cmd{l.VPS.Command("6tunnel", "-d", "-4", "-l", host, port, lab.ProxyHost.String(), fmt.Sprint(targetPort))}
+		return []*lab.Cmd{l.VPS.Command("6tunnel", "-d", "-4", "-l", host, port, lab.ProxyHost.String(),
+			fmt.Sprint(targetPort))}
 	})
 	if frp == "" {
 		return list, nil
@@ -150,13 +153,16 @@ stream {
 	} {
 		add(variant.name, relay{udp: both}, func(listen string, file files) []*lab.Cmd {
 			host, port, _ := strings.Cut(listen, ":")
-			server := fmt.Sprintf("log.level = \"error\"\nbindAddr = \"::\"\nbindPort = %d\nproxyBindAddr = \"%s\"\n", 7000+i, host)
-			client := fmt.Sprintf("log.level = \"error\"\nserverAddr = \"2001:db8:fdd2::1\"\nserverPort = %d\nloginFailExit = false\n", 7000+i) + variant.transport
+			server := fmt.Sprintf("log.level = \"error\"\nbindAddr = \"::\"\nbindPort = %d\nproxyBindAddr = \"%s\"\n",
+				7000+i, host)
+			client := fmt.Sprintf("log.level = \"error\"\nserverAddr = \"2001:db8:fdd2::1\"\nserverPort = "+
+				"%d\nloginFailExit = false\n", 7000+i) + variant.transport
 			if strings.Contains(variant.transport, "tcpMux") {
 				server += "transport.tcpMux = false\n"
 			}
 			for _, proto := range []string{"tcp", "udp"} {
-				client += fmt.Sprintf("[[proxies]]\nname = \"%s\"\ntype = \"%s\"\nlocalIP = \"127.0.0.1\"\nlocalPort = %d\nremotePort = %s\n", proto, proto, targetPort, port)
+				client += fmt.Sprintf("[[proxies]]\nname = \"%s\"\ntype = \"%s\"\nlocalIP = \"127.0.0.1\"\nlocalPort "+
+					"= %d\nremotePort = %s\n", proto, proto, targetPort, port)
 			}
 			return []*lab.Cmd{l.VPS.Command(filepath.Join(frp, "frps"), "-c", file("frps", server)),
 				l.Host.Command(filepath.Join(frp, "frpc"), "-c", file("frpc", client))}

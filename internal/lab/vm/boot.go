@@ -23,7 +23,8 @@ func (b Boot) String() string {
 	if b.Failure != "" {
 		how = b.Failure
 	}
-	return fmt.Sprintf("%s: %s after %.1f s (%.1f s of CPU time, try %d of %d)", b.Machine, how, b.Took.Seconds(), b.CPU.Seconds(), b.Try, bootTries)
+	return fmt.Sprintf("%s: %s after %.1f s (%.1f s of CPU time, try %d of %d)", b.Machine, how, b.Took.Seconds(),
+		b.CPU.Seconds(), b.Try, bootTries)
 }
 
 // bootTries is how often a machine is started before the run fails. What runs in it is never tried again.

@@ -69,8 +69,8 @@ func TestBootsNoMore(t *testing.T) {
 	}
 }
 
-// TestRunsOnce: what has started is not started again, however it ends. With one thread of Go's, its end often overtakes
-// its word that it has started.
+// TestRunsOnce: what has started is not started again, however it ends. With one thread of Go's, its end often
+// overtakes its word that it has started.
 func TestRunsOnce(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for name, script := range map[string]string{
@@ -97,9 +97,12 @@ func TestBootWatch(t *testing.T) {
 		limits bootLimits
 		want   string
 	}{
-		"works for ever": {"while :; do :; done", bootLimits{cpu: 200 * time.Millisecond, idle: time.Minute, clock: time.Minute}, "of CPU time"},
-		"does nothing":   {"exec sleep 60", bootLimits{cpu: time.Minute, idle: 300 * time.Millisecond, clock: time.Minute}, "did nothing"},
-		"takes too long": {"exec sleep 60", bootLimits{cpu: time.Minute, idle: time.Minute, clock: 200 * time.Millisecond}, "within"},
+		"works for ever": {"while :; do :; done", bootLimits{cpu: 200 * time.Millisecond, idle: time.Minute,
+			clock: time.Minute}, "of CPU time"},
+		"does nothing": {"exec sleep 60", bootLimits{cpu: time.Minute, idle: 300 * time.Millisecond,
+			clock: time.Minute}, "did nothing"},
+		"takes too long": {"exec sleep 60",
+			bootLimits{cpu: time.Minute, idle: time.Minute, clock: 200 * time.Millisecond}, "within"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), "sh", "-c", c.script)
@@ -114,7 +117,8 @@ func TestBootWatch(t *testing.T) {
 				t.Errorf("at once: %s", why)
 			}
 			why := ""
-			for end := time.Now().Add(30 * time.Second); why == "" && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			for end := time.Now().Add(30 * time.Second); why == "" &&
+				time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 				why = watch.failure()
 			}
 			if !strings.Contains(why, c.want) {

@@ -11,10 +11,11 @@ mkdir -p usr/lib/modules
 mv lab-kernel/boot/vmlinuz-* boot/
 modules=$(echo lab-kernel/lib/modules/* lab-kernel/usr/lib/modules/* | tr ' ' '\n' | grep -v '\*')
 # Without what udev would load for the emulated CPU and its devices, and what no test needs.
-for part in sound arch drivers/gpu drivers/media drivers/infiniband drivers/scsi drivers/iio drivers/usb drivers/hid drivers/staging \
-	drivers/net/ethernet drivers/net/wireless drivers/acpi drivers/ata drivers/char drivers/cpufreq drivers/edac drivers/hwmon drivers/i2c \
-	drivers/input drivers/leds drivers/mmc drivers/mtd drivers/nvme drivers/parport drivers/pcmcia drivers/platform drivers/powercap drivers/thermal \
-	drivers/video fs/btrfs fs/xfs fs/ocfs2 net/bluetooth net/mac80211; do
+for part in sound arch drivers/gpu drivers/media drivers/infiniband drivers/scsi drivers/iio drivers/usb drivers/hid \
+	drivers/staging drivers/net/ethernet drivers/net/wireless drivers/acpi drivers/ata drivers/char drivers/cpufreq \
+	drivers/edac drivers/hwmon drivers/i2c drivers/input drivers/leds drivers/mmc drivers/mtd drivers/nvme \
+	drivers/parport drivers/pcmcia drivers/platform drivers/powercap drivers/thermal drivers/video fs/btrfs fs/xfs \
+	fs/ocfs2 net/bluetooth net/mac80211; do
 	rm -rf "$modules/kernel/$part"
 done
 mv "$modules" usr/lib/modules/
@@ -76,15 +77,19 @@ ExecStart=
 ExecStart=udevadm trigger --type=devices --action=add --subsystem-match=net --subsystem-match=block --subsystem-match=virtio
 END
 # Neighbours of the relay, which a test starts.
-for unit in docker.service docker.socket containerd.service NetworkManager.service NetworkManager-wait-online.service NetworkManager-dispatcher.service; do
-	test ! -e "usr/lib/systemd/system/$unit" && test ! -e "lib/systemd/system/$unit" || systemctl --root "$root" -q disable "$unit"
+for unit in docker.service docker.socket containerd.service NetworkManager.service NetworkManager-wait-online.service \
+	NetworkManager-dispatcher.service; do
+	test ! -e "usr/lib/systemd/system/$unit" && test ! -e "lib/systemd/system/$unit" ||
+		systemctl --root "$root" -q disable "$unit"
 done
-# What a server does for itself in its own time, and what the lab has no use for.
-systemctl --root "$root" -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer logrotate.timer \
-	systemd-timesyncd.service getty.target serial-getty@ttyS0.service systemd-hwdb-update.service systemd-random-seed.service \
-	systemd-binfmt.service modprobe@configfs.service modprobe@drm.service modprobe@efi_pstore.service modprobe@fuse.service modprobe@loop.service \
-	modprobe@dm_mod.service dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount \
-	sys-fs-fuse-connections.mount systemd-pstore.service systemd-journal-flush.service systemd-update-utmp.service
+# A server's periodic jobs, and services that the lab does not need.
+systemctl --root "$root" -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
+	fstrim.timer logrotate.timer systemd-timesyncd.service getty.target serial-getty@ttyS0.service \
+	systemd-hwdb-update.service systemd-random-seed.service systemd-binfmt.service modprobe@configfs.service \
+	modprobe@drm.service modprobe@efi_pstore.service modprobe@fuse.service modprobe@loop.service \
+	modprobe@dm_mod.service dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
+	sys-kernel-config.mount sys-fs-fuse-connections.mount systemd-pstore.service \
+	systemd-journal-flush.service systemd-update-utmp.service
 # The work of a first boot is done: units with ConditionNeedsUpdate do not start.
 chroot "$root" ldconfig
 chroot "$root" journalctl --update-catalog 2>/dev/null || true

@@ -24,8 +24,8 @@ type DebianOptions struct {
 var debianSuites = []string{"bookworm", "trixie"}
 
 // debianPackages are on a server at a provider, beside what every Debian has.
-var debianPackages = []string{"systemd-sysv", "udev", "dbus", "ifupdown", "nftables", "iproute2", "iptables", "ufw", "kmod", "procps", "netbase",
-	"iputils-ping", "bash-completion"}
+var debianPackages = []string{"systemd-sysv", "udev", "dbus", "ifupdown", "nftables", "iproute2", "iptables", "ufw",
+	"kmod", "procps", "netbase", "iputils-ping", "bash-completion"}
 
 // debianNeighbours are on one of the releases only; their services do not start by themselves.
 var debianNeighbours = map[string][]string{"bookworm": {"docker.io", "network-manager"}}
@@ -50,7 +50,8 @@ func debianKey(suite string) string {
 	return fmt.Sprintf("%x", sum[:6])
 }
 
-// PrepareDebian returns the directory with a suite's disk and kernel, and makes them if they are not there: about a minute.
+// PrepareDebian returns the directory with a suite's disk and kernel, and makes them if they are not there: about a
+// minute.
 func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string, err error) {
 	if !strings.Contains(" "+strings.Join(debianSuites, " ")+" ", " "+suite+" ") {
 		return "", fmt.Errorf("no Debian %q; there are %s", suite, strings.Join(debianSuites, " and "))
@@ -96,9 +97,12 @@ func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string
 	}
 	final := filepath.Join(tmp, "final")
 	for _, step := range [][]string{
-		{"mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--include=" + packagesOf(suite), "--format=directory",
-			`--aptopt=Acquire::Languages "none"`, "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=force-unsafe-io",
-			"--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG " + hook + ` "$1"`, suite, root, "deb " + mirror + " " + suite + " main"},
+		{"mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--include=" + packagesOf(suite),
+			"--format=directory",
+			`--aptopt=Acquire::Languages "none"`, "--dpkgopt=path-exclude=/usr/share/locale/*",
+			"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=force-unsafe-io",
+			"--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG " + hook + ` "$1"`, suite, root,
+			"deb " + mirror + " " + suite + " main"},
 		{"chmod", "755", root},
 		{"mkdir", final},
 		{"cp", "-r", filepath.Join(root, "boot"), filepath.Join(root, "lab-kernel-version"), final},
@@ -166,13 +170,16 @@ func newDebian(ctx context.Context, opts *Options, dir string) (*second, error) 
 	if err := os.WriteFile(initrd, image, 0o644); err != nil {
 		return nil, err
 	}
-	create := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", filepath.Join(root, "disk"), layer)
+	create := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b",
+		filepath.Join(root, "disk"), layer)
 	if out, err := create.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("qemu-img: %w: %s (is qemu-utils installed?)", err, out)
 	}
 	args := append(x86Args(1), "-m", "768", "-drive", "file="+layer+",format=qcow2,if=virtio,cache=unsafe",
-		"-kernel", filepath.Join(root, "vmlinux"), "-initrd", initrd, "-append", "console=ttyS0 panic=-1 "+x86Append+knownTSC())
-	return &second{name: "debian", qemu: "qemu-system-x86_64", args: args, dir: dir, cards: debianCards, opts: opts}, nil
+		"-kernel", filepath.Join(root, "vmlinux"), "-initrd", initrd, "-append", "console=ttyS0 panic=-1 "+x86Append+
+			knownTSC())
+	return &second{name: "debian", qemu: "qemu-system-x86_64", args: args, dir: dir, cards: debianCards,
+		opts: opts}, nil
 }
 
 func debianInitramfs(root, version, agentPath string) ([]byte, error) {

@@ -19,8 +19,9 @@ import (
 
 // Kernel is what a virtual machine boots.
 type Kernel struct {
-	Version   string // as uname -r has it
-	Image     string // path of vmlinux, not compressed: QEMU starts that at once (PVH), and unpacking takes it four seconds
+	Version string // as uname -r has it
+	// Path of vmlinux, not compressed: QEMU starts that at once (PVH), and unpacking takes it four seconds.
+	Image     string
 	Initramfs string // path
 	Modules   string // path of the directory that becomes /lib/modules
 }
@@ -181,7 +182,8 @@ func unpackKernel(image, to string) error {
 func newestKernel() (string, error) {
 	out, err := exec.Command("apt-cache", "depends", kernelPackage).Output()
 	if err != nil {
-		return "", fmt.Errorf("apt-cache depends %s: %w (run apt-get update and try again)", kernelPackage, withStderr(err))
+		return "", fmt.Errorf("apt-cache depends %s: %w (run apt-get update and try again)", kernelPackage,
+			withStderr(err))
 	}
 	for line := range strings.Lines(string(out)) {
 		if pkg, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: linux-image-"); ok {

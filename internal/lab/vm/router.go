@@ -17,7 +17,8 @@ import (
 	"strings"
 )
 
-// RouterOptions add a second virtual machine, with the CPU of a router: the home's router, from the files of its package.
+// RouterOptions add a second virtual machine, with the CPU of a router: the home's router, from the files of its
+// package.
 type RouterOptions struct {
 	Arch    string // mipsel or arm64
 	Agent   string // path of internal/lab/agent, built for it
@@ -54,16 +55,17 @@ type routerArch struct {
 var routerArchs = map[string]routerArch{
 	// MIPS 24Kc, the CPU of more OpenWrt routers than any other.
 	"mipsel": {"linux-image-4kc-malta", "qemu-system-mipsel", []string{"-machine", "malta", "-m", "256"}, "ttyS0"},
-	"arm64":  {"linux-image-arm64", "qemu-system-aarch64", []string{"-machine", "virt", "-cpu", "cortex-a53", "-m", "512"}, "ttyAMA0"},
+	"arm64": {"linux-image-arm64", "qemu-system-aarch64", []string{"-machine", "virt", "-cpu", "cortex-a53", "-m",
+		"512"}, "ttyAMA0"},
 }
 
 // routerModules are loaded in this order, with what they need.
-var routerModules = []string{"virtio_pci", "virtio_net", "ip6_tunnel", "nf_tables", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq",
-	"nft_reject_ipv4", "nf_conntrack_netlink"}
+var routerModules = []string{"virtio_pci", "virtio_net", "ip6_tunnel", "nf_tables", "nft_ct", "nft_chain_nat",
+	"nft_nat", "nft_masq", "nft_reject_ipv4", "nf_conntrack_netlink"}
 
 // routerPackages are Debian's programs on the router, with the libraries that they need. All else is the package's.
-var routerPackages = []string{"busybox-static", "nftables", "libnftables1", "libnftnl11", "libmnl0", "libjansson4", "libgmp10", "libedit2",
-	"libxtables12", "libc6", "libbsd0", "libmd0", "libtinfo6"}
+var routerPackages = []string{"busybox-static", "nftables", "libnftables1", "libnftnl11", "libmnl0", "libjansson4",
+	"libgmp10", "libedit2", "libxtables12", "libc6", "libbsd0", "libmd0", "libtinfo6"}
 
 //go:embed router.sh
 var routerInit []byte
@@ -116,8 +118,8 @@ func downloadForeign(ctx context.Context, dir, arch string, a routerArch) (versi
 			return "", err
 		}
 	}
-	config := fmt.Sprintf("APT::Architectures { \"amd64\"; %q; };\nDir::State::Lists %q;\nDir::Cache %q;\nAPT::Sandbox::User \"root\";\n",
-		arch, filepath.Join(dir, "lists"), filepath.Join(dir, "cache"))
+	config := fmt.Sprintf("APT::Architectures { \"amd64\"; %q; };\nDir::State::Lists %q;\nDir::Cache "+
+		"%q;\nAPT::Sandbox::User \"root\";\n", arch, filepath.Join(dir, "lists"), filepath.Join(dir, "cache"))
 	if err := os.WriteFile(filepath.Join(dir, "apt.conf"), []byte(config), 0o644); err != nil {
 		return "", err
 	}
@@ -169,7 +171,8 @@ func downloadForeign(ctx context.Context, dir, arch string, a routerArch) (versi
 // routerInitramfs is the router's root: busybox, nft with its libraries, modules, the agent, and the package.
 func routerInitramfs(root, version string, o RouterOptions) ([]byte, error) {
 	a := newTree()
-	for _, name := range []string{"bin", "sbin", "usr/bin", "usr/sbin", "etc", "proc", "sys", "dev", "tmp", "run", "modules"} {
+	for _, name := range []string{"bin", "sbin", "usr/bin", "usr/sbin", "etc", "proc", "sys", "dev", "tmp", "run",
+		"modules"} {
 		a.dir(name)
 	}
 	a.file("init", routerInit)
@@ -323,7 +326,7 @@ func newRouter(ctx context.Context, opts *Options, dir string) (*second, error) 
 		return nil, err
 	}
 	a := routerArchs[o.Arch]
-	args := append(slices.Clone(a.qemuArgs), "-kernel", filepath.Join(root, "boot", "vmlinuz-"+version), "-initrd", initrd,
-		"-append", "console="+a.console+" panic=-1 quiet rdinit=/init")
+	args := append(slices.Clone(a.qemuArgs), "-kernel", filepath.Join(root, "boot", "vmlinuz-"+version), "-initrd",
+		initrd, "-append", "console="+a.console+" panic=-1 quiet rdinit=/init")
 	return &second{name: "router", qemu: a.qemu, args: args, dir: dir, cards: routerCards, opts: opts}, nil
 }

@@ -9,8 +9,9 @@ mount -t tmpfs run /run
 mkdir -p /var /etc/config
 ln -s /run /var/run
 ln -s /tmp /var/tmp
-# On a Malta two cards share a line of interrupts. QEMU leaves its controller (8259) to take lines 10 and 11 by edge, and it hears no
-# more of a line where one card has asked while the other was served. By level, as PCI has it, it does (register ELCR2, bits 2 and 3).
+# On a Malta two cards share an interrupt line. QEMU leaves lines 10 and 11 of its controller (8259) edge triggered: if
+# one card raises the line while the other is served, later interrupts are lost. Level triggered, as PCI requires, works
+# (register ELCR2, bits 2 and 3).
 if [ "$(uname -m)" = mips ]; then
 	printf '\014' | dd of=/dev/port bs=1 seek=1233 conv=notrunc 2>/dev/null
 fi

@@ -103,7 +103,8 @@ func Run(ctx context.Context, kernel Kernel, opts Options) (status int, err erro
 }
 
 // runFirst is one life of the machine that runs the program. A bootError tells that it did not start.
-func runFirst(ctx context.Context, kernel Kernel, opts *Options, dir string, cards []int, try int) (status int, err error) {
+func runFirst(ctx context.Context, kernel Kernel, opts *Options, dir string, cards []int, try int) (status int,
+	err error) {
 	var ports [3]*os.File
 	var guestEnds []*os.File
 	for i := range ports {
@@ -188,7 +189,8 @@ func runFirst(ctx context.Context, kernel Kernel, opts *Options, dir string, car
 	case !isClosed(started):
 		return 0, watch.failed(fmt.Sprintf("ended before it had started (%v) %s", waitErr, qemuErrors.String()))
 	default:
-		return 0, fmt.Errorf("the guest ended without a result (QEMU: %v)\n%s%s", waitErr, qemuErrors.String(), readLog(console))
+		return 0, fmt.Errorf("the guest ended without a result (QEMU: %v)\n%s%s", waitErr, qemuErrors.String(),
+			readLog(console))
 	}
 }
 
@@ -224,7 +226,8 @@ func isClosed(c <-chan struct{}) bool {
 // x86Append are words for the command line of every x86 kernel here: no mitigations of a CPU that is none, memory and
 // modules without what hardening does to each page and each call, and grace periods of RCU that nobody has to wait
 // for.
-const x86Append = "quiet mitigations=off tsc=reliable clocksource=tsc no_timer_check init_on_alloc=0 rcupdate.rcu_expedited=1"
+const x86Append = "quiet mitigations=off tsc=reliable clocksource=tsc no_timer_check init_on_alloc=0 " +
+	"rcupdate.rcu_expedited=1"
 
 // x86Args are the machine and its CPUs. Each CPU is a thread of QEMU; of two, one that the computer does not let run
 // keeps the other one spinning at the guest's locks, which on a busy computer costs up to ten times the work
@@ -242,19 +245,21 @@ func qemuArgs(kernel Kernel, opts *Options, dir, console string, cards []int) []
 	}
 	args, tsc := x86Args(max(opts.CPUs, 1)), knownTSC()
 	if opts.Icount { // with the CPU that the figures of docs/dev/ were taken on
-		args = []string{"-machine", "pc,hpet=off", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", "-smp", "1", "-cpu", "max"}
+		args = []string{"-machine", "pc,hpet=off", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", "-smp",
+			"1", "-cpu", "max"}
 		tsc = "" // it counts instructions
 	}
 	args = append(args,
 		"-m", strconv.Itoa(memory),
 		"-nodefaults", "-display", "none", "-no-reboot", "-serial", "file:"+console,
 		"-kernel", kernel.Image, "-initrd", kernel.Initramfs,
-		// Programs at the same addresses in every process (norandmaps): QEMU translates their code once. A CPU that hangs for a
-		// minute (twice watchdog_thresh) ends the guest, with the kernel's log. No bookkeeping of memory by groups, and none
-		// of what copies may touch.
-		"-append", "console=ttyS0 panic=-1 rdinit=/init norandmaps lsm= audit=0 psi=0 cgroup_disable=memory hardened_usercopy=off watchdog_thresh=30 softlockup_panic=1 "+x86Append+tsc+" ds4relay.spec="+dir,
-		"-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
-		"-device", "virtio-serial-pci")
+		// Programs at the same addresses in every process (norandmaps): QEMU translates their code once. A CPU that
+		// hangs for a minute (twice watchdog_thresh) ends the guest, with the kernel's log. No bookkeeping of memory by
+		// groups, and none of what copies may touch.
+		"-append", "console=ttyS0 panic=-1 rdinit=/init norandmaps lsm= audit=0 psi=0 cgroup_disable=memory "+
+			"hardened_usercopy=off watchdog_thresh=30 softlockup_panic=1 "+x86Append+tsc+" ds4relay.spec="+dir,
+		"-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap", "-device",
+		"virtio-serial-pci")
 	if opts.Share != "" {
 		path := strings.ReplaceAll(opts.Share, ",", ",,")
 		args = append(args, "-virtfs",

@@ -94,7 +94,9 @@ func (s *second) run(ctx context.Context, try int, report func(error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	args := append([]string{"-nodefaults", "-display", "none", "-no-reboot", "-serial", "file:" + console}, s.args...)
-	args = append(args, cardArgs(s.dir, 1, s.cards, func(card int) string { return fmt.Sprintf("52:54:00:46:02:%02x", card) })...)
+	args = append(args, cardArgs(s.dir, 1, s.cards, func(card int) string {
+		return fmt.Sprintf("52:54:00:46:02:%02x", card)
+	})...)
 	cmd := exec.CommandContext(ctx, s.qemu, args...)
 	var problems strings.Builder
 	cmd.Stdout, cmd.Stderr = &problems, &problems

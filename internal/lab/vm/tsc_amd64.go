@@ -17,7 +17,8 @@ var knownTSC = sync.OnceValue(func() string {
 	began, from := together()
 	time.Sleep(apart)
 	ended, to := together()
-	return fmt.Sprintf(" tsc_early_khz=%d", uint64(float64(to-from)/float64(ended.Sub(began))*float64(time.Millisecond)))
+	return fmt.Sprintf(" tsc_early_khz=%d",
+		uint64(float64(to-from)/float64(ended.Sub(began))*float64(time.Millisecond)))
 })
 
 // together reads clock and counter at one time: of several tries the one that nothing came between.

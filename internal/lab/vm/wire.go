@@ -138,7 +138,8 @@ func deliver(conn net.Conn, queue <-chan []byte) {
 func cardArgs(dir string, side int, cards []int, mac func(card int) string) []string {
 	var args []string
 	for _, card := range cards {
-		args = append(args, "-netdev", fmt.Sprintf("stream,id=card%d,server=off,addr.type=unix,addr.path=%s", card, wireSocket(dir, card, side)),
+		args = append(args, "-netdev", fmt.Sprintf("stream,id=card%d,server=off,addr.type=unix,addr.path=%s", card,
+			wireSocket(dir, card, side)),
 			"-device", fmt.Sprintf("virtio-net-pci,netdev=card%d,mac=%s", card, mac(card)))
 	}
 	return args

@@ -1,5 +1,5 @@
-// Command po2lmo makes LuCI's catalogue of a translation: po2lmo IN.po OUT.lmo. The packages are built with it; LuCI's own
-// is part of its source tree.
+// Command po2lmo makes LuCI's catalogue of a translation: po2lmo IN.po OUT.lmo. The packages are built with it; LuCI's
+// own is part of its source tree.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package proxydtest has tests that the programs with `proxy --status` share.
+// Package proxydtest contains tests for all programs that have `proxy --status`.
 package proxydtest
 
 import (
@@ -22,14 +22,17 @@ const (
 	differs = 3
 )
 
-// ForeignText wants what comes from the control socket, a file or the command line to do nothing to a terminal, and to
-// have an end. run calls the program, status are its words for the proxies' status, and check those that read a file.
+// ForeignText tests that text from the control socket, a file or the command line cannot control a terminal, and is
+// limited in size. run calls the program; status and check are its arguments for the proxies' status and for checking a
+// file.
 func ForeignText(t *testing.T, run func(args []string, out *bytes.Buffer) int, status, check []string) {
 	t.Helper()
 	const escapes = "\x1b[2J\x1b]0;owned\x07\u009b31m\u202e\r\xff"
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config")
-	if err := os.WriteFile(path, []byte("config proxy 'web'\n\tlist listen '127.0.0.1:1'\n\toption target '[2001:db8::1]:1'\n"), 0o644); err != nil {
+	if err := os.WriteFile(path,
+		[]byte("config proxy 'web'\n\tlist listen '127.0.0.1:1'\n\toption target '[2001:db8::1]:1'\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(filepath.Join(dir, "run-proxy"), 0o755); err != nil {
@@ -68,7 +71,8 @@ func ForeignText(t *testing.T, run func(args []string, out *bytes.Buffer) int, s
 		}
 	}
 	bad := filepath.Join(dir, "bad")
-	if err := os.WriteFile(bad, []byte("config proxy 'web'\n\toption target '"+escapes+"'\n"+escapes+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(bad, []byte("config proxy 'web'\n\toption target '"+escapes+"'\n"+escapes+"\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	show := append([]string{"-c", path, "--run", filepath.Join(dir, "run")}, status...)
