@@ -68,24 +68,24 @@ var manual = map[string]detail{
 	"up": {
 		"With names, these relays are brought up beside those that are up already. Each step is printed as the " +
 			"command that a person would type, and a ruleset as its size; `-v` prints all of it.\n\n" +
-			"A second `up` changes nothing, and open connections go on. A step that fails is undone with all " +
-			"before it. Relays do not depend on each other: where one cannot be brought up, the others are (exit " +
-			"status 4).\n\nA relay that would hand over the port of the ssh session in which this is typed is " +
-			"refused; `--force` does it all the same. With `--running` nothing happens where no relay is up.",
+			"A second `up` changes nothing, and open connections stay open. If a step fails, it and all steps " +
+			"before it are undone. Relays do not depend on each other: if one cannot be brought up, the others " +
+			"still are (exit status 4).\n\nA relay that would hand over the port of the ssh session in which this " +
+			"is typed is refused, unless `--force` is given. `--running` does nothing if no relay is up.",
 		[]example{
 			{"ds4relay up", "bring up every enabled relay"},
-			{"ds4relay up home", "bring up one, also where it is not enabled"},
+			{"ds4relay up home", "bring up one, even if it is not enabled"},
 			{"ds4relay -c /tmp/new up -v", "try another file, and show the rulesets"},
 		}},
 	"down": {
-		"Nothing else is changed. Without names all of ds4relay goes, whatever the configuration says now. A relay " +
-			"that is down stays down until the next `up`, reload or boot.",
+		"Nothing else is changed. Without names everything that ds4relay installed is removed, whatever the " +
+			"configuration says now. A relay that is down stays down until the next `up`, reload or boot.",
 		[]example{
 			{"ds4relay down home", "take one relay down; the others stay"},
 		}},
 	"reload": {
-		"Use it after a change of the configuration: only what differs is changed. Where the proxies' " +
-			"service runs it reads the configuration again; a proxy's open sessions go on.",
+		"Use it after a change of the configuration: only what differs is changed. If the proxies' service runs, " +
+			"it reads the configuration again; a proxy's open sessions stay open.",
 		[]example{
 			{"ds4relay reload", "after a change of /etc/config/ds4relay"},
 		}},
@@ -96,20 +96,20 @@ var manual = map[string]detail{
 	}},
 	"status": {
 		"Relays with their endpoints, traffic, forwards and open connections; then what differs from the " +
-			"configuration, and what of other programs is in the way. With names, these relays only, and what " +
+			"configuration, and other programs that get in the way. With names, only these relays, and what " +
 			"`up` with the same names would change.\n\n" +
 			"Exit status 3: something differs. Without root the kernel shows tunnels, addresses, routes, rules and " +
-			"traffic, but neither nft's tables nor open connections; the status says so, and the exit status " +
-			"is 1 where nothing else differs.",
+			"traffic, but neither nft's tables nor open connections; `status` says so, and the exit status " +
+			"is 1 if nothing else differs.",
 		[]example{
 			{"ds4relay status home", "one relay"},
 			{"ds4relay status --watch", "again every two seconds, until Ctrl-C"},
 			{"ds4relay status --json", "for programs"},
 		}},
 	"doctor": {
-		"It makes one check after another, from the bottom up, and prints what it found and what to do. It " +
-			"sends test packets through the tunnel, and some that seem to come from a client. Exit status 1: a check " +
-			"has failed.", []example{
+		"It runs its checks in order, from the bottom up, and prints what it found and what to do. It sends test " +
+			"packets through the tunnel, and some that seem to come from a client. Exit status 1: a check has " +
+			"failed.", []example{
 			{"ds4relay doctor", "all enabled relays"},
 			{"ds4relay -q doctor home", "only what is wrong with one"},
 		}},
@@ -123,34 +123,34 @@ var manual = map[string]detail{
 		}},
 	"watch": {
 		"This is for a timer: ds4relay-watch.timer on Debian and the service on OpenWrt call it every minute while a " +
-			"name is used (option peeraddr). Open connections go on. Relays that an earlier `up` could not " +
+			"name is used (option peeraddr). Open connections stay open. Relays that an earlier `up` could not " +
 			"bring up are tried again.",
 		nil},
 	"check": {
-		"Each mistake is named with its line and with what is allowed. Without a file it is the " +
-			"configuration of this machine, and other programs that are in the way are named too. Exit status 2: " +
-			"there are mistakes.", []example{
+		"Each mistake is printed with its line and with what is allowed. Without a file, `check` reads the " +
+			"configuration of this machine, and also names other programs that get in the way. Exit status 2: there " +
+			"are mistakes.", []example{
 			{"ds4relay check", "the configuration of this machine"},
 			{"ds4relay check /tmp/new", "a file"},
 		}},
 	"export": {
-		"The router at home gets the VPS's output, and the VPS gets the router's. The name may be left out where the " +
-			"configuration has one relay.",
+		"The router at home gets the VPS's output, and the VPS gets the router's. The name may be left out if the " +
+			"configuration has only one relay.",
 		[]example{
 			{"ds4relay export home >home.conf", "the file for the other end"},
 		}},
-	"ping": {"Both addresses are of one server somewhere: the difference is what the way through the relay costs.",
+	"ping": {"Both addresses belong to one server: the difference is what the path through the relay costs.",
 		[]example{
 			{"ds4relay ping 198.51.100.1 2001:db8::1 -c 100", "send 100 packets over each"},
 		}},
 	"proxy": {
-		"It listens where the sections proxy of the configuration say, and needs no tunnel. On SIGHUP it reads the " +
-			"configuration again. On SIGTERM it stops listening; open sessions get five seconds to finish, " +
+		"It listens on the addresses of the configuration's proxy sections, and needs no tunnel. On SIGHUP it reads " +
+			"the configuration again. On SIGTERM it stops listening; open sessions get five seconds to finish, " +
 			"or until a second SIGTERM.\n\n" +
-			"`--status` is for everybody, and ends with exit status 3 where a proxy does not run or the " +
-			"configuration has changed. `--reload` fails where the configuration has a mistake; open sessions go on, " +
-			"also those of a proxy that is removed. With `--upgrade` and `--take-over` no client is refused " +
-			"meanwhile, and the former process stays until its last session has ended.",
+			"`--status` is for everybody, and exits with status 3 if a proxy does not run or the configuration has " +
+			"changed. `--reload` fails if the configuration has a mistake; open sessions stay open, even those of a " +
+			"removed proxy. With `--upgrade` and `--take-over` no client is refused, and the former process stays " +
+			"until its last session has ended.",
 		[]example{
 			{"systemctl enable --now ds4relay-proxy", "run the proxies at each boot"},
 			{"ds4relay proxy --status", "show them"},
