@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/program"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -240,7 +241,7 @@ func fields(first, last []byte, types []state.Type) (string, error) {
 	for _, t := range types {
 		size := fieldSizes[t]
 		if len(data) < size || len(end) < size {
-			return "", errors.New("an nft element is shorter than its type")
+			return "", message.New("an nft element is shorter than its type")
 		}
 		words = append(words, interval(t, data[:size], end[:size]))
 		next := min(len(data), len(end), (size+3)&^3)
@@ -287,7 +288,7 @@ func verdict(nested []byte) (string, error) {
 	}
 	code := attrs[unix.NFTA_VERDICT_CODE]
 	if len(code) != 4 {
-		return "", errors.New("an nft verdict without a code")
+		return "", message.New("an nft verdict without a code")
 	}
 	switch code := int32(binary.BigEndian.Uint32(code)); code {
 	case unix.NFT_GOTO:
@@ -362,7 +363,8 @@ func (k *Kernel) noteTables(step state.LoadTables) error {
 const nftTime = time.Minute
 
 // ErrNoNft is returned where nft is not installed.
-var ErrNoNft = errors.New("the program nft is missing; install it: apt install nftables (Debian), opkg install nftables (OpenWrt)")
+var ErrNoNft = message.New("the program nft is missing; install it: apt install nftables (Debian), opkg install " +
+	"nftables (OpenWrt)")
 
 // Nft runs the program nft with that on its standard input, and returns what it prints.
 func Nft(input string, args ...string) (string, error) {
@@ -376,9 +378,9 @@ func Nft(input string, args ...string) (string, error) {
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
-		return "", fmt.Errorf("nft: %w: %s", err, firstLines(problems))
+		return "", message.New("nft: %v: %s", err, firstLines(problems))
 	case err != nil:
-		return "", fmt.Errorf("run nft: %w", err)
+		return "", message.New("run nft: %v", err)
 	}
 	return out, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -25,7 +26,7 @@ type Kernel struct {
 	Platform platform.Platform // nil: Debian
 
 	looked map[string]lookedUp // DNS names
-	notes  []string            // about records, for Observe
+	notes  []*message.Text     // about records, for Observe
 	made   bool                // Lock has made the directory Run
 }
 
@@ -48,16 +49,16 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 	o := state.Observed{ForeignLinks: map[string]string{}, ForeignAddrs: map[netip.Addr]string{}, SysctlValues: map[string]string{}}
 	links, err := k.observeLinks(&o)
 	if err != nil {
-		return o, fmt.Errorf("list links: %w", err)
+		return o, message.New("list links: %v", err)
 	}
 	if err := observeAddrs(&o, links); err != nil {
-		return o, fmt.Errorf("list addresses: %w", err)
+		return o, message.New("list addresses: %v", err)
 	}
 	if err := observeRoutes(&o, want, links); err != nil {
-		return o, fmt.Errorf("list routes: %w", err)
+		return o, message.New("list routes: %v", err)
 	}
 	if err := observeRules(&o); err != nil {
-		return o, fmt.Errorf("list rules: %w", err)
+		return o, message.New("list rules: %v", err)
 	}
 	if err := k.observeSysctls(&o, want); err != nil {
 		return o, err
@@ -70,10 +71,10 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 	if err := k.observeTables(&o); forRoot(err) {
 		o.Unseen = append(o.Unseen, "nft's tables")
 	} else if err != nil {
-		return o, fmt.Errorf("list nft tables: %w", err)
+		return o, message.New("list nft tables: %v", err)
 	}
 	o.Unrecorded = k.unrecorded(o, links)
-	o.Notes = slices.Clone(k.notes)
+	o.Notes = append(o.Notes, k.notes...)
 	return o, nil
 }
 

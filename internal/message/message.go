@@ -8,6 +8,10 @@ import (
 	"strings"
 )
 
+// AnswersVersion counts the changes of the answers of check, doctor and the buses after which a program that reads them
+// has to be changed; docs/answers.md describes them.
+const AnswersVersion = 1
+
 // Text is a sentence, or a part of one. nil is none: its English is "".
 type Text struct {
 	// Code is the English sentence as a format of package fmt, as a msgid of gettext is. Its verbs are %s, %v, %d

@@ -3,6 +3,7 @@ package state
 import (
 	"net/netip"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
@@ -153,7 +154,7 @@ type Observed struct {
 	ForeignRoutes []ForeignRoute
 	ForeignTables []string // those of our names without our mark: "ip ds4relay"
 
-	Notes []string // what a person should know, such as that a record is damaged
+	Notes []*message.Text // what a person should know, such as that a record is damaged
 
 	// Unseen is what the kernel shows to root only, where somebody else asks; State is without it.
 	Unseen []string
