@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -64,12 +63,12 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 		return o, err
 	}
 	if err := observeAllowances(&o); forRoot(err) {
-		o.Unseen = append(o.Unseen, "iptables' rules")
+		o.Unseen = append(o.Unseen, message.New("iptables' rules"))
 	} else if err != nil {
 		return o, err
 	}
 	if err := k.observeTables(&o); forRoot(err) {
-		o.Unseen = append(o.Unseen, "nft's tables")
+		o.Unseen = append(o.Unseen, message.New("nft's tables"))
 	} else if err != nil {
 		return o, message.New("list nft tables: %v", err)
 	}
@@ -206,14 +205,28 @@ func observeRoutes(o *state.Observed, want state.State, links map[int]string) er
 }
 
 // owner names who a route or rule is from by its protocol number, as /etc/iproute2/rt_protos of iproute2 does.
-func owner(protocol int) string {
-	names := map[int]string{0: "a person or a script (no protocol)", 2: "the kernel", 3: "a person or a script (protocol boot)",
-		4: "a person or a script (protocol static)", 9: "a router advertisement", 11: "zebra", 12: "bird", 15: "NetworkManager or a mesh daemon",
-		16: "a DHCP client", 18: "keepalived", 42: "babel", 186: "bgp", 188: "ospf"}
-	if name, ok := names[protocol]; ok {
-		return name
+func owner(protocol int) *message.Text {
+	programs := map[int]string{11: "zebra", 12: "bird", 18: "keepalived", 42: "babel", 186: "bgp", 188: "ospf"}
+	switch protocol {
+	case 0:
+		return message.New("a person or a script (no protocol)")
+	case 2:
+		return message.New("the kernel")
+	case 3:
+		return message.New("a person or a script (protocol boot)")
+	case 4:
+		return message.New("a person or a script (protocol static)")
+	case 9:
+		return message.New("a router advertisement")
+	case 15:
+		return message.New("NetworkManager or a mesh daemon")
+	case 16:
+		return message.New("a DHCP client")
 	}
-	return fmt.Sprintf("protocol %d", protocol)
+	if name, ok := programs[protocol]; ok {
+		return message.Plain(name)
+	}
+	return message.New("protocol %d", protocol)
 }
 
 func observeRules(o *state.Observed) error {

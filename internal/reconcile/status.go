@@ -31,7 +31,7 @@ type Status struct {
 	Codes       StatusCodes         `json:"codes,omitzero"`        // of Notes, Blocked and Warning, which are English
 
 	// Unseen is what could not be compared, because the kernel shows it to root only.
-	Unseen []string `json:"-"`
+	Unseen []*message.Text `json:"-"`
 
 	down bool // nothing of ours is in the kernel
 }
@@ -215,7 +215,7 @@ func (m *End) Status(names ...string) (*Status, error) {
 	}
 	if len(status.Unseen) > 0 {
 		status.note(message.New("the kernel shows %s and open connections to root only: they are not compared",
-			strings.Join(status.Unseen, ", ")))
+			message.Join(", ", status.Unseen...)))
 	}
 	status.Connections = kernel.CountConnections()
 	if c := status.Connections; c != nil && c.Count*100 >= c.Max*fullPercent {

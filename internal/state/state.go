@@ -157,7 +157,7 @@ type Observed struct {
 	Notes []*message.Text // what a person should know, such as that a record is damaged
 
 	// Unseen is what the kernel shows to root only, where somebody else asks; State is without it.
-	Unseen []string
+	Unseen []*message.Text
 
 	// SysctlValues are the present values of every key that is wanted or saved; a key that is missing does not exist.
 	SysctlValues map[string]string
@@ -166,14 +166,14 @@ type Observed struct {
 // ForeignRule is a policy rule of somebody else at a priority of ours.
 type ForeignRule struct {
 	Priority int
-	Owner    string // by its protocol
+	Owner    *message.Text // by its protocol
 }
 
 // ForeignRoute is a route of somebody else in a table of ours, or to a host of ours.
 type ForeignRoute struct {
 	Table  uint32
 	Dst    netip.Prefix
-	Owner  string
+	Owner  *message.Text
 	Device string
 }
 

@@ -121,6 +121,12 @@ test('the program’s answers say the same in English by their codes', () => {
 
 	assert.ok(problems > 10);
 
+	const broken = status('broken');
+
+	assert.deepEqual(words.list(broken, 'blocked'), broken.blocked);
+	assert.equal(words.of(broken.relays[0], 'waiting'), broken.relays[0].waiting);
+	broken.codes.blocked.flatMap(codes).forEach((code) => assert.ok(listed.has(script(code)), code));
+
 	const refused = call('check', { configuration: '' });
 
 	assert.equal(words.error({ message: '', ...refused }), refused.error);
