@@ -38,6 +38,14 @@ func TestOutput(t *testing.T) {
 	}
 	correct := "config relay 'home'\n" + strings.Join(required, "\n") + "\n"
 	kernel := fake.New("eth0")
+	ask := func(config string, command ...string) (string, error) {
+		a := &app{path: write(config), run: filepath.Join(dir, "run"), most: 1 << 20, env: func(string) string { return "" },
+			apply: func(reconcile.Kernel) reconcile.Kernel { return kernel }}
+		return a.output(command...)
+	}
+	if text, err := ask(correct, "status", "--json"); err != nil || !strings.Contains(text, `"differs": [`) {
+		t.Errorf("a relay that is down: %v, %s", err, text)
+	}
 	for _, c := range []struct {
 		config  string
 		command []string
