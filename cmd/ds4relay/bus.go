@@ -4,24 +4,27 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/plain"
 )
 
-// output runs a command and returns its output; the text on standard error becomes the error.
+// output is what a command prints.
 func (a *app) output(command ...string) (string, error) {
 	out, problems := &answer{most: a.most}, &answer{most: a.most / 8}
 	inner := *a
 	inner.stdout, inner.stderr = plain.Writer{To: out}, plain.Writer{To: problems}
-	code := inner.main(append([]string{"-c", a.path, "--run", a.run}, command...))
+	err := inner.dispatch(append([]string{"-c", a.path, "--run", a.run}, command...))
+	var code exitCode
 	switch {
-	case code != 0 && code != exitDiffers:
-		return "", errors.New(strings.TrimSpace(problems.String()))
+	case errors.As(err, &code) && code != exitDiffers: // what is wrong is printed
+		return "", message.Plain(strings.TrimSpace(problems.String()))
+	case err != nil && code != exitDiffers:
+		return "", err
 	case out.more:
-		return "", fmt.Errorf("the answer is longer than %d bytes; type the command instead: ds4relay %s", a.most,
+		return "", message.New("the answer is longer than %d bytes; type the command instead: ds4relay %s", a.most,
 			command[0])
 	}
 	return out.String(), nil
@@ -50,6 +53,7 @@ func (a *app) object(command ...string) (any, error) {
 
 // schema is the answer of the method schema: what a form needs.
 type schema struct {
+	Version   int                  `json:"version"`
 	Sections  []config.SectionSpec `json:"sections"`
 	Protocols []config.Protocol    `json:"protocols"`
 	Role      config.Role          `json:"role"` // default of `option role`
@@ -57,6 +61,7 @@ type schema struct {
 
 // checked is the answer of the method check.
 type checked struct {
+	Version  int              `json:"version"`
 	OK       bool             `json:"ok"`
 	Errors   []config.Problem `json:"errors"`
 	Warnings []config.Problem `json:"warnings"`
@@ -75,27 +80,17 @@ func (a *app) checkText(text string) (any, error) {
 	if err != nil && !errors.As(err, &problems) {
 		return nil, err
 	}
-	return checked{OK: err == nil, Errors: a.shown(problems), Warnings: a.shown(warnings)}, nil
+	return checked{Version: message.AnswersVersion, OK: err == nil, Errors: a.shown(problems),
+		Warnings: a.shown(warnings)}, nil
 }
 
-// maxText limits a value or a message in an answer, in bytes.
-const maxText = 300
-
-// shown returns the problems for an answer: with the path that the user knows.
-func (a *app) shown(problems []config.Problem) []config.Problem {
-	shown := []config.Problem{}
-	for _, p := range problems {
-		p.File, p.Value, p.Message = a.path, bounded(p.Value), bounded(p.Message)
-		shown = append(shown, p)
+// shown are the problems as they are answered: of the file that the user knows.
+func (a *app) shown(problems config.Problems) []config.Problem {
+	shown := problems.Bounded()
+	for i := range shown {
+		shown[i].File = a.path
 	}
 	return shown
-}
-
-func bounded(text string) string {
-	if len(text) <= maxText {
-		return text
-	}
-	return strings.ToValidUTF8(text[:maxText], "") + "…"
 }
 
 func (a *app) printJSON(value any) error {

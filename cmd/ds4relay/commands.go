@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/ping"
 	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
@@ -28,8 +28,8 @@ func (a *app) kernel() reconcile.Kernel {
 	return k
 }
 
-// errRoot is returned if the caller may not change the kernel.
-var errRoot = errors.New("this needs root (CAP_NET_ADMIN); run it with sudo")
+// errRoot is returned where the caller may not change the kernel.
+var errRoot = message.New("this needs root (CAP_NET_ADMIN); run it with sudo")
 
 func needRoot() error {
 	if os.Geteuid() != 0 {
@@ -56,7 +56,9 @@ func (a *app) waiting(holder string) {
 	fmt.Fprintf(a.stderr, "waiting for another ds4relay (process %s) to finish\n", holder)
 }
 
-func (a *app) note(text string) { fmt.Fprintln(a.stderr, text) }
+func (a *app) note(text *message.Text) { a.say(text.Error()) }
+
+func (a *app) say(text string) { fmt.Fprintln(a.stderr, text) }
 
 func (a *app) unchanged(changed bool, text string) {
 	if !changed && !a.quiet {

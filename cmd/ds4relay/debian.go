@@ -16,6 +16,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/debian"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
@@ -130,19 +131,19 @@ func (a *app) ifupdown([]string) error {
 	return a.bringUp([]string{relay.Name}, false, false)
 }
 
-// warnings returns what check reports about this machine: other programs, and an ssh session that up would cut. up
-// refuses that, but when systemd starts it, it has no session to look at.
-func (a *app) warnings(relays []*config.Relay) []string {
+// warnings are what check says of this machine: about other programs, and a session that up would cut. up refuses that, but
+// has no session to look at where systemd starts it.
+func (a *app) warnings(relays []*config.Relay) []*message.Text {
 	notes := a.neighbours(relays)
 	enabled := slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool { return !r.Enabled })
 	if err := reconcile.Lockout(enabled, a.env("SSH_CONNECTION")); err != nil {
-		notes = append(notes, err.Error())
+		notes = append(notes, message.Of(err))
 	}
 	return notes
 }
 
-// neighbours returns notes about other programs on this machine. If one cannot be queried, the note says so.
-func (a *app) neighbours(relays []*config.Relay) []string {
+// neighbours are notes about other programs of this machine. Where one cannot be asked, the note says so.
+func (a *app) neighbours(relays []*config.Relay) []*message.Text {
 	if here().Name() == platform.OpenWrtName {
 		return nil
 	}
@@ -153,7 +154,7 @@ func (a *app) neighbours(relays []*config.Relay) []string {
 	}
 	notes := n.Notes(relays)
 	if err != nil {
-		notes = append(notes, fmt.Sprintf("not everything of this machine could be looked at: %v", err))
+		notes = append(notes, message.New("not everything of this machine could be looked at: %v", err))
 	}
 	return notes
 }

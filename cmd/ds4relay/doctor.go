@@ -1,12 +1,12 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/doctor"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/probe"
 )
@@ -16,7 +16,14 @@ func (a *app) examined() doctor.Prober {
 	return &probe.Prober{File: a.path, Platform: here(), Kernel: a.kernel()}
 }
 
-// doctor runs the checks in order and prints each result. Exit status 1: one has failed.
+// examined is what `doctor --json` prints.
+type examined struct {
+	Version int              `json:"version"` // message.AnswersVersion
+	OK      bool             `json:"ok"`      // nothing has failed
+	Checks  []doctor.Finding `json:"checks"`
+}
+
+// doctor runs the checks in order and prints each as it ends. Exit status 1: one has failed.
 func (a *app) doctor(f *flag.FlagSet) func([]string) error {
 	asJSON := f.Bool("json", false, "print JSON")
 	return func(names []string) error { return a.examine(names, *asJSON) }
@@ -50,10 +57,7 @@ func (a *app) examine(names []string, asJSON bool) error {
 	case !asJSON && !a.quiet:
 		a.printSummary(findings)
 	case asJSON:
-		err = a.printJSON(struct {
-			OK     bool             `json:"ok"`
-			Checks []doctor.Finding `json:"checks"`
-		}{well, findings})
+		err = a.printJSON(examined{message.AnswersVersion, well, findings})
 	}
 	if err == nil && !well {
 		err = exitCode(exitFailed)
@@ -104,7 +108,7 @@ func (a *app) doctorAnswer(arguments map[string]string) (any, error) {
 		return nil, err
 	}
 	if arguments["check"] == "" && arguments["relay"] != "" {
-		return nil, errors.New("the argument relay goes with check")
+		return nil, message.New("the argument relay goes with check")
 	}
 	return doctor.Answer(a.examined(), strings.TrimSpace(arguments["check"]), arguments["relay"])
 }

@@ -5,8 +5,12 @@ import (
 	"fmt"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
+
+// errWhichRelay is bad usage of export, also over a bus.
+var errWhichRelay = message.New("export takes the name of a relay: each has another end")
 
 func (a *app) export(names []string) error {
 	c, _, err := a.load(a.path)
@@ -25,11 +29,11 @@ func (a *app) exportText(c *config.Config, names []string) (string, error) {
 		names = []string{c.Relays[0].Name}
 	}
 	if len(names) != 1 {
-		return "", usageError("export takes the name of a relay: each has another end")
+		return "", errWhichRelay
 	}
 	relay := c.Relay(names[0])
 	if relay == nil {
-		return "", fmt.Errorf("%w %q", reconcile.ErrUnknownRelay, names[0])
+		return "", message.New("%v %q", reconcile.ErrUnknownRelay, names[0])
 	}
 	local, peer := relay.Local, relay.Peer
 	if relay.Auto || relay.PeerName != "" {
@@ -44,7 +48,7 @@ func (a *app) exportText(c *config.Config, names []string) (string, error) {
 			peer = facts.Peer[relay.Name]
 		}
 		if !local.IsValid() {
-			return "", fmt.Errorf("relay %q waits for %s: its endpoint is not known yet", relay.Name,
+			return "", message.New("relay %q waits for %s: its endpoint is not known yet", relay.Name,
 				facts.Waiting[relay.Name])
 		}
 	}

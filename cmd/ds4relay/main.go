@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/openwrt"
 	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/platform"
@@ -113,7 +114,8 @@ func (a *app) main(args []string) int {
 		return 0
 	case errors.As(err, &code):
 		return int(code)
-	case errors.As(err, &problems), errors.Is(err, reconcile.ErrUnknownRelay), errors.As(err, &bad),
+	case errors.As(err, &problems), errors.Is(err, reconcile.ErrUnknownRelay), errors.Is(err,
+		errWhichRelay), errors.As(err, &bad),
 		errors.Is(err, errConfig):
 		fmt.Fprintln(a.stderr, err)
 		return exitUsage
@@ -134,7 +136,7 @@ type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-var errConfig = errors.New("the configuration cannot be read")
+var errConfig = message.New("the configuration cannot be read")
 
 func (a *app) dispatch(args []string) error {
 	f := a.flags()
@@ -193,7 +195,7 @@ func (a *app) read(path string) (*config.Config, config.Problems, error) {
 	c, warnings, err := config.Load(path, here().DefaultRole())
 	var problems config.Problems
 	if err != nil && !errors.As(err, &problems) && !passing(err) {
-		err = fmt.Errorf("%w: %w", errConfig, err)
+		err = message.New("%v: %v", errConfig, err)
 	}
 	return c, warnings, err
 }
@@ -232,8 +234,8 @@ func (a *app) check(args []string) error {
 	}
 	if len(args) == 0 { // this machine's file
 		for _, text := range a.warnings(c.Relays) {
-			a.warning(text)
-			warnings = append(warnings, config.Problem{Message: text})
+			a.warning(text.Error())
+			warnings = append(warnings, config.Problem{Message: text.Error()})
 		}
 	}
 	note := ""

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/openwrt"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/state"
@@ -139,7 +140,7 @@ func (a *app) killswitch([]string) error {
 	return err
 }
 
-var errBeforeNetwork = errors.New("the network has not started")
+var errBeforeNetwork = message.New("the network has not started")
 
 // beforeNetwork is a kernel about which only the file is known: no relay can be brought up.
 type beforeNetwork struct{ reconcile.Kernel }
@@ -203,13 +204,13 @@ func (a *app) rpcd(args []string) error {
 	debug.SetGCPercent(rpcdGarbage)
 	return openwrt.Serve(args, os.Stdin, a.stdout, map[string]openwrt.Method{
 		"schema": {Call: func(map[string]string) (any, error) {
-			return schema{config.Schema, config.Protocols(), here().DefaultRole()}, nil
+			return schema{message.AnswersVersion, config.Schema, config.Protocols(), here().DefaultRole()}, nil
 		}},
 		"status": {Call: func(map[string]string) (any, error) { return a.object("status", "--json") }},
 		"doctor": {Arguments: []string{"check", "relay"}, Call: a.doctorAnswer},
 		"plan": {Call: func(map[string]string) (any, error) {
 			text, err := a.output("plan")
-			return map[string]string{"plan": text}, err
+			return map[string]any{"version": message.AnswersVersion, "plan": text}, err
 		}},
 		"export": {Arguments: []string{"relay"}, Call: func(arguments map[string]string) (any, error) {
 			command := []string{"export"}
@@ -217,7 +218,7 @@ func (a *app) rpcd(args []string) error {
 				command = append(command, "--", relay)
 			}
 			text, err := a.output(command...)
-			return map[string]string{"config": text}, err
+			return map[string]any{"version": message.AnswersVersion, "config": text}, err
 		}},
 		"service": {Call: func(map[string]string) (any, error) { return openwrt.ReadService() }},
 		"control": {Arguments: []string{"action"}, Call: func(arguments map[string]string) (any, error) {

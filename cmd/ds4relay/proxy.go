@@ -11,6 +11,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/doctor"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/proxyd"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
@@ -44,7 +45,7 @@ func (a *app) runProxy(status, asJSON, reload, upgrade, takeOver bool) error {
 		return proxyd.Upgrade(a.run)
 	}
 	return proxyd.Run(proxyd.Options{
-		Run: a.run, Version: version, TakeOver: takeOver, Say: a.note,
+		Run: a.run, Version: version, TakeOver: takeOver, Say: a.say,
 		Load: func() ([]*config.Proxy, error) {
 			c, _, err := a.load(a.path)
 			if err != nil {
@@ -161,8 +162,7 @@ func (a *app) proxyFindings(relays []string) []doctor.Finding {
 	if len(entries) == 0 && err == nil {
 		return nil
 	}
-	f := doctor.Finding{Check: doctor.Check{ID: "proxies", Title: "The proxies run"}, State: doctor.OK,
-		Evidence: fmt.Sprintf("proxies: %d", len(entries))}
+	f := doctor.NewFinding(doctor.OK, message.New("proxies: %d", len(entries)), nil)
 	find := func(wrong func(proxyd.Entry) bool) *proxyd.Entry {
 		if i := slices.IndexFunc(entries, wrong); i >= 0 {
 			return &entries[i]
@@ -174,19 +174,21 @@ func (a *app) proxyFindings(relays []string) []doctor.Finding {
 	erring := find(func(e proxyd.Entry) bool { return e.ErrorTime != nil && time.Since(*e.ErrorTime) < recently })
 	switch {
 	case err != nil:
-		f.State, f.Evidence, f.Remedy = doctor.Failed, err.Error(), "run doctor as root"
+		f = doctor.NewFinding(doctor.Failed, message.Of(err), message.New("run doctor as root"))
 	case idle != nil:
-		f.State, f.Evidence, f.Remedy = doctor.Failed, fmt.Sprintf("proxy %q does not run", idle.Name),
-			"`systemctl enable --now ds4relay-proxy`, or `systemctl reload ds4relay-proxy`; `journalctl -u "+
-				"ds4relay-proxy` says why it does not"
+		f = doctor.NewFinding(doctor.Failed, message.New("proxy %q does not run", idle.Name),
+			message.New("`systemctl enable --now ds4relay-proxy`, "+
+				"or `systemctl reload ds4relay-proxy`; `journalctl -u ds4relay-proxy` says why it does not"))
 	case stale != nil:
-		f.State, f.Evidence, f.Remedy = doctor.Failed, fmt.Sprintf("proxy %q runs as %s, the configuration has changed",
-			stale.Name, stale.Proxy), "`systemctl reload ds4relay-proxy`"
+		f = doctor.NewFinding(doctor.Failed,
+			message.New("proxy %q runs as %s, the configuration has changed", stale.Name, stale.Proxy),
+			message.New("`systemctl reload ds4relay-proxy`"))
 	case erring != nil:
-		f.State, f.Evidence = doctor.Warning, fmt.Sprintf("proxy %q: %s (%s)", erring.Name, erring.LastError,
-			erring.ErrorTime.Format(time.DateTime))
-		f.Remedy = "see whether the target listens there, and whether the firewall at home lets this machine in (for " +
-			"IPv6, on the router)"
+		f = doctor.NewFinding(doctor.Warning,
+			message.New("proxy %q: %s (%s)", erring.Name, erring.LastError, erring.ErrorTime.Format(time.DateTime)),
+			message.New("see whether the target listens there, and whether the firewall at home lets this machine in "+
+				"(for IPv6, on the router)"))
 	}
+	f.Check = doctor.Check{ID: "proxies", Title: "The proxies run"}
 	return []doctor.Finding{f}
 }

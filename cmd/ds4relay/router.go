@@ -7,6 +7,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/doctor"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
@@ -33,10 +34,10 @@ func (a *app) reload(f *flag.FlagSet) func([]string) error { return a.up(f) }
 // details is empty: routers do not have the manual.
 func details(string) string { return "" }
 
-// neighbours is empty: package openwrt informs OpenWrt's own programs.
-func (a *app) neighbours([]*config.Relay) []string { return nil }
+// neighbours: OpenWrt's own parts are told what they have to know (package openwrt).
+func (a *app) neighbours([]*config.Relay) []*message.Text { return nil }
 
-func (a *app) warnings(relays []*config.Relay) []string { return a.neighbours(relays) }
+func (a *app) warnings(relays []*config.Relay) []*message.Text { return a.neighbours(relays) }
 
 // announce does nothing: nobody listens on ubus.
 func (a *app) announce() {}

@@ -5,8 +5,12 @@ package main
 import (
 	"encoding/json"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/message/messagetest"
 )
 
 // TestRouterHasNoDBus: the program for routers does not contain packages for other hosts.
@@ -24,7 +28,7 @@ func TestRouterHasNoDBus(t *testing.T) {
 
 // TestAnswerFitsUbus: whatever configuration a browser sends to be checked, the answer fits into a ubus message.
 func TestAnswerFitsUbus(t *testing.T) {
-	const message = 1 << 20
+	const most = 1 << 20 // bytes of a message
 	for name, text := range map[string]string{
 		"many mistakes":   strings.Repeat("x\n", 100000),
 		"many warnings":   strings.Repeat("config x\n", 20000),
@@ -39,8 +43,11 @@ func TestAnswerFitsUbus(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
+		for _, p := range slices.Concat(answer.(checked).Errors, answer.(checked).Warnings) {
+			messagetest.Check(t, &message.Text{Code: p.Code, Args: p.Args}, p.Message)
+		}
 		data, err := json.Marshal(answer)
-		if err != nil || len(data) > message/2 {
+		if err != nil || len(data) > most/2 {
 			t.Errorf("%s: %d bytes, %v", name, len(data), err)
 		}
 	}

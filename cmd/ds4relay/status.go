@@ -67,9 +67,7 @@ func (a *app) showStatus(names []string, asJSON bool, before func()) error {
 	}
 	before()
 	a.warn(warnings)
-	for _, w := range warnings {
-		s.Warning = append(s.Warning, w.Error())
-	}
+	s.Warn(warnings)
 	ok, err := a.describe(c, s, names, asJSON)
 	switch {
 	case err != nil:

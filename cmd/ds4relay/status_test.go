@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ds4relay/ds4relay/internal/kernel/fake"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/state"
@@ -20,7 +21,7 @@ type dim struct{ *fake.Kernel }
 
 func (k dim) Observe(want state.State) (state.Observed, error) {
 	o, err := k.Kernel.Observe(want)
-	o.Tables, o.Unseen = nil, []string{"nft's tables"}
+	o.Tables, o.Unseen = nil, []*message.Text{message.New("nft's tables")}
 	return o, err
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/message/messagetest"
 	"github.com/ds4relay/ds4relay/internal/transport"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
@@ -50,6 +52,18 @@ config relay 'cabin'
 	option ip4table '43'
 `
 
+// speak: the codes of problems make their English, and translators have them.
+func speak(t *testing.T, problems Problems) {
+	t.Helper()
+	for _, p := range problems {
+		messagetest.Check(t, &message.Text{Code: p.Code, Args: p.Args}, p.Message)
+		messagetest.Check(t, p.AsText(), p.Error())
+		if p.Code == "%s" || p.Code == "" {
+			t.Errorf("without a code: %+v", p)
+		}
+	}
+}
+
 func load(t *testing.T, text string) (*Config, Problems, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ds4relay")
@@ -57,6 +71,8 @@ func load(t *testing.T, text string) (*Config, Problems, error) {
 		t.Fatal(err)
 	}
 	c, warnings, err := Load(path, Router)
+	speak(t, warnings)
+	speak(t, problemsOf(err))
 	if problems, ok := err.(Problems); ok {
 		for i := range problems {
 			problems[i].File = "F"
@@ -353,6 +369,7 @@ func FuzzNew(f *testing.F) {
 		if (c == nil) == (err == nil) {
 			t.Fatal(c, err)
 		}
+		speak(t, problemsOf(err))
 		for _, p := range problemsOf(err) {
 			if p.Message == "" || p.Line < 1 {
 				t.Fatalf("%+v", p)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"sort"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // cross reports conflicts between sections. Only enabled relays, forwards and proxies count.
@@ -21,22 +23,26 @@ func (r *reader) cross() {
 			continue
 		}
 		if other := devices[relay.Device]; other != nil {
-			r.relayProblem(relay, "device", relay.Device, fmt.Sprintf("relay %q has the same device; give each relay its own", other.Name))
+			r.relayProblem(relay, "device", relay.Device, "relay %q has the same device; give each relay its own",
+				other.Name)
 		}
 		devices[relay.Device] = relay
 		if relay.Role == Router {
 			if other := tables[relay.Table]; other != nil {
-				r.relayProblem(relay, "ip4table", fmt.Sprint(relay.Table), fmt.Sprintf("relay %q has the same table; give each relay its own", other.Name))
+				r.relayProblem(relay, "ip4table", fmt.Sprint(relay.Table),
+					"relay %q has the same table; give each relay its own", other.Name)
 			}
 			if other := marks[relay.Mark()]; other != nil && other.Table != relay.Table {
-				r.relayProblem(relay, "ip4table", fmt.Sprint(relay.Table), fmt.Sprintf(
-					"relay %q has table %d, which gives the same connection mark; allowed is a table whose distance is no multiple of 255", other.Name, other.Table))
+				r.relayProblem(relay, "ip4table", fmt.Sprint(relay.Table),
+					"relay %q has table %d, which gives the same connection mark; allowed is a table whose distance "+
+						"is no multiple of 255", other.Name, other.Table)
 			}
 			tables[relay.Table], marks[relay.Mark()] = relay, relay
 		}
 		pair := [2]netip.Addr{relay.Local, relay.Peer}
 		if other := tunnels[pair]; other != nil && relay.Peer.IsValid() && relay.Local.IsValid() {
-			r.relayProblem(relay, "peeraddr", relay.Peer.String(), fmt.Sprintf("relay %q has a tunnel between the same two endpoints; one of the four must differ", other.Name))
+			r.relayProblem(relay, "peeraddr", relay.Peer.String(),
+				"relay %q has a tunnel between the same two endpoints; one of the four must differ", other.Name)
 		}
 		tunnels[pair] = relay
 		enabled = append(enabled, relay)
@@ -53,9 +59,8 @@ func (r *reader) cross() {
 	r.proxies(enabled)
 }
 
-func (r *reader) relayProblem(relay *Relay, option, value, message string) {
-	r.problems.add(Problem{File: r.file.Path, Line: r.lines[relay](option), Section: label("relay", relay.Name),
-		Option: option, Value: value, Message: message})
+func (r *reader) relayProblem(relay *Relay, option, value, code string, args ...any) {
+	r.problems.add(r.at(r.lines[relay](option), label("relay", relay.Name), option, value, message.New(code, args...)))
 }
 
 // claim is a set of ports of a public address that a forward uses; order is its place in the file.
@@ -97,10 +102,12 @@ func (r *reader) overlaps(relays []*Relay) {
 	for _, relay := range relays {
 		for _, f := range relay.Forwards {
 			if f.DestIP == relay.IPAddr {
-				r.forwardProblem(f, "dest_ip", f.DestIP.String(), "is the public address itself; allowed is "+sectionSpec("forward").option("dest_ip").Allowed)
+				r.forwardProblem(f, "dest_ip", f.DestIP.String(), "is the public address itself; allowed is %s",
+					allowed(sectionSpec("forward").option("dest_ip").Allowed))
 			}
 			if f.All && all != nil {
-				r.forwardProblem(f, "proto", "all", fmt.Sprintf("forward %q of relay %q has all of %s already; only one host can", short(all.forward.Section), all.relay.Name, relay.IPAddr))
+				r.forwardProblem(f, "proto", "all", "forward %q of relay %q has all of %s already; only one host can",
+					short(all.forward.Section), all.relay.Name, relay.IPAddr)
 			}
 			if f.All && all == nil {
 				all = &claim{forward: f, relay: relay}
@@ -109,8 +116,9 @@ func (r *reader) overlaps(relays []*Relay) {
 				claims[set.Proto] = append(claims[set.Proto], claim{set, f, relay, order})
 				order++
 				if i, ok := find(keptPorts[set.Proto], set.First, set.Last); ok {
-					r.forwardProblem(f, "src_dport", set.String(), fmt.Sprintf("is also kept for the VPS (list keep '%s' of relay %q); remove one of the two",
-						keep[i].PortSet, keep[i].relay.Name))
+					r.forwardProblem(f, "src_dport", set.String(),
+						"is also kept for the VPS (list keep '%s' of relay %q); remove one of the two",
+						keep[i].PortSet, keep[i].relay.Name)
 				}
 			}
 		}
@@ -136,8 +144,9 @@ func (r *reader) clashes(claims []claim) {
 			if later.First == 0 {
 				option = "proto"
 			}
-			r.forwardProblem(later.forward, option, later.String(), fmt.Sprintf("overlaps with forward %q of relay %q (%s); a port of %s can go to one host only",
-				short(earlier.forward.Section), earlier.relay.Name, earlier.forward.brief(), later.relay.IPAddr))
+			r.forwardProblem(later.forward, option, later.String(),
+				"overlaps with forward %q of relay %q (%s); a port of %s can go to one host only",
+				short(earlier.forward.Section), earlier.relay.Name, earlier.forward.brief(), later.relay.IPAddr)
 		}
 		if claims[i].Last > claims[furthest].Last {
 			furthest = i
@@ -154,7 +163,8 @@ func (r *reader) egresses(relays []*Relay) {
 				continue
 			}
 			if other := through[f.DestIP]; other != nil && other != relay {
-				r.forwardProblem(f, "egress", "all", fmt.Sprintf("%s sends its own connections through relay %q already; allowed is egress 'replies' in one of the two", f.DestIP, other.Name))
+				r.forwardProblem(f, "egress", "all", "%s sends its own connections through relay %q already; allowed "+
+					"is egress 'replies' in one of the two", f.DestIP, other.Name)
 				continue
 			}
 			through[f.DestIP] = relay
@@ -162,7 +172,6 @@ func (r *reader) egresses(relays []*Relay) {
 	}
 }
 
-func (r *reader) forwardProblem(f *Forward, option, value, message string) {
-	r.problems.add(Problem{File: r.file.Path, Line: r.lines[f](option), Section: label("forward", f.Section),
-		Option: option, Value: value, Message: message})
+func (r *reader) forwardProblem(f *Forward, option, value, code string, args ...any) {
+	r.problems.add(r.at(r.lines[f](option), label("forward", f.Section), option, value, message.New(code, args...)))
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/transport"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
@@ -32,7 +33,7 @@ func loaded(file *uci.File, err error, role Role) (*Config, Problems, error) {
 	if errors.As(err, &syntax) {
 		problems := make(Problems, len(syntax))
 		for i, e := range syntax {
-			problems[i] = Problem{File: e.Path, Line: e.Line, Message: e.Msg}
+			problems[i] = newProblem(e.Path, e.Line, "", "", "", e.Text)
 		}
 		return nil, nil, problems
 	}
@@ -50,9 +51,9 @@ func New(file *uci.File, role Role) (*Config, Problems, error) {
 	if len(r.problems.kept) == 0 {
 		r.cross()
 	}
-	warnings := r.warnings.list(fmt.Sprintf("%d more warnings from here on", r.warnings.cut()))
+	warnings := r.warnings.list(message.New("%d more warnings from here on", r.warnings.cut()))
 	if len(r.problems.kept) > 0 {
-		return nil, warnings, r.problems.list(fmt.Sprintf("%d more mistakes from here on", r.problems.cut()))
+		return nil, warnings, r.problems.list(message.New("%d more mistakes from here on", r.problems.cut()))
 	}
 	return r.config, warnings, nil
 }
@@ -117,15 +118,12 @@ func (s *section) label() string { return label(s.spec.Type, s.name) }
 
 func label(typ, name string) string { return fmt.Sprintf("%s %q", typ, short(name)) }
 
-// guess returns the end of a warning: the candidate that the user may have meant.
-func (r *reader) guess(format, word string, candidates []string) string {
+// guess is the candidate that somebody may have meant, or "".
+func (r *reader) guess(word string, candidates []string) string {
 	if r.guesses++; r.guesses > maxProblems {
 		return ""
 	}
-	if near := nearest(word, candidates); near != "" {
-		return fmt.Sprintf(format, near)
-	}
-	return ""
+	return nearest(word, candidates)
 }
 
 func (r *reader) sections(role Role) {
@@ -143,9 +141,11 @@ func (r *reader) sections(role Role) {
 		}
 		spec := sectionSpec(raw.Type)
 		if spec == nil {
-			message := fmt.Sprintf("unknown section type %q is ignored", short(raw.Type))
-			message += r.guess("; did you mean %q?", raw.Type, types)
-			r.warnings.add(Problem{File: r.file.Path, Line: raw.Line, Message: message})
+			text := message.New("unknown section type %q is ignored", short(raw.Type))
+			if near := r.guess(raw.Type, types); near != "" {
+				text = message.New("unknown section type %q is ignored; did you mean %q?", short(raw.Type), near)
+			}
+			r.warnings.add(r.at(raw.Line, "", "", "", text))
 			continue
 		}
 		s := &section{r: r, spec: spec, name: name, line: raw.Line, options: make([]optionValues, 0, len(raw.Options))}
@@ -157,7 +157,7 @@ func (r *reader) sections(role Role) {
 				s.problem("", "a relay needs a name of 1 to 11 characters out of a-z 0-9 _, as in: config relay 'home'")
 			}
 			if len(r.config.Relays) == maxRelays {
-				s.problem("", fmt.Sprintf("more than %d relays", maxRelays))
+				s.problem("", "more than %d relays", maxRelays)
 				continue
 			}
 			relay := s.relay(name, role)
@@ -171,7 +171,7 @@ func (r *reader) sections(role Role) {
 			r.forwards = append(r.forwards, s.forward(name))
 		case "proxy":
 			if len(r.config.Proxies) == maxProxies {
-				s.problem("", fmt.Sprintf("more than %d proxies", maxProxies))
+				s.problem("", "more than %d proxies", maxProxies)
 				continue
 			}
 			if p, enabled := s.proxy(name); enabled {
@@ -231,15 +231,16 @@ func (s *section) collect(raw *uci.Section) {
 	for _, option := range raw.Options {
 		spec := s.spec.option(option.Name)
 		if spec == nil {
-			message := "unknown option is ignored"
-			message += s.r.guess("; did you mean %s?", option.Name, s.spec.names())
-			s.r.warnings.add(Problem{File: s.r.file.Path, Line: option.Line, Section: s.label(), Option: short(option.Name),
-				Message: message})
+			text := message.New("unknown option is ignored")
+			if near := s.r.guess(option.Name, s.spec.names()); near != "" {
+				text = message.New("unknown option is ignored; did you mean %s?", near)
+			}
+			s.r.warnings.add(s.r.at(option.Line, s.label(), short(option.Name), "", text))
 			continue
 		}
 		values := option.Values
 		if !spec.List && len(values) > 1 {
-			s.problemAt(values[1], option.Name, fmt.Sprintf("is given %d times as a list; allowed is one option", len(values)))
+			s.problemAt(values[1], option.Name, "is given %d times as a list; allowed is one option", len(values))
 			values = values[:1]
 		}
 		if spec.List && !option.List {
@@ -249,7 +250,7 @@ func (s *section) collect(raw *uci.Section) {
 	}
 	for _, spec := range s.spec.Options {
 		if spec.Required && !s.has(spec.Name) {
-			s.problem("", fmt.Sprintf("option %s is missing; it takes %s", spec.Name, spec.Allowed))
+			s.problem("", "option %s is missing; it takes %s", spec.Name, allowed(spec.Allowed))
 		}
 	}
 }
@@ -259,7 +260,8 @@ func (s *section) split(option string, value uci.Value) []uci.Value {
 	var values []uci.Value
 	for word := range strings.FieldsSeq(value.Text) {
 		if s.r.words++; len(values) == maxWords || s.r.words > allWords {
-			s.problemAt(value, option, fmt.Sprintf("has too many words; allowed are at most %d, and %d in all such options", maxWords, allWords))
+			s.problemAt(value, option, "has too many words; allowed are at most %d, and %d in all such options",
+				maxWords, allWords)
 			break
 		}
 		values = append(values, uci.Value{Text: word, Line: value.Line})
@@ -276,20 +278,26 @@ func (s *section) lineOf(option string) int {
 	return s.line
 }
 
-func (s *section) problem(option, message string) {
-	p := Problem{File: s.r.file.Path, Line: s.line, Section: s.label(), Option: option, Message: message}
-	if values := s.values(option); len(values) > 0 {
-		p.Line, p.Value = values[0].Line, values[0].Text
-	}
-	s.report(p)
+// at is a problem at a line of the file.
+func (r *reader) at(line int, section, option, value string, text *message.Text) Problem {
+	return newProblem(r.file.Path, line, section, option, value, text)
 }
 
-// report adds a mistake. In a disabled section it is only a warning.
-func (s *section) report(p Problem) {
+func (s *section) problem(option, code string, args ...any) {
+	value := uci.Value{Line: s.line}
+	if values := s.values(option); len(values) > 0 {
+		value = values[0]
+	}
+	s.problemAt(value, option, code, args...)
+}
+
+// problemAt tells of a mistake. In a section that is disabled it is a warning: such a section stops nothing.
+func (s *section) problemAt(value uci.Value, option, code string, args ...any) {
+	p := s.r.at(value.Line, s.label(), option, value.Text, message.New(code, args...))
 	if s.disabled {
 		if !s.unfinished {
-			s.r.warnings.add(Problem{File: s.r.file.Path, Line: s.line, Section: s.label(),
-				Message: "the section is disabled, and has mistakes: it is left out"})
+			s.r.warnings.add(s.r.at(s.line, s.label(), "", "",
+				message.New("the section is disabled, and has mistakes: it is left out")))
 		}
 		s.unfinished = true
 		s.r.warnings.add(p)
@@ -298,14 +306,9 @@ func (s *section) report(p Problem) {
 	s.r.problems.add(p)
 }
 
-func (s *section) problemAt(value uci.Value, option, message string) {
-	s.report(Problem{File: s.r.file.Path, Line: value.Line, Section: s.label(), Option: option, Value: value.Text,
-		Message: message})
-}
-
-// refuse reports a value that the schema does not allow.
+// refuse reports a value that is not what the schema allows.
 func (s *section) refuse(value uci.Value, option string) {
-	s.problemAt(value, option, "allowed is "+s.spec.option(option).Allowed)
+	s.problemAt(value, option, "allowed is %s", allowed(s.spec.option(option).Allowed))
 }
 
 // parse reads a single option, or its default, with f. If f refuses it, parse reports a problem and returns zero.
@@ -461,8 +464,8 @@ func (s *section) endpoint(option string, ipaddr netip.Addr) netip.Addr {
 	case err != nil || !unicast6(prefix.Masked().Addr()):
 		s.refuse(value, option)
 	case prefix.Masked() != prefix && prefix.Bits() < 128:
-		s.problemAt(value, option, fmt.Sprintf("has bits set behind the prefix; allowed is the prefix %s or the address %s",
-			prefix.Masked(), prefix.Addr()))
+		s.problemAt(value, option, "has bits set behind the prefix; allowed is the prefix %s or the address %s",
+			prefix.Masked(), prefix.Addr())
 	case prefix.Bits() == 128:
 		return prefix.Addr()
 	case !ipaddr.IsValid():
@@ -470,8 +473,9 @@ func (s *section) endpoint(option string, ipaddr netip.Addr) netip.Addr {
 		if a := transport.Derive(prefix, ipaddr); prefix.Contains(a) {
 			return a
 		}
-		s.problemAt(value, option, fmt.Sprintf("the endpoint %s made of it and ipaddr lies outside; allowed is a prefix of at most 64 bits, or an address",
-			transport.Derive(prefix, ipaddr)))
+		s.problemAt(value, option, "the endpoint %s made of it and ipaddr lies outside; allowed is a prefix of at "+
+			"most 64 bits, or an address",
+			transport.Derive(prefix, ipaddr))
 	}
 	return netip.Addr{}
 }
@@ -560,9 +564,9 @@ func (s *section) relay(name string, role Role) *Relay {
 	case relay.Role == Router:
 		relay.Auto = true
 	case s.has("ip6addr"):
-		s.problem("ip6addr", "is for routers, which get a prefix delegated; on a VPS allowed is "+addrWords)
+		s.problem("ip6addr", "is for routers, which get a prefix delegated; on a VPS allowed is %s", allowed(addrWords))
 	default:
-		s.problem("", "option ip6addr is missing; it takes "+addrWords)
+		s.problem("", "option %s is missing; it takes %s", "ip6addr", allowed(addrWords))
 	}
 	if s.has("peeraddr") && dnsName(s.values("peeraddr")[0].Text) {
 		relay.PeerName = s.values("peeraddr")[0].Text
@@ -570,10 +574,10 @@ func (s *section) relay(name string, role Role) *Relay {
 		relay.Peer = s.endpoint("peeraddr", relay.IPAddr)
 	}
 	if relay.Local.IsValid() && relay.Local == relay.Peer {
-		s.problem("peeraddr", fmt.Sprintf("both endpoints are %s; ip6addr is this end's, peeraddr the other end's", relay.Local))
+		s.problem("peeraddr", "both endpoints are %s; ip6addr is this end's, peeraddr the other end's", relay.Local)
 	}
 	if s.has("tunlink") && relay.Tunlink == relay.Device {
-		s.problem("device", fmt.Sprintf("%s is also the tunlink; allowed is a name of its own for the tunnel", relay.Device))
+		s.problem("device", "%s is also the tunlink; allowed is a name of its own for the tunnel", relay.Device)
 	}
 	for _, value := range s.values("keep") {
 		if set, ok := portSet(value.Text); ok {
@@ -657,9 +661,11 @@ func (s *section) ports(f *Forward, protos []uci.Value) {
 	case f.All && s.has("src_dport"):
 		s.problem("src_dport", "proto all has no ports; allowed is no src_dport, or a protocol with ports such as tcp")
 	case len(withoutPorts) > 0 && s.has("src_dport"):
-		s.problem("src_dport", fmt.Sprintf("proto %s has no ports; allowed is no src_dport, or a forward of its own for that protocol", withoutPorts[0]))
+		s.problem("src_dport", "proto %s has no ports; allowed is no src_dport, or a forward of its own for that "+
+			"protocol", withoutPorts[0])
 	case len(withPorts) > 0 && !s.has("src_dport"):
-		s.problem("", fmt.Sprintf("option src_dport is missing; it takes %s (or set proto to all: every protocol and port)", portWords))
+		s.problem("", "option src_dport is missing; it takes %s (or set proto to all: every protocol and port)",
+			allowed(portWords))
 	}
 	if !s.has("dest_port") {
 		if s.has("src_dport") {
@@ -674,8 +680,8 @@ func (s *section) ports(f *Forward, protos []uci.Value) {
 	case !s.has("src_dport"):
 		s.problem("dest_port", "needs a src_dport, the public port that it stands for")
 	case ok && int(destLast)-int(destFirst) != int(last)-int(first):
-		s.problem("dest_port", fmt.Sprintf("has %d ports, src_dport has %d; allowed is as many, mapped one to one",
-			int(destLast)-int(destFirst)+1, int(last)-int(first)+1))
+		s.problem("dest_port", "has %d ports, src_dport has %d; allowed is as many, mapped one to one",
+			int(destLast)-int(destFirst)+1, int(last)-int(first)+1)
 	}
 	f.DestPort = destFirst
 }
@@ -689,17 +695,17 @@ func (s *section) relayOf(names string) *Relay {
 		case 1:
 			return s.r.config.Relays[0]
 		default:
-			s.problem("", fmt.Sprintf("option relay is missing; with several relays it takes one of: %s", names))
+			s.problem("", "option relay is missing; with several relays it takes one of: %s", names)
 		}
 		return nil
 	}
 	if relay := s.r.relays[s.values("relay")[0].Text]; relay != nil {
 		return relay
 	}
-	message := "there is no relay section of that name"
-	if names != "" {
-		message += "; allowed is " + names
+	if names == "" {
+		s.problem("relay", "there is no relay section of that name")
+	} else {
+		s.problem("relay", "there is no relay section of that name; allowed is %s", names)
 	}
-	s.problem("relay", message)
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // A Problem is one mistake in the file, or one warning about it.
@@ -13,11 +15,28 @@ type Problem struct {
 	Section string `json:"section,omitempty"` // as `relay "home"`
 	Option  string `json:"option,omitempty"`
 	Value   string `json:"value,omitempty"`
-	Message string `json:"message"` // what is wrong, and what is allowed
+	Message string `json:"message"` // what is wrong, and what is allowed, in English
+	Code    string `json:"code"`    // of the message.Text that it is made of
+	Args    []any  `json:"args,omitempty"`
 }
 
+func newProblem(file string, line int, section, option, value string, text *message.Text) Problem {
+	return Problem{file, line, section, option, value, text.Error(), text.Code, text.Args}
+}
+
+// allowed is what an option takes, of the schema or of a part of it.
+func allowed(code string) *message.Text { return &message.Text{Code: code} }
+
 // Error writes it on one line: FILE:LINE: SECTION: option NAME "VALUE": MESSAGE.
-func (p Problem) Error() string {
+func (p Problem) Error() string { return p.where() + p.Message }
+
+// AsText is the same as a Text.
+func (p *Problem) AsText() *message.Text {
+	return message.New("%s%s", p.where(), &message.Text{Code: p.Code, Args: p.Args})
+}
+
+// where is FILE:LINE: SECTION: option NAME "VALUE": and a blank.
+func (p *Problem) where() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s:%d: ", p.File, p.Line)
 	if p.Section != "" {
@@ -30,14 +49,23 @@ func (p Problem) Error() string {
 		}
 		b.WriteString(": ")
 	}
-	b.WriteString(p.Message)
 	return b.String()
 }
 
 // Problems are a file's mistakes, sorted by line: at most 100, and a last one with the number of the others.
 type Problems []Problem
 
-// Count returns their number, or "over 100" if not all are listed.
+// Bounded are the problems for an answer: long values are cut, as they are in messages already.
+func (p Problems) Bounded() []Problem {
+	bounded := make([]Problem, len(p))
+	for i, problem := range p {
+		problem.Value = cut(problem.Value, maxText)
+		bounded[i] = problem
+	}
+	return bounded
+}
+
+// Count is how many there are, "over 100" where not all are listed.
 func (p Problems) Count() string {
 	if len(p) > maxProblems {
 		return fmt.Sprint("over ", maxProblems)
@@ -59,14 +87,17 @@ const (
 	maxProblems = 100
 	maxShown    = 100 // bytes of a value or a name
 	maxListed   = 8   // of what a message lists
+	maxText     = 300 // bytes of a value in an answer
 )
 
-// short cuts a long text.
-func short(text string) string {
-	if len(text) <= maxShown {
+// short is the beginning of a long text.
+func short(text string) string { return cut(text, maxShown) }
+
+func cut(text string, most int) string {
+	if len(text) <= most {
 		return text
 	}
-	return strings.ToValidUTF8(text[:maxShown], "") + "…"
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // listed joins the first items of a list, and adds the total if there are more than most.
@@ -108,11 +139,11 @@ func (r *report) cut() int {
 	return r.more
 }
 
-// list returns the problems by line; last is the message about those left out.
-func (r *report) list(last string) Problems {
+// list are the problems by line; last speaks of those that it leaves out.
+func (r *report) list(last *message.Text) Problems {
 	if r.cut() == 0 {
 		return r.kept
 	}
 	end := r.kept[len(r.kept)-1]
-	return append(r.kept, Problem{File: end.File, Line: end.Line, Message: last})
+	return append(r.kept, newProblem(end.File, end.Line, "", "", "", last))
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
@@ -218,7 +219,8 @@ func (s *section) proxy(name string) (p *Proxy, enabled bool) {
 		case !s.has("idle_timeout"):
 			p.IdleTimeout = udpIdle * time.Second
 		case p.IdleTimeout == 0:
-			s.problem("idle_timeout", fmt.Sprintf("udp sessions end only by it; allowed is a number of seconds from 1 to %d", maxSeconds))
+			s.problem("idle_timeout", "udp sessions end only by it; allowed is a number of seconds from 1 to %d",
+				maxSeconds)
 		}
 		if p.ProxyProtocol == 1 {
 			s.problem("proxy_protocol", "version 1 knows only tcp; allowed with udp is 0 or 2")
@@ -239,11 +241,12 @@ func (s *section) target(p *Proxy, value uci.Value) {
 	for _, l := range p.Listen {
 		switch {
 		case t.Each && l.Last-l.First != last-t.Port:
-			s.problemAt(value, "target", fmt.Sprintf("has %d ports, listen %s has %d; allowed is as many (mapped one to one), one port for all, or none (the port that the client came to)",
-				int(last)-int(t.Port)+1, l, int(l.Last)-int(l.First)+1))
+			s.problemAt(value, "target", "has %d ports, listen %s has %d; allowed is as many (mapped one to one), "+
+				"one port for all, or none (the port that the client came to)",
+				int(last)-int(t.Port)+1, l, int(l.Last)-int(l.First)+1)
 			return
 		case l.reaches(t):
-			s.problemAt(value, "target", fmt.Sprintf("is what it listens on itself (%s); allowed is another address or port", l))
+			s.problemAt(value, "target", "is what it listens on itself (%s); allowed is another address or port", l)
 			return
 		}
 	}
@@ -324,11 +327,11 @@ func (r *reader) listenTwice(later, earlier wanted) {
 		later, earlier = earlier, later
 	}
 	if later.proxy == earlier.proxy {
-		r.proxyProblem(later, fmt.Sprintf("overlaps with %s of the same proxy; remove one of the two", earlier.Listen))
+		r.proxyProblem(later, "overlaps with %s of the same proxy; remove one of the two", earlier.Listen)
 		return
 	}
-	r.proxyProblem(later, fmt.Sprintf("overlaps with proxy %q (%s %s); a socket can belong to one proxy only",
-		short(earlier.proxy.Section), ProtoName(later.proxy.Proto), earlier.Listen))
+	r.proxyProblem(later, "overlaps with proxy %q (%s %s); a socket can belong to one proxy only",
+		short(earlier.proxy.Section), ProtoName(later.proxy.Proto), earlier.Listen)
 }
 
 // taken is a forward for everybody: it takes all packets to its ports. A forward for some clients leaves the others to
@@ -385,17 +388,18 @@ func (r *reader) forwarded(w wanted, p *ports) {
 	key := sockets{w.proxy.Proto, w.Addr}
 	if i, ok := find(p.all[key], w.First, w.Last); ok {
 		t := p.forwards[i]
-		r.proxyProblem(w, fmt.Sprintf("forward %q of relay %q hands all of %s to the home; keep the port for the proxy (in the relay section): list keep '%s'",
-			short(t.forward.Section), t.relay.Name, t.relay.IPAddr, PortSet{w.proxy.Proto, w.First, w.Last}))
+		r.proxyProblem(w, "forward %q of relay %q hands all of %s to the home; keep the port for the proxy (in the "+
+			"relay section): list keep '%s'",
+			short(t.forward.Section), t.relay.Name, t.relay.IPAddr, PortSet{w.proxy.Proto, w.First, w.Last})
 	}
 	if i, ok := find(p.own[key], w.First, w.Last); ok {
 		t := p.forwards[i]
-		r.proxyProblem(w, fmt.Sprintf("overlaps with forward %q of relay %q (%s); a port of %s can go one way only",
-			short(t.forward.Section), t.relay.Name, t.forward.brief(), t.relay.IPAddr))
+		r.proxyProblem(w, "overlaps with forward %q of relay %q (%s); a port of %s can go one way only",
+			short(t.forward.Section), t.relay.Name, t.forward.brief(), t.relay.IPAddr)
 	}
 }
 
-func (r *reader) proxyProblem(w wanted, message string) {
-	r.problems.add(Problem{File: r.file.Path, Line: r.lines[w.proxy]("listen"), Section: label("proxy", w.proxy.Section),
-		Option: "listen", Value: w.Listen.String(), Message: message})
+func (r *reader) proxyProblem(w wanted, code string, args ...any) {
+	r.problems.add(r.at(r.lines[w.proxy]("listen"), label("proxy", w.proxy.Section), "listen", w.Listen.String(),
+		message.New(code, args...)))
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 const (
@@ -35,10 +37,10 @@ func (r *reader) loops() {
 		}
 		for _, l := range p.Listen {
 			if way := search.from(p, l); len(way) > 0 {
-				const message = "leads back to what it listens on (%s) by way of proxy %s; allowed is another address or port"
-				r.problems.add(Problem{File: r.file.Path, Line: r.lines[p]("target"),
-					Section: fmt.Sprintf("proxy %q", p.Section), Option: "target", Value: p.Target.String(),
-					Message: fmt.Sprintf(message, l, strings.Join(way, ", "))})
+				r.problems.add(r.at(r.lines[p]("target"), fmt.Sprintf("proxy %q", p.Section), "target",
+					p.Target.String(),
+					message.New("leads back to what it listens on (%s) "+
+						"by way of proxy %s; allowed is another address or port", l, strings.Join(way, ", "))))
 				break
 			}
 		}

@@ -4,7 +4,6 @@ package debian
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // scripts are files, besides ifupdown's, in which people set up tunnels and NAT.
@@ -26,8 +26,14 @@ func Script(path string) ([]Line, error) {
 	return logicalLines(path, string(data)), err
 }
 
-// byHand says what a line sets up that ds4relay sets up for the relay: "" for nothing.
-func byHand(r *config.Relay, line Line) string {
+// What a line may do for a relay, among others.
+var (
+	makesTunnel = message.New("makes the tunnel")
+	aboutTunnel = message.New("is about the tunnel")
+)
+
+// byHand is what a line does that ds4relay does for a relay: nothing without a code.
+func byHand(r *config.Relay, line Line) *message.Text {
 	words := line.Words()
 	has := func(all ...string) bool {
 		return !slices.ContainsFunc(all, func(word string) bool { return !slices.Contains(words, word) })
@@ -44,47 +50,46 @@ func byHand(r *config.Relay, line Line) string {
 	})
 	switch {
 	case !mentions || words[0] == "ds4relay" || words[0] == "address" || words[0] == "gateway":
-		return ""
+		return nil
 	case has("tunnel", "add"), has("tun", "add"), has("link", "add", "type", "ip6tnl"):
-		return "makes the tunnel"
+		return makesTunnel
 	case strings.Contains(lower, "dnat"), strings.Contains(lower, "snat"), strings.Contains(lower, "masquerade"):
-		return "translates addresses"
+		return message.New("translates addresses")
 	case slices.Contains(words, r.Device) || strings.Contains(line.Text, r.Local.String()) && r.Local.IsValid():
-		return "is about the tunnel"
+		return aboutTunnel
 	}
-	return ""
+	return nil
 }
 
-// ByHand returns the lines to delete because ds4relay does the same for a relay. Lines that only use the tunnel are
-// additions to ours, unless the tunnel is made by hand too.
-func ByHand(relays []*config.Relay, stanzas []Stanza, others []Line) []string {
+// ByHand are the lines that set up what ds4relay sets up for a relay, to be deleted. What is only about the tunnel is
+// somebody's addition to ours, unless the tunnel is made by hand too.
+func ByHand(relays []*config.Relay, stanzas []Stanza, others []Line) []*message.Text {
 	var lines []Line
 	for _, s := range stanzas {
 		lines = append(lines, s.Options...)
 	}
 	lines = append(lines, others...)
-	var found []string
+	var found []*message.Text
 	for _, r := range relays {
 		if r.Role != config.VPS {
 			continue
 		}
-		does := make([]string, len(lines))
+		does := make([]*message.Text, len(lines))
 		for i, line := range lines {
 			does[i] = byHand(r, line)
 		}
-		made := slices.Contains(does, "makes the tunnel")
+		made := slices.ContainsFunc(does, func(t *message.Text) bool { return t.Is(makesTunnel) })
 		for i, line := range lines {
-			if does[i] == "" || does[i] == "is about the tunnel" && !made {
+			if does[i] == nil || does[i].Is(aboutTunnel) && !made {
 				continue
 			}
-			found = append(found, fmt.Sprintf("%s: %s of relay %q by hand, which ds4relay does: delete this line: %s",
+			found = append(found, message.New("%s: %s of relay %q by hand, which ds4relay does: delete this line: %s",
 				line.Where(), does[i], r.Name, line.Text))
 		}
 		for _, s := range stanzas {
 			if made && s.Name == r.Device && s.Option("ds4relay") == nil {
-				found = append(found,
-					fmt.Sprintf("%s: %s: in place of the lines that make the tunnel write: ds4relay %s", s.Where(),
-						s.Text, r.Name))
+				found = append(found, message.New("%s: %s: in place of the lines that make the tunnel write: "+
+					"ds4relay %s", s.Where(), s.Text, r.Name))
 			}
 		}
 	}

@@ -3,13 +3,13 @@
 package debian
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -93,26 +93,24 @@ func foreignRules(root string) (bool, error) {
 	return removes, nil
 }
 
-// Notes returns messages about programs that affect enabled relays: each is a sentence that says what to do.
-func (n Neighbours) Notes(relays []*config.Relay) []string {
+// Notes are what a person should know about the neighbours of enabled relays: each a sentence that says what to do.
+func (n Neighbours) Notes(relays []*config.Relay) []*message.Text {
 	notes := ByHand(relays, n.Stanzas, n.Scripts)
 	for _, s := range n.Stanzas {
 		if s.Option("ds4relay") != nil && slices.Contains(n.CloudInit, s.File) {
-			notes = append(notes,
-				fmt.Sprintf("%s: cloud-init writes this file anew, and would lose iface %s; move its lines to "+
-					"/etc/network/interfaces.d/ds4relay", s.Where(), s.Name))
+			notes = append(notes, message.New("%s: cloud-init writes this file anew, and would lose iface %s; move "+
+				"its lines to /etc/network/interfaces.d/ds4relay", s.Where(), s.Name))
 		}
-		if words := s.Option("ds4relay"); len(words) == 1 && !slices.ContainsFunc(relays, func(r *config.Relay) bool {
-			return r.Name == words[0]
-		}) {
-			notes = append(notes, fmt.Sprintf("%s: iface %s: there is no relay %s that is enabled: ifup %s will fail",
+		if words := s.Option("ds4relay"); len(words) == 1 && !slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Name == words[0] }) {
+			notes = append(notes, message.New("%s: iface %s: there is no relay %s that is enabled: ifup %s will fail",
 				s.Where(), s.Name, words[0], s.Name))
 		}
 	}
 	if n.Networkd && n.ForeignRules && len(relays) > 0 {
-		notes = append(notes, "systemd-networkd removes policy rules that it did not make when it starts; homes with "+
-			"the same addresses need some: write ManageForeignRoutingPolicyRules=no into /etc/systemd/networkd.conf, "+
-			"section [Network], or remove the line that sets it to yes")
+		notes = append(notes, message.New("systemd-networkd removes policy rules that it did not make when it "+
+			"starts; homes with the same addresses need some: "+
+			"write ManageForeignRoutingPolicyRules=no into /etc/systemd/networkd.conf, section [Network], or remove "+
+			"the line that sets it to yes"))
 	}
 	for _, r := range relays {
 		if r.Role != config.VPS {
@@ -120,19 +118,18 @@ func (n Neighbours) Notes(relays []*config.Relay) []string {
 		}
 		link := state.Link{Name: r.Device, Relay: r.Name, Tunnel: state.TunnelOf(r, r.Local, r.Peer)}
 		if n.NetworkManager && !strings.HasPrefix(link.Name, "ds4-") {
-			notes = append(notes,
-				fmt.Sprintf("NetworkManager may take %s for a device of its own: nmcli device set %s managed no, or "+
-					"leave option device out (ds4-%s)", link.Name, link.Name, link.Relay))
+			notes = append(notes, message.New("NetworkManager may take %s for a device of its own: nmcli device set "+
+				"%s managed no, or leave option device out (ds4-%s)",
+				link.Name, link.Name, link.Relay))
 		}
 		for _, chain := range n.Drop {
 			if !r.Peer.IsValid() && chain.Hook == "input" {
 				continue // the other end has a DNS name: no fixed rule is possible
 			}
 			if commands := chain.Lacking(link); len(commands) > 0 {
-				notes = append(notes,
-					fmt.Sprintf("the chain %s of table %s %s drops what it does not know, and no rule in it is about "+
-						"relay %q; write into its file, or type: %s", chain.Name, chain.Family, chain.Table, link.Relay,
-						strings.Join(commands, "; ")))
+				notes = append(notes, message.New("the chain %s of table %s %s drops what it does not know, and no "+
+					"rule in it is about relay %q; write into its file, or type: %s",
+					chain.Name, chain.Family, chain.Table, link.Relay, strings.Join(commands, "; ")))
 			}
 		}
 	}

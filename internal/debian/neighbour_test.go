@@ -63,7 +63,10 @@ func TestByHand(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := ByHand([]*config.Relay{testRelay()}, n.Stanzas, n.Scripts)
+			var got []string
+			for _, text := range ByHand([]*config.Relay{testRelay()}, n.Stanzas, n.Scripts) {
+				got = append(got, text.Error())
+			}
 			if len(got) != len(c.want) {
 				t.Errorf("got\n%s", strings.Join(got, "\n"))
 			}
@@ -124,8 +127,7 @@ func TestNeighbours(t *testing.T) {
 			}
 			n.Drop = c.drop
 			notes := n.Notes([]*config.Relay{testRelay()})
-			if c.want == "" && len(notes) > 0 || c.want != "" &&
-				(len(notes) != 1 || !strings.Contains(notes[0], c.want)) {
+			if c.want == "" && len(notes) > 0 || c.want != "" && (len(notes) != 1 || !strings.Contains(notes[0].Error(), c.want)) {
 				t.Errorf("%q\nwant %q", notes, c.want)
 			}
 		})

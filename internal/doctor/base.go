@@ -2,24 +2,27 @@ package doctor
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 func (d *Doctor) configuration() Finding {
 	var problems config.Problems
 	switch {
 	case errors.As(d.loadErr, &problems):
-		evidence := problems[0].Error()
+		evidence := problems[0].AsText()
 		if len(problems) > 1 {
-			evidence += fmt.Sprintf(" (and %d more)", len(problems)-1)
+			evidence = message.New("%v (and %d more)", evidence, len(problems)-1)
 		}
-		return failed(evidence, fmt.Sprintf("correct line %d of %s; `ds4relay check` names every mistake", problems[0].Line, problems[0].File))
+		return failed(evidence, "correct line %d of %s; `ds4relay check` names every mistake", problems[0].Line,
+			problems[0].File)
 	case d.loadErr != nil:
-		return failed(d.loadErr.Error(), "write the configuration: docs/options.md has every option, `ds4relay check` names mistakes")
+		return failed(message.Of(d.loadErr),
+			"write the configuration: docs/options.md has every option, `ds4relay check` names mistakes")
 	}
 	enabled, forwards := 0, 0
 	for _, r := range d.config.Relays {
@@ -32,12 +35,17 @@ func (d *Doctor) configuration() Finding {
 	case d.proxiesOnly():
 		return ok("%s: proxies: %d", d.config.Path, len(d.config.Proxies))
 	case enabled == 0:
-		return failed(fmt.Sprintf("%s has no relay that is enabled", d.config.Path), "add a section `config relay`, or set option enabled '1'")
+		return failed(message.New("%s has no relay that is enabled", d.config.Path),
+			"add a section `config relay`, or set option enabled '1'")
 	case forwards == 0:
-		return failed(fmt.Sprintf("%s has no forward that is enabled: nothing is let through", d.config.Path),
+		return failed(message.New("%s has no forward that is enabled: nothing is let through", d.config.Path),
 			"add a section `config forward`, or set option enabled '1'")
 	case len(d.warnings) > 0:
-		return warning(strings.Join(d.warnings, "; "), "correct what the warning names")
+		warnings := make([]*message.Text, len(d.warnings))
+		for i := range d.warnings {
+			warnings[i] = d.warnings[i].AsText()
+		}
+		return warning(message.Join("; ", warnings...), "correct what the warning names")
 	}
 	return ok("%s: relays: %d, forwards: %d", d.config.Path, enabled, forwards)
 }
@@ -49,17 +57,20 @@ func (d *Doctor) proxiesOnly() bool {
 
 func (d *Doctor) system() Finding {
 	s := d.sys()
-	install := map[bool][2]string{
-		false: {"`apt install nftables`", "`modprobe ip6_tunnel`; a container needs the module loaded on its host, a kernel of the provider's may lack it"},
-		true:  {"`opkg install nftables`", "`opkg install kmod-ip6-tunnel`, which has to be of this kernel's release"},
+	install := map[bool][2]*message.Text{
+		false: {message.New("`apt install nftables`"),
+			message.New("`modprobe ip6_tunnel`; a container needs the module loaded on its host, " +
+				"a kernel of the provider's may lack it")},
+		true: {message.New("`opkg install nftables`"),
+			message.New("`opkg install kmod-ip6-tunnel`, which has to be of this kernel's release")},
 	}[s.OpenWrt]
 	switch {
 	case d.proxiesOnly():
 		return ok("kernel %s", s.Kernel)
 	case !s.Tunnels:
-		return failed(fmt.Sprintf("the kernel %s has no module ip6_tunnel", s.Kernel), install[1])
+		return NewFinding(Failed, message.New("the kernel %s has no module ip6_tunnel", s.Kernel), install[1])
 	case s.NftErr != nil:
-		return failed(fmt.Sprintf("the program nft does not run: %v", s.NftErr), install[0])
+		return NewFinding(Failed, message.New("the program nft does not run: %v", s.NftErr), install[0])
 	}
 	return ok("kernel %s with ip6_tunnel, and nft", s.Kernel)
 }
@@ -69,15 +80,16 @@ func (d *Doctor) conntrack() Finding {
 	if s.MaxTracked == 0 {
 		return skipped("the kernel tracks no connections now")
 	}
-	evidence := fmt.Sprintf("%d connections of at most %d are tracked", s.Tracked, s.MaxTracked)
+	evidence := message.New("%d connections of at most %d are tracked", s.Tracked, s.MaxTracked)
 	switch used := s.Tracked * 100 / s.MaxTracked; {
 	case used >= 95:
-		return failed(evidence+": new ones are dropped", fmt.Sprintf("allow more with `sysctl -w net.netfilter.nf_conntrack_max=%d`, "+
-			"and find out who opens so many (conntrack -L)", 4*s.MaxTracked))
+		return failed(message.New("%v: new ones are dropped", evidence),
+			"allow more with `sysctl -w net.netfilter.nf_conntrack_max=%d`, "+
+				"and find out who opens so many (conntrack -L)", 4*s.MaxTracked)
 	case used >= 80:
-		return warning(evidence, fmt.Sprintf("allow more with `sysctl -w net.netfilter.nf_conntrack_max=%d`", 4*s.MaxTracked))
+		return warning(evidence, "allow more with `sysctl -w net.netfilter.nf_conntrack_max=%d`", 4*s.MaxTracked)
 	}
-	return ok("%s", evidence)
+	return NewFinding(OK, evidence, nil)
 }
 
 // firstYear is the earliest year that a correct clock can show.
@@ -85,31 +97,34 @@ const firstYear = 2026
 
 func (d *Doctor) clock() Finding {
 	s := d.sys()
-	set := "set the clock: `timedatectl set-ntp true`"
+	set := message.New("set the clock: `timedatectl set-ntp true`")
 	if s.OpenWrt {
-		set = "set the clock: `service sysntpd restart`"
+		set = message.New("set the clock: `service sysntpd restart`")
 	}
 	now := s.Now.UTC().Format("2006-01-02 15:04 UTC")
 	switch {
 	case s.Now.Year() < firstYear:
-		return failed(fmt.Sprintf("it is %s here: names that are signed and certificates are refused", now), set)
+		return NewFinding(Failed, message.New("it is %s here: names that are signed and certificates are refused", now),
+			set)
 	case s.Unsynced:
 		return ok("%s; nobody keeps it right (the relay itself needs no clock)", now)
 	}
-	return ok("%s", now)
+	return NewFinding(OK, message.Plain(now), nil)
 }
 
 func (p *patient) endpoints() Finding {
 	if p.pathErr != nil {
-		remedy := "correct what it names in the relay's section, then run `ds4relay up`"
+		remedy := message.New("correct what it names in the relay's section, then run `ds4relay up`")
 		if p.PeerName != "" && strings.Contains(p.pathErr.Error(), p.PeerName) {
-			remedy = fmt.Sprintf("give %s an AAAA record, or write the other end's address into option peeraddr; then run `ds4relay up`", p.PeerName)
-		} else if strings.Contains(p.pathErr.Error(), "waits for") {
-			remedy = "ask the provider for a delegated IPv6 prefix (DHCPv6-PD), or give the endpoint with option ip6addr"
+			remedy = message.New("give %s an AAAA record, or write the other end's address into option peeraddr; "+
+				"then run `ds4relay up`", p.PeerName)
+		} else if state.Waits(p.pathErr) {
+			remedy = message.New("ask the provider for a delegated IPv6 prefix (DHCPv6-PD), or give the endpoint " +
+				"with option ip6addr")
 		}
-		return failed(p.pathErr.Error(), remedy)
+		return NewFinding(Failed, message.Of(p.pathErr), remedy)
 	}
-	if p.path.PeerNote != "" {
+	if p.path.PeerNote != nil {
 		return warning(p.path.PeerNote, "make the name resolve again; the relay goes on meanwhile")
 	}
 	return ok("%s (here), %s (the other end)", p.path.Local, p.path.Peer)
@@ -122,13 +137,13 @@ func (d *Doctor) installed() Finding {
 	i, err := d.prober.Installed(d.config)
 	switch {
 	case err != nil:
-		return failed(err.Error(), "run doctor as root")
+		return failed(message.Of(err), "run doctor as root")
 	case len(i.Blocked) > 0:
 		return failed(i.Blocked[0], "do what it says, then run `ds4relay up`")
 	case len(i.Differs) > 0:
-		evidence := "missing or changed: " + shorten(i.Differs[0])
+		evidence := message.New("missing or changed: %s", shorten(i.Differs[0]))
 		if len(i.Differs) > 1 {
-			evidence += fmt.Sprintf(" (and %d more steps)", len(i.Differs)-1)
+			evidence = message.New("%v (and %d more steps)", evidence, len(i.Differs)-1)
 		}
 		return failed(evidence, "run `ds4relay up`; if it comes back, another program takes it away")
 	}

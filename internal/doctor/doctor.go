@@ -1,12 +1,11 @@
 package doctor
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // State is the result of a check.
@@ -31,24 +30,37 @@ type Check struct {
 type Finding struct {
 	Check
 	State    State  `json:"state"`
-	Evidence string `json:"evidence"`
-	Remedy   string `json:"remedy"` // "" where nothing is to be done
+	Evidence string `json:"evidence"` // in English, as is the remedy
+	Remedy   string `json:"remedy"`   // "" where nothing is to be done
+	Codes    Codes  `json:"codes"`
 }
 
-func ok(format string, args ...any) Finding {
-	return Finding{State: OK, Evidence: fmt.Sprintf(format, args...)}
+// Codes are what English is made of in a Finding.
+type Codes struct {
+	Evidence *message.Text `json:"evidence"`
+	Remedy   *message.Text `json:"remedy,omitzero"`
 }
 
-func skipped(format string, args ...any) Finding {
-	return Finding{State: Skipped, Evidence: fmt.Sprintf(format, args...)}
+// NewFinding is one without its Check. remedy may be nil.
+func NewFinding(state State, evidence, remedy *message.Text) Finding {
+	return Finding{State: state, Evidence: evidence.Error(), Remedy: remedy.Error(), Codes: Codes{evidence, remedy}}
 }
 
-func failed(evidence, remedy string) Finding {
-	return Finding{State: Failed, Evidence: evidence, Remedy: remedy}
+func ok(code string, args ...any) Finding {
+	return NewFinding(OK, message.New(code, args...), nil)
 }
 
-func warning(evidence, remedy string) Finding {
-	return Finding{State: Warning, Evidence: evidence, Remedy: remedy}
+func skipped(code string, args ...any) Finding {
+	return NewFinding(Skipped, message.New(code, args...), nil)
+}
+
+// failed has the code of the remedy and its arguments, as has warning.
+func failed(evidence *message.Text, code string, args ...any) Finding {
+	return NewFinding(Failed, evidence, message.New(code, args...))
+}
+
+func warning(evidence *message.Text, code string, args ...any) Finding {
+	return NewFinding(Warning, evidence, message.New(code, args...))
 }
 
 // examination is a kind of check; exactly one of machine and relay is set.
@@ -82,7 +94,7 @@ var examinations = []examination{
 type Doctor struct {
 	prober   Prober
 	config   *config.Config
-	warnings []string
+	warnings config.Problems
 	loadErr  error
 	patients map[string]*patient
 	known    *System
@@ -141,7 +153,7 @@ func (d *Doctor) Checks(names ...string) ([]Check, error) {
 	if d.config != nil {
 		for _, name := range names {
 			if d.config.Relay(name) == nil {
-				return nil, fmt.Errorf("unknown relay %q", name)
+				return nil, message.New("unknown relay %q", name)
 			}
 		}
 		for _, r := range d.config.Relays {
@@ -171,7 +183,7 @@ func (d *Doctor) Run(id, relay string) (Finding, error) {
 		for _, e := range examinations {
 			ids = append(ids, e.id)
 		}
-		return Finding{}, fmt.Errorf("there is no check %q; there are: %s", id, strings.Join(ids, ", "))
+		return Finding{}, message.New("there is no check %q; there are: %s", id, strings.Join(ids, ", "))
 	}
 	e := examinations[i]
 	check := Check{e.id, "", e.title}
@@ -181,14 +193,14 @@ func (d *Doctor) Run(id, relay string) (Finding, error) {
 		return f, nil
 	}
 	if d.config == nil {
-		return Finding{}, errors.New("the configuration has mistakes; see the check config")
+		return Finding{}, message.New("the configuration has mistakes; see the check config")
 	}
 	if relay == "" && len(d.config.Relays) == 1 {
 		relay = d.config.Relays[0].Name
 	}
 	r := d.config.Relay(relay)
 	if r == nil {
-		return Finding{}, fmt.Errorf("unknown relay %q", relay)
+		return Finding{}, message.New("unknown relay %q", relay)
 	}
 	check.Relay = r.Name
 	var f Finding
@@ -213,7 +225,8 @@ func (d *Doctor) RunAll(checks []Check, done func(Finding)) (bool, error) {
 	well := true
 	for _, c := range checks {
 		first, blocked := needs(c, broken)
-		f := Finding{Check: c, State: Skipped, Evidence: fmt.Sprintf("needs: %s", first.Title)}
+		f := skipped("needs: %s", &message.Text{Code: first.Title})
+		f.Check = c
 		if !blocked {
 			var err error
 			if f, err = d.Run(c.ID, c.Relay); err != nil {
@@ -247,14 +260,22 @@ func needs(c Check, broken map[[2]string]Check) (Check, bool) {
 	return Check{}, false
 }
 
-// Answer is the method doctor of ubus and D-Bus. Without a check it returns the list of all, otherwise one finding.
+// Answered is a Finding as the answer on a bus.
+type Answered struct {
+	Version int `json:"version"` // message.AnswersVersion
+	Finding
+}
+
+// Answer is the method doctor of ubus and D-Bus: without a check the list of all, else the finding of one.
 func Answer(m Prober, check, relay string) (any, error) {
 	d := New(m)
 	if check != "" {
-		return d.Run(check, relay)
+		finding, err := d.Run(check, relay)
+		return Answered{message.AnswersVersion, finding}, err
 	}
 	checks, err := d.Checks()
 	return struct {
-		Checks []Check `json:"checks"`
-	}{checks}, err
+		Version int     `json:"version"`
+		Checks  []Check `json:"checks"`
+	}{message.AnswersVersion, checks}, err
 }

@@ -12,7 +12,10 @@ import (
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/message/messagetest"
 	"github.com/ds4relay/ds4relay/internal/packet"
+	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 var update = flag.Bool("update", false, "write docs/troubleshooting.md anew")
@@ -87,7 +90,7 @@ func well(role config.Role) *fake {
 	return f
 }
 
-func (f *fake) Config() (*config.Config, []string, error) {
+func (f *fake) Config() (*config.Config, config.Problems, error) {
 	file, err := os.CreateTemp("", "ds4relay")
 	if err != nil {
 		return nil, nil, err
@@ -112,11 +115,7 @@ func (f *fake) Config() (*config.Config, []string, error) {
 	if c != nil {
 		c.Path = config.DefaultPath
 	}
-	var warnings []string
-	for _, p := range problems {
-		warnings = append(warnings, p.Error())
-	}
-	return c, warnings, err
+	return c, problems, err
 }
 func (f *fake) System() System                              { return f.sys }
 func (f *fake) Installed(*config.Config) (Installed, error) { return f.installed, nil }
@@ -270,28 +269,35 @@ var diagnoses = []diagnosis{
 	{"system", config.VPS, Failed, func(f *fake) { f.sys.NftErr = errors.New("the program nft is missing") }, "nft does not run"},
 	{"endpoints", config.VPS, Failed, func(f *fake) {
 		f.text = strings.Replace(f.text, home6.String(), "home.example.org", 1)
-		f.pathErr = errors.New(`look up peeraddr home.example.org: no such host`)
+		f.pathErr = message.New("look up peeraddr %s: %v", "home.example.org", errors.New("no such host"))
 	}, "no such host"},
 	{"endpoints", config.VPS, Warning, func(f *fake) {
-		f.path.PeerNote = `relay "home": look up peeraddr home.example.org: timeout; the tunnel keeps the last address, ` + home6.String()
+		f.path.PeerNote = message.New("relay %q: %v; the tunnel keeps the last address, %s", "home",
+			message.New("look up peeraddr %s: %v", "home.example.org", errors.New("timeout")), home6)
 	}, "keeps the last address"},
 	{"endpoints", config.Router, Failed, func(f *fake) {
-		f.pathErr = errors.New(`relay "home" waits for an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)`)
+		f.pathErr = state.Waiting("home",
+			message.New("an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)"))
 	}, "waits for"},
 	{"endpoints", config.VPS, Failed, func(f *fake) {
-		f.pathErr = errors.New(`relay "home": there is no device ens3 (option tunlink); this machine has: lo, eth0`)
+		f.pathErr = message.New("relay %q: %v", "home",
+			message.New("there is no device %s (option tunlink); this machine has: %s", "ens3", "lo, eth0"))
 	}, "no device ens3"},
 	{"installed", config.VPS, Failed, func(f *fake) {
 		f.installed.Differs = []string{"ip -4 route add 192.168.1.210/32 dev ds4-home proto 46"}
 	}, "ip -4 route add"},
 	{"installed", config.VPS, Failed, func(f *fake) {
-		f.installed.Blocked = []string{`relay "home": there is a device ds4-home already that ds4relay did not make (dummy); remove it, or give the tunnel another name with: option device`}
+		f.installed.Blocked = []*message.Text{message.New("relay %q: there is a device %s already "+
+			"that ds4relay did not make (%s); "+
+			"remove it, or give the tunnel another name with: option device", "home", "ds4-home", "dummy")}
 	}, "there is a device ds4-home already"},
 	{"conntrack", config.VPS, Failed, func(f *fake) { f.sys.Tracked = 65000 }, "new ones are dropped"},
 	{"conntrack", config.VPS, Warning, func(f *fake) { f.sys.Tracked = 55000 }, "55000 connections"},
 	{"peer", config.VPS, Failed, func(f *fake) { f.path.Uplink = "" }, "no IPv6 route"},
 	{"peer", config.VPS, Failed, func(f *fake) {
-		f.ping = func(netip.Addr, int) Pong { return Pong{Error: "2001:db8:fdd1::1 says: destination unreachable"} }
+		f.ping = func(netip.Addr, int) Pong {
+			return Pong{Error: message.New("%s says: %s", "2001:db8:fdd1::1", message.New("destination unreachable"))}
+		}
 		f.lost = true
 	}, "does not answer ping: 2001:db8:fdd1::1 says"},
 	{"routed", config.VPS, Failed, func(f *fake) { f.ping = func(from netip.Addr, _ int) Pong { return Pong{Answered: from != vps6} } }, "answers to it do not arrive"},
@@ -371,7 +377,18 @@ func TestProxiesOnly(t *testing.T) {
 	}
 }
 
-// TestDiagnoses: the doctor names each fault first, with a remedy, and docs/troubleshooting.md contains it.
+// speaks: the codes of a finding make its English, and translators have them.
+func speaks(t *testing.T, f Finding) {
+	t.Helper()
+	messagetest.Check(t, f.Codes.Evidence, f.Evidence)
+	messagetest.Check(t, f.Codes.Remedy, f.Remedy)
+	if f.Codes.Evidence == nil || f.Codes.Evidence.Code == "%s" && f.ID != "clock" {
+		t.Errorf("without a code: %+v", f)
+	}
+	messagetest.Check(t, &message.Text{Code: f.Title}, f.Title)
+}
+
+// TestDiagnoses: each fault is the first that doctor names, with a remedy, and docs/troubleshooting.md has it.
 func TestDiagnoses(t *testing.T) {
 	var doc strings.Builder
 	title := ""
@@ -385,6 +402,7 @@ func TestDiagnoses(t *testing.T) {
 		}
 		var first *Finding
 		allWell, err := d.RunAll(checks, func(f Finding) {
+			speaks(t, f)
 			if first == nil && f.State != OK && f.State != Skipped {
 				first = &f
 			}
@@ -446,6 +464,7 @@ func TestWell(t *testing.T) {
 		ran := 0
 		if well, err := d.RunAll(checks, func(f Finding) {
 			ran++
+			speaks(t, f)
 			if f.State != OK || f.Remedy != "" {
 				t.Errorf("%s: %+v", role, f)
 			}
@@ -494,7 +513,7 @@ func TestAnswer(t *testing.T) {
 	if text := fmt.Sprint(list); err != nil || !strings.Contains(text, "{config  Configuration}") || !strings.Contains(text, "{tunnel home IPv4 in IPv6 (protocol 4) passes both ways}") {
 		t.Errorf("the list: %v %s", err, text)
 	}
-	if one, err := Answer(m, "tunnel", "home"); err != nil || one.(Finding).State != OK || one.(Finding).Relay != "home" {
+	if one, err := Answer(m, "tunnel", "home"); err != nil || one.(Answered).State != OK || one.(Answered).Relay != "home" {
 		t.Errorf("one check: %v %+v", err, one)
 	}
 	for _, mistake := range [][2]string{{"nothing", ""}, {"tunnel", "cabin"}} {
@@ -503,7 +522,7 @@ func TestAnswer(t *testing.T) {
 		}
 	}
 	m.text = "config"
-	if one, err := Answer(m, "config", ""); err != nil || one.(Finding).State != Failed {
+	if one, err := Answer(m, "config", ""); err != nil || one.(Answered).State != Failed {
 		t.Errorf("a file that cannot be read: %v %+v", err, one)
 	}
 }

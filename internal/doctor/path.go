@@ -1,12 +1,12 @@
 package doctor
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/packet"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
@@ -29,17 +29,17 @@ var (
 	Nowhere    = netip.MustParseAddr("192.0.0.8")
 )
 
-func (p *patient) otherEnd() string {
+func (p *patient) otherEnd() *message.Text {
 	if p.Role == config.VPS {
-		return "the router at home"
+		return message.New("the router at home")
 	}
-	return "the VPS"
+	return message.New("the VPS")
 }
 
 func (p *patient) peer() Finding {
 	if p.path.Uplink == "" {
-		return failed(fmt.Sprintf("this machine has no IPv6 route to %s", p.path.Peer),
-			"bring the IPv6 line up first: `ip -6 route get "+p.path.Peer.String()+"` has to name a device")
+		return failed(message.New("this machine has no IPv6 route to %s", p.path.Peer),
+			"bring the IPv6 line up first: `ip -6 route get %s` has to name a device", p.path.Peer)
 	}
 	pong := p.prober.Ping(netip.Addr{}, p.path.Peer, smallPing)
 	if pong.Answered {
@@ -47,16 +47,16 @@ func (p *patient) peer() Finding {
 	}
 	if t := p.probe(0, false); t.answered {
 		return ok("%s does not answer ping, but packets through the tunnel come back", p.path.Peer)
-	} else if t.error() != "" && t.fromPeer() {
+	} else if t.fromPeer() {
 		return ok("%s does not answer ping, but refuses a packet of the tunnel", p.path.Peer)
 	}
 	p.blocked = true
-	evidence := fmt.Sprintf("%s does not answer ping", p.path.Peer)
-	if pong.Error != "" {
-		evidence = fmt.Sprintf("%s does not answer ping: %s", p.path.Peer, pong.Error)
+	evidence := message.New("%s does not answer ping", p.path.Peer)
+	if pong.Error != nil {
+		evidence = message.New("%s does not answer ping: %s", p.path.Peer, pong.Error)
 	}
-	return failed(evidence, fmt.Sprintf("at %s run `ds4relay status`: its endpoint has to be %s (else correct option peeraddr here), and it has to be up; "+
-		"then `ds4relay doctor` there", p.otherEnd(), p.path.Peer))
+	return failed(evidence, "at %s run `ds4relay status`: its endpoint has to be %s (else correct option peeraddr "+
+		"here), and it has to be up; then `ds4relay doctor` there", p.otherEnd(), p.path.Peer)
 }
 
 func (p *patient) routed() Finding {
@@ -67,16 +67,19 @@ func (p *patient) routed() Finding {
 	if pong.Answered {
 		return ok("%s answers also to %s", p.path.Peer, p.path.Local)
 	}
-	remedy := "take an address that is routed to this machine for option ip6addr (one that the provider has given to it), and the same for peeraddr at the other end"
+	remedy := message.New("take an address that is routed to this machine for option ip6addr (one that the provider " +
+		"has given to it), and the same for peeraddr at the other end")
 	if p.Role == config.Router {
-		remedy = "option ip6addr has to lie in the prefix that the provider delegates to this router (`ifstatus wan6`: ipv6-prefix), and peeraddr at the VPS has to be the same"
+		remedy = message.New("option ip6addr has to lie in the prefix that the provider delegates to this router " +
+			"(`ifstatus wan6`: ipv6-prefix), and peeraddr at the VPS has to be the same")
 	}
-	return failed(fmt.Sprintf("%s answers to this machine's own address, but not to the endpoint %s: %s", p.path.Peer, p.path.Local,
-		either(pong.Error, "answers to it do not arrive")), remedy)
+	return NewFinding(Failed, message.New("%s answers to this machine's own address, but not to the endpoint %s: %s",
+		p.path.Peer, p.path.Local,
+		either(pong.Error, message.New("answers to it do not arrive"))), remedy)
 }
 
-func either(text, other string) string {
-	if text == "" {
+func either(text, other *message.Text) *message.Text {
+	if text == nil {
 		return other
 	}
 	return text
@@ -193,11 +196,11 @@ func (p *patient) probe(size int, follow bool) probing {
 
 func (t probing) fromPeer() bool { return t.refused != nil && t.refused.Src == t.patient.path.Peer }
 
-func (t probing) error() string {
+func (t probing) error() *message.Text {
 	if t.refused == nil {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf("%s says: %s", t.refused.Src, t.refused.Error())
+	return message.New("%s says: %s", t.refused.Src, t.refused.Refusal())
 }
 
 func (p *patient) tunnel() Finding {
@@ -216,33 +219,42 @@ func (p *patient) tunnel() Finding {
 	if p.passes {
 		return ok("a packet through %s came back from %s", p.Device, p.otherEnd())
 	}
-	filter := fmt.Sprintf("allow IP protocol 4 (IPv4 in IPv6) between %s and %s in the firewalls of both providers (the VPS's control panel, the home's modem), ",
+	filter := message.New("allow IP protocol 4 (IPv4 in IPv6) between %s and %s in the firewalls of both providers "+
+		"(the VPS's control panel, the home's modem)",
 		p.path.Local, p.path.Peer)
 	switch {
 	case t.seen.Err != nil:
-		return failed(fmt.Sprintf("no packet goes into the tunnel: %v", t.seen.Err), "run `ds4relay up`")
+		return failed(message.New("no packet goes into the tunnel: %v", t.seen.Err), "run `ds4relay up`")
 	case t.fromPeer():
-		return failed(fmt.Sprintf("packets arrive at %s, which refuses them: %s", p.otherEnd(), t.error()),
-			fmt.Sprintf("at %s peeraddr has to be %s and protocol 4 has to be let in: run `ds4relay up` and `ds4relay doctor` there", p.otherEnd(), p.path.Local))
+		return failed(message.New("packets arrive at %s, which refuses them: %s", p.otherEnd(), t.error()),
+			"at %s peeraddr has to be %s and protocol 4 has to be let in: run `ds4relay up` and `ds4relay doctor` "+
+				"there", p.otherEnd(), p.path.Local)
 	case t.refused != nil:
-		return failed(fmt.Sprintf("packets of the tunnel are refused on the way: %s", t.error()), filter+"then run `ds4relay doctor` at the other end")
+		return failed(message.New("packets of the tunnel are refused on the way: %s", t.error()),
+			"%s, then run `ds4relay doctor` at the other end", filter)
 	case t.out == 0:
 		if drop := dropped(t.seen.Verdicts); drop != nil {
-			return failed(fmt.Sprintf("no packet out: this machine's firewall drops protocol 4 (%s)", drop.name()), drop.allow(p.carrier().Opening().Anywhere().Outwards().Nft()))
+			return NewFinding(Failed, message.New("no packet out: this machine's firewall drops protocol 4 (%s)",
+				drop.name()), drop.allow(p.carrier().Opening().Anywhere().Outwards().Nft()))
 		}
-		return failed("no packet out: what goes into the tunnel does not leave this machine", "look at `ip -6 route get "+p.path.Peer.String()+"`, and run `ds4relay up`")
+		return failed(message.New("no packet out: what goes into the tunnel does not leave this machine"),
+			"look at `ip -6 route get %s`, and run `ds4relay up`", p.path.Peer)
 	case t.back > 0:
 		if drop := dropped(t.seen.Verdicts); drop != nil {
-			return failed(fmt.Sprintf("packets of the tunnel arrive, and this machine's firewall drops them (%s)", drop.name()),
+			return NewFinding(Failed, message.New("packets of the tunnel arrive, and this machine's firewall drops "+
+				"them (%s)", drop.name()),
 				drop.allow(p.carrier().Opening().Anywhere().Nft()))
 		}
-		return failed(fmt.Sprintf("packets of the tunnel arrive on %s, and do not come out of %s", p.path.Uplink, p.Device), "run `ds4relay down` and `ds4relay up`")
+		return failed(message.New("packets of the tunnel arrive on %s, and do not come out of %s", p.path.Uplink,
+			p.Device), "run `ds4relay down` and `ds4relay up`")
 	case t.in > 0:
-		return failed(fmt.Sprintf("packets of the tunnel arrive from %s, but no answer to what goes out: it is lost on the way there", p.otherEnd()),
-			filter+"and run `ds4relay doctor` at the other end")
+		return failed(message.New("packets of the tunnel arrive from %s, but no answer to what goes out: it is lost "+
+			"on the way there", p.otherEnd()),
+			"%s, and run `ds4relay doctor` at the other end", filter)
 	}
-	return failed(fmt.Sprintf("no packet in: %d went out to %s, nothing of protocol 4 comes back (since %s is up: %d packets)", t.out, p.path.Peer, p.Device, p.path.RxPackets),
-		filter+"and run `ds4relay doctor` at the other end: it tells whether packets arrive there")
+	return failed(message.New("no packet in: %d went out to %s, nothing of protocol 4 comes back (since %s is up: %d "+
+		"packets)", t.out, p.path.Peer, p.Device, p.path.RxPackets),
+		"%s, and run `ds4relay doctor` at the other end: it tells whether packets arrive there", filter)
 }
 
 func (p *patient) mtu() Finding {
@@ -250,9 +262,10 @@ func (p *patient) mtu() Finding {
 	if !p.passes && !p.probe(0, false).answered {
 		return skipped("no packet through the tunnel is answered")
 	}
-	lost := func(what string, size int) Finding {
-		return failed(fmt.Sprintf("packets of %d bytes %s are lost and nothing says so; %d pass", mtu, what, size),
-			fmt.Sprintf("set option mtu '%d' in the relay's section at both ends, then run `ds4relay up` there; or let ICMPv6 \"packet too big\" through on the way", size))
+	lost := func(what *message.Text, size int) Finding {
+		return failed(message.New("packets of %d bytes %s are lost and nothing says so; %d pass", mtu, what, size),
+			"set option mtu '%d' in the relay's section at both ends, then run `ds4relay up` there; or let ICMPv6 "+
+				"\"packet too big\" through on the way", size)
 	}
 	learnt := p.path.LearntMTU
 	there := mtu
@@ -271,11 +284,12 @@ func (p *patient) mtu() Finding {
 		})
 	}
 	if inner := learnt - p.carrier().Overhead(); learnt > 0 && inner < mtu {
-		return warning(fmt.Sprintf("the path carries %d bytes, the tunnel has an MTU of %d: large datagrams may be lost", inner, mtu),
-			fmt.Sprintf("set option mtu '%d' in the relay's section, then run `ds4relay up`", inner))
+		return warning(message.New("the path carries %d bytes, the tunnel has an MTU of %d: large datagrams may be "+
+			"lost", inner, mtu),
+			"set option mtu '%d' in the relay's section, then run `ds4relay up`", inner)
 	}
 	if there < mtu {
-		return lost("to "+p.otherEnd(), there)
+		return lost(message.New("to %s", p.otherEnd()), there)
 	}
 	if !p.prober.Ping(p.path.Local, p.path.Peer, smallPing).Answered {
 		return ok("%d bytes pass to %s (it does not answer ping, which would measure the way back)", mtu, p.otherEnd())
@@ -284,7 +298,7 @@ func (p *patient) mtu() Finding {
 		return p.prober.Ping(p.path.Local, p.path.Peer, size+transport.OuterHeader).Answered
 	})
 	if back < mtu {
-		return lost("from "+p.otherEnd(), back)
+		return lost(message.New("from %s", p.otherEnd()), back)
 	}
 	return ok("%d bytes pass both ways", mtu)
 }

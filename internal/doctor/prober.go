@@ -5,13 +5,14 @@ import (
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/packet"
 )
 
 // Prober gathers evidence: it reads this machine and sends test packets.
 type Prober interface {
-	// Config reads the configuration; if it has mistakes, c is nil.
-	Config() (c *config.Config, warnings []string, err error)
+	// Config reads the configuration; where it has mistakes there is none.
+	Config() (c *config.Config, warnings config.Problems, err error)
 	System() System
 	Installed(*config.Config) (Installed, error)
 	// Path finds the path of a relay's packets. An error says why it is not known.
@@ -44,18 +45,18 @@ type System struct {
 
 // Installed is the difference between the kernel and the configuration.
 type Installed struct {
-	Blocked []string // what is in the way
-	Differs []string // the commands that would make the kernel match
+	Blocked []*message.Text // what is in the way
+	Differs []string        // the commands that would make the kernel match
 }
 
 // Path is the path of a relay's packets.
 type Path struct {
 	Local, Peer netip.Addr
-	PeerNote    string // where the peer's address is not what its name says now
-	MTU         int    // of the tunnel, in bytes
-	Uplink      string // device of the route to the peer; "" without one
-	Access      string // VPS: the device that clients come by
-	LearntMTU   int    // what the kernel has learnt about the path, or the MTU of the route
+	PeerNote    *message.Text // where the peer's address is not what its name says now
+	MTU         int           // of the tunnel, in bytes
+	Uplink      string        // device of the route to the peer; "" without one
+	Access      string        // VPS: the device that clients come by
+	LearntMTU   int           // what the kernel has learnt about the path, or the MTU of the route
 	LAN         map[netip.Addr]string
 	Self        map[netip.Addr]bool // hosts that are this router itself
 	RxPackets   uint64              // out of the tunnel since it was made
@@ -64,7 +65,7 @@ type Path struct {
 // Pong is the result of an echo request.
 type Pong struct {
 	Answered bool
-	Error    string // what ICMPv6 said instead, and who: "2001:db8::1 says: no route"
+	Error    *message.Text // what ICMPv6 said instead, and who: "2001:db8::1 says: no route"
 }
 
 // Trial is a packet to send.

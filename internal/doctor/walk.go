@@ -1,13 +1,12 @@
 package doctor
 
 import (
-	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/packet"
 )
 
@@ -61,7 +60,7 @@ func (p *patient) walkOf(f *config.Forward) *walk {
 	if w := p.walks[f]; w != nil {
 		return w
 	}
-	w := &walk{forward: f, seen: Seen{Err: errors.New("keep and other forwards leave nothing of it to try")}}
+	w := &walk{forward: f, seen: Seen{Err: message.New("keep and other forwards leave nothing of it to try")}}
 	var used entrance
 	for i, e := range p.entrances(f) {
 		if i > 0 && (p.nothingComes() || w.seen.Err != nil || w.answer != nil || w.on == nil || p.prober.Neighbour(p.path.LAN[f.DestIP], f.DestIP) == NoAnswer) {
@@ -208,20 +207,21 @@ func (p *patient) sight(w *walk, s Sighting) {
 
 // each tests the forwards until one fails. It reports that one, otherwise a warning, otherwise success.
 func (p *patient) each(judge func(*walk) Finding) Finding {
-	var good []string
+	var good []*message.Text
 	var first *Finding
 	for i, f := range p.Forwards {
 		if i == maxWalks {
-			good = append(good, fmt.Sprintf("(%d more not tried)", len(p.Forwards)-maxWalks))
+			good = append(good, message.New("(%d more not tried)", len(p.Forwards)-maxWalks))
 			break
 		}
 		finding := judge(p.walkOf(f))
 		if finding.State == OK {
-			good = append(good, finding.Evidence)
+			good = append(good, finding.Codes.Evidence)
 			continue
 		}
 		if first == nil || first.State == Skipped || finding.State == Failed && first.State == Warning {
-			finding.Evidence = fmt.Sprintf("forward %s: %s", f.Section, finding.Evidence)
+			finding = NewFinding(finding.State, message.New("forward %s: %s", f.Section, finding.Codes.Evidence),
+				finding.Codes.Remedy)
 			first = &finding
 		}
 		if finding.State == Failed { // enough to begin with
@@ -231,7 +231,7 @@ func (p *patient) each(judge func(*walk) Finding) Finding {
 	if first != nil && (first.State != Skipped || len(good) == 0) {
 		return *first
 	}
-	return ok("%s", strings.Join(good, "; "))
+	return NewFinding(OK, message.Join("; ", good...), nil)
 }
 
 func (p *patient) forward() Finding {
@@ -246,8 +246,9 @@ func (p *patient) forward() Finding {
 		lan := p.path.LAN[host]
 		switch {
 		case lan == "":
-			return failed(fmt.Sprintf("this router has no route to %s in its networks", host),
-				fmt.Sprintf("correct option dest_ip, or bring up the network that %s is in: `ip route get %s` has to name its device", host, host))
+			return failed(message.New("this router has no route to %s in its networks", host),
+				"correct option dest_ip, or bring up the network that %s is in: `ip route get %s` has to name its "+
+					"device", host, host)
 		case w.on != nil:
 			return ok("%s: to %s on %s", host, host, lan)
 		case p.path.Self[host] && w.inside != nil && (w.answer != nil || dropped(w.seen.Verdicts) == nil):
@@ -256,14 +257,16 @@ func (p *patient) forward() Finding {
 			return skipped("the test packet was not seen on %s", p.path.Uplink)
 		case w.inside == nil:
 			if drop := dropped(w.seen.Verdicts); drop != nil {
-				return failed(fmt.Sprintf("this machine's firewall drops the tunnel's packets (%s)", drop.name()),
+				return NewFinding(Failed, message.New("this machine's firewall drops the tunnel's packets (%s)",
+					drop.name()),
 					drop.allow(p.carrier().Opening().Anywhere().Nft()))
 			}
-			return failed("a packet from "+p.path.Peer.String()+" did not come out of "+p.Device, "run `ds4relay down` and `ds4relay up`")
+			return failed(message.New("a packet from %s did not come out of %s", p.path.Peer, p.Device),
+				"run `ds4relay down` and `ds4relay up`")
 		case p.prober.Neighbour(lan, host) == NoAnswer:
 			return ok("%s: on %s, which asks for %s", host, lan, host)
 		}
-		return p.stopped(w, "came out of "+p.Device)
+		return p.stopped(w, message.New("came out of %s", p.Device))
 	})
 }
 
@@ -277,28 +280,33 @@ func (p *patient) forwardVPS(w *walk) Finding {
 	case w.entered == nil:
 		return skipped("the test packet was not seen on %s", p.path.Access)
 	case w.astray != nil:
-		return failed(fmt.Sprintf("a client's packet leaves by %s to %s instead of by %s%s", w.astray.Device, w.astray.Dst, p.Device, by(translator(w.seen.Verdicts))),
+		return NewFinding(Failed, message.New("a client's packet leaves by %s to %s instead of by %s%s",
+			w.astray.Device, w.astray.Dst, p.Device, by(translator(w.seen.Verdicts))),
 			p.freePort(w))
 	case w.self != nil:
-		return failed(fmt.Sprintf("this machine answers a client's packet itself%s", by(translator(w.seen.Verdicts))), p.freePort(w))
+		return NewFinding(Failed, message.New("this machine answers a client's packet itself%s",
+			by(translator(w.seen.Verdicts))), p.freePort(w))
 	}
-	return p.stopped(w, "came in by "+p.path.Access)
+	return p.stopped(w, message.New("came in by %s", p.path.Access))
 }
 
-func by(v *Verdict) string {
+func by(v *Verdict) *message.Text {
 	if v == nil {
-		return ""
+		return nil
 	}
-	return fmt.Sprintf(" (nft table %s %s, chain %s, comes first)", v.Family, v.Table, v.Chain)
+	return message.New(" (nft table %s %s, chain %s, comes first)", v.Family, v.Table, v.Chain)
 }
 
-func (p *patient) freePort(w *walk) string {
+func (p *patient) freePort(w *walk) *message.Text {
 	if v := translator(w.seen.Verdicts); v != nil && v.Hint == "docker" {
-		return "the port is published by a container: let it publish another one, or forward another one here (option src_dport)"
+		return message.New("the port is published by a container: let it publish another one, or forward another one " +
+			"here (option src_dport)")
 	} else if v != nil {
-		return fmt.Sprintf("remove the rule that takes this port: `nft list chain %s %s %s`", v.Family, v.Table, v.Chain)
+		return message.New("remove the rule that takes this port: `nft list chain %s %s %s`", v.Family, v.Table,
+			v.Chain)
 	}
-	return "find what else takes this port (`nft list ruleset`, `iptables-legacy -t nat -L`), and remove it"
+	return message.New("find what else takes this port (`nft list ruleset`, `iptables-legacy -t nat -L`), and remove " +
+		"it")
 }
 
 // translator returns somebody else's chain that decided about the packet's destination before ours.
@@ -312,28 +320,30 @@ func translator(verdicts []Verdict) *Verdict {
 	return last
 }
 
-// stopped says what stopped a packet within this machine.
-func (p *patient) stopped(w *walk, where string) Finding {
+// stopped says what ended a packet within this machine.
+func (p *patient) stopped(w *walk, where *message.Text) Finding {
 	if drop := dropped(w.seen.Verdicts); drop != nil {
-		return failed(fmt.Sprintf("a client's packet %s and this machine's firewall drops it (%s)", where, drop.name()), drop.allowForward(p.Device))
+		return NewFinding(Failed, message.New("a client's packet %s and this machine's firewall drops it (%s)", where,
+			drop.name()), drop.allowForward(p.Device))
 	}
 	counters := w.seen.Counters
 	switch {
 	case counters["TcpExtIPReversePathFilter"] > 0:
 		remedy := p.foreignRule() // the filter of a tunnel at home is ours, and lets through what has our mark
 		if p.Role == config.VPS {
-			remedy = fmt.Sprintf("loosen the filter: `sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.%s.rp_filter=0`, "+
-				"and in /etc/sysctl.d for the next boot", strings.ReplaceAll(p.path.Access, ".", "/"))
+			remedy = message.New("loosen the filter: `sysctl -w net.ipv4.conf.all.rp_filter=0 "+
+				"net.ipv4.conf.%s.rp_filter=0`, and in /etc/sysctl.d for the next boot",
+				strings.ReplaceAll(p.path.Access, ".", "/"))
 		}
-		return failed(fmt.Sprintf("a client's packet %s and rp_filter drops it", where), remedy)
+		return NewFinding(Failed, message.New("a client's packet %s and rp_filter drops it", where), remedy)
 	case w.self != nil && w.self.IsError():
-		return failed(fmt.Sprintf("a client's packet %s, and this machine says: %s", where, w.self.Error()),
-			"look at `ip route get "+w.forward.DestIP.String()+"` and `ip rule`: another program's rule or route comes first")
+		return failed(message.New("a client's packet %s, and this machine says: %s", where, w.self.Refusal()),
+			"look at `ip route get %s` and `ip rule`: another program's rule or route comes first", w.forward.DestIP)
 	case counters["IpInNoRoutes"] > 0 || counters["IpOutNoRoutes"] > 0:
-		return failed(fmt.Sprintf("a client's packet %s, and there is no route for it", where),
+		return failed(message.New("a client's packet %s, and there is no route for it", where),
 			"look at `ip rule` and `ip route`: a rule or route of another program (blackhole, unreachable) comes first")
 	}
-	return failed(fmt.Sprintf("a client's packet %s and does not go on", where),
+	return failed(message.New("a client's packet %s and does not go on", where),
 		"look for filters that nft does not show (`iptables-legacy -S`, `tc filter`, eBPF), and see `ds4relay trace`")
 }
 
@@ -356,30 +366,31 @@ func (p *patient) hosts() Finding {
 			if a.Src == host {
 				return p.serviceMissing(target)
 			}
-			return failed(fmt.Sprintf("the router at home says about %s: %s", target, a.Error()),
-				fmt.Sprintf("switch %s on, or correct option dest_ip at both ends if its address has changed", host))
+			return failed(message.New("the router at home says about %s: %s", target, a.Refusal()),
+				"switch %s on, or correct option dest_ip at both ends if its address has changed", host)
 		case a != nil && a.Flags&packet.RST != 0 && !w.forward.All:
 			return p.serviceMissing(target)
 		case a != nil:
 			return ok("%s answers", target)
 		case p.Role == config.Router && p.prober.Neighbour(lan, host) == NoAnswer:
-			return failed(fmt.Sprintf("nobody on %s has the address %s (no answer to ARP)", lan, host),
-				fmt.Sprintf("switch %s on, or correct option dest_ip at both ends if its address has changed (give it a fixed one: a static DHCP lease)", host))
+			return failed(message.New("nobody on %s has the address %s (no answer to ARP)", lan, host),
+				"switch %s on, or correct option dest_ip at both ends if its address has changed (give it a fixed "+
+					"one: a static DHCP lease)", host)
 		case w.proto == packet.UDP || !config.HasPorts(w.proto) && w.proto != packet.ICMP:
 			return skipped("%s may answer nothing to a test packet over %s", target, config.ProtoName(w.proto))
 		case p.path.Self[host]:
-			return failed(fmt.Sprintf("nothing on this router answers at %s", target),
+			return failed(message.New("nothing on this router answers at %s", target),
 				"let the service listen on that address, and look for filters that nft does not show (`iptables-legacy -S`)")
 		case p.Role == config.Router:
 			return p.silentHost(w, target)
 		}
-		return failed(fmt.Sprintf("%s does not answer, though packets come to the router at home", target),
+		return failed(message.New("%s does not answer, though packets come to the router at home", target),
 			"run `ds4relay doctor` on the router: the host is down, its own firewall or the router's drops the packet, or its default gateway is another")
 	})
 }
 
 func (p *patient) serviceMissing(target string) Finding {
-	return failed(fmt.Sprintf("%s refuses: nothing listens there", target),
+	return failed(message.New("%s refuses: nothing listens there", target),
 		"start the service on the host, let it listen on its LAN address (not 127.0.0.1 only), or correct option dest_port at both ends")
 }
 
@@ -388,17 +399,18 @@ func (p *patient) silentHost(w *walk, target string) Finding {
 	_, _, port := protoOf(w.forward)
 	host := w.forward.DestIP
 	if err := p.prober.Connect(host, port); err == nil {
-		return failed(fmt.Sprintf("%s answers this router, but not a client from the internet", target),
-			fmt.Sprintf("on %s: its default gateway has to be this router, and its firewall has to let in addresses beyond the LAN", host))
+		return failed(message.New("%s answers this router, but not a client from the internet", target),
+			"on %s: its default gateway has to be this router, and its firewall has to let in addresses beyond the "+
+				"LAN", host)
 	}
-	return failed(fmt.Sprintf("%s is there, but answers neither a client nor this router", target),
-		fmt.Sprintf("on %s: let it in its own firewall, for addresses beyond the LAN too", host))
+	return failed(message.New("%s is there, but answers neither a client nor this router", target),
+		"on %s: let it in its own firewall, for addresses beyond the LAN too", host)
 }
 
-// foreignRule returns the remedy for a policy rule that applies to answers before ours.
-func (p *patient) foreignRule() string {
-	return fmt.Sprintf("a rule of another program comes before ours (`ip rule`): delete it, give it a priority above %d, "+
-		"or take lower ones with option priority", p.Priority+5)
+// foreignRule is what to do about a policy rule that answers meet before ours.
+func (p *patient) foreignRule() *message.Text {
+	return message.New("a rule of another program comes before ours (`ip rule`): delete it, give it a priority above "+
+		"%d, or take lower ones with option priority", p.Priority+5)
 }
 
 func (p *patient) answer() Finding {
@@ -412,15 +424,18 @@ func (p *patient) answer() Finding {
 		case w.back != nil && (p.Role == config.VPS || w.back.Outer != nil):
 			return ok("%s: out by %s", host, w.back.Device)
 		case w.back != nil:
-			return failed(fmt.Sprintf("the answer of %s goes into %s and does not leave this machine", host, p.Device), "run `ds4relay doctor` again: the check tunnel says why")
+			return failed(message.New("the answer of %s goes into %s and does not leave this machine", host, p.Device),
+				"run `ds4relay doctor` again: the check tunnel says why")
 		case w.astray != nil:
-			return failed(fmt.Sprintf("the answer of %s leaves by %s instead of by %s", host, w.astray.Device, p.Device),
+			return NewFinding(Failed, message.New("the answer of %s leaves by %s instead of by %s", host,
+				w.astray.Device, p.Device),
 				p.foreignRule())
 		}
 		if drop := dropped(w.seen.Verdicts); drop != nil {
-			return failed(fmt.Sprintf("this machine's firewall drops the answer of %s (%s)", host, drop.name()), drop.allowForward(p.Device))
+			return NewFinding(Failed, message.New("this machine's firewall drops the answer of %s (%s)", host,
+				drop.name()), drop.allowForward(p.Device))
 		}
-		return failed(fmt.Sprintf("the answer of %s comes in and does not go on", host),
+		return failed(message.New("the answer of %s comes in and does not go on", host),
 			"look at `ip rule` for rules of other programs before ours, and at filters that nft does not show (`iptables-legacy -S`)")
 	})
 }
@@ -442,8 +457,10 @@ func (p *patient) internet() Finding {
 	case f == nil:
 		return skipped("no forward of TCP or ICMP is open to everybody")
 	case err != nil:
-		return failed(fmt.Sprintf("%s does not answer from the internet (over this router's own line): %v", target, err),
-			fmt.Sprintf("open it in the firewall of the VPS's provider (security group, control panel), and run `ds4relay doctor` on the VPS; keep there (option keep) must not name %s", f.Section))
+		return failed(message.New("%s does not answer from the internet (over this router's own line): %v", target,
+			err),
+			"open it in the firewall of the VPS's provider (security group, control panel), and run `ds4relay "+
+				"doctor` on the VPS; keep there (option keep) must not name %s", f.Section)
 	}
 	return ok("%s answers over this router's own line", target)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -27,8 +28,11 @@ type StepError struct {
 	Err  error
 }
 
-// Error implements error: the equivalent command, and why it failed.
-func (e *StepError) Error() string { return e.Step.Commands()[0] + ": " + e.Err.Error() }
+// Error implements error: what a person would have typed, and why it failed.
+func (e *StepError) Error() string { return e.AsText().Error() }
+
+// AsText implements message.Coded.
+func (e *StepError) AsText() *message.Text { return message.New("%s: %v", e.Step.Commands()[0], e.Err) }
 
 // Unwrap is for errors.Is and errors.As.
 func (e *StepError) Unwrap() error { return e.Err }
@@ -52,7 +56,7 @@ func Do(k Applier, steps []state.Step, show func(state.Step)) error {
 		for j := done - 1; j >= 0; j-- {
 			for _, undo := range steps[j].Undo() {
 				if undoErr := k.Apply(undo); undoErr != nil && !errors.As(undoErr, &unrecorded) {
-					err = errors.Join(err, fmt.Errorf("and while undoing: %s: %w", undo.Commands()[0], undoErr))
+					err = errors.Join(err, message.New("and while undoing: %s: %v", undo.Commands()[0], undoErr))
 				}
 			}
 		}
@@ -67,7 +71,7 @@ func (k *Kernel) Apply(step state.Step) error {
 	case state.AddLink:
 		err := setLink(s.Link, netlink.LinkAdd)
 		if isErrno(err, unix.EOPNOTSUPP, unix.ENODEV) {
-			return fmt.Errorf("%w: %s", err, drivers[s.Link.Tunnel.Kind()].missing())
+			return message.New("%v: %s", err, drivers[s.Link.Tunnel.Kind()].missing())
 		}
 		return err
 	case state.DelLink:

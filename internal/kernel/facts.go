@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"fmt"
 	"maps"
 	"net"
 	"net/netip"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
@@ -24,24 +24,24 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
 	own, err := ownRoutes()
 	if err != nil {
-		return f, fmt.Errorf("list routes: %w", err)
+		return f, message.New("list routes: %v", err)
 	}
 	f.Own = own
 	if f.IPTables, err = iptablesInUse(); err != nil && !forRoot(err) {
 		return f, err
 	}
 	f.FlowTables = flowTables(relays)
-	f.Local, f.Waiting = map[string]netip.Addr{}, map[string]string{}
+	f.Local, f.Waiting = map[string]netip.Addr{}, map[string]*message.Text{}
 	networks, networksErr := k.networksFor(relays)
 	f.Failed = map[string]error{}
 	for _, r := range relays {
 		if err := k.relayFacts(&f, r, relays, networks, networksErr); err != nil {
-			f.Failed[r.Name] = fmt.Errorf("relay %q: %w", r.Name, err)
+			f.Failed[r.Name] = message.New("relay %q: %v", r.Name, err)
 		}
 	}
 	if slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router }) {
 		if f.Inside, f.Connected, err = inside(); err != nil {
-			return f, fmt.Errorf("list addresses and routes: %w", err)
+			return f, message.New("list addresses and routes: %v", err)
 		}
 	}
 	f.Closed, err = k.closed(slices.Concat(slices.Collect(maps.Values(f.Tunlink)),
@@ -143,7 +143,7 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 	local := r.Local
 	if r.Auto {
 		if networksErr != nil {
-			return fmt.Errorf("option ip6addr is auto: %w; give an address or a prefix", networksErr)
+			return message.New("option ip6addr is auto: %v; give an address or a prefix", networksErr)
 		}
 		var kept bool
 		var err error
@@ -151,7 +151,7 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 			return err
 		}
 		if kept {
-			f.Notes = append(f.Notes, fmt.Sprintf("relay %q: there is no delegated prefix now; "+
+			f.Notes = append(f.Notes, message.New("relay %q: there is no delegated prefix now; "+
 				"the tunnel keeps the endpoint of the last one", r.Name))
 		}
 		if !local.IsValid() {
@@ -162,18 +162,18 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 	}
 	peer := r.Peer
 	if r.PeerName != "" {
-		var note string
+		var note *message.Text
 		var err error
 		if peer, note, err = k.peer(r, relays); err != nil {
 			return err
 		}
-		if note != "" {
+		if note != nil {
 			f.Notes = append(f.Notes, note)
 		}
 		f.Peer[r.Name] = peer
 	}
 	if peer == local {
-		return fmt.Errorf("%s is the endpoint of both ends; ip6addr is this end's, peeraddr the other end's", peer)
+		return message.New("%s is the endpoint of both ends; ip6addr is this end's, peeraddr the other end's", peer)
 	}
 	if err := k.free(r, networks); err != nil {
 		return err
@@ -189,7 +189,7 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 			if link, _ := k.linkOf(r); link == nil {
 				return err
 			}
-			f.Notes = append(f.Notes, fmt.Sprintf("relay %q: %v; the tunnel stays as it is", r.Name, err))
+			f.Notes = append(f.Notes, message.New("relay %q: %v; the tunnel stays as it is", r.Name, err))
 		} else {
 			f.Tunlink[r.Name], f.Access[r.Name] = tunlink, access
 		}
@@ -306,7 +306,7 @@ type fibRoute struct {
 func routeTo(dst netip.Addr) (fibRoute, error) {
 	routes, err := netlink.RouteGetWithOptions(dst.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
 	if err != nil || len(routes) == 0 {
-		return fibRoute{}, fmt.Errorf("no route to %s", dst)
+		return fibRoute{}, message.New("no route to %s", dst)
 	}
 	index := routes[0].LinkIndex
 	if index == 0 && len(routes[0].MultiPath) > 0 {
@@ -347,7 +347,7 @@ func devices(r *config.Relay, here platform.Platform) (tunlink, access string, e
 	case r.Role == config.Router && here.NamesNetworks():
 		return tunlink, "", nil
 	case tunlink != r.Tunlink:
-		return "", "", fmt.Errorf("there is no device %s (option tunlink); this machine has: %s", r.Tunlink,
+		return "", "", message.New("there is no device %s (option tunlink); this machine has: %s", r.Tunlink,
 			strings.Join(names, ", "))
 	case r.Role == config.Router:
 		return tunlink, "", nil
@@ -373,8 +373,8 @@ func devices(r *config.Relay, here platform.Platform) (tunlink, access string, e
 		}
 	}
 	if tunlink == "" {
-		return "", "", fmt.Errorf("no device has the address %s (option ipaddr); correct it, or name the device that "+
-			"it reaches this machine by with: option tunlink", r.IPAddr)
+		return "", "", message.New("no device has the address %s (option ipaddr); correct it, or name the device "+
+			"that it reaches this machine by with: option tunlink", r.IPAddr)
 	}
 	return tunlink, tunlink, nil
 }

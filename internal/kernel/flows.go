@@ -3,7 +3,6 @@ package kernel
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -43,17 +43,18 @@ func endFlows(step state.EndFlows) error {
 		_, err := req.Execute(unix.NETLINK_NETFILTER, 0)
 		switch {
 		case isErrno(err, unix.EBUSY): // ctnetlink_del_conntrack, before 2023's commit 9b7c68b3911a
-			return fmt.Errorf("end a connection: %w: a flowtable has it, and kernels before Linux 6.1.32 do not "+
-				"let it go; update the kernel, or turn offloading off before: option flow_offloading '0'", err)
+			return message.New("end a connection: %v: a flowtable has it, and kernels before Linux 6.1.32 do not let "+
+				"it go; "+
+				"update the kernel, or turn offloading off before: option flow_offloading '0'", err)
 		case err != nil && !isErrno(err, unix.ENOENT): // ended by itself
-			return fmt.Errorf("end a connection: %w", err)
+			return message.New("end a connection: %v", err)
 		}
 	}
 	for _, change := range adopted {
 		req := conntrack(nl.IPCTNL_MSG_CT_NEW, unix.NLM_F_ACK)
 		req.AddRawData(change)
 		if _, err := req.Execute(unix.NETLINK_NETFILTER, 0); err != nil && !isErrno(err, unix.ENOENT) {
-			return fmt.Errorf("mark a connection: %w", err)
+			return message.New("mark a connection: %v", err)
 		}
 	}
 	return nil
@@ -62,8 +63,8 @@ func endFlows(step state.EndFlows) error {
 // ctaMarkMask is CTA_MARK_MASK of linux/netfilter/nfnetlink_conntrack.h.
 const ctaMarkMask = 21
 
-// errNoConntrack is returned if the kernel has no interface to its connections.
-var errNoConntrack = errors.New("the kernel does not list its connections; the module nf_conntrack_netlink does")
+// errNoConntrack is returned where the kernel has no interface to its connections.
+var errNoConntrack = message.New("the kernel does not list its connections; the module nf_conntrack_netlink does")
 
 // Flows calls f for each IPv4 connection that the kernel tracks. It calls restart before each try: if the table changed
 // meanwhile, it begins again.
@@ -94,7 +95,7 @@ func eachFlow(f func(flow state.Flow, identity []byte), restart func()) error {
 		return errNoConntrack
 	}
 	if err != nil {
-		return fmt.Errorf("list connections: %w", err)
+		return message.New("list connections: %v", err)
 	}
 	return nil
 }
@@ -108,7 +109,7 @@ func conntrack(message, flags int) *nl.NetlinkRequest {
 // parseFlow returns an entry, and the attributes that identify it: its first tuple, zone and number.
 func parseFlow(m []byte) (flow state.Flow, identity []byte, err error) {
 	if len(m) < nl.SizeofNfgenmsg {
-		return flow, nil, fmt.Errorf("a short message of %d bytes", len(m))
+		return flow, nil, message.New("a short message of %d bytes", len(m))
 	}
 	parsed, err := nl.ParseRouteAttr(m[nl.SizeofNfgenmsg:])
 	if err != nil {

@@ -5,7 +5,6 @@ package kernel
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/program"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -50,7 +50,7 @@ func iptablesRules() (map[string]string, error) {
 		}
 		used, err := hasFilter(c.family, c.legacy, c.chain)
 		if err != nil {
-			return nil, fmt.Errorf("list nft chains: %w", err)
+			return nil, message.New("list nft chains: %v", err)
 		}
 		if !used {
 			continue
@@ -99,7 +99,7 @@ func iptables(name string, arguments ...string) (string, error) {
 	out, problems, err := command.Run()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		err = fmt.Errorf("%s: %s", name, problems)
+		err = message.New("%s: %s", name, problems)
 	}
 	return out, err
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 const (
@@ -24,7 +26,7 @@ func (k *Kernel) Lock(waiting func(holder string)) (unlock func(), err error) {
 	for first := true; ; first = false {
 		file, err := k.openLock()
 		if err != nil {
-			return nil, fmt.Errorf("lock out other ds4relay processes: %w", err)
+			return nil, message.New("lock out other ds4relay processes: %v", err)
 		}
 		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil && k.isLock(file) {
@@ -39,9 +41,9 @@ func (k *Kernel) Lock(waiting func(holder string)) (unlock func(), err error) {
 		file.Close()
 		switch {
 		case err != nil && !isErrno(err, unix.EWOULDBLOCK, unix.EINTR):
-			return nil, fmt.Errorf("lock out other ds4relay processes: lock %s: %w", k.path(lockFile), err)
+			return nil, message.New("lock out other ds4relay processes: lock %s: %v", k.path(lockFile), err)
 		case time.Now().After(deadline):
-			return nil, fmt.Errorf("another ds4relay (process %s) is at work and did not finish within %v",
+			return nil, message.New("another ds4relay (process %s) is at work and did not finish within %v",
 				strings.TrimSpace(string(holder[:n])), lockTime)
 		case err == nil: // the previous holder removed the file
 			continue

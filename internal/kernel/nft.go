@@ -18,6 +18,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/program"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -330,7 +331,7 @@ func verdict(nested []byte) (string, error) {
 	}
 	code := attrs[unix.NFTA_VERDICT_CODE]
 	if len(code) != 4 {
-		return "", errors.New("an nft verdict without a code")
+		return "", message.New("an nft verdict without a code")
 	}
 	switch code := int32(binary.BigEndian.Uint32(code)); code {
 	case unix.NFT_GOTO:
@@ -404,8 +405,8 @@ func (k *Kernel) noteTables(step state.LoadTables) error {
 // nftTime limits one call of nft: a ruleset of 10,000 forwards loads in a second on a slow machine.
 const nftTime = time.Minute
 
-// ErrNoNft is returned if nft is not installed.
-var ErrNoNft = errors.New("the program nft is missing; install it: apt install nftables (Debian), opkg install " +
+// ErrNoNft is returned where nft is not installed.
+var ErrNoNft = message.New("the program nft is missing; install it: apt install nftables (Debian), opkg install " +
 	"nftables (OpenWrt)")
 
 // Nft runs the program nft with that standard input, and returns its output.
@@ -420,9 +421,9 @@ func Nft(input string, args ...string) (string, error) {
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
-		return "", fmt.Errorf("nft: %w: %s", err, firstLines(problems))
+		return "", message.New("nft: %v: %s", err, firstLines(problems))
 	case err != nil:
-		return "", fmt.Errorf("run nft: %w", err)
+		return "", message.New("run nft: %v", err)
 	}
 	return out, nil
 }

@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -25,8 +25,8 @@ type Kernel struct {
 	Platform platform.Platform // nil: Debian
 
 	looked map[string]lookedUp // DNS names
-	notes  []string            // messages about records, for Observe
-	made   bool                // Lock has created the directory Run
+	notes  []*message.Text     // about records, for Observe
+	made   bool                // Lock has made the directory Run
 }
 
 // dumpTries limits how often an incomplete dump is repeated: interrupted by changes (NLM_F_DUMP_INTR) or a signal, or
@@ -49,32 +49,32 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 		SysctlValues: map[string]string{}}
 	links, err := k.observeLinks(&o)
 	if err != nil {
-		return o, fmt.Errorf("list links: %w", err)
+		return o, message.New("list links: %v", err)
 	}
 	if err := observeAddrs(&o, links); err != nil {
-		return o, fmt.Errorf("list addresses: %w", err)
+		return o, message.New("list addresses: %v", err)
 	}
 	if err := observeRoutes(&o, want, links); err != nil {
-		return o, fmt.Errorf("list routes: %w", err)
+		return o, message.New("list routes: %v", err)
 	}
 	if err := observeRules(&o); err != nil {
-		return o, fmt.Errorf("list rules: %w", err)
+		return o, message.New("list rules: %v", err)
 	}
 	if err := k.observeSysctls(&o, want); err != nil {
 		return o, err
 	}
 	if err := observeAllowances(&o); forRoot(err) {
-		o.Unseen = append(o.Unseen, "iptables' rules")
+		o.Unseen = append(o.Unseen, message.New("iptables' rules"))
 	} else if err != nil {
 		return o, err
 	}
 	if err := k.observeTables(&o); forRoot(err) {
-		o.Unseen = append(o.Unseen, "nft's tables")
+		o.Unseen = append(o.Unseen, message.New("nft's tables"))
 	} else if err != nil {
-		return o, fmt.Errorf("list nft tables: %w", err)
+		return o, message.New("list nft tables: %v", err)
 	}
 	o.Unrecorded = k.unrecorded(o, links)
-	o.Notes = slices.Clone(k.notes)
+	o.Notes = append(o.Notes, k.notes...)
 	return o, nil
 }
 
@@ -208,16 +208,29 @@ func observeRoutes(o *state.Observed, want state.State, links map[int]string) er
 	return nil
 }
 
-// owner names the program that a route or rule is from by its protocol number, like iproute2's /etc/iproute2/rt_protos.
-func owner(protocol int) string {
-	names := map[int]string{0: "a person or a script (no protocol)", 2: "the kernel",
-		3: "a person or a script (protocol boot)", 4: "a person or a script (protocol static)",
-		9: "a router advertisement", 11: "zebra", 12: "bird", 15: "NetworkManager or a mesh daemon",
-		16: "a DHCP client", 18: "keepalived", 42: "babel", 186: "bgp", 188: "ospf"}
-	if name, ok := names[protocol]; ok {
-		return name
+// owner names who a route or rule is from by its protocol number, as /etc/iproute2/rt_protos of iproute2 does.
+func owner(protocol int) *message.Text {
+	programs := map[int]string{11: "zebra", 12: "bird", 18: "keepalived", 42: "babel", 186: "bgp", 188: "ospf"}
+	switch protocol {
+	case 0:
+		return message.New("a person or a script (no protocol)")
+	case 2:
+		return message.New("the kernel")
+	case 3:
+		return message.New("a person or a script (protocol boot)")
+	case 4:
+		return message.New("a person or a script (protocol static)")
+	case 9:
+		return message.New("a router advertisement")
+	case 15:
+		return message.New("NetworkManager or a mesh daemon")
+	case 16:
+		return message.New("a DHCP client")
 	}
-	return fmt.Sprintf("protocol %d", protocol)
+	if name, ok := programs[protocol]; ok {
+		return message.Plain(name)
+	}
+	return message.New("protocol %d", protocol)
 }
 
 func observeRules(o *state.Observed) error {

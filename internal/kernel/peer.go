@@ -2,12 +2,12 @@ package kernel
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/resolve"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -21,20 +21,20 @@ type lookedUp struct {
 	err   error
 }
 
-// peer finds the other end of a relay by its DNS name. As long as the name still has its last address, that one is
-// used, whatever other ones it has. If the lookup fails, the last address is used, and note says so. This machine's
-// addresses and the relays' endpoints are never the other end. peer writes nothing.
-func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (addr netip.Addr, note string, err error) {
+// peer finds the other end of a relay by its DNS name. While the name has the address that it had, that stays, whatever
+// other ones it has; while it cannot be looked up, the last address counts, and note says so. Endpoints of this end,
+// those of the relays too, are never the other one. Nothing is written.
+func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (addr netip.Addr, note *message.Text, err error) {
 	own, err := k.ownAddrs()
 	if err != nil {
-		return addr, "", err
+		return addr, note, err
 	}
 	for _, other := range relays {
 		own[other.Local] = true
 	}
 	known, err := k.lastPeer(r, own)
 	if err != nil {
-		return addr, "", err
+		return addr, note, err
 	}
 	found, ok := k.looked[r.PeerName]
 	if !ok {
@@ -46,28 +46,28 @@ func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (addr netip.Addr,
 	}
 	addrs := slices.DeleteFunc(slices.Clone(found.addrs), func(a netip.Addr) bool { return own[a] })
 	if found.err == nil && len(addrs) == 0 {
-		found.err = fmt.Errorf("peeraddr %s has the address %s, which is this machine's own; "+
+		found.err = message.New("peeraddr %s has the address %s, which is this machine's own; "+
 			"the name has to be the other end's", r.PeerName, found.addrs[0])
 	}
 	switch {
 	case found.err != nil && known.IsValid():
-		return known, fmt.Sprintf("relay %q: %v; the tunnel keeps the last address, %s", r.Name, found.err, known), nil
+		return known, message.New("relay %q: %v; the tunnel keeps the last address, %s", r.Name, found.err, known), nil
 	case found.err != nil:
-		return addr, "", found.err
+		return addr, note, found.err
 	case slices.Contains(addrs, known):
-		return known, "", nil
+		return known, note, nil
 	}
-	return addrs[0], "", nil
+	return addrs[0], note, nil
 }
 
 func lookupPeer(name string) ([]netip.Addr, error) {
 	addrs, err := resolve.Lookup(context.Background(), name, 6)
 	if err != nil {
-		return nil, fmt.Errorf("look up peeraddr %s: %w", name, err)
+		return nil, message.New("look up peeraddr %s: %v", name, err)
 	}
 	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !canBePeer(a) })
 	if len(addrs) == 0 {
-		return nil, fmt.Errorf("peeraddr %s has no global IPv6 address", name)
+		return nil, message.New("peeraddr %s has no global IPv6 address", name)
 	}
 	return addrs, nil
 }
@@ -80,7 +80,7 @@ func canBePeer(a netip.Addr) bool {
 func (k *Kernel) ownAddrs() (map[netip.Addr]bool, error) {
 	o := state.Observed{ForeignAddrs: map[netip.Addr]string{}}
 	if err := observeAddrs(&o, nil); err != nil {
-		return nil, fmt.Errorf("list addresses: %w", err)
+		return nil, message.New("list addresses: %v", err)
 	}
 	own := map[netip.Addr]bool{}
 	for addr := range o.ForeignAddrs {

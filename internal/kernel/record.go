@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -28,7 +28,12 @@ func (k *Kernel) path(name string) string { return filepath.Join(k.Run, name) }
 type Unrecorded struct{ Err error }
 
 // Error implements error.
-func (e *Unrecorded) Error() string { return "write down what was done: " + e.Err.Error() }
+func (e *Unrecorded) Error() string { return e.AsText().Error() }
+
+// AsText implements message.Coded.
+func (e *Unrecorded) AsText() *message.Text {
+	return message.New("write down what was done: %v", e.Err)
+}
 
 // Unwrap returns the cause.
 func (e *Unrecorded) Unwrap() error { return e.Err }
@@ -81,9 +86,9 @@ func (k *Kernel) load(name string) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, errors.New("it is no file")
+		return nil, message.New("it is no file")
 	case info.Size() > maxRecord:
-		return nil, fmt.Errorf("it has %d bytes, at most %d are expected", info.Size(), maxRecord)
+		return nil, message.New("it has %d bytes, at most %d are expected", info.Size(), maxRecord)
 	}
 	return os.ReadFile(k.path(name))
 }
@@ -101,10 +106,10 @@ func read[T any](k *Kernel, name string, valid func(T) bool) T {
 		err = json.Unmarshal(data, &value)
 	}
 	if err == nil && !valid(value) {
-		err = errors.New("what it says cannot be")
+		err = message.New("what it says cannot be")
 	}
 	if err != nil {
-		k.note(fmt.Sprintf("the record %s is damaged (%v): it counts as none", k.path(name), withoutPath(err)))
+		k.note(message.New("the record %s is damaged (%v): it counts as none", k.path(name), withoutPath(err)))
 		return none
 	}
 	return value
@@ -119,11 +124,14 @@ func withoutPath(err error) error {
 	return err
 }
 
-// note adds a message for the user, which Observe returns once.
-func (k *Kernel) note(text string) {
-	if !slices.Contains(k.notes, text) {
-		k.notes = append(k.notes, text)
+// note keeps for Observe what a person should know, once.
+func (k *Kernel) note(text *message.Text) {
+	for _, known := range k.notes {
+		if known.Error() == text.Error() {
+			return
+		}
 	}
+	k.notes = append(k.notes, text)
 }
 
 func (k *Kernel) remove(name string) error {
@@ -178,7 +186,7 @@ func (k *Kernel) notedSysctls() []state.Sysctl {
 	})
 	entries, err := os.ReadDir(k.Run)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		k.note(fmt.Sprintf("the records in %s cannot be read (%v): they count as none", k.Run, withoutPath(err)))
+		k.note(message.New("the records in %s cannot be read (%v): they count as none", k.Run, withoutPath(err)))
 	}
 	for _, entry := range entries {
 		key, ok := strings.CutPrefix(entry.Name(), sysctlPrefix)

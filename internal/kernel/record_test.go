@@ -78,7 +78,7 @@ func TestDamagedRecords(t *testing.T) {
 				t.Fatal(err)
 			}
 			n := records(k) + records(k)
-			if n != 4 || len(k.notes) != 1 || !strings.Contains(k.notes[0], k.path(name)+" is damaged (") {
+			if n != 4 || len(k.notes) != 1 || !strings.Contains(k.notes[0].Error(), k.path(name)+" is damaged (") {
 				t.Errorf("%s: %s: %d records count, want 2; notes %q", name, damage, n/2, k.notes)
 			}
 			var err error

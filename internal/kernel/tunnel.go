@@ -1,12 +1,12 @@
 package kernel
 
 import (
-	"fmt"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
@@ -17,8 +17,8 @@ type driver interface {
 	link(attrs netlink.LinkAttrs, t transport.Tunnel) netlink.Link
 	// observe reads a link; t is nil for another kind. typical reports whether it has the mode of our tunnels.
 	observe(link netlink.Link) (t transport.Tunnel, typical bool)
-	// missing says what to install if the kernel does not support the kind.
-	missing() string
+	// missing says what to install where the kernel does not know the kind.
+	missing() *message.Text
 }
 
 var drivers = map[string]driver{transport.IPIP6Kind: ip6tnl{}}
@@ -28,7 +28,7 @@ var drivers = map[string]driver{transport.IPIP6Kind: ip6tnl{}}
 func setLink(l state.Link, set func(netlink.Link) error) error {
 	d := drivers[l.Tunnel.Kind()]
 	if d == nil {
-		return fmt.Errorf("unknown kind of tunnel %q", l.Tunnel.Kind())
+		return message.New("unknown kind of tunnel %q", l.Tunnel.Kind())
 	}
 	attrs := netlink.NewLinkAttrs() // leaves the queue length to the kernel
 	attrs.Name, attrs.Group = l.Name, uint32(l.Group)
@@ -73,7 +73,7 @@ func (ip6tnl) observe(link netlink.Link) (t transport.Tunnel, typical bool) {
 	return p, tunnel.Proto == unix.IPPROTO_IPIP
 }
 
-func (ip6tnl) missing() string {
-	return "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe " +
-		"ip6_tunnel (Debian)"
+func (ip6tnl) missing() *message.Text {
+	return message.New("the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe " +
+		"ip6_tunnel (Debian)")
 }

@@ -1,88 +1,133 @@
 package main
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"go/ast"
+	"go/build"
 	"go/parser"
 	"go/token"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message/messagetest"
 )
 
 var update = flag.Bool("update", false, "write messages.js anew")
 
-const messagesPath = "../../luci-app/luci-app-ds4relay/htdocs/luci-static/resources/ds4relay/messages.js"
+const (
+	top          = "../../"
+	messagesPath = top + messagetest.Catalogue
+)
 
-// speaking are the functions whose arguments are sentences for a person, or formats of such.
-var speaking = []string{
-	"Errorf", "New", "Sprintf", "problem", "problemAt", "relayProblem", "forwardProblem", "fail", "ok", "skipped", "failed", "warning", "append",
+// source is what a package of the router's program is made of.
+type source struct {
+	name      string
+	files     []*ast.File
+	constants map[string]ast.Expr
+	says      map[string]int // functions with a parameter `code string`, and which parameter that is
 }
 
-// words collects the formats of sentences of a directory's Go files.
-func words(t *testing.T, dir string) []string {
+// router is the source of the router's program.
+func router(t *testing.T) []source {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	const ours = "{{if .Module}}{{if .Module.Main}}{{.Dir}}{{end}}{{end}}"
+	list := exec.Command("go", "list", "-tags", "openwrt", "-deps", "-f", ours, "./cmd/ds4relay")
+	list.Dir = top
+	out, err := list.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var files []*ast.File
-	constants := map[string]ast.Expr{}
-	for _, name := range names {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+	built := build.Default
+	built.BuildTags = []string{"openwrt"}
+	var sources []source
+	for _, dir := range strings.Fields(string(out)) {
+		s := source{constants: map[string]ast.Expr{}, says: map[string]int{}}
+		names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		files = append(files, file)
-		ast.Inspect(file, func(n ast.Node) bool {
-			if spec, ok := n.(*ast.ValueSpec); ok {
-				for i, value := range spec.Values {
-					constants[spec.Names[i].Name] = value
+		for _, name := range names {
+			match, err := built.MatchFile(dir, filepath.Base(name))
+			if err != nil || !match || strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.name = file.Name.Name
+			s.files = append(s.files, file)
+			s.declare(file)
+		}
+		sources = append(sources, s)
+	}
+	return sources
+}
+
+// declare takes a file's constants and the functions that say what they are called with.
+func (s *source) declare(file *ast.File) {
+	for _, d := range file.Decls {
+		switch d := d.(type) {
+		case *ast.GenDecl:
+			for _, spec := range d.Specs {
+				if values, ok := spec.(*ast.ValueSpec); ok {
+					for i, value := range values.Values {
+						s.constants[values.Names[i].Name] = value
+					}
 				}
 			}
-			return true
-		})
-	}
-	var found []string
-	add := func(e ast.Expr) {
-		if text, ok := constant(e, constants); ok && speaks(text) && !slices.Contains(found, text) {
-			found = append(found, text)
+		case *ast.FuncDecl:
+			n := 0
+			for _, field := range d.Type.Params.List {
+				typ, _ := field.Type.(*ast.Ident)
+				for _, name := range field.Names {
+					if name.Name == "code" && typ != nil && typ.Name == "string" {
+						s.says[d.Name.Name] = n
+					}
+					n++
+				}
+			}
 		}
 	}
-	for _, file := range files {
+}
+
+// codes are those of the package's Texts. A code that is put together while the program runs is an error, but for what
+// the schema and the doctor's checks call theirs, and for copies.
+func (s *source) codes(t *testing.T) []string {
+	t.Helper()
+	var found []string
+	add := func(e ast.Expr) {
+		text, ok := s.constant(e)
+		switch name := last(e); {
+		case ok:
+			found = append(found, text)
+		case !slices.Contains([]string{"code", "Allowed", "Title", "Code"}, name):
+			t.Errorf("package %s: the code of a message is no constant: %T %s", s.name, e, name)
+		}
+	}
+	for _, file := range s.files {
 		ast.Inspect(file, func(n ast.Node) bool {
 			switch n := n.(type) {
 			case *ast.CallExpr:
-				if slices.Contains(speaking, called(n)) {
-					for _, argument := range n.Args {
-						add(argument)
+				name := last(n.Fun)
+				if selector, ok := n.Fun.(*ast.SelectorExpr); ok && last(selector.X) == "message" {
+					if name == "New" {
+						add(n.Args[0])
 					}
+				} else if i, ok := s.says[name]; ok && i < len(n.Args) && !n.Ellipsis.IsValid() {
+					add(n.Args[i])
 				}
 			case *ast.KeyValueExpr:
-				if key, ok := n.Key.(*ast.Ident); ok && slices.Contains([]string{"title", "Title", "Evidence", "Remedy", "Message"}, key.Name) {
+				if key := last(n.Key); s.name == "doctor" && key == "title" || key == "Code" && s.name != "message" {
 					add(n.Value)
-				}
-			case *ast.CompositeLit:
-				for _, element := range n.Elts {
-					add(element)
-				}
-			case *ast.ReturnStmt:
-				for _, result := range n.Results {
-					add(result)
-				}
-			case *ast.AssignStmt:
-				for _, value := range n.Rhs {
-					add(value)
 				}
 			}
 			return true
@@ -91,120 +136,75 @@ func words(t *testing.T, dir string) []string {
 	return found
 }
 
-func called(call *ast.CallExpr) string {
-	switch f := call.Fun.(type) {
+// last is the last part of a name.
+func last(e ast.Expr) string {
+	switch e := e.(type) {
 	case *ast.Ident:
-		return f.Name
+		return e.Name
 	case *ast.SelectorExpr:
-		return f.Sel.Name
+		return e.Sel.Name
 	}
 	return ""
 }
 
-// constant is the value of a string expression of literals and constants; other values in it are %s.
-func constant(e ast.Expr, constants map[string]ast.Expr) (string, bool) {
+// constant is the value of an expression of string literals and constants.
+func (s *source) constant(e ast.Expr) (string, bool) {
 	switch e := e.(type) {
 	case *ast.BasicLit:
 		text, err := strconv.Unquote(e.Value)
 		return text, err == nil && e.Kind == token.STRING
 	case *ast.BinaryExpr:
-		left, ok1 := constant(e.X, constants)
-		right, ok2 := constant(e.Y, constants)
-		if !ok1 {
-			left = "%s"
-		}
-		if !ok2 {
-			right = "%s"
-		}
-		return left + right, (ok1 || ok2) && e.Op == token.ADD
+		left, ok1 := s.constant(e.X)
+		right, ok2 := s.constant(e.Y)
+		return left + right, ok1 && ok2 && e.Op == token.ADD
 	case *ast.Ident:
-		if value, ok := constants[e.Name]; ok {
-			return constant(value, nil)
+		if value, ok := s.constants[e.Name]; ok {
+			return s.constant(value)
 		}
 	}
 	return "", false
 }
 
-var (
-	verb     = regexp.MustCompile(`%(\[\d+\])?[sdqvwx]`)
-	sentence = regexp.MustCompile(`[a-zA-Z]{2,}[,;:]? [a-zA-Z0-9(]`)
-	command  = regexp.MustCompile(`^[ ;(]|[^,] $|^(ip|nft|sysctl|ethtool|conntrack|table|add|tc) |[{}\n]|^config |^#`)
-)
-
-// speaks tells a sentence from a command, a key or a line of a file.
-func speaks(text string) bool {
-	plain := verb.ReplaceAllString(text, "")
-	return sentence.MatchString(plain) && !command.MatchString(text) && len(plain) > 8
-}
-
-// The page translates what the program says: it knows the formats of its sentences.
+// TestMessages: whatever the router's program says is in the list that translators get.
 func TestMessages(t *testing.T) {
-	var needed []string
+	var all []string
 	for _, section := range config.Schema {
 		for _, spec := range section.Options {
-			needed = append(needed, spec.Allowed)
+			all = append(all, spec.Allowed)
 		}
 	}
-	needed = append(needed, words(t, "../config")...)
-	all := append([]string{"allowed is %s"}, needed...)
-	for _, dir := range []string{"../uci", "../doctor", "../openwrt", "../resolve", "../evidence", "../packet", "../wire"} {
-		if _, err := os.Stat(dir); err == nil {
-			all = append(all, words(t, dir)...)
-		}
+	for _, s := range router(t) {
+		all = append(all, s.codes(t)...)
 	}
-	for _, file := range []string{"../control", "../kernel", "../state", "../../cmd/ds4relay"} {
-		for _, text := range words(t, file) {
-			if strings.Contains(text, "relay %q") || strings.Contains(text, "connections") || strings.Contains(text, "delegated") || strings.Contains(text, "ip6addr") {
-				all = append(all, text)
-			}
-		}
-	}
+	all = slices.DeleteFunc(all, func(code string) bool { return !messagetest.Speaks(code) })
 	slices.Sort(all)
-	all = slices.Compact(all)
+	want := messages(slices.Compact(all))
 	if *update {
-		if err := os.WriteFile(messagesPath, []byte(messages(all)), 0o644); err != nil {
+		if err := os.WriteFile(messagesPath, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	data, err := os.ReadFile(messagesPath)
+	have, err := os.ReadFile(messagesPath)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range needed {
-		if !strings.Contains(string(data), "M("+script(text)+")") {
-			t.Errorf("%s lacks %q: go test ./internal/lucitest -run TestMessages -update, then make luci-po and translate it", messagesPath, text)
-		}
+	if !bytes.Equal(have, want) {
+		t.Errorf("%s is not what the program says: go test ./internal/lucitest -run TestMessages -update, "+
+			"then make luci-po and translate it", messagesPath)
 	}
 }
 
-// messages is the module messages.js.
-func messages(all []string) string {
-	var b strings.Builder
-	b.WriteString(`'use strict';
-'require baseclass';
-
-/*
- * What the program says, with the verbs of its formats: made of its source by
- * go test ./internal/lucitest -run TestMessages -update
+// messages is the file messages.js.
+func messages(all []string) []byte {
+	var b bytes.Buffer
+	b.WriteString(`/*
+ * The codes of what the program says, for LuCI's scanner of translations; no page loads this. It is made of the
+ * program's source: go test ./internal/lucitest -run TestMessages -update
  */
 
-const M = (text) => text;
-
-return baseclass.extend({
-	formats: [
 `)
-	for i, text := range all {
-		comma := ","
-		if i == len(all)-1 {
-			comma = ""
-		}
-		fmt.Fprintf(&b, "\t\tM(%s)%s\n", script(text), comma)
+	for _, text := range all {
+		fmt.Fprintf(&b, "_(%s);\n", messagetest.Script(text))
 	}
-	b.WriteString("\t]\n});\n")
-	return b.String()
-}
-
-// script is a string of JavaScript.
-func script(text string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`, "\n", `\n`, "\t", `\t`).Replace(text) + "'"
+	return b.Bytes()
 }

@@ -3,7 +3,6 @@ package openwrt
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"net/netip"
@@ -11,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // Interface is an interface of netifd, as returned by its method dump.
@@ -65,7 +66,7 @@ func ParseInterfaces(data []byte) ([]Interface, error) {
 		} `json:"interface"`
 	}
 	if err := json.Unmarshal(data, &dump); err != nil {
-		return nil, fmt.Errorf("the interfaces of netifd: %w", err)
+		return nil, message.New("the interfaces of netifd: %v", err)
 	}
 	var interfaces []Interface
 	for _, i := range dump.Interface {
@@ -129,11 +130,12 @@ func Free(interfaces []Interface, relay string, tunnels []string) error {
 	case i == nil || i.ours(tunnels):
 		return nil
 	case i.Dynamic:
-		return fmt.Errorf("netifd has an interface %s that ds4relay did not make (proto %s, device %s), by the "+
-			"name that the tunnel would have there; nothing of it is changed: give the relay's section another name",
+		return message.New("netifd has an interface %s that ds4relay did not make (proto %s, device %s), by the name "+
+			"that "+
+			"the tunnel would have there; nothing of it is changed: give the relay's section another name",
 			name, i.Proto, i.Device)
 	}
-	return fmt.Errorf("%s: config interface '%s' has the name that the tunnel would have in netifd; "+
+	return message.New("%s: config interface '%s' has the name that the tunnel would have in netifd; "+
 		"nothing of it is changed: give that section another name, or the relay's", NetworkPath, name)
 }
 
@@ -153,7 +155,7 @@ func Show(tunnels map[string]string) (taken bool, err error) {
 	var refused []error
 	for _, relay := range slices.Sorted(maps.Keys(tunnels)) {
 		if err := Free(interfaces, relay, devices); err != nil {
-			refused = append(refused, fmt.Errorf("relay %q: %w", relay, err))
+			refused = append(refused, message.New("relay %q: %v", relay, err))
 			delete(tunnels, relay)
 		}
 	}
@@ -212,7 +214,7 @@ func show(interfaces []Interface, tunnels map[string]string, devices []string) (
 			return taken, nil
 		}
 	}
-	return taken, fmt.Errorf("netifd did not bring up the tunnels' interfaces within %v", dynamicTime)
+	return taken, message.New("netifd did not bring up the tunnels' interfaces within %v", dynamicTime)
 }
 
 func cutPrefix(name string) (relay string, ours bool) {

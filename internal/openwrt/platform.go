@@ -1,9 +1,8 @@
 package openwrt
 
 import (
-	"fmt"
-
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/platform"
 )
 
@@ -44,11 +43,11 @@ func (n networks) Uplink(r *config.Relay) *platform.Uplink {
 }
 
 // Awaited implements platform.Networks.
-func (n networks) Awaited(r *config.Relay) string {
+func (n networks) Awaited(r *config.Relay) *message.Text {
 	if r.Tunlink == "" {
-		return "an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)"
+		return message.New("an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)")
 	}
-	return fmt.Sprintf("a delegated IPv6 prefix on %s (ifstatus %s: ipv6-prefix)", r.Tunlink, r.Tunlink)
+	return message.New("a delegated IPv6 prefix on %s (ifstatus %s: ipv6-prefix)", r.Tunlink, r.Tunlink)
 }
 
 // Free implements platform.Networks.

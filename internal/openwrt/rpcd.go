@@ -9,6 +9,10 @@ import (
 	"maps"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // A Method is a ubus method of an rpcd plugin. rpcd checks neither names nor types of arguments; Serve does.
@@ -41,38 +45,60 @@ func Serve(args []string, in io.Reader, out io.Writer, methods map[string]Method
 	case len(args) == 2 && args[0] == "call":
 		var err error
 		if answer, err = call(args[1], in, methods); err != nil {
-			answer = map[string]string{"error": err.Error()}
+			answer = refused(err)
 		}
 	default:
-		return errors.New("rpcd takes list, or call and a method")
+		return message.New("rpcd takes list, or call and a method")
 	}
 	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(answer)
 }
 
+// Refusal is the answer in place of another one: why there is none.
+type Refusal struct {
+	Version  int              `json:"version"` // message.AnswersVersion
+	Error    string           `json:"error"`   // in English
+	Code     string           `json:"code,omitempty"`
+	Args     []any            `json:"args,omitempty"`
+	Problems []config.Problem `json:"problems,omitempty"` // in place of a code, where these are what is wrong
+}
+
+func refused(err error) Refusal {
+	r := Refusal{Version: message.AnswersVersion, Error: err.Error()}
+	var problems config.Problems
+	if errors.As(err, &problems) {
+		r.Problems = problems.Bounded()
+	} else {
+		text := message.Of(err)
+		r.Code, r.Args = text.Code, text.Args
+	}
+	return r
+}
+
 func call(name string, in io.Reader, methods map[string]Method) (any, error) {
 	method, ok := methods[name]
 	if !ok {
-		return nil, fmt.Errorf("there is no method %q; there are: %v", short(name), slices.Sorted(maps.Keys(methods)))
+		return nil, message.New("there is no method %q; there are: %v", short(name),
+			fmt.Sprint(slices.Sorted(maps.Keys(methods))))
 	}
 	data, err := io.ReadAll(io.LimitReader(in, maxInput+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(data) > maxInput {
-		return nil, fmt.Errorf("more than %d bytes of arguments", maxInput)
+		return nil, message.New("more than %d bytes of arguments", maxInput)
 	}
 	var given map[string]json.RawMessage
 	if data = bytes.TrimSpace(data); len(data) > 0 {
 		err := json.Unmarshal(data, &given)
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) && syntax.Offset >= int64(len(data)) && len(data) >= leastPipe {
-			return nil, fmt.Errorf("only the first %d bytes of the arguments have arrived: rpcd hands over no more; "+
+			return nil, message.New("only the first %d bytes of the arguments have arrived: rpcd hands over no more; "+
 				"to check a longer configuration: ds4relay check FILE", len(data))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the arguments are no JSON object: %w", err)
+			return nil, message.New("the arguments are no JSON object: %v", err)
 		}
 	}
 	arguments := map[string]string{}
@@ -81,14 +107,15 @@ func call(name string, in io.Reader, methods map[string]Method) (any, error) {
 			continue
 		}
 		if !slices.Contains(method.Arguments, key) {
-			return nil, fmt.Errorf("%s takes no argument %q; it takes: %v", name, short(key), method.Arguments)
+			return nil, message.New("%s takes no argument %q; it takes: %v", name, short(key),
+				fmt.Sprint(method.Arguments))
 		}
 		var text string
 		if err := json.Unmarshal(given[key], &text); err != nil {
-			return nil, fmt.Errorf("the argument %s is no string", key)
+			return nil, message.New("the argument %s is no string", key)
 		}
 		if !utf8.ValidString(text) {
-			return nil, fmt.Errorf("the argument %s is no UTF-8", key)
+			return nil, message.New("the argument %s is no UTF-8", key)
 		}
 		arguments[key] = text
 	}

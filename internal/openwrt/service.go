@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/program"
 )
 
@@ -23,13 +23,14 @@ const (
 
 // Service is the state of the service ds4relay, from procd and the boot links.
 type Service struct {
+	Version int  `json:"version"` // message.AnswersVersion
 	Enabled bool `json:"enabled"` // started at boot
 	Started bool `json:"started"`
 }
 
 // ReadService asks procd whether the service is started, and checks its boot link.
 func ReadService() (Service, error) {
-	var s Service
+	s := Service{Version: message.AnswersVersion}
 	links, err := filepath.Glob(bootLinks)
 	if err != nil {
 		return s, err
@@ -41,7 +42,7 @@ func ReadService() (Service, error) {
 	}
 	var services map[string]json.RawMessage
 	if err := json.Unmarshal(data, &services); err != nil {
-		return s, fmt.Errorf("the services of procd: %w", err)
+		return s, message.New("the services of procd: %v", err)
 	}
 	_, s.Started = services["ds4relay"]
 	return s, nil
@@ -53,19 +54,19 @@ var Actions = []string{"start", "stop", "restart", "reload", "enable", "disable"
 // Control runs an action of the service's init script. The error contains the script's output.
 func Control(action string) error {
 	if !slices.Contains(Actions, action) {
-		return fmt.Errorf("there is no action %q; allowed is one of %s", short(action), strings.Join(Actions, ", "))
+		return message.New("there is no action %q; allowed is one of %s", short(action), strings.Join(Actions, ", "))
 	}
 	var said bytes.Buffer
 	_, _, err := program.Command{Name: initScript, Args: []string{action}, Output: &said, Limit: actionTime}.Run()
 	var limit *program.LimitError
 	switch {
 	case errors.As(err, &limit):
-		return fmt.Errorf("%s %s takes longer than %s; see the system log: logread -e ds4relay", initScript, action,
+		return message.New("%s %s takes longer than %s; see the system log: logread -e ds4relay", initScript, action,
 			actionTime)
 	case err != nil && said.Len() > 0:
-		return errors.New(strings.TrimSpace(said.String()))
+		return message.Plain(strings.TrimSpace(said.String()))
 	case err != nil:
-		return fmt.Errorf("%s %s: %w", initScript, action, err)
+		return message.New("%s %s: %v", initScript, action, err)
 	}
 	return nil
 }

@@ -2,9 +2,9 @@ package openwrt
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/program"
 )
 
@@ -21,9 +21,9 @@ func Call(object, method, arguments string) ([]byte, error) {
 	out, problems, err := program.Command{Name: "ubus", Args: args, Limit: callTime}.Run()
 	switch {
 	case errors.Is(err, program.ErrNotFound):
-		return nil, fmt.Errorf("ubus call %s %s: this machine has no ubus", object, method)
+		return nil, message.New("ubus call %s %s: this machine has no ubus", object, method)
 	case err != nil:
-		return nil, fmt.Errorf("ubus call %s %s: %w %s", object, method, err, problems)
+		return nil, message.New("ubus call %s %s: %v %s", object, method, err, problems)
 	}
 	return []byte(out), nil
 }

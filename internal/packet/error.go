@@ -1,35 +1,44 @@
 package packet
 
-import "fmt"
+import "github.com/ds4relay/ds4relay/internal/message"
 
-// Error writes an error of ICMP or ICMPv6 in words.
-func (p *Packet) Error() string {
+// unreachable6 are the codes of ICMPv6's destination unreachable.
+var unreachable6 = [...]message.Text{
+	{Code: "no route"},
+	{Code: "forbidden by a firewall"},
+	{Code: "beyond the scope"},
+	{Code: "the address is not there"},
+	{Code: "no tunnel for it (port unreachable)"},
+	{Code: "source address forbidden"},
+	{Code: "the route rejects it"},
+}
+
+// Refusal writes an error of ICMP or ICMPv6 in words.
+func (p *Packet) Refusal() *message.Text {
 	if p.Proto == ICMPv6 {
 		switch {
 		case p.Type == Unreachable6:
-			return [...]string{"no route", "forbidden by a firewall", "beyond the scope", "the address is not there",
-				"no tunnel for it (port unreachable)", "source address forbidden",
-				"the route rejects it"}[min(p.Code, 6)]
+			return &unreachable6[min(p.Code, 6)]
 		case p.Type == TooBig6:
-			return fmt.Sprintf("too large, at most %d bytes", p.MTU)
+			return message.New("too large, at most %d bytes", p.MTU)
 		case p.Type == TimeExceeded6:
-			return "hop limit exceeded"
+			return message.New("hop limit exceeded")
 		}
-		return "parameter problem"
+		return message.New("parameter problem")
 	}
 	switch {
 	case p.Type == TimeExceeded:
-		return "time exceeded"
+		return message.New("time exceeded")
 	case p.Code == 4:
-		return fmt.Sprintf("too large, at most %d bytes", p.MTU)
+		return message.New("too large, at most %d bytes", p.MTU)
 	case p.Code == 0:
-		return "network unreachable"
+		return message.New("network unreachable")
 	case p.Code == 1:
-		return "host unreachable"
+		return message.New("host unreachable")
 	case p.Code == 2:
-		return "protocol unreachable"
+		return message.New("protocol unreachable")
 	case p.Code == 3:
-		return "port unreachable"
+		return message.New("port unreachable")
 	}
-	return "forbidden by a firewall"
+	return message.New("forbidden by a firewall")
 }

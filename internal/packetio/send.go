@@ -2,11 +2,12 @@ package packetio
 
 import (
 	"encoding/binary"
-	"fmt"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
@@ -16,17 +17,17 @@ var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 func Send(device string, packet []byte) error {
 	link, err := netlink.LinkByName(device)
 	if err != nil {
-		return fmt.Errorf("%s: %w", device, err)
+		return message.New("%s: %v", device, err)
 	}
 	// Not SOCK_DGRAM: that wants a link address, of 16 bytes for an ip6tnl, which SockaddrLinklayer cannot hold.
 	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open a packet socket: %w", err)
+		return message.New("open a packet socket: %v", err)
 	}
 	defer unix.Close(socket)
 	to := &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_IP), Ifindex: link.Attrs().Index}
 	if err := unix.Sendto(socket, packet, 0, to); err != nil {
-		return fmt.Errorf("send into %s: %w", device, err)
+		return message.New("send into %s: %v", device, err)
 	}
 	return nil
 }
@@ -55,11 +56,11 @@ func Inject(device string, packet []byte) error {
 func loop(packet []byte) error {
 	socket, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
-		return fmt.Errorf("open a raw socket: %w", err)
+		return message.New("open a raw socket: %v", err)
 	}
 	defer unix.Close(socket)
 	if err := unix.Sendto(socket, packet, 0, &unix.SockaddrInet6{Addr: [16]byte(packet[24:])}); err != nil {
-		return fmt.Errorf("send to this machine: %w", err)
+		return message.New("send to this machine: %v", err)
 	}
 	return nil
 }
@@ -67,11 +68,11 @@ func loop(packet []byte) error {
 func redirect(device string, packet []byte) error {
 	link, err := netlink.LinkByName(device)
 	if err != nil {
-		return fmt.Errorf("%s: %w", device, err)
+		return message.New("%s: %v", device, err)
 	}
 	program, err := redirector(link.Attrs().Index)
 	if err != nil {
-		return fmt.Errorf("load a program with bpf(2): %w", err)
+		return message.New("load a program with bpf(2): %v", err)
 	}
 	defer unix.Close(program)
 	frame := make([]byte, 14, 14+len(packet)) // Ethernet; taken off again where the device has none
@@ -89,10 +90,10 @@ func redirect(device string, packet []byte) error {
 		duration        uint32
 	}{program: uint32(program), size: uint32(len(frame)), data: uint64(uintptr(unsafe.Pointer(&frame[0])))}
 	if _, err := bpf(progTestRun, unsafe.Pointer(&run), unsafe.Sizeof(run)); err != nil {
-		return fmt.Errorf("run a program with bpf(2): %w", err)
+		return message.New("run a program with bpf(2): %v", err)
 	}
 	if run.result != 0 {
-		return fmt.Errorf("hand a packet to %s: %w", device, unix.Errno(-int32(run.result)))
+		return message.New("hand a packet to %s: %v", device, unix.Errno(-int32(run.result)))
 	}
 	return nil
 }

@@ -1,13 +1,14 @@
 package packetio
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 const (
@@ -34,7 +35,7 @@ func Open(names ...string) (*Tap, error) {
 	t := &Tap{devices: map[int]string{}}
 	links, err := netlink.LinkList()
 	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
+		return nil, message.New("list links: %v", err)
 	}
 	bridges := map[int]bool{}
 	for _, link := range links {
@@ -48,13 +49,13 @@ func Open(names ...string) (*Tap, error) {
 	}
 	for _, name := range names {
 		if !slices.Contains(slices.Collect(maps.Values(t.devices)), name) {
-			return nil, fmt.Errorf("there is no device %s", name)
+			return nil, message.New("there is no device %s", name)
 		}
 	}
 	// SOCK_DGRAM leaves the link header away, which tunnels do not have.
 	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open a packet socket: %w", err)
+		return nil, message.New("open a packet socket: %v", err)
 	}
 	unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) // less will do on a quiet machine
 	to := &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL)}
@@ -65,7 +66,7 @@ func Open(names ...string) (*Tap, error) {
 	}
 	if err := unix.Bind(socket, to); err != nil {
 		unix.Close(socket)
-		return nil, fmt.Errorf("bind a packet socket: %w", err)
+		return nil, message.New("bind a packet socket: %v", err)
 	}
 	t.socket = socket
 	return t, nil

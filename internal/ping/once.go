@@ -3,16 +3,17 @@ package ping
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // ErrNoAnswer is wrapped by the error about a host that stayed silent.
-var ErrNoAnswer = errors.New("no answer")
+var ErrNoAnswer = message.New("no answer")
 
 var lastSeq atomic.Uint32
 
@@ -30,7 +31,7 @@ func Once(from, to netip.Addr, bytes int, timeout time.Duration) error {
 	defer unix.Close(w.socket)
 	if from.IsValid() {
 		if err := unix.Bind(w.socket, sockaddr(from)); err != nil {
-			return fmt.Errorf("use the address %s: %w", from, err)
+			return message.New("use the address %s: %v", from, err)
 		}
 	}
 	if to.Is6() { // as large as it is, whatever is known about the path

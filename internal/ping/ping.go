@@ -3,14 +3,13 @@ package ping
 import (
 	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	headers "github.com/ds4relay/ds4relay/internal/packet"
 	"github.com/ds4relay/ds4relay/internal/resolve"
 )
@@ -29,14 +28,16 @@ type protocol struct {
 	version        int
 	family, number int
 	request, reply byte
-	errors         map[byte]string // types that are errors about a packet, which they quote
+	errors         map[byte]*message.Text // types that are errors about a packet, which they quote
 }
 
 var (
-	icmp4 = protocol{4, unix.AF_INET, unix.IPPROTO_ICMP, 8, 0,
-		map[byte]string{3: "destination unreachable", 11: "time exceeded"}}
+	unreachable = &message.Text{Code: "destination unreachable"}
+	exceeded    = &message.Text{Code: "time exceeded"}
+
+	icmp4 = protocol{4, unix.AF_INET, unix.IPPROTO_ICMP, 8, 0, map[byte]*message.Text{3: unreachable, 11: exceeded}}
 	icmp6 = protocol{6, unix.AF_INET6, unix.IPPROTO_ICMPV6, 128, 129,
-		map[byte]string{1: "destination unreachable", 2: "packet too big", 3: "time exceeded"}}
+		map[byte]*message.Text{1: unreachable, 2: {Code: "packet too big"}, 3: exceeded}}
 )
 
 // way is one host by one IP version.
@@ -95,14 +96,14 @@ func open(ctx context.Context, host string, p protocol) (*way, error) {
 	w.Host = host
 	addr, err := lookup(ctx, p.version, host)
 	if err != nil {
-		return nil, fmt.Errorf("no IPv%d address for %s: %w", p.version, host, err)
+		return nil, message.New("no IPv%d address for %s: %v", p.version, host, err)
 	}
 	w.Addr = addr
 	w.socket, err = unix.Socket(p.family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, p.number)
 	if err != nil {
 		var second error
 		if w.socket, second = unix.Socket(p.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, p.number); second != nil {
-			return nil, fmt.Errorf("open a socket for ICMP: %w (run it as root, or let users ping: sysctl -w "+
+			return nil, message.New("open a socket for ICMP: %v (run it as root, or let users ping: sysctl -w "+
 				"net.ipv4.ping_group_range=\"0 2147483647\")", err)
 		}
 		w.datagram = true
@@ -113,7 +114,7 @@ func open(ctx context.Context, host string, p protocol) (*way, error) {
 func lookup(ctx context.Context, version int, host string) (netip.Addr, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		if addr.Unmap().Is4() != (version == 4) {
-			return addr, errors.New("it is an address of the other kind; the IPv4 address comes first, the IPv6 " +
+			return addr, message.New("it is an address of the other kind; the IPv4 address comes first, the IPv6 " +
 				"address second")
 		}
 		return addr.Unmap(), nil
@@ -145,7 +146,7 @@ func (w *way) echo(ctx context.Context, seq int, o Options) (time.Duration, erro
 	for ctx.Err() == nil {
 		left := o.Timeout - time.Since(sent)
 		if left <= 0 {
-			return 0, fmt.Errorf("%w within %v", ErrNoAnswer, o.Timeout)
+			return 0, message.New("%v within %v", ErrNoAnswer, o.Timeout)
 		}
 		wait := []unix.PollFd{{Fd: int32(w.socket), Events: unix.POLLIN}}
 		if n, err := unix.Poll(wait, int(min(left, slice).Milliseconds())+1); n == 0 || err == unix.EINTR {
@@ -184,7 +185,7 @@ func (w *way) match(packet []byte, from netip.Addr, seq uint16) (bool, error) {
 	if !ok || !w.about(packet[8:], seq) {
 		return false, nil
 	}
-	return false, fmt.Errorf("%s says: %s", from, problem)
+	return false, message.New("%s says: %s", from, problem)
 }
 
 func withoutHeader(packet []byte) []byte {

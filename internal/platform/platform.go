@@ -3,11 +3,11 @@
 package platform
 
 import (
-	"errors"
 	"net/netip"
 	"os"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // Name is a platform's name, for people.
@@ -37,7 +37,7 @@ type Networks interface {
 	// Uplink is the network that the tunnel of a router rides on; nil where there is none.
 	Uplink(r *config.Relay) *Uplink
 	// Awaited says what a relay waits for that has no endpoint without an uplink.
-	Awaited(r *config.Relay) string
+	Awaited(r *config.Relay) *message.Text
 	// Free is an error where somebody else has the name that a relay's tunnel would have on this platform. tunnels are
 	// our devices, those that are there and those to be made.
 	Free(relay string, tunnels []string) error
@@ -60,7 +60,7 @@ func IsOpenWrt() bool {
 type Debian struct{}
 
 // ErrNoPrefix is what a platform says that has no list of delegated prefixes.
-var ErrNoPrefix = errors.New("this is no OpenWrt, where netifd knows the delegated prefix")
+var ErrNoPrefix = message.New("this is no OpenWrt, where netifd knows the delegated prefix")
 
 // Name implements Platform.
 func (Debian) Name() Name { return DebianName }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/ping"
 	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
@@ -34,12 +34,8 @@ type Prober struct {
 var _ doctor.Prober = (*Prober)(nil)
 
 // Config implements doctor.Prober.
-func (m *Prober) Config() (*config.Config, []string, error) {
-	c, problems, err := config.Load(m.File, m.Platform.DefaultRole())
-	var warnings []string
-	for _, p := range problems {
-		warnings = append(warnings, p.Error())
-	}
+func (m *Prober) Config() (*config.Config, config.Problems, error) {
+	c, warnings, err := config.Load(m.File, m.Platform.DefaultRole())
 	if err != nil {
 		c = nil
 	}
@@ -89,7 +85,7 @@ func (m *Prober) Installed(c *config.Config) (doctor.Installed, error) {
 	if err != nil {
 		return doctor.Installed{}, err
 	}
-	return doctor.Installed{Blocked: status.Blocked, Differs: status.Differs}, nil
+	return doctor.Installed{Blocked: status.Codes.Blocked, Differs: status.Differs}, nil
 }
 
 // Path implements doctor.Prober.
@@ -100,15 +96,15 @@ func (m *Prober) Path(r *config.Relay) (doctor.Path, error) {
 	if err = cmp.Or(err, facts.Failed[r.Name]); err != nil {
 		return path, err
 	}
-	if reason := facts.Waiting[r.Name]; reason != "" {
-		return path, fmt.Errorf("relay %q waits for %s", r.Name, reason)
+	if reason, waits := facts.Waiting[r.Name]; waits {
+		return path, state.Waiting(r.Name, reason)
 	}
 	if r.Auto {
 		path.Local = facts.Local[r.Name]
 	}
 	if r.PeerName != "" {
 		path.Peer = facts.Peer[r.Name]
-		path.PeerNote = strings.Join(facts.Notes, "; ")
+		path.PeerNote = message.Join("; ", facts.Notes...)
 	}
 	if link, err := netlink.LinkByName(r.Device); err == nil {
 		path.MTU = link.Attrs().MTU
@@ -150,7 +146,7 @@ func (m *Prober) Ping(from, to netip.Addr, bytes int) doctor.Pong {
 	}
 	pong := doctor.Pong{}
 	if !errors.Is(err, ping.ErrNoAnswer) {
-		pong.Error = err.Error()
+		pong.Error = message.Of(err)
 	}
 	return pong
 }
@@ -234,7 +230,7 @@ func (m *Prober) Connect(host netip.Addr, port uint16) error {
 			continue
 		}
 		if n == 0 {
-			return fmt.Errorf("no answer within %v", connectTime)
+			return message.New("no answer within %v", connectTime)
 		}
 		break
 	}

@@ -1,10 +1,10 @@
 package probe
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/doctor"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/packet"
 	"github.com/ds4relay/ds4relay/internal/packetio"
 )
@@ -38,7 +38,7 @@ func (m *Prober) Try(t doctor.Trial) (seen doctor.Seen) {
 		frame, ok, err := tap.Next(deadline)
 		if err != nil || !ok {
 			if err != nil {
-				seen.Err = fmt.Errorf("look for packets: %w", err)
+				seen.Err = message.New("look for packets: %v", err)
 			}
 			break
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel/fake"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
@@ -203,9 +204,7 @@ func TestKillSwitchOff(t *testing.T) {
 	}
 	k := fake.New("wan", "br-lan")
 	var notes []string
-	m := &End{Config: parsed(t, relay("a", 10)+relay("b", 20)), Kernel: k, Note: func(text string) {
-		notes = append(notes, text)
-	}}
+	m := &End{Config: parsed(t, relay("a", 10)+relay("b", 20)), Kernel: k, Note: func(text *message.Text) { notes = append(notes, text.Error()) }}
 	if _, err := m.Up(nil, nil, func(state.Step) {}, nil); err != nil || len(notes) > 0 {
 		t.Fatalf("up: %v, notes %q", err, notes)
 	}

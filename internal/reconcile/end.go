@@ -11,6 +11,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
@@ -32,24 +33,27 @@ type Kernel interface {
 type End struct {
 	Config *config.Config // may be nil if everything is taken down
 	Kernel Kernel
-	Note   func(string) // receives messages for the user; may be nil
+	Note   func(*message.Text) // is told what a person should know about; may be nil
 
-	// Neighbours returns notes about other programs on the machine that affect the relays; may be nil.
-	Neighbours func([]*config.Relay) []string
+	// Neighbours tells what of other programs on the machine matters to the relays; may be nil.
+	Neighbours func([]*config.Relay) []*message.Text
 }
 
 // ErrUnknownRelay is wrapped by errors about a name that the configuration does not have.
-var ErrUnknownRelay = errors.New("unknown relay")
+var ErrUnknownRelay = message.New("unknown relay")
 
-// ErrUnwritten is wrapped if the kernel is as wanted, but a record for later could not be written.
-var ErrUnwritten = errors.New("all is done, but not all of it is written down")
+// ErrUnwritten is wrapped where the kernel is as wanted, but a record for later could not be written.
+var ErrUnwritten = message.New("all is done, but not all of it is written down")
 
 // SomeFailed is the error if some relays are up, and others could not be brought up.
 type SomeFailed struct{ Errs []error }
 
 // Error implements error: what is wrong with each relay that could not be brought up, and that the others are up.
-func (e *SomeFailed) Error() string {
-	return errors.Join(e.Errs...).Error() + "\nthe other relays are up"
+func (e *SomeFailed) Error() string { return e.AsText().Error() }
+
+// AsText implements message.Coded.
+func (e *SomeFailed) AsText() *message.Text {
+	return message.Join("\n", message.Of(errors.Join(e.Errs...)), message.New("the other relays are up"))
 }
 
 // relays finds the named relays.
@@ -58,7 +62,7 @@ func (m *End) relays(names []string) ([]*config.Relay, error) {
 	for _, name := range names {
 		relay := m.Config.Relay(name)
 		if relay == nil {
-			return nil, fmt.Errorf("%w %q; %s has: %s", ErrUnknownRelay, name, m.Config.Path, m.Config.Names())
+			return nil, message.New("%v %q; %s has: %s", ErrUnknownRelay, name, m.Config.Path, m.Config.Names())
 		}
 		relays = append(relays, relay)
 	}
@@ -150,8 +154,8 @@ func (m *End) way(relays []*config.Relay, leftOut map[string]error) (w way, err 
 	maps.Copy(w.failed, w.facts.Failed)
 	w.facts.Failed = w.failed
 	for _, r := range relays {
-		if reason := w.facts.Waiting[r.Name]; reason != "" {
-			m.note(fmt.Sprintf("relay %q waits for %s", r.Name, reason))
+		if reason, waits := w.facts.Waiting[r.Name]; waits {
+			m.note(state.Waiting(r.Name, reason))
 		}
 	}
 	w.want = state.Compile(relays, w.facts)
@@ -166,7 +170,7 @@ func (m *End) way(relays []*config.Relay, leftOut map[string]error) (w way, err 
 	return w, err
 }
 
-func (m *End) note(text string) {
+func (m *End) note(text *message.Text) {
 	if m.Note != nil {
 		m.Note(text)
 	}
@@ -237,7 +241,7 @@ func (m *End) change(want func() ([]*config.Relay, error), show func(state.Step)
 	}
 	m.noteFreed(w)
 	if err := record(w); err != nil {
-		return changed, fmt.Errorf("%w: %w", ErrUnwritten, err)
+		return changed, message.New("%v: %v", ErrUnwritten, err)
 	}
 	return changed, w.err()
 }
@@ -255,9 +259,9 @@ func (m *End) noteFreed(w way) {
 	}
 	switch {
 	case freed != "":
-		m.note("the kill switch is off for " + freed[2:] + ": what leaves from there may take any way again")
+		m.note(message.New("the kill switch is off for %s: what leaves from there may take any way again", freed[2:]))
 	case w.have.KillSwitch() && !w.want.KillSwitch():
-		m.note("the kill switch is off: hosts may leave by any way again")
+		m.note(message.New("the kill switch is off: hosts may leave by any way again"))
 	}
 }
 
@@ -286,9 +290,8 @@ func (m *End) goTo(relays []*config.Relay, show func(state.Step)) (w way, change
 		return w, false, err
 	}
 	if lost := w.have.Unrecorded; len(w.want.Links) == 0 && len(lost) > 0 {
-		m.note(fmt.Sprintf("the records of `up` are lost: whether %s forwarded IPv4 before is not known, "+
-			"and stays as it is now; to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "),
-			lost[0]))
+		m.note(message.New("the records of `up` are lost: whether %s forwarded IPv4 before is not known, "+
+			"and stays as it is now; to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "), lost[0]))
 	}
 	if stays := w.unchanged(); stays != nil {
 		return w, false, stays
@@ -360,7 +363,7 @@ func naming(r *config.Relay, err error) error {
 	if strings.HasPrefix(err.Error(), prefix) {
 		return err
 	}
-	return fmt.Errorf("%s%w", prefix, err)
+	return message.New("relay %q: %v", r.Name, err)
 }
 
 // try brings up the relays that are not in leftOut, or leaves everything unchanged.

@@ -1,13 +1,13 @@
 package reconcile
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // Lockout refuses relays that would forward the port of an ssh session to the home. connection is the value of
@@ -28,7 +28,7 @@ func Lockout(relays []*config.Relay, connection string) error {
 	if f == nil {
 		return nil
 	}
-	return fmt.Errorf("relay %q: forward %q would hand over port %d of %s, which this ssh session uses: the VPS "+
+	return message.New("relay %q: forward %q would hand over port %d of %s, which this ssh session uses: the VPS "+
 		"could not be reached by it any more; keep the port with: list keep 'tcp:%d' (in the relay section), or go "+
 		"on with --force", r.Name, f.Section, port, r.IPAddr, port)
 }

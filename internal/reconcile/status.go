@@ -9,6 +9,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
@@ -20,20 +21,45 @@ const StatusVersion = 1
 
 // Status is the output of `status --json`; docs/status.md describes it.
 type Status struct {
-	Version int           `json:"version"` // StatusVersion
-	Relays  []RelayStatus `json:"relays"`
-	// Tracked connections of this machine, and their limit.
-	Connections *kernel.Connections `json:"connections,omitempty"`
-	Notes       []string            `json:"notes,omitempty"` // no difference, but a problem
-	// The commands that would make the kernel match the configuration.
-	Differs []string `json:"differs"`
-	Blocked []string `json:"blocked,omitempty"`  // other programs' objects in the way of that
-	Warning []string `json:"warnings,omitempty"` // about the configuration
+	Version     int                 `json:"version"` // StatusVersion
+	Relays      []RelayStatus       `json:"relays"`
+	Connections *kernel.Connections `json:"connections,omitempty"` // that this machine keeps track of, and may
+	Notes       []string            `json:"notes,omitempty"`       // what does not differ, but will make trouble
+	Differs     []string            `json:"differs"`               // the commands that would make the kernel match the configuration
+	Blocked     []string            `json:"blocked,omitempty"`     // what of others is in the way of that
+	Warning     []string            `json:"warnings,omitempty"`    // about the configuration
+	Codes       StatusCodes         `json:"codes,omitzero"`        // of Notes, Blocked and Warning, which are English
 
-	// Unseen is what could not be compared because the kernel shows it only to root.
-	Unseen []string `json:"-"`
+	// Unseen is what could not be compared, because the kernel shows it to root only.
+	Unseen []*message.Text `json:"-"`
 
 	down bool // nothing of ours is in the kernel
+}
+
+// StatusCodes are what English is made of in a Status, in the same order.
+type StatusCodes struct {
+	Blocked  []*message.Text `json:"blocked,omitempty"`
+	Notes    []*message.Text `json:"notes,omitempty"`
+	Warnings []*message.Text `json:"warnings,omitempty"`
+}
+
+// say adds texts to a list of a Status and to their codes.
+func say(english *[]string, codes *[]*message.Text, texts ...*message.Text) {
+	for _, text := range texts {
+		*english = append(*english, text.Error())
+	}
+	*codes = append(*codes, texts...)
+}
+
+func (s *Status) block(texts ...*message.Text) { say(&s.Blocked, &s.Codes.Blocked, texts...) }
+
+func (s *Status) note(texts ...*message.Text) { say(&s.Notes, &s.Codes.Notes, texts...) }
+
+// Warn adds what is to be said about the configuration.
+func (s *Status) Warn(warnings config.Problems) {
+	for i := range warnings {
+		say(&s.Warning, &s.Codes.Warnings, warnings[i].AsText())
+	}
 }
 
 // RelayStatus is one relay seen from this end.
@@ -53,6 +79,12 @@ type RelayStatus struct {
 	Counters   *kernel.Counters `json:"counters,omitempty"`
 	Forwards   []ForwardStatus  `json:"forwards"`
 	Keep       []Ports          `json:"keep,omitempty"`
+	Codes      RelayCodes       `json:"codes,omitzero"`
+}
+
+// RelayCodes are what English is made of in a RelayStatus.
+type RelayCodes struct {
+	Waiting *message.Text `json:"waiting,omitzero"`
 }
 
 // ForwardStatus is one forward.
@@ -147,15 +179,15 @@ func (m *End) Status(names ...string) (*Status, error) {
 	}
 	facts, factsErr := m.Kernel.Facts(relays)
 	status := &Status{Version: StatusVersion, Relays: []RelayStatus{}, Differs: []string{}}
-	if factsErr != nil { // that relays cannot come up is part of the status, not an error of it
-		status.Blocked = append(status.Blocked, strings.Split(factsErr.Error(), "\n")...)
+	if factsErr != nil { // what keeps relays from coming up is a state to report, not a failure to report it
+		status.block(message.Lines(factsErr)...)
 	}
 	for _, r := range relays {
 		if reason := facts.Failed[r.Name]; reason != nil {
-			status.Blocked = append(status.Blocked, strings.Split(reason.Error(), "\n")...)
+			status.block(message.Lines(reason)...)
 		}
-		if reason := facts.Waiting[r.Name]; reason != "" {
-			status.Blocked = append(status.Blocked, fmt.Sprintf("relay %q waits for %s", r.Name, reason))
+		if reason, waits := facts.Waiting[r.Name]; waits {
+			status.block(state.Waiting(r.Name, reason))
 		}
 	}
 	want := state.Compile(relays, facts)
@@ -170,7 +202,7 @@ func (m *End) Status(names ...string) (*Status, error) {
 	if factsErr == nil && w.unchanged() == nil {
 		steps, err := state.Plan(have, want)
 		if err != nil {
-			status.Blocked = append(status.Blocked, strings.Split(err.Error(), "\n")...)
+			status.block(message.Lines(err)...)
 		}
 		for _, step := range steps {
 			if len(status.Unseen) > 0 && onlyForRoot(step) {
@@ -179,20 +211,20 @@ func (m *End) Status(names ...string) (*Status, error) {
 			status.Differs = append(status.Differs, step.Commands()...)
 		}
 	}
-	status.Notes = slices.Concat(facts.Notes, have.Notes)
+	status.note(facts.Notes...)
+	status.note(have.Notes...)
 	if m.Neighbours != nil {
-		status.Notes = append(status.Notes, m.Neighbours(relays)...)
+		status.note(m.Neighbours(relays)...)
 	}
 	if len(status.Unseen) > 0 {
-		status.Notes = append(status.Notes, "the kernel shows "+strings.Join(status.Unseen, ", ")+
-			" and open connections to root only: they are not compared")
+		status.note(message.New("the kernel shows %s and open connections to root only: they are not compared",
+			message.Join(", ", status.Unseen...)))
 	}
 	status.Connections = kernel.CountConnections()
 	if c := status.Connections; c != nil && c.Count*100 >= c.Max*fullPercent {
-		status.Notes = append(status.Notes,
-			fmt.Sprintf("the kernel keeps track of %d connections of at most %d: when there is no room, new ones are "+
-				"dropped and those that are open go on; find out who opens so many (conntrack -L), or allow more: "+
-				"sysctl -w net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
+		status.note(message.New("the kernel keeps track of %d connections of at most %d: when there is no room, new "+
+			"ones are dropped and "+
+			"those that are open go on; find out who opens so many (conntrack -L), or allow more: sysctl -w net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
 	}
 	flows := openFlows(m.Config.Relays)
 	for _, r := range m.Config.Relays {
@@ -231,10 +263,11 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed,
 	if r.Auto {
 		local = facts.Local[r.Name]
 	}
-	s := RelayStatus{Waiting: facts.Waiting[r.Name], Name: r.Name, Enabled: r.Enabled, Role: r.Role,
-		IPAddr: r.IPAddr.String(), Device: r.Device, Tunlink: facts.Tunlink[r.Name], Local: addrText(local),
-		Peer: addrText(peer), MTU: state.TunnelMTU(r, facts), EncapLimit: limitOf(r.EncapLimit),
-		Forwards: []ForwardStatus{}}
+	waiting := facts.Waiting[r.Name]
+	s := RelayStatus{Waiting: waiting.Error(), Codes: RelayCodes{waiting}, Name: r.Name, Enabled: r.Enabled,
+		Role: r.Role, IPAddr: r.IPAddr.String(), Device: r.Device,
+		Tunlink: facts.Tunlink[r.Name], Local: addrText(local), Peer: addrText(peer), MTU: state.TunnelMTU(r, facts),
+		EncapLimit: limitOf(r.EncapLimit), Forwards: []ForwardStatus{}}
 	for _, link := range have.Links {
 		if link.Name == r.Device && link.Relay == r.Name {
 			s.Up, s.Local, s.Peer, s.MTU = link.Up, link.Local().String(), link.Remote().String(), link.MTU

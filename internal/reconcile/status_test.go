@@ -3,41 +3,16 @@ package reconcile
 import (
 	"encoding/json"
 	"net/netip"
-	"os"
 	"reflect"
-	"strings"
 	"testing"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message/messagetest"
 )
 
 // TestStatusPage: docs/status.md names each member of the object.
 func TestStatusPage(t *testing.T) {
-	data, err := os.ReadFile("../../docs/status.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	page := string(data)
-	var walk func(reflect.Type)
-	walk = func(typ reflect.Type) {
-		switch typ.Kind() {
-		case reflect.Pointer, reflect.Slice:
-			walk(typ.Elem())
-		case reflect.Struct:
-			for i := range typ.NumField() {
-				field := typ.Field(i)
-				name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-				if name != "" && name != "-" && !strings.Contains(page, "`"+name+"`") &&
-					!strings.Contains(page, `"`+name+`"`) {
-					t.Errorf("docs/status.md does not say what %s.%s (%s) is", typ, field.Name, name)
-				}
-				if name != "" && name != "-" || field.Anonymous {
-					walk(field.Type)
-				}
-			}
-		}
-	}
-	walk(reflect.TypeFor[Status]())
+	messagetest.Describes(t, "docs/status.md", reflect.TypeFor[Status]())
 }
 
 // TestForwardStatus: the status has a forward as values, not as text.

@@ -27,7 +27,7 @@ func (m *End) Moved(missing bool) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if facts.Failed[r.Name] != nil || facts.Waiting[r.Name] != "" {
+		if facts.Failed[r.Name] != nil || facts.Waiting[r.Name] != nil {
 			continue
 		}
 		if i < 0 || o.Links[i].Remote() != facts.Peer[r.Name] {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/program"
 )
 
@@ -18,7 +19,7 @@ func Lookup(ctx context.Context, name string, version int) ([]netip.Addr, error)
 	args := []string{fmt.Sprintf("-%d", version), "-t", "5", name}
 	out, _, err := program.Command{Name: "resolveip", Args: args, Limit: limit}.RunContext(ctx)
 	if errors.Is(err, program.ErrNotFound) {
-		return nil, errors.New("the program resolveip is missing; opkg install resolveip")
+		return nil, message.New("the program resolveip is missing; opkg install resolveip")
 	}
 	var addrs []netip.Addr
 	for word := range strings.FieldsSeq(out) {
@@ -27,7 +28,7 @@ func Lookup(ctx context.Context, name string, version int) ([]netip.Addr, error)
 		}
 	}
 	if len(addrs) == 0 {
-		return nil, fmt.Errorf("no IPv%d address for %s", version, name)
+		return nil, message.New("no IPv%d address for %s", version, name)
 	}
 	return addrs, nil
 }

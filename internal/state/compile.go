@@ -10,25 +10,26 @@ import (
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Facts is what Compile needs to know about this machine.
 type Facts struct {
-	Peer      map[string]netip.Addr // relay → the other end's endpoint, where the configuration has a name
-	Tunlink   map[string]string     // relay → the device that carries its tunnel; missing if there is none
-	Access    map[string]string     // relay → on a VPS the device with its IPv4 address; missing if no device has it
-	PathMTU   map[string]int        // relay → MTU in bytes of the route to the other end; missing if there is no route
-	LAN       map[netip.Addr]string // host → device of the route to it; missing if there is none
-	Self      map[netip.Addr]bool   // hosts that are this router itself
-	Own       []Route               // our existing routes
-	Local     map[string]netip.Addr // relay → this end's endpoint, where the configuration has auto; missing while there is no prefix
-	Waiting   map[string]string     // relay → what it waits for, if anything
-	Failed    map[string]error      // relay → why it cannot be brought up, if it cannot
-	Notes     []string              // messages for the user
-	Inside    []netip.Prefix        // on a router: networks whose addresses no client outside has
-	Connected []netip.Prefix        // on a router: those of Inside in which it has an address
-	Closed    map[string]bool       // devices that did not forward IPv4 before we turned it on
+	Peer      map[string]netip.Addr    // relay → the other end's endpoint, where the configuration has a name
+	Tunlink   map[string]string        // relay → the device that it rides on; missing where there is none
+	Access    map[string]string        // relay → on a VPS the device with its IPv4 address; missing where none has
+	PathMTU   map[string]int           // relay → MTU in bytes of the route to the other end; missing without a route
+	LAN       map[netip.Addr]string    // host → device of the route to it; missing where there is none
+	Self      map[netip.Addr]bool      // hosts that are this router itself
+	Own       []Route                  // our routes that are there already
+	Local     map[string]netip.Addr    // relay → this end's endpoint, where it is auto; missing while there is no prefix
+	Waiting   map[string]*message.Text // relay → what it waits for, if something
+	Failed    map[string]error         // relay → why it cannot be brought up, if so
+	Notes     []*message.Text          // what a person should know
+	Inside    []netip.Prefix           // on a router: networks whose addresses nobody outside has
+	Connected []netip.Prefix           // on a router: those of them that it has an address in
+	Closed    map[string]bool          // devices that did not forward IPv4 before we had them do so
 
 	IPTables   IPTables
 	FlowTables bool // whether the kernel and nft have them

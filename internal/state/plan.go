@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // Plan returns the steps from the observed to the wanted state, or the reasons why there are none. A tunnel becomes
@@ -50,7 +52,7 @@ func conflicts(have Observed, want State) error {
 	var errs []error
 	for _, link := range want.Links {
 		if kind, ok := have.ForeignLinks[link.Name]; ok {
-			errs = append(errs, fmt.Errorf("relay %q: there is a device %s already that ds4relay did not make (%s); "+
+			errs = append(errs, message.New("relay %q: there is a device %s already that ds4relay did not make (%s); "+
 				"remove it, or give the tunnel another name with: option device", link.Relay, link.Name, kind))
 		}
 	}
@@ -59,25 +61,27 @@ func conflicts(have Observed, want State) error {
 			if foreign.Table != route.Table || route.Table == MainTable && foreign.Dst != route.Dst {
 				continue
 			}
-			option := "option ip4table names another table"
+			option := message.New("option ip4table names another table")
 			if route.Table == MainTable {
-				option = "option dest_ip names another host"
+				option = message.New("option dest_ip names another host")
 			}
-			errs = append(errs, fmt.Errorf("table %s has a route to %s through %s that ds4relay did not make (it seems to be from %s); "+
+			errs = append(errs, message.New("table %s has a route to %s through %s that ds4relay did not make (it "+
+				"seems to be from %s); "+
 				"remove it, or: %s", tableName(route.Table), dstName(foreign.Dst), foreign.Device, foreign.Owner, option))
 		}
 	}
 	for _, rule := range want.Rules {
 		for _, foreign := range have.ForeignRules {
 			if foreign.Priority == rule.Priority {
-				errs = append(errs, fmt.Errorf("there is an ip rule of priority %d that ds4relay did not make (it seems to be from %s); "+
+				errs = append(errs, message.New("there is an ip rule of priority %d that ds4relay did not make (it "+
+					"seems to be from %s); "+
 					"remove it, or take other priorities with: option priority", rule.Priority, foreign.Owner))
 			}
 		}
 	}
 	for _, table := range want.Tables {
 		if slices.Contains(have.ForeignTables, table.String()) {
-			errs = append(errs, fmt.Errorf("there is an nft table %s without the chain %s: somebody else made it; "+
+			errs = append(errs, message.New("there is an nft table %s without the chain %s: somebody else made it; "+
 				"no option avoids this, rename or remove it: nft delete table %s", table, MarkChain, table))
 		}
 	}

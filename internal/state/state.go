@@ -3,6 +3,7 @@ package state
 import (
 	"net/netip"
 
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
@@ -150,10 +151,10 @@ type Observed struct {
 	ForeignRoutes []ForeignRoute
 	ForeignTables []string // those of our names without our mark: "ip ds4relay"
 
-	Notes []string // messages for the user, such as a damaged record
+	Notes []*message.Text // what a person should know, such as that a record is damaged
 
-	// Unseen is what the kernel shows only to root, if the caller is not root; State does not contain it.
-	Unseen []string
+	// Unseen is what the kernel shows to root only, where somebody else asks; State is without it.
+	Unseen []*message.Text
 
 	// SysctlValues are the current values of all wanted or saved keys; a missing key does not exist.
 	SysctlValues map[string]string
@@ -162,14 +163,14 @@ type Observed struct {
 // ForeignRule is somebody else's policy rule at one of our priorities.
 type ForeignRule struct {
 	Priority int
-	Owner    string // by its protocol
+	Owner    *message.Text // by its protocol
 }
 
 // ForeignRoute is somebody else's route in one of our tables, or to one of our hosts.
 type ForeignRoute struct {
 	Table  uint32
 	Dst    netip.Prefix
-	Owner  string
+	Owner  *message.Text
 	Device string
 }
 

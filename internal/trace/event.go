@@ -93,7 +93,7 @@ func Describe(p *packet.Packet) string {
 	case p.IsEcho():
 		fmt.Fprintf(&b, "icmp echo reply %d", p.EchoSeq)
 	case p.IsError():
-		b.WriteString(p.Error())
+		b.WriteString(p.Refusal().Error())
 	default:
 		b.WriteString(config.ProtoName(p.Proto))
 	}

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // Bounds of a file. They are far above what a person or a program writes, and keep what reads it small and quick.
@@ -52,11 +54,11 @@ type Value struct {
 type SyntaxError struct {
 	Path string
 	Line int
-	Msg  string
+	Text *message.Text
 }
 
 // Error writes it as PATH:LINE: MESSAGE.
-func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %s", e.Path, e.Line, e.Msg) }
+func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %v", e.Path, e.Line, e.Text) }
 
 // Errors are the first mistakes of a file, by line, and how many more there are.
 type Errors []*SyntaxError
@@ -94,7 +96,7 @@ func Parse(path string, data []byte) (*File, error) { return parse(path, string(
 
 func parse(path, text string) (*File, error) {
 	if len(text) > maxSize {
-		return nil, fmt.Errorf("%s: longer than 4 MiB; that is no configuration of ds4relay", path)
+		return nil, message.New("%s: longer than 4 MiB; that is no configuration of ds4relay", path)
 	}
 	p := &parser{path: path, lexer: lexer{data: text, line: 1}, names: map[string]int{}}
 	p.parse()
@@ -103,7 +105,7 @@ func parse(path, text string) (*File, error) {
 	}
 	file := &File{Path: path, Sections: p.sections}
 	if err := readBack(file); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, message.New("%s: %v", path, err)
 	}
 	return file, nil
 }

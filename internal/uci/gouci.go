@@ -2,7 +2,6 @@ package uci
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -10,6 +9,8 @@ import (
 
 	goci "github.com/digineo/go-uci"
 	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // Bounds of what go-uci is given at a time. It looks for a section, an option or a list value by going through all of
@@ -35,7 +36,7 @@ func readBack(file *File) error {
 	seen := map[key]bool{}
 	r, err := newReader()
 	if err != nil {
-		return fmt.Errorf("no room to read the configuration: %w", err)
+		return message.New("no room to read the configuration: %v", err)
 	}
 	defer r.file.Close()
 	for i := range file.Sections {
@@ -112,24 +113,24 @@ func (r *reader) flush() error {
 		return err
 	}
 	if _, err := r.file.WriteAt(rewrite(r.sections), 0); err != nil {
-		return fmt.Errorf("no room to read the configuration: %w", err)
+		return message.New("no room to read the configuration: %v", err)
 	}
 	name := strconv.Itoa(int(r.file.Fd()))
 	tree := goci.NewTree("/proc/self/fd")
 	if err := tree.LoadConfig(name, false); err != nil {
-		return fmt.Errorf("go-uci: %w", err)
+		return message.New("go-uci: %v", err)
 	}
 	for i, pieces := range r.sections {
 		for _, p := range pieces {
 			values, _ := tree.Get(name, sectionName(i), p.option.Name)
 			if len(values) != len(p.values) {
-				return fmt.Errorf("line %d: go-uci has %d values of %s, the file %d", p.option.Line, len(values),
+				return message.New("line %d: go-uci has %d values of %s, the file %d", p.option.Line, len(values),
 					p.option.Name, len(p.values))
 			}
 			for k, value := range values {
 				text, err := decode(value)
 				if err != nil {
-					return fmt.Errorf("line %d: %w", p.option.Line, err)
+					return message.New("line %d: %v", p.option.Line, err)
 				}
 				if p.values[k].Text != text { // else the text stays the file's, so that there are not two
 					p.values[k].Text = text
@@ -191,11 +192,11 @@ func decode(s string) (string, error) {
 			continue
 		}
 		if i+2 >= len(text) {
-			return "", fmt.Errorf("go-uci returned %q", s)
+			return "", message.New("go-uci returned %q", s)
 		}
 		c, err := strconv.ParseUint(text[i+1:i+3], 16, 8)
 		if err != nil {
-			return "", fmt.Errorf("go-uci returned %q", s)
+			return "", message.New("go-uci returned %q", s)
 		}
 		b.WriteByte(byte(c))
 		i += 2

@@ -1,9 +1,9 @@
 package uci
 
 import (
-	"errors"
-	"fmt"
 	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // lexer takes words from the file as libuci's file.c does (parse_str, parse_single_quote, parse_double_quote).
@@ -71,7 +71,7 @@ func (l *lexer) keyword() string {
 const maxWords = 3
 
 // arguments takes the words up to the end of the statement. They are good until the next one. Behind an error the lexer
-// stands on the next line, behind an openError at the end.
+// stands on the next line, behind an unclosed quote at the end.
 func (l *lexer) arguments() ([]word, error) {
 	words := l.words[:0]
 	defer func() { l.words = words[:0] }()
@@ -112,7 +112,7 @@ func (l *lexer) semicolon() error {
 		return nil
 	}
 	l.skipLine()
-	return errors.New("what follows the ; would be dropped without a word; put it on a line of its own, or the ; " +
+	return message.New("what follows the ; would be dropped without a word; put it on a line of its own, or the ; " +
 		"into quotes")
 }
 
@@ -146,7 +146,7 @@ func (l *lexer) word() (word, error) {
 	}
 	if w.text = text; len(text) > maxValue {
 		l.skipLine()
-		return w, fmt.Errorf("a word of %d bytes; allowed are at most %d", len(text), maxValue)
+		return w, message.New("a word of %d bytes; allowed are at most %d", len(text), maxValue)
 	}
 	return w, nil
 }
@@ -185,14 +185,9 @@ func (l *lexer) escaped(text []byte) []byte {
 	return text
 }
 
-// openError is of a quote that the file's end closes.
-type openError struct {
-	quote byte
-	line  int
-}
-
-func (e openError) Error() string {
-	return fmt.Sprintf("the %c of line %d is never closed", e.quote, e.line)
+// unclosed is the error about a quote that the file's end closes.
+func unclosed(quote byte, line int) *message.Text {
+	return message.New("the %s of line %d is never closed", string(quote), line)
 }
 
 func (l *lexer) quoted(quote byte) ([]byte, error) {
@@ -208,5 +203,5 @@ func (l *lexer) quoted(quote byte) ([]byte, error) {
 			text = append(text, c)
 		}
 	}
-	return nil, openError{quote, began}
+	return nil, unclosed(quote, began)
 }

@@ -2,10 +2,11 @@ package uci
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // parser makes sections of statements as libuci's uci_parse_line does, in its strict mode.
@@ -21,18 +22,20 @@ type parser struct {
 	full     bool           // the file has more than is read
 }
 
-func (p *parser) fail(line int, format string, args ...any) {
+func (p *parser) fail(line int, code string, args ...any) { p.report(line, message.New(code, args...)) }
+
+func (p *parser) report(line int, text *message.Text) {
 	if len(p.errors) == MaxErrors {
 		p.more++
 		return
 	}
-	p.errors = append(p.errors, &SyntaxError{p.path, line, fmt.Sprintf(format, args...)})
+	p.errors = append(p.errors, &SyntaxError{p.path, line, text})
 }
 
 // stop ends with a last error.
-func (p *parser) stop(line int, format string, args ...any) {
+func (p *parser) stop(line int, code string, args ...any) {
 	p.full = true
-	p.fail(line, format+"; nothing behind it was read", args...)
+	p.fail(line, "%v; nothing behind it was read", message.New(code, args...))
 }
 
 // maxQuoted is how much of a word stands in a message, in bytes.
@@ -55,8 +58,8 @@ func (p *parser) parse() {
 		keyword := p.keyword()
 		words, err := p.arguments()
 		if err != nil {
-			p.fail(line, "%v", err)
-			if errors.As(err, &openError{}) {
+			p.report(line, message.Of(err))
+			if errors.Is(err, unclosed(0, 0)) {
 				// What is wrong with the rest of the file is found by going on at the next line.
 				p.line, p.pos = line, pos
 				p.skipLine()
@@ -67,8 +70,8 @@ func (p *parser) parse() {
 	}
 	sort.SliceStable(p.errors, func(i, j int) bool { return p.errors[i].Line < p.errors[j].Line })
 	if p.more > 0 {
-		p.errors = append(p.errors,
-			&SyntaxError{p.path, p.errors[len(p.errors)-1].Line, fmt.Sprintf("%d more mistakes from here on", p.more)})
+		p.errors = append(p.errors, &SyntaxError{p.path, p.errors[len(p.errors)-1].Line,
+			message.New("%d more mistakes from here on", p.more)})
 	}
 }
 

@@ -19,8 +19,8 @@ test('each state has its sentence and the button that mends it', () => {
 	for (const [ state, kind, action ] of [
 		[ { status: running }, 'success', undefined ],
 		[ { status: running, fresh: true }, 'notice', 'settings' ],
-		[ { status: running, error: '/etc/config/ds4relay:1: unknown word' }, 'error', 'settings' ],
-		[ { status: running, error: 'RPC call failed' }, 'error', 'diagnose' ],
+		[ { status: running, error: { message: 'FILE:1: unknown word', problems: [ { file: 'FILE', line: 1, message: 'unknown word', code: 'unknown word' } ] } }, 'error', 'settings' ],
+		[ { status: running, error: new Error('RPC call failed') }, 'error', 'diagnose' ],
 		[ { status: { relays: [], differs: [] } }, 'warning', 'settings' ],
 		[ { status: running, service: { started: false, enabled: true } }, 'warning', 'start' ],
 		[ { status: running, service: { started: true, enabled: false } }, 'warning', 'enable' ],
@@ -73,20 +73,64 @@ test('traffic per second needs two looks at the same counters', () => {
 	assert.equal(model.rates(at(5000, 6000), at(5000, 1000)), null);
 });
 
-test('the program’s sentences are recognized', () => {
-	const german = { 'allowed is %s': 'erlaubt ist %s', 'replies or all': 'replies oder all', 'there is no relay section of that name': 'den Relay gibt es nicht',
-		'overlaps with forward %q of relay %q (%s); a port of %s can go to one host only': 'mit Weiterleitung %q von Relay %q (%s); Port von %s nur an einen' };
+test('what the program says is translated by its code', () => {
+	const german = { 'allowed is %s': 'erlaubt ist %s', 'replies or all': 'replies oder all', 'needs: %s': 'braucht: %s', 'no answer': 'keine Antwort' };
 	const translated = load('ds4relay.words', {}, { _: (text) => german[text] ?? text });
+	const refused = { code: 'allowed is %s', args: [ { code: 'replies or all' } ] };
+	const problem = { file: 'FILE', line: 3, section: 'relay "home"', option: 'egress', value: 'x: "y', message: 'allowed is replies or all', ...refused };
 
-	assert.equal(translated.known('allowed is replies or all'), 'erlaubt ist replies oder all');
-	assert.equal(translated.known('there is no relay section of that name; allowed is home'), 'den Relay gibt es nicht; erlaubt ist home');
-	assert.equal(translated.known('overlaps with forward "web" of relay "home" (tcp:443 → 192.168.1.210); a port of 198.51.100.144 can go to one host only'),
-		'mit Weiterleitung "web" von Relay "home" (tcp:443 → 192.168.1.210); Port von 198.51.100.144 nur an einen');
-	assert.equal(translated.known('/etc/config/ds4relay:3: relay "home": option egress "x: \\"y": allowed is replies or all'),
-		'/etc/config/ds4relay:3: relay "home": option egress "x: \\"y": erlaubt ist replies oder all');
-	assert.equal(translated.known('forward web: replies or all'), 'forward web: replies oder all');
-	assert.equal(words.known('a sentence that nobody knows'), 'a sentence that nobody knows');
-	assert.equal(words.fill('%d%% of %[2]s, %[1]s', [ 5, 'b' ]), '5% of b, 5');
+	assert.equal(translated.say(refused), 'erlaubt ist replies oder all');
+	assert.equal(translated.say({ code: '%s; %s', args: [ refused, 'no answer' ] }), 'erlaubt ist replies oder all; no answer', 'an argument is no code');
+	assert.equal(translated.message(problem), 'erlaubt ist replies oder all');
+	assert.equal(translated.error({ message: 'x', problems: [ problem, { ...problem, option: undefined, value: undefined } ] }),
+		'FILE:3: relay "home": option egress "x: \\"y": erlaubt ist replies oder all\nFILE:3: relay "home": erlaubt ist replies oder all');
+	assert.equal(translated.error({ message: 'no answer', code: 'no answer' }), 'keine Antwort');
+	assert.equal(translated.of({ evidence: 'no answer', codes: { evidence: { code: 'no answer' } } }, 'evidence'), 'keine Antwort');
+	assert.deepEqual(translated.list({ notes: [ 'no answer', 'other' ], codes: { notes: [ { code: 'no answer' } ] } }, 'notes'), [ 'keine Antwort', 'other' ]);
+	assert.equal(words.fill('%d%% of %[2]q, %[1]s', [ 5, 'b' ]), '5% of "b", 5');
+});
+
+test('a program of the release before has English only', () => {
+	const translated = load('ds4relay.words', {}, { _: (text) => 'translated ' + text });
+
+	assert.equal(translated.message({ message: 'allowed is replies or all' }), 'allowed is replies or all');
+	assert.equal(translated.error(new Error('no answer')), 'no answer');
+	assert.equal(translated.of({ evidence: 'no answer' }, 'evidence'), 'no answer');
+	assert.deepEqual(translated.list({ notes: [ 'no answer' ] }, 'notes'), [ 'no answer' ]);
+	assert.deepEqual(translated.list({}, 'notes'), []);
+});
+
+test('the program’s answers say the same in English by their codes', () => {
+	const files = [ 'x\n', 'config\n', 'config relay "home\n', 'option a b\n', 'config relay home\n', 'config x\nconfig rela y\n', 'config relay home\n\toption colour red\n\toption mtu \'"\\\'\n' ],
+	      listed = new Set(readFileSync(new URL('../luci-app-ds4relay/i18n/messages.js', import.meta.url), 'utf8').split('\n')),
+	      script = (text) => "_('" + text.replace(/[\\']/g, '\\$&') + "');";
+	const codes = (text) => ((text?.code == null) ? [] : [ text.code, ...(text.args ?? []).flatMap(codes) ]).filter((code) => /[a-z]{2}/.test(code));
+	let problems = 0;
+
+	for (const config of files) {
+		const answer = call('check', { config });
+
+		assert.equal(answer.version, 1);
+
+		for (const problem of [ ...answer.errors, ...answer.warnings ]) {
+			assert.equal(words.message(problem), problem.message);
+			codes(problem).forEach((code) => assert.ok(listed.has(script(code)), code));
+			problems++;
+		}
+	}
+
+	assert.ok(problems > 10);
+
+	const broken = status('broken');
+
+	assert.deepEqual(words.list(broken, 'blocked'), broken.blocked);
+	assert.equal(words.of(broken.relays[0], 'waiting'), broken.relays[0].waiting);
+	broken.codes.blocked.flatMap(codes).forEach((code) => assert.ok(listed.has(script(code)), code));
+
+	const refused = call('check', { configuration: '' });
+
+	assert.equal(words.error({ message: '', ...refused }), refused.error);
+	assert.ok(listed.has(script(refused.code)));
 });
 
 test('a configuration with every character is written so that the program reads it', () => {

@@ -75,6 +75,8 @@ function refusedByProgram(type, option, value) {
 
 	const problems = call('check', { config: file }).errors.filter((problem) => problem.option == option && problem.section.startsWith(type));
 
+	problems.forEach((problem) => assert.equal(words.message(problem), problem.message));
+
 	return problems.length ? problems[0].message : null;
 }
 

@@ -514,6 +514,11 @@ test('German: every text of the app is translated', async () => {
 		noErrors(page);
 	}
 
+	const waiting = await lab.open('overview', { config: complete, answers: { 'ds4relay.status': fixture('broken') }, language: 'de' });
+
+	assert.match(await waiting.locator('.ds4-alert').innerText(), /das Relay "home" wartet auf [^]*wan6/);
+	noErrors(waiting);
+
 	const page = await lab.open('settings', { config: complete, language: 'de' });
 
 	await edit(page, 'Web server');

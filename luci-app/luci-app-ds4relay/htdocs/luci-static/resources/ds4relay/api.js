@@ -2,14 +2,17 @@
 'require baseclass';
 'require rpc';
 
-/* The object ds4relay on ubus. What it cannot do it answers with a member error: that becomes a rejected promise. */
+/*
+ * The object ds4relay on ubus. What it cannot do it answers with a member error: that becomes a rejected promise. Its error has
+ * the answer's code and arguments, or the mistakes in the configuration.
+ */
 
 function declare(method, params) {
 	const call = rpc.declare({ object: 'ds4relay', method, params, reject: true, nobatch: true });
 
 	return (...args) => call(...args).then((answer) => {
 		if (answer?.error)
-			return Promise.reject(new Error(answer.error));
+			return Promise.reject(Object.assign(new Error(answer.error), { code: answer.code, args: answer.args, problems: answer.problems }));
 
 		return answer;
 	});

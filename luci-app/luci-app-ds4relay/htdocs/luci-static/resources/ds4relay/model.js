@@ -53,13 +53,11 @@ function summary(state) {
 			text: _('Four values give a server at home a public IPv4 address.'), action: 'settings'
 		};
 
-	if (error && !words.isMistake(error))
-		return { kind: 'error', title: _('The state is not known'), text: words.known(error), action: 'diagnose' };
+	if (error?.problems)
+		return { kind: 'error', title: _('The configuration has mistakes'), text: words.error(error), action: 'settings' };
 
 	if (error)
-		return {
-			kind: 'error', title: _('The configuration has mistakes'), text: error.split('\n').map((line) => words.known(line)).join('\n'), action: 'settings'
-		};
+		return { kind: 'error', title: _('The state is not known'), text: words.error(error), action: 'diagnose' };
 
 	const relays = status.relays.filter((relay) => relay.enabled);
 
@@ -72,10 +70,10 @@ function summary(state) {
 		};
 
 	if (status.blocked?.length && status.blocked.length == relays.filter((relay) => relay.waiting).length)
-		return { kind: 'warning', title: _('The relay waits'), text: status.blocked.map((text) => words.known(text)).join('; '), action: 'diagnose' };
+		return { kind: 'warning', title: _('The relay waits'), text: words.list(status, 'blocked').join('; '), action: 'diagnose' };
 
 	if (status.blocked?.length)
-		return { kind: 'error', title: _('Something is in the way'), text: status.blocked.map((text) => words.known(text)).join('; '), action: 'diagnose' };
+		return { kind: 'error', title: _('Something is in the way'), text: words.list(status, 'blocked').join('; '), action: 'diagnose' };
 
 	if (status.differs.length)
 		return {
@@ -91,7 +89,7 @@ function summary(state) {
 			};
 
 	if (status.notes?.length)
-		return { kind: 'warning', title: _('It works, but'), text: status.notes.map((text) => words.known(text)).join('; '), action: 'diagnose' };
+		return { kind: 'warning', title: _('It works, but'), text: words.list(status, 'notes').join('; '), action: 'diagnose' };
 
 	if (service && !service.enabled)
 		return {

@@ -137,7 +137,7 @@ function isDNSName(text) {
 		labels.every((label) => label.length <= 63 && /^[a-zA-Z0-9_-]+$/.test(label) && !/^-|-$/.test(label));
 }
 
-/* An endpoint is right (null), or it is refused with a format and its values; without a format it is simply not allowed. */
+/* An endpoint is right (null), or it is refused with a code and its arguments; without a code it is simply not allowed. */
 function checkEndpoint(text, ipaddr) {
 	if (!text.includes('/')) {
 		const address = parse6(text);
@@ -154,7 +154,7 @@ function checkEndpoint(text, ipaddr) {
 
 	if (prefix.bits < 128 && masked != format6(prefix.address))
 		return {
-			format: 'has bits set behind the prefix; allowed is the prefix %s or the address %s',
+			code: 'has bits set behind the prefix; allowed is the prefix %s or the address %s',
 			args: [ masked + '/' + prefix.bits, format6(prefix.address) ]
 		};
 
@@ -167,7 +167,7 @@ function checkEndpoint(text, ipaddr) {
 
 	if (format6(mask6(endpoint, prefix.bits)) != masked)
 		return {
-			format: 'the endpoint %s made of it and ipaddr lies outside; allowed is a prefix of at most 64 bits, or an address',
+			code: 'the endpoint %s made of it and ipaddr lies outside; allowed is a prefix of at most 64 bits, or an address',
 			args: [ format6(endpoint) ]
 		};
 
@@ -249,7 +249,10 @@ return baseclass.extend({
 					return checkEndpoint(text, values.ipaddr);
 
 				return (values.role == 'vps')
-					? { format: 'is for routers, which get a prefix delegated; on a VPS allowed is an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64' }
+					? {
+						code: 'is for routers, which get a prefix delegated; on a VPS allowed is %s',
+						args: [ { code: 'an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64' } ]
+					}
 					: null;
 			},
 			peeraddr: (text, values) => (isDNSName(text) ? null : checkEndpoint(text, values.ipaddr)),
@@ -298,7 +301,7 @@ return baseclass.extend({
 				const size = (range) => range.last - range.first + 1;
 
 				return (size(ports) == size(open)) ? null : {
-					format: 'has %d ports, src_dport has %d; allowed is as many, mapped one to one',
+					code: 'has %d ports, src_dport has %d; allowed is as many, mapped one to one',
 					args: [ size(ports), size(open) ]
 				};
 			},
@@ -308,7 +311,7 @@ return baseclass.extend({
 		}
 	},
 
-	/* Returns null, or what is wrong with a value of an option: `{ format, args }`, `{}` for what the schema says is allowed. */
+	/* Returns null, or what is wrong with a value of an option: `{ code, args }`, `{}` for what the schema says is allowed. */
 	check(type, option, text, values) {
 		return this.options[type][option].call(this, text, values ?? {});
 	}

@@ -1,12 +1,14 @@
 'use strict';
 'require baseclass';
-'require ds4relay.messages as messages';
 
-/* What the program says, in the user's language: its sentences are recognized by their formats, and the catalogue has those. */
+/*
+ * What the program says, in the user's language. It says a code, which is the English as a format and the catalogue's key, and
+ * arguments. An answer of an older program has English only: that is shown.
+ */
 
-const verb = /%(?:\[(\d+)\])?[sdqvwcx]|%%/g;
+const verb = /%(?:\[(\d+)\])?[sdqv]|%%/g;
 
-/* Fills in a format of the program: %q comes in quotes, all others as they are. */
+/* Fills in a format: %q comes in quotes, all others as they are. */
 function fill(format, args) {
 	let next = 0;
 
@@ -14,97 +16,69 @@ function fill(format, args) {
 		if (found == '%%')
 			return '%';
 
-		const value = args[index ? index - 1 : next++];
+		const value = String(args[index ? index - 1 : next++]);
 
-		return (found == '%q') ? '"' + value + '"' : String(value);
+		return found.endsWith('q') ? JSON.stringify(value) : value;
 	});
 }
 
-function compile(format) {
-	const verbs = [ ...format.matchAll(verb) ].map((m) => m[0]),
-	      literal = format.split(/%(?:\[\d+\])?[sdqvwcx]/).map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')),
-	      groups = verbs.map((found) => ({ '%d': '(-?[0-9]+)', '%q': '"((?:[^"\\\\]|\\\\.)*)"', '%c': '(.)' }[found] ?? '([^]*?)'));
+/* A text `{ code, args }`, whose arguments may be texts too; everything else as it is. */
+function say(text) {
+	if (text?.code == null)
+		return String(text ?? '');
 
-	return {
-		format,
-		weight: literal.join('').length,
-		pattern: new RegExp('^' + literal.map((part, i) => part + (groups[i] ?? '')).join('') + '$')
-	};
+	return text.code ? fill(_(text.code), (text.args ?? []).map(say)) : '';
 }
 
-let compiled = null;
-
-/* The most specific format that a sentence was made with. */
-function recognize(text) {
-	compiled ??= messages.formats.map(compile).sort((a, b) => b.weight - a.weight);
-
-	for (const { format, pattern } of compiled) {
-		const m = pattern.exec(text);
-
-		if (m)
-			return { format, args: m.slice(1) };
-	}
-
-	return null;
+/* The beginning of a long text, as the program shows it. */
+function short(text) {
+	return (text.length > 100) ? text.slice(0, 100) + '…' : text;
 }
 
-/* A sentence may have another one in it, or two parts. */
-function translate(text, depth) {
-	const about = (depth < 4) ? /^forward (\S+): ([^]+)$/.exec(text) : null;
-
-	if (about)
-		return fill(_('forward %s: %s'), [ about[1], translate(about[2], depth + 1) ]);
-
-	const found = (depth < 4) ? recognize(text) : null;
-
-	if (found)
-		return fill(_(found.format), found.args.map((value) => (value.includes(' ') ? translate(value, depth + 1) : value)));
-
-	const cut = (depth < 4) ? text.lastIndexOf('; ') : -1;
-
-	if (cut > 0)
-		return translate(text.slice(0, cut), depth + 1) + '; ' + translate(text.slice(cut + 2), depth + 1);
-
-	return _(text);
+/* What is wrong, of a problem in the answer of the method check. */
+function message(problem) {
+	return say((problem.code == null) ? problem.message : problem);
 }
 
-/* FILE:LINE: SECTION: option NAME "VALUE": of a mistake in the configuration; what follows is the sentence. */
-const place = /^(\S+:[0-9]+: (?:[a-z]+ "[^"]*": )?(?:option [a-z0-9_]+(?: "(?:[^"\\]|\\.)*")?: )?)([^]+)$/;
+/* A problem with its place: FILE:LINE: SECTION: option NAME "VALUE": what is wrong. */
+function mistake(problem) {
+	const option = problem.option ? 'option ' + problem.option + (problem.value ? ' ' + JSON.stringify(short(problem.value)) : '') : '';
+
+	return [ problem.file + ':' + problem.line, problem.section, option, message(problem) ].filter((part) => part).join(': ');
+}
 
 return baseclass.extend({
-	fill,
+	fill, say, message,
 
-	/* Tells whether an error of the program is about mistakes in the configuration. */
-	isMistake(text) {
-		return place.test(text);
+	/* A member of an answer that is English, and has a code beside it. */
+	of(answer, member) {
+		return say(answer.codes?.[member] ?? answer[member]);
 	},
 
-	/* A sentence of the program, translated as far as the catalogue has it. */
-	known(text) {
-		const m = place.exec(text);
-
-		return m ? m[1] + translate(m[2], 0) : translate(String(text), 0);
+	/* The same of a member that is a list. */
+	list(answer, member) {
+		return (answer[member] ?? []).map((english, i) => say(answer.codes?.[member]?.[i] ?? english));
 	},
 
-	/* What is wrong, of a problem in the answer of the method check. */
-	message(problem) {
-		return this.known(problem.message);
+	/* What an error of the module api says; mistakes in the configuration have a line each. */
+	error(err) {
+		return err.problems ? err.problems.map(mistake).join('\n') : say((err.code == null) ? err.message : err);
 	},
 
 	/* What an option takes, as a refusal. */
 	allowed(spec) {
-		return fill(_('allowed is %s'), [ _(spec.allowed) ]);
+		return say({ code: 'allowed is %s', args: [ { code: spec.allowed } ] });
 	},
 
 	missing(spec) {
 		if (spec.name == 'src_dport')
-			return fill(_('option src_dport is missing; it takes %s (or set proto to all: every protocol and port)'), [ _(spec.allowed) ]);
+			return say({ code: 'option src_dport is missing; it takes %s (or set proto to all: every protocol and port)', args: [ { code: spec.allowed } ] });
 
-		return fill(_('option %s is missing; it takes %s'), [ spec.name, _(spec.allowed) ]);
+		return say({ code: 'option %s is missing; it takes %s', args: [ spec.name, { code: spec.allowed } ] });
 	},
 
 	/* A refusal of the module rules. */
 	refusal(spec, refused) {
-		return refused.format ? fill(_(refused.format), refused.args ?? []) : this.allowed(spec);
+		return refused.code ? say(refused) : this.allowed(spec);
 	}
 });

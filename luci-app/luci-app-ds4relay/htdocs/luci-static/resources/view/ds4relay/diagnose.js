@@ -17,12 +17,12 @@ function says(state) {
 /* What the status tells, as findings: for who may only read, since the checks send test packets. */
 function fromStatus() {
 	return api.status().then((status) => [].concat(
-		(status.blocked ?? []).map((text) => ({ title: _('In the way'), state: 'failed', evidence: text, remedy: '' })),
+		words.list(status, 'blocked').map((text) => ({ title: _('In the way'), state: 'failed', evidence: text, remedy: '' })),
 		status.differs.length
 			? [ { title: _('The kernel is as configured'), state: 'failed', evidence: status.differs.join('\n'), remedy: _('Start or restart the service.') } ]
 			: [ { title: _('The kernel is as configured'), state: 'ok', evidence: '', remedy: '' } ],
-		(status.notes ?? []).map((text) => ({ title: _('Note'), state: 'warning', evidence: text, remedy: '' }))
-	), (err) => [ { title: _('Configuration'), state: 'failed', evidence: err.message, remedy: _('Mend it in the settings.') } ]);
+		words.list(status, 'notes').map((text) => ({ title: _('Note'), state: 'warning', evidence: text, remedy: '' }))
+	), (err) => [ { title: _('Configuration'), state: 'failed', evidence: words.error(err), remedy: _('Mend it in the settings.') } ]);
 }
 
 return view.extend({
@@ -82,7 +82,7 @@ return view.extend({
 			rows[i].querySelector('.ds4-verdict').textContent = says('running');
 
 			return api.doctor(check.id, check.relay).catch((err) => ({
-				title: check.title, relay: check.relay, state: 'failed', evidence: err.message, remedy: ''
+				title: check.title, relay: check.relay, state: 'failed', evidence: words.error(err), remedy: ''
 			})).then((finding) => {
 				const row = this.renderRow(finding);
 
@@ -99,12 +99,12 @@ return view.extend({
 			E('span', { 'class': 'ds4-sign', 'aria-hidden': 'true' }, [ marks[finding.state] ]),
 			E('div', { 'class': 'ds4-finding' }, [
 				E('div', [
-					E('strong', [ words.known(finding.title) ]),
+					E('strong', [ _(finding.title) ]),
 					finding.relay ? ' (' + finding.relay + ')' : '', ' ',
 					E('span', { 'class': 'ds4-verdict' }, [ says(finding.state) ])
 				]),
-				this.renderEvidence(finding.evidence),
-				finding.remedy ? E('div', { 'class': 'ds4-remedy' }, [ E('strong', [ _('What to do:') ]), ' ' ].concat(page.sentence(words.known(finding.remedy)))) : ''
+				this.renderEvidence(words.of(finding, 'evidence')),
+				finding.remedy ? E('div', { 'class': 'ds4-remedy' }, [ E('strong', [ _('What to do:') ]), ' ' ].concat(page.sentence(words.of(finding, 'remedy')))) : ''
 			])
 		]);
 	},
@@ -117,13 +117,13 @@ return view.extend({
 		const lines = evidence.split('\n');
 
 		if (lines.length < 6)
-			return E('div', { 'class': 'ds4-evidence' }, page.sentence(words.known(evidence)));
+			return E('div', { 'class': 'ds4-evidence' }, page.sentence(evidence));
 
 		return E('details', [ E('summary', [ words.fill(_('Details (lines: %d)'), [ lines.length ]) ]), E('pre', [ evidence ]) ]);
 	},
 
 	headline(finding) {
-		return words.fill((finding.state == 'failed') ? _('Does not work: %s') : _('Needs attention: %s'), [ words.known(finding.title) ]);
+		return words.fill((finding.state == 'failed') ? _('Does not work: %s') : _('Needs attention: %s'), [ _(finding.title) ]);
 	},
 
 	conclude(findings) {
@@ -132,7 +132,7 @@ return view.extend({
 
 		this.progress.value = this.progress.max;
 		dom.content(this.result, worst
-			? page.alert((worst.state == 'failed') ? 'error' : 'warning', this.headline(worst), [ words.known(worst.remedy || worst.evidence) ])
+			? page.alert((worst.state == 'failed') ? 'error' : 'warning', this.headline(worst), [ words.of(worst, worst.remedy ? 'remedy' : 'evidence') ])
 			: page.alert('success', _('Everything is in order'), [ words.fill(_('Checks: %d'), [ findings.length ]) ]));
 	},
 

@@ -43,7 +43,7 @@ return view.extend({
 
 			this.state = {
 				status: failed ? { relays: [], differs: [] } : status,
-				error: failed ? status.message : null,
+				error: failed ? status : null,
 				service,
 				time: Date.now()
 			};
@@ -117,7 +117,7 @@ return view.extend({
 			'class': 'btn cbi-button ' + style,
 			'disabled': (L.hasViewPermission() === false) || null,
 			'click': ui.createHandlerFn(this, () => api.control(action)
-				.catch((err) => ui.addNotification(null, E('p', [ err.message ]), 'error'))
+				.catch((err) => ui.addNotification(null, E('p', [ words.error(err) ]), 'error'))
 				.then(() => this.fetch())
 				.then(() => this.update()))
 		}, [ label ]);

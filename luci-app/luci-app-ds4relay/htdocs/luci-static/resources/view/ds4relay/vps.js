@@ -63,7 +63,7 @@ return view.extend({
 
 			return Promise.all(relays.map((relay) => api.exportFile(relay['.name']).then(
 				(answer) => ({ name: relay['.name'], role: relay.role, auto: !relay.ip6addr || relay.ip6addr == 'auto', file: answer.config }),
-				(err) => ({ name: relay['.name'], error: err.message }))));
+				(err) => ({ name: relay['.name'], error: words.error(err) }))));
 		});
 	},
 
@@ -84,7 +84,7 @@ return view.extend({
 	renderRelay(relay) {
 		return E('div', { 'class': 'cbi-section' }, [
 			E('h3', [ words.fill(_('Relay %s'), [ relay.name ]) ]),
-			relay.error ? page.alert('warning', _('The file cannot be made yet'), [ words.known(relay.error) ]) : this.renderSteps(relay)
+			relay.error ? page.alert('warning', _('The file cannot be made yet'), [ relay.error ]) : this.renderSteps(relay)
 		]);
 	},
 
