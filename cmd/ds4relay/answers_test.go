@@ -39,7 +39,9 @@ func TestOutput(t *testing.T) {
 	correct := "config relay 'home'\n" + strings.Join(required, "\n") + "\n"
 	kernel := fake.New("eth0")
 	ask := func(config string, command ...string) (string, error) {
-		a := &app{path: write(config), run: filepath.Join(dir, "run"), most: 1 << 20, env: func(string) string { return "" },
+		a := &app{path: write(config), run: filepath.Join(dir, "run"), most: 1 << 20, env: func(string) string {
+			return ""
+		},
 			apply: func(reconcile.Kernel) reconcile.Kernel { return kernel }}
 		return a.output(command...)
 	}

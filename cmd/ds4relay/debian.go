@@ -131,8 +131,8 @@ func (a *app) ifupdown([]string) error {
 	return a.bringUp([]string{relay.Name}, false, false)
 }
 
-// warnings are what check says of this machine: about other programs, and a session that up would cut. up refuses that, but
-// has no session to look at where systemd starts it.
+// warnings are what check says of this machine: about other programs, and a session that up would cut. up refuses that,
+// but has no session to look at where systemd starts it.
 func (a *app) warnings(relays []*config.Relay) []*message.Text {
 	notes := a.neighbours(relays)
 	enabled := slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool { return !r.Enabled })

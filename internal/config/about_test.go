@@ -32,7 +32,8 @@ func TestOptionsPage(t *testing.T) {
 		before, rest, ok := strings.Cut(text, head)
 		_, after, ok2 := strings.Cut(rest, "<!-- end -->\n")
 		if !ok || !ok2 {
-			t.Fatalf("%s has no place for the options of %s: a line %q and a line <!-- end -->", page, section.Type, strings.TrimSpace(head))
+			t.Fatalf("%s has no place for the options of %s: a line %q and a line <!-- end -->", page, section.Type,
+				strings.TrimSpace(head))
 		}
 		text = before + head + OptionsTable(section.Type) + "<!-- end -->\n" + after
 	}

@@ -111,7 +111,9 @@ func (f *Forward) describe(most int) string {
 		dest = fmt.Sprintf("%s:%d", dest, f.DestPort)
 	}
 	if len(f.Clients) > 0 {
-		dest += " for " + listed(f.Clients, most, func(p netip.Prefix) string { return strings.TrimSuffix(p.String(), "/32") })
+		dest += " for " + listed(f.Clients, most, func(p netip.Prefix) string {
+			return strings.TrimSuffix(p.String(), "/32")
+		})
 	}
 	return what + " → " + dest
 }

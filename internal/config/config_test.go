@@ -91,8 +91,9 @@ func TestLoad(t *testing.T) {
 	}
 	addr := netip.MustParseAddr
 	want := &Relay{Name: "home", Line: 1, Enabled: true, Role: Router, IPAddr: addr("198.51.100.144"),
-		Local: addr("2001:db8:fdd2:0:198:51:100:144"), Peer: addr("2001:db8:6ef9:0:198:51:100:144"), Tunlink: "wan6", Device: "wrap1",
-		EncapLimit: transport.NoEncapLimit, TTL: 64, Table: 42, Priority: 4600, Egress: Replies, Offloading: true, Keep: []PortSet{{6, 22, 22}},
+		Local: addr("2001:db8:fdd2:0:198:51:100:144"), Peer: addr("2001:db8:6ef9:0:198:51:100:144"), Tunlink: "wan6",
+		Device: "wrap1", EncapLimit: transport.NoEncapLimit, TTL: 64, Table: 42, Priority: 4600, Egress: Replies,
+		Offloading: true, Keep: []PortSet{{6, 22, 22}},
 		Forwards: []*Forward{{Section: "web", Name: "Web server", Line: 17, Ports: []PortSet{{6, 443, 443}},
 			DestIP: addr("192.168.1.210"), DestPort: 8443, Egress: All}}}
 	if !reflect.DeepEqual(c.Relays[0], want) {
@@ -114,37 +115,58 @@ func TestForms(t *testing.T) {
 		want           any
 	}{
 		{"role by default", "\toption role 'router'\n", "", func(r *Relay) any { return r.Role }, Router},
-		{"endpoint by address", "2001:db8:fdd2::/64", "2001:db8:fdd2::7", func(r *Relay) any { return r.Local }, addr("2001:db8:fdd2::7")},
-		{"endpoint by /128", "2001:db8:fdd2::/64", "2001:db8:fdd2::7/128", func(r *Relay) any { return r.Local }, addr("2001:db8:fdd2::7")},
-		{"endpoint of a /48", "2001:db8:fdd2::/64", "2001:db8:fdd2::/48", func(r *Relay) any { return r.Local }, addr("2001:db8:fdd2:0:198:51:100:144")},
-		{"peer by name", "2001:db8:6ef9::/64", "vps.example.net", func(r *Relay) any { return r.PeerName }, "vps.example.net"},
+		{"endpoint by address", "2001:db8:fdd2::/64", "2001:db8:fdd2::7", func(r *Relay) any { return r.Local },
+			addr("2001:db8:fdd2::7")},
+		{"endpoint by /128", "2001:db8:fdd2::/64", "2001:db8:fdd2::7/128", func(r *Relay) any { return r.Local },
+			addr("2001:db8:fdd2::7")},
+		{"endpoint of a /48", "2001:db8:fdd2::/64", "2001:db8:fdd2::/48", func(r *Relay) any { return r.Local },
+			addr("2001:db8:fdd2:0:198:51:100:144")},
+		{"peer by name", "2001:db8:6ef9::/64", "vps.example.net", func(r *Relay) any { return r.PeerName },
+			"vps.example.net"},
 		{"mtu", "'auto'", "'1400'", func(r *Relay) any { return r.MTU }, 1400},
 		{"encaplimit", "encaplimit 'none'", "encaplimit '0'", func(r *Relay) any { return r.EncapLimit }, 0},
 		{"keep in one option", "list keep 'tcp:22'", "option keep 'tcp:22 udp:60000-61000 gre ospf'",
 			func(r *Relay) any { return r.Keep }, []PortSet{{6, 22, 22}, {17, 60000, 61000}, {Proto: 47}, {Proto: 89}}},
-		{"proto all", "'tcp'\n\toption src_dport '443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'", "'all'\n\toption dest_ip '192.168.1.210'",
-			func(r *Relay) any { return r.Forwards[0].All }, true},
-		{"proto by default", "\tlist proto 'tcp'\n", "", func(r *Relay) any { return r.Forwards[0].Ports }, []PortSet{{6, 443, 443}, {17, 443, 443}}},
-		{"tcpudp", "list proto 'tcp'", "option proto 'tcpudp'", func(r *Relay) any { return r.Forwards[0].Ports }, []PortSet{{6, 443, 443}, {17, 443, 443}}},
-		{"several protocols in one option", "list proto 'tcp'", "option proto 'tcp sctp'", func(r *Relay) any { return r.Forwards[0].Ports }, []PortSet{{6, 443, 443}, {132, 443, 443}}},
-		{"ranges", "'443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'", "'8000-8010'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '9000-9010'",
-			func(r *Relay) any { return r.Forwards[0].String() }, "tcp:8000-8010 → 192.168.1.210:9000"},
-		{"icmp", "'tcp'\n\toption src_dport '443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'", "'icmp'\n\toption dest_ip '192.168.1.210'",
-			func(r *Relay) any { return r.Forwards[0].Ports }, []PortSet{{Proto: 1}}},
-		{"a disabled forward", "option name 'Web server'\n\toption enabled '1'", "option enabled 'off'", func(r *Relay) any { return len(r.Forwards) }, 0},
-		{"egress of the relay", "\toption egress 'all'\n", "", func(r *Relay) any { return r.Forwards[0].Egress }, Replies},
-		{"kill switch of the relay", "\toption egress 'replies'\n", "\toption egress 'replies'\n\toption killswitch '1'\n",
-			func(r *Relay) any { return r.Forwards[0].KillSwitch }, true},
+		{"proto all", "'tcp'\n\toption src_dport '443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'",
+			"'all'\n\toption dest_ip '192.168.1.210'", func(r *Relay) any { return r.Forwards[0].All }, true},
+		{"proto by default", "\tlist proto 'tcp'\n", "", func(r *Relay) any { return r.Forwards[0].Ports },
+			[]PortSet{{6, 443, 443}, {17, 443, 443}}},
+		{"tcpudp", "list proto 'tcp'", "option proto 'tcpudp'", func(r *Relay) any { return r.Forwards[0].Ports },
+			[]PortSet{{6, 443, 443}, {17, 443, 443}}},
+		{"several protocols in one option", "list proto 'tcp'", "option proto 'tcp sctp'", func(r *Relay) any {
+			return r.Forwards[0].Ports
+		}, []PortSet{{6, 443, 443}, {132, 443, 443}}},
+		{"ranges", "'443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'",
+			"'8000-8010'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '9000-9010'", func(r *Relay) any {
+				return r.Forwards[0].String()
+			}, "tcp:8000-8010 → 192.168.1.210:9000"},
+		{"icmp", "'tcp'\n\toption src_dport '443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'",
+			"'icmp'\n\toption dest_ip '192.168.1.210'", func(r *Relay) any { return r.Forwards[0].Ports },
+			[]PortSet{{Proto: 1}}},
+		{"a disabled forward", "option name 'Web server'\n\toption enabled '1'", "option enabled 'off'",
+			func(r *Relay) any { return len(r.Forwards) }, 0},
+		{"egress of the relay", "\toption egress 'all'\n", "", func(r *Relay) any { return r.Forwards[0].Egress },
+			Replies},
+		{"kill switch of the relay", "\toption egress 'replies'\n", "\toption egress 'replies'\n\toption " +
+			"killswitch '1'\n", func(r *Relay) any { return r.Forwards[0].KillSwitch }, true},
 		{"kill switch of the relay, answers only", "\toption egress 'all'\n", "\toption killswitch '0'\n",
 			func(r *Relay) any { return r.Forwards[0].KillSwitch }, false},
 		{"kill switch of a forward", "\toption egress 'all'\n", "\toption egress 'all'\n\toption killswitch '1'\n",
 			func(r *Relay) any { return r.Forwards[0].KillSwitch }, true},
-		{"endpoint of the delegated prefix", "'2001:db8:fdd2::/64'", "'auto'", func(r *Relay) any { return r.Auto }, true},
-		{"endpoint by default", "\toption ip6addr '2001:db8:fdd2::/64'\n", "", func(r *Relay) any { return r.Auto && !r.Local.IsValid() }, true},
-		{"clients", "option dest_port '8443'", "list src_ip '203.0.113.128/25'\n\tlist src_ip '10.1.2.3'\n\tlist src_ip '203.0.113.0/24'\n\tlist src_ip '10.1.2.3'",
-			func(r *Relay) any { return r.Forwards[0].String() }, "tcp:443 → 192.168.1.210 for 10.1.2.3, 203.0.113.0/24"},
-		{"every client", "option dest_port '8443'", "option src_ip '203.0.113.128/25 0.0.0.0/0'", func(r *Relay) any { return len(r.Forwards[0].Clients) }, 0},
-		{"a name with quotes", "'Web server'", `'Dad'\''s <b>NAS</b>'`, func(r *Relay) any { return r.Forwards[0].Name }, "Dad's <b>NAS</b>"},
+		{"endpoint of the delegated prefix", "'2001:db8:fdd2::/64'", "'auto'", func(r *Relay) any { return r.Auto },
+			true},
+		{"endpoint by default", "\toption ip6addr '2001:db8:fdd2::/64'\n", "", func(r *Relay) any {
+			return r.Auto && !r.Local.IsValid()
+		}, true},
+		{"clients", "option dest_port '8443'", "list src_ip '203.0.113.128/25'\n\tlist src_ip '10.1.2.3'\n\tlist " +
+			"src_ip '203.0.113.0/24'\n\tlist src_ip '10.1.2.3'", func(r *Relay) any { return r.Forwards[0].String() },
+			"tcp:443 → 192.168.1.210 for 10.1.2.3, 203.0.113.0/24"},
+		{"every client", "option dest_port '8443'", "option src_ip '203.0.113.128/25 0.0.0.0/0'", func(r *Relay) any {
+			return len(r.Forwards[0].Clients)
+		}, 0},
+		{"a name with quotes", "'Web server'", `'Dad'\''s <b>NAS</b>'`, func(r *Relay) any {
+			return r.Forwards[0].Name
+		}, "Dad's <b>NAS</b>"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if !strings.Contains(base, c.old) {
@@ -168,24 +190,29 @@ func renamed(first string) string {
 
 // TestMistakes makes one mistake in each file.
 func TestMistakes(t *testing.T) {
-	const endpointWords = "allowed is an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64"
+	const endpointWords = "allowed is an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as " +
+		"2001:db8:1::/64"
 	const ipaddrWords = "allowed is the VPS's public IPv4 address (not a private, multicast or reserved one)"
 	const destWords = "allowed is the IPv4 address of one host in the home network"
 	const portWords = "allowed is a port from 1 to 65535, or a range such as 8000-8010"
 	const destPortWords = portWords + ", as long as the one of src_dport"
-	const keepWords = "allowed is protocol:port, protocol:first-last or protocol, such as tcp:22, udp:60000-61000 or icmp"
+	const keepWords = "allowed is protocol:port, protocol:first-last or protocol, such as tcp:22, " +
+		"udp:60000-61000 or icmp"
 	const protoWords = "allowed is tcp, udp, icmp, another protocol's name or number, or all"
 	const clientWords = "allowed is an IPv4 address such as 203.0.113.7, or a network such as 203.0.113.0/24"
 	const deviceWords = "allowed is a device name of 1 to 15 characters out of a-z A-Z 0-9 _ . -"
 	const tableWords = "allowed is a routing table number from 1 to 4294967295, except 253, 254 and 255"
 	const boolWords = "allowed is 1 or 0 (also yes/no, on/off, true/false)"
 	mistakes := []struct{ old, new, want string }{
-		{"enabled '1'\n\toption role", "enabled 'ja'\n\toption role", `F:2: relay "home": option enabled "ja": ` + boolWords},
+		{"enabled '1'\n\toption role", "enabled 'ja'\n\toption role", `F:2: relay "home": option enabled "ja": ` +
+			boolWords},
 		{"'router'", "'server'", `F:3: relay "home": option role "server": allowed is router or vps`},
-		{"\toption ipaddr '198.51.100.144'\n", "", `F:1: relay "home": option ipaddr is missing; it takes the VPS's public IPv4 address (not a private, multicast or reserved one)`},
+		{"\toption ipaddr '198.51.100.144'\n", "", `F:1: relay "home": option ipaddr is missing; it takes the VPS's ` +
+			`public IPv4 address (not a private, multicast or reserved one)`},
 		{"'198.51.100.144'", "'198.51.100'", `F:4: relay "home": option ipaddr "198.51.100": ` + ipaddrWords},
 		{"'198.51.100.144'", "'198.51.100.256'", `F:4: relay "home": option ipaddr "198.51.100.256": ` + ipaddrWords},
-		{"'198.51.100.144'", "'198.51.100.144/24'", `F:4: relay "home": option ipaddr "198.51.100.144/24": ` + ipaddrWords},
+		{"'198.51.100.144'", "'198.51.100.144/24'", `F:4: relay "home": option ipaddr "198.51.100.144/24": ` +
+			ipaddrWords},
 		{"'198.51.100.144'", "'231.5.6.7'", `F:4: relay "home": option ipaddr "231.5.6.7": ` + ipaddrWords},
 		{"'198.51.100.144'", "'192.168.1.1'", `F:4: relay "home": option ipaddr "192.168.1.1": ` + ipaddrWords},
 		{"'198.51.100.144'", "'100.64.0.1'", `F:4: relay "home": option ipaddr "100.64.0.1": ` + ipaddrWords},
@@ -193,46 +220,67 @@ func TestMistakes(t *testing.T) {
 		{"'198.51.100.144'", "'255.255.255.255'", `F:4: relay "home": option ipaddr "255.255.255.255": ` + ipaddrWords},
 		{"'198.51.100.144'", "'2001:db8::1'", `F:4: relay "home": option ipaddr "2001:db8::1": ` + ipaddrWords},
 		{"'198.51.100.144'", "'vps.example.net'", `F:4: relay "home": option ipaddr "vps.example.net": ` + ipaddrWords},
-		{"'router'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr '2001:db8:fdd2::/64'", "'vps'\n\toption ipaddr '198.51.100.144'", `F:1: relay "home": option ip6addr is missing; it takes an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64`},
-		{"2001:db8:fdd2::/64", "2001:db8:fdd2::/129", `F:5: relay "home": option ip6addr "2001:db8:fdd2::/129": ` + endpointWords},
+		{"'router'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr '2001:db8:fdd2::/64'",
+			"'vps'\n\toption ipaddr '198.51.100.144'", `F:1: relay "home": option ip6addr is missing; it takes an ` +
+				`IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64`},
+		{"2001:db8:fdd2::/64", "2001:db8:fdd2::/129", `F:5: relay "home": option ip6addr "2001:db8:fdd2::/129": ` +
+			endpointWords},
 		{"2001:db8:fdd2::/64", "2001:db8:fdd2", `F:5: relay "home": option ip6addr "2001:db8:fdd2": ` + endpointWords},
-		{"2001:db8:fdd2::/64", "2001:db8:fdd2::1/64", `F:5: relay "home": option ip6addr "2001:db8:fdd2::1/64": has bits set behind the prefix; allowed is the prefix 2001:db8:fdd2::/64 or the address 2001:db8:fdd2::1`},
-		{"2001:db8:fdd2::/64", "2001:db8:fdd2::/80", `F:5: relay "home": option ip6addr "2001:db8:fdd2::/80": the endpoint 2001:db8:fdd2:0:198:51:100:144 made of it and ipaddr lies outside; allowed is a prefix of at most 64 bits, or an address`},
+		{"2001:db8:fdd2::/64", "2001:db8:fdd2::1/64", `F:5: relay "home": option ip6addr "2001:db8:fdd2::1/64": has ` +
+			`bits set behind the prefix; allowed is the prefix 2001:db8:fdd2::/64 or the address 2001:db8:fdd2::1`},
+		{"2001:db8:fdd2::/64", "2001:db8:fdd2::/80", `F:5: relay "home": option ip6addr "2001:db8:fdd2::/80": the ` +
+			`endpoint 2001:db8:fdd2:0:198:51:100:144 made of it and ipaddr lies outside; allowed is a prefix of at ` +
+			`most 64 bits, or an address`},
 		{"2001:db8:fdd2::/64", "fe80::1", `F:5: relay "home": option ip6addr "fe80::1": ` + endpointWords},
 		{"2001:db8:fdd2::/64", "ff02::1", `F:5: relay "home": option ip6addr "ff02::1": ` + endpointWords},
 		{"2001:db8:fdd2::/64", "::1", `F:5: relay "home": option ip6addr "::1": ` + endpointWords},
-		{"2001:db8:fdd2::/64", "::ffff:192.0.2.1", `F:5: relay "home": option ip6addr "::ffff:192.0.2.1": ` + endpointWords},
+		{"2001:db8:fdd2::/64", "::ffff:192.0.2.1", `F:5: relay "home": option ip6addr "::ffff:192.0.2.1": ` +
+			endpointWords},
 		{"2001:db8:fdd2::/64", "192.0.2.1", `F:5: relay "home": option ip6addr "192.0.2.1": ` + endpointWords},
-		{"2001:db8:fdd2::/64", "2001:db8::1%eth0", `F:5: relay "home": option ip6addr "2001:db8::1%eth0": ` + endpointWords},
-		{"2001:db8:fdd2::/64", "home.example.net", `F:5: relay "home": option ip6addr "home.example.net": ` + endpointWords},
-		{"\toption peeraddr '2001:db8:6ef9::/64'\n", "", `F:1: relay "home": option peeraddr is missing; it takes an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64, or a DNS name`},
+		{"2001:db8:fdd2::/64", "2001:db8::1%eth0", `F:5: relay "home": option ip6addr "2001:db8::1%eth0": ` +
+			endpointWords},
+		{"2001:db8:fdd2::/64", "home.example.net", `F:5: relay "home": option ip6addr "home.example.net": ` +
+			endpointWords},
+		{"\toption peeraddr '2001:db8:6ef9::/64'\n", "", `F:1: relay "home": option peeraddr is missing; it takes an ` +
+			`IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64, or a DNS name`},
 		{"2001:db8:6ef9::/64", "vps", `F:6: relay "home": option peeraddr "vps": ` + endpointWords + ", or a DNS name"},
-		{"2001:db8:6ef9::/64", "-vps.example.net", `F:6: relay "home": option peeraddr "-vps.example.net": ` + endpointWords + ", or a DNS name"},
-		{"2001:db8:6ef9::/64", "198.51.100.144", `F:6: relay "home": option peeraddr "198.51.100.144": ` + endpointWords + ", or a DNS name"},
-		{"2001:db8:6ef9::/64", "2001:db8:fdd2::/64", `F:6: relay "home": option peeraddr "2001:db8:fdd2::/64": both endpoints are 2001:db8:fdd2:0:198:51:100:144; ip6addr is this end's, peeraddr the other end's`},
-		{"'wan6'", "'interface-of-the-wan'", `F:7: relay "home": option tunlink "interface-of-the-wan": allowed is the name of a network device, at most 15 characters`},
-		{"'wan6'", "'a/b'", `F:7: relay "home": option tunlink "a/b": allowed is the name of a network device, at most 15 characters`},
-		{"'wrap1'", "'wan6'", `F:8: relay "home": option device "wan6": wan6 is also the tunlink; allowed is a name of its own for the tunnel`},
+		{"2001:db8:6ef9::/64", "-vps.example.net", `F:6: relay "home": option peeraddr "-vps.example.net": ` +
+			endpointWords + ", or a DNS name"},
+		{"2001:db8:6ef9::/64", "198.51.100.144", `F:6: relay "home": option peeraddr "198.51.100.144": ` +
+			endpointWords + ", or a DNS name"},
+		{"2001:db8:6ef9::/64", "2001:db8:fdd2::/64", `F:6: relay "home": option peeraddr "2001:db8:fdd2::/64": both ` +
+			`endpoints are 2001:db8:fdd2:0:198:51:100:144; ip6addr is this end's, peeraddr the other end's`},
+		{"'wan6'", "'interface-of-the-wan'", `F:7: relay "home": option tunlink "interface-of-the-wan": allowed is ` +
+			`the name of a network device, at most 15 characters`},
+		{"'wan6'", "'a/b'", `F:7: relay "home": option tunlink "a/b": allowed is the name of a network device, at ` +
+			`most 15 characters`},
+		{"'wrap1'", "'wan6'", `F:8: relay "home": option device "wan6": wan6 is also the tunlink; allowed is a name ` +
+			`of its own for the tunnel`},
 		{"'wrap1'", "'a-name-of-16-xxx'", `F:8: relay "home": option device "a-name-of-16-xxx": ` + deviceWords},
 		{"'wrap1'", "'wrap 1'", `F:8: relay "home": option device "wrap 1": ` + deviceWords},
 		{"'wrap1'", "'wrap;1'", `F:8: relay "home": option device "wrap;1": ` + deviceWords},
 		{"'wrap1'", "'..'", `F:8: relay "home": option device "..": ` + deviceWords},
 		{"'wrap1'", "'all'", `F:8: relay "home": option device "all": ` + deviceWords},
-		{"'auto'", "'1500 bytes'", `F:9: relay "home": option mtu "1500 bytes": allowed is auto, or a number from 576 to 65000`},
+		{"'auto'", "'1500 bytes'", `F:9: relay "home": option mtu "1500 bytes": allowed is auto, or a number from ` +
+			`576 to 65000`},
 		{"'auto'", "'100'", `F:9: relay "home": option mtu "100": allowed is auto, or a number from 576 to 65000`},
 		{"'auto'", "'70000'", `F:9: relay "home": option mtu "70000": allowed is auto, or a number from 576 to 65000`},
 		{"'auto'", "'+1400'", `F:9: relay "home": option mtu "+1400": allowed is auto, or a number from 576 to 65000`},
 		{"'none'", "'256'", `F:10: relay "home": option encaplimit "256": allowed is none, or a number from 0 to 255`},
 		{"'none'", "'-1'", `F:10: relay "home": option encaplimit "-1": allowed is none, or a number from 0 to 255`},
-		{"'64'\n\toption ip4table", "'0'\n\toption ip4table", `F:11: relay "home": option ttl "0": allowed is a number from 1 to 255`},
-		{"'64'\n\toption ip4table", "'inherit'\n\toption ip4table", `F:11: relay "home": option ttl "inherit": allowed is a number from 1 to 255`},
+		{"'64'\n\toption ip4table", "'0'\n\toption ip4table", `F:11: relay "home": option ttl "0": allowed is a ` +
+			`number from 1 to 255`},
+		{"'64'\n\toption ip4table", "'inherit'\n\toption ip4table", `F:11: relay "home": option ttl "inherit": ` +
+			`allowed is a number from 1 to 255`},
 		{"'42'", "'0'", `F:12: relay "home": option ip4table "0": ` + tableWords},
 		{"'42'", "'254'", `F:12: relay "home": option ip4table "254": ` + tableWords},
 		{"'42'", "'main'", `F:12: relay "home": option ip4table "main": ` + tableWords},
 		{"'42'", "'4294967296'", `F:12: relay "home": option ip4table "4294967296": ` + tableWords},
-		{"'4600'", "'32766'", `F:13: relay "home": option priority "32766": allowed is a number from 1 to 32000, the first of six priorities for ip rules`},
+		{"'4600'", "'32766'", `F:13: relay "home": option priority "32766": allowed is a number from 1 to 32000, the ` +
+			`first of six priorities for ip rules`},
 		{"'replies'", "'some'", `F:14: relay "home": option egress "some": allowed is replies or all`},
-		{"'all'\n", "'replies'\n\toption killswitch '1'\n", `F:26: forward "web": option killswitch "1": is for hosts whose own ` +
+		{"'all'\n", "'replies'\n\toption killswitch '1'\n", `F:26: forward "web": option killswitch "1": is for ` +
+			`hosts whose own ` +
 			`connections go through the tunnel; allowed is 0, or egress all beside it`},
 		{"'tcp:22'", "'22'", `F:15: relay "home": option keep "22": ` + keepWords},
 		{"'tcp:22'", "'tcp'", `F:15: relay "home": option keep "tcp": ` + keepWords},
@@ -240,59 +288,101 @@ func TestMistakes(t *testing.T) {
 		{"'tcp:22'", "'tcp:0'", `F:15: relay "home": option keep "tcp:0": ` + keepWords},
 		{"'tcp:22'", "'tcp:30-20'", `F:15: relay "home": option keep "tcp:30-20": ` + keepWords},
 		{"'tcp:22'", "'icmp:8'", `F:15: relay "home": option keep "icmp:8": ` + keepWords},
-		{"'tcp:22'", "'tcp:443'", `F:22: forward "web": option src_dport "tcp:443": is also kept for the VPS (list keep 'tcp:443' of relay "home"); remove one of the two`},
-		{base, renamed("config relay"), `F:1: relay "relay[0]": a relay needs a name of 1 to 11 characters out of a-z 0-9 _, as in: config relay 'home'`},
-		{base, renamed("config relay 'twelve_chars'"), `F:1: relay "twelve_chars": a relay needs a name of 1 to 11 characters out of a-z 0-9 _, as in: config relay 'home'`},
-		{base, renamed("config relay 'Home'"), `F:1: relay "Home": a relay needs a name of 1 to 11 characters out of a-z 0-9 _, as in: config relay 'home'`},
-		{"\toption relay 'home'", "\toption relay 'hoem'", `F:18: forward "web": option relay "hoem": there is no relay section of that name; allowed is home`},
-		{"'Web server'", "'" + strings.Repeat("x", 65) + "'", `F:19: forward "web": option name "` + strings.Repeat("x", 65) + `": allowed is any text of at most 64 characters on one line`},
-		{"enabled '1'\n\tlist proto", "enabled '2'\n\tlist proto", `F:20: forward "web": option enabled "2": ` + boolWords},
+		{"'tcp:22'", "'tcp:443'", `F:22: forward "web": option src_dport "tcp:443": is also kept for the VPS (list ` +
+			`keep 'tcp:443' of relay "home"); remove one of the two`},
+		{base, renamed("config relay"), `F:1: relay "relay[0]": a relay needs a name of 1 to 11 characters out of ` +
+			`a-z 0-9 _, as in: config relay 'home'`},
+		{base, renamed("config relay 'twelve_chars'"), `F:1: relay "twelve_chars": a relay needs a name of 1 to 11 ` +
+			`characters out of a-z 0-9 _, as in: config relay 'home'`},
+		{base, renamed("config relay 'Home'"), `F:1: relay "Home": a relay needs a name of 1 to 11 characters out of ` +
+			`a-z 0-9 _, as in: config relay 'home'`},
+		{"\toption relay 'home'", "\toption relay 'hoem'", `F:18: forward "web": option relay "hoem": there is no ` +
+			`relay section of that name; allowed is home`},
+		{"'Web server'", "'" + strings.Repeat("x", 65) + "'", `F:19: forward "web": option name "` +
+			strings.Repeat("x", 65) + `": allowed is any text of at most 64 characters on one line`},
+		{"enabled '1'\n\tlist proto", "enabled '2'\n\tlist proto", `F:20: forward "web": option enabled "2": ` +
+			boolWords},
 		{"list proto 'tcp'", "list proto 'http'", `F:21: forward "web": option proto "http": ` + protoWords},
 		{"list proto 'tcp'", "list proto '256'", `F:21: forward "web": option proto "256": ` + protoWords},
-		{"list proto 'tcp'", "list proto 'tcp'\n\tlist proto 'all'", `F:21: forward "web": option proto "tcp": all cannot stand beside other protocols; allowed is all alone, or a list without it`},
-		{"list proto 'tcp'", "list proto 'all'", `F:22: forward "web": option src_dport "443": proto all has no ports; allowed is no src_dport, or a protocol with ports such as tcp`},
-		{"list proto 'tcp'", "list proto 'icmp'", `F:22: forward "web": option src_dport "443": proto icmp has no ports; allowed is no src_dport, or a forward of its own for that protocol`},
-		{"\toption src_dport '443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'", "\toption dest_ip '192.168.1.210'",
-			`F:17: forward "web": option src_dport is missing; it takes a port from 1 to 65535, or a range such as 8000-8010 (or set proto to all: every protocol and port)`},
+		{"list proto 'tcp'", "list proto 'tcp'\n\tlist proto 'all'", `F:21: forward "web": option proto "tcp": all ` +
+			`cannot stand beside other protocols; allowed is all alone, or a list without it`},
+		{"list proto 'tcp'", "list proto 'all'", `F:22: forward "web": option src_dport "443": proto all has no ` +
+			`ports; allowed is no src_dport, or a protocol with ports such as tcp`},
+		{"list proto 'tcp'", "list proto 'icmp'", `F:22: forward "web": option src_dport "443": proto icmp has no ` +
+			`ports; allowed is no src_dport, or a forward of its own for that protocol`},
+		{"\toption src_dport '443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'",
+			"\toption dest_ip '192.168.1.210'",
+			`F:17: forward "web": option src_dport is missing; it takes a port from 1 to 65535, or a range such as ` +
+				`8000-8010 (or set proto to all: every protocol and port)`},
 		{"'443'", "'0'", `F:22: forward "web": option src_dport "0": ` + portWords},
 		{"'443'", "'65536'", `F:22: forward "web": option src_dport "65536": ` + portWords},
 		{"'443'", "'https'", `F:22: forward "web": option src_dport "https": ` + portWords},
 		{"'443'", "'20-10'", `F:22: forward "web": option src_dport "20-10": ` + portWords},
-		{"'443'", "'440-445'", `F:24: forward "web": option dest_port "8443": has 1 ports, src_dport has 6; allowed is as many, mapped one to one`},
-		{"\toption dest_ip '192.168.1.210'\n", "", `F:17: forward "web": option dest_ip is missing; it takes the IPv4 address of one host in the home network`},
+		{"'443'", "'440-445'", `F:24: forward "web": option dest_port "8443": has 1 ports, src_dport has 6; allowed ` +
+			`is as many, mapped one to one`},
+		{"\toption dest_ip '192.168.1.210'\n", "", `F:17: forward "web": option dest_ip is missing; it takes the ` +
+			`IPv4 address of one host in the home network`},
 		{"192.168.1.210", "192.168.1.0/24", `F:23: forward "web": option dest_ip "192.168.1.0/24": ` + destWords},
 		{"192.168.1.210", "231.1.1.1", `F:23: forward "web": option dest_ip "231.1.1.1": ` + destWords},
 		{"192.168.1.210", "255.255.255.255", `F:23: forward "web": option dest_ip "255.255.255.255": ` + destWords},
 		{"192.168.1.210", "127.0.0.1", `F:23: forward "web": option dest_ip "127.0.0.1": ` + destWords},
 		{"192.168.1.210", "0.0.0.0", `F:23: forward "web": option dest_ip "0.0.0.0": ` + destWords},
 		{"192.168.1.210", "2001:db8::210", `F:23: forward "web": option dest_ip "2001:db8::210": ` + destWords},
-		{"192.168.1.210", "198.51.100.144", `F:23: forward "web": option dest_ip "198.51.100.144": is the public address itself; ` + destWords},
+		{"192.168.1.210", "198.51.100.144", `F:23: forward "web": option dest_ip "198.51.100.144": is the public ` +
+			`address itself; ` + destWords},
 		{"'8443'", "'0'", `F:24: forward "web": option dest_port "0": ` + destPortWords},
-		{"'8443'", "'9000-9001'", `F:24: forward "web": option dest_port "9000-9001": has 2 ports, src_dport has 1; allowed is as many, mapped one to one`},
+		{"'8443'", "'9000-9001'", `F:24: forward "web": option dest_port "9000-9001": has 2 ports, src_dport has 1; ` +
+			`allowed is as many, mapped one to one`},
 		{"'all'\n", "'none'\n", `F:25: forward "web": option egress "none": allowed is replies or all`},
-		{"'router'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr '2001:db8:fdd2::/64'", "'vps'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr 'auto'",
-			`F:5: relay "home": option ip6addr "auto": is for routers, which get a prefix delegated; on a VPS ` + endpointWords},
-		{"option dest_port '8443'", "option src_ip '203.0.113.1/24'", `F:24: forward "web": option src_ip "203.0.113.1/24": ` + clientWords},
-		{"option dest_port '8443'", "list src_ip '203.0.113.1'\n\tlist src_ip 'office'", `F:25: forward "web": option src_ip "office": ` + clientWords},
-		{"option dest_port '8443'", "option src_ip '2001:db8::/32'", `F:24: forward "web": option src_ip "2001:db8::/32": ` + clientWords},
-		{"option dest_port '8443'", "option src_ip '10.0.0.0/33'", `F:24: forward "web": option src_ip "10.0.0.0/33": ` + clientWords},
-		{base, base + second + "\nconfig forward 'ssh'\n\toption relay 'cabin'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n\toption egress 'all'\n",
-			`F:38: forward "ssh": option egress "all": 192.168.1.210 sends its own connections through relay "home" already; allowed is egress 'replies' in one of the two`},
-		{base, base + strings.ReplaceAll(second, "198.51.100.145", "198.51.100.144") + "\nconfig forward 'ssh'\n\toption relay 'cabin'\n\toption proto 'tcp'\n\toption src_dport '22'\n\toption dest_ip '192.168.1.211'\n",
-			`F:37: forward "ssh": option src_dport "tcp:22": is also kept for the VPS (list keep 'tcp:22' of relay "home"); remove one of the two`},
-		{"option mtu 'auto'", "list mtu '1400'\n\tlist mtu '1500'", `F:10: relay "home": option mtu "1500": is given 2 times as a list; allowed is one option`},
-		{base, base + strings.Replace(second, "2001:db8:6efa", "2001:db8:6ef9", 1) + "\toption device 'wrap1'\n", `F:33: relay "cabin": option device "wrap1": relay "home" has the same device; give each relay its own`},
-		{base, base + strings.Replace(second, "'43'", "'42'", 1), `F:32: relay "cabin": option ip4table "42": relay "home" has the same table; give each relay its own`},
-		{base, base + strings.Replace(second, "'43'", "'297'", 1), `F:32: relay "cabin": option ip4table "297": relay "home" has table 42, which gives the same connection mark; allowed is a table whose distance is no multiple of 255`},
-		{base, base + strings.Replace(strings.Replace(second, "6efa", "6ef9", 1), "145", "144", 1), `F:31: relay "cabin": option peeraddr "2001:db8:6ef9:0:198:51:100:144": relay "home" has a tunnel between the same two endpoints; one of the four must differ`},
-		{base, base + second + "\nconfig forward\n\toption src_dport '1'\n\toption dest_ip '192.168.1.2'\n", `F:34: forward "forward[0]": option relay is missing; with several relays it takes one of: home, cabin`},
-		{base, base + "\nconfig forward 'too'\n\toption src_dport '440-450'\n\toption dest_ip '192.168.1.2'\n\toption proto 'tcp'\n",
-			`F:28: forward "too": option src_dport "tcp:440-450": overlaps with forward "web" of relay "home" (tcp:443 → 192.168.1.210:8443); a port of 198.51.100.144 can go to one host only`},
-		{base, base + "\nconfig forward 'a'\n\toption proto 'icmp'\n\toption dest_ip '192.168.1.2'\n\nconfig forward 'b'\n\toption proto '1'\n\toption dest_ip '192.168.1.3'\n",
-			`F:32: forward "b": option proto "icmp": overlaps with forward "a" of relay "home" (icmp → 192.168.1.2); a port of 198.51.100.144 can go to one host only`},
-		{base, base + "\nconfig forward 'a'\n\toption proto 'all'\n\toption dest_ip '192.168.1.2'\n\nconfig forward 'b'\n\toption proto 'all'\n\toption dest_ip '192.168.1.3'\n",
-			`F:32: forward "b": option proto "all": forward "a" of relay "home" has all of 198.51.100.144 already; only one host can`},
-		{base, "config forward\n\toption src_dport '1'\n\toption dest_ip '192.168.1.2'\n", `F:1: forward "forward[0]": there is no relay section for it; add one: config relay 'home'`},
+		{"'router'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr '2001:db8:fdd2::/64'",
+			"'vps'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr 'auto'",
+			`F:5: relay "home": option ip6addr "auto": is for routers, which get a prefix delegated; on a VPS ` +
+				endpointWords},
+		{"option dest_port '8443'", "option src_ip '203.0.113.1/24'", `F:24: forward "web": option src_ip ` +
+			`"203.0.113.1/24": ` + clientWords},
+		{"option dest_port '8443'", "list src_ip '203.0.113.1'\n\tlist src_ip 'office'",
+			`F:25: forward "web": option src_ip "office": ` + clientWords},
+		{"option dest_port '8443'", "option src_ip '2001:db8::/32'", `F:24: forward "web": option src_ip ` +
+			`"2001:db8::/32": ` + clientWords},
+		{"option dest_port '8443'", "option src_ip '10.0.0.0/33'", `F:24: forward "web": option src_ip ` +
+			`"10.0.0.0/33": ` + clientWords},
+		{base, base + second + "\nconfig forward 'ssh'\n\toption relay 'cabin'\n\toption proto 'all'\n\toption " +
+			"dest_ip '192.168.1.210'\n\toption egress 'all'\n",
+			`F:38: forward "ssh": option egress "all": 192.168.1.210 sends its own connections through relay "home" ` +
+				`already; allowed is egress 'replies' in one of the two`},
+		{base, base + strings.ReplaceAll(second, "198.51.100.145", "198.51.100.144") + "\nconfig forward " +
+			"'ssh'\n\toption relay 'cabin'\n\toption proto 'tcp'\n\toption src_dport '22'\n\toption dest_ip " +
+			"'192.168.1.211'\n",
+			`F:37: forward "ssh": option src_dport "tcp:22": is also kept for the VPS (list keep 'tcp:22' of relay ` +
+				`"home"); remove one of the two`},
+		{"option mtu 'auto'", "list mtu '1400'\n\tlist mtu '1500'", `F:10: relay "home": option mtu "1500": is given ` +
+			`2 times as a list; allowed is one option`},
+		{base, base + strings.Replace(second, "2001:db8:6efa", "2001:db8:6ef9", 1) + "\toption device 'wrap1'\n",
+			`F:33: relay "cabin": option device "wrap1": relay "home" has the same device; give each relay its own`},
+		{base, base + strings.Replace(second, "'43'", "'42'", 1), `F:32: relay "cabin": option ip4table "42": relay ` +
+			`"home" has the same table; give each relay its own`},
+		{base, base + strings.Replace(second, "'43'", "'297'", 1), `F:32: relay "cabin": option ip4table "297": ` +
+			`relay "home" has table 42, which gives the same connection mark; allowed is a table whose distance is ` +
+			`no multiple of 255`},
+		{base, base + strings.Replace(strings.Replace(second, "6efa", "6ef9", 1), "145", "144", 1),
+			`F:31: relay "cabin": option peeraddr "2001:db8:6ef9:0:198:51:100:144": relay "home" has a tunnel ` +
+				`between the same two endpoints; one of the four must differ`},
+		{base, base + second + "\nconfig forward\n\toption src_dport '1'\n\toption dest_ip '192.168.1.2'\n",
+			`F:34: forward "forward[0]": option relay is missing; with several relays it takes one of: home, cabin`},
+		{base, base + "\nconfig forward 'too'\n\toption src_dport '440-450'\n\toption dest_ip " +
+			"'192.168.1.2'\n\toption proto 'tcp'\n",
+			`F:28: forward "too": option src_dport "tcp:440-450": overlaps with forward "web" of relay "home" ` +
+				`(tcp:443 → 192.168.1.210:8443); a port of 198.51.100.144 can go to one host only`},
+		{base, base + "\nconfig forward 'a'\n\toption proto 'icmp'\n\toption dest_ip '192.168.1.2'\n\nconfig forward " +
+			"'b'\n\toption proto '1'\n\toption dest_ip '192.168.1.3'\n",
+			`F:32: forward "b": option proto "icmp": overlaps with forward "a" of relay "home" (icmp → 192.168.1.2); ` +
+				`a port of 198.51.100.144 can go to one host only`},
+		{base, base + "\nconfig forward 'a'\n\toption proto 'all'\n\toption dest_ip '192.168.1.2'\n\nconfig forward " +
+			"'b'\n\toption proto 'all'\n\toption dest_ip '192.168.1.3'\n",
+			`F:32: forward "b": option proto "all": forward "a" of relay "home" has all of 198.51.100.144 already; ` +
+				`only one host can`},
+		{base, "config forward\n\toption src_dport '1'\n\toption dest_ip '192.168.1.2'\n",
+			`F:1: forward "forward[0]": there is no relay section for it; add one: config relay 'home'`},
 	}
 	if len(mistakes) < 60 {
 		t.Errorf("%d mistakes, want at least 60", len(mistakes))
@@ -312,7 +402,8 @@ func TestMistakes(t *testing.T) {
 
 // TestAllAtOnce: every mistake is reported, in the order of lines.
 func TestAllAtOnce(t *testing.T) {
-	text := strings.NewReplacer("'198.51.100.144'", "'x'", "'auto'", "'y'", "'8443'", "'z'", "'443'", "'w'").Replace(base)
+	text := strings.NewReplacer("'198.51.100.144'", "'x'", "'auto'", "'y'", "'8443'", "'z'", "'443'",
+		"'w'").Replace(base)
 	_, _, err := load(t, text)
 	var lines []int
 	for _, p := range err.(Problems) {
@@ -324,7 +415,8 @@ func TestAllAtOnce(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	text := strings.Replace(base, "option tunlink", "option tunnlink 'wan6'\n\toption tunlink", 1) + "\nconfig forwards 'x'\n\nconfig zzzzzzzzz\n"
+	text := strings.Replace(base, "option tunlink", "option tunnlink 'wan6'\n\toption tunlink", 1) +
+		"\nconfig forwards 'x'\n\nconfig zzzzzzzzz\n"
 	_, warnings, err := load(t, text)
 	want := `F:7: relay "home": option tunnlink: unknown option is ignored; did you mean tunlink?
 F:28: unknown section type "forwards" is ignored; did you mean "forward"?
@@ -337,14 +429,16 @@ F:30: unknown section type "zzzzzzzzz" is ignored`
 func TestSharedAddress(t *testing.T) {
 	shared := strings.Replace(second, "198.51.100.145", "198.51.100.144", 1)
 	for forward, ok := range map[string]bool{"444": true, "443": false} {
-		_, _, err := load(t, base+shared+"\nconfig forward\n\toption relay 'cabin'\n\toption proto 'tcp'\n\toption src_dport '"+forward+"'\n\toption dest_ip '192.168.1.9'\n")
+		_, _, err := load(t, base+shared+"\nconfig forward\n\toption relay 'cabin'\n\toption proto 'tcp'\n\toption "+
+			"src_dport '"+forward+"'\n\toption dest_ip '192.168.1.9'\n")
 		if (err == nil) != ok {
 			t.Errorf("port %s: %v", forward, err)
 		}
 	}
 	// Disabled sections do not clash.
 	off := strings.Replace(base, "option name 'Web server'\n\toption enabled '1'", "option enabled '0'", 1)
-	if _, _, err := load(t, off+"\nconfig forward\n\toption src_dport '443'\n\toption dest_ip '192.168.1.9'\n"); err != nil {
+	if _, _, err := load(t, off+"\nconfig forward\n\toption src_dport '443'\n\toption dest_ip "+
+		"'192.168.1.9'\n"); err != nil {
 		t.Error(err)
 	}
 }
@@ -384,7 +478,8 @@ func problemsOf(err error) Problems {
 }
 
 func TestMissingFile(t *testing.T) {
-	if _, _, err := Load(filepath.Join(t.TempDir(), "none"), Router); err == nil || !strings.Contains(err.Error(), "no such file") {
+	if _, _, err := Load(filepath.Join(t.TempDir(), "none"), Router); err == nil ||
+		!strings.Contains(err.Error(), "no such file") {
 		t.Error(err)
 	}
 }
@@ -393,11 +488,12 @@ func TestMissingFile(t *testing.T) {
 func TestDisabled(t *testing.T) {
 	for name, text := range map[string]string{
 		"a relay": base + "\nconfig relay 'cabin'\n\toption enabled '0'\n",
-		"a relay and its forward": base + "\nconfig relay 'cabin'\n\toption enabled 'off'\n\toption ipaddr '10.0.0.1'\n\n" +
-			"config forward\n\toption relay 'cabin'\n\toption src_dport '80'\n\toption dest_ip '192.168.7.7'\n",
-		"a forward":      base + "\nconfig forward 'later'\n\toption enabled '0'\n\toption relay 'nobody'\n\toption proto 'foo'\n",
-		"a proxy":        base + "\nconfig proxy 'later'\n\toption enabled 'no'\n\tlist listen 'x'\n",
-		"the only relay": "config relay 'cabin'\n\toption enabled '0'\n\nconfig forward\n\toption src_dport '80'\n\toption dest_ip '192.168.7.7'\n",
+		"a relay and its forward": base + "\nconfig relay 'cabin'\n\toption enabled 'off'\n\toption ipaddr " +
+			"'10.0.0.1'\n\nconfig forward\n\toption relay 'cabin'\n\toption src_dport '80'\n\toption dest_ip " +
+			"'192.168.7.7'\n", "a forward": base + "\nconfig forward 'later'\n\toption enabled '0'\n\toption relay " +
+			"'nobody'\n\toption proto 'foo'\n", "a proxy": base + "\nconfig proxy 'later'\n\toption enabled " +
+			"'no'\n\tlist listen 'x'\n", "the only relay": "config relay 'cabin'\n\toption enabled '0'\n\nconfig " +
+			"forward\n\toption src_dport '80'\n\toption dest_ip '192.168.7.7'\n",
 	} {
 		c, warnings, err := load(t, text)
 		if err != nil {

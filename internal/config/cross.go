@@ -10,7 +10,8 @@ import (
 
 // cross reports conflicts between sections. Only enabled relays, forwards and proxies count.
 func (r *reader) cross() {
-	devices, tables, marks, tunnels := map[string]*Relay{}, map[uint32]*Relay{}, map[uint32]*Relay{}, map[[2]netip.Addr]*Relay{}
+	devices, tables, marks, tunnels := map[string]*Relay{}, map[uint32]*Relay{}, map[uint32]*Relay{},
+		map[[2]netip.Addr]*Relay{}
 	type public struct {
 		addr netip.Addr
 		role Role

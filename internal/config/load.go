@@ -45,8 +45,8 @@ func loaded(file *uci.File, err error, role Role) (*Config, Problems, error) {
 
 // New checks a parsed file. See Load.
 func New(file *uci.File, role Role) (*Config, Problems, error) {
-	r := &reader{file: file, config: &Config{Path: file.Path}, relays: map[string]*Relay{}, unfinished: map[string]bool{},
-		lines: map[any]func(string) int{}}
+	r := &reader{file: file, config: &Config{Path: file.Path}, relays: map[string]*Relay{},
+		unfinished: map[string]bool{}, lines: map[any]func(string) int{}}
 	r.sections(role)
 	if len(r.problems.kept) == 0 {
 		r.cross()
@@ -195,7 +195,8 @@ func (r *reader) sections(role Role) {
 		case !p.section.has("killswitch"):
 			p.forward.KillSwitch = relay.KillSwitch && all
 		case p.forward.KillSwitch && !all:
-			p.section.problem("killswitch", "is for hosts whose own connections go through the tunnel; allowed is 0, or egress all beside it")
+			p.section.problem("killswitch", "is for hosts whose own connections go through the tunnel; allowed is 0, "+
+				"or egress all beside it")
 		}
 		if p.enabled {
 			relay.Forwards = append(relay.Forwards, p.forward)
@@ -364,7 +365,8 @@ func boolean(s string) (bool, bool) {
 func deviceName(s string) (string, bool) {
 	ok := s != "" && len(s) <= 15 && s != "." && s != ".." && s != "all" && s != "default"
 	for _, c := range s {
-		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_.-", c))
+		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+			strings.ContainsRune("_.-", c))
 	}
 	return s, ok && s[0] != '-'
 }
@@ -384,8 +386,9 @@ func table(s string) (uint32, bool) {
 // reserved are networks that cannot contain a VPS's public address (RFC 6890), except the documentation networks.
 var reserved = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
-	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"),
-	netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("198.18.0.0/15"),
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.0.0.0/24"),
+	netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("198.18.0.0/15"),
 	netip.MustParsePrefix("224.0.0.0/3"),
 }
 
@@ -394,7 +397,9 @@ func ReservedNetworks() []netip.Prefix { return slices.Clone(reserved) }
 
 // Reserved reports whether a network contains no public address (RFC 6890).
 func Reserved(p netip.Prefix) bool {
-	return slices.ContainsFunc(reserved, func(r netip.Prefix) bool { return r.Bits() <= p.Bits() && r.Contains(p.Addr()) })
+	return slices.ContainsFunc(reserved, func(r netip.Prefix) bool {
+		return r.Bits() <= p.Bits() && r.Contains(p.Addr())
+	})
 }
 
 func public4(s string) (netip.Addr, bool) {

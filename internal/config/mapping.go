@@ -80,7 +80,9 @@ func Takes(relays []*Relay, public, client netip.Addr, proto uint8, port uint16)
 
 // serves reports whether a client may use the forward.
 func (f *Forward) serves(client netip.Addr) bool {
-	return len(f.Clients) == 0 || slices.ContainsFunc(f.Clients, func(p netip.Prefix) bool { return p.Contains(client) })
+	return len(f.Clients) == 0 || slices.ContainsFunc(f.Clients, func(p netip.Prefix) bool {
+		return p.Contains(client)
+	})
 }
 
 // HasPorts reports whether the set consists of ports; otherwise it is a whole protocol.

@@ -19,13 +19,14 @@ const (
 
 // Proxy is a listener in user space on the VPS that connects to a target.
 type Proxy struct {
-	Section        string // name of the section, or "proxy[N]" for the Nth anonymous one
-	Line           int
-	Proto          uint8 // TCP or UDP
-	Listen         []Listen
-	Target         Target
-	TargetLocal    bool           // the target's name may lead to this machine itself
-	ProxyProtocol  int            // version of the PROXY protocol that tells the target the client's address; 0 for none
+	Section     string // name of the section, or "proxy[N]" for the Nth anonymous one
+	Line        int
+	Proto       uint8 // TCP or UDP
+	Listen      []Listen
+	Target      Target
+	TargetLocal bool // the target's name may lead to this machine itself
+	// Version of the PROXY protocol that tells the target the client's address; 0 for none.
+	ProxyProtocol  int
 	Clients        []netip.Prefix // who may use it; nil for everybody
 	MaxSessions    int
 	MaxPerClient   int           // 0 for no limit
@@ -104,7 +105,8 @@ func listen(s string) (Listen, bool) {
 	host, first, last, ok := hostPort(s)
 	addr, err := netip.ParseAddr(host)
 	bracket := strings.HasPrefix(s, "[")
-	if !ok || err != nil || addr.Is4In6() || addr.IsMulticast() || addr.Is6() != bracket || addr.Zone() != "" && !addr.IsLinkLocalUnicast() {
+	if !ok || err != nil || addr.Is4In6() || addr.IsMulticast() || addr.Is6() != bracket || addr.Zone() != "" &&
+		!addr.IsLinkLocalUnicast() {
 		return Listen{}, false
 	}
 	return Listen{addr, first, last}, true
@@ -139,7 +141,8 @@ func target(s string) (t Target, last uint16, ok bool) {
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
 		t.Addr = addr
-		unusable := addr.IsUnspecified() || addr.IsMulticast() || addr.Is4In6() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255})
+		unusable := addr.IsUnspecified() || addr.IsMulticast() || addr.Is4In6() ||
+			addr == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 		return t, last, !unusable && (addr.Zone() == "" || addr.IsLinkLocalUnicast())
 	}
 	t.Name = host

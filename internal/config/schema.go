@@ -2,11 +2,13 @@ package config
 
 // A Spec describes one option. It is the only place with its name, default and allowed values.
 type Spec struct {
-	Name     string `json:"name"`
-	List     bool   `json:"list,omitempty"`     // a `list`; also taken as one `option` with values between blanks, as LuCI writes some
-	Required bool   `json:"required,omitempty"` // an error where it is missing
-	Default  string `json:"default,omitempty"`  // what a missing option means; "" where that depends on others, see Allowed
-	Allowed  string `json:"allowed"`            // what is allowed, in the words that errors use
+	Name string `json:"name"`
+	// A `list`; also taken as one `option` with values between blanks, as LuCI writes some.
+	List     bool `json:"list,omitempty"`
+	Required bool `json:"required,omitempty"` // an error where it is missing
+	// What a missing option means; "" where that depends on others, see Allowed.
+	Default string `json:"default,omitempty"`
+	Allowed string `json:"allowed"` // what is allowed, in the words that errors use
 }
 
 // A SectionSpec describes one section type and its options.
@@ -29,7 +31,8 @@ var Schema = []SectionSpec{
 	{Type: "relay", Options: []Spec{
 		{Name: "enabled", Default: "1", Allowed: boolWords},
 		{Name: "role", Allowed: "router or vps"},
-		{Name: "ipaddr", Required: true, Allowed: "the VPS's public IPv4 address (not a private, multicast or reserved one)"},
+		{Name: "ipaddr", Required: true, Allowed: "the VPS's public IPv4 address (not a private, multicast or " +
+			"reserved one)"},
 		{Name: "ip6addr", Allowed: addrWords}, // a router's default is auto
 		{Name: "peeraddr", Required: true, Allowed: addrWords + ", or a DNS name"},
 		{Name: "tunlink", Allowed: "the name of a network device, at most 15 characters"},
@@ -37,34 +40,42 @@ var Schema = []SectionSpec{
 		{Name: "mtu", Default: "auto", Allowed: "auto, or a number from 576 to 65000"},
 		{Name: "encaplimit", Default: "none", Allowed: "none, or a number from 0 to 255"},
 		{Name: "ttl", Default: "64", Allowed: "a number from 1 to 255"},
-		{Name: "ip4table", Default: "42", Allowed: "a routing table number from 1 to 4294967295, except 253, 254 and 255"},
-		{Name: "priority", Default: "4600", Allowed: "a number from 1 to 32000, the first of six priorities for ip rules"},
+		{Name: "ip4table", Default: "42", Allowed: "a routing table number from 1 to 4294967295, except 253, " +
+			"254 and 255"},
+		{Name: "priority", Default: "4600", Allowed: "a number from 1 to 32000, the first of six priorities " +
+			"for ip rules"},
 		{Name: "egress", Default: "replies", Allowed: "replies or all"},
 		{Name: "egress_private", Default: "0", Allowed: boolWords},
 		{Name: "killswitch", Default: "0", Allowed: boolWords},
 		{Name: "flow_offloading", Default: "1", Allowed: boolWords},
-		{Name: "keep", List: true, Allowed: "protocol:port, protocol:first-last or protocol, such as tcp:22, udp:60000-61000 or icmp"},
+		{Name: "keep", List: true, Allowed: "protocol:port, protocol:first-last or protocol, such as tcp:22, " +
+			"udp:60000-61000 or icmp"},
 	}},
 	{Type: "forward", Options: []Spec{
 		{Name: "enabled", Default: "1", Allowed: boolWords},
 		{Name: "relay", Allowed: "the name of a relay section"},
 		{Name: "name", Allowed: "any text of at most 64 characters on one line"},
-		{Name: "proto", List: true, Default: "tcp udp", Allowed: "tcp, udp, icmp, another protocol's name or number, or all"},
+		{Name: "proto", List: true, Default: "tcp udp", Allowed: "tcp, udp, icmp, another protocol's name or " +
+			"number, or all"},
 		{Name: "src_dport", Allowed: portWords},
 		{Name: "dest_ip", Required: true, Allowed: "the IPv4 address of one host in the home network"},
 		{Name: "dest_port", Allowed: portWords + ", as long as the one of src_dport"},
-		{Name: "src_ip", List: true, Default: "0.0.0.0/0", Allowed: "an IPv4 address such as 203.0.113.7, or a network such as 203.0.113.0/24"},
+		{Name: "src_ip", List: true, Default: "0.0.0.0/0", Allowed: "an IPv4 address such as 203.0.113.7, or a " +
+			"network such as 203.0.113.0/24"},
 		{Name: "egress", Allowed: "replies or all"},
 		{Name: "killswitch", Allowed: boolWords},
 	}},
 	{Type: "proxy", Options: []Spec{
 		{Name: "enabled", Default: "1", Allowed: boolWords},
 		{Name: "proto", Default: "tcp", Allowed: "tcp or udp"},
-		{Name: "listen", List: true, Required: true, Allowed: "an address of this machine with a port or a range, such as 0.0.0.0:443, [::]:443 or 198.51.100.144:8000-8010"},
-		{Name: "target", Required: true, Allowed: "an address or a DNS name, with a port, a range or none (the port that the client came to), such as [2001:db8::1]:443 or home.example.net:443"},
+		{Name: "listen", List: true, Required: true, Allowed: "an address of this machine with a port or a range, " +
+			"such as 0.0.0.0:443, [::]:443 or 198.51.100.144:8000-8010"},
+		{Name: "target", Required: true, Allowed: "an address or a DNS name, with a port, a range or none (the port " +
+			"that the client came to), such as [2001:db8::1]:443 or home.example.net:443"},
 		{Name: "target_local", Default: "0", Allowed: boolWords},
 		{Name: "proxy_protocol", Default: "0", Allowed: "0, 1 or 2"},
-		{Name: "src_ip", List: true, Allowed: "an address such as 203.0.113.7, or a network such as 203.0.113.0/24 or 2001:db8::/32"},
+		{Name: "src_ip", List: true, Allowed: "an address such as 203.0.113.7, or a network such as 203.0.113.0/24 " +
+			"or 2001:db8::/32"},
 		{Name: "max_sessions", Default: "16384", Allowed: "a number from 1 to 1000000"},
 		{Name: "max_per_client", Default: "256", Allowed: "a number from 1 to 1000000, or 0 for no limit"},
 		{Name: "connect_timeout", Default: "10", Allowed: secondWords},

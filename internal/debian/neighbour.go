@@ -101,7 +101,9 @@ func (n Neighbours) Notes(relays []*config.Relay) []*message.Text {
 			notes = append(notes, message.New("%s: cloud-init writes this file anew, and would lose iface %s; move "+
 				"its lines to /etc/network/interfaces.d/ds4relay", s.Where(), s.Name))
 		}
-		if words := s.Option("ds4relay"); len(words) == 1 && !slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Name == words[0] }) {
+		if words := s.Option("ds4relay"); len(words) == 1 && !slices.ContainsFunc(relays, func(r *config.Relay) bool {
+			return r.Name == words[0]
+		}) {
 			notes = append(notes, message.New("%s: iface %s: there is no relay %s that is enabled: ifup %s will fail",
 				s.Where(), s.Name, words[0], s.Name))
 		}

@@ -127,7 +127,8 @@ func TestNeighbours(t *testing.T) {
 			}
 			n.Drop = c.drop
 			notes := n.Notes([]*config.Relay{testRelay()})
-			if c.want == "" && len(notes) > 0 || c.want != "" && (len(notes) != 1 || !strings.Contains(notes[0].Error(), c.want)) {
+			if c.want == "" && len(notes) > 0 || c.want != "" &&
+				(len(notes) != 1 || !strings.Contains(notes[0].Error(), c.want)) {
 				t.Errorf("%q\nwant %q", notes, c.want)
 			}
 		})

@@ -52,7 +52,8 @@ func (d *Doctor) configuration() Finding {
 
 // proxiesOnly reports that there is no relay, so nothing that only a relay needs can be missing.
 func (d *Doctor) proxiesOnly() bool {
-	return d.config != nil && len(d.config.Proxies) > 0 && !slices.ContainsFunc(d.config.Relays, func(r *config.Relay) bool { return r.Enabled })
+	return d.config != nil && len(d.config.Proxies) > 0 &&
+		!slices.ContainsFunc(d.config.Relays, func(r *config.Relay) bool { return r.Enabled })
 }
 
 func (d *Doctor) system() Finding {

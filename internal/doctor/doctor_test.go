@@ -78,7 +78,8 @@ type fake struct {
 }
 
 func well(role config.Role) *fake {
-	f := &fake{role: role, sys: System{Kernel: "6.6.1", Tunnels: true, MaxTracked: 65536, Now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), IPv4Default: true},
+	f := &fake{role: role, sys: System{Kernel: "6.6.1", Tunnels: true, MaxTracked: 65536,
+		Now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), IPv4Default: true},
 		path: Path{Local: vps6, Peer: home6, MTU: 1460, Uplink: "eth0", Access: "eth0"}, there: 65536}
 	if role == config.Router {
 		f.path = Path{Local: home6, Peer: vps6, MTU: 1460, Uplink: "eth1", LAN: map[netip.Addr]string{host4: "br-lan"}}
@@ -170,9 +171,11 @@ func (f *fake) probe(t Trial, p packet.Packet, see func(string, bool, packet.Pac
 	if f.lost || p.Len > f.there {
 		return
 	}
-	answer := packet.Packet{Src: netip.MustParseAddr("192.0.0.2"), Dst: p.Src, Proto: packet.ICMP, Type: packet.TimeExceeded, Quoted: &p}
+	answer := packet.Packet{Src: netip.MustParseAddr("192.0.0.2"), Dst: p.Src, Proto: packet.ICMP,
+		Type: packet.TimeExceeded, Quoted: &p}
 	if f.hostAtEnd {
-		answer = packet.Packet{Src: p.Dst, Dst: p.Src, Proto: packet.TCP, SrcPort: p.DstPort, DstPort: p.SrcPort, Flags: packet.SYN | packet.ACK}
+		answer = packet.Packet{Src: p.Dst, Dst: p.Src, Proto: packet.TCP, SrcPort: p.DstPort, DstPort: p.SrcPort,
+			Flags: packet.SYN | packet.ACK}
 	}
 	arrived := answer
 	arrived.Outer = from
@@ -260,13 +263,17 @@ func forwardChain(hint string) *Verdict {
 }
 
 var diagnoses = []diagnosis{
-	{"config", config.VPS, Failed, func(f *fake) { f.text = strings.Replace(f.text, "198.51.100.144", "10.0.0.1", 1) }, `option ipaddr "10.0.0.1"`},
+	{"config", config.VPS, Failed, func(f *fake) { f.text = strings.Replace(f.text, "198.51.100.144", "10.0.0.1", 1) },
+		`option ipaddr "10.0.0.1"`},
 	{"config", config.VPS, Failed, func(f *fake) { f.text += "\toption enabled '0'\n" }, "no forward that is enabled"},
-	{"config", config.VPS, Failed, func(f *fake) { f.text = strings.Replace(f.text, "option role", "option enabled '0'\n\toption role", 1) }, "no relay that is enabled"},
+	{"config", config.VPS, Failed, func(f *fake) {
+		f.text = strings.Replace(f.text, "option role", "option enabled '0'\n\toption role", 1)
+	}, "no relay that is enabled"},
 	{"config", config.VPS, Warning, func(f *fake) { f.text += "\toption colour 'red'\n" }, "colour"},
 	{"system", config.VPS, Failed, func(f *fake) { f.sys.Tunnels = false }, "no module ip6_tunnel"},
 	{"system", config.Router, Failed, func(f *fake) { f.sys.Tunnels = false }, "no module ip6_tunnel"},
-	{"system", config.VPS, Failed, func(f *fake) { f.sys.NftErr = errors.New("the program nft is missing") }, "nft does not run"},
+	{"system", config.VPS, Failed, func(f *fake) { f.sys.NftErr = errors.New("the program nft is missing") },
+		"nft does not run"},
 	{"endpoints", config.VPS, Failed, func(f *fake) {
 		f.text = strings.Replace(f.text, home6.String(), "home.example.org", 1)
 		f.pathErr = message.New("look up peeraddr %s: %v", "home.example.org", errors.New("no such host"))
@@ -300,37 +307,57 @@ var diagnoses = []diagnosis{
 		}
 		f.lost = true
 	}, "does not answer ping: 2001:db8:fdd1::1 says"},
-	{"routed", config.VPS, Failed, func(f *fake) { f.ping = func(from netip.Addr, _ int) Pong { return Pong{Answered: from != vps6} } }, "answers to it do not arrive"},
-	{"routed", config.Router, Failed, func(f *fake) { f.ping = func(from netip.Addr, _ int) Pong { return Pong{Answered: from != home6} } }, "answers to it do not arrive"},
-	{"tunnel", config.VPS, Failed, func(f *fake) { f.sendErr = errors.New("send into ds4-home: network is down") }, "no packet goes into the tunnel"},
+	{"routed", config.VPS, Failed, func(f *fake) {
+		f.ping = func(from netip.Addr, _ int) Pong { return Pong{Answered: from != vps6} }
+	}, "answers to it do not arrive"},
+	{"routed", config.Router, Failed, func(f *fake) {
+		f.ping = func(from netip.Addr, _ int) Pong { return Pong{Answered: from != home6} }
+	}, "answers to it do not arrive"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { f.sendErr = errors.New("send into ds4-home: network is down") },
+		"no packet goes into the tunnel"},
 	{"tunnel", config.VPS, Failed, func(f *fake) {
 		f.notOut, f.probeDrop = true, &Verdict{Family: "inet", Table: "filter", Chain: "output", Drop: true}
 	}, "no packet out: this machine's firewall drops protocol 4 (nft table inet filter, a rule of chain output)"},
-	{"tunnel", config.VPS, Failed, func(f *fake) { f.notOut = true }, "no packet out: what goes into the tunnel does not leave"},
-	{"tunnel", config.VPS, Failed, func(f *fake) { f.refusal = &packet.Packet{Src: home6, Type: packet.Unreachable6, Code: 4} }, "which refuses them"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { f.notOut = true }, "no packet out: what goes into the tunnel does " +
+		"not leave"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		f.refusal = &packet.Packet{Src: home6, Type: packet.Unreachable6, Code: 4}
+	}, "which refuses them"},
 	{"tunnel", config.VPS, Failed, func(f *fake) {
 		f.refusal = &packet.Packet{Src: netip.MustParseAddr("2001:db8:fdd1::1"), Type: packet.Unreachable6, Code: 1}
 	}, "forbidden by a firewall"},
 	{"tunnel", config.VPS, Failed, func(f *fake) { f.lost = true }, "no packet in: 1 went out"},
 	{"tunnel", config.VPS, Failed, func(f *fake) { f.lost, f.others = true, true }, "lost on the way there"},
-	{"tunnel", config.VPS, Failed, func(f *fake) { f.notIn, f.probeDrop = true, &foreign }, "drops them (nft table inet filter, the policy of chain input)"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { f.notIn, f.probeDrop = true, &foreign },
+		"drops them (nft table inet filter, the policy of chain input)"},
 	{"tunnel", config.Router, Failed, func(f *fake) {
 		f.notIn, f.probeDrop = true, &Verdict{Family: "inet", Table: "fw4", Chain: "input_wan", Drop: true, Hint: "fw4"}
 	}, "nft table inet fw4"},
 	{"tunnel", config.VPS, Failed, func(f *fake) { f.notIn = true }, "do not come out of ds4-home"},
-	{"mtu", config.VPS, Failed, func(f *fake) { f.there = 1372 }, "packets of 1460 bytes to the router at home are lost"},
-	{"mtu", config.VPS, Failed, func(f *fake) { f.ping = func(_ netip.Addr, bytes int) Pong { return Pong{Answered: bytes <= 1412} } }, "packets of 1460 bytes from the router at home are lost"},
+	{"mtu", config.VPS, Failed, func(f *fake) { f.there = 1372 }, "packets of 1460 bytes to the router at " +
+		"home are lost"},
+	{"mtu", config.VPS, Failed, func(f *fake) {
+		f.ping = func(_ netip.Addr, bytes int) Pong { return Pong{Answered: bytes <= 1412} }
+	}, "packets of 1460 bytes from the router at home are lost"},
 	{"mtu", config.VPS, Warning, func(f *fake) { f.path.LearntMTU = 1492 }, "the path carries 1452 bytes"},
-	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("") }, "nft table ip filter, the policy of chain FORWARD"},
-	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("firewalld") }, "nft table ip filter"},
+	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("") },
+		"nft table ip filter, the policy of chain FORWARD"},
+	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("firewalld") },
+		"nft table ip filter"},
 	{"forward", config.Router, Failed, func(f *fake) {
-		f.stuck, f.walkVerdict = true, &Verdict{Family: "inet", Table: "fw4", Chain: "handle_reject", Drop: true, Hint: "fw4"}
+		f.stuck, f.walkVerdict = true, &Verdict{Family: "inet", Table: "fw4", Chain: "handle_reject", Drop: true,
+			Hint: "fw4"}
 	}, "nft table inet fw4"},
-	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.counters = true, map[string]uint64{"TcpExtIPReversePathFilter": 1} }, "rp_filter drops it"},
-	{"forward", config.Router, Failed, func(f *fake) { f.stuck, f.counters = true, map[string]uint64{"IpInNoRoutes": 1} }, "there is no route for it"},
+	{"forward", config.VPS, Failed, func(f *fake) {
+		f.stuck, f.counters = true, map[string]uint64{"TcpExtIPReversePathFilter": 1}
+	}, "rp_filter drops it"},
+	{"forward", config.Router, Failed, func(f *fake) {
+		f.stuck, f.counters = true, map[string]uint64{"IpInNoRoutes": 1}
+	}, "there is no route for it"},
 	{"forward", config.VPS, Failed, func(f *fake) { f.stuck = true }, "does not go on"},
 	{"forward", config.VPS, Failed, func(f *fake) {
-		f.elsewhere = &Sighting{Device: "docker0", Packet: packet.Packet{Src: TestClient, Dst: netip.MustParseAddr("172.17.0.2")}}
+		f.elsewhere = &Sighting{Device: "docker0",
+			Packet: packet.Packet{Src: TestClient, Dst: netip.MustParseAddr("172.17.0.2")}}
 		f.walkVerdict = &Verdict{Family: "ip", Table: "nat", Chain: "DOCKER", Hint: "docker"}
 	}, "leaves by docker0 to 172.17.0.2 instead of by ds4-home (nft table ip nat, chain DOCKER, comes first)"},
 	{"forward", config.VPS, Failed, func(f *fake) {
@@ -339,18 +366,27 @@ var diagnoses = []diagnosis{
 	{"forward", config.Router, Failed, func(f *fake) { f.path.LAN = nil }, "no route to 192.168.1.210"},
 	{"forward", config.Router, Failed, func(f *fake) { f.outside = true }, "did not come out of ds4-home"},
 	{"host", config.VPS, Failed, func(f *fake) {
-		f.hostAnswer = &packet.Packet{Src: netip.MustParseAddr("192.168.1.1"), Dst: TestClient, Proto: packet.ICMP, Type: packet.Unreachable, Code: 1}
+		f.hostAnswer = &packet.Packet{Src: netip.MustParseAddr("192.168.1.1"), Dst: TestClient, Proto: packet.ICMP,
+			Type: packet.Unreachable, Code: 1}
 	}, "host unreachable"},
-	{"host", config.VPS, Failed, func(f *fake) { f.hostAnswer.Flags = packet.RST | packet.ACK }, "192.168.1.210:443 refuses"},
-	{"host", config.VPS, Failed, func(f *fake) { f.hostAnswer = nil }, "does not answer, though packets come to the router"},
-	{"host", config.Router, Failed, func(f *fake) { f.hostAnswer, f.neighbour = nil, NoAnswer }, "nobody on br-lan has the address"},
+	{"host", config.VPS, Failed, func(f *fake) { f.hostAnswer.Flags = packet.RST | packet.ACK },
+		"192.168.1.210:443 refuses"},
+	{"host", config.VPS, Failed, func(f *fake) { f.hostAnswer = nil }, "does not answer, though packets come to " +
+		"the router"},
+	{"host", config.Router, Failed, func(f *fake) { f.hostAnswer, f.neighbour = nil, NoAnswer },
+		"nobody on br-lan has the address"},
 	{"host", config.Router, Failed, func(f *fake) { f.hostAnswer = nil }, "answers this router, but not a client"},
-	{"host", config.Router, Failed, func(f *fake) { f.hostAnswer, f.connect = nil, errors.New("no answer") }, "answers neither a client nor this router"},
-	{"host", config.Router, Failed, func(f *fake) { itself(f); f.hostAnswer = nil }, "nothing on this router answers at 192.168.1.210:443"},
-	{"answer", config.Router, Failed, func(f *fake) { f.elsewhere = &Sighting{Device: "ds-wan6_4"} }, "leaves by ds-wan6_4 instead of by ds4-home"},
-	{"answer", config.VPS, Failed, func(f *fake) { f.answerStuck, f.walkVerdict = true, forwardChain("") }, "drops the answer"},
+	{"host", config.Router, Failed, func(f *fake) { f.hostAnswer, f.connect = nil, errors.New("no answer") },
+		"answers neither a client nor this router"},
+	{"host", config.Router, Failed, func(f *fake) { itself(f); f.hostAnswer = nil }, "nothing on this router answers " +
+		"at 192.168.1.210:443"},
+	{"answer", config.Router, Failed, func(f *fake) { f.elsewhere = &Sighting{Device: "ds-wan6_4"} },
+		"leaves by ds-wan6_4 instead of by ds4-home"},
+	{"answer", config.VPS, Failed, func(f *fake) { f.answerStuck, f.walkVerdict = true, forwardChain("") },
+		"drops the answer"},
 	{"answer", config.VPS, Failed, func(f *fake) { f.answerStuck = true }, "does not go on"},
-	{"internet", config.Router, Failed, func(f *fake) { f.connect = errors.New("no answer within 3s") }, "198.51.100.144:443 does not answer from the internet"},
+	{"internet", config.Router, Failed, func(f *fake) { f.connect = errors.New("no answer within 3s") },
+		"198.51.100.144:443 does not answer from the internet"},
 	{"clock", config.VPS, Failed, func(f *fake) { f.sys.Now = time.Unix(0, 0) }, "1970-01-01"},
 	{"clock", config.Router, Failed, func(f *fake) { f.sys.Now = time.Unix(0, 0) }, "1970-01-01"},
 }
@@ -410,7 +446,8 @@ func TestDiagnoses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if first == nil || first.ID != c.check || first.State != c.state || !strings.Contains(first.Evidence, c.says) || first.Remedy == "" {
+		if first == nil || first.ID != c.check || first.State != c.state || !strings.Contains(first.Evidence, c.says) ||
+			first.Remedy == "" {
 			t.Errorf("%s %s, %q: %+v", c.role, c.check, c.says, first)
 			continue
 		}
@@ -419,7 +456,8 @@ func TestDiagnoses(t *testing.T) {
 		}
 		if first.Title != title {
 			title = first.Title
-			fmt.Fprintf(&doc, "\n## %s (`%s`)\n\n| at | doctor says | what to do |\n| --- | --- | --- |\n", title, first.ID)
+			fmt.Fprintf(&doc, "\n## %s (`%s`)\n\n| at | doctor says | what to do |\n| --- | --- | --- |\n", title,
+				first.ID)
 		}
 		at := "VPS"
 		if c.role == config.Router {
@@ -478,7 +516,8 @@ func TestWell(t *testing.T) {
 func TestEqualAddresses(t *testing.T) {
 	m := well(config.Router)
 	m.lost = true
-	if f, err := New(m).Run("tunnel", "home"); err != nil || f.State != OK || !strings.Contains(f.Evidence, "198.51.100.144:443 answers") {
+	if f, err := New(m).Run("tunnel", "home"); err != nil || f.State != OK ||
+		!strings.Contains(f.Evidence, "198.51.100.144:443 answers") {
 		t.Errorf("%v %+v", err, f)
 	}
 	m.connect = errors.New("no answer")
@@ -490,7 +529,8 @@ func TestEqualAddresses(t *testing.T) {
 // TestNoForward: a relay without forwards, next to one with forwards, is not tested.
 func TestNoForward(t *testing.T) {
 	m := well(config.VPS)
-	m.text += strings.NewReplacer("'home'", "'cabin'", "ds4-home", "ds4-cabin", home6.String(), "2001:db8:fdd6::1").Replace(m.text[:strings.Index(m.text, "config forward")])
+	m.text += strings.NewReplacer("'home'", "'cabin'", "ds4-home", "ds4-cabin", home6.String(),
+		"2001:db8:fdd6::1").Replace(m.text[:strings.Index(m.text, "config forward")])
 	m.text = strings.Replace(m.text, "config forward 'web'\n", "config forward 'web'\n\toption relay 'home'\n", 1)
 	d := New(m)
 	checks, err := d.Checks("cabin")
@@ -498,7 +538,8 @@ func TestNoForward(t *testing.T) {
 		t.Fatal(err, d.loadErr)
 	}
 	if well, err := d.RunAll(checks, func(f Finding) {
-		if f.Relay == "cabin" && f.ID != "endpoints" && (f.State != Skipped || !strings.Contains(f.Evidence, "no forward")) {
+		if f.Relay == "cabin" && f.ID != "endpoints" &&
+			(f.State != Skipped || !strings.Contains(f.Evidence, "no forward")) {
 			t.Errorf("%+v", f)
 		}
 	}); err != nil || !well {
@@ -510,10 +551,12 @@ func TestNoForward(t *testing.T) {
 func TestAnswer(t *testing.T) {
 	m := well(config.VPS)
 	list, err := Answer(m, "", "")
-	if text := fmt.Sprint(list); err != nil || !strings.Contains(text, "{config  Configuration}") || !strings.Contains(text, "{tunnel home IPv4 in IPv6 (protocol 4) passes both ways}") {
+	if text := fmt.Sprint(list); err != nil || !strings.Contains(text, "{config  Configuration}") ||
+		!strings.Contains(text, "{tunnel home IPv4 in IPv6 (protocol 4) passes both ways}") {
 		t.Errorf("the list: %v %s", err, text)
 	}
-	if one, err := Answer(m, "tunnel", "home"); err != nil || one.(Answered).State != OK || one.(Answered).Relay != "home" {
+	if one, err := Answer(m, "tunnel", "home"); err != nil || one.(Answered).State != OK ||
+		one.(Answered).Relay != "home" {
 		t.Errorf("one check: %v %+v", err, one)
 	}
 	for _, mistake := range [][2]string{{"nothing", ""}, {"tunnel", "cabin"}} {

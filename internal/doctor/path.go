@@ -156,7 +156,8 @@ func (p *patient) probe(size int, follow bool) probing {
 		return s.Device == p.Device && !s.Out && s.Outer == nil && s.Src == to && s.Dst == from
 	}
 	answer := func(s Sighting) bool {
-		return reply(s) || s.Device == p.Device && !s.Out && s.Proto == packet.ICMP && s.Type == packet.TimeExceeded && quotesIt(s.Quoted)
+		return reply(s) || s.Device == p.Device && !s.Out && s.Proto == packet.ICMP && s.Type == packet.TimeExceeded &&
+			quotesIt(s.Quoted)
 	}
 	own := func(s Sighting) bool { // the outer packet, or an error about it
 		return s.Out && s.Src == from && s.Dst == to && carrier.Sends(&s.Packet)
@@ -176,7 +177,8 @@ func (p *patient) probe(size int, follow bool) probing {
 			result.answered = true
 			if reply(s) && s.Flags&packet.SYN != 0 { // end the half-open connection
 				end := Trial{Into: t.Into, Match: t.Match, Done: t.Done}
-				end.Packet = packet.MakeTCP(netip.AddrPortFrom(from, s.DstPort), netip.AddrPortFrom(to, s.SrcPort), packet.RST, 1, 2, 0)
+				end.Packet = packet.MakeTCP(netip.AddrPortFrom(from, s.DstPort), netip.AddrPortFrom(to, s.SrcPort),
+					packet.RST, 1, 2, 0)
 				p.prober.Try(end)
 			}
 		case own(s):

@@ -96,8 +96,9 @@ type Sighting struct {
 type Seen struct {
 	Err       error
 	Sightings []Sighting
-	Verdicts  []Verdict         // with Follow, in order
-	Counters  map[string]uint64 // with Follow: counters of the kernel that moved, by their names in /proc/net/snmp and netstat
+	Verdicts  []Verdict // with Follow, in order
+	// With Follow: counters of the kernel that moved, by their names in /proc/net/snmp and netstat.
+	Counters map[string]uint64
 }
 
 // Verdict is the decision of an nft chain about a packet.

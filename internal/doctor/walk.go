@@ -47,7 +47,8 @@ func (p *patient) entrances(f *config.Forward) []entrance {
 		return []entrance{{proto, public, port}}
 	}
 	var free []entrance
-	for _, e := range []entrance{{packet.ICMP, 0, 0}, {packet.TCP, 443, 443}, {packet.TCP, 80, 80}, {packet.TCP, 9, 9}} {
+	for _, e := range []entrance{{packet.ICMP, 0, 0}, {packet.TCP, 443, 443}, {packet.TCP, 80, 80},
+		{packet.TCP, 9, 9}} {
 		if _, taker := config.Takes([]*config.Relay{p.Relay}, p.IPAddr, clientOf(f), e.proto, e.public); taker == f {
 			free = append(free, e)
 		}
@@ -63,14 +64,16 @@ func (p *patient) walkOf(f *config.Forward) *walk {
 	w := &walk{forward: f, seen: Seen{Err: message.New("keep and other forwards leave nothing of it to try")}}
 	var used entrance
 	for i, e := range p.entrances(f) {
-		if i > 0 && (p.nothingComes() || w.seen.Err != nil || w.answer != nil || w.on == nil || p.prober.Neighbour(p.path.LAN[f.DestIP], f.DestIP) == NoAnswer) {
+		if i > 0 && (p.nothingComes() || w.seen.Err != nil || w.answer != nil || w.on == nil ||
+			p.prober.Neighbour(p.path.LAN[f.DestIP], f.DestIP) == NoAnswer) {
 			break
 		}
 		wait := hostTime
 		if i > 0 {
 			wait = ownTime
 		}
-		if i == 0 && p.Role == config.VPS && e.proto != packet.UDP { // many services do not answer a datagram that they do not understand
+		// Many services do not answer a datagram that they do not understand.
+		if i == 0 && p.Role == config.VPS && e.proto != packet.UDP {
 			wait = homeTime
 		}
 		if next := p.send(f, e, wait, false); i == 0 || next.answer != nil {
@@ -144,10 +147,12 @@ func (p *patient) send(f *config.Forward, e entrance, wait time.Duration, follow
 // hangUp ends the half-open connection that a test left.
 func (p *patient) hangUp(t Trial, id uint16, e entrance, w *walk) {
 	if p.Role == config.VPS {
-		t.Packet = packet.MakeTCP(netip.AddrPortFrom(w.client, id), netip.AddrPortFrom(p.IPAddr, e.public), packet.RST, 64, 2, 0)
+		t.Packet = packet.MakeTCP(netip.AddrPortFrom(w.client, id), netip.AddrPortFrom(p.IPAddr, e.public), packet.RST,
+			64, 2, 0)
 	} else {
 		t.Packet = packet.Make4in6(p.path.Peer, p.path.Local, 64,
-			packet.MakeTCP(netip.AddrPortFrom(w.client, id), netip.AddrPortFrom(w.forward.DestIP, e.port), packet.RST, 64, 2, 0))
+			packet.MakeTCP(netip.AddrPortFrom(w.client, id), netip.AddrPortFrom(w.forward.DestIP, e.port), packet.RST,
+				64, 2, 0))
 	}
 	t.Wait, t.Follow = 0, netip.Addr{}
 	p.prober.Try(t)
@@ -380,18 +385,21 @@ func (p *patient) hosts() Finding {
 			return skipped("%s may answer nothing to a test packet over %s", target, config.ProtoName(w.proto))
 		case p.path.Self[host]:
 			return failed(message.New("nothing on this router answers at %s", target),
-				"let the service listen on that address, and look for filters that nft does not show (`iptables-legacy -S`)")
+				"let the service listen on that address, and look for filters that nft does not show "+
+					"(`iptables-legacy -S`)")
 		case p.Role == config.Router:
 			return p.silentHost(w, target)
 		}
 		return failed(message.New("%s does not answer, though packets come to the router at home", target),
-			"run `ds4relay doctor` on the router: the host is down, its own firewall or the router's drops the packet, or its default gateway is another")
+			"run `ds4relay doctor` on the router: the host is down, its own firewall or the router's drops the "+
+				"packet, or its default gateway is another")
 	})
 }
 
 func (p *patient) serviceMissing(target string) Finding {
 	return failed(message.New("%s refuses: nothing listens there", target),
-		"start the service on the host, let it listen on its LAN address (not 127.0.0.1 only), or correct option dest_port at both ends")
+		"start the service on the host, let it listen on its LAN address (not 127.0.0.1 only), or correct option "+
+			"dest_port at both ends")
 }
 
 // silentHost looks on the LAN for a host that does not answer a client.
@@ -436,7 +444,8 @@ func (p *patient) answer() Finding {
 				drop.name()), drop.allowForward(p.Device))
 		}
 		return failed(message.New("the answer of %s comes in and does not go on", host),
-			"look at `ip rule` for rules of other programs before ours, and at filters that nft does not show (`iptables-legacy -S`)")
+			"look at `ip rule` for rules of other programs before ours, and at filters that nft does not show "+
+				"(`iptables-legacy -S`)")
 	})
 }
 
@@ -447,7 +456,8 @@ func (p *patient) internet() Finding {
 		if n := p.prober.Clients(p.Relay); n > 0 {
 			return ok("connections of clients that are open: %d", n)
 		}
-		return skipped("no client's connection is open now; ds4relay doctor on the router tries it from outside, and ds4relay trace here shows whether a client's packets arrive")
+		return skipped("no client's connection is open now; ds4relay doctor on the router tries it from outside, and " +
+			"ds4relay trace here shows whether a client's packets arrive")
 	}
 	if !p.sys().IPv4Default {
 		return skipped("this router has no other IPv4 line to try it over")

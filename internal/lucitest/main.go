@@ -1,6 +1,6 @@
-// Command lucitest serves LuCI's own client-side code, out of a LuCI source tree, with the views of luci-app-ds4relay, and
-// speaks ubus over JSON-RPC to them: sessions by the real ACL files, UCI on a real file, the object ds4relay by the real
-// program, which runs in a root of its own as on a router. It is for tests of the views in a browser.
+// Command lucitest serves LuCI's own client-side code, out of a LuCI source tree, with the views of luci-app-ds4relay,
+// and speaks ubus over JSON-RPC to them: sessions by the real ACL files, UCI on a real file, the object ds4relay by the
+// real program, which runs in a root of its own as on a router. It is for tests of the views in a browser.
 package main
 
 import (

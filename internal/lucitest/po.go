@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// translations puts the catalogues of LuCI's base and of the application where LuCI's _() looks for them. On a router they are
-// compiled; the keys are made by LuCI's own hash here.
+// translations puts the catalogues of LuCI's base and of the application where LuCI's _() looks for them. On a router
+// they are compiled; the keys are made by LuCI's own hash here.
 func (s *server) translations(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	language := s.setting.Language

@@ -23,7 +23,8 @@ type root struct{ dir string }
 
 func newRoot(dir, program string) (*root, error) {
 	r := &root{dir}
-	for _, d := range []string{"etc/config", "etc/init.d", "etc/rc.d", "usr/bin", "usr/sbin", "proc", "sys", "tmp", "var/run", "var/answers", "dev"} {
+	for _, d := range []string{"etc/config", "etc/init.d", "etc/rc.d", "usr/bin", "usr/sbin", "proc", "sys", "tmp",
+		"var/run", "var/answers", "dev"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			return nil, err
 		}
@@ -44,7 +45,8 @@ func newRoot(dir, program string) (*root, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name, source := range map[string]string{"/usr/sbin/ds4relay": program, "/usr/bin/ubus": self, "/etc/init.d/ds4relay": self} {
+	for name, source := range map[string]string{"/usr/sbin/ds4relay": program, "/usr/bin/ubus": self,
+		"/etc/init.d/ds4relay": self} {
 		if err := r.copy(name, source); err != nil {
 			return nil, err
 		}

@@ -26,14 +26,15 @@ type server struct {
 
 // setting is what a test sets up.
 type setting struct {
-	Config   *string                    `json:"config"` // the file's text
-	Started  bool                       `json:"started"`
-	Enabled  bool                       `json:"enabled"`
-	ReadOnly bool                       `json:"readonly"`
-	Language string                     `json:"language"`
-	Dark     bool                       `json:"dark"`
-	Answers  map[string]json.RawMessage `json:"answers"` // OBJECT.METHOD, or ds4relay.doctor.CHECK → what is answered in place of the program
-	Ubus     map[string]json.RawMessage `json:"ubus"`    // OBJECT.METHOD → what the program `ubus` answers
+	Config   *string `json:"config"` // the file's text
+	Started  bool    `json:"started"`
+	Enabled  bool    `json:"enabled"`
+	ReadOnly bool    `json:"readonly"`
+	Language string  `json:"language"`
+	Dark     bool    `json:"dark"`
+	// OBJECT.METHOD, or ds4relay.doctor.CHECK → what is answered in place of the program.
+	Answers map[string]json.RawMessage `json:"answers"`
+	Ubus    map[string]json.RawMessage `json:"ubus"` // OBJECT.METHOD → what the program `ubus` answers
 }
 
 func newServer(luci, app string, r *root) (*server, error) {
@@ -83,7 +84,8 @@ func (s *server) handler() http.Handler {
 // static serves the application's files, then LuCI's.
 func (s *server) static(w http.ResponseWriter, r *http.Request) {
 	name := path.Clean(r.URL.Path)
-	dirs := []string{s.app, filepath.Join(s.luci, "modules/luci-base"), filepath.Join(s.luci, "themes/luci-theme-bootstrap")}
+	dirs := []string{s.app, filepath.Join(s.luci, "modules/luci-base"),
+		filepath.Join(s.luci, "themes/luci-theme-bootstrap")}
 	for _, dir := range dirs {
 		file := filepath.Join(dir, "htdocs", name)
 		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
@@ -105,10 +107,11 @@ func (s *server) page(w http.ResponseWriter, r *http.Request) {
 	}
 	env := map[string]any{
 		"media": "/luci-static/bootstrap", "resource": "/luci-static/resources", "scriptname": "/cgi-bin/luci",
-		"pathinfo": strings.TrimPrefix(r.URL.Path, "/cgi-bin/luci"), "documentroot": "/www", "requestpath": request, "dispatchpath": request,
-		"pollinterval": 5, "ubuspath": "/ubus/", "sessionid": "0123456789abcdef0123456789abcdef", "token": "token",
-		"nodespec":       map[string]any{"satisfied": true, "readonly": s.setting.ReadOnly},
-		"apply_rollback": 90, "apply_holdoff": 1, "apply_timeout": 5, "apply_display": 1,
+		"pathinfo": strings.TrimPrefix(r.URL.Path, "/cgi-bin/luci"), "documentroot": "/www", "requestpath": request,
+		"dispatchpath": request, "pollinterval": 5, "ubuspath": "/ubus/",
+		"sessionid": "0123456789abcdef0123456789abcdef", "token": "token",
+		"nodespec": map[string]any{"satisfied": true, "readonly": s.setting.ReadOnly}, "apply_rollback": 90,
+		"apply_holdoff": 1, "apply_timeout": 5, "apply_display": 1,
 	}
 	data, err := json.Marshal(env)
 	if err != nil {
@@ -145,7 +148,8 @@ func (s *server) page(w http.ResponseWriter, r *http.Request) {
 <script>L.require('menu-bootstrap')</script>
 </body>
 </html>
-`, html.EscapeString(language), s.setting.Dark, html.EscapeString(strings.Join(request, "-")), data, html.EscapeString(strings.Join(request[2:], "/")))
+`, html.EscapeString(language), s.setting.Dark, html.EscapeString(strings.Join(request, "-")), data,
+		html.EscapeString(strings.Join(request[2:], "/")))
 }
 
 // menu is the tree of the application's menu file, with the entries above it.
@@ -246,7 +250,8 @@ func (s *server) state(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	s.json(w, map[string]any{"file": string(file), "staged": s.store.text(), "changes": len(s.store.changes), "calls": s.calls})
+	s.json(w, map[string]any{"file": string(file), "staged": s.store.text(), "changes": len(s.store.changes),
+		"calls": s.calls})
 }
 
 func readAll(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, 4<<20)) }

@@ -57,7 +57,8 @@ func (s *server) answer(q request) response {
 		return a
 	}
 	var object, method string
-	if len(q.Params) != 4 || json.Unmarshal(q.Params[1], &object) != nil || json.Unmarshal(q.Params[2], &method) != nil {
+	if len(q.Params) != 4 || json.Unmarshal(q.Params[1], &object) != nil ||
+		json.Unmarshal(q.Params[2], &method) != nil {
 		a.Error = map[string]any{"code": -32602, "message": "Invalid parameters"}
 		return a
 	}

@@ -174,20 +174,34 @@ func TestServe(t *testing.T) {
 		{`{"text":"a <b> 'c' $(d)"}`, `{"text":"a <b> 'c' $(d)"}`, []string{"call", "echo"}},
 		{`{"text":"x","ubus_rpc_session":"0123"}`, `{"text":"x"}`, []string{"call", "echo"}},
 		{"", `{}`, []string{"call", "echo"}},
-		{`{"text":7}`, `{"version":1,"error":"the argument text is no string","code":"the argument %s is no string","args":["text"]}`, []string{"call", "echo"}},
-		{`{"text":["x"]}`, `{"version":1,"error":"the argument text is no string","code":"the argument %s is no string","args":["text"]}`, []string{"call", "echo"}},
-		{`{"test":"x"}`, `{"version":1,"error":"echo takes no argument \"test\"; it takes: [text]","code":"%s takes no argument %q; it takes: %v","args":["echo","test","[text]"]}`, []string{"call", "echo"}},
-		{`[1]`, `{"version":1,"error":"the arguments are no JSON object: json: cannot unmarshal array into Go value of type map[string]json.RawMessage","code":"the arguments are no JSON object: %v","args":["json: cannot unmarshal array into Go value of type map[string]json.RawMessage"]}`, []string{"call", "echo"}},
+		{`{"text":7}`, `{"version":1,"error":"the argument text is no string","code":"the argument %s is no ` +
+			`string","args":["text"]}`, []string{"call", "echo"}},
+		{`{"text":["x"]}`, `{"version":1,"error":"the argument text is no string","code":"the argument %s is no ` +
+			`string","args":["text"]}`, []string{"call", "echo"}},
+		{`{"test":"x"}`, `{"version":1,"error":"echo takes no argument \"test\"; it takes: [text]","code":"%s takes ` +
+			`no argument %q; it takes: %v","args":["echo","test","[text]"]}`, []string{"call", "echo"}},
+		{`[1]`, `{"version":1,"error":"the arguments are no JSON object: json: cannot unmarshal array into Go value ` +
+			`of type map[string]json.RawMessage","code":"the arguments are no JSON object: %v","args":["json: cannot ` +
+			`unmarshal array into Go value of type map[string]json.RawMessage"]}`, []string{"call", "echo"}},
 		// rpcd writes no more than fits into its pipe.
-		{`{"text":"` + strings.Repeat("x", 65536-9), `{"version":1,"error":"only the first 65536 bytes of the arguments have arrived: rpcd hands over no more; ` +
-			`to check a longer configuration: ds4relay check FILE","code":"only the first %d bytes of the arguments have arrived: ` +
-			`rpcd hands over no more; to check a longer configuration: ds4relay check FILE","args":[65536]}`, []string{"call", "echo"}},
-		{`{"text":"x`, `{"version":1,"error":"the arguments are no JSON object: unexpected end of JSON input","code":"the arguments are no JSON object: %v","args":["unexpected end of JSON input"]}`, []string{"call", "echo"}},
-		{strings.Repeat(" ", maxInput+1), `{"version":1,"error":"more than 65536 bytes of arguments","code":"more than %d bytes of arguments","args":[65536]}`, []string{"call", "echo"}},
-		{"", `{"version":1,"error":"there is no method \"rm\"; there are: [echo read]","code":"there is no method %q; there are: %v","args":["rm","[echo read]"]}`, []string{"call", "rm"}},
-		{"", `{"version":1,"error":"F:3: option takes a name and a value, as in: option ipaddr '198.51.100.144'","problems":[{"file":"F","line":3,` +
+		{`{"text":"` + strings.Repeat("x", 65536-9), `{"version":1,"error":"only the first 65536 bytes of the ` +
+			`arguments have arrived: rpcd hands over no more; ` +
+			`to check a longer configuration: ds4relay check FILE","code":"only the first %d bytes of the arguments ` +
+			`have arrived: ` +
+			`rpcd hands over no more; to check a longer configuration: ds4relay check FILE","args":[65536]}`,
+			[]string{"call", "echo"}},
+		{`{"text":"x`, `{"version":1,"error":"the arguments are no JSON object: unexpected end of JSON ` +
+			`input","code":"the arguments are no JSON object: %v","args":["unexpected end of JSON input"]}`,
+			[]string{"call", "echo"}},
+		{strings.Repeat(" ", maxInput+1), `{"version":1,"error":"more than 65536 bytes of arguments","code":"more ` +
+			`than %d bytes of arguments","args":[65536]}`, []string{"call", "echo"}},
+		{"", `{"version":1,"error":"there is no method \"rm\"; there are: [echo read]","code":"there is no method ` +
+			`%q; there are: %v","args":["rm","[echo read]"]}`, []string{"call", "rm"}},
+		{"", `{"version":1,"error":"F:3: option takes a name and a value, as in: option ipaddr ` +
+			`'198.51.100.144'","problems":[{"file":"F","line":3,` +
 			`"message":"option takes a name and a value, as in: option ipaddr '198.51.100.144'",` +
-			`"code":"%s takes a name and a value, as in: %s ipaddr '198.51.100.144'","args":["option","option"]}]}`, []string{"call", "read"}},
+			`"code":"%s takes a name and a value, as in: %s ipaddr '198.51.100.144'","args":["option","option"]}]}`,
+			[]string{"call", "read"}},
 		{"", "failed: rpcd takes list, or call and a method", []string{"call"}},
 		{"", "failed: rpcd takes list, or call and a method", nil},
 	} {

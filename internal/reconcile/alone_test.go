@@ -204,7 +204,9 @@ func TestKillSwitchOff(t *testing.T) {
 	}
 	k := fake.New("wan", "br-lan")
 	var notes []string
-	m := &End{Config: parsed(t, relay("a", 10)+relay("b", 20)), Kernel: k, Note: func(text *message.Text) { notes = append(notes, text.Error()) }}
+	m := &End{Config: parsed(t, relay("a", 10)+relay("b", 20)), Kernel: k, Note: func(text *message.Text) {
+		notes = append(notes, text.Error())
+	}}
 	if _, err := m.Up(nil, nil, func(state.Step) {}, nil); err != nil || len(notes) > 0 {
 		t.Fatalf("up: %v, notes %q", err, notes)
 	}

@@ -291,7 +291,8 @@ func (m *End) goTo(relays []*config.Relay, show func(state.Step)) (w way, change
 	}
 	if lost := w.have.Unrecorded; len(w.want.Links) == 0 && len(lost) > 0 {
 		m.note(message.New("the records of `up` are lost: whether %s forwarded IPv4 before is not known, "+
-			"and stays as it is now; to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "), lost[0]))
+			"and stays as it is now; to turn it off: sysctl -w net.ipv4.conf.%s.forwarding=0", strings.Join(lost, ", "),
+			lost[0]))
 	}
 	if stays := w.unchanged(); stays != nil {
 		return w, false, stays

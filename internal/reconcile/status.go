@@ -25,10 +25,11 @@ type Status struct {
 	Relays      []RelayStatus       `json:"relays"`
 	Connections *kernel.Connections `json:"connections,omitempty"` // that this machine keeps track of, and may
 	Notes       []string            `json:"notes,omitempty"`       // what does not differ, but will make trouble
-	Differs     []string            `json:"differs"`               // the commands that would make the kernel match the configuration
-	Blocked     []string            `json:"blocked,omitempty"`     // what of others is in the way of that
-	Warning     []string            `json:"warnings,omitempty"`    // about the configuration
-	Codes       StatusCodes         `json:"codes,omitzero"`        // of Notes, Blocked and Warning, which are English
+	// The commands that would make the kernel match the configuration.
+	Differs []string    `json:"differs"`
+	Blocked []string    `json:"blocked,omitempty"`  // what of others is in the way of that
+	Warning []string    `json:"warnings,omitempty"` // about the configuration
+	Codes   StatusCodes `json:"codes,omitzero"`     // of Notes, Blocked and Warning, which are English
 
 	// Unseen is what could not be compared, because the kernel shows it to root only.
 	Unseen []*message.Text `json:"-"`
@@ -224,7 +225,8 @@ func (m *End) Status(names ...string) (*Status, error) {
 	if c := status.Connections; c != nil && c.Count*100 >= c.Max*fullPercent {
 		status.note(message.New("the kernel keeps track of %d connections of at most %d: when there is no room, new "+
 			"ones are dropped and "+
-			"those that are open go on; find out who opens so many (conntrack -L), or allow more: sysctl -w net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
+			"those that are open go on; find out who opens so many (conntrack -L), or allow more: sysctl -w "+
+			"net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
 	}
 	flows := openFlows(m.Config.Relays)
 	for _, r := range m.Config.Relays {

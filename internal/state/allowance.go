@@ -33,7 +33,8 @@ func allowances(link Link, tables IPTables) []Allowance {
 	}
 	if tables["iptables"] {
 		wanted = append(wanted,
-			Allowance{"iptables", "FORWARD", fmt.Sprintf("-o %s -m conntrack --ctstate RELATED,ESTABLISHED,DNAT", link.Name)},
+			Allowance{"iptables", "FORWARD", fmt.Sprintf("-o %s -m conntrack --ctstate RELATED,ESTABLISHED,DNAT",
+				link.Name)},
 			Allowance{"iptables", "FORWARD", "-i " + link.Name})
 	}
 	return wanted
@@ -149,7 +150,8 @@ func (c DropChain) Lacking(link Link) []string {
 	add := fmt.Sprintf("nft insert rule %s %s %s ", c.Family, c.Table, c.Name)
 	switch {
 	case c.Hook == "input" && c.Family != "ip":
-		if strings.Contains(c.Text, link.Remote().String()) || strings.Contains(c.Text, "l4proto ipencap accept") || strings.Contains(c.Text, "l4proto 4 accept") {
+		if strings.Contains(c.Text, link.Remote().String()) || strings.Contains(c.Text, "l4proto ipencap accept") ||
+			strings.Contains(c.Text, "l4proto 4 accept") {
 			return nil
 		}
 		return []string{add + link.Tunnel.Opening().Anywhere().Nft() + " accept"}
@@ -158,7 +160,8 @@ func (c DropChain) Lacking(link Link) []string {
 			return nil
 		}
 		return []string{fmt.Sprintf("%siifname %q accept", add, link.Name),
-			fmt.Sprintf("%soifname %q ct status dnat accept", add, link.Name), fmt.Sprintf("%soifname %q ct state established,related accept", add, link.Name)}
+			fmt.Sprintf("%soifname %q ct status dnat accept", add, link.Name),
+			fmt.Sprintf("%soifname %q ct state established,related accept", add, link.Name)}
 	}
 	return nil
 }

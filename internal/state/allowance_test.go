@@ -12,7 +12,8 @@ import (
 // TestAllowances: our rules are recognised in a chain's listing, whatever name protocol 4 has, and rules of others are
 // not.
 func TestAllowances(t *testing.T) {
-	link := Link{Name: "wrap1", Tunnel: transport.IPIP6{Local: netip.MustParseAddr("2001:db8:6ef9:0:198:51:100:144"), Remote: netip.MustParseAddr("2001:db8:fdd2::7")}}
+	link := Link{Name: "wrap1", Tunnel: transport.IPIP6{Local: netip.MustParseAddr("2001:db8:6ef9:0:198:51:100:144"),
+		Remote: netip.MustParseAddr("2001:db8:fdd2::7")}}
 	want := allowances(link, IPTables{"iptables": true, "ip6tables": true})
 	have := slices.Concat(
 		ParseAllowances("ip6tables", `-P INPUT DROP
@@ -45,8 +46,8 @@ func TestAllowances(t *testing.T) {
 		t.Fatal(steps, err)
 	}
 	for i, command := range []string{
-		"ip6tables -w -D INPUT -s 2001:db8:fdd2::7/128 -d 2001:db8:6ef9:0:198:51:100:144/128 -p 4 -m comment --comment ds4relay -j ACCEPT",
-		"iptables -w -I FORWARD -i wrap1 -m comment --comment ds4relay -j ACCEPT",
+		"ip6tables -w -D INPUT -s 2001:db8:fdd2::7/128 -d 2001:db8:6ef9:0:198:51:100:144/128 -p 4 -m comment " +
+			"--comment ds4relay -j ACCEPT", "iptables -w -I FORWARD -i wrap1 -m comment --comment ds4relay -j ACCEPT",
 	} {
 		if got := steps[i].Commands()[0]; got != command {
 			t.Errorf("%s, want %s", got, command)

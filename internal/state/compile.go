@@ -16,14 +16,15 @@ import (
 
 // Facts is what Compile needs to know about this machine.
 type Facts struct {
-	Peer      map[string]netip.Addr    // relay → the other end's endpoint, where the configuration has a name
-	Tunlink   map[string]string        // relay → the device that it rides on; missing where there is none
-	Access    map[string]string        // relay → on a VPS the device with its IPv4 address; missing where none has
-	PathMTU   map[string]int           // relay → MTU in bytes of the route to the other end; missing without a route
-	LAN       map[netip.Addr]string    // host → device of the route to it; missing where there is none
-	Self      map[netip.Addr]bool      // hosts that are this router itself
-	Own       []Route                  // our routes that are there already
-	Local     map[string]netip.Addr    // relay → this end's endpoint, where it is auto; missing while there is no prefix
+	Peer    map[string]netip.Addr // relay → the other end's endpoint, where the configuration has a name
+	Tunlink map[string]string     // relay → the device that it rides on; missing where there is none
+	Access  map[string]string     // relay → on a VPS the device with its IPv4 address; missing where none has
+	PathMTU map[string]int        // relay → MTU in bytes of the route to the other end; missing without a route
+	LAN     map[netip.Addr]string // host → device of the route to it; missing where there is none
+	Self    map[netip.Addr]bool   // hosts that are this router itself
+	Own     []Route               // our routes that are there already
+	// Relay → this end's endpoint, where it is auto; missing while there is no prefix.
+	Local     map[string]netip.Addr
 	Waiting   map[string]*message.Text // relay → what it waits for, if something
 	Failed    map[string]error         // relay → why it cannot be brought up, if so
 	Notes     []*message.Text          // what a person should know
@@ -77,7 +78,8 @@ func Compile(relays []*config.Relay, facts Facts) State {
 		if r.PeerName != "" {
 			peer = facts.Peer[r.Name]
 		}
-		link := Link{Name: r.Device, Relay: r.Name, Tunnel: TunnelOf(r, r.Local, peer), MTU: TunnelMTU(r, facts), Group: Group, Up: true}
+		link := Link{Name: r.Device, Relay: r.Name, Tunnel: TunnelOf(r, r.Local, peer), MTU: TunnelMTU(r, facts),
+			Group: Group, Up: true}
 		s.Links = append(s.Links, link)
 		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(link.Name, "forwarding"), Value: "1", Device: link.Name})
 		if r.Role == config.VPS {
@@ -153,10 +155,12 @@ func (s *State) compileVPS(r *config.Relay, facts Facts, slots slots) {
 	}
 	validMark := "0"
 	if hasSlot {
-		s.Rules = append(s.Rules, Rule{Priority: r.Priority, Mark: markOfSlot(slot), Mask: slotMarkMask, Table: slotTable + uint32(slot)})
+		s.Rules = append(s.Rules, Rule{Priority: r.Priority, Mark: markOfSlot(slot), Mask: slotMarkMask,
+			Table: slotTable + uint32(slot)})
 		validMark = "1"
 	}
-	s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "src_valid_mark"), Value: validMark, Device: r.Device})
+	s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "src_valid_mark"), Value: validMark,
+		Device: r.Device})
 }
 
 // lastPriority is the priority of the ip rules that follow those of the tables main and default (32766 and 32767). They
@@ -220,7 +224,8 @@ func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int, egress uint
 		local, out := own, own
 		local.Priority, local.Table, local.NoDefault = r.Priority+3, MainTable, true
 		out.Priority, out.Table = r.Priority+4, r.Table
-		if !slices.Contains(killSwitched(r), host) { // otherwise only networks that this machine is connected to are exempt
+		// Otherwise only networks that this machine is connected to are exempt.
+		if !slices.Contains(killSwitched(r), host) {
 			s.Rules = append(s.Rules, local)
 		}
 		s.Rules = append(s.Rules, out)
@@ -260,7 +265,8 @@ func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
 	slices.Sort(hosts)
 	table := Table{Family: "ip", Name: KillTableName}
 	table.Ruleset = tableText(table, strings.NewReplacer("HOSTS", strings.Join(slices.Compact(hosts), ", "),
-		"GROUP", strconv.Itoa(Group), "LOCAL", prefixList(append(slices.Clone(facts.Connected), notUnicast...))).Replace(apart(killRules)))
+		"GROUP", strconv.Itoa(Group), "LOCAL",
+		prefixList(append(slices.Clone(facts.Connected), notUnicast...))).Replace(apart(killRules)))
 	s.Tables = append(s.Tables, table)
 }
 

@@ -115,9 +115,9 @@ func (e Element) text(s Set) string {
 // compare orders keys.
 func (k Key) compare(other Key) int {
 	return cmp.Or(strings.Compare(k.Device, other.Device), strings.Compare(k.Other, other.Other),
-		strings.Compare(k.CtState, other.CtState), k.Addr.Compare(other.Addr), k.Client.Addr().Compare(other.Client.Addr()),
-		k.Client.Bits()-other.Client.Bits(), int(k.Proto)-int(other.Proto), int(k.First)-int(other.First),
-		int(k.Last)-int(other.Last))
+		strings.Compare(k.CtState, other.CtState), k.Addr.Compare(other.Addr),
+		k.Client.Addr().Compare(other.Client.Addr()), k.Client.Bits()-other.Client.Bits(),
+		int(k.Proto)-int(other.Proto), int(k.First)-int(other.First), int(k.Last)-int(other.Last))
 }
 
 // distinct sorts the elements in place and keeps the first of each key. There may be many.

@@ -119,7 +119,8 @@ func (w *ways) inRange(set string, packet Key) (value Value, ok bool) {
 func (w *ways) of(f Flow) way {
 	unchanged, address := way{f.Dst, f.DstPort}, Key{Addr: f.Dst}
 	client := netip.PrefixFrom(f.Src, f.Src.BitLen())
-	exceptions, clients, forwards, key := "protocol_exception", "protocol_client", "protocol_forward", protoKey(f.Dst, f.Proto)
+	exceptions, clients, forwards, key := "protocol_exception", "protocol_client", "protocol_forward",
+		protoKey(f.Dst, f.Proto)
 	if config.HasPorts(f.Proto) {
 		exceptions, clients, forwards, key = "port_exception", "port_client", "port_forward", key.at(f.DstPort)
 	}

@@ -16,7 +16,8 @@ const flowRelay = `
 // TestEnder checks which flows end when a table changes.
 func TestEnder(t *testing.T) {
 	addr := netip.MustParseAddr
-	client, public, host, other := addr("203.0.113.10"), addr("198.51.100.144"), addr("192.168.1.210"), addr("192.168.1.211")
+	client, public, host, other := addr("203.0.113.10"), addr("198.51.100.144"), addr("192.168.1.210"),
+		addr("192.168.1.211")
 	web := "config forward 'web'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.210'\n"
 	elsewhere := "config forward 'web'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.211'\n"
 	limited := web + "\toption src_ip '192.0.2.0/24'\n"
@@ -48,7 +49,8 @@ func TestEnder(t *testing.T) {
 		{"a kept port", "", all, flow(6, 22, public), false},
 		{"a kept port's neighbour", "", all, flow(6, 23, public), true},
 		{"ping", ping, "", flow(1, 0, host), true},
-		{"somebody else's address", web, "", Flow{Proto: 6, Src: client, Dst: addr("198.51.100.9"), DstPort: 80, AnswerSrc: host, AnswerPort: 80}, false},
+		{"somebody else's address", web, "", Flow{Proto: 6, Src: client, Dst: addr("198.51.100.9"), DstPort: 80,
+			AnswerSrc: host, AnswerPort: 80}, false},
 	} {
 		if got := ender(t, "vps", c.from, c.to)(c.flow); got != c.want {
 			t.Errorf("%s (vps): %v, want %v", c.name, got, c.want)

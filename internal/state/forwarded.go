@@ -28,7 +28,8 @@ type wideForward struct {
 
 // NewForwarded indexes the forwards of a machine's relays.
 func NewForwarded(relays []*config.Relay) *Forwarded {
-	w := &Forwarded{marks: map[uint32]bool{}, ports: map[forwardKey]*config.Forward{}, wide: map[forwardKey][]wideForward{}, all: map[forwardKey]*config.Forward{}}
+	w := &Forwarded{marks: map[uint32]bool{}, ports: map[forwardKey]*config.Forward{},
+		wide: map[forwardKey][]wideForward{}, all: map[forwardKey]*config.Forward{}}
 	for _, r := range relays {
 		if !r.Enabled {
 			continue

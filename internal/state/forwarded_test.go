@@ -14,7 +14,8 @@ import (
 // TestForwarded finds the forward of connections at each end.
 func TestForwarded(t *testing.T) {
 	addr := netip.MustParseAddr
-	client, public, host, router := addr("203.0.113.10"), addr("198.51.100.144"), addr("192.168.1.210"), addr("192.168.1.1")
+	client, public, host, router := addr("203.0.113.10"), addr("198.51.100.144"), addr("192.168.1.210"),
+		addr("192.168.1.1")
 	const forwards = `
 config forward 'web'
 	option src_dport '80'
@@ -41,17 +42,26 @@ config forward 'rest'
 		flow Flow
 		want string
 	}{
-		{"vps", "a port", Flow{Proto: 6, Src: client, Dst: public, DstPort: 80, AnswerSrc: host, AnswerPort: 8080}, "web"},
-		{"vps", "a port of a wide range", Flow{Proto: 17, Src: client, Dst: public, DstPort: 1500, AnswerSrc: host, AnswerPort: 1500}, "wide"},
-		{"vps", "the end of the range, of another protocol", Flow{Proto: 6, Src: client, Dst: public, DstPort: 2000, AnswerSrc: host, AnswerPort: 2000}, "rest"},
+		{"vps", "a port", Flow{Proto: 6, Src: client, Dst: public, DstPort: 80, AnswerSrc: host, AnswerPort: 8080},
+			"web"},
+		{"vps", "a port of a wide range", Flow{Proto: 17, Src: client, Dst: public, DstPort: 1500, AnswerSrc: host,
+			AnswerPort: 1500}, "wide"},
+		{"vps", "the end of the range, of another protocol", Flow{Proto: 6, Src: client, Dst: public, DstPort: 2000,
+			AnswerSrc: host, AnswerPort: 2000}, "rest"},
 		{"vps", "ping", Flow{Proto: 1, Src: client, Dst: public, AnswerSrc: host}, "ping"},
 		{"vps", "a protocol without ports", Flow{Proto: 47, Src: client, Dst: public, AnswerSrc: host}, "rest"},
-		{"vps", "its own ssh", Flow{Proto: 6, Src: client, Dst: public, DstPort: 22, AnswerSrc: public, AnswerPort: 22}, ""},
-		{"vps", "somebody else's", Flow{Proto: 6, Src: client, Dst: addr("198.51.100.9"), DstPort: 80, AnswerSrc: host, AnswerPort: 8080}, ""},
-		{"router", "the host's port", Flow{Proto: 6, Src: client, Dst: host, DstPort: 8080, AnswerSrc: host, AnswerPort: 8080, Mark: mark}, "web"},
-		{"router", "the public port is another one there", Flow{Proto: 6, Src: client, Dst: host, DstPort: 80, AnswerSrc: host, AnswerPort: 80, Mark: mark}, "rest"},
-		{"router", "with bits of mwan3", Flow{Proto: 1, Src: client, Dst: host, AnswerSrc: host, Mark: mark | 0x3f00}, "ping"},
-		{"router", "not by the tunnel", Flow{Proto: 6, Src: router, Dst: host, DstPort: 8080, AnswerSrc: host, AnswerPort: 8080}, ""},
+		{"vps", "its own ssh", Flow{Proto: 6, Src: client, Dst: public, DstPort: 22, AnswerSrc: public,
+			AnswerPort: 22}, ""},
+		{"vps", "somebody else's", Flow{Proto: 6, Src: client, Dst: addr("198.51.100.9"), DstPort: 80, AnswerSrc: host,
+			AnswerPort: 8080}, ""},
+		{"router", "the host's port", Flow{Proto: 6, Src: client, Dst: host, DstPort: 8080, AnswerSrc: host,
+			AnswerPort: 8080, Mark: mark}, "web"},
+		{"router", "the public port is another one there",
+			Flow{Proto: 6, Src: client, Dst: host, DstPort: 80, AnswerSrc: host, AnswerPort: 80, Mark: mark}, "rest"},
+		{"router", "with bits of mwan3", Flow{Proto: 1, Src: client, Dst: host, AnswerSrc: host, Mark: mark | 0x3f00},
+			"ping"},
+		{"router", "not by the tunnel", Flow{Proto: 6, Src: router, Dst: host, DstPort: 8080, AnswerSrc: host,
+			AnswerPort: 8080}, ""},
 	} {
 		file, err := uci.Parse("ds4relay", []byte("config relay 'home'\n\toption role '"+c.role+"'"+flowRelay+forwards))
 		if err != nil {
@@ -86,7 +96,8 @@ func TestTakes(t *testing.T) {
 		have := compile(t, []byte(text), Facts{})
 		rules := newWays(*have.table("ip"), nil)
 		for range 50 {
-			flow := Flow{Proto: []uint8{config.TCP, config.UDP, 1, 47}[random.IntN(4)], Src: clients[random.IntN(2)], Dst: relays[0].IPAddr}
+			flow := Flow{Proto: []uint8{config.TCP, config.UDP, 1, 47}[random.IntN(4)], Src: clients[random.IntN(2)],
+				Dst: relays[0].IPAddr}
 			if config.HasPorts(flow.Proto) {
 				flow.DstPort = uint16([]int{22, 1000 + random.IntN(1000)}[random.IntN(2)])
 			}

@@ -63,7 +63,8 @@ func outerTable(vps *vpsTables, router *routerTables) Table {
 	var sets, rules string
 	if vps.any {
 		sets, rules = guardSets+guardChain, guardRules
-		table.Sets = filled([]Set{{Name: "endpoint", Key: []Type{IPv6}}, {Name: "peer", Key: []Type{IPv6}}}, vps.elements)
+		table.Sets = filled([]Set{{Name: "endpoint", Key: []Type{IPv6}}, {Name: "peer", Key: []Type{IPv6}}},
+			vps.elements)
 	}
 	table.Ruleset = tableText(table, sets+`
 	chain input {

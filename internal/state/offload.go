@@ -75,7 +75,9 @@ const deleteOffload = "delete table ip " + FlowTableName + "\n"
 // otherwise. changeOffload adds it again.
 func (p *planner) removeOffload() {
 	have := p.have.flows()
-	if Offloading && have != nil && slices.ContainsFunc(p.have.Links, func(l Link) bool { return p.want.link(l.Name) == nil }) {
+	if Offloading && have != nil && slices.ContainsFunc(p.have.Links, func(l Link) bool {
+		return p.want.link(l.Name) == nil
+	}) {
 		p.add(LoadTables{Script: deleteOffload, Back: have.script(), Former: []Table{*have}})
 		p.offload = nil
 	}
@@ -88,9 +90,11 @@ func (p *planner) changeOffload(step *LoadTables) {
 		return
 	}
 	if have != nil {
-		step.Script, step.Back, step.Former = step.Script+deleteOffload, have.script()+step.Back, append(step.Former, *have)
+		step.Script, step.Back, step.Former = step.Script+deleteOffload, have.script()+step.Back,
+			append(step.Former, *have)
 	}
 	if want != nil {
-		step.Script, step.Back, step.Loaded = step.Script+want.script(), deleteOffload+step.Back, append(step.Loaded, *want)
+		step.Script, step.Back, step.Loaded = step.Script+want.script(), deleteOffload+step.Back,
+			append(step.Loaded, *want)
 	}
 }

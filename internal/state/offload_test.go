@@ -16,7 +16,8 @@ func TestOffloadDevices(t *testing.T) {
 		var relays []*config.Relay
 		for i := range 300 {
 			name := fmt.Sprintf("r%d", i)
-			relays = append(relays, &config.Relay{Name: name, Role: config.VPS, Device: "ds4-" + name, IPAddr: netip.MustParseAddr("198.51.100.144"), Offloading: true})
+			relays = append(relays, &config.Relay{Name: name, Role: config.VPS, Device: "ds4-" + name,
+				IPAddr: netip.MustParseAddr("198.51.100.144"), Offloading: true})
 			facts.Access[name] = fmt.Sprintf("eth%d", i%accesses)
 		}
 		table, ok := offloadTable(relays, facts, slots{})

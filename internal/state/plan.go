@@ -67,7 +67,8 @@ func conflicts(have Observed, want State) error {
 			}
 			errs = append(errs, message.New("table %s has a route to %s through %s that ds4relay did not make (it "+
 				"seems to be from %s); "+
-				"remove it, or: %s", tableName(route.Table), dstName(foreign.Dst), foreign.Device, foreign.Owner, option))
+				"remove it, or: %s", tableName(route.Table), dstName(foreign.Dst), foreign.Device, foreign.Owner,
+				option))
 		}
 	}
 	for _, rule := range want.Rules {

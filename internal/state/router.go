@@ -151,10 +151,12 @@ func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
 		limitedPart = limitedRules
 		t.declarations.WriteString(strings.ReplaceAll(apart(limitedSets), "DEVICE", chain))
 		t.limited = append(t.limited, Set{Name: chain + "_port", Key: []Type{IPv4, Proto, Service, IPv4}},
-			Set{Name: chain + "_protocol", Key: []Type{IPv4, Proto, IPv4}}, Set{Name: chain + "_host", Key: []Type{IPv4, IPv4}})
+			Set{Name: chain + "_protocol", Key: []Type{IPv4, Proto, IPv4}},
+			Set{Name: chain + "_host", Key: []Type{IPv4, IPv4}})
 	}
 	if !t.alone(r) {
-		t.rules.WriteString(strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "ZONE", fmt.Sprint(r.Mark()>>24)).Replace(apart(sharedRules)))
+		t.rules.WriteString(strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "ZONE",
+			fmt.Sprint(r.Mark()>>24)).Replace(apart(sharedRules)))
 	}
 	fill := strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "MARKS", t.marksText(r), "MARK", markText(r),
 		"MSS", fmt.Sprint(link.MTU-ipTCPHeaders), "LOCAL", link.Local().String(), "GROUP", strconv.Itoa(Group))
@@ -244,7 +246,8 @@ func (t *routerTables) text() (string, []Set) {
 			Replace(apart(egressChains))
 	}
 	if len(t.selves) > 0 {
-		body += strings.NewReplacer("SELVES", strings.Join(t.selves, ", "), "INSIDE", t.inside).Replace(apart(selfRules))
+		body += strings.NewReplacer("SELVES", strings.Join(t.selves, ", "), "INSIDE",
+			t.inside).Replace(apart(selfRules))
 	}
 	sets := slices.Concat(filled(routerSetTypes, t.elements), filled(t.limited, t.elements))
 	if len(t.elements["hairpin_public"]) > 0 {

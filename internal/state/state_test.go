@@ -89,11 +89,12 @@ func compile(t *testing.T, text []byte, facts Facts) State {
 	return Compile(relays, facts)
 }
 
-// parseFacts reads lines: tunlink RELAY DEVICE, access RELAY DEVICE, mtu RELAY BYTES, peer RELAY ADDRESS, lan HOST DEVICE, self HOST, own TABLE HOST DEVICE,
-// connected NETWORK, closed DEVICE, flowtables.
+// parseFacts reads lines: tunlink RELAY DEVICE, access RELAY DEVICE, mtu RELAY BYTES, peer RELAY ADDRESS, lan HOST
+// DEVICE, self HOST, own TABLE HOST DEVICE, connected NETWORK, closed DEVICE, flowtables.
 func parseFacts(t *testing.T, text string) Facts {
 	t.Helper()
-	f := Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{}, PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
+	f := Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
+		PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
 		switch words[0] {
@@ -125,7 +126,8 @@ func parseFacts(t *testing.T, text string) Facts {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f.Own = append(f.Own, Route{Table: uint32(table), Dst: netip.PrefixFrom(netip.MustParseAddr(words[2]), 32), Device: words[3]})
+			f.Own = append(f.Own, Route{Table: uint32(table), Dst: netip.PrefixFrom(netip.MustParseAddr(words[2]), 32),
+				Device: words[3]})
 		default:
 			t.Fatalf("unknown fact %q", line)
 		}
@@ -158,8 +160,8 @@ func checkUndo(t *testing.T, steps []Step) {
 
 func TestTunnelMTU(t *testing.T) {
 	for _, c := range []struct{ mtu, limit, path, want int }{
-		{0, transport.NoEncapLimit, 1500, 1460}, {0, 4, 1500, 1452}, {0, transport.NoEncapLimit, 1492, 1452}, {0, transport.NoEncapLimit, 0, 1460},
-		{1400, 4, 1280, 1400},
+		{0, transport.NoEncapLimit, 1500, 1460}, {0, 4, 1500, 1452}, {0, transport.NoEncapLimit, 1492, 1452},
+		{0, transport.NoEncapLimit, 0, 1460}, {1400, 4, 1280, 1400},
 	} {
 		facts := Facts{PathMTU: map[string]int{}}
 		if c.path != 0 {

@@ -95,7 +95,8 @@ func Device(step Step) string {
 
 // Commands implements Step with ip-link(8).
 func (s AddLink) Commands() []string {
-	return []string{fmt.Sprintf("ip link add name %s group %d %s", s.Link.Name, s.Link.Group, s.Link.Tunnel.Arguments())}
+	return []string{fmt.Sprintf("ip link add name %s group %d %s", s.Link.Name, s.Link.Group,
+		s.Link.Tunnel.Arguments())}
 }
 
 // Undo implements Step.
@@ -183,7 +184,8 @@ func (s SetUp) Undo() []Step { return []Step{SetUp{s.Device, !s.Up}} }
 
 // Commands implements Step with ip-address(8).
 func (s AddAddr) Commands() []string {
-	return []string{fmt.Sprintf("ip -6 addr add %s/128 dev %s metric %d nodad noprefixroute preferred_lft 0", s.Addr.Addr, s.Addr.Device, Metric)}
+	return []string{fmt.Sprintf("ip -6 addr add %s/128 dev %s metric %d nodad noprefixroute preferred_lft 0",
+		s.Addr.Addr, s.Addr.Device, Metric)}
 }
 
 // Undo implements Step.

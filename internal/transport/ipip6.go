@@ -20,8 +20,8 @@ const NoEncapLimit = -1
 // IPIP6Kind is IPIP6's kind of device.
 const IPIP6Kind = "ip6tnl"
 
-// Numbers of RFC 2473: the header around each packet (§5) and the option with the encapsulation limit (§4.1.1), in bytes;
-// the IP protocol (IANA's assigned numbers).
+// Numbers of RFC 2473: the header around each packet (§5) and the option with the encapsulation limit (§4.1.1), in
+// bytes; the IP protocol (IANA's assigned numbers).
 const (
 	OuterHeader      = 40
 	EncapLimitOption = 8
@@ -37,7 +37,8 @@ func (t IPIP6) Arguments() string {
 	if t.EncapLimit != NoEncapLimit {
 		limit = fmt.Sprint(t.EncapLimit)
 	}
-	return fmt.Sprintf("type ip6tnl mode ipip6 local %s remote %s encaplimit %s hoplimit %d", t.Local, t.Remote, limit, t.TTL)
+	return fmt.Sprintf("type ip6tnl mode ipip6 local %s remote %s encaplimit %s hoplimit %d", t.Local, t.Remote, limit,
+		t.TTL)
 }
 
 // Endpoints implements Tunnel.

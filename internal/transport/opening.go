@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// Opening is what a firewall has to let in. Rules of nft(8), iptables(8) and OpenWrt's firewall are made of it, and so is
-// what a person is told to type.
+// Opening is what a firewall has to let in. Rules of nft(8), iptables(8) and OpenWrt's firewall are made of it, and so
+// is what a person is told to type.
 type Opening struct {
 	Proto    uint8      // IP protocol
 	Port     uint16     // of the destination; 0 for protocols without ports
@@ -28,8 +28,8 @@ func (o Opening) Outwards() Opening {
 	return o
 }
 
-// Nft is the match of a rule as nft(8) reads it, in a table of any family that has the packets: the protocol, and of the
-// addresses those that the opening has.
+// Nft is the match of a rule as nft(8) reads it, in a table of any family that has the packets: the protocol, and of
+// the addresses those that the opening has.
 func (o Opening) Nft() string {
 	family := "ip"
 	if o.IPv6() {

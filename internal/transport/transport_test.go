@@ -16,10 +16,13 @@ func TestOpening(t *testing.T) {
 		opening             Opening
 		nft, program, match string
 	}{
-		{tunnel, "ip6 saddr 2001:db8:2::2 ip6 daddr 2001:db8:1::1 meta l4proto 4", "ip6tables", "-s 2001:db8:2::2/128 -d 2001:db8:1::1/128 -p 4"},
+		{tunnel, "ip6 saddr 2001:db8:2::2 ip6 daddr 2001:db8:1::1 meta l4proto 4", "ip6tables",
+			"-s 2001:db8:2::2/128 -d 2001:db8:1::1/128 -p 4"},
 		{tunnel.Anywhere(), "ip6 saddr 2001:db8:2::2 meta l4proto 4", "ip6tables", "-s 2001:db8:2::2/128 -p 4"},
-		{tunnel.Anywhere().Outwards(), "ip6 daddr 2001:db8:2::2 meta l4proto 4", "ip6tables", "-d 2001:db8:2::2/128 -p 4"},
-		{port, "ip daddr 198.51.100.144 meta l4proto 17 th dport 51846", "iptables", "-d 198.51.100.144/32 -p 17 --dport 51846"},
+		{tunnel.Anywhere().Outwards(), "ip6 daddr 2001:db8:2::2 meta l4proto 4", "ip6tables",
+			"-d 2001:db8:2::2/128 -p 4"},
+		{port, "ip daddr 198.51.100.144 meta l4proto 17 th dport 51846", "iptables",
+			"-d 198.51.100.144/32 -p 17 --dport 51846"},
 	} {
 		if got := c.opening.Nft(); got != c.nft {
 			t.Errorf("nft: %q, want %q", got, c.nft)
@@ -32,7 +35,8 @@ func TestOpening(t *testing.T) {
 
 // TestIPIP6: tunnels are compared by value, and each has its overhead.
 func TestIPIP6(t *testing.T) {
-	a := IPIP6{Local: netip.MustParseAddr("2001:db8:1::1"), Remote: netip.MustParseAddr("2001:db8:2::2"), EncapLimit: NoEncapLimit, TTL: 64}
+	a := IPIP6{Local: netip.MustParseAddr("2001:db8:1::1"), Remote: netip.MustParseAddr("2001:db8:2::2"),
+		EncapLimit: NoEncapLimit, TTL: 64}
 	b := a
 	if Tunnel(a) != Tunnel(b) || a.Overhead() != 40 {
 		t.Errorf("%+v is not %+v, or has an overhead of %d", a, b, a.Overhead())
@@ -70,7 +74,8 @@ func TestWire(t *testing.T) {
 		{"without a tunnel", inner, false, false, false},
 		{"refused on the way", refusal(hop, here, sent), false, false, true},
 		{"refused on the way, cut off", refusal(hop, here, sent[:48]), false, false, true},
-		{"refused, of another tunnel", refusal(hop, here, IPIP6{Local: stranger, Remote: here}.Encapsulate(inner)), false, false, false},
+		{"refused, of another tunnel", refusal(hop, here, IPIP6{Local: stranger, Remote: here}.Encapsulate(inner)),
+			false, false, false},
 		{"refused, of another machine", refusal(hop, stranger, sent), false, false, false},
 	} {
 		p, ok := packet.Decode(c.data)
@@ -79,7 +84,8 @@ func TestWire(t *testing.T) {
 		}
 		sends, receives, refused := tunnel.Sends(&p), tunnel.Receives(&p), tunnel.Refused(&p)
 		if sends != c.sends || receives != c.receives || refused != c.refused {
-			t.Errorf("%s: sends %v, receives %v, refused %v; want %v, %v, %v", c.name, sends, receives, refused, c.sends, c.receives, c.refused)
+			t.Errorf("%s: sends %v, receives %v, refused %v; want %v, %v, %v", c.name, sends, receives, refused,
+				c.sends, c.receives, c.refused)
 		}
 		if p.Outer != nil && (p.Dst.String() != "192.168.1.210" || p.TTL != 9) {
 			t.Errorf("%s: not the packet that was put in: %+v", c.name, p)

@@ -13,10 +13,12 @@ func Random(r *rand.Rand, role string) string {
 	var b strings.Builder
 	relays := 1 + r.IntN(3)
 	for i := range relays {
-		fmt.Fprintf(&b, "config relay 'r%d'\n\toption role '%s'\n\toption device 'wrap%d'\n\toption tunlink '%s'\n\toption ip4table '%d'\n", i, role, i+1,
+		fmt.Fprintf(&b, "config relay 'r%d'\n\toption role '%s'\n\toption device 'wrap%d'\n\toption tunlink "+
+			"'%s'\n\toption ip4table '%d'\n", i, role, i+1,
 			map[string]string{"vps": "eth0", "router": "wan"}[role], 42+i)
-		fmt.Fprintf(&b, "\toption ipaddr '198.51.100.%d'\n\toption ip6addr '2001:db8:%s::/64'\n\toption peeraddr '2001:db8:%x::/64'\n", 144+i%2,
-			map[string]string{"vps": "6ef9", "router": "fdd2"}[role], map[string]int{"vps": 0xfdd2, "router": 0x6efa}[role]+4*i+r.IntN(2))
+		fmt.Fprintf(&b, "\toption ipaddr '198.51.100.%d'\n\toption ip6addr '2001:db8:%s::/64'\n\toption peeraddr "+
+			"'2001:db8:%x::/64'\n", 144+i%2, map[string]string{"vps": "6ef9", "router": "fdd2"}[role],
+			map[string]int{"vps": 0xfdd2, "router": 0x6efa}[role]+4*i+r.IntN(2))
 		if r.IntN(3) == 0 {
 			fmt.Fprintf(&b, "\toption encaplimit '%d'\n", r.IntN(256))
 		}
@@ -33,7 +35,8 @@ func Random(r *rand.Rand, role string) string {
 	port := 1000
 	for i := range 1 + r.IntN(6) {
 		relay := r.IntN(relays)
-		fmt.Fprintf(&b, "\nconfig forward 'f%d'\n\toption relay 'r%d'\n\toption dest_ip '192.168.1.%d'\n", i, relay, 210+r.IntN(3))
+		fmt.Fprintf(&b, "\nconfig forward 'f%d'\n\toption relay 'r%d'\n\toption dest_ip '192.168.1.%d'\n", i, relay,
+			210+r.IntN(3))
 		width := []int{0, 0, 0, 5, 200}[r.IntN(5)]
 		fmt.Fprintf(&b, "\toption src_dport '%d-%d'\n", port, port+width)
 		if shift := r.IntN(2) * 1000; shift > 0 {
@@ -48,7 +51,8 @@ func Random(r *rand.Rand, role string) string {
 		}
 	}
 	if r.IntN(3) == 0 {
-		fmt.Fprintf(&b, "\nconfig forward 'rest'\n\toption relay 'r0'\n\toption proto 'all'\n\toption dest_ip '192.168.1.%d'\n", 210+r.IntN(3))
+		fmt.Fprintf(&b, "\nconfig forward 'rest'\n\toption relay 'r0'\n\toption proto 'all'\n\toption dest_ip "+
+			"'192.168.1.%d'\n", 210+r.IntN(3))
 	}
 	return b.String()
 }

@@ -79,8 +79,8 @@ func Describes(t *testing.T, page string, types ...reflect.Type) {
 	}
 }
 
-// Check reports a Text that does not make the English of an answer, as a program makes it that reads the JSON, and codes
-// that the catalogue lacks.
+// Check reports a Text that does not make the English of an answer, as a program makes it that reads the JSON, and
+// codes that the catalogue lacks.
 func Check(t *testing.T, text *message.Text, english string) {
 	t.Helper()
 	all := read(t, Catalogue)
