@@ -29,7 +29,7 @@ var Abouts = map[string]map[string]About{
 		"mtu": {Meaning: "auto: the MTU of the route to the other end minus 40, or minus 48 with an " +
 			"encaplimit"},
 		"encaplimit": {Meaning: "how many more levels of tunnelling a packet may enter (RFC 2473 section " +
-			"4.1.1): none, or 0 to 255"},
+			"4.1.1): none (or ignore), or 0 to 255"},
 		"ttl": {Meaning: "hop limit of the outer packets"},
 		"ip4table": {Meaning: "router: the policy routing table, a different one for each relay. The " +
 			"connection mark is derived from it. (A VPS needs tables only for homes with equal addresses, and " +
@@ -42,7 +42,8 @@ var Abouts = map[string]map[string]About{
 			"not at all"},
 		"flow_offloading": {Meaning: "VPS: established TCP and UDP connections bypass the rules of nft and iptables, " +
 			"if the kernel has flowtables (the module nft_flow_offload)"},
-		"keep": {Meaning: "VPS, a list: what stays on the VPS, such as `tcp:22`, `udp:60000-61000` or `icmp`"},
+		"keep": {Meaning: "VPS, a list: what stays on the VPS, such as `tcp:22`, `udp:60000-61000` or `icmp`, also of " +
+			"a range that a forward has"},
 	},
 	"forward": {
 		"enabled": {Meaning: "0: ignore this forward"},

@@ -121,6 +121,28 @@ func TestForms(t *testing.T) {
 			addr("2001:db8:fdd2::7")},
 		{"endpoint of a /48", "2001:db8:fdd2::/64", "2001:db8:fdd2::/48", func(r *Relay) any { return r.Local },
 			addr("2001:db8:fdd2:0:198:51:100:144")},
+		{"endpoint as an interface has it", "2001:db8:fdd2::/64", "2001:db8:fdd2::1/64", func(r *Relay) any {
+			return r.Local
+		},
+			addr("2001:db8:fdd2::1")},
+		{"public address as an interface has it", "'198.51.100.144'", "'198.51.100.144/24'",
+			func(r *Relay) any { return r.IPAddr }, addr("198.51.100.144")},
+		{"host as an interface has it", "'192.168.1.210'", "'192.168.1.210/32'",
+			func(r *Relay) any { return r.Forwards[0].DestIP }, addr("192.168.1.210")},
+		{"netifd's word for no limit", "encaplimit 'none'", "encaplimit 'ignore'", func(r *Relay) any {
+			return r.EncapLimit
+		},
+			transport.NoEncapLimit},
+		{"a byte order mark", base, "\ufeff" + base, func(r *Relay) any { return r.Name }, "home"},
+		{"upper case", "list proto 'tcp'", "option proto 'TCPUDP'", func(r *Relay) any { return r.Forwards[0].Ports },
+			[]PortSet{{6, 443, 443}, {17, 443, 443}}},
+		{"a range of the firewall", "'443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'",
+			"'8000:8010'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '9000:9010'", func(r *Relay) any {
+				return r.Forwards[0].String()
+			}, "tcp:8000-8010 → 192.168.1.210:9000"},
+		{"a range with a kept port", "'443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'",
+			"'1-65535'\n\toption dest_ip '192.168.1.210'", func(r *Relay) any { return r.Forwards[0].Ports },
+			[]PortSet{{6, 1, 65535}}},
 		{"peer by name", "2001:db8:6ef9::/64", "vps.example.net", func(r *Relay) any { return r.PeerName },
 			"vps.example.net"},
 		{"mtu", "'auto'", "'1400'", func(r *Relay) any { return r.MTU }, 1400},
@@ -211,7 +233,7 @@ func TestMistakes(t *testing.T) {
 			`public IPv4 address (not a private, multicast or reserved one)`},
 		{"'198.51.100.144'", "'198.51.100'", `F:4: relay "home": option ipaddr "198.51.100": ` + ipaddrWords},
 		{"'198.51.100.144'", "'198.51.100.256'", `F:4: relay "home": option ipaddr "198.51.100.256": ` + ipaddrWords},
-		{"'198.51.100.144'", "'198.51.100.144/24'", `F:4: relay "home": option ipaddr "198.51.100.144/24": ` +
+		{"'198.51.100.144'", "'198.51.100.0/24'", `F:4: relay "home": option ipaddr "198.51.100.0/24": ` +
 			ipaddrWords},
 		{"'198.51.100.144'", "'231.5.6.7'", `F:4: relay "home": option ipaddr "231.5.6.7": ` + ipaddrWords},
 		{"'198.51.100.144'", "'192.168.1.1'", `F:4: relay "home": option ipaddr "192.168.1.1": ` + ipaddrWords},
@@ -226,8 +248,6 @@ func TestMistakes(t *testing.T) {
 		{"2001:db8:fdd2::/64", "2001:db8:fdd2::/129", `F:5: relay "home": option ip6addr "2001:db8:fdd2::/129": ` +
 			endpointWords},
 		{"2001:db8:fdd2::/64", "2001:db8:fdd2", `F:5: relay "home": option ip6addr "2001:db8:fdd2": ` + endpointWords},
-		{"2001:db8:fdd2::/64", "2001:db8:fdd2::1/64", `F:5: relay "home": option ip6addr "2001:db8:fdd2::1/64": has ` +
-			`bits set behind the prefix; allowed is the prefix 2001:db8:fdd2::/64 or the address 2001:db8:fdd2::1`},
 		{"2001:db8:fdd2::/64", "2001:db8:fdd2::/80", `F:5: relay "home": option ip6addr "2001:db8:fdd2::/80": the ` +
 			`endpoint 2001:db8:fdd2:0:198:51:100:144 made of it and ipaddr lies outside; allowed is a prefix of at ` +
 			`most 64 bits, or an address`},

@@ -93,8 +93,9 @@ func keeps(relays ...*Relay) (list []kept, ports map[uint8][]span) {
 	return list, ports
 }
 
-// overlaps reports ports of an address that two forwards use, or that are both kept and forwarded. The relays have the
-// same address and role. A forward of all gets what the others leave, and overlaps only with another forward of all.
+// overlaps reports ports of an address that two forwards use, and forwards all of whose ports are kept: keep comes first.
+// The relays have the same address and role. A forward of all gets what the others leave, and overlaps only with another
+// forward of all.
 func (r *reader) overlaps(relays []*Relay) {
 	keep, keptPorts := keeps(relays...)
 	var all *claim
@@ -116,7 +117,8 @@ func (r *reader) overlaps(relays []*Relay) {
 			for _, set := range f.Ports {
 				claims[set.Proto] = append(claims[set.Proto], claim{set, f, relay, order})
 				order++
-				if i, ok := find(keptPorts[set.Proto], set.First, set.Last); ok {
+				i, ok := find(keptPorts[set.Proto], set.First, set.Last)
+				if ok && keep[i].First <= set.First && keep[i].Last >= set.Last { // nothing of it is left
 					r.forwardProblem(f, "src_dport", set.String(),
 						"is also kept for the VPS (list keep '%s' of relay %q); remove one of the two",
 						keep[i].PortSet, keep[i].relay.Name)

@@ -347,6 +347,14 @@ func numberOr(word string, instead int, low, high int64) func(string) (int, bool
 	}
 }
 
+// encapLimit takes netifd's word for none, too (its protocol handlers 4in6 and ds-lite).
+func encapLimit(s string) (int, bool) {
+	if s == "ignore" {
+		s = "none"
+	}
+	return numberOr("none", transport.NoEncapLimit, 0, 255)(s)
+}
+
 func oneOf[T ~string](allowed ...T) func(string) (T, bool) {
 	return func(s string) (T, bool) { return T(s), slices.Contains(allowed, T(s)) }
 }
@@ -402,17 +410,25 @@ func Reserved(p netip.Prefix) bool {
 	})
 }
 
-func public4(s string) (netip.Addr, bool) {
-	a, err := netip.ParseAddr(s)
-	if err != nil || !a.Is4() {
-		return a, false
+// hostAddr reads an address, also with the length of its network's prefix, as `ip address` prints it and OpenWrt's
+// interfaces take it. A network's own address is no host's.
+func hostAddr(s string) (netip.Addr, bool) {
+	if !strings.Contains(s, "/") {
+		a, err := netip.ParseAddr(s)
+		return a, err == nil
 	}
-	return a, !slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Contains(a) })
+	p, err := netip.ParsePrefix(s)
+	return p.Addr(), err == nil && (p.IsSingleIP() || p != p.Masked())
+}
+
+func public4(s string) (netip.Addr, bool) {
+	a, ok := hostAddr(s)
+	return a, ok && a.Is4() && !slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 func unicast4(s string) (netip.Addr, bool) {
-	a, err := netip.ParseAddr(s)
-	return a, err == nil && a.Is4() && a.As4()[0] != 0 && a.As4()[0] < 224 && !a.IsLoopback()
+	a, ok := hostAddr(s)
+	return a, ok && a.Is4() && a.As4()[0] != 0 && a.As4()[0] < 224 && !a.IsLoopback()
 }
 
 // network4 reads an address, or a network without host bits.
@@ -450,15 +466,15 @@ func unicast6(a netip.Addr) bool {
 	return a.Is6() && !a.Is4In6() && a.Zone() == "" && a.IsGlobalUnicast()
 }
 
-// endpoint reads an address or a prefix. A prefix is combined with ipaddr (see Derive) if that is valid.
+// endpoint reads an address, also with the length of its prefix, or a prefix, which is combined with ipaddr (see Derive)
+// if that is valid.
 func (s *section) endpoint(option string, ipaddr netip.Addr) netip.Addr {
 	if !s.has(option) {
 		return netip.Addr{}
 	}
 	value := s.values(option)[0]
-	if !strings.Contains(value.Text, "/") {
-		a, err := netip.ParseAddr(value.Text)
-		if err != nil || !unicast6(a) {
+	if a, ok := hostAddr(value.Text); ok {
+		if !unicast6(a) {
 			s.refuse(value, option)
 			return netip.Addr{}
 		}
@@ -466,13 +482,8 @@ func (s *section) endpoint(option string, ipaddr netip.Addr) netip.Addr {
 	}
 	prefix, err := netip.ParsePrefix(value.Text)
 	switch {
-	case err != nil || !unicast6(prefix.Masked().Addr()):
+	case err != nil || !unicast6(prefix.Addr()):
 		s.refuse(value, option)
-	case prefix.Masked() != prefix && prefix.Bits() < 128:
-		s.problemAt(value, option, "has bits set behind the prefix; allowed is the prefix %s or the address %s",
-			prefix.Masked(), prefix.Addr())
-	case prefix.Bits() == 128:
-		return prefix.Addr()
 	case !ipaddr.IsValid():
 	default:
 		if a := transport.Derive(prefix, ipaddr); prefix.Contains(a) {
@@ -511,13 +522,18 @@ func dnsName(s string) bool {
 // portSet reads protocol:port, protocol:first-last or protocol.
 func portSet(s string) (PortSet, bool) {
 	name, ports, hasPorts := strings.Cut(s, ":")
-	proto, ok := ParseProto(name)
+	proto, ok := ParseProto(strings.ToLower(name))
 	if !ok || !hasPorts || !HasPorts(proto) {
 		// A bare number is more likely a port whose protocol was forgotten than a protocol.
 		return PortSet{Proto: proto}, ok && !hasPorts && !HasPorts(proto) && !plainNumber(name)
 	}
 	first, last, ok := portRange(ports)
 	return PortSet{proto, first, last}, ok
+}
+
+// firewallPorts takes first:last too, as OpenWrt's firewall does in src_dport and dest_port.
+func firewallPorts(s string) (first, last uint16, ok bool) {
+	return portRange(strings.Replace(s, ":", "-", 1))
 }
 
 func portRange(s string) (first, last uint16, ok bool) {
@@ -540,7 +556,7 @@ func (s *section) relay(name string, role Role) *Relay {
 		Tunlink:    parse(s, "tunlink", linkName),
 		Device:     "ds4-" + name,
 		MTU:        parse(s, "mtu", numberOr("auto", 0, 576, 65000)),
-		EncapLimit: parse(s, "encaplimit", numberOr("none", transport.NoEncapLimit, 0, 255)),
+		EncapLimit: parse(s, "encaplimit", encapLimit),
 		TTL:        parse(s, "ttl", number(1, 255)),
 		Table:      parse(s, "ip4table", table),
 		Priority:   parse(s, "priority", number(1, 32000)),
@@ -630,24 +646,25 @@ func title(s string) (string, bool) {
 
 // ports combines the options proto, src_dport and dest_port.
 func (s *section) ports(f *Forward, protos []uci.Value) {
-	first, last, ok := portRange("1")
+	first, last, ok := firewallPorts("1")
 	if s.has("src_dport") {
-		if first, last, ok = portRange(s.values("src_dport")[0].Text); !ok {
+		if first, last, ok = firewallPorts(s.values("src_dport")[0].Text); !ok {
 			s.refuse(s.values("src_dport")[0], "src_dport")
 		}
 	}
 	var withPorts, withoutPorts []string
 	for _, value := range protos {
-		if value.Text == "all" || value.Text == "any" {
+		word := strings.ToLower(value.Text)
+		if word == "all" || word == "any" {
 			f.All = true
 			continue
 		}
-		if value.Text == "tcpudp" {
+		if word == "tcpudp" {
 			f.Ports = append(f.Ports, PortSet{6, first, last}, PortSet{17, first, last})
 			withPorts = append(withPorts, "tcp")
 			continue
 		}
-		proto, ok := ParseProto(value.Text)
+		proto, ok := ParseProto(word)
 		switch {
 		case !ok:
 			s.refuse(value, "proto")
@@ -678,7 +695,7 @@ func (s *section) ports(f *Forward, protos []uci.Value) {
 		}
 		return
 	}
-	destFirst, destLast, destOK := portRange(s.values("dest_port")[0].Text)
+	destFirst, destLast, destOK := firewallPorts(s.values("dest_port")[0].Text)
 	switch {
 	case !destOK:
 		s.refuse(s.values("dest_port")[0], "dest_port")

@@ -368,7 +368,7 @@ func forwardedPorts(relays []*Relay) *ports {
 				continue
 			}
 			for _, set := range f.Ports {
-				add(p.own, set.Proto, relay, span{set.First, set.Last, len(p.forwards)})
+				add(p.own, set.Proto, relay, within(gaps(keep[set.Proto], len(p.forwards)), set.First, set.Last)...)
 			}
 			if f.All {
 				for _, proto := range []uint8{TCP, UDP} {

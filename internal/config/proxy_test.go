@@ -208,6 +208,8 @@ func TestProxyBesideRelay(t *testing.T) {
 		"for some clients": strings.Replace(relayed, "'8080'", "'443'\n\toption src_ip '203.0.113.7'", 1),
 		"a port that is kept": strings.Replace(strings.Replace(relayed, "'tcp'\n\toption src_dport '8080'", "'all'", 1),
 			"option role 'vps'", "option role 'vps'\n\tlist keep 'tcp:440-450'", 1),
+		"a port of a range that is kept": strings.Replace(strings.Replace(relayed, "'8080'", "'400-500'", 1),
+			"option role 'vps'", "option role 'vps'\n\tlist keep 'tcp:443'", 1),
 		"a router": strings.NewReplacer("'8080'", "'443'", "role 'vps'", "role 'router'").Replace(relayed),
 	} {
 		if _, _, err := load(t, text); err != nil {

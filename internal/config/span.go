@@ -55,3 +55,14 @@ func gaps(spans []span, owner int) []span {
 	}
 	return append(open, span{next, 65535, owner})
 }
+
+// within returns the parts of spans from first to last.
+func within(spans []span, first, last uint16) []span {
+	var inside []span
+	for _, s := range spans {
+		if s.first <= last && s.last >= first {
+			inside = append(inside, span{max(s.first, first), min(s.last, last), s.owner})
+		}
+	}
+	return inside
+}

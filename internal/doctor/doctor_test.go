@@ -569,3 +569,18 @@ func TestAnswer(t *testing.T) {
 		t.Errorf("a file that cannot be read: %v %+v", err, one)
 	}
 }
+
+// TestKeptPort: a forward of a range is tried by a port that the VPS does not keep.
+func TestKeptPort(t *testing.T) {
+	p := &patient{Relay: &config.Relay{Keep: []config.PortSet{{Proto: 6, First: 20, Last: 22},
+		{Proto: 17, First: 23, Last: 23}}}}
+	for _, c := range []struct{ first, last, public, host uint16 }{{20, 30, 23, 1023}, {21, 21, 21, 1021},
+		{23, 30, 23, 1023}} {
+		f := &config.Forward{Ports: []config.PortSet{{Proto: 6, First: c.first, Last: c.last}},
+			DestPort: c.first + 1000}
+		if proto, public, host := p.protoOf(f); proto != 6 || public != c.public || host != c.host {
+			t.Errorf("%d-%d: protocol %d, port %d, at the host %d; want %d, %d", c.first, c.last, proto, public, host,
+				c.public, c.host)
+		}
+	}
+}

@@ -122,8 +122,9 @@ func clientOf(f *config.Forward) netip.Addr {
 	return f.Clients[0].Addr()
 }
 
-// protoOf returns the protocol for testing a forward, and the ports before and after DNAT.
-func protoOf(f *config.Forward) (proto uint8, public, host uint16) {
+// protoOf returns the protocol for testing a forward, and the ports before and after DNAT: the first that the VPS does
+// not keep for itself.
+func (p *patient) protoOf(f *config.Forward) (proto uint8, public, host uint16) {
 	if f.All {
 		return packet.ICMP, 0, 0
 	}
@@ -133,7 +134,12 @@ func protoOf(f *config.Forward) (proto uint8, public, host uint16) {
 		best = max(0, slices.IndexFunc(mappings, func(m config.Mapping) bool { return m.Public.Proto == packet.ICMP }))
 	}
 	m := mappings[best]
-	return m.Public.Proto, m.Public.First, m.Port
+	public, host = m.Public.First, m.Port
+	keeps := func(s config.PortSet) bool { return s.Contains(m.Public.Proto, public) }
+	for public < m.Public.Last && slices.ContainsFunc(p.Keep, keeps) {
+		public, host = public+1, host+1
+	}
+	return m.Public.Proto, public, host
 }
 
 // probe sends a packet of size bytes (0: a small one) through the tunnel with a hop limit of one. The machine at the
@@ -145,7 +151,7 @@ func (p *patient) probe(size int, follow bool) probing {
 	from, to := f.DestIP, Nowhere
 	var data []byte
 	if p.Role == config.VPS {
-		proto, _, port := protoOf(f)
+		proto, _, port := p.protoOf(f)
 		from, to = clientOf(f), f.DestIP
 		data = p.testPacket(proto, from, to, port, id, 1, size)
 	} else {

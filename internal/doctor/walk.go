@@ -43,7 +43,7 @@ type entrance struct {
 // entrances are tried in turn until one is answered. With a forward of all it is not known which ports a host answers.
 func (p *patient) entrances(f *config.Forward) []entrance {
 	if !f.All {
-		proto, public, port := protoOf(f)
+		proto, public, port := p.protoOf(f)
 		return []entrance{{proto, public, port}}
 	}
 	var free []entrance
@@ -359,7 +359,7 @@ func (p *patient) hosts() Finding {
 	return p.each(func(w *walk) Finding {
 		host := w.forward.DestIP
 		target := host.String()
-		if _, _, port := protoOf(w.forward); port != 0 {
+		if _, _, port := p.protoOf(w.forward); port != 0 {
 			target = netip.AddrPortFrom(host, port).String()
 		}
 		lan := p.path.LAN[host]
@@ -404,7 +404,7 @@ func (p *patient) serviceMissing(target string) Finding {
 
 // silentHost looks on the LAN for a host that does not answer a client.
 func (p *patient) silentHost(w *walk, target string) Finding {
-	_, _, port := protoOf(w.forward)
+	_, _, port := p.protoOf(w.forward)
 	host := w.forward.DestIP
 	if err := p.prober.Connect(host, port); err == nil {
 		return failed(message.New("%s answers this router, but not a client from the internet", target),
@@ -478,7 +478,7 @@ func (p *patient) internet() Finding {
 // asClient connects to the public address through a forward that is for everybody; f is nil if there is none.
 func (p *patient) asClient() (f *config.Forward, target string, err error) {
 	for _, f := range p.Forwards {
-		proto, public, _ := protoOf(f)
+		proto, public, _ := p.protoOf(f)
 		if len(f.Clients) > 0 || proto != packet.TCP && proto != packet.ICMP {
 			continue
 		}

@@ -94,10 +94,14 @@ func Load(path string) (*File, error) {
 // Parse reads data; path is for messages. Mistakes come as Errors.
 func Parse(path string, data []byte) (*File, error) { return parse(path, string(data)) }
 
+// byteOrderMark begins a file that some editors have saved.
+const byteOrderMark = "\ufeff"
+
 func parse(path, text string) (*File, error) {
 	if len(text) > maxSize {
 		return nil, message.New("%s: longer than 4 MiB; that is no configuration of ds4relay", path)
 	}
+	text = strings.TrimPrefix(text, byteOrderMark)
 	p := &parser{path: path, lexer: lexer{data: text, line: 1}, names: map[string]int{}}
 	p.parse()
 	if len(p.errors) > 0 {

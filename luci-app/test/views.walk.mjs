@@ -152,7 +152,7 @@ test('a wrong value is refused below its field, in the words of the program', as
 
 	for (const [ tab, option, wrong, words ] of [
 		[ 'general', 'ipaddr', '10.0.0.1', "allowed is the VPS's public IPv4 address (not a private, multicast or reserved one)" ],
-		[ 'general', 'peeraddr', '2001:db8::1/64', 'has bits set behind the prefix; allowed is the prefix 2001:db8::/64 or the address 2001:db8::1' ],
+		[ 'general', 'peeraddr', '2001:db8::/96', 'the endpoint 2001:db8::198:51:100:144 made of it and ipaddr lies outside; allowed is a prefix of at most 64 bits, or an address' ],
 		[ 'general', 'ip6addr', 'fe80::1', 'allowed is an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64' ],
 		[ 'general', 'keep', '22', 'allowed is protocol:port, protocol:first-last or protocol, such as tcp:22, udp:60000-61000 or icmp' ],
 		[ 'advanced', 'mtu', '99', 'allowed is auto, or a number from 576 to 65000' ],

@@ -50,6 +50,10 @@ func Random(r *rand.Rand, role string) string {
 			b.WriteString("\toption egress 'all'\n")
 		}
 	}
+	if r.IntN(3) == 0 { // a relay may keep port 22 of it
+		b.WriteString("\nconfig forward 'low'\n\toption relay 'r0'\n\toption src_dport '20-30'\n" +
+			"\toption dest_ip '192.168.1.210'\n")
+	}
 	if r.IntN(3) == 0 {
 		fmt.Fprintf(&b, "\nconfig forward 'rest'\n\toption relay 'r0'\n\toption proto 'all'\n\toption dest_ip "+
 			"'192.168.1.%d'\n", 210+r.IntN(3))

@@ -165,7 +165,6 @@ _('go-uci: %v');
 _('hand a packet to %s: %v');
 _('has %d ports, listen %s has %d; allowed is as many (mapped one to one), one port for all, or none (the port that the client came to)');
 _('has %d ports, src_dport has %d; allowed is as many, mapped one to one');
-_('has bits set behind the prefix; allowed is the prefix %s or the address %s');
 _('has too many words; allowed are at most %d, and %d in all such options');
 _('hop limit exceeded');
 _('host unreachable');

@@ -114,6 +114,11 @@ function parsePorts(text) {
 	return { first: +m[1], last: +(m[2] ?? m[1]) };
 }
 
+/* As OpenWrt's firewall takes them: first:last too. */
+function firewallPorts(text) {
+	return parsePorts(text.replace(':', '-'));
+}
+
 const reserved = [
 	'0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '127.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.0.0.0/24',
 	'192.168.0.0/16', '198.18.0.0/15', '224.0.0.0/3'
@@ -137,30 +142,41 @@ function isDNSName(text) {
 		labels.every((label) => label.length <= 63 && /^[a-zA-Z0-9_-]+$/.test(label) && !/^-|-$/.test(label));
 }
 
+/* An address, also with the length of its network's prefix; a network's own address is no host's. */
+function host4(text) {
+	const prefix = parsePrefix(text, parse4, 32);
+
+	if (!prefix)
+		return parse4(text);
+
+	return (prefix.bits == 32 || number4(prefix.address) % 2 ** (32 - prefix.bits)) ? prefix.address : null;
+}
+
+function host6(text) {
+	const prefix = parsePrefix(text, parse6, 128);
+
+	if (!prefix)
+		return parse6(text);
+
+	return (prefix.bits == 128 || format6(mask6(prefix.address, prefix.bits)) != format6(prefix.address)) ? prefix.address : null;
+}
+
 /* An endpoint is right (null), or it is refused with a code and its arguments; without a code it is simply not allowed. */
 function checkEndpoint(text, ipaddr) {
-	if (!text.includes('/')) {
-		const address = parse6(text);
+	const address = host6(text);
 
-		return (address && isUnicast6(address)) ? null : {};
-	}
+	if (address)
+		return isUnicast6(address) ? null : {};
 
 	const prefix = parsePrefix(text, parse6, 128);
 
-	if (!prefix || !isUnicast6(mask6(prefix.address, prefix.bits)))
+	if (!prefix || !isUnicast6(prefix.address))
 		return {};
 
-	const masked = format6(mask6(prefix.address, prefix.bits));
+	const masked = format6(prefix.address),
+	      octets = parse4(ipaddr ?? '');
 
-	if (prefix.bits < 128 && masked != format6(prefix.address))
-		return {
-			code: 'has bits set behind the prefix; allowed is the prefix %s or the address %s',
-			args: [ masked + '/' + prefix.bits, format6(prefix.address) ]
-		};
-
-	const octets = parse4(ipaddr ?? '');
-
-	if (prefix.bits == 128 || !octets)
+	if (!octets)
 		return null;
 
 	const endpoint = derive(prefix.address, prefix.bits, octets);
@@ -190,7 +206,7 @@ return baseclass.extend({
 	protocols: [],
 
 	lookupProtocol(text) {
-		const known = this.protocols.find((protocol) => protocol.name == text);
+		const known = this.protocols.find((protocol) => protocol.name == text.toLowerCase());
 
 		if (known)
 			return known;
@@ -202,10 +218,10 @@ return baseclass.extend({
 	},
 
 	hasPorts(words) {
-		return words.some((word) => word == 'tcpudp' || this.lookupProtocol(word)?.ports);
+		return words.some((word) => word.toLowerCase() == 'tcpudp' || this.lookupProtocol(word)?.ports);
 	},
 
-	parsePorts,
+	parsePorts: firewallPorts,
 
 	/* The endpoint that the program makes of a prefix and the public address, or null. */
 	endpoint(text, ipaddr) {
@@ -215,12 +231,12 @@ return baseclass.extend({
 		if (!prefix || !octets || checkEndpoint(text, ipaddr))
 			return null;
 
-		return format6((prefix.bits == 128) ? prefix.address : derive(prefix.address, prefix.bits, octets));
+		return format6(host6(text) ?? derive(prefix.address, prefix.bits, octets));
 	},
 
 	/* Documentation has these addresses, and nobody else (RFC 5737, RFC 3849): examples that wait to be replaced. */
 	isExample(text) {
-		const address = parse4(text ?? '');
+		const address = host4(text ?? '');
 
 		if (address)
 			return [ '192.0.2.0/24', '198.51.100.0/24', '203.0.113.0/24' ].some((net) => within4(address, parsePrefix(net, parse4, 32)));
@@ -240,7 +256,7 @@ return baseclass.extend({
 			enabled: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			role: (text) => allowed(text == 'router' || text == 'vps'),
 			ipaddr(text) {
-				const address = parse4(text);
+				const address = host4(text);
 
 				return allowed(address && !reserved.some((prefix) => within4(address, prefix)));
 			},
@@ -259,7 +275,7 @@ return baseclass.extend({
 			tunlink: (text) => allowed(text != '.' && text != '..' && !/[\s\p{Cc}\/:"]/u.test(text) && new TextEncoder().encode(text).length <= 15),
 			device: (text) => allowed(/^[a-zA-Z0-9_.][a-zA-Z0-9_.-]{0,14}$/.test(text) && ![ '.', '..', 'all', 'default' ].includes(text)),
 			mtu: (text) => allowed(text == 'auto' || isNumber(text, 576, 65000)),
-			encaplimit: (text) => allowed(text == 'none' || isNumber(text, 0, 255)),
+			encaplimit: (text) => allowed(text == 'none' || text == 'ignore' || isNumber(text, 0, 255)),
 			ttl: (text) => allowed(isNumber(text, 1, 255)),
 			ip4table: (text) => allowed(isNumber(text, 1, 4294967295) && ![ '253', '254', '255' ].includes(text)),
 			priority: (text) => allowed(isNumber(text, 1, 32000)),
@@ -283,17 +299,17 @@ return baseclass.extend({
 			relay: () => null,
 			name: (text) => allowed([ ...text ].length <= 64 && !/\p{Cc}/u.test(text)),
 			proto(text) {
-				return allowed([ 'all', 'any', 'tcpudp' ].includes(text) || this.lookupProtocol(text));
+				return allowed([ 'all', 'any', 'tcpudp' ].includes(text.toLowerCase()) || this.lookupProtocol(text));
 			},
-			src_dport: (text) => allowed(parsePorts(text)),
+			src_dport: (text) => allowed(firewallPorts(text)),
 			dest_ip(text) {
-				const address = parse4(text);
+				const address = host4(text);
 
 				return allowed(address && address[0] > 0 && address[0] < 224 && address[0] != 127);
 			},
 			dest_port(text, values) {
-				const ports = parsePorts(text),
-				      open = parsePorts(values.src_dport ?? '');
+				const ports = firewallPorts(text),
+				      open = firewallPorts(values.src_dport ?? '');
 
 				if (!ports || !open)
 					return allowed(ports);
