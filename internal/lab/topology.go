@@ -46,7 +46,7 @@ type Options struct {
 	RouterFirewall bool   // a home router's firewall, see OpenRouterFirewall
 	Second         bool   // another VPS and another home
 	VPSVM          bool   // the VPS is its own virtual machine, see connectVPSVM
-	// The router is its own virtual machine, see RemoteRouter. There is no DS-Lite and only one host.
+	// The router is its own virtual machine, see connectRouterVM. There is no DS-Lite and only one host.
 	RouterVM bool
 }
 
