@@ -29,7 +29,7 @@ type piece struct {
 }
 
 // readBack writes the file's options in go-uci's subset and replaces each value by what go-uci reads, a chunk at a
-// time. An option that many sections share is read once.
+// time. An option with the same value in many sections is read once.
 func readBack(file *File) error {
 	type key struct{ name, value string }
 	seen := map[key]bool{}
