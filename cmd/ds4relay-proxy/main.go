@@ -1,5 +1,5 @@
-// Command ds4relay-proxy runs the proxies of the configuration on OpenWrt, whose ds4relay is without them: a router
-// that has no use for proxies has no room for them either. Elsewhere it is `ds4relay proxy`.
+// Command ds4relay-proxy runs the proxies of the configuration on OpenWrt. There ds4relay does not contain them, to
+// save space on routers without proxies. Elsewhere the command is `ds4relay proxy`.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// Exit statuses, as those of ds4relay.
+// Exit statuses, the same as ds4relay's.
 const (
 	exitFailed  = 1
 	exitUsage   = 2

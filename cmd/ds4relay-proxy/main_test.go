@@ -19,7 +19,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/testport"
 )
 
-// TestMain runs the program in place of the tests where a test has started it.
+// TestMain runs the program instead of the tests if a test has started it.
 func TestMain(m *testing.M) {
 	if os.Getenv("DS4RELAY_PROXY_TEST") != "" {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// patience bounds what the tests wait for.
+// patience is how long a test waits at most.
 const patience = 30 * time.Second
 
 func command(dir string, args ...string) *exec.Cmd {
@@ -53,7 +53,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// echoes sends bytes over a connection and has them back.
+// echoes sends bytes over a connection and expects them back.
 func echoes(conn net.Conn, text string) error {
 	conn.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(conn, text); err != nil {
@@ -64,8 +64,9 @@ func echoes(conn net.Conn, text string) error {
 	return err
 }
 
-// TestSuccessor: procd starts the next instance and ends the former one at the same moment; clients notice nothing,
-// then and when procd sends the former one SIGTERM again at every reload. It ends with the last instance.
+// TestSuccessor: procd starts the next instance and ends the former one at the same moment. Clients notice nothing, not
+// even when procd sends the former one SIGTERM again at each reload. The former one ends with its last session; the
+// last instance ends after SIGTERM.
 func TestSuccessor(t *testing.T) {
 	dir := t.TempDir()
 	target, err := net.Listen("tcp", "[::1]:0")
@@ -146,7 +147,7 @@ func TestSuccessor(t *testing.T) {
 		}
 		return nil
 	})
-	// Those who ask how it is do not come between the two.
+	// Status requests during the hand-over do not disturb it.
 	for range 8 {
 		until(func() error {
 			if _, err := proxyd.Ask(filepath.Join(dir, "run")); err != nil {
@@ -165,7 +166,7 @@ func TestSuccessor(t *testing.T) {
 			t.Fatalf("a connection that was there before: %v", err)
 		}
 		former.Process.Signal(syscall.SIGTERM)
-		time.Sleep(3 * time.Second) // sessions would have 5 seconds
+		time.Sleep(3 * time.Second) // without a successor, sessions would end after 5 seconds
 	}
 	if err := echoes(held, "after"); err != nil {
 		t.Errorf("a connection that was there before, after reloads: %v", err)
@@ -174,7 +175,7 @@ func TestSuccessor(t *testing.T) {
 	if err := former.Wait(); err != nil {
 		t.Errorf("the former instance: %v", err)
 	}
-	// Nobody comes after the last one.
+	// There is no successor to the last instance.
 	if held, err = net.Dial("tcp", address); err != nil {
 		t.Fatal(err)
 	}

@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	captureBytes   = 256 // kept of each packet
+	captureBytes   = 256 // bytes kept of each packet
 	capturePackets = 200_000
-	captureBuffer  = 32 << 20 // bytes that the kernel holds for a slow reader
+	captureBuffer  = 32 << 20 // bytes that the kernel queues for a slow reader
 )
 
-// Sniffer collects the packets of a device.
+// Sniffer captures the packets of a device.
 type Sniffer struct {
 	dev    string
 	socket int
@@ -26,8 +26,8 @@ type Sniffer struct {
 	packets []Packet
 }
 
-// Capture collects the IPv4 and IPv6 packets that cross a device in either direction until Stop is called. It sees
-// packets before netfilter does on the way in, and after it on the way out. It keeps the first 200,000.
+// Capture captures the IPv4 and IPv6 packets that cross a device in either direction, until Stop. It sees incoming
+// packets before netfilter and outgoing ones after it. It keeps the first 200,000.
 func Capture(h *Host, dev string) (*Sniffer, error) {
 	s := &Sniffer{dev: dev, socket: -1}
 	link, err := h.Netlink.LinkByName(dev)
@@ -35,7 +35,8 @@ func Capture(h *Host, dev string) (*Sniffer, error) {
 		return nil, fmt.Errorf("%s: capture %s: %w", h.Name, dev, err)
 	}
 	err = h.Do(func() error {
-		// SOCK_DGRAM leaves the link header away, which tunnels do not have. Protocol 0: deaf until it is bound.
+		// SOCK_DGRAM removes the link header, which tunnels do not have. With protocol 0 the socket receives nothing
+		// until it is bound.
 		s.socket, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		return err
 	})
@@ -65,7 +66,7 @@ func Capture(h *Host, dev string) (*Sniffer, error) {
 // bigEndian is htons for the two protocols that need it.
 func bigEndian(protocol uint16) uint16 { return protocol<<8 | protocol>>8 }
 
-// Stop ends the capture and returns its packets in the order in which they came. Calling it again returns the same.
+// Stop ends the capture and returns its packets in order of arrival. Another call returns the same.
 func (s *Sniffer) Stop() []Packet {
 	s.mu.Lock()
 	open := s.socket >= 0
@@ -103,12 +104,12 @@ func (s *Sniffer) collect() {
 	}
 }
 
-// receive takes one packet, and says whether there may be another.
+// receive reads one packet, and reports whether to try for another.
 func (s *Sniffer) receive() bool {
 	buf := make([]byte, captureBytes)
 	wireLen, from, err := unix.Recvfrom(s.socket, buf, unix.MSG_TRUNC)
 	if err != nil {
-		return err == unix.EINTR || err == unix.ENETDOWN // which is told once, when the device goes down
+		return err == unix.EINTR || err == unix.ENETDOWN // reported once, when the device goes down
 	}
 	link, ok := from.(*unix.SockaddrLinklayer)
 	if !ok || link.Protocol != bigEndian(unix.ETH_P_IP) && link.Protocol != bigEndian(unix.ETH_P_IPV6) {

@@ -10,30 +10,30 @@ import (
 	"time"
 )
 
-// runLimit bounds Host.Run; programs that take longer are started with Host.Command. Where the CPU counts instructions,
-// the clock jumps ahead whenever the machine waits for its disk, so that the limit has to be far.
+// runLimit is the time limit of Host.Run. Use Host.Command for longer programs. It is generous because an
+// instruction-counting CPU's clock jumps ahead whenever the machine waits for its disk.
 const runLimit = 30 * time.Minute
 
-// runDelay bounds how long what a program has written is waited for after its end: a busy computer may take seconds.
+// runDelay is how long to wait for a program's output after its end: a busy computer may take seconds.
 const runDelay = 30 * time.Second
 
-// Cmd is an exec.Cmd whose process runs inside a host's namespace. It is killed when the Net is closed.
+// Cmd is an exec.Cmd whose process runs in a host's namespace. Closing the Net kills it.
 type Cmd struct {
 	*exec.Cmd
 	host *Host
 }
 
-// Command returns a program to be started on the host. /sys is the machine's, unlike with ip netns exec.
+// Command returns a program to start on the host. Unlike with ip netns exec, /sys is the machine's.
 func (h *Host) Command(name string, args ...string) *Cmd {
 	return &Cmd{exec.Command(name, args...), h}
 }
 
-// CommandContext is Command with a context that ends the process.
+// CommandContext is Command with a context that kills the process.
 func (h *Host) CommandContext(ctx context.Context, name string, args ...string) *Cmd {
 	return &Cmd{exec.CommandContext(ctx, name, args...), h}
 }
 
-// Start is exec.Cmd's.
+// Start is like exec.Cmd.Start.
 func (c *Cmd) Start() error {
 	if err := c.host.Do(c.Cmd.Start); err != nil {
 		return fmt.Errorf("%s: %w", c.host.Name, err)
@@ -44,7 +44,7 @@ func (c *Cmd) Start() error {
 	return nil
 }
 
-// Run is exec.Cmd's.
+// Run is like exec.Cmd.Run.
 func (c *Cmd) Run() error {
 	if err := c.Start(); err != nil {
 		return err
@@ -52,7 +52,7 @@ func (c *Cmd) Run() error {
 	return c.Wait()
 }
 
-// Output is exec.Cmd's.
+// Output is like exec.Cmd.Output.
 func (c *Cmd) Output() ([]byte, error) {
 	var out strings.Builder
 	c.Stdout = &out
@@ -60,7 +60,7 @@ func (c *Cmd) Output() ([]byte, error) {
 	return []byte(out.String()), err
 }
 
-// CombinedOutput is exec.Cmd's.
+// CombinedOutput is like exec.Cmd.CombinedOutput.
 func (c *Cmd) CombinedOutput() ([]byte, error) {
 	var out strings.Builder
 	c.Stdout, c.Stderr = &out, &out
@@ -68,13 +68,13 @@ func (c *Cmd) CombinedOutput() ([]byte, error) {
 	return []byte(out.String()), err
 }
 
-// Run runs a program on the host for half an hour at most and returns what it wrote to stdout and stderr.
-// The error has that text too.
+// Run runs a program on the host for at most half an hour and returns what it wrote to stdout and stderr. An error
+// contains this text too.
 func (h *Host) Run(args ...string) (string, error) {
 	return h.RunInput("", args...)
 }
 
-// RunInput is Run with a text for the program's stdin.
+// RunInput is Run with text for the program's stdin.
 func (h *Host) RunInput(input string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
 	defer cancel()

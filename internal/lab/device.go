@@ -19,7 +19,7 @@ type port struct {
 	addresses []string // with prefix lengths
 }
 
-// connect lays a cable between two hosts. number makes the MAC addresses, 02:00:00:00:NN:01 and :02.
+// connect connects two hosts by a cable. number determines the MAC addresses, 02:00:00:00:NN:01 and :02.
 func connect(number byte, mtu int, a, b port) error {
 	mac := func(end byte) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, number, end} }
 	attrs := netlink.NewLinkAttrs()
@@ -38,7 +38,7 @@ func connect(number byte, mtu int, a, b port) error {
 	return nil
 }
 
-// up sets the port's device up and gives it its addresses.
+// up brings up the port's device and adds its addresses.
 func (p port) up() error {
 	link, err := p.host.Netlink.LinkByName(p.device)
 	if err != nil {
@@ -69,7 +69,7 @@ func (h *Host) addAddress(link netlink.Link, address string) error {
 	return nil
 }
 
-// bridge makes a bridge of devices that exist.
+// bridge creates a bridge over existing devices.
 func (h *Host) bridge(name string, mac net.HardwareAddr, ports ...string) error {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.HardwareAddr = name, mac
@@ -89,7 +89,7 @@ func (h *Host) bridge(name string, mac net.HardwareAddr, ports ...string) error 
 	return nil
 }
 
-// awaitCarrier waits until a bridge has seen that one of its ports has a carrier: the kernel tells it later
+// awaitCarrier waits until a bridge has noticed its ports' carrier, which the kernel reports with a delay
 // (net/core/link_watch.c).
 func (h *Host) awaitCarrier(bridge string) error {
 	for range 100 {
@@ -105,8 +105,7 @@ func (h *Host) awaitCarrier(bridge string) error {
 	return fmt.Errorf("%s: bridge %s has no carrier after 10 seconds", h.Name, bridge)
 }
 
-// tunnel makes an ipip6 device without an encapsulation limit, as DS-Lite has it (RFC 6333 §5.3 wants no option
-// header).
+// tunnel creates an ipip6 device without an encapsulation limit, as DS-Lite requires (RFC 6333 §5.3: no option header).
 func (h *Host) tunnel(name string, local, remote netip.Addr, mtu int, address string) error {
 	const ignoreEncapLimit = 0x1 // IP6_TNL_F_IGN_ENCAP_LIMIT, linux/ip6_tunnel.h
 	attrs := netlink.NewLinkAttrs()
@@ -121,7 +120,7 @@ func (h *Host) tunnel(name string, local, remote netip.Addr, mtu int, address st
 	return port{h, name, []string{address}}.up()
 }
 
-// route adds a static route; via is empty for a destination that is on the link or behind a tunnel.
+// route adds a static route; via is empty if the destination is on the link or behind a tunnel.
 func (h *Host) route(destination, via, device string) error {
 	link, err := h.Netlink.LinkByName(device)
 	if err != nil {
@@ -143,7 +142,7 @@ func (h *Host) route(destination, via, device string) error {
 	return nil
 }
 
-// forward makes the host a router.
+// forward turns on routing.
 func (h *Host) forward() error {
 	if err := h.Sysctl("net.ipv6.conf.all.forwarding", "1"); err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Package lab builds the internet of a DS-Lite home and a rented VPS in network namespaces, and has what tests, the
-// demo and the benchmark need to act and look inside them: sockets, programs, captures, crafted packets, snapshots.
+// Package lab builds a DS-Lite home, a rented VPS and the internet between them in network namespaces. For tests, the
+// demo and the benchmark it opens sockets there, runs programs, captures and crafts packets, and takes snapshots.
 //
 //	                      ┌───────── core ─────────┐
 //	client 203.0.113.10 ──┤  IPv4 and IPv6 internet ├── vps 198.51.100.144, 2001:db8:6ef9::/64 on the link

@@ -2,10 +2,10 @@
 
 package lab
 
-// outerHeader is what 4in6 without options adds to a packet (RFC 2473 §3).
+// outerHeader is what 4in6 without options adds to a packet, in bytes (RFC 2473 §3).
 const outerHeader = 40
 
-// carrierNAT is the carrier's side of DS-Lite (RFC 6333 §6.6): the homes share its address, nothing reaches them.
+// carrierNAT is the carrier's side of DS-Lite (RFC 6333 §6.6): the homes share its address and cannot be reached.
 const carrierNAT = `
 table ip cgn {
 	chain forward {
@@ -19,7 +19,7 @@ table ip cgn {
 }
 `
 
-// addDSLite makes the softwire. The B4 does not translate: the carrier knows the home's own addresses (RFC 6333 §5.2).
+// addDSLite sets up the softwire. The B4 does no NAT: the carrier knows the home's own addresses (RFC 6333 §5.2).
 func (n *Net) addDSLite() error {
 	mtu := n.options.AccessMTU - outerHeader
 	if err := n.Carrier.tunnel(SoftwireDevice, CarrierIPv6, WANIPv6, mtu, "192.0.0.1/29"); err != nil {

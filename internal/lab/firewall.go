@@ -7,8 +7,9 @@ import (
 	"net/netip"
 )
 
-// routerFirewall imitates a home router's: what comes from the internet needs to be asked for. The chains
-// relay_input and relay_forward stand where fw4 puts the rules that services declare; OpenRouterFirewall fills them.
+// routerFirewall imitates a home router's firewall: packets from the internet must belong to a connection from the
+// home. The chains relay_input and relay_forward are where fw4 puts rules that services declare; OpenRouterFirewall
+// fills them.
 const routerFirewall = `
 table inet fw {
 	chain relay_input {
@@ -36,9 +37,9 @@ func (n *Net) loadRouterFirewall() error {
 	return n.Router.NFT(routerFirewall)
 }
 
-// OpenRouterFirewall lets a relay through the firewall of Options.RouterFirewall, as fw4's service rules would:
-// protocol 4 in from the peer's prefix on the wan, everything forwarded from and to the tunnel's device. It replaces
-// what an earlier call let through.
+// OpenRouterFirewall opens the firewall of Options.RouterFirewall for a relay, like fw4's service rules: protocol 4
+// from the peer's prefix on wan, and all forwarding from and to the tunnel device. It replaces the rules of earlier
+// calls.
 func (n *Net) OpenRouterFirewall(device string, peer netip.Prefix) error {
 	return n.Router.NFT(fmt.Sprintf(`
 flush chain inet fw relay_input

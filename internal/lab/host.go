@@ -15,9 +15,9 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// Host is a machine of the lab: a network namespace with its devices.
+// Host is a machine of the lab: a network namespace and its devices.
 type Host struct {
-	Name string // of the namespace, as ip netns has it
+	Name string // name of the namespace for ip netns
 	// Netlink acts on the namespace from any goroutine.
 	Netlink *netlink.Handle
 
@@ -48,7 +48,7 @@ func newHost(name string) (h *Host, err error) {
 	return h, nil
 }
 
-// initialize makes addresses usable at once and keeps the kernel from sending what nobody asked for.
+// initialize makes addresses usable at once and stops the kernel from sending packets by itself.
 func (h *Host) initialize() error {
 	lo, err := h.Netlink.LinkByName("lo")
 	if err != nil {
@@ -88,8 +88,8 @@ func (h *Host) close() error {
 	return err
 }
 
-// Do calls f on a thread inside the namespace. Sockets that f opens stay there; goroutines that it starts do not run
-// there.
+// Do calls f on a thread in the namespace. Sockets that f opens stay there, but goroutines that it starts run
+// elsewhere.
 func (h *Host) Do(f func() error) error {
 	return onOwnThread(func() error {
 		if err := netns.Set(h.ns); err != nil {
@@ -99,7 +99,7 @@ func (h *Host) Do(f func() error) error {
 	})
 }
 
-// onOwnThread calls f on a thread that it may take to another namespace.
+// onOwnThread calls f on a thread that f may move to another namespace.
 func onOwnThread(f func() error) error {
 	result := make(chan error, 1)
 	go func() {
@@ -119,7 +119,7 @@ func onOwnThread(f func() error) error {
 	return <-result
 }
 
-// Sysctl sets a key such as "net.ipv4.ip_forward". Keys with a device whose name has a dot are written with slashes.
+// Sysctl sets a key such as "net.ipv4.ip_forward". Use slashes if a device name in it contains a dot.
 func (h *Host) Sysctl(key, value string) error {
 	if !strings.Contains(key, "/") {
 		key = strings.ReplaceAll(key, ".", "/")
@@ -129,7 +129,7 @@ func (h *Host) Sysctl(key, value string) error {
 	})
 }
 
-// ReadSysctl returns the value of a key as Sysctl takes it.
+// ReadSysctl returns the value of a key, in the same form as for Sysctl.
 func (h *Host) ReadSysctl(key string) (value string, err error) {
 	if !strings.Contains(key, "/") {
 		key = strings.ReplaceAll(key, ".", "/")

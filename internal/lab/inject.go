@@ -14,7 +14,7 @@ import (
 	headers "github.com/ds4relay/ds4relay/internal/packet"
 )
 
-// UDP4 makes an IPv4 packet with a UDP datagram, don't fragment not set, checksums right.
+// UDP4 returns an IPv4 packet with a UDP datagram and correct checksums, DF not set.
 func UDP4(src, dst netip.AddrPort, payload []byte) []byte {
 	udp := binary.BigEndian.AppendUint16(nil, src.Port())
 	udp = binary.BigEndian.AppendUint16(udp, dst.Port())
@@ -25,13 +25,13 @@ func UDP4(src, dst netip.AddrPort, payload []byte) []byte {
 	pseudo = append(pseudo, 0, unix.IPPROTO_UDP, byte(len(udp)>>8), byte(len(udp)))
 	sum := headers.Checksum(append(pseudo, udp...))
 	if sum == 0 {
-		sum = 0xffff // RFC 768: 0 means none
+		sum = 0xffff // RFC 768: 0 means no checksum
 	}
 	binary.BigEndian.PutUint16(udp[6:], sum)
 	return IPv4(src.Addr(), dst.Addr(), unix.IPPROTO_UDP, udp)
 }
 
-// IPv4 makes an IPv4 packet without options.
+// IPv4 returns an IPv4 packet without options.
 func IPv4(src, dst netip.Addr, proto byte, payload []byte) []byte {
 	packet := []byte{0x45, 0}
 	packet = binary.BigEndian.AppendUint16(packet, uint16(20+len(payload)))
@@ -42,8 +42,8 @@ func IPv4(src, dst netip.Addr, proto byte, payload []byte) []byte {
 	return append(packet, payload...)
 }
 
-// SendRaw6 sends an IPv6 packet from any source address, routed by its destination, or through dev if that is not
-// empty. The payload follows the fixed header as it is: proto is its next header.
+// SendRaw6 sends an IPv6 packet from any source address, routed by its destination, or through dev unless it is empty.
+// The payload follows the fixed header unchanged; proto is its next header.
 func SendRaw6(h *Host, src, dst netip.Addr, dev string, proto byte, payload []byte) error {
 	packet := []byte{0x60, 0, 0, 0}
 	packet = binary.BigEndian.AppendUint16(packet, uint16(len(payload)))
@@ -54,13 +54,13 @@ func SendRaw6(h *Host, src, dst netip.Addr, dev string, proto byte, payload []by
 	return sendRaw(h, unix.AF_INET6, dev, packet, &unix.SockaddrInet6{Addr: dst.As16()})
 }
 
-// Send4in6 sends an IPv4 packet, such as one of UDP4, inside an IPv6 packet from any source address.
+// Send4in6 sends an IPv4 packet, for example from UDP4, inside an IPv6 packet from any source address.
 func Send4in6(h *Host, src, dst netip.Addr, inner []byte) error {
 	return SendRaw6(h, src, dst, "", unix.IPPROTO_IPIP, inner)
 }
 
-// SendRaw4 sends an IPv4 packet with any source address out of dev. Into a tunnel it goes past the host's netfilter;
-// on an ethernet device the host routes it there like a packet of its own.
+// SendRaw4 sends an IPv4 packet with any source address out of dev. Into a tunnel it bypasses the host's netfilter; on
+// an Ethernet device the host sends it like a packet of its own.
 func SendRaw4(h *Host, dev string, packet []byte) error {
 	if len(packet) < 20 {
 		return fmt.Errorf("%s: send to %s: %d bytes are no IPv4 packet", h.Name, dev, len(packet))
@@ -75,7 +75,7 @@ func SendRaw4(h *Host, dev string, packet []byte) error {
 	return sendToLink(h, link, packet)
 }
 
-// Flood sends n IPv4 packets out of dev as SendRaw4 does on an ethernet device, as fast as the host can.
+// Flood sends n IPv4 packets out of an Ethernet device, like SendRaw4, as fast as the host can.
 func Flood(h *Host, dev string, n int, packet func(i int) []byte) error {
 	err := h.Do(func() error {
 		socket, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
@@ -101,7 +101,7 @@ func Flood(h *Host, dev string, n int, packet func(i int) []byte) error {
 	return nil
 }
 
-// TCP4 makes an IPv4 packet with a TCP segment without data; flags as in Packet.TCPFlags.
+// TCP4 returns an IPv4 packet with a TCP segment without data; flags as in Packet.TCPFlags.
 func TCP4(src, dst netip.AddrPort, flags byte) []byte {
 	tcp := binary.BigEndian.AppendUint16(nil, src.Port())
 	tcp = binary.BigEndian.AppendUint16(tcp, dst.Port())
@@ -134,7 +134,7 @@ func sendRaw(h *Host, family int, dev string, packet []byte, to unix.Sockaddr) e
 
 func sendToLink(h *Host, link netlink.Link, packet []byte) error {
 	err := h.Do(func() error {
-		// Not SOCK_DGRAM: that wants a link address, of 16 bytes for an ip6tnl, which SockaddrLinklayer cannot hold.
+		// SOCK_DGRAM needs a link address, which for an ip6tnl has 16 bytes and does not fit SockaddrLinklayer.
 		socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
@@ -150,8 +150,8 @@ func sendToLink(h *Host, link netlink.Link, packet []byte) error {
 	return nil
 }
 
-// SendFrame4 sends an IPv4 packet with any addresses out of an ethernet device to a neighbour's link address: the host
-// itself has no say in it.
+// SendFrame4 sends an IPv4 packet with any addresses out of an Ethernet device to a neighbour's link address, bypassing
+// the host's routing and netfilter.
 func SendFrame4(h *Host, dev string, to net.HardwareAddr, packet []byte) error {
 	link, err := h.Netlink.LinkByName(dev)
 	if err != nil {
@@ -170,8 +170,8 @@ func SendFrame4(h *Host, dev string, to net.HardwareAddr, packet []byte) error {
 	})
 }
 
-// ICMPError4 makes an IPv4 packet with an ICMP error about another packet; rest is the four bytes before that one's
-// copy (RFC 792), such as the MTU of the next hop (RFC 1191 §4).
+// ICMPError4 returns an IPv4 packet with an ICMP error about another packet. rest is the four bytes before the quoted
+// packet (RFC 792), such as the next hop's MTU (RFC 1191 §4).
 func ICMPError4(src, dst netip.Addr, kind, code byte, rest uint32, about []byte) []byte {
 	icmp := binary.BigEndian.AppendUint32([]byte{kind, code, 0, 0}, rest)
 	icmp = append(icmp, about...)

@@ -10,41 +10,41 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// Packet is a captured packet. The header fields are those of the IPv4 packet, also when it is inside an IPv6 packet
-// (then IPv6 is set), or of a plain IPv6 packet (then IPv6 is set and Src and Dst are equal to its own).
+// Packet is a captured packet. For 4in6 the fields are those of the inner IPv4 packet, and IPv6 is the outer header.
+// For plain IPv6, IPv6 is set and Src and Dst are its addresses.
 type Packet struct {
 	Dev      string
 	Outgoing bool
-	WireLen  int // from the network header on; more than the MTU where the kernel segments later
+	WireLen  int // from the network header on; more than the MTU if the kernel segments later
 
 	IPv6 *IPv6Header // nil for plain IPv4
 
 	Src, Dst         netip.Addr
 	Proto            byte // after IPv6 extension headers
-	Len              int  // total length of the (inner) IPv4 packet, or of the IPv6 packet, with header
+	Len              int  // total length of the (inner) IPv4 packet or of the IPv6 packet, including the header
 	TTL              byte
-	DF, MF           bool // IPv4; MF also from an IPv6 fragment header
+	DF, MF           bool // IPv4; MF also for an IPv6 fragment header
 	FragOffset       int  // in bytes
 	SrcPort, DstPort uint16
 	TCPFlags         byte // FIN 1, SYN 2, RST 4, PSH 8, ACK 16
-	TCPMSS           int  // the option's value, 0 without
+	TCPMSS           int  // value of the option, 0 if missing
 	ICMPType         byte // ICMP or ICMPv6
 	ICMPCode         byte
 	ICMPMTU          int    // of "fragmentation needed" and "packet too big"
-	Payload          []byte // what follows the TCP, UDP or ICMP header, as far as it was captured
+	Payload          []byte // after the TCP, UDP or ICMP header, as far as captured
 }
 
-// IPv6Header is the outer header of a 4in6 packet, or the only one of an IPv6 packet.
+// IPv6Header is the outer header of a 4in6 packet, or the header of a plain IPv6 packet.
 type IPv6Header struct {
 	Src, Dst   netip.Addr
-	NextHeader byte // of the fixed header: 60 with destination options, else 4 for IPv4
+	NextHeader byte // of the fixed header: 60 for destination options, else 4 for IPv4
 	HopLimit   byte
-	HasDstOpts bool // destination options, where an encapsulation limit travels (RFC 2473 §4.1.1)
-	EncapLimit int  // its value; -1 without
+	HasDstOpts bool // destination options, which carry the encapsulation limit (RFC 2473 §4.1.1)
+	EncapLimit int  // encapsulation limit; -1 if missing
 }
 
-// decode reads a packet that starts with its network header, with a library: not with the code that the tests are
-// about. Fields behind a truncation stay zero.
+// decode reads a packet that starts with its network header. It uses a library instead of the code under test. Fields
+// behind a truncation stay zero.
 func decode(p *Packet, data []byte) {
 	if len(data) == 0 {
 		return
@@ -61,7 +61,7 @@ func (p *Packet) decode(first gopacket.LayerType, data []byte) {
 	for _, layer := range gopacket.NewPacket(data, first, gopacket.NoCopy).Layers() {
 		switch l := layer.(type) {
 		case *layers.IPv4:
-			if l.DstIP == nil || p.IPv6 == nil && p.Src.IsValid() { // cut off, or in a tunnel of somebody else's
+			if l.DstIP == nil || p.IPv6 == nil && p.Src.IsValid() { // truncated, or in a tunnel that is not ours
 				return
 			}
 			p.Src, p.Dst = address(l.SrcIP), address(l.DstIP)
@@ -70,7 +70,7 @@ func (p *Packet) decode(first gopacket.LayerType, data []byte) {
 				int(l.FragOffset)*8
 			p.Payload = l.Payload
 		case *layers.IPv6:
-			if l.DstIP == nil { // cut off
+			if l.DstIP == nil { // truncated
 				return
 			}
 			p.IPv6 = &IPv6Header{Src: address(l.SrcIP), Dst: address(l.DstIP), NextHeader: byte(l.NextHeader),
@@ -94,7 +94,7 @@ func (p *Packet) decode(first gopacket.LayerType, data []byte) {
 		case *layers.IPv6Fragment:
 			p.Proto, p.Payload = byte(l.NextHeader), l.Payload
 			p.MF, p.FragOffset = l.MoreFragments, int(l.FragmentOffset)*8
-		case *gopacket.Fragment: // the library leaves the first fragment undecoded too, which has the next header
+		case *gopacket.Fragment: // the library does not decode first fragments either, which contain the next header
 			if p.FragOffset == 0 {
 				p.decode(layers.IPProtocol(p.Proto).LayerType(), p.Payload)
 			}
@@ -113,7 +113,7 @@ func (p *Packet) decode(first gopacket.LayerType, data []byte) {
 			p.ICMPType, p.ICMPCode, p.Payload = l.TypeCode.Type(), l.TypeCode.Code(), l.Payload
 			if p.ICMPType == layers.ICMPv4TypeDestinationUnreachable &&
 				p.ICMPCode == layers.ICMPv4CodeFragmentationNeeded {
-				p.ICMPMTU = int(l.Seq) // the same two bytes (RFC 1191 §4)
+				p.ICMPMTU = int(l.Seq) // in the same two bytes (RFC 1191 §4)
 			}
 		case *layers.ICMPv6:
 			p.ICMPType, p.ICMPCode = l.TypeCode.Type(), l.TypeCode.Code()
@@ -125,7 +125,7 @@ func (p *Packet) decode(first gopacket.LayerType, data []byte) {
 			}
 			p.Payload = l.Payload[4:]
 			return
-		default: // what is in a GRE packet, for example, is nothing of ours
+		default: // other protocols, for example the content of a GRE packet
 			return
 		}
 	}

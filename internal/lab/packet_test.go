@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestDecode: outer and inner headers of what the tests capture, also where the payload looks like a packet.
+// TestDecode: outer and inner headers are decoded, also if the payload looks like a packet.
 func TestDecode(t *testing.T) {
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	outer := func(next byte, payload []byte) []byte {

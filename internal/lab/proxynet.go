@@ -14,18 +14,18 @@ var (
 	ProxyHost = netip.MustParseAddr("2001:db8:fdd2::210")
 )
 
-// ProxyNet is the least that a proxy needs: a client, a VPS and a host, one behind the other. It needs no kernel module
-// but veth.
+// ProxyNet is the smallest network for a proxy: a client, a VPS and a host in a row. The only kernel module that it
+// needs is veth.
 //
 //	client ── vps (198.51.100.144) ── host (2001:db8:fdd2::210)
 //
-// The VPS routes IPv6, so that the client also reaches the host without a proxy. Buffers and congestion control are
-// those of a kernel that nobody has configured (cubic), whatever this machine has.
+// The VPS routes IPv6, so the client also reaches the host without a proxy. Buffers and congestion control (cubic) are
+// a kernel's defaults, whatever this machine uses.
 type ProxyNet struct {
 	Client, VPS, Host *Host
 }
 
-// NewProxyNet builds a ProxyNet of namespaces whose names begin with prefix.
+// NewProxyNet creates a ProxyNet in namespaces whose names start with prefix.
 func NewProxyNet(prefix string) (*ProxyNet, error) {
 	l := &ProxyNet{}
 	if err := l.build(prefix); err != nil {
@@ -46,7 +46,7 @@ func (l *ProxyNet) build(prefix string) (err error) {
 			"net.ipv4.tcp_rmem":  "4096 131072 6291456",
 			"net.ipv4.tcp_wmem":  "4096 16384 4194304",
 			"net.core.somaxconn": "4096",
-			// One client takes the ports of many; those below are for programs that listen.
+			// One client uses as many ports as many clients would. Programs listen on ports below these.
 			"net.ipv4.ip_local_port_range": "10000 65535",
 		} {
 			if err := (*entry.host).Sysctl(key, value); err != nil {
@@ -75,9 +75,9 @@ func (l *ProxyNet) build(prefix string) (err error) {
 	return l.Congestion("cubic")
 }
 
-// Congestion makes new connections of all three use a congestion control algorithm. It fails where the kernel does not
-// have it. (An attribute of the routes: the sysctl of a namespace only takes what the machine allows,
-// tcp_allowed_congestion_control.)
+// Congestion sets the congestion control algorithm of new connections on all three hosts. It fails if the kernel does
+// not have it. (It is an attribute of the routes, because a namespace's sysctl allows only what the machine's
+// tcp_allowed_congestion_control lists.)
 func (l *ProxyNet) Congestion(algorithm string) error {
 	for _, h := range []*Host{l.Client, l.VPS, l.Host} {
 		script := "set -e; for f in -4 -6; do ip $f route show | while read -r r; do ip $f route change $r congctl " +
@@ -89,7 +89,7 @@ func (l *ProxyNet) Congestion(algorithm string) error {
 	return nil
 }
 
-// Close kills the programs that were started on the hosts and removes the namespaces.
+// Close kills the programs that were started on the hosts and deletes the namespaces.
 func (l *ProxyNet) Close() error {
 	var errs []error
 	for _, h := range []*Host{l.Client, l.VPS, l.Host} {

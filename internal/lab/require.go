@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// Environment names the variable that says where lab tests run: "vm" is set by labctl exec in its virtual machine,
-// "host" is set by a person who wants the machine's own kernel.
+// Environment is the variable that says where lab tests run: "vm" is set by labctl exec in its virtual machine. Set it
+// to "host" to use the machine's own kernel.
 const Environment = "DS4RELAY_LAB"
 
-// Require returns an error that says what to do if this machine is not one for lab tests.
+// Require returns an error with advice if lab tests cannot run on this machine.
 func Require() error {
 	switch where := os.Getenv(Environment); where {
 	case "vm":
@@ -46,13 +46,13 @@ func requireHost() error {
 	return nil
 }
 
-// Main is the TestMain of a package of lab tests: it runs them where Require allows it, and fails elsewhere.
+// Main is the TestMain of a package of lab tests: it runs them if Require allows it, and fails otherwise.
 func Main(m interface{ Run() int }) {
 	if err := Require(); err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err)
 		os.Exit(1)
 	}
-	// On an emulated CPU collecting garbage costs more than the machine's memory does.
+	// On an emulated CPU, garbage collection costs more than the memory that it frees.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(600 << 20)
 	os.Exit(m.Run())

@@ -11,18 +11,18 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab/vm"
 )
 
-// DebianEnvironment names, in a lab whose VPS is a virtual machine of its own, its suite of Debian.
+// DebianEnvironment is the variable with the Debian suite of the VPS, if the VPS is its own virtual machine.
 const DebianEnvironment = "DS4RELAY_DEBIAN"
 
-// RouterEnvironment names, in a lab with a router of its own, the router's architecture.
+// RouterEnvironment is the variable with the router's architecture, if the router is its own virtual machine.
 const RouterEnvironment = "DS4RELAY_ROUTER"
 
-// atHome are the hosts that a router of its own takes the place of, or is in front of.
+// atHome reports whether a host is replaced by the router's virtual machine, or is behind it.
 func (n *Net) atHome(h *Host) bool {
 	return h == n.Router || h == n.Host || h == n.Host2 || h == n.LAN2
 }
 
-// connectRouterVM puts the cards that lead to the router's virtual machine where they belong.
+// connectRouterVM moves the network cards that lead to the router's virtual machine to the hosts that they connect.
 func (n *Net) connectRouterVM() error {
 	for _, card := range []struct {
 		number int
@@ -54,7 +54,7 @@ func (n *Net) connectRouterVM() error {
 	return nil
 }
 
-// connectVPSVM joins the internet to the VPS's virtual machine, which has VPSIPv4 and VPSIPv6.
+// connectVPSVM connects the internet to the VPS's virtual machine, which has VPSIPv4 and VPSIPv6.
 func (n *Net) connectVPSVM() error {
 	if err := placeCard(vm.CardWAN,
 		port{n.Core, "vps", []string{"198.51.100.1/24", "2001:db8:6ef9::ff/64"}}); err != nil {
@@ -63,7 +63,7 @@ func (n *Net) connectVPSVM() error {
 	return joinAgent()
 }
 
-// placeCard gives a card to the host that the second virtual machine is to be joined to.
+// placeCard moves a network card to the host that the second virtual machine is connected to.
 func placeCard(number int, to port) error {
 	link, err := linkByMAC(vm.CardMAC(number))
 	if err != nil {
@@ -81,7 +81,7 @@ func placeCard(number int, to port) error {
 	return to.up()
 }
 
-// joinAgent sets up the line to the agent.
+// joinAgent sets up the link to the agent.
 func joinAgent() error {
 	ctl, err := linkByMAC(vm.CardMAC(vm.CardCtl))
 	if err != nil {

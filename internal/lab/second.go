@@ -6,15 +6,15 @@ import (
 	"net/netip"
 )
 
-// Addresses of what Options.Second adds.
+// Addresses that Options.Second adds.
 var (
 	VPS2IPv4   = netip.MustParseAddr("198.51.100.200")
 	VPS2Prefix = netip.MustParsePrefix("2001:db8:6efa::/64")
 	CabinLAN   = netip.MustParsePrefix("2001:db8:fdd6::/64")
 )
 
-// addSecond builds another VPS (VPS2), and another home behind the same provider (CabinRouter, CabinHost) that has the
-// same private addresses as the first one, and no IPv4 line.
+// addSecond adds another VPS (VPS2), and another home of the same provider (CabinRouter, CabinHost) with the same
+// private addresses as the first one and without IPv4 internet.
 func (n *Net) addSecond() error {
 	for _, entry := range []struct {
 		name string

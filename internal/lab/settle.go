@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Settle waits until no packet is on its way between the hosts: the kernel's queues of received packets are empty, and
-// none was taken from them at several looks, between which the kernel's own threads had their turn. It gives up after
-// five seconds, as where another test has traffic of its own. What a program has not sent yet it cannot know of.
+// Settle waits until no packet is in transit between the hosts: the kernel's receive queues are empty, and several
+// checks in a row, between which kernel threads could run, found no new packets. It gives up after five seconds, for
+// example if another test has its own traffic. It cannot know about packets that a program has not sent yet.
 func Settle() {
 	const looks = 4
 	taken, quiet := "", 0
@@ -25,7 +25,7 @@ func Settle() {
 	}
 }
 
-// backlog reads how many packets each CPU has taken, and whether none waits (softnet_seq_show in
+// backlog returns how many packets each CPU has processed, and whether all queues are empty (softnet_seq_show in
 // net/core/net-procfs.c).
 func backlog() (taken string, empty bool) {
 	const processed, queued = 0, 11

@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// volatile matches what changes by itself: lifetimes, timers of bridges, counters, and the operational state of a
-// device that has its carrier, which the kernel brings up to date within a second (net/core/link_watch.c).
+// volatile matches what changes by itself: lifetimes, bridge timers, counters, and the operational state of a device
+// with carrier, which the kernel updates within a second (net/core/link_watch.c).
 var volatile = []struct {
-	word        string // in each line that the pattern matches
+	word        string // contained in every line that the pattern matches
 	pattern     *regexp.Regexp
 	replacement string
 }{
@@ -40,8 +40,8 @@ func steady(line string) string {
 	return line
 }
 
-// Snapshot describes the host's network as text: links, addresses, routes of all tables, rules, nft rulesets and the
-// sysctls of devices. Equal texts mean an equal configuration.
+// Snapshot describes the host's network as text: links, addresses, routes of all tables, rules, nft rulesets and
+// sysctls of devices. Equal texts mean equal configurations.
 func (h *Host) Snapshot() (string, error) {
 	sections := []struct {
 		title string
@@ -55,7 +55,8 @@ func (h *Host) Snapshot() (string, error) {
 	}
 	texts := make([]string, len(sections))
 	errs := make([]error, len(sections))
-	// Which waits: what follows, such as link-local addresses, comes with the operational state.
+	// Read the links first, because that waits for the operational states. What depends on them, such as link-local
+	// addresses, is complete afterwards.
 	texts[0], errs[0] = sections[0].read()
 	var readers sync.WaitGroup
 	for i, section := range sections[1:] {
@@ -75,10 +76,10 @@ func (h *Host) Snapshot() (string, error) {
 	return snapshot.String(), nil
 }
 
-// unsettled matches a device that has its carrier while its operational state says otherwise.
+// unsettled matches a device that has carrier, but whose operational state still says otherwise.
 var unsettled = regexp.MustCompile(`<NO-CARRIER,[^>]*LOWER_UP`)
 
-// links waits, up to five seconds, for the kernel to bring operational states up to date (net/core/link_watch.c).
+// links waits, for at most five seconds, until the kernel has updated operational states (net/core/link_watch.c).
 func (h *Host) links() (text string, err error) {
 	for range 50 {
 		text, err = h.Run("ip", "-d", "link", "show")
@@ -90,12 +91,12 @@ func (h *Host) links() (text string, err error) {
 	return text, err
 }
 
-// ipFamily is one process for three tables: on an emulated CPU, starting it is most of the work.
+// ipFamily lists three tables with one process, since starting processes dominates the cost on an emulated CPU.
 func (h *Host) ipFamily(family string) (string, error) {
 	return h.RunInput("addr show\nroute show table all\nrule show\n", "ip", family, "-d", "-batch", "-")
 }
 
-// sysctls are those of devices, which rtnetlink has in one dump, and those of all and default, which only files have.
+// sysctls returns the sysctls of devices, from one rtnetlink dump, and those of all and default, which only files have.
 // Reading a file for each value of each device took most of a snapshot's time.
 func (h *Host) sysctls() (string, error) {
 	var text strings.Builder
@@ -109,7 +110,7 @@ func (h *Host) sysctls() (string, error) {
 					}
 					value, err := os.ReadFile(path)
 					if err != nil {
-						return nil // stable_secret cannot be read before it is set
+						return nil // stable_secret is unreadable until it is set
 					}
 					fmt.Fprintf(&text, "%s = %s\n", strings.TrimPrefix(path, "/proc/sys/"),
 						strings.TrimSpace(string(value)))
@@ -125,7 +126,7 @@ func (h *Host) sysctls() (string, error) {
 }
 
 // deviceConf writes the values of /proc/sys/net/ipv[46]/conf of each device by their numbers (linux/ip.h:
-// IPV4_DEVCONF_…, linux/ipv6.h: DEVCONF_…), of the calling thread's namespace.
+// IPV4_DEVCONF_…, linux/ipv6.h: DEVCONF_…), for the calling thread's namespace.
 func deviceConf(text *strings.Builder) error {
 	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))

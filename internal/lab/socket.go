@@ -12,11 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noKeepAlive is for all TCP sockets: packets go only where a test sends something.
+// noKeepAlive switches off TCP keepalive, so that packets flow only when a test sends something.
 const noKeepAlive = -1
 
-// Listen listens on the host with plain TCP (not MPTCP, which Go would choose). The address is literal: there is no
-// DNS.
+// Listen listens on the host with plain TCP (Go would use MPTCP). The address must be literal, since there is no DNS.
 func (h *Host) Listen(network, address string) (listener net.Listener, err error) {
 	config := net.ListenConfig{KeepAlive: noKeepAlive}
 	config.SetMultipathTCP(false)
@@ -27,7 +26,7 @@ func (h *Host) Listen(network, address string) (listener net.Listener, err error
 	return listener, err
 }
 
-// ListenPacket opens a datagram socket on the host, or a raw one with a network such as "ip4:icmp".
+// ListenPacket opens a datagram socket on the host, or a raw one for a network such as "ip4:icmp".
 func (h *Host) ListenPacket(network, address string) (conn net.PacketConn, err error) {
 	err = h.Do(func() error {
 		conn, err = net.ListenPacket(network, address)
@@ -41,8 +40,8 @@ func (h *Host) Dial(network, address string, timeout time.Duration) (conn net.Co
 	return h.DialFrom(nil, network, address, timeout)
 }
 
-// DialFrom is Dial with a local address, for example a *net.TCPAddr; nil lets the kernel choose. One address and port
-// may be used to several remote ones at a time.
+// DialFrom is Dial with a local address, for example a *net.TCPAddr; nil lets the kernel choose. Connections to
+// different remote addresses may share a local one.
 func (h *Host) DialFrom(local net.Addr, network, address string, timeout time.Duration) (conn net.Conn, err error) {
 	dialer := net.Dialer{Timeout: timeout, LocalAddr: local, KeepAlive: noKeepAlive}
 	if local != nil {

@@ -33,44 +33,44 @@ const (
 	LANDevice      = "br-lan"
 	LAN2Device     = "lan2"
 	DSLiteDevice   = "ds-wan6_4" // the router's end of the softwire
-	SoftwireDevice = "softwire"  // the carrier's
+	SoftwireDevice = "softwire"  // the carrier's end
 )
 
-// Options vary the lab. The zero value is the usual home.
+// Options change the lab. The zero value is the usual home.
 type Options struct {
-	Prefix         string // of the namespaces' names; default "ds4-"
-	AccessMTU      int    // of the link between isp and router, default 1500
-	PathMTU        int    // of the link between core and isp, default 1500
-	NoIPv4Default  bool   // leave DS-Lite away: the router has no way to the IPv4 internet
+	Prefix         string // start of the namespaces' names; default "ds4-"
+	AccessMTU      int    // MTU of the link between isp and router; default 1500
+	PathMTU        int    // MTU of the link between core and isp; default 1500
+	NoIPv4Default  bool   // no DS-Lite: the router has no route to the IPv4 internet
 	RPFilter       int    // net.ipv4.conf.{all,default}.rp_filter on the router
-	RouterFirewall bool   // the firewall of a home router, see OpenRouterFirewall
+	RouterFirewall bool   // a home router's firewall, see OpenRouterFirewall
 	Second         bool   // another VPS and another home
-	VPSVM          bool   // the VPS is a virtual machine of its own, see connectVPSVM
-	// The router is a virtual machine of its own, see RemoteRouter; without DS-Lite, and with one host.
+	VPSVM          bool   // the VPS is its own virtual machine, see connectVPSVM
+	// The router is its own virtual machine, see connectRouterVM. There is no DS-Lite and only one host.
 	RouterVM bool
 }
 
 // Net is the lab.
 type Net struct {
-	Client  *Host // somebody on the internet
+	Client  *Host // a client on the internet
 	Core    *Host // the internet: devices client, vps, isp, carrier
 	Carrier *Host // AFTR of DS-Lite
 	VPS     *Host // IPv4 forwarding is off
 	ISP     *Host // IPv6 only: devices core, router
-	Router  *Host // of the home
-	Host    *Host // the server at home
-	Host2   *Host // its neighbour
-	LAN2    *Host // in another network of the home
+	Router  *Host // the home's router
+	Host    *Host // the home server
+	Host2   *Host // another host in the same network
+	LAN2    *Host // a host in another network of the home
 
-	VPS2        *Host // with Options.Second: another one, at VPS2IPv4
-	CabinRouter *Host // of another home
-	CabinHost   *Host // the server there
+	VPS2        *Host // with Options.Second: another VPS, at VPS2IPv4
+	CabinRouter *Host // the router of another home
+	CabinHost   *Host // the other home's server
 
 	options Options
 	hosts   []*Host
 }
 
-// New builds the lab. It takes tens of milliseconds and one process (nft) on the machine's own kernel.
+// New creates the lab. On the machine's own kernel this takes tens of milliseconds and one process (nft).
 func New(opts Options) (*Net, error) {
 	if opts.Prefix == "" {
 		opts.Prefix = "ds4-"
@@ -88,7 +88,7 @@ func New(opts Options) (*Net, error) {
 	return n, nil
 }
 
-// Close kills the programs that were started on the hosts and removes the namespaces.
+// Close kills the programs that were started on the hosts and deletes the namespaces.
 func (n *Net) Close() error {
 	var errs []error
 	for _, h := range n.hosts {
@@ -137,7 +137,7 @@ func (n *Net) addHosts() error {
 		*entry.host = h
 		n.hosts = append(n.hosts, h)
 	}
-	// Before the devices are made, since they copy "default".
+	// Before the devices are created, since they copy "default".
 	for _, h := range []*Host{n.Core, n.Carrier, n.ISP, n.Router} {
 		if err := h.forward(); err != nil {
 			return err

@@ -35,7 +35,7 @@ func build(t *testing.T, opts Options) *Net {
 	return n
 }
 
-// serve answers every connection with the client's address.
+// serve answers each connection with the client's address.
 func serve(t *testing.T, h *Host, port int) {
 	t.Helper()
 	listener, err := h.Listen("tcp", fmt.Sprintf(":%d", port))
@@ -55,7 +55,7 @@ func serve(t *testing.T, h *Host, port int) {
 	}()
 }
 
-// ask returns the address that the server sees.
+// ask returns the client's address as the server sees it.
 func ask(h *Host, server netip.Addr, port uint16, timeout time.Duration) (string, error) {
 	conn, err := h.Dial("tcp", netip.AddrPortFrom(server, port).String(), timeout)
 	if err != nil {
@@ -98,7 +98,7 @@ func TestReachability(t *testing.T) {
 		})
 	}
 	t.Run("client cannot reach the home over IPv4", func(t *testing.T) {
-		// Even where the internet knows the way.
+		// This holds even if the internet has a route there.
 		if err := n.Core.route("192.168.0.0/16", CarrierIPv4.String(), "carrier"); err != nil {
 			t.Fatal(err)
 		}
@@ -304,7 +304,7 @@ func TestRouterFirewall(t *testing.T) {
 	}
 }
 
-// TestClose sees that nothing is left behind, and so that the lab can be built again.
+// TestClose: Close leaves nothing behind, and the lab can be built again.
 func TestClose(t *testing.T) {
 	n := build(t, Options{})
 	sleep := n.Host.Command("sleep", "100")

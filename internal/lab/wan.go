@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FlushWAN does to the router's wan what netifd does when the interface restarts: every address and route that is not
-// the kernel's own goes, also those that others had put there, and netifd's own come back.
+// FlushWAN does to the router's wan what netifd does when the interface restarts: it deletes all addresses and routes
+// except the kernel's, also those of other programs, and adds netifd's own again.
 func (n *Net) FlushWAN() error {
 	nl := n.Router.Netlink
 	wan, err := nl.LinkByName(WANDevice)

@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// entry is one of the index: hash of the key, number of plural forms, place and length of the text.
+// entry is an entry of the index: hash of the key, number of plural forms, offset and length of the text.
 type entry struct{ Key, Forms, Offset, Length uint32 }
 
-// Compile makes a .lmo of the text of a .po file: the texts, each filled up to four bytes, the index in the order of
-// the keys, and where the index begins. It is empty where there is no translation.
+// Compile converts a .po file to .lmo: the texts, each padded to a multiple of four bytes, the index sorted by key, and
+// the offset of the index. If nothing is translated the result is empty.
 func Compile(po string) ([]byte, error) {
 	messages, err := parse(po)
 	if err != nil {
@@ -46,7 +46,7 @@ func Compile(po string) ([]byte, error) {
 			if m.plural != nil {
 				key += "\x02" + strconv.Itoa(form)
 			}
-			if text != "" && hash(key) != hash(text) { // what is not translated LuCI shows as it is
+			if text != "" && hash(key) != hash(text) { // LuCI shows untranslated texts as they are
 				add(hash(key), uint32(len(m.texts)), text)
 			}
 		}

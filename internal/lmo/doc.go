@@ -1,3 +1,2 @@
-// Package lmo writes catalogues of translations as LuCI reads them (.lmo), from gettext's (.po), as LuCI's own po2lmo
-// does.
+// Package lmo compiles gettext catalogues (.po) to the format that LuCI reads (.lmo), like LuCI's po2lmo.
 package lmo

@@ -1,7 +1,7 @@
 package lmo
 
-// hash is Paul Hsieh's SuperFastHash (azillionmonkeys.com/qed/hash.html) with the length as its first value: under it
-// LuCI looks a text up.
+// hash is Paul Hsieh's SuperFastHash (azillionmonkeys.com/qed/hash.html) with the length as initial value. LuCI looks
+// texts up by it.
 func hash(text string) uint32 {
 	if text == "" {
 		return 0

@@ -40,7 +40,7 @@ msgstr ""
 #~ msgstr "weg"
 `
 
-// compiled is what po2lmo of LuCI 24.10 makes of the catalogue.
+// compiled is the output of LuCI 24.10's po2lmo for the catalogue.
 const compiled = `bnBsdXJhbHM9MjsgcGx1cmFsPShuICE9IDEpO0hlaW1zZXJ2ZXIAAGFuAAAlZCBXZWl0ZXJsZWl0dW5nJWQgV2VpdGVybGVpdHVuZ2VuAABkZXIg4oCeVlBT
 4oCcXG7DvFxiZXJhbGwAAAAAAAAAAAAAAAAAAAAcKmEoOgAAAAEAAABQAAAAGKeMJpsAAAABAAAAKAAAAALONqpQAAAAAgAAADwAAAAS3Oe/0AAAAAEAAAAc
 AAAACuPptJYAAAACAAAALAAAABAAAABo`

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// A message is an entry of a .po file. The one without an id is the file's header.
+// A message is an entry of a .po file. The file's header is the message without an id.
 type message struct {
 	context, id, plural *string
-	texts               []string // one, or one for each plural form
+	texts               []string // one, or one per plural form
 }
 
 // parse reads a .po file. Escapes other than \" and \\ stay as they are: LuCI resolves them when it sends the texts.

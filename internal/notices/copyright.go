@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// apache is what Debian calls the licence of this project, among others.
+// apache is Debian's name for the licence of this project and others.
 const apache = "Apache-2.0"
 
-// ours is the beginning of every copyright file.
+// ours is the start of every copyright file.
 const ours = `Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: ds4relay
 Source: https://github.com/ds4relay/ds4relay
@@ -20,17 +20,18 @@ Copyright: 2026 The ds4relay developers
 License: Apache-2.0
 `
 
-// onDebian stands for the text of a licence that each Debian has already.
+// onDebian replaces the texts of licences that every Debian system has.
 var onDebian = map[string]string{
 	apache: "On Debian systems, the full text of the Apache License, Version 2.0 can be\n" +
 		"found in the file /usr/share/common-licenses/Apache-2.0.",
 }
 
-// A licence is a text that modules share, with its name in a copyright file.
+// A licence is a licence text that modules share, and its name in a copyright file.
 type licence struct{ name, text string }
 
-// Write writes the copyright file of a package, in Debian's machine-readable format (DEP 5): the first module is the
-// package's own. Each text of a licence is there once; on Debian those that it has already are not.
+// Write writes the copyright file of a package in Debian's machine-readable format (DEP 5). The first module is the
+// package's own. Each licence text appears once. With debian set, texts that Debian already has are replaced by a
+// reference.
 func Write(w io.Writer, modules []Module, debian bool) error {
 	var b strings.Builder
 	b.WriteString(ours)
@@ -84,8 +85,8 @@ func Write(w io.Writer, modules []Module, debian bool) error {
 	return err
 }
 
-// named returns the name of a licence's text, and the texts with it. Licences of one kind with other words get a
-// number.
+// named returns the name of a licence text, and licences with that text added. Different texts of the same licence get
+// a number.
 func named(licences []licence, t terms) (string, []licence) {
 	name := t.licence
 	for n := 2; ; n++ {
@@ -100,7 +101,8 @@ func named(licences []licence, t terms) (string, []licence) {
 	}
 }
 
-// indented is a text as a field's lines (Debian policy §5.1): each begins with a space, an empty one is a dot.
+// indented formats a text as the lines of a field (Debian policy §5.1): each begins with a space, and an empty one
+// becomes a dot.
 func indented(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text + "\n") {

@@ -1,5 +1,5 @@
-// Package notices makes the copyright file of a package out of what is linked into its program: Go's library and
-// modules, whose licences want their notices in binary distributions. It runs when packages are built.
+// Package notices writes a package's copyright file from what is linked into its program: Go's library and modules,
+// whose licences require their notices in binary distributions. It runs while packages are built.
 package notices
 
 import (
@@ -18,26 +18,26 @@ import (
 	"strings"
 )
 
-// A Module is linked into a program.
+// A Module is a module that is linked into a program.
 type Module struct {
-	Path    string // of the module; "go" is Go's own library
-	Version string // "" of the program's own module
-	Files   []File // with its terms, sorted by path
+	Path    string // module path; "go" is Go's own library
+	Version string // "" for the program's own module
+	Files   []File // its licence files, sorted by path
 }
 
-// A File has terms, or what they want to be kept with them.
+// A File is a file with licence terms, or with notices that must accompany them.
 type File struct{ Path, Text string }
 
-// goPath stands for Go's own library in place of a module's path.
+// goPath is the path of Go's own library.
 const goPath = "go"
 
-// termsName matches files with terms. PATENTS of Go is a grant that nobody has to pass on.
+// termsName matches names of licence files. Go's PATENTS file need not be passed on.
 var termsName = regexp.MustCompile(`(?i)^(licen[cs]e|copying|copyright|notice)([.-].*)?$`)
 
-// experiment follows Go's version where a program was built with GOEXPERIMENT.
+// experiment matches what GOEXPERIMENT appends to Go's version.
 var experiment = regexp.MustCompile(`[- ]X:.*$`)
 
-// listed is a package as `go list` has it.
+// listed is a package in the output of `go list`.
 type listed struct {
 	Dir      string
 	Standard bool
@@ -47,8 +47,8 @@ type listed struct {
 	}
 }
 
-// Linked returns the modules that are linked into a program of this module, its own one first. Version and platform
-// are the program's, which has to be built from the sources in the working directory.
+// Linked returns the modules that are linked into a program of this module, the program's own first. Version and
+// platform are read from the program, which must be built from the sources in the working directory.
 func Linked(program string) ([]Module, error) {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
@@ -99,8 +99,8 @@ func Linked(program string) ([]Module, error) {
 				return nil, err
 			}
 		}
-		// Parts with other terms than their module. Of Go's library only what is vendored has such: those in
-		// crypto/internal/boring are of a library that is not linked.
+		// Parts may have other terms than their module. In Go's library this applies only to vendored packages: the
+		// licence in crypto/internal/boring is for a library that is not linked.
 		for dir := p.Dir; strings.HasPrefix(dir, below+string(filepath.Separator)); dir = filepath.Dir(dir) {
 			if err := collect(files[path], dir); err != nil {
 				return nil, err
@@ -125,7 +125,7 @@ func Linked(program string) ([]Module, error) {
 	return modules, err
 }
 
-// collect finds the files with terms in a directory.
+// collect finds the licence files in a directory.
 func collect(files map[string]bool, dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -139,7 +139,7 @@ func collect(files map[string]bool, dir string) error {
 	return nil
 }
 
-// read reads the files of each module.
+// read reads the licence files of each module.
 func read(files map[string]map[string]bool, versions map[string]string) ([]Module, error) {
 	var modules []Module
 	for path, names := range files {

@@ -20,8 +20,8 @@ const bsd = "Copyright 2001 %\nAll rights reserved.\n\n" +
 	"Redistribution and use in source and binary forms, with or without\nmodification, are permitted …\n" +
 	"Neither the name of % …\n\n… ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.\n"
 
-// TestWrite: texts are there once, other words get another name, notices are passed on, and what nobody has read is
-// refused.
+// TestWrite: each text appears once, a different text gets another name, notices are included, and an unknown licence
+// is refused.
 func TestWrite(t *testing.T) {
 	own := Module{"github.com/ds4relay/ds4relay", "", []File{{"/LICENSE", licenceText(t, "../../LICENSE")}}}
 	module := func(path string, files ...File) Module { return Module{path, "v1", files} }
@@ -73,7 +73,7 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// TestCollect: terms lie beside the code, under some names.
+// TestCollect: licence files are found beside the code, under several names.
 func TestCollect(t *testing.T) {
 	dir := t.TempDir()
 	names := []string{"LICENSE", "LICENSE-MIT.txt", "COPYING", "NOTICE.md", "license.go", "PATENTS", "licences.go"}

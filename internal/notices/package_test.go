@@ -11,15 +11,15 @@ import (
 	"testing"
 )
 
-// unpack has the files of a package in a directory.
+// unpack has, for each kind of package, the command that extracts it.
 var unpack = map[string]string{
 	".deb": `dpkg-deb -x "$1" "$2"`,
 	".ipk": `tar -xzOf "$1" ./data.tar.gz | tar -xz -C "$2"`,
 	".apk": `gunzip -c "$1" | tar -x --ignore-zeros -C "$2"`,
 }
 
-// TestPackages: each package with a program has the notices of all that is linked into it, and the text of each
-// licence: `make test-packages` builds them.
+// TestPackages: each package with a program has the notices and licence texts of everything linked into it. `make
+// test-packages` builds the packages.
 func TestPackages(t *testing.T) {
 	dir := os.Getenv("DS4RELAY_PACKAGES")
 	if dir == "" {
@@ -62,7 +62,7 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// copyrightFile is that of a package.
+// copyrightFile returns the copyright file of a package.
 func copyrightFile(t *testing.T, root, name string) string {
 	t.Helper()
 	command := exec.Command("gunzip", "-c", filepath.Join(root, "usr/share/licenses", name, "copyright.gz"))
@@ -76,7 +76,7 @@ func copyrightFile(t *testing.T, root, name string) string {
 	return string(text)
 }
 
-// lacks is what a copyright file does not have of what is linked into a program.
+// lacks returns what a copyright file is missing for a program.
 func lacks(t *testing.T, program, copyright string) (missing []string) {
 	t.Helper()
 	info, err := buildinfo.ReadFile(program)
@@ -113,7 +113,7 @@ func lacks(t *testing.T, program, copyright string) (missing []string) {
 	return missing
 }
 
-// TestLacks: what is taken out of a copyright file is missed.
+// TestLacks: lacks notices every stanza that is removed from a copyright file.
 func TestLacks(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "ds4relay-proxy")
 	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/ds4relay-proxy").CombinedOutput(); err != nil {

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// terms are what a file with terms has: a licence, or only a notice.
+// terms is the content of a licence file: a licence, or only a notice.
 type terms struct {
-	licence   string   // its short name in Debian's format; "" of a notice
+	licence   string   // short name in Debian's format; "" for a notice
 	copyright []string // lines
 	text      string   // the rest
 }
@@ -19,10 +19,11 @@ var (
 	spaces        = regexp.MustCompile(`\s+`)
 )
 
-// endOfApache ends the licence; what follows in a file is how to apply it, with the copyright of whom it is from.
+// endOfApache is the last line of the licence. In some files an appendix about its use follows, with an example
+// copyright.
 const endOfApache = "END OF TERMS AND CONDITIONS"
 
-// parse takes a file with terms apart. A licence that it does not know is an error: somebody has to read it.
+// parse parses a licence file. An unknown licence is an error, since somebody has to read it.
 func parse(f File) (terms, error) {
 	var t terms
 	var rest []string
@@ -63,10 +64,10 @@ func parse(f File) (terms, error) {
 	return t, nil
 }
 
-// notice matches the files that a licence may want to be passed on beside it.
+// notice matches files that a licence may require to be passed on.
 var notice = regexp.MustCompile(`(?i)/(notice|copyright)([.-][^/]*)?$`)
 
-// same tells whether two texts differ in nothing but white space.
+// same reports whether two texts differ only in white space.
 func same(a, b string) bool {
 	return spaces.ReplaceAllString(a, " ") == spaces.ReplaceAllString(b, " ")
 }

@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A name's answers are somebody else's word. One that leads to this machine would show its clients what only programs
-// of this machine may reach; a link-local one may be the cloud's own services, which trust the machine
-// (169.254.169.254).
+// The addresses of a name come from outside. One that belongs to this machine would expose services that only local
+// programs may reach. A link-local one may be the cloud's metadata service, which trusts the machine (169.254.169.254).
 
 var (
 	nat64      = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
@@ -17,7 +16,7 @@ var (
 	thisHost   = netip.MustParsePrefix("0.0.0.0/8")    // RFC 1122 section 3.2.1.3
 )
 
-// meant is the IPv4 address that an IPv6 address stands for, or the address itself.
+// meant returns the IPv4 address that an IPv6 address embeds, or the address itself.
 func meant(a netip.Addr) netip.Addr {
 	a = a.Unmap()
 	if nat64.Contains(a) || compatible.Contains(a) && !a.IsUnspecified() && !a.IsLoopback() {
@@ -27,7 +26,7 @@ func meant(a netip.Addr) netip.Addr {
 	return a
 }
 
-// unfit says why an answer is not used; "" where it is. Local allows addresses of this machine.
+// unfit returns why an address is not used, or "" if it is. local allows addresses of this machine.
 func unfit(answer netip.Addr, local bool, own func(netip.Addr) (bool, error)) (string, error) {
 	a := meant(answer)
 	switch {
@@ -53,14 +52,15 @@ func unfit(answer netip.Addr, local bool, own func(netip.Addr) (bool, error)) (s
 
 const allows = " (option target_local '1' allows it)"
 
-// ownAddress tells whether the kernel delivers an address here: then a socket can be bound to it. The service may
-// neither ask the kernel for its addresses (netlink) nor read its settings (/proc/sys).
+// ownAddress reports whether the kernel delivers packets for an address to this machine, by binding a socket to it. The
+// service may neither list the kernel's addresses (netlink) nor read its settings (/proc/sys).
 func ownAddress(r *reserve, a netip.Addr) (bool, error) {
 	bound, err := binds(r, a)
 	if err != nil || !bound {
 		return false, err
 	}
-	// No machine has these: where a socket can be bound even to them (net.ipv4.ip_nonlocal_bind), that says nothing.
+	// No machine has these addresses. If a socket can be bound even to them (net.ipv4.ip_nonlocal_bind), binding proves
+	// nothing.
 	never := netip.AddrFrom4([4]byte{240, 0, 0, 1})
 	if a.Is6() {
 		never = netip.MustParseAddr("100::ffff:ffff:ffff:ffff") // RFC 6666
@@ -68,7 +68,7 @@ func ownAddress(r *reserve, a netip.Addr) (bool, error) {
 	if anything, err := binds(r, never); err != nil || !anything {
 		return !anything, err
 	}
-	// What is sent to one's own address comes from it.
+	// Packets to a local address have that address as their source.
 	fd, err := r.socket(family(a), unix.SOCK_DGRAM)
 	if err != nil {
 		return false, err
@@ -78,7 +78,7 @@ func ownAddress(r *reserve, a netip.Addr) (bool, error) {
 	if err == nil {
 		err = unix.Connect(fd, sa)
 	}
-	return err == nil && localAddr(fd).Addr() == a, nil // without a route it is another's
+	return err == nil && localAddr(fd).Addr() == a, nil // no route: not a local address
 }
 
 func binds(r *reserve, a netip.Addr) (bool, error) {

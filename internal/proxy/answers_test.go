@@ -11,7 +11,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// ownAddresses are those of this machine that are no loopback ones.
+// ownAddresses returns this machine's addresses except loopback.
 func ownAddresses(t testing.TB) []string {
 	t.Helper()
 	list, err := net.InterfaceAddrs()
@@ -33,7 +33,7 @@ func TestUnfit(t *testing.T) {
 	own := func(a netip.Addr) (bool, error) { return ownAddress(reserve, a) }
 	type answer struct {
 		addr         string
-		unfit, local string // why it is not used; where this machine is allowed
+		unfit, local string // why it is not used: by default, and with target_local
 	}
 	cases := []answer{
 		{"203.0.113.7", "", ""}, {"2001:db8:fdd2::210", "", ""}, {"10.1.2.3", "", ""}, {"fd00:1234::7", "", ""},
@@ -60,8 +60,8 @@ func TestUnfit(t *testing.T) {
 	}
 }
 
-// TestOwnAddress: the kernel's own word, with secondary addresses, local routes and what makes every address one to
-// bind to.
+// TestOwnAddress compares ownAddress with the kernel: secondary addresses, local routes, and a setting that lets a
+// socket bind to any address.
 func TestOwnAddress(t *testing.T) {
 	n := newNamespaces(t, "own")[0]
 	n.ip("link add d0 type veth peer name d1")
@@ -95,8 +95,8 @@ func TestOwnAddress(t *testing.T) {
 	}
 }
 
-// TestAnswersRefused: clients do not get to this machine's own services by a name, by TCP and UDP; status and log say
-// why, the log once; other answers of the name are used, and the option allows it.
+// TestAnswersRefused: a name does not lead clients to this machine's own services, by TCP or UDP. Status and log (once)
+// say why, the name's other addresses are used, and the option allows it.
 func TestAnswersRefused(t *testing.T) {
 	for _, proto := range []uint8{config.TCP, config.UDP} {
 		t.Run(config.ProtoName(proto), func(t *testing.T) {
@@ -185,7 +185,7 @@ func TestAnswersRefused(t *testing.T) {
 	}
 }
 
-// TestLocalhost: who writes localhost means this machine.
+// TestLocalhost: the target localhost means this machine.
 func TestLocalhost(t *testing.T) {
 	p := tcp(t, target(t, "127.0.0.1:0", echo))
 	p.Target.Addr, p.Target.Name = netip.Addr{}, "localhost"

@@ -22,7 +22,7 @@ var (
 	soakTime          = flag.Duration("soak", 2*time.Second, "how long TestSoak goes on")
 )
 
-// script is what both sides of a connection do, drawn from a number that both know.
+// script is what both sides of a connection do, derived from a seed that both know.
 type script struct {
 	seed   uint64
 	client actor
@@ -32,9 +32,9 @@ type script struct {
 // actor is what one side does.
 type actor struct {
 	bytes int
-	reset bool // when it has sent its bytes, instead of ending its direction
-	slow  bool // reads with pauses
-	pause int  // one chunk in so many is followed by a pause; 0 for none
+	reset bool // reset after sending, instead of a FIN
+	slow  bool // pauses between reads
+	pause int  // pauses after one chunk in this many; 0: never
 }
 
 func newScript(seed uint64) script {
@@ -62,7 +62,7 @@ func newScript(seed uint64) script {
 	return s
 }
 
-// content is what a side sends: side 0 is the client.
+// content returns the bytes that a side sends; side 0 is the client.
 func (s script) content(side uint64, n int) []byte {
 	data := make([]byte, n)
 	source := rand.NewChaCha8([32]byte{})
@@ -74,7 +74,7 @@ func (s script) content(side uint64, n int) []byte {
 	return data
 }
 
-// play does what the script says for one side, and checks what comes from the other.
+// play acts out one side of the script and checks what the other side sends.
 func (s script) play(c *net.TCPConn, side uint64, me, other actor) error {
 	rng := rand.New(rand.NewPCG(s.seed, 2+side))
 	c.SetDeadline(time.Now().Add(patience))
@@ -105,10 +105,10 @@ func (s script) play(c *net.TCPConn, side uint64, me, other actor) error {
 		return fmt.Errorf("%d bytes came that were not sent so", len(got))
 	}
 	switch {
-	case me.reset: // what was on its way is lost, as it is without a proxy
+	case me.reset: // data in flight is lost, as it is without a proxy
 		return nil
 	case other.reset:
-		// The kernel tells of a reset once, to the call that comes first.
+		// The kernel reports a reset once, to the first call.
 		if !errors.Is(readErr, syscall.ECONNRESET) && !errors.Is(writeErr, syscall.ECONNRESET) &&
 			!errors.Is(writeErr, syscall.EPIPE) {
 			return fmt.Errorf("the other side has reset, but reading says %v and writing %v", readErr, writeErr)
@@ -138,7 +138,7 @@ func read(c io.Reader, slow bool) ([]byte, error) {
 	}
 }
 
-// churn plays scripts over a proxy, many at a time, until there are no more.
+// churn runs scripts through a proxy, many at a time, until next returns false.
 func churn(t *testing.T, next func() (seed uint64, ok bool)) {
 	const many = 64
 	var failures atomic.Int32
@@ -150,7 +150,7 @@ func churn(t *testing.T, next func() (seed uint64, ok bool)) {
 	p := tcp(t, target(t, "[::1]:0", func(c *net.TCPConn) {
 		var seed [8]byte
 		if _, err := io.ReadFull(c, seed[:]); errors.Is(err, syscall.ECONNRESET) {
-			return // the client was gone before the target was there
+			return // the client left before the target answered
 		} else if err != nil {
 			fail(fmt.Errorf("no script: %w", err))
 			return
@@ -191,7 +191,7 @@ func churn(t *testing.T, next func() (seed uint64, ok bool)) {
 	eventually(t, "the last session's end", func() bool { return s.Status()[0].Sessions == 0 })
 }
 
-// TestRandomConnections compares the bytes of connections that pause, end a direction early, are reset and read slowly.
+// TestRandomConnections compares the data of connections with pauses, half-closes, resets and slow readers.
 func TestRandomConnections(t *testing.T) {
 	seed := uint64(0)
 	churn(t, func() (uint64, bool) {
@@ -200,7 +200,7 @@ func TestRandomConnections(t *testing.T) {
 	})
 }
 
-// TestSoak: what was opened is closed again, however connections and sessions end.
+// TestSoak: all descriptors are closed again, however connections and sessions end.
 func TestSoak(t *testing.T) {
 	files, goroutines := openFiles(t), runtime.NumGoroutine()
 	t.Run("churn", func(t *testing.T) {

@@ -11,7 +11,7 @@ type clients struct {
 	counts map[netip.Addr]int
 }
 
-// clientKey: who has an IPv6 address has the whole network of 64 bits.
+// clientKey returns an IPv4 address, or the /64 of an IPv6 address: its user usually has all of it.
 func clientKey(a netip.Addr) netip.Addr {
 	if a.Is4() {
 		return a
@@ -20,7 +20,7 @@ func clientKey(a netip.Addr) netip.Addr {
 	return network.Addr()
 }
 
-// enter returns false where the client has limit sessions already.
+// enter counts a session; it returns false if the client already has limit sessions.
 func (c *clients) enter(a netip.Addr, limit int) bool {
 	key := clientKey(a)
 	c.mu.Lock()

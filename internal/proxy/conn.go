@@ -11,11 +11,11 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// conn is a TCP connection of a client, with the one to the target.
+// conn is a client's TCP connection and the one to its target.
 type conn struct {
 	loop    *loop
 	service *Service
-	config  *config.Proxy // when it came
+	config  *config.Proxy // the configuration when the client connected
 	hop     *hop
 	client  side
 	target  side
@@ -25,30 +25,30 @@ type conn struct {
 	to      netip.AddrPort
 	began   time.Duration
 	idle    idle
-	idlers  *idlers // that it is one of; nil without an idle timeout
-	dial    *dial   // until the target has answered
+	idlers  *idlers // list that contains it; nil without an idle timeout
+	dial    *dial   // nil once connected to the target
 	closed  bool
 	counted bool // for its client
 }
 
-// side is one of the two connections of a conn.
+// side is one of the two sockets of a conn.
 type side struct {
 	conn     *conn
 	fd       int
 	way      *way
-	readable bool // there may be something to read
+	readable bool // there may be data to read
 	writable bool // there may be room to write
-	ending   bool // the peer has sent its end; no event will tell again
-	urgent   bool // the peer has sent urgent data, and reading stops in front of it (tcp(7))
-	gone     bool // it was reset, or does not answer
+	ending   bool // the peer has sent FIN; epoll does not report it again
+	urgent   bool // the peer has sent urgent data; a read stops before it (tcp(7))
+	gone     bool // the peer has reset the connection, or has timed out
 	limited  bool // see limitUnsent
 }
 
 const (
-	// unsentLimit is what a socket takes beyond what TCP may send now; for a slow reader it would be up to
-	// net.ipv4.tcp_wmem's 4 MB. With less, many fast connections run dry while each waits for its turn.
+	// unsentLimit limits the unsent data that a socket queues. For a slow reader it could reach the 4 MB of
+	// net.ipv4.tcp_wmem. With a lower limit, many fast connections run out of data between their turns.
 	unsentLimit = 1 << 20
-	// fewConnections of a loop have no such limit, which costs them up to a tenth of what they carry.
+	// fewConnections is how many connections of a loop have no such limit, which costs up to a tenth of the throughput.
 	fewConnections = 64
 )
 
@@ -59,7 +59,7 @@ func (s *side) limitUnsent() {
 	}
 }
 
-// newConn takes a client that was admitted, and counted for the loop, and connects to the target.
+// newConn connects an admitted client, which the loop has counted already, to the target.
 func newConn(l *loop, h *hop, c *config.Proxy, fd int, from netip.AddrPort, port uint16) {
 	k := &conn{loop: l, service: h.service, config: c, hop: h, from: from, began: l.now, counted: c.MaxPerClient > 0}
 	k.client = side{conn: k, fd: fd, writable: true}
@@ -94,7 +94,7 @@ func (s *side) event(mask uint32) {
 	if k.dial != nil {
 		return
 	}
-	// What came in first, then what was waiting for room.
+	// Incoming data first, then data that was waiting for room.
 	in, out := &k.up, &k.down
 	if s == &k.target {
 		in, out = out, in
@@ -107,7 +107,7 @@ func (s *side) event(mask uint32) {
 	}
 }
 
-// socketError takes the error of a socket, so that the next call does not fail with it.
+// socketError returns and clears the error of a socket, so that the next call does not fail with it.
 func socketError(fd int) error {
 	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	switch {
@@ -119,8 +119,7 @@ func socketError(fd int) error {
 	return nil
 }
 
-// failed: the peer has reset the connection, or does not answer any more. What it sent before goes on to the other
-// side, and then the reset.
+// failed handles a reset or a timeout of the peer: the other side gets the data that arrived before, and then a reset.
 func (s *side) failed(err error) {
 	k := s.conn
 	if err == nil || s.gone || k.closed {
@@ -144,7 +143,7 @@ func (s *side) failed(err error) {
 		k.end(why, err)
 		return
 	}
-	// A reset takes away what is not sent yet: give it a moment.
+	// A reset discards unsent data, so wait a moment.
 	k.linger(d, why, err, k.loop.now+lingerTime)
 }
 
@@ -167,7 +166,7 @@ func (k *conn) linger(d *direction, why string, cause error, until time.Duration
 	}), k.loop.now+lingerCheck)
 }
 
-// unsent is how many bytes of a socket the peer has not acknowledged.
+// unsent returns how many bytes the peer has not acknowledged.
 func unsent(fd int) int {
 	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
 	if err != nil {
@@ -176,7 +175,7 @@ func unsent(fd int) int {
 	return n
 }
 
-// count adds up what a direction has moved.
+// count adds the bytes that a direction has moved to the statistics.
 func (k *conn) count(d *direction, moved uint64) {
 	if d == &k.up {
 		k.service.stats.up.Add(moved)
@@ -188,14 +187,14 @@ func (k *conn) count(d *direction, moved uint64) {
 	}
 }
 
-// finished is called when a direction has handed on the end of its bytes.
+// finished is called when a direction is done.
 func (k *conn) finished() {
 	if k.up.done && k.down.done {
 		k.end("", nil)
 	}
 }
 
-// end closes both connections: with a reset, unless both directions came to their end.
+// end closes both sockets, with a reset unless both directions are done.
 func (k *conn) end(why string, cause error) {
 	if k.closed {
 		return

@@ -8,22 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attemptDelay is how long an address may take before the next one is tried beside it (RFC 8305 section 5).
+// attemptDelay is the time after which the next address is tried in parallel (RFC 8305 section 5).
 const attemptDelay = 250 * time.Millisecond
 
-// dial connects to one of the addresses of a target, the way of RFC 8305.
+// dial connects to one of a target's addresses as in RFC 8305.
 type dial struct {
 	conn     *conn
-	addrs    []netip.Addr // that are not tried yet
+	addrs    []netip.Addr // not tried yet
 	port     uint16
 	attempts []*attempt
-	next     *timer // tries the next address
+	next     *timer // starts the attempt for the next address
 	limit    *timer
-	err      error // of the attempt that failed last
+	err      error // of the latest failed attempt
 	first    netip.Addr
 }
 
-// attempt is a socket that connects.
+// attempt is a connecting socket.
 type attempt struct {
 	dial *dial
 	fd   int
@@ -46,7 +46,7 @@ func (k *conn) connect(targets *targets, port uint16) {
 	d.try()
 }
 
-// try begins with the next address that can be tried.
+// try starts an attempt with the next address that accepts one.
 func (d *dial) try() {
 	l := d.conn.loop
 	l.timers.stop(d.next)
@@ -92,7 +92,8 @@ func (d *dial) start(addr netip.AddrPort) error {
 	return nil
 }
 
-// tune sets what a connection inherits from its listening socket. Where an option fails the connection works without.
+// tune sets options that accepted connections inherit from their listening socket. Errors are ignored: a connection
+// also works without these options.
 func tune(fd int, keepalive time.Duration) {
 	noDelay(fd)
 	keepAlive(fd, keepalive)
@@ -128,7 +129,7 @@ func (a *attempt) event(mask uint32) {
 	a.dial.won(a, mask)
 }
 
-// lost: the next address is tried at once.
+// lost handles a failed attempt: the next address is tried at once.
 func (d *dial) lost(a *attempt, err error) {
 	d.err = fmt.Errorf("connect to %s: %w", a.addr, err)
 	for i := range d.attempts {
@@ -143,7 +144,7 @@ func (d *dial) lost(a *attempt, err error) {
 	d.try()
 }
 
-// won: the socket becomes the target's side, and bytes flow.
+// won makes the socket the target's side and starts to move bytes.
 func (d *dial) won(a *attempt, mask uint32) {
 	k := d.conn
 	for i := range d.attempts {
@@ -180,7 +181,7 @@ func (d *dial) won(a *attempt, mask uint32) {
 	k.up.pump()
 }
 
-// stop ends all attempts: with a reset, as one may be connected without having been needed.
+// stop ends all attempts with a reset: one may have connected although it is no longer needed.
 func (d *dial) stop() {
 	l := d.conn.loop
 	l.timers.stop(d.next)

@@ -5,24 +5,24 @@ import (
 )
 
 const (
-	// copySize: what fits is copied, which is faster for little than two calls of splice and a pipe.
+	// copySize is the size of the copy buffer. Up to this size, copying is faster than a pipe and two splice calls.
 	copySize = 16 << 10
-	// burst is how much a direction may move before others have their turn.
+	// burst is how much a direction moves before other connections get their turn.
 	burst = 2 << 20
 )
 
-// direction moves bytes from one side to the other. It holds at most a pipe or copySize, and reads nothing while it
-// holds something: TCP's window tells the sender to wait.
+// direction moves bytes from one side to the other. It holds at most a pipe or copySize. While it holds data it reads
+// nothing, so TCP's window makes the sender wait.
 type direction struct {
 	from, to *side
 	pipe     pipe
 	piped    int    // bytes in the pipe
-	hasPipe  bool   // taken from the pool
-	rest     []byte // that were copied and found no room
+	hasPipe  bool   // from the pool
+	rest     []byte // copied, but there was no room to send it
 	bytes    uint64
-	bulk     bool // splice: the last read filled the buffer
-	eof      bool // from has sent its end
-	done     bool // and to has been told
+	bulk     bool // use splice: the last read filled the buffer
+	eof      bool // from has sent FIN
+	done     bool // FIN was sent to the other side
 	queued   bool // in loop.ready
 }
 
@@ -36,7 +36,7 @@ func (d *direction) other() *direction {
 
 func (d *direction) holds() bool { return d.piped > 0 || len(d.rest) > 0 }
 
-// pump moves what can be moved.
+// pump moves as much as possible.
 func (d *direction) pump() {
 	k := d.from.conn
 	if k.closed || d.done || k.dial != nil {
@@ -48,7 +48,7 @@ func (d *direction) pump() {
 		k.count(d, moved)
 	}
 	if err != nil {
-		// The reason is with the side that it happened to.
+		// The error belongs to the side that reported it.
 		s := d.from
 		if err.writing {
 			s = d.to
@@ -61,7 +61,7 @@ func (d *direction) pump() {
 	}
 }
 
-// moveError is an error of one of the two sides.
+// moveError is an error of one side.
 type moveError struct {
 	errno   error
 	writing bool
@@ -84,12 +84,12 @@ func (d *direction) move() *moveError {
 			continue
 		}
 		if d.eof {
-			if d.from.gone { // after a reset there is no end to hand on
+			if d.from.gone { // after a reset there is no FIN to pass on
 				return nil
 			}
 			d.release()
 			d.done = true
-			if d.other().done { // closing sends the end
+			if d.other().done { // closing sends the FIN
 				return nil
 			}
 			if err := unix.Shutdown(d.to.fd, unix.SHUT_WR); err != nil {
@@ -117,10 +117,10 @@ func (d *direction) move() *moveError {
 	}
 }
 
-// read takes bytes from one side; what was copied goes to the other at once.
+// read reads from one side. Copied data is sent to the other side at once.
 func (d *direction) read() *moveError {
 	l := d.from.conn.loop
-	bulk := d.bulk && !d.from.urgent // splice does not come beyond urgent data
+	bulk := d.bulk && !d.from.urgent // splice does not pass urgent data
 	if bulk && !d.hasPipe {
 		if d.pipe, d.hasPipe = l.pipes.take(); d.hasPipe {
 			d.to.limitUnsent()
@@ -150,7 +150,7 @@ func (d *direction) read() *moveError {
 		d.eof = true
 		return nil
 	}
-	// Less than asked for: the receive queue is empty, and what comes will be an event.
+	// A short read means that the receive queue is empty; an event announces new data.
 	flags := 0
 	switch {
 	case n == len(l.buffer):
@@ -159,7 +159,7 @@ func (d *direction) read() *moveError {
 	case d.from.ending:
 		d.eof = true
 		if !d.from.gone {
-			flags = unix.MSG_MORE // one packet with the end, which follows at once
+			flags = unix.MSG_MORE // send the FIN, which follows at once, in the same packet
 		}
 	default:
 		d.from.readable = false
@@ -175,7 +175,7 @@ func (d *direction) read() *moveError {
 	return nil
 }
 
-// flush hands on what is held; where there is no room it waits for an event.
+// flush sends what the direction holds. If there is no room, an event continues it.
 func (d *direction) flush() *moveError {
 	if d.piped > 0 {
 		n, err := splice(d.pipe.read, d.to.fd, d.piped)
@@ -203,7 +203,7 @@ func (d *direction) flush() *moveError {
 	return nil
 }
 
-// drain moves what the source sent before it was reset, as far as there is room.
+// drain moves what the source sent before its reset, as far as there is room.
 func (d *direction) drain() {
 	if d.done || d.from.conn.dial != nil {
 		return
@@ -217,7 +217,7 @@ func (d *direction) drain() {
 		if !d.queued {
 			break
 		}
-		// The burst is over; the loop will not come back to it.
+		// The burst is used up; continue here instead of in the loop.
 		d.queued = false
 		d.from.conn.loop.unqueue(d)
 	}
@@ -226,7 +226,7 @@ func (d *direction) drain() {
 	}
 }
 
-// release gives the pipe back, or throws it away with what is in it.
+// release returns the pipe to the pool, or closes it if it contains data.
 func (d *direction) release() {
 	d.rest = nil
 	if !d.hasPipe {

@@ -1,6 +1,6 @@
-// Package proxy hands bytes and datagrams between clients and targets in user space: what socat does, with splice(2)
-// and an event loop for each CPU instead of a process for each connection.
+// Package proxy forwards TCP connections and UDP datagrams in user space, like socat, but with splice(2) and one event
+// loop for each CPU instead of one process for each connection.
 //
-// A loop owns its sessions: nothing of a session is touched by another thread, so that nothing is locked. What the
-// loops share (counters, addresses of targets, limits) is in Service.
+// Each session belongs to one loop. No other thread touches it, so it needs no lock. What the loops share (counters,
+// target addresses, limits) is in Service.
 package proxy

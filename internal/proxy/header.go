@@ -8,12 +8,12 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// streamHeader tells a TCP target who the client is and what it connected to.
+// streamHeader returns the PROXY header that tells a TCP target who the client is and what it connected to.
 func streamHeader(version int, from, to netip.AddrPort) ([]byte, error) {
 	return header(version, net.TCPAddrFromAddrPort(from), net.TCPAddrFromAddrPort(to))
 }
 
-// datagramHeader does for UDP; there is no version 1 for it.
+// datagramHeader is the same for UDP. PROXY version 1 does not support UDP.
 func datagramHeader(from, to netip.AddrPort) ([]byte, error) {
 	return header(2, net.UDPAddrFromAddrPort(from), net.UDPAddrFromAddrPort(to))
 }

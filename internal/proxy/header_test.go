@@ -11,8 +11,8 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// FuzzHeader: whatever the addresses, the PROXY headers that the proxy writes are read as them, and what follows is not
-// touched.
+// FuzzHeader: the PROXY headers that the proxy writes parse back to the same addresses, and the data after them is not
+// changed.
 func FuzzHeader(f *testing.F) {
 	f.Add([]byte{203, 0, 113, 7}, []byte{198, 51, 100, 144}, uint16(40000), uint16(443), []byte("GET / HTTP/1.1"))
 	f.Add(bytes.Repeat([]byte{0xfe, 0x80, 0}, 6)[:16], bytes.Repeat([]byte{0x20, 0x01}, 8), uint16(1), uint16(65535),
@@ -22,7 +22,7 @@ func FuzzHeader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, from, to []byte, fromPort, toPort uint16, payload []byte) {
 		source, ok := netip.AddrFromSlice(from)
 		destination, ok2 := netip.AddrFromSlice(to)
-		// Both ends of a connection are of one family, and addrPort turns IPv4 in IPv6 into IPv4.
+		// Both ends of a connection have the same family, and addrPort turns IPv4-mapped addresses into IPv4.
 		source, destination = source.Unmap(), destination.Unmap()
 		if !ok || !ok2 || source.Is4() != destination.Is4() || len(payload) > maxDatagram {
 			return

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hop is a step on a client's way through this server: the proxy that it came to, and those before.
+// hop is one step of a client's way through this server: the proxy, and the hop before it.
 type hop struct {
 	service *Service
 	before  *hop
 }
 
-// passed tells whether the way has led through a proxy already.
+// passed reports whether the way has already led through a proxy.
 func (h *hop) passed(s *Service) bool {
 	for ; h != nil; h = h.before {
 		if h.service == s {
@@ -26,32 +26,30 @@ func (h *hop) passed(s *Service) bool {
 	return false
 }
 
-// hops are the server's own connections to targets that are, or may be, its own listeners. A client that is one of
-// them comes by way of a proxy, and is refused where it has been before: a loop would make sessions until there are no
-// more.
+// hops tracks the server's own connections to targets that are, or may be, its own listeners. If such a connection
+// returns to a proxy that it has passed, it is refused: otherwise a loop would open sessions until nothing is left.
 //
-// Neither names nor addresses tell of every loop: a target may be any address of this machine, and lead on to a third
-// proxy.
+// Names and addresses do not reveal every loop: a target may be any address of this machine, and the way may lead
+// through a third proxy.
 type hops struct {
-	listening atomic.Pointer[map[socketKey]string] // the name of the proxy
-	// The addresses that any of them has had; clients seldom have one of these.
+	listening atomic.Pointer[map[socketKey]string] // value: the proxy's name
+	// Local addresses of these connections so far. Few clients have one of them, so most look-ups end here.
 	sources atomic.Pointer[map[netip.Addr]bool]
 
-	connecting sync.RWMutex // held for reading until a socket that connects is in ways
+	connecting sync.RWMutex // read-locked until a connecting socket is in ways
 
 	mu    sync.Mutex
 	ways  map[flow]*way
-	ended []*way // those of closed sockets, the oldest first
+	ended []*way // of closed sockets, oldest first
 }
 
-// way is how a socket of this server came to be.
+// way records which hop opened a socket.
 type way struct {
 	flow flow
 	hop  *hop
 }
 
-// endedWays is how many are kept of sockets that are closed: what they have connected to may not have been accepted
-// yet.
+// endedWays is how many ways of closed sockets are kept: the other end may not have been accepted yet.
 const endedWays = 1024
 
 func newHops() *hops {
@@ -61,7 +59,7 @@ func newHops() *hops {
 	return h
 }
 
-// listen tells what the server listens on.
+// listen records what the server listens on.
 func (h *hops) listen(want []wanted) {
 	listening := make(map[socketKey]string, len(want))
 	for _, w := range want {
@@ -70,7 +68,8 @@ func (h *hops) listen(want []wanted) {
 	h.listening.Store(&listening)
 }
 
-// listener names the proxies that listen on an address, and on all addresses with its port.
+// listener returns the names of the proxies that listen on the address itself and on the wildcard address with its
+// port.
 func (h *hops) listener(proto uint8, to netip.AddrPort) (exact, wildcard string) {
 	all := netip.IPv6Unspecified()
 	if to.Addr().Is4() {
@@ -80,7 +79,8 @@ func (h *hops) listener(proto uint8, to netip.AddrPort) (exact, wildcard string)
 	return listening[socketKey{proto, to}], listening[socketKey{proto, netip.AddrPortFrom(all, to.Port())}]
 }
 
-// own tells that an address is where a service listens itself, as far as that shows without asking the kernel.
+// own returns an error if the address is one that the service itself listens on, as far as this is known without asking
+// the kernel.
 func (h *hops) own(s *Service, to netip.AddrPort) error {
 	exact, wildcard := h.listener(s.proto, to)
 	if exact == s.name || wildcard == s.name && to.Addr().IsLoopback() {
@@ -89,8 +89,8 @@ func (h *hops) own(s *Service, to netip.AddrPort) error {
 	return nil
 }
 
-// connect connects a socket. Where the server may listen at the other end, it returns the way by which that will know
-// the socket.
+// connect connects a socket. If the server may be listening at the other end, it also returns the way by which it will
+// recognise the socket there.
 func (h *hops) connect(fd int, from *hop, to netip.AddrPort) (*way, error) {
 	sa, err := sockaddr(to)
 	if err != nil {
@@ -118,7 +118,7 @@ func (h *hops) connect(fd int, from *hop, to netip.AddrPort) (*way, error) {
 	return w, nil
 }
 
-// close is called when the socket of a way is closed.
+// close must be called when the socket of a way is closed.
 func (h *hops) close(w *way) {
 	if w == nil {
 		return
@@ -136,13 +136,12 @@ func (h *hops) close(w *way) {
 	}
 }
 
-// before is the last step of a client's way to where it comes to; nil where the client is none of the server's own
-// sockets.
+// before returns the hop that opened a client's connection, or nil if the client is not this server.
 func (h *hops) before(client netip.AddrPort, local func() netip.AddrPort) *hop {
 	if !(*h.sources.Load())[client.Addr()] {
 		return nil
 	}
-	// A socket that is connecting may have been accepted before it is in the list.
+	// A connecting socket may be accepted before it is in ways.
 	h.connecting.Lock()
 	defer h.connecting.Unlock()
 	f := flowOf(client, local())

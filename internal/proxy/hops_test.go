@@ -13,12 +13,12 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// handful is how many sessions a loop may make of one client: one for each proxy, and one that another thread took at
-// the same time.
+// handful is how many sessions one client may cause in a loop: one for each proxy, and one that another thread accepted
+// at the same time.
 const handful = 4
 
-// ring is proxies each of which leads to the next, and the last to the first; names leave the configuration no way to
-// see it.
+// ring returns proxies of which each leads to the next and the last to the first. They use names, so that the
+// configuration cannot detect the loop.
 func ring(t testing.TB, proto uint8, n int, listen netip.Addr) []*config.Proxy {
 	t.Helper()
 	var proxies []*config.Proxy
@@ -36,7 +36,8 @@ func ring(t testing.TB, proto uint8, n int, listen netip.Addr) []*config.Proxy {
 	return proxies
 }
 
-// sessionsMade are those of all proxies so far; it waits until there are no more.
+// sessionsMade waits until there are no new sessions, and returns how many there were and how many were refused as
+// looped.
 func sessionsMade(t testing.TB, s *Server) (total int, looped uint64) {
 	t.Helper()
 	before := -1
@@ -56,7 +57,7 @@ func sessionsMade(t testing.TB, s *Server) (total int, looped uint64) {
 	return total, looped
 }
 
-// TestLoopTCP: a client that comes to where it was before is refused, also by way of other proxies.
+// TestLoopTCP: a client that returns to a proxy that it has passed is refused, also through other proxies.
 func TestLoopTCP(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		for _, listen := range []string{"127.0.0.1", "0.0.0.0"} {
@@ -78,7 +79,7 @@ func TestLoopTCP(t *testing.T) {
 	}
 }
 
-// TestLoopUDP: the same of datagrams.
+// TestLoopUDP is the same for datagrams.
 func TestLoopUDP(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		for _, listen := range []string{"127.0.0.1", "0.0.0.0"} {
@@ -110,7 +111,7 @@ func TestLoopUDP(t *testing.T) {
 	}
 }
 
-// TestLoopAddress: a target that is another of the machine's addresses leads to a listener on all of them, too.
+// TestLoopAddress: a loop through another address of the machine, to a listener on all addresses, is found too.
 func TestLoopAddress(t *testing.T) {
 	for _, address := range append(ownAddresses(t), "127.0.0.9") {
 		for _, proto := range []uint8{config.TCP, config.UDP} {
@@ -131,7 +132,7 @@ func TestLoopAddress(t *testing.T) {
 			}
 			eventually(t, "the refusal", func() bool {
 				_, looped := sessionsMade(t, s)
-				return looped > 0 || s.Status()[1].Refused["target unreachable"] > 0 // its own loopback shows before
+				return looped > 0 || s.Status()[1].Refused["target unreachable"] > 0 // on loopback: earlier
 			})
 			if total, _ := sessionsMade(t, s); total > handful {
 				t.Errorf("%s by %s: %d sessions of one client", network, address, total)
@@ -140,7 +141,7 @@ func TestLoopAddress(t *testing.T) {
 	}
 }
 
-// TestLoopFlood: clients that leave at once make no loop that goes on without them.
+// TestLoopFlood: clients that leave at once do not start a loop that continues without them.
 func TestLoopFlood(t *testing.T) {
 	const clients = 200
 	proxies := ring(t, config.TCP, 2, netip.MustParseAddr("127.0.0.1"))
@@ -170,7 +171,7 @@ func TestLoopFlood(t *testing.T) {
 	}
 }
 
-// TestChain: proxies that lead to others of the same server are no loop, whatever sockets there were before.
+// TestChain: proxies that lead to other proxies of the same server are no loop, whatever connections there were before.
 func TestChain(t *testing.T) {
 	last := tcp(t, target(t, "127.0.0.1:0", echo))
 	middle, first := tcp(t, last.Listen[0].String()), tcp(t, "127.0.0.1:1")
@@ -201,7 +202,7 @@ func TestChain(t *testing.T) {
 	}
 }
 
-// TestWaysEnd: what is known of connections that have ended is bounded.
+// TestWaysEnd: the number of ways of closed connections is limited.
 func TestWaysEnd(t *testing.T) {
 	h := newHops()
 	for i := range 3 * endedWays {
@@ -218,7 +219,7 @@ func TestWaysEnd(t *testing.T) {
 	}
 }
 
-// names are answers for every name.
+// names returns a lookup with the same answers for every name.
 func names(answers ...string) lookup {
 	return func(_ context.Context, _ string, version int) ([]netip.Addr, error) {
 		var list []netip.Addr
@@ -234,8 +235,8 @@ func names(answers ...string) lookup {
 	}
 }
 
-// TestNameToListener: a name that leads to the proxy's own listener makes no session, also where this machine is
-// allowed; the address beside it is used.
+// TestNameToListener: a name that leads to the proxy's own listener causes no session, not even with target_local. The
+// name's other address is used.
 func TestNameToListener(t *testing.T) {
 	good := target(t, "127.0.0.9:0", echo)
 	port := netip.MustParseAddrPort(good).Port()

@@ -6,33 +6,34 @@ import (
 	"time"
 )
 
-// idle is a session's place in the list of its loop and service.
+// idle is a session's entry in the idlers of its loop and service.
 type idle struct {
 	prev, next *idle
-	last       time.Duration // when bytes came last
+	last       time.Duration // time of the last data
 	expire     func(reason string)
 }
 
-// A rank is what is known of a client: anybody can send datagrams with the addresses of others, as many as he likes,
-// and the answers do not come to him.
+// A rank says how far a client has proven its address. Anybody can send datagrams with forged source addresses, but
+// does not receive the answers to them.
 type rank int
 
 const (
-	unanswered rank = iota // the target has sent it nothing
-	answered               // the target has
-	proven                 // and the client has sent something after that
+	unanswered rank = iota // the target has not answered
+	answered               // the target has answered
+	proven                 // the client has sent something after an answer
 	ranks
 )
 
-// idlers are sessions, the idlest first.
+// idlers is a list of sessions, longest idle first.
 type idlers struct {
 	loop    *loop
 	timeout time.Duration
-	root    idle // of a ring
+	root    idle // of the ring
 	timer   *timer
 	count   int
-	size    atomic.Int64 // the same, for other loops to read
-	// When bytes came last for the idlest, for other loops to read; math.MaxInt64 where there is none.
+	size    atomic.Int64 // as count, readable by other loops
+	// Time of the last data of the session that is idle longest, readable by other loops; math.MaxInt64 if there is
+	// none.
 	oldest atomic.Int64
 }
 
@@ -67,7 +68,7 @@ func (l *idlers) remove(i *idle) {
 	l.tell()
 }
 
-// touch tells that bytes came.
+// touch records new data.
 func (l *idlers) touch(i *idle) {
 	i.last = l.loop.now
 	if i.next != &l.root {
@@ -78,7 +79,7 @@ func (l *idlers) touch(i *idle) {
 	l.tell()
 }
 
-// tell keeps oldest up to date.
+// tell updates oldest.
 func (l *idlers) tell() {
 	oldest := int64(math.MaxInt64)
 	if l.count > 0 {
@@ -89,14 +90,14 @@ func (l *idlers) tell() {
 	}
 }
 
-// reset takes another timeout.
+// reset changes the timeout.
 func (l *idlers) reset(timeout time.Duration) {
 	l.timeout = timeout
 	l.loop.timers.stop(l.timer)
 	l.run()
 }
 
-// run ends what was idle for too long. The time is of the round, so that what ends is what was idle when it began.
+// run ends sessions that are idle for too long, by the loop's time at the start of its round.
 func (l *idlers) run() {
 	if l.timeout <= 0 {
 		return

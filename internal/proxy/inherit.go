@@ -12,13 +12,13 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// Socket is a listening socket, for another process to go on with.
+// Socket is a listening socket that another process can inherit.
 type Socket struct {
 	Name string // "tcp 0.0.0.0:443"
-	FD   int    // belongs to the server
+	FD   int    // still owned by the server
 }
 
-// Sockets are those that the server listens on, by name. Those of UDP with the same name belong together.
+// Sockets returns the listening sockets by name. UDP sockets with the same name belong together.
 func (s *Server) Sockets() []Socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,8 +35,8 @@ func (s *Server) Sockets() []Socket {
 	return list
 }
 
-// Inherit takes descriptors of sockets that another process has opened, for the next Apply to go on with; those that it
-// has no use for it closes.
+// Inherit takes sockets that another process has opened. The next Apply uses them; Inherit closes those that it cannot
+// use.
 func (s *Server) Inherit(fds []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +64,7 @@ func (s *Server) disinherit() {
 	s.inherited = nil
 }
 
-// Release leaves the listening sockets to another process, which has them too. Sessions go on.
+// Release stops listening, because another process holds the same sockets. Sessions continue.
 func (s *Server) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,7 +75,7 @@ func (s *Server) Release() {
 	s.retire(nil)
 }
 
-// Responds tells whether every event loop comes round within a time.
+// Responds reports whether every event loop responds within a time.
 func (s *Server) Responds(within time.Duration) bool {
 	all := make(chan struct{}, len(s.loops))
 	for _, l := range s.loops {
@@ -93,7 +93,7 @@ func (s *Server) Responds(within time.Duration) bool {
 	return true
 }
 
-// keyOf is the key of a socket that is open.
+// keyOf returns the key of an open socket.
 func keyOf(fd int) (socketKey, error) {
 	proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
 	if err != nil {
@@ -123,7 +123,7 @@ func keyOf(fd int) (socketKey, error) {
 	return key, nil
 }
 
-// deviceName asks by a socket, whatever it is.
+// deviceName looks up a device by its index; any socket will do.
 func deviceName(fd int, index uint32) (string, error) {
 	request, err := unix.NewIfreq("lo")
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// TestInherit: another server goes on with the sockets, whatever they are; sessions go on in the one before. What it
-// has no use for is closed.
+// TestInherit: another server continues with the sockets of every kind, while the first one keeps its sessions. Sockets
+// that it does not need are closed.
 func TestInherit(t *testing.T) {
-	freePort(t) // the runtime opens descriptors of its own for the first socket
+	freePort(t) // with the first socket the Go runtime opens descriptors of its own
 	files := openFiles(t)
 	t.Run("hand over", func(t *testing.T) {
 		v4 := tcp(t, target(t, "[::1]:0", echo))
@@ -67,7 +67,7 @@ func TestInherit(t *testing.T) {
 		eventually(t, "the end of the last session", func() bool { return former.Sessions() == 0 })
 	})
 	eventually(t, "the end of what was opened", func() bool {
-		runtime.GC() // io.Copy of the tests leaves pipes to the collector
+		runtime.GC() // io.Copy in the tests leaves pipes to the garbage collector
 		return openFiles(t) <= files
 	})
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// backlog is cut to net.core.somaxconn by the kernel.
+// backlog is limited by the kernel to net.core.somaxconn.
 const backlog = 65535
 
-// A socketKey names a listening socket.
+// A socketKey identifies a listening socket.
 type socketKey struct {
 	proto uint8
 	addr  netip.AddrPort
@@ -23,8 +23,8 @@ type socketKey struct {
 
 func (k socketKey) String() string { return fmt.Sprintf("%s %s", config.ProtoName(k.proto), k.addr) }
 
-// listener is a listening TCP socket, which all loops accept from: the kernel wakes one of them for a client. For UDP
-// it is a socket of each loop.
+// listener is a listening TCP socket from which all loops accept (the kernel wakes one of them for each client), or a
+// set of UDP sockets, one for each loop.
 type listener struct {
 	key    socketKey
 	fd     int // TCP
@@ -33,12 +33,12 @@ type listener struct {
 	closed atomic.Bool
 
 	receivers []*receiver  // UDP
-	sessions  atomic.Int64 // of UDP
-	draining  atomic.Bool  // UDP: it is no longer in the configuration, and takes no new sessions
+	sessions  atomic.Int64 // UDP
+	draining  atomic.Bool  // UDP: removed from the configuration, takes no new sessions
 	lost      uint64       // see countLost
 }
 
-// route is whom the clients of a socket are for.
+// route is where a listener's clients go.
 type route struct {
 	service *Service
 	config  *config.Proxy
@@ -85,8 +85,8 @@ func listenTCP(r *reserve, key socketKey) (int, error) {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
 	}
 	if err == nil {
-		// An address that comes later (DHCP, ifup) can be listened on now. Without the right to, only those that are
-		// there can.
+		// Allows listening on an address that appears later (DHCP, ifup). If this is not permitted, only present
+		// addresses work.
 		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1)
 		err = unix.Bind(fd, sa)
 	}
@@ -100,7 +100,7 @@ func listenTCP(r *reserve, key socketKey) (int, error) {
 	return fd, nil
 }
 
-// hint says what to do about an error of bind.
+// hint returns advice for an error of bind.
 func hint(err error) string {
 	switch err {
 	case unix.EADDRINUSE:
@@ -113,35 +113,35 @@ func hint(err error) string {
 	return ""
 }
 
-// watch makes a loop accept.
+// watch makes a loop accept clients.
 func (a *listener) watch(l *loop) error {
 	return l.add(a.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, &acceptor{listener: a, loop: l})
 }
 
-// unwatch ends that.
+// unwatch is the reverse of watch.
 func (a *listener) unwatch(l *loop) {
-	// It fails where the loop did not watch: while it waits for descriptors.
+	// This fails if the loop is not watching, during a pause.
 	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, a.fd, nil)
 	l.forget(a.fd)
 }
 
-// acceptor is a listener in one loop.
+// acceptor is a listener's part in one loop.
 type acceptor struct {
 	*listener
 	loop  *loop
-	burst int    // how many clients seem to wait
-	round uint64 // of the loop, when it was told of some
+	burst int    // how many clients to take at once
+	round uint64 // the loop's round of the last event
 }
 
 const (
-	// acceptBurst: the other loops may have the rest.
+	// acceptBurst leaves the rest to the other loops.
 	acceptBurst = 32
-	// acceptPause is how long no client is accepted when descriptors or memory have run out.
+	// acceptPause is how long a loop accepts nothing after it has run out of descriptors or memory.
 	acceptPause = 50 * time.Millisecond
 )
 
-// event takes one client: a call that finds none costs as much as one that does. Where there are more in the next
-// round, it takes twice as many.
+// event takes one client, because a call that finds no more costs as much as one that does. If the next round has an
+// event too, it takes twice as many.
 func (a *acceptor) event(uint32) {
 	if a.loop.round-a.round == 1 {
 		a.burst = min(max(1, 2*a.burst), acceptBurst)
@@ -156,7 +156,7 @@ func (a *acceptor) event(uint32) {
 	}
 }
 
-// take accepts one client; it returns false where there is none, or none can be taken now.
+// take accepts one client. It returns false if there is none, or none can be accepted now.
 func (a *acceptor) take() bool {
 	fd, from, err := a.server.reserve.accept(a.fd)
 	switch err {
@@ -175,7 +175,7 @@ func (a *acceptor) take() bool {
 	return false
 }
 
-// ranOut tells whether an error is that descriptors, memory or UDP ports (EAGAIN) have run out.
+// ranOut reports whether descriptors, memory or UDP ports (EAGAIN) have run out.
 func ranOut(err error) bool {
 	for _, errno := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EAGAIN} {
 		if errors.Is(err, errno) {
@@ -197,7 +197,7 @@ func (a *acceptor) pause() {
 	}), a.loop.now+acceptPause)
 }
 
-// serve admits a client, or resets it.
+// serve admits a client or resets its connection.
 func (a *acceptor) serve(fd int, from netip.AddrPort) {
 	r := a.route.Load()
 	way := a.server.hops.before(from, func() netip.AddrPort { return localAddr(fd) })

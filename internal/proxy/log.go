@@ -9,7 +9,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// logSession writes the line of the access log for a session that has ended.
+// logSession writes the access log's line for a session that has ended.
 func (s *Service) logSession(c *config.Proxy, from, to netip.AddrPort, took time.Duration, up, down uint64,
 	why string) {
 	if !c.AccessLog {
@@ -32,15 +32,15 @@ func (s *Service) logRefusal(c *config.Proxy, from netip.AddrPort, why refusal) 
 	}
 }
 
-// journal takes lines from the loops, which must not wait for whoever reads the log: lines beyond its buffer are lost,
-// and counted.
+// journal buffers lines from the loops, which must not wait for a slow reader of the log. Lines that do not fit are
+// dropped and counted.
 type journal struct {
 	lines chan string
 	lost  atomic.Uint64
 	done  chan struct{}
 }
 
-// journalLines is how many may wait.
+// journalLines is the size of the buffer.
 const journalLines = 4096
 
 func newJournal(write func(string)) *journal {
@@ -65,7 +65,7 @@ func (j *journal) add(line string) {
 	}
 }
 
-// close waits until the last line is written; nobody may add any more.
+// close waits until all lines are written. Nothing may be added after it.
 func (j *journal) close() {
 	close(j.lines)
 	<-j.done

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A handler is told of the events of its descriptor.
+// A handler receives the events of its descriptor.
 type handler interface {
 	event(mask uint32)
 }
 
-// entry is what a loop knows of a descriptor. The generation tells events of the descriptor from those of another file
-// that had its number before.
+// entry is what a loop knows about a descriptor. The generation tells its events from those of an earlier file with the
+// same number.
 type entry struct {
 	handler    handler
 	generation int32
@@ -31,29 +31,29 @@ type loop struct {
 	entries    []entry
 	generation int32
 	start      time.Time
-	now        time.Duration // since start, read once for each round
+	now        time.Duration // since start, read once per round
 	round      uint64
-	young      []young // connections to targets, the eldest first
+	young      []young // connections to targets, oldest first
 	timers     timers
 	growing    *timer
-	ready      []*direction // that used up their burst
+	ready      []*direction // used up their burst
 	pipes      pipes
 	buffer     []byte
-	reserve    *reserve // of the server
+	reserve    *reserve // shared by the server
 	done       chan struct{}
 	quit       bool
 
 	mu     sync.Mutex
 	posted []func()
 
-	connections atomic.Int64 // of TCP
+	connections atomic.Int64 // TCP only
 	datagrams   datagrams
 }
 
-// maxEvents is how many are taken from the kernel at once.
+// maxEvents is how many events one call takes from the kernel.
 const maxEvents = 256
 
-// watched is what a connection is watched for: once, edge-triggered, so that no call changes it while bytes flow.
+// watched is the event mask of a connection, edge-triggered: it is set once and never changed.
 const watched = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 
 func newLoop(r *reserve) (*loop, error) {
@@ -90,18 +90,18 @@ func (l *loop) add(fd int, mask uint32, h handler) error {
 	return nil
 }
 
-// young is a connection to a target that does not ask yet whether its peer is still there. Most end before that could
-// matter, and it takes four calls.
+// young is a new connection to a target without TCP keepalive. Most connections end before they need it, and setting it
+// takes four system calls.
 type young struct {
 	fd         int
 	generation int32
-	grown      time.Duration // when it does
+	grown      time.Duration // when to set keepalive
 }
 
-// youth is how long that is.
+// youth is how long a connection stays young.
 const youth = time.Second
 
-// rear sees to a connection when it has lived for a while.
+// rear has keepalive set after a while.
 func (l *loop) rear(fd int) {
 	l.young = append(l.young, young{fd, l.entries[fd].generation, l.now + youth})
 	if len(l.young) == 1 {
@@ -124,7 +124,7 @@ func (l *loop) grow() {
 	l.young = nil
 }
 
-// forget has to come before a descriptor is closed.
+// forget must be called before a descriptor is closed.
 func (l *loop) forget(fd int) { l.entries[fd] = entry{} }
 
 // post runs f in the loop.
@@ -132,11 +132,11 @@ func (l *loop) post(f func()) {
 	l.mu.Lock()
 	l.posted = append(l.posted, f)
 	l.mu.Unlock()
-	// A full counter has woken the loop already.
+	// If the counter is full, the loop is awake already.
 	_, _ = unix.Write(l.wake, binary.NativeEndian.AppendUint64(nil, 1))
 }
 
-// call runs f in the loop and waits for it; it is not to be called from a loop.
+// call runs f in the loop and waits for it. It must not be called from a loop.
 func (l *loop) call(f func()) {
 	finished := make(chan struct{})
 	l.post(func() {
@@ -186,14 +186,14 @@ func (l *loop) run() {
 	}
 }
 
-// unqueue takes a direction out of the ready ones.
+// unqueue removes a direction from ready.
 func (l *loop) unqueue(d *direction) {
 	l.ready = slices.DeleteFunc(l.ready, func(other *direction) bool { return other == d })
 }
 
 // wait returns the number of events.
 func (l *loop) wait(list []unix.EpollEvent) int {
-	// Under load there is something most times, and the scheduler need not hear of the call.
+	// Under load there are usually events waiting, so the call does not block and the Go scheduler need not know.
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll),
 		uintptr(unsafe.Pointer(unsafe.SliceData(list))), uintptr(len(list)), 0, 0, 0)
 	if errno == 0 && n > 0 || len(l.ready) > 0 {
@@ -225,7 +225,7 @@ func (l *loop) endAll() {
 	}
 }
 
-// close gives back what newLoop took, and all that the pool has.
+// close frees what newLoop opened, and the pool's pipes.
 func (l *loop) close() {
 	l.pipes.close()
 	unix.Close(l.epoll)

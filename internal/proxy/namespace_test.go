@@ -16,13 +16,13 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// namespace is a network of a test's own.
+// namespace is a test's own network namespace.
 type namespace struct {
 	t    testing.TB
 	name string
 }
 
-// newNamespaces makes namespaces, whose loopback is up.
+// newNamespaces makes namespaces with loopback up.
 func newNamespaces(t testing.TB, names ...string) []namespace {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -47,7 +47,7 @@ func run(t testing.TB, command string) {
 	}
 }
 
-// ip does what ip(8) is told.
+// ip runs ip(8).
 func (n namespace) ip(format string, args ...any) {
 	n.t.Helper()
 	run(n.t, "ip -n "+n.name+" "+fmt.Sprintf(format, args...))
@@ -63,12 +63,12 @@ func (n namespace) set(key, value string) {
 	})
 }
 
-// do calls f in the namespace: sockets that it opens, and processes that it starts, are there.
+// do calls f in the namespace. Sockets that f opens and processes that it starts belong to the namespace.
 func (n namespace) do(f func()) {
 	n.t.Helper()
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		handle, err := netns.GetFromName(n.name)
 		if err == nil {
 			err = netns.Set(handle)
@@ -102,7 +102,7 @@ func (n namespace) server(proxies ...*config.Proxy) *child {
 	return c
 }
 
-// udpProxy has the port 7000 of an address.
+// udpProxy returns a proxy that listens on port 7000 of an address.
 func udpProxy(listen, target string) *config.Proxy {
 	to := netip.MustParseAddrPort(target)
 	return &config.Proxy{Section: "test", Proto: config.UDP,
@@ -110,7 +110,7 @@ func udpProxy(listen, target string) *config.Proxy {
 		Target: config.Target{Addr: to.Addr(), Port: to.Port()}, MaxSessions: 1000, IdleTimeout: time.Minute}
 }
 
-// await reads a datagram, which has to be the text.
+// await reads a datagram and compares it with text.
 func await(t testing.TB, c *net.UDPConn, text string) netip.AddrPort {
 	t.Helper()
 	block := make([]byte, maxDatagram)
@@ -121,8 +121,8 @@ func await(t testing.TB, c *net.UDPConn, text string) netip.AddrPort {
 	return netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 }
 
-// TestLateAnswers: what the target sends to a session that has ended comes to nobody, also where ports are so few that
-// those of old sessions are used again.
+// TestLateAnswers: datagrams that the target sends to an ended session reach nobody, even if ports are so scarce that
+// new sessions reuse those of old ones.
 func TestLateAnswers(t *testing.T) {
 	n := newNamespaces(t, "a")[0]
 	n.set("net/ipv4/ip_local_port_range", "40000 40003")
@@ -136,7 +136,7 @@ func TestLateAnswers(t *testing.T) {
 		client := n.listen(fmt.Sprintf("127.0.0.1:%d", 30000+i))
 		question, answer := fmt.Sprint("question ", i), fmt.Sprint("answer ", i)
 		var from netip.AddrPort
-		eventually(t, question, func() bool { // a session that is to make room may still have its port
+		eventually(t, question, func() bool { // an evicted session may still have its port
 			client.WriteToUDPAddrPort([]byte(question), proxy)
 			block := make([]byte, 100)
 			target.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
@@ -157,7 +157,7 @@ func TestLateAnswers(t *testing.T) {
 	})
 }
 
-// TestWildcardSource6: as TestWildcardSource, with addresses of IPv6, a link-local one too.
+// TestWildcardSource6 is TestWildcardSource with IPv6 addresses, including a link-local one.
 func TestWildcardSource6(t *testing.T) {
 	n := newNamespaces(t, "a")[0]
 	for i := range 3 {
@@ -176,7 +176,7 @@ func TestWildcardSource6(t *testing.T) {
 			if to.Addr().IsLinkLocalUnicast() {
 				c = n.listen("[fe80::1%v0]:0")
 			}
-			eventually(t, text, func() bool { // a device takes a moment to be up
+			eventually(t, text, func() bool { // it takes a moment until a device is up
 				if _, err := c.WriteToUDPAddrPort([]byte(text), to); err != nil {
 					return false
 				}
@@ -192,7 +192,7 @@ func TestWildcardSource6(t *testing.T) {
 	}
 }
 
-// packetTargetIn sends everything back.
+// packetTargetIn echoes datagrams.
 func packetTargetIn(n namespace, address string) netip.AddrPort {
 	n.t.Helper()
 	var to string
@@ -200,8 +200,8 @@ func packetTargetIn(n namespace, address string) netip.AddrPort {
 	return netip.MustParseAddrPort(to)
 }
 
-// TestFragments: a datagram that is larger than the way's MTU arrives, over IPv4 at once, although the proxy cannot
-// know of that MTU: a router cuts it up. Over IPv6 the sender has to, when it has been told.
+// TestFragments: a datagram above the path MTU arrives. Over IPv4 it arrives at once, although the proxy cannot know
+// the MTU: a router fragments it. Over IPv6 the sender fragments after the router has reported the MTU.
 func TestFragments(t *testing.T) {
 	spaces := newNamespaces(t, "vps", "router", "home")
 	vps, router, home := spaces[0], spaces[1], spaces[2]
@@ -232,20 +232,20 @@ func TestFragments(t *testing.T) {
 	s := vps.server(v4, v6)
 	text := strings.Repeat("0123456789", 140)
 	c := vps.listen("127.0.0.1:0")
-	eventually(t, "the way", func() bool { // a device takes a moment to be up
+	eventually(t, "the way", func() bool { // it takes a moment until a device is up
 		c.WriteToUDPAddrPort([]byte("hello"), netip.MustParseAddrPort("127.0.0.1:7000"))
 		c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		_, err := c.Read(make([]byte, 100))
 		return err == nil
 	})
-	for err := error(nil); err == nil; { // further answers
+	for err := error(nil); err == nil; { // discard further answers
 		c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 		_, err = c.Read(make([]byte, 100))
 	}
 	c.SetDeadline(time.Now().Add(patience))
 	c.WriteToUDPAddrPort([]byte(text), netip.MustParseAddrPort("127.0.0.1:7000"))
 	await(t, c, text)
-	// Also where the client gives several to the kernel in one piece, which cannot go on as one.
+	// The same if the client hands the kernel several datagrams at once, which do not fit as one.
 	vps.ip("link set e0 mtu 1300")
 	segmented(t, c, len(text))
 	c.WriteToUDPAddrPort([]byte(strings.Repeat(text, 10)+"rest"), netip.MustParseAddrPort("127.0.0.1:7000"))

@@ -23,19 +23,19 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// childSetup is what a server in a process of its own is to be like.
+// childSetup configures a server in its own process.
 type childSetup struct {
-	Files    uint64 // its limit of descriptors; 0 for that of the test
-	Loops    int    // 0 for the usual number
-	Nobody   bool   // it runs as an unprivileged user …
-	FewPipes bool   // … that has as many pipes as it may
+	Files    uint64 // limit of descriptors; 0: the test's
+	Loops    int    // 0: the default
+	Nobody   bool   // runs as an unprivileged user …
+	FewPipes bool   // … that has used up its pipes
 	Proxies  []*config.Proxy
 }
 
-// childVar has the setup for TestChild.
+// childVar is the environment variable that gives TestChild its setup.
 const childVar = "DS4RELAY_TEST_CHILD"
 
-// child is such a process.
+// child is a server in its own process.
 type child struct {
 	t   testing.TB
 	pid int
@@ -76,11 +76,11 @@ func startChild(t testing.TB, setup childSetup) *child {
 	return c
 }
 
-// childStatus is what a child tells when it is asked.
+// childStatus is a child's answer.
 type childStatus struct {
 	Proxies []Status
 	Files   int
-	Pipes   int // of the loops
+	Pipes   int // of all loops
 }
 
 func (c *child) status() childStatus {
@@ -88,7 +88,7 @@ func (c *child) status() childStatus {
 	return c.tell("")
 }
 
-// tell also makes it apply an idle timeout, where that is not empty.
+// tell asks for the child's status. If timeout is not empty, the child applies it as idle timeout first.
 func (c *child) tell(timeout string) childStatus {
 	c.t.Helper()
 	io.WriteString(c.in, timeout+"\n")
@@ -106,7 +106,7 @@ func (c *child) tell(timeout string) childStatus {
 	panic(nil)
 }
 
-// memory is what the process has for itself in memory, in bytes.
+// memory returns the child's private memory in bytes.
 func (c *child) memory() int {
 	c.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.pid))
@@ -126,7 +126,7 @@ func (c *child) memory() int {
 	panic(nil)
 }
 
-// TestChild is the process of startChild.
+// TestChild is the process that startChild runs.
 func TestChild(t *testing.T) {
 	text := os.Getenv(childVar)
 	if text == "" {
@@ -183,8 +183,8 @@ func TestChild(t *testing.T) {
 	}
 }
 
-// usePipesUp opens pipes until the user's share (pipe-user-pages-soft, pipe(7)) is used up and new ones are as small as
-// can be.
+// usePipesUp opens pipes until the user's limit (pipe-user-pages-soft, pipe(7)) is used up and new ones have the
+// minimum size.
 func usePipesUp(t testing.TB) {
 	t.Helper()
 	for range 4096 {
@@ -206,7 +206,7 @@ func usePipesUp(t testing.TB) {
 	t.Fatal("pipes do not get smaller")
 }
 
-// TestFewPipes: where the kernel gives only small pipes bytes are copied.
+// TestFewPipes: if the kernel gives only small pipes, data is copied.
 func TestFewPipes(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("takes root, to become another user")
@@ -241,7 +241,7 @@ func TestFewPipes(t *testing.T) {
 	}
 }
 
-// TestSlowReaders: of clients that do not read, the first keep more bytes waiting than those that come when there are
+// TestSlowReaders: with clients that do not read, the first ones queue more data than those that come when there are
 // many.
 func TestSlowReaders(t *testing.T) {
 	const many = fewConnections + 20
@@ -293,10 +293,10 @@ func TestSlowReaders(t *testing.T) {
 	}
 }
 
-// TestOutOfFiles: without descriptors a client is served or refused, none waits; with descriptors again all are served.
+// TestOutOfFiles: without free descriptors each client is served or refused, and none waits. Once there are some again,
+// all are served.
 func TestOutOfFiles(t *testing.T) {
-	// The one that a connection lacks makes a difference to what is left, and so do loops that run out at the same
-	// time.
+	// It matters whether an even or odd number is left, and whether several loops run out at the same time.
 	for _, setup := range []childSetup{{Files: 64}, {Files: 65}, {Files: 80, Loops: 4}, {Files: 81, Loops: 4}} {
 		t.Run(fmt.Sprintf("%d descriptors, %d loops", setup.Files, setup.Loops), func(t *testing.T) {
 			testOutOfFiles(t, setup)
@@ -315,7 +315,7 @@ func testOutOfFiles(t *testing.T, setup childSetup) {
 	var all sync.WaitGroup
 	for n := range clients {
 		all.Go(func() {
-			time.Sleep(time.Duration(n/50) * 60 * time.Millisecond) // some when loops have had a pause
+			time.Sleep(time.Duration(n/50) * 60 * time.Millisecond) // some after the loops have paused
 			conn, err := net.DialTimeout("tcp", p.Listen[0].String(), patience)
 			if err == nil {
 				conn.SetDeadline(time.Now().Add(patience))
@@ -383,11 +383,11 @@ func TestOutOfFilesUDP(t *testing.T) {
 	}
 }
 
-// TestIdleConnections: twenty thousand connections that say nothing, or as many as the limit of descriptors allows
-// where it cannot be raised, take little memory of the process, and all of them work.
+// TestIdleConnections: twenty thousand idle connections (or as many as the limit of descriptors allows, if it cannot be
+// raised) take little memory of the process, and all still work.
 func TestIdleConnections(t *testing.T) {
 	const wanted, each = 20000, 8 << 10
-	const others = 500 // descriptors that are not of connections
+	const others = 500 // descriptors for other purposes
 	files := raiseFiles(t, 2*(wanted+others))
 	connections := min(wanted, int(files)/2-others)
 	if connections < wanted/10 || available(t) < 1<<30 {
@@ -436,7 +436,7 @@ func TestIdleConnections(t *testing.T) {
 	if used > connections*each {
 		t.Errorf("%d connections take %d bytes each, more than %d", connections, used/connections, each)
 	}
-	// What each client says goes to one target, and no two to the same.
+	// Each client's data reaches one target connection, and no two clients share one.
 	for i, fd := range clients {
 		if _, err := unix.Write(fd, []byte(fmt.Sprintf("%08d", i))); err != nil {
 			t.Fatal(err)
@@ -466,7 +466,7 @@ func TestIdleConnections(t *testing.T) {
 	}
 }
 
-// raiseFiles raises this process's limit of descriptors for the test; it returns what it is.
+// raiseFiles raises this process's limit of descriptors for the test and returns the limit.
 func raiseFiles(t testing.TB, files uint64) uint64 {
 	t.Helper()
 	var before syscall.Rlimit
@@ -484,7 +484,7 @@ func raiseFiles(t testing.TB, files uint64) uint64 {
 	return files
 }
 
-// available is the memory that is free, in bytes.
+// available returns the machine's free memory in bytes.
 func available(t testing.TB) int {
 	t.Helper()
 	text, err := os.ReadFile("/proc/meminfo")
@@ -500,7 +500,7 @@ func available(t testing.TB) int {
 	return 0
 }
 
-// sink listens and gives away the descriptors of its connections.
+// sink listens, and passes on its connections' descriptors.
 func sink(t testing.TB, taken chan<- int) netip.AddrPort {
 	t.Helper()
 	spare := newReserve()
@@ -537,7 +537,7 @@ func sink(t testing.TB, taken chan<- int) netip.AddrPort {
 	return localAddr(fd)
 }
 
-// TestSlowTarget: what a target does not read is not read from the client either.
+// TestSlowTarget: if the target does not read, the proxy stops reading from the client.
 func TestSlowTarget(t *testing.T) {
 	const much = 256 << 20
 	read := make(chan struct{})
@@ -562,7 +562,7 @@ func TestSlowTarget(t *testing.T) {
 	if sent >= much/4 {
 		t.Errorf("the client could send %d bytes that nobody read", sent)
 	}
-	// Others are served meanwhile.
+	// Other clients are served meanwhile.
 	close(read)
 	c.CloseWrite()
 	if n := soon(t, received); n != sent {
@@ -570,7 +570,7 @@ func TestSlowTarget(t *testing.T) {
 	}
 }
 
-// TestKeepalive: the probes are set on both sides, also after a reload.
+// TestKeepalive: keepalive is set on both sides, also after a reload.
 func TestKeepalive(t *testing.T) {
 	p := tcp(t, target(t, "[::1]:0", echo))
 	p.Keepalive = 100 * time.Second

@@ -2,33 +2,33 @@ package proxy
 
 import "golang.org/x/sys/unix"
 
-// pipe is where splice(2) holds pages between two sockets.
+// pipe holds data between two sockets for splice(2).
 type pipe struct{ read, write int }
 
 const (
-	// largePipe lets one call move what a fast connection has received meanwhile.
+	// largePipe lets one call move all that a fast connection has received since the last one.
 	largePipe = 1 << 20
-	// largePipes is how many of all loops' together are large: what waits in pipes for slow readers is memory of the
-	// kernel, and an unprivileged user may have 64 MB of them (pipe-user-pages-soft, pipe(7)).
+	// largePipes is how many large pipes all loops have together. Data that waits in pipes for slow readers takes
+	// kernel memory, of which an unprivileged user may have 64 MB (pipe-user-pages-soft, pipe(7)).
 	largePipes = 48
 	smallPipe  = 256 << 10
-	// minPipe: beyond that limit pipes have two pages; copying is faster then.
+	// minPipe is the smallest useful size. Above the user's limit a pipe gets two pages; copying is faster then.
 	minPipe = 64 << 10
-	// maxPipes bounds those of a loop; connections beyond them are copied.
+	// maxPipes is the limit for one loop. Further connections use copying.
 	maxPipes = 1024
-	// keptPipes is how many empty ones stay open.
+	// keptPipes is how many empty pipes stay open.
 	keptPipes = 32
 )
 
-// pipes are those of a loop. A direction has one only while bytes flow.
+// pipes is a loop's pool. A direction has a pipe only while data flows.
 type pipes struct {
 	reserve *reserve
 	free    []pipe
-	count   int // open ones
-	large   int // how many of them may be large
+	count   int // open
+	large   int // how many may be large
 }
 
-// take returns false where there is none to have.
+// take returns false if there is none.
 func (p *pipes) take() (pipe, bool) {
 	if last := len(p.free) - 1; last >= 0 {
 		taken := p.free[last]
@@ -56,7 +56,7 @@ func (p *pipes) take() (pipe, bool) {
 	return pipe{fds[0], fds[1]}, true
 }
 
-// give takes back an empty pipe.
+// give returns an empty pipe to the pool.
 func (p *pipes) give(empty pipe) {
 	if len(p.free) < keptPipes {
 		p.free = append(p.free, empty)
@@ -65,7 +65,7 @@ func (p *pipes) give(empty pipe) {
 	p.discard(empty)
 }
 
-// discard closes a pipe and forgets what is in it.
+// discard closes a pipe with its content.
 func (p *pipes) discard(used pipe) {
 	unix.Close(used.read)
 	unix.Close(used.write)

@@ -7,13 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reserve is a descriptor of the server's that is only there to be given up: when there is none left, the next client
-// is taken with its number, and reset. It must not go to a session meanwhile, or none is left to refuse clients with,
-// and they wait until a session ends: what sessions hold is opened while nobody gives it up, and not at all where it
-// was lost, to a look-up perhaps.
+// reserve is a spare descriptor. When descriptors run out, the server closes it, accepts the next client with its
+// number, and resets that client. A session must not take this number in between: without it clients could not be
+// refused and would wait until a session ends. So sessions open descriptors only while the spare one exists. It can get
+// lost, for example to a DNS look-up.
 type reserve struct {
-	mu sync.RWMutex // for writing: to change fd
-	fd int          // -1: it was lost
+	mu sync.RWMutex // write-locked to change fd
+	fd int          // -1: lost
 }
 
 func newReserve() *reserve { return &reserve{fd: spare()} }
@@ -27,7 +27,7 @@ func spare() int {
 	return fd
 }
 
-// enter returns true where descriptors may be opened, until leave.
+// enter returns true if descriptors may be opened until leave.
 func (r *reserve) enter() bool {
 	r.mu.RLock()
 	if r.fd >= 0 {
@@ -62,7 +62,7 @@ func (r *reserve) accept(listening int) (int, netip.AddrPort, error) {
 	return accept(listening)
 }
 
-// socket opens one that does not block.
+// socket opens a non-blocking socket.
 func (r *reserve) socket(family, kind int) (int, error) {
 	if !r.enter() {
 		return -1, unix.EMFILE
@@ -79,7 +79,7 @@ func (r *reserve) pipe(fds []int) error {
 	return unix.Pipe2(fds, unix.O_NONBLOCK|unix.O_CLOEXEC)
 }
 
-// refuse resets the next client of a service. It returns false where there is none, or the descriptor is lost.
+// refuse resets the next client of a service. It returns false if no client is waiting or the spare descriptor is lost.
 func (r *reserve) refuse(listening int, s *Service) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// maxLoops bounds the threads: more than that many CPUs are not what a VPS has, and a proxy does not fill.
+// maxLoops limits the threads: few VPSs have more CPUs, and a proxy would not use them.
 const maxLoops = 16
 
 // Server runs proxies.
@@ -29,20 +29,20 @@ type Server struct {
 
 	mu        sync.Mutex
 	services  map[string]*Service // by section
-	gone      []*Service          // removed, and perhaps with sessions
+	gone      []*Service          // removed, possibly with open sessions
 	listeners map[socketKey]*listener
-	draining  map[socketKey]*listener // of UDP, that still have sessions
-	inherited map[socketKey][]int     // descriptors of sockets that are open already
+	draining  map[socketKey]*listener // UDP, with open sessions
+	inherited map[socketKey][]int     // descriptors of sockets that another process has opened
 }
 
-// Options are for New; the zero value is usual.
+// Options are for New; the zero value is the usual choice.
 type Options struct {
-	Loops  int          // event loops; 0 for one for each CPU
-	Log    func(string) // takes lines of the access log; nil for none
-	Lookup lookup       // nil for the system's resolver
+	Loops  int          // event loops; 0: one for each CPU
+	Log    func(string) // receives lines of the access log; nil: no log
+	Lookup lookup       // nil: the system's resolver
 }
 
-// New starts the event loops; there are no proxies until Apply.
+// New starts the event loops. There are no proxies until Apply.
 func New(o Options) (*Server, error) {
 	s := &Server{lookup: o.Lookup, reserve: newReserve(), hops: newHops(), services: map[string]*Service{},
 		listeners: map[socketKey]*listener{}, draining: map[socketKey]*listener{}}
@@ -61,7 +61,7 @@ func New(o Options) (*Server, error) {
 			s.reserve.close()
 			return nil, err
 		}
-		l.start = begin // the loops compare their times
+		l.start = begin // the loops compare each other's times
 		l.pipes.large = largePipes / n
 		s.loops = append(s.loops, l)
 	}
@@ -75,7 +75,7 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// wanted is a listening socket of the configuration.
+// wanted is a listening socket that the configuration asks for.
 type wanted struct {
 	key    socketKey
 	proxy  *config.Proxy
@@ -95,8 +95,8 @@ func sockets(proxies []*config.Proxy) []wanted {
 	return list
 }
 
-// Apply makes the proxies those of the configuration. Sockets that stay are not touched, sessions go on, those of
-// proxies that are removed too. Where one socket cannot be opened nothing is changed.
+// Apply replaces the proxies with those of the configuration. Sockets that stay are not touched, and all sessions
+// continue, also those of removed proxies. If a socket cannot be opened, nothing changes.
 func (s *Server) Apply(proxies []*config.Proxy) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +157,7 @@ func (s *Server) Apply(proxies []*config.Proxy) error {
 	return errors.Join(errs...)
 }
 
-// retire lets services drain that are not kept.
+// retire drains the services that are not kept.
 func (s *Server) retire(kept map[string]bool) {
 	for name, service := range s.services {
 		if !kept[name] {
@@ -169,7 +169,7 @@ func (s *Server) retire(kept map[string]bool) {
 	s.forget()
 }
 
-// service makes or updates the service of a proxy. One that changes its protocol is another.
+// service creates or updates the service of a proxy. A proxy that changes its protocol gets a new service.
 func (s *Server) service(p *config.Proxy) {
 	service := s.services[p.Section]
 	if service != nil && service.proto != p.Proto {
@@ -180,7 +180,7 @@ func (s *Server) service(p *config.Proxy) {
 	if i := slices.IndexFunc(s.gone, func(g *Service) bool {
 		return g.name == p.Section && g.proto == p.Proto
 	}); service == nil && i >= 0 {
-		service = s.gone[i] // it is back while it has sessions
+		service = s.gone[i] // it returns while it still has sessions
 		s.gone = slices.Delete(s.gone, i, i+1)
 		service.removed.Store(false)
 		s.services[p.Section] = service
@@ -204,7 +204,7 @@ func (s *Server) service(p *config.Proxy) {
 	}
 }
 
-// start makes the loops accept.
+// start makes the loops accept from a socket.
 func (s *Server) start(a *listener) error {
 	if a.key.proto == config.UDP {
 		return a.watchUDP()
@@ -216,7 +216,7 @@ func (s *Server) start(a *listener) error {
 	return errors.Join(errs...)
 }
 
-// stop closes the socket. Where it is the last one, the clients that wait there are taken before.
+// stop closes a socket. If no other process has it, the clients that are waiting there are accepted first.
 func (s *Server) stop(a *listener, last bool) {
 	if a.key.proto == config.UDP {
 		s.stopUDP(a, last)
@@ -235,7 +235,7 @@ func (s *Server) stop(a *listener, last bool) {
 	a.close()
 }
 
-// forget drops services that have nothing left to do.
+// forget drops removed services without sessions.
 func (s *Server) forget() {
 	s.gone = slices.DeleteFunc(s.gone, func(service *Service) bool {
 		if service.stats.sessions.Load() > 0 {
@@ -246,7 +246,8 @@ func (s *Server) forget() {
 	})
 }
 
-// leastBusy is the loop that a new connection goes to: the one that accepted it, unless another has clearly fewer.
+// leastBusy returns the loop for a new connection: the one that accepted it, unless another has clearly fewer
+// connections.
 func (s *Server) leastBusy(own *loop) *loop {
 	best := own
 	n := own.connections.Load()
@@ -259,11 +260,11 @@ func (s *Server) leastBusy(own *loop) *loop {
 	return best
 }
 
-// imbalance is how many connections more a loop may have, of few, before a new one goes to another thread, which takes
-// two system calls. Of many it is a quarter.
+// imbalance is how many more connections than the least busy loop a loop may have before new ones go to that one, which
+// costs two system calls. With many connections, the limit is a quarter of them.
 const imbalance = 2
 
-// Status shows the proxies by name, those that are draining last.
+// Status returns the proxies by name, draining ones last.
 func (s *Server) Status() []Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -283,7 +284,7 @@ func (s *Server) Status() []Status {
 	return list
 }
 
-// Sessions counts those that are open.
+// Sessions returns the number of open sessions.
 func (s *Server) Sessions() int {
 	n := 0
 	for _, status := range s.Status() {
@@ -292,8 +293,8 @@ func (s *Server) Sessions() int {
 	return n
 }
 
-// Drain stops listening and waits until the last connection has ended, or until the time is over. Sessions of UDP have
-// no end that could be waited for.
+// Drain stops listening and waits until the last connection has ended, or until the time limit. It does not wait for
+// UDP sessions, which have no end.
 func (s *Server) Drain(limit time.Duration) error {
 	if err := s.Apply(nil); err != nil {
 		return err
@@ -314,7 +315,7 @@ func (s *Server) Drain(limit time.Duration) error {
 
 const drainCheck = 20 * time.Millisecond
 
-// Close ends everything at once.
+// Close ends all sessions at once.
 func (s *Server) Close() error {
 	err := s.Apply(nil)
 	for _, l := range s.loops {

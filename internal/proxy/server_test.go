@@ -23,10 +23,10 @@ import (
 	"github.com/ds4relay/ds4relay/internal/testport"
 )
 
-// patience bounds what a test waits for; no result depends on how much of it is used.
+// patience is how long a test waits at most. A result never depends on how long the wait took.
 const patience = 20 * time.Second
 
-// start runs a server, which ends with the test.
+// start runs a server until the test ends.
 func start(t testing.TB, o Options, proxies ...*config.Proxy) *Server {
 	t.Helper()
 	s, err := New(o)
@@ -44,7 +44,7 @@ func start(t testing.TB, o Options, proxies ...*config.Proxy) *Server {
 	return s
 }
 
-// tcp is a proxy for a target, on a port that is free.
+// tcp returns a proxy for a target, on a free port.
 func tcp(t testing.TB, target string) *config.Proxy {
 	t.Helper()
 	p := &config.Proxy{Section: "test", Proto: config.TCP, Listen: []config.Listen{freePort(t)}, MaxSessions: 1000,
@@ -60,17 +60,17 @@ func tcp(t testing.TB, target string) *config.Proxy {
 	return p
 }
 
-// freePort is a port of 127.0.0.1 to listen on.
+// freePort returns a free port of 127.0.0.1.
 func freePort(t testing.TB) config.Listen { return freeOn(t, "127.0.0.1") }
 
-// freeOn is a port of an address to listen on.
+// freeOn returns a free port of an address.
 func freeOn(t testing.TB, address string) config.Listen {
 	t.Helper()
 	port := testport.Free(t)
 	return config.Listen{Addr: netip.MustParseAddr(address), First: port, Last: port}
 }
 
-// target listens and gives every connection to serve.
+// target listens and passes each connection to serve.
 func target(t testing.TB, address string, serve func(*net.TCPConn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
@@ -113,7 +113,7 @@ func dialTCP(t testing.TB, p *config.Proxy) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// eventually waits until what is asked for holds.
+// eventually waits until the condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
@@ -123,7 +123,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// refused tells that a connection is reset without a byte.
+// refused returns nil if the connection is reset before any data.
 func refused(c net.Conn) error {
 	n, err := c.Read(make([]byte, 1))
 	if n == 0 && errors.Is(err, syscall.ECONNRESET) {
@@ -132,7 +132,7 @@ func refused(c net.Conn) error {
 	return fmt.Errorf("read %d bytes, %v; want a reset", n, err)
 }
 
-// refuses tells that a new connection is reset, perhaps before dialing has returned.
+// refuses returns nil if a new connection is reset, possibly before Dial has returned.
 func refuses(p *config.Proxy) error {
 	c, err := net.DialTimeout("tcp", p.Listen[0].String(), patience)
 	if errors.Is(err, syscall.ECONNRESET) {
@@ -146,7 +146,7 @@ func refuses(p *config.Proxy) error {
 	return refused(c)
 }
 
-// echoes tells that bytes come back.
+// echoes returns nil if the text comes back.
 func echoes(c net.Conn, text string) error {
 	if _, err := io.WriteString(c, text); err != nil {
 		return err
@@ -181,7 +181,7 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// TestUrgent: what comes behind urgent data is handed on without waiting for more. (The urgent byte itself is not:
+// TestUrgent: data after urgent data is forwarded without waiting for more. (The urgent byte itself is not, since
 // nobody reads it.)
 func TestUrgent(t *testing.T) {
 	heard := make(chan string, 1)
@@ -192,7 +192,7 @@ func TestUrgent(t *testing.T) {
 		heard <- string(got[:n])
 	}))
 	start(t, Options{}, p)
-	for i := range 20 { // the three must be there when the proxy reads
+	for i := range 20 { // all three must have arrived when the proxy reads
 		first := strings.Repeat("abc", 1+i%2*20000)
 		size <- len(first) + 2
 		c := dialTCP(t, p)
@@ -217,10 +217,10 @@ func TestUrgent(t *testing.T) {
 	}
 }
 
-// TestHalfClose: each side may end its direction and go on receiving.
+// TestHalfClose: each side may send FIN and still receive.
 func TestHalfClose(t *testing.T) {
 	p := tcp(t, target(t, "[::1]:0", func(c *net.TCPConn) {
-		question, err := io.ReadAll(c) // until the client's end
+		question, err := io.ReadAll(c) // until the client's FIN
 		if err == nil {
 			fmt.Fprintf(c, "you said %s", question)
 		}
@@ -252,7 +252,7 @@ func TestHalfClose(t *testing.T) {
 	}
 }
 
-// TestReset: a reset of one side is a reset of the other, behind what was sent before.
+// TestReset: a reset of one side reaches the other, after the data that was sent before.
 func TestReset(t *testing.T) {
 	saw := make(chan error, 1)
 	p := tcp(t, target(t, "[::1]:0", func(c *net.TCPConn) {
@@ -287,12 +287,12 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// TestLateReset: what the target sent before it reset the connection arrives, as it does without a proxy.
+// TestLateReset: data that the target sent before it reset the connection arrives, as it does without a proxy.
 func TestLateReset(t *testing.T) {
 	const size = 100000
 	p := tcp(t, target(t, "[::1]:0", func(c *net.TCPConn) {
-		// Closing with bytes unread makes a reset of it (RFC 2525 section 2.17), as a web server does that refuses an
-		// upload.
+		// Closing with unread data resets the connection (RFC 2525 section 2.17). A web server that refuses an upload
+		// does this.
 		c.Write(bytes.Repeat([]byte("x"), size))
 		time.Sleep(50 * time.Millisecond)
 	}))
@@ -324,7 +324,7 @@ func TestTargetDown(t *testing.T) {
 	}
 }
 
-// TestConnectTimeout: a target that does not answer is given up.
+// TestConnectTimeout: the proxy gives up on a target that does not answer.
 func TestConnectTimeout(t *testing.T) {
 	p := tcp(t, silent(t).String())
 	p.ConnectTimeout = time.Second
@@ -337,7 +337,7 @@ func TestConnectTimeout(t *testing.T) {
 	}
 }
 
-// silent is an address that takes no connection and says nothing: a listening socket whose queue is full.
+// silent returns an address that does not answer: a listening socket whose queue is full.
 func silent(t testing.TB) netip.AddrPort {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
@@ -350,7 +350,7 @@ func silent(t testing.TB) netip.AddrPort {
 		t.Fatal(err)
 	}
 	addr := localAddr(fd)
-	for full := 0; full < 2; { // a queue of 0 takes one; where another does not get in it is full
+	for full := 0; full < 2; { // a queue of 0 holds one connection; when no other gets in, it is full
 		c, err := net.DialTimeout("tcp", addr.String(), 300*time.Millisecond)
 		if err != nil {
 			full++
@@ -361,8 +361,8 @@ func silent(t testing.TB) netip.AddrPort {
 	return addr
 }
 
-// TestHappyEyeballs: addresses of a name that do not answer, or refuse, do not keep a client from the one that does;
-// the next client goes there first.
+// TestHappyEyeballs: a name's addresses that do not answer, or refuse, do not keep a client from the one that does. The
+// next client is connected to that one first.
 func TestHappyEyeballs(t *testing.T) {
 	good := netip.MustParseAddrPort(target(t, "127.0.0.9:0", echo))
 	bad := silent(t)
@@ -373,7 +373,7 @@ func TestHappyEyeballs(t *testing.T) {
 			p.TargetLocal = true
 			p.Target.Port = good.Port()
 			if first == bad.Addr() {
-				// The silent address has a port of its own.
+				// The silent address has its own port.
 				p.Target.Port = bad.Port()
 				target(t, netip.AddrPortFrom(good.Addr(), bad.Port()).String(), echo)
 			}
@@ -400,7 +400,7 @@ func TestHappyEyeballs(t *testing.T) {
 	}
 }
 
-// TestNameMoves: the name is looked up again, sooner where its address does not answer.
+// TestNameMoves: the name is looked up again, and sooner if its address does not answer.
 func TestNameMoves(t *testing.T) {
 	port := netip.MustParseAddrPort(target(t, "127.0.0.9:0", echo)).Port()
 	var mu sync.Mutex
@@ -499,7 +499,7 @@ func TestClientKey(t *testing.T) {
 	}
 }
 
-// TestProxyProtocol: the target is told who the client is.
+// TestProxyProtocol: the target learns who the client is.
 func TestProxyProtocol(t *testing.T) {
 	for version := 1; version <= 2; version++ {
 		headers := make(chan *proxyproto.Header, 1)
@@ -578,7 +578,7 @@ func TestIdleTimeout(t *testing.T) {
 	}
 }
 
-// TestBackPressure: a client that does not read makes the target wait; what is held in between is bounded by socket
+// TestBackPressure: a client that does not read makes the target wait. The data in between is limited by socket
 // buffers.
 func TestBackPressure(t *testing.T) {
 	const much = 256 << 20
@@ -603,14 +603,14 @@ func TestBackPressure(t *testing.T) {
 	if sent >= much/4 {
 		t.Errorf("the target could send %d bytes that nobody read", sent)
 	}
-	// And all of it arrives when the client reads.
+	// All of it arrives when the client reads.
 	c.CloseWrite()
 	if n, err := io.Copy(io.Discard, c); n != sent || err != nil {
 		t.Errorf("%d bytes of %d, %v", n, sent, err)
 	}
 }
 
-// TestReload: sockets that stay are not touched, sessions go on, those of a proxy that is removed too.
+// TestReload: sockets that stay are not touched, and sessions continue, also those of a removed proxy.
 func TestReload(t *testing.T) {
 	first := tcp(t, target(t, "[::1]:0", echo))
 	other := tcp(t, target(t, "[::1]:0", echo))
@@ -664,7 +664,7 @@ func TestReload(t *testing.T) {
 	if err := echoes(old, "draining"); err != nil {
 		t.Error(err)
 	}
-	// The last of the other clients may only just have gone.
+	// The last of the other clients may have left only just now.
 	eventually(t, "one session that drains", func() bool {
 		status := s.Status()
 		return len(status) == 1 && status[0].Draining && status[0].Sessions == 1
@@ -673,7 +673,7 @@ func TestReload(t *testing.T) {
 	eventually(t, "the end of draining", func() bool { return len(s.Status()) == 0 })
 }
 
-// TestReloadFails: where one socket cannot be had, everything stays as it was.
+// TestReloadFails: if a socket cannot be opened, nothing changes.
 func TestReloadFails(t *testing.T) {
 	p := tcp(t, target(t, "[::1]:0", echo))
 	s := start(t, Options{}, p)

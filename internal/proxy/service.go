@@ -11,7 +11,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// Service is one proxy of the configuration. It lives on while its sessions do.
+// Service is a proxy of the configuration. A removed one exists until its last session has ended.
 type Service struct {
 	name    string
 	proto   uint8
@@ -20,22 +20,22 @@ type Service struct {
 	clients clients
 	targets atomic.Pointer[targets]
 	server  *Server
-	first   hop                 // of clients that come from elsewhere
-	ranks   [ranks]atomic.Int64 // UDP sessions of each, with those that are being opened
+	first   hop                 // for clients that come from outside this server
+	ranks   [ranks]atomic.Int64 // number of UDP sessions of each rank, including those that are being opened
 	removed atomic.Bool         // no longer in the configuration
 
 	mu    sync.Mutex
 	loops map[*loop]*served
 }
 
-// served is a loop's part of a service; only the loop touches it.
+// served is a loop's part of a service. Only that loop uses it.
 type served struct {
-	idle     [ranks]*idlers      // UDP; TCP with an idle timeout, which is proven
-	evicting [ranks]atomic.Int64 // UDP sessions that it is asked to end
-	counted  bool                // the session that is ending is counted out already
+	idle     [ranks]*idlers      // UDP sessions, and TCP with an idle timeout as proven
+	evicting [ranks]atomic.Int64 // UDP sessions that other loops have asked it to end
+	counted  bool                // the session that is ending is no longer counted
 }
 
-// in is the loop's part; it is made when it is asked for first.
+// in returns the loop's part of the service, and creates it at the first call.
 func (s *Service) in(l *loop) *served {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,7 +50,7 @@ func (s *Service) in(l *loop) *served {
 	return part
 }
 
-// hop is the next step of a client's way.
+// hop returns the next hop of a client's way.
 func (s *Service) hop(before *hop) *hop {
 	if before == nil {
 		return &s.first
@@ -58,7 +58,7 @@ func (s *Service) hop(before *hop) *hop {
 	return &hop{s, before}
 }
 
-// admit counts a new session in, or says why it is refused. Where there are as many as there may be, room may end one.
+// admit counts a new session, or returns why it is refused. If the limit is reached, room may end another session.
 func (s *Service) admit(c *config.Proxy, from netip.AddrPort, way *hop, room func() bool) (refusal, bool) {
 	if way.passed(s) {
 		s.stats.fail(fmt.Errorf("a loop: the target leads back to the proxy (%s is a connection to it)", from))
@@ -79,10 +79,10 @@ func (s *Service) admit(c *config.Proxy, from netip.AddrPort, way *hop, room fun
 	return 0, true
 }
 
-// noRoom is for connections: they are refused rather than others ended.
+// noRoom is for TCP: new connections are refused, and no others are ended for them.
 func noRoom() bool { return false }
 
-// left counts a session out; perClient tells whether it was counted for its client.
+// left stops counting a session. perClient says whether it was counted for its client.
 func (s *Service) left(client netip.Addr, perClient bool) {
 	s.stats.sessions.Add(-1)
 	s.leftClient(client, perClient)
@@ -96,7 +96,7 @@ func (s *Service) leftClient(client netip.Addr, perClient bool) {
 
 func (s *Service) refuse(why refusal) { s.stats.refused[why].Add(1) }
 
-// aim sets the target; sessions that are open keep theirs.
+// aim sets the target. Open sessions keep their targets.
 func (s *Service) aim(p *config.Proxy) {
 	before := s.targets.Swap(newTargets(p, s))
 	if before != nil {
@@ -104,14 +104,14 @@ func (s *Service) aim(p *config.Proxy) {
 	}
 }
 
-// unfit tells of a name's answers that are not used; it is called when they are others than before.
+// unfit logs the addresses of a name that are not used. It is called when they change.
 func (s *Service) unfit(answers []string) {
 	err := fmt.Errorf("answers for %s that are not used: %s", s.config.Load().Target.Name, strings.Join(answers, ", "))
 	s.stats.fail(err)
 	s.server.journal.add(fmt.Sprintf("proxy %s: %v", s.name, err))
 }
 
-// changed tells the loops of another configuration, or of other addresses of the target.
+// changed tells the loops that the configuration or the target's addresses have changed.
 func (s *Service) changed() {
 	for _, l := range s.server.loops {
 		l.post(func() {
@@ -122,7 +122,7 @@ func (s *Service) changed() {
 	}
 }
 
-// Status is what the service did so far.
+// Status returns what the service has done so far.
 func (s *Service) Status() Status {
 	status := s.stats.status()
 	status.Name, status.Proxy, status.Draining = s.name, s.config.Load().String(), s.removed.Load()

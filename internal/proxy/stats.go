@@ -11,26 +11,26 @@ type refusal int
 
 // The refusals, in the order in which status names them.
 const (
-	notAllowed    refusal = iota // by src_ip
-	tooMany                      // of the proxy
-	tooManyClient                // of the client
-	exhausted                    // descriptors or memory
-	unreachable                  // the target
-	looped                       // a connection of the server's own, by way of the same proxy
+	notAllowed    refusal = iota // not in src_ip
+	tooMany                      // max_sessions of the proxy
+	tooManyClient                // max_per_client
+	exhausted                    // out of descriptors or memory
+	unreachable                  // no connection to the target
+	looped                       // the connection has passed this proxy before
 	refusals
 )
 
 var refusalNames = [refusals]string{"src_ip", "max_sessions", "max_per_client", "out of descriptors",
 	"target unreachable", "loop"}
 
-// stats are what status shows of a service. They outlive a reload.
+// stats are the figures that status shows for a service. A reload does not reset them.
 type stats struct {
-	sessions atomic.Int64  // open ones
-	total    atomic.Uint64 // all so far
-	up, down atomic.Uint64 // bytes from clients to the target, and back
+	sessions atomic.Int64  // open now
+	total    atomic.Uint64 // so far
+	up, down atomic.Uint64 // bytes from clients to the target and back
 	refused  [refusals]atomic.Uint64
-	evicted  atomic.Uint64 // UDP sessions that made room
-	dropped  atomic.Uint64 // datagrams that nobody could take
+	evicted  atomic.Uint64 // UDP sessions ended to make room
+	dropped  atomic.Uint64 // lost or discarded datagrams
 
 	mu        sync.Mutex
 	lastError string
@@ -43,7 +43,7 @@ func (s *stats) fail(err error) {
 	s.mu.Unlock()
 }
 
-// Status is one proxy as `status --json` shows it.
+// Status is a proxy in the output of `status --json`.
 type Status struct {
 	Name      string            `json:"name"`
 	Proxy     string            `json:"proxy"` // "tcp 0.0.0.0:443 → [2001:db8::1]:443"
@@ -53,9 +53,9 @@ type Status struct {
 	BytesUp   uint64            `json:"bytes_up"`   // from clients to the target
 	BytesDown uint64            `json:"bytes_down"` // to clients
 	Refused   map[string]uint64 `json:"refused,omitempty"`
-	Evicted   uint64            `json:"evicted,omitempty"` // UDP sessions that made room for newer ones
+	Evicted   uint64            `json:"evicted,omitempty"` // UDP sessions ended to make room
 	Dropped   uint64            `json:"dropped,omitempty"` // UDP datagrams
-	Targets   []string          `json:"targets"`           // the addresses that it connects to
+	Targets   []string          `json:"targets"`           // addresses in use
 	LastError string            `json:"last_error,omitempty"`
 	ErrorTime *time.Time        `json:"last_error_time,omitempty"`
 }

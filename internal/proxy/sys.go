@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls here never block: their descriptors are non-blocking. RawSyscall leaves out the scheduler's book-keeping
-// for calls that may, which would be a tenth of a small packet's cost.
+// These calls never block, because their descriptors are non-blocking. RawSyscall skips the Go scheduler's bookkeeping
+// for blocking calls, which would be a tenth of a small packet's cost.
 
 func splice(from, to, length int) (int, error) {
 	for {
@@ -51,7 +51,7 @@ func send(fd int, buf []byte, flags int) (int, error) {
 	}
 }
 
-// accept returns the client's address as well.
+// accept also returns the client's address.
 func accept(fd int) (int, netip.AddrPort, error) {
 	var sa unix.RawSockaddrAny
 	for {
@@ -69,7 +69,7 @@ func accept(fd int) (int, netip.AddrPort, error) {
 	}
 }
 
-// addrPort reads a socket address of the kernel; an IPv4 address in IPv6 becomes an IPv4 address.
+// addrPort reads a socket address from the kernel. An IPv4-mapped IPv6 address becomes IPv4.
 func addrPort(sa *unix.RawSockaddrAny) netip.AddrPort {
 	switch sa.Addr.Family {
 	case unix.AF_INET:
@@ -88,7 +88,7 @@ func fromNetwork(port uint16) uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// sockaddr is the address as package unix takes it; scope is the index of the zone's device.
+// sockaddr converts an address for package unix. A zone becomes the index of its device.
 func sockaddr(addr netip.AddrPort) (unix.Sockaddr, error) {
 	if addr.Addr().Is4() {
 		return &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}, nil
@@ -125,7 +125,7 @@ func family(addr netip.Addr) int {
 	return unix.AF_INET6
 }
 
-// localAddr is the address of this end of a socket.
+// localAddr returns the local address of a socket.
 func localAddr(fd int) netip.AddrPort {
 	sa, err := unix.Getsockname(fd)
 	if err != nil {
@@ -142,7 +142,7 @@ func localAddr(fd int) netip.AddrPort {
 
 // closeReset closes a TCP socket with a RST instead of a FIN.
 func closeReset(fd int) {
-	// Where it fails the peer gets a FIN.
+	// If this fails, the peer gets a FIN.
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	unix.Close(fd)
 }

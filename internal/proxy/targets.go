@@ -15,21 +15,21 @@ import (
 )
 
 const (
-	// lookupEvery: dynamic DNS has times to live of a minute; the resolver does not tell them.
+	// lookupEvery suits dynamic DNS, whose TTL is about a minute. The resolver does not tell the TTL.
 	lookupEvery = 30 * time.Second
-	// lookupPause keeps connections that fail from asking the resolver for each.
+	// lookupPause limits the look-ups that failing connections cause.
 	lookupPause = 3 * time.Second
 )
 
-// lookup is resolve.Lookup; tests have names of their own.
+// lookup is resolve.Lookup; tests use their own.
 type lookup func(ctx context.Context, name string, version int) ([]netip.Addr, error)
 
-// targets are the addresses of a target, the one to try first in front.
+// targets are the addresses of a target. The first is tried first.
 type targets struct {
 	name   string
-	local  bool // addresses of this machine are used too
+	local  bool // use addresses of this machine too
 	list   atomic.Pointer[[]netip.Addr]
-	unfit  atomic.Pointer[[]string] // the answers that are not used, and why
+	unfit  atomic.Pointer[[]string] // the addresses that are not used, and why
 	lookup lookup
 	user   *Service
 	kick   chan struct{}
@@ -37,7 +37,7 @@ type targets struct {
 	done   sync.WaitGroup
 }
 
-// newTargets looks a name up again and again until close.
+// newTargets looks a name up repeatedly until close.
 func newTargets(p *config.Proxy, s *Service) *targets {
 	t := p.Target
 	targets := &targets{name: t.Name, local: p.TargetLocal || t.Name == "localhost", user: s, lookup: s.server.lookup,
@@ -59,7 +59,7 @@ func newTargets(p *config.Proxy, s *Service) *targets {
 
 func (t *targets) addresses() []netip.Addr { return *t.list.Load() }
 
-// none says why there is no address.
+// none returns an error that says why there is no address.
 func (t *targets) none() error {
 	if unfit := *t.unfit.Load(); len(unfit) > 0 {
 		return fmt.Errorf("%s has no address that can be used: %s", t.name, strings.Join(unfit, ", "))
@@ -67,7 +67,7 @@ func (t *targets) none() error {
 	return fmt.Errorf("%s: no address is known for it yet", t.name)
 }
 
-// again asks for the name to be looked up soon: its addresses do not answer.
+// again asks for a look-up soon, because the addresses do not answer.
 func (t *targets) again() {
 	select {
 	case t.kick <- struct{}{}:
@@ -98,7 +98,7 @@ func (t *targets) run(ctx context.Context) {
 	}
 }
 
-// resolve keeps the former addresses where the name cannot be looked up.
+// resolve keeps the previous addresses if the look-up fails.
 func (t *targets) resolve(ctx context.Context) {
 	var v6, v4 []netip.Addr
 	var err6, err4 error
@@ -133,7 +133,7 @@ func (t *targets) resolve(ctx context.Context) {
 	}
 }
 
-// fit are the answers that can be used; unfit tells of the others, in an order that does not change.
+// fit returns the usable addresses, and as text the others, in a fixed order.
 func (t *targets) fit(answers []netip.Addr) (fit []netip.Addr, others []string, err error) {
 	own := func(a netip.Addr) (bool, error) { return ownAddress(t.user.server.reserve, a) }
 	for _, a := range answers {
@@ -152,8 +152,8 @@ func (t *targets) fit(answers []netip.Addr) (fit []netip.Addr, others []string, 
 	return fit, slices.Compact(others), nil
 }
 
-// answered puts an address in front that answered after others did not, until the next look-up: the next clients need
-// not wait for the others (RFC 8305 section 4 has the history of connections come first).
+// answered moves an address to the front until the next look-up, because it answered when others did not. Then the next
+// clients do not wait for the others (RFC 8305 section 4 puts addresses that have worked before first).
 func (t *targets) answered(addr netip.Addr) {
 	list := slices.Clone(t.addresses())
 	if i := slices.Index(list, addr); i > 0 {
@@ -162,7 +162,7 @@ func (t *targets) answered(addr netip.Addr) {
 	}
 }
 
-// interleave sorts as RFC 8305 section 4: IPv6 first, then the families in turn.
+// interleave sorts as in RFC 8305 section 4: IPv6 first, then alternating.
 func interleave(v6, v4 []netip.Addr) []netip.Addr {
 	var list []netip.Addr
 	for i := range max(len(v6), len(v4)) {

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// A timer is called once.
+// A timer calls its function once.
 type timer struct {
 	when  time.Duration
 	call  func()
-	index int // in the heap; -1 when it is not there
+	index int // in the heap; -1: not set
 }
 
-// timers are those of a loop, the next one first.
+// timers are a loop's timers, earliest first.
 type timers struct{ heap timerHeap }
 
 func (t *timers) set(tm *timer, when time.Duration) {
@@ -21,7 +21,7 @@ func (t *timers) set(tm *timer, when time.Duration) {
 	heap.Push(&t.heap, tm)
 }
 
-// stop may be called for a timer that is not set, except for a zero one: that has to come from newTimer.
+// stop also accepts a timer that is not set. It must come from newTimer.
 func (t *timers) stop(tm *timer) {
 	if tm.index >= 0 {
 		heap.Remove(&t.heap, tm.index)

@@ -12,22 +12,22 @@ import (
 )
 
 // receiver is a loop's socket of a UDP listener. Each loop has one, and the kernel always gives a client's datagrams to
-// the same (SO_REUSEPORT, socket(7)).
+// the same one (SO_REUSEPORT, socket(7)).
 type receiver struct {
 	*listener
 	loop *loop
 	fd   int
 }
 
-// datagrams is what a loop has for UDP.
+// datagrams is a loop's UDP state.
 type datagrams struct {
 	batch    *batch
 	sessions map[flow]*session
-	cooling  *timer // closes sockets that have cooled
+	cooling  *timer // closes sockets in cooling
 }
 
-// openUDP opens a socket for each loop, beside those that are inherited. Overlaps tells that the server has another one
-// that takes some of the same datagrams.
+// openUDP opens a socket for each loop that has not inherited one. overlaps says that another socket of the server
+// receives some of the same datagrams.
 func (s *Server) openUDP(key socketKey, overlaps bool, inherited []int) (*listener, error) {
 	a := &listener{key: key, fd: -1, server: s}
 	for i, fd := range inherited {
@@ -35,7 +35,8 @@ func (s *Server) openUDP(key socketKey, overlaps bool, inherited []int) (*listen
 	}
 	for i := len(inherited); i < len(s.loops); i++ {
 		l := s.loops[i]
-		// The first one fails where another program has the port; with SO_REUSEPORT it would get a part of its clients.
+		// Without SO_REUSEPORT the first one fails if another program has the port. With it, the two would share the
+		// clients.
 		fd, err := listenUDP(s.reserve, key, i > 0 || overlaps)
 		if err != nil {
 			a.close()
@@ -93,12 +94,12 @@ func listenUDP(r *reserve, key socketKey, shared bool) (fd int, err error) {
 	return fd, share()
 }
 
-// udpBuffer is for what comes while the loop does something else; the kernel's own limit is a few large datagrams.
+// udpBuffer holds datagrams while the loop is busy. The kernel's default holds only a few large ones.
 const udpBuffer = 1 << 20
 
-// tuneUDP sets what a socket works without, too.
+// tuneUDP sets options that a socket also works without.
 func tuneUDP(fd int, v6 bool) {
-	// The kernel, and routers of IPv4, cut up what is larger than the way's MTU, instead of refusing it.
+	// The kernel and IPv4 routers fragment datagrams above the path MTU instead of rejecting them.
 	if v6 {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT)
 	} else {
@@ -127,15 +128,15 @@ func (a *listener) watchUDP() error {
 	return errors.Join(errs...)
 }
 
-// stopUDP ends listening, as soon as there is no session left. Where the socket is not the last one, clients' datagrams
-// are another process's from now on, and sessions have only answers.
+// stopUDP stops listening once the last session has ended. If another process has the socket too, clients' datagrams go
+// there from now on, and sessions here only carry answers.
 func (s *Server) stopUDP(a *listener, last bool) {
 	a.draining.Store(true)
 	if !last {
 		a.unwatchUDP()
 	}
 	for _, l := range s.loops {
-		l.call(func() {}) // no loop is still opening a session
+		l.call(func() {}) // afterwards no loop is still opening a session
 	}
 	if a.sessions.Load() > 0 {
 		s.draining[a.key] = a
@@ -150,7 +151,7 @@ func (a *listener) closeUDP() {
 	a.close()
 }
 
-// unwatchUDP ends receiving; sending goes on.
+// unwatchUDP stops receiving. Sending still works.
 func (a *listener) unwatchUDP() {
 	for _, r := range a.receivers {
 		r.loop.call(func() {
@@ -160,7 +161,7 @@ func (a *listener) unwatchUDP() {
 	}
 }
 
-// collect closes the listeners whose last session has ended.
+// collect closes listeners whose last session has ended.
 func (s *Server) collect() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +173,7 @@ func (s *Server) collect() {
 	}
 }
 
-// overlapping tells whether the server has a socket that conflicts with another one.
+// overlapping reports whether a socket of the server receives some of the same datagrams.
 func (s *Server) overlapping(key socketKey) bool {
 	for _, list := range []map[socketKey]*listener{s.listeners, s.draining} {
 		for other := range list {
@@ -186,7 +187,7 @@ func (s *Server) overlapping(key socketKey) bool {
 	return false
 }
 
-// countLost adds the datagrams that the kernel had no room for in the sockets' buffers to those that were dropped.
+// countLost adds the datagrams that did not fit into the sockets' buffers to dropped.
 func (a *listener) countLost() {
 	now := uint64(0)
 	for _, r := range a.receivers {
@@ -196,7 +197,7 @@ func (a *listener) countLost() {
 	a.lost = now
 }
 
-// lost is how many datagrams a socket's buffer had no room for.
+// lost returns how many datagrams did not fit into a socket's buffer.
 func lost(fd int) uint64 {
 	const drops = 8 // SK_MEMINFO_DROPS, include/uapi/linux/sock_diag.h
 	var info [drops + 1]uint32
@@ -209,9 +210,9 @@ func lost(fd int) uint64 {
 	return uint64(info[drops])
 }
 
-// flow is whose datagrams are a session: the client's address and port, and those that it sends to.
+// flow identifies a session: the client's address and port, and the address and port that it sends to.
 type flow struct {
-	client, local [16]byte // an IPv4 address in IPv6's form
+	client, local [16]byte // IPv4 as IPv4-mapped
 	scope         uint32   // the device of a link-local address
 	ports         uint32
 }
@@ -247,7 +248,7 @@ func (r *receiver) event(uint32) {
 	}
 }
 
-// session finds or opens the session of a datagram; it is nil where there can be none.
+// session finds or opens the session of a datagram, or returns nil if it is refused.
 func (r *receiver) session(local destination, name *unix.RawSockaddrInet6, size uint32) *session {
 	f := flow{ports: uint32(r.key.addr.Port())}
 	var from netip.AddrPort
@@ -276,7 +277,7 @@ func (r *receiver) session(local destination, name *unix.RawSockaddrInet6, size 
 		s.control = source(r.key.addr.Addr(), local)
 	}
 	if s.receiver != r {
-		// Its port has got another socket: a wildcard in place of an address, or the other way.
+		// The port has a different socket now: a wildcard instead of an address, or the reverse.
 		s.settle(r)
 		s.control = source(r.key.addr.Addr(), local)
 	}
@@ -288,15 +289,15 @@ func (r *receiver) session(local destination, name *unix.RawSockaddrInet6, size 
 	return s
 }
 
-// source is the control message that makes an answer come from where the client sent to. A socket that listens on one
-// address needs none.
+// source returns the control message that sets an answer's source to the address that the client sent to. A socket that
+// listens on one address needs none.
 func source(listening netip.Addr, local destination) []byte {
 	addr := netip.AddrFrom16(local.addr).Unmap()
 	if !listening.IsUnspecified() || addr.IsMulticast() {
 		return nil
 	}
 	if addr.Is4() {
-		// Without a device: the answer takes the route to the client.
+		// No device: the answer follows the route to the client.
 		info := unix.Inet4Pktinfo{Spec_dst: addr.As4()}
 		control := make([]byte, unix.CmsgSpace(unix.SizeofInet4Pktinfo))
 		putControl(control, unix.SOL_IP, unix.IP_PKTINFO,
@@ -313,7 +314,7 @@ func source(listening netip.Addr, local destination) []byte {
 	return control
 }
 
-// admit opens a session, unless the client is refused.
+// admit opens a session, or counts why the client is refused.
 func (r *receiver) admit(f flow, from, to netip.AddrPort) *session {
 	route := r.route.Load()
 	service, c := route.service, route.config
@@ -321,7 +322,7 @@ func (r *receiver) admit(f flow, from, to netip.AddrPort) *session {
 		service.stats.dropped.Add(1)
 		return nil
 	}
-	service.ranks[unanswered].Add(1) // before others make room for it, so that they are never thought to be fewer
+	service.ranks[unanswered].Add(1) // first, so that other loops making room never see too few
 	way := r.server.hops.before(from, func() netip.AddrPort { return to })
 	why, ok := service.admit(c, from, way, func() bool { return service.evict(r.loop, false) })
 	if ok {
@@ -343,15 +344,15 @@ func (r *receiver) admit(f flow, from, to netip.AddrPort) *session {
 }
 
 const (
-	// answerTime is what an answer, or what the client says to that, may take.
+	// answerTime is how long an unanswered or answered session is protected while it waits for the next packet.
 	answerTime = time.Second
-	// rankShare: one of so many sessions may have a rank and keep it for that time. With less room new clients would
-	// take each other's places before they have an answer, while idle ones that are proven have all the others.
+	// rankShare: one in this many sessions may be of a lower rank and is protected for answerTime. If fewer were, new
+	// clients would displace each other before they get an answer, while idle proven sessions keep all other places.
 	rankShare = 4
 )
 
-// order is the ranks in which a session is looked for that makes room: lower ones first, as far as they have had their
-// time or are more than their share.
+// order returns the ranks in the order in which to look for a session to evict: first the lower ranks that exceed their
+// share or whose idlest session is older than answerTime.
 func (s *Service) order(now time.Duration) []rank {
 	share := max(1, int64(s.config.Load().MaxSessions)/rankShare)
 	var order []rank
@@ -363,7 +364,8 @@ func (s *Service) order(now time.Duration) []rank {
 	return append(order, proven, answered, unanswered)
 }
 
-// idlest is the loop that has the idlest session of a rank that is not to end already, and since when it is idle.
+// idlest returns the loop with the idlest session of a rank that is not yet being evicted, and the time of that
+// session's last data.
 func (s *Service) idlest(r rank) (oldest time.Duration, of *loop, part *served) {
 	oldest = math.MaxInt64
 	s.mu.Lock()
@@ -376,7 +378,7 @@ func (s *Service) idlest(r rank) (oldest time.Duration, of *loop, part *served) 
 	return oldest, of, part
 }
 
-// some tells whether there are sessions of a rank.
+// some reports whether there are sessions of a rank.
 func (s *Service) some(r rank) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -388,8 +390,8 @@ func (s *Service) some(r rank) bool {
 	return false
 }
 
-// evict ends a session, or has its loop end it. A new client does not push out one of a higher rank only because those
-// of the lower one are ending; it is refused, unless it has been admitted already.
+// evict ends a session, or asks its loop to. If all sessions of a rank are already being ended, it does not go on to a
+// higher rank: the new client is refused, unless it was admitted already.
 func (s *Service) evict(own *loop, admitted bool) bool {
 	for _, r := range s.order(own.now) {
 		_, of, part := s.idlest(r)
@@ -417,8 +419,7 @@ func (s *Service) evict(own *loop, admitted bool) bool {
 	return false
 }
 
-// evict ends the idlest session of a rank, which is counted out already. It returns false where none has that rank any
-// more.
+// evict ends the idlest session of a rank, which is no longer counted. It returns false if none has that rank any more.
 func (p *served) evict(s *Service, r rank) bool {
 	list := p.idle[r]
 	if list.count == 0 {

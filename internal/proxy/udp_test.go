@@ -24,7 +24,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// udp is a proxy for a target, on a port that is free.
+// udp returns a proxy for a target, on a free port.
 func udp(t testing.TB, target string) *config.Proxy {
 	t.Helper()
 	p := tcp(t, target)
@@ -46,13 +46,13 @@ func listenPacket(t testing.TB, address string) *net.UDPConn {
 	return c.(*net.UDPConn)
 }
 
-// datagram is one that came to a target.
+// datagram is a datagram that a target has received.
 type datagram struct {
 	from netip.AddrPort
 	data []byte
 }
 
-// packetTarget gives every datagram to serve, and sends back what it returns, unless that is nil.
+// packetTarget passes each datagram to serve and sends back the result, unless it is nil.
 func packetTarget(t testing.TB, address string, serve func(datagram) []byte) string {
 	t.Helper()
 	c := listenPacket(t, address)
@@ -95,7 +95,7 @@ func dialUDP(t testing.TB, p *config.Proxy) *net.UDPConn {
 	return c.(*net.UDPConn)
 }
 
-// returns tells that a datagram comes back as it was sent.
+// returns returns nil if the datagram comes back unchanged.
 func returns(c net.Conn, data []byte) error {
 	if _, err := c.Write(data); err != nil {
 		return err
@@ -108,7 +108,7 @@ func returns(c net.Conn, data []byte) error {
 	return nil
 }
 
-// soon takes what has to come.
+// soon receives from a channel within patience.
 func soon[T any](t testing.TB, from <-chan T) T {
 	t.Helper()
 	select {
@@ -120,7 +120,7 @@ func soon[T any](t testing.TB, from <-chan T) T {
 	}
 }
 
-// counts waits for the figures of the only proxy: a datagram may arrive before it is counted.
+// counts waits for the only proxy's figures: a datagram may arrive before it is counted.
 func counts(t testing.TB, s *Server, want Status) {
 	t.Helper()
 	var got Status
@@ -137,7 +137,7 @@ func counts(t testing.TB, s *Server, want Status) {
 	})
 }
 
-// nothing tells that no datagram comes for a while.
+// nothing returns nil if no datagram arrives for a while.
 func nothing(c net.Conn) error {
 	c.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 	defer c.SetReadDeadline(time.Now().Add(patience))
@@ -149,7 +149,7 @@ func nothing(c net.Conn) error {
 	return fmt.Errorf("%.20q comes, %v; want nothing", got[:n], err)
 }
 
-// TestDatagramSizes: every size arrives whole, in both directions, over each family; so does an empty one.
+// TestDatagramSizes: datagrams of every size arrive whole, in both directions and families, including empty ones.
 func TestDatagramSizes(t *testing.T) {
 	for _, way := range []struct {
 		listen, target string
@@ -194,11 +194,11 @@ func TestDatagramSizes(t *testing.T) {
 	})
 }
 
-// TestManyClients: each gets its own answers, whatever the others do, and each has a port of its own to the target.
+// TestManyClients: each client gets its own answers only, and has its own port to the target.
 func TestManyClients(t *testing.T) {
 	const clients, rounds = 200, 50
 	var mu sync.Mutex
-	ports := map[string]string{} // by the client that uses it
+	ports := map[string]string{} // by client
 	p := udp(t, packetTarget(t, "[::1]:0", func(d datagram) []byte {
 		mu.Lock()
 		defer mu.Unlock()
@@ -247,7 +247,7 @@ func TestManyClients(t *testing.T) {
 	}
 }
 
-// segmented makes a socket cut up what is written to it.
+// segmented makes a socket split what is written to it.
 func segmented(t testing.TB, c *net.UDPConn, size int) {
 	t.Helper()
 	raw, err := c.SyscallConn()
@@ -260,7 +260,7 @@ func segmented(t testing.TB, c *net.UDPConn, size int) {
 	}
 }
 
-// TestSegments: datagrams that a client or a target gives the kernel in one piece (UDP_SEGMENT) arrive one by one.
+// TestSegments: datagrams that a client or target hands to the kernel at once (UDP_SEGMENT) arrive one by one.
 func TestSegments(t *testing.T) {
 	for _, header := range []int{0, 2} {
 		t.Run(fmt.Sprint("proxy_protocol ", header), func(t *testing.T) {
@@ -303,7 +303,7 @@ func TestSegments(t *testing.T) {
 	}
 }
 
-// TestDatagramHeader: every datagram tells the target who sent it, and where to.
+// TestDatagramHeader: every datagram tells the target its sender and destination.
 func TestDatagramHeader(t *testing.T) {
 	for _, listen := range []string{"127.0.0.1", "::1", "0.0.0.0"} {
 		came := make(chan []byte, 1)
@@ -337,7 +337,7 @@ func TestDatagramHeader(t *testing.T) {
 	}
 }
 
-// TestSessionExpires: a session ends when it was idle, and the client's next datagram begins another.
+// TestSessionExpires: an idle session ends, and the client's next datagram starts a new one.
 func TestSessionExpires(t *testing.T) {
 	var mu sync.Mutex
 	var from []netip.AddrPort
@@ -371,7 +371,7 @@ func TestSessionExpires(t *testing.T) {
 	}
 }
 
-// TestEviction: the idlest session makes room, in whichever loop it is; there are never more than there may be.
+// TestEviction: the session that is idle longest makes room, whichever loop it is in. The limit is never exceeded.
 func TestEviction(t *testing.T) {
 	p := udp(t, packetTarget(t, "[::1]:0", repeat))
 	p.MaxSessions, p.AccessLog = 8, true
@@ -384,7 +384,7 @@ func TestEviction(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The first is the latest now.
+	// The first session is now the latest.
 	if err := returns(clients[0], []byte("again")); err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +408,7 @@ func TestEviction(t *testing.T) {
 	}
 }
 
-// TestPerClientUDP: who has max_per_client sessions gets no more, and keeps those.
+// TestPerClientUDP: a client with max_per_client sessions gets no more, and keeps those that it has.
 func TestPerClientUDP(t *testing.T) {
 	p := udp(t, packetTarget(t, "[::1]:0", repeat))
 	p.MaxPerClient = 2
@@ -452,7 +452,8 @@ func TestAllowedUDP(t *testing.T) {
 	counts(t, s, Status{Sessions: 1, Total: 1, BytesUp: 5, BytesDown: 5, Refused: map[string]uint64{"src_ip": 1}})
 }
 
-// TestTargetDownUDP: that nobody listens at the target is counted, ends nothing, and is over when somebody does.
+// TestTargetDownUDP: a closed port at the target is counted, ends no session, and needs no action when the target
+// returns.
 func TestTargetDownUDP(t *testing.T) {
 	nobody := freeOn(t, "::1")
 	p := udp(t, nobody.String())
@@ -460,7 +461,7 @@ func TestTargetDownUDP(t *testing.T) {
 	c := dialUDP(t, p)
 	io.WriteString(c, "anybody there?")
 	eventually(t, "the refusal's count", func() bool { return s.Status()[0].Refused["target unreachable"] == 1 })
-	// What comes behind a refused datagram is not lost with it.
+	// The datagram after a refused one is not lost.
 	for range 10 {
 		io.WriteString(c, "hello")
 	}
@@ -478,8 +479,8 @@ func TestTargetDownUDP(t *testing.T) {
 	}
 }
 
-// TestFollow: a session goes on to the new address of a name whose old one does not answer, although the client never
-// pauses; where the old one answers it stays.
+// TestFollow: if a name changes, a session moves to the new address when the old one is silent, even if the client
+// never pauses. If the old one answers, the session stays.
 func TestFollow(t *testing.T) {
 	old, err := net.ListenPacket("udp4", "127.0.0.8:0")
 	if err != nil {
@@ -539,7 +540,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// TestTooFast: every datagram is handed over or counted as dropped, also those that come while a loop is busy.
+// TestTooFast: every datagram is forwarded or counted as dropped, also while a loop is busy.
 func TestTooFast(t *testing.T) {
 	const count, size = 20000, 1000
 	p := udp(t, packetTarget(t, "[::1]:0", func(datagram) []byte { return nil }))
@@ -572,7 +573,7 @@ func TestWildcardSource(t *testing.T) {
 	p := udp(t, packetTarget(t, "[::1]:0", repeat))
 	p.Listen = []config.Listen{freeOn(t, "0.0.0.0")}
 	s := start(t, Options{}, p)
-	// One socket sends to several addresses of the machine: each is a session of its own.
+	// One client socket sends to several addresses of the machine; each is its own session.
 	c := listenPacket(t, "127.0.0.1:0")
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(patience))
@@ -591,7 +592,7 @@ func TestWildcardSource(t *testing.T) {
 	}
 }
 
-// TestReloadUDP: sessions go on over changes of the configuration, also when their listener is removed, or comes back.
+// TestReloadUDP: sessions survive reloads, also if their listener is removed or comes back.
 func TestReloadUDP(t *testing.T) {
 	var mu sync.Mutex
 	ports := map[netip.AddrPort]bool{}
@@ -668,7 +669,7 @@ func TestReloadUDP(t *testing.T) {
 	})
 }
 
-// TestDrain waits for connections, and not for sessions of UDP.
+// TestDrain waits for TCP connections and not for UDP sessions.
 func TestDrain(t *testing.T) {
 	p, q := udp(t, packetTarget(t, "[::1]:0", repeat)), tcp(t, target(t, "[::1]:0", echo))
 	q.Section = "tcp"
@@ -694,7 +695,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestTakenUDP: a port that another program has is not shared with it, whatever that program allows.
+// TestTakenUDP: the proxy does not share another program's port, whatever options that program has set.
 func TestTakenUDP(t *testing.T) {
 	other := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })

@@ -8,45 +8,45 @@ import (
 )
 
 const (
-	// batchSize is how many datagrams one system call takes or sends.
+	// batchSize is how many datagrams one system call receives or sends.
 	batchSize = 32
-	// maxDatagram is more than UDP's length field can tell.
+	// maxDatagram is more than UDP's length field can express.
 	maxDatagram = 64 << 10
-	// slot: a datagram's place begins in another set of the CPU's cache than that of the one before.
+	// slot is the distance between two datagrams, chosen so that they start in different sets of the CPU's cache.
 	slot = maxDatagram + 4<<10 + 64
-	// controlSize has room for where a datagram was sent to, and the size of its segments.
+	// controlSize has room for a datagram's destination and its segment size.
 	controlSize = 96
 )
 
-// mmsghdr is as recvmmsg(2) has it.
+// mmsghdr is the struct of recvmmsg(2).
 type mmsghdr struct {
 	header unix.Msghdr
 	n      uint32
 }
 
-// batch is the datagrams that a loop is handing over. It reads some, sends them, and keeps none: what cannot be sent is
-// dropped.
+// batch holds the datagrams that a loop is forwarding. It receives some and sends them at once; those that cannot be
+// sent are dropped.
 type batch struct {
 	in       [batchSize]mmsghdr
 	iovs     [batchSize]unix.Iovec
-	names    [batchSize]unix.RawSockaddrInet6 // large enough for IPv4's
+	names    [batchSize]unix.RawSockaddrInet6 // large enough for IPv4 too
 	controls [batchSize][controlSize]byte
 	data     []byte
-	segments [batchSize]int   // their length where several datagrams came together (UDP_GRO), else 0
-	next     [batchSize]int16 // the next one of the same session, or none
+	segments [batchSize]int   // segment size if UDP_GRO has merged datagrams, else 0
+	next     [batchSize]int16 // next one of the same session, or none
 
-	// One more than are sent at once: for the segments of those that the kernel does not cut up itself.
+	// One more than a call sends, for segments that the kernel does not split itself.
 	out         [batchSize + 1]mmsghdr
-	outIovs     [batchSize + 1][2]unix.Iovec // a PROXY header, and the datagram
+	outIovs     [batchSize + 1][2]unix.Iovec // PROXY header and datagram
 	outControls [batchSize + 1][controlSize]byte
 	outSizes    [batchSize + 1]int
-	outOf       [batchSize + 1]int16 // what came in
+	outOf       [batchSize + 1]int16 // index of the received datagram
 }
 
 const none = -1
 
 func newBatch() *batch {
-	// What is not used of it is not in memory.
+	// Pages that are never used take no memory.
 	b := &batch{data: make([]byte, batchSize*slot)}
 	for i := range b.in {
 		b.iovs[i].Base = &b.data[i*slot]
@@ -63,7 +63,7 @@ func newBatch() *batch {
 	return b
 }
 
-// receive takes the datagrams that are there, at most batchSize.
+// receive receives at most batchSize waiting datagrams.
 func (b *batch) receive(fd int) (int, error) {
 	for i := range b.in {
 		h := &b.in[i].header
@@ -82,11 +82,10 @@ func (b *batch) receive(fd int) (int, error) {
 	}
 }
 
-// length is that of datagram i, or of several that came together.
+// length returns the length of datagram i, which may be several merged ones.
 func (b *batch) length(i int) int { return int(b.in[i].n) }
 
-// inspect reads what the kernel says beside datagram i: where it was sent to, if the socket asks for that, and its
-// segments.
+// inspect reads the control messages of datagram i: its destination, if the socket asks for that, and its segment size.
 func (b *batch) inspect(i int) destination {
 	var local destination
 	b.segments[i] = 0
@@ -98,7 +97,7 @@ func (b *batch) inspect(i int) destination {
 		switch {
 		case header.Level == unix.SOL_IP && header.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
 			info := (*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0]))
-			// Spec_dst is this machine's address, also where the datagram was a broadcast.
+			// Spec_dst is an address of this machine even if the datagram was a broadcast.
 			local = destination{mapped(info.Spec_dst), uint32(info.Ifindex)}
 		case header.Level == unix.SOL_IPV6 && header.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
 			info := (*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0]))
@@ -113,9 +112,9 @@ func (b *batch) inspect(i int) destination {
 	return local
 }
 
-// destination is an address of this machine that a datagram was sent to, and the device that it came in by.
+// destination is the local address that a datagram was sent to, and the device on which it arrived.
 type destination struct {
-	addr   [16]byte // an IPv4 address in IPv6's form
+	addr   [16]byte // IPv4 as IPv4-mapped
 	device uint32
 }
 
@@ -123,17 +122,17 @@ func mapped(v4 [4]byte) [16]byte {
 	return [16]byte{10: 0xff, 11: 0xff, 12: v4[0], 13: v4[1], 14: v4[2], 15: v4[3]}
 }
 
-// outlet is where datagrams go to.
+// outlet says where and how datagrams are sent.
 type outlet struct {
 	fd       int
-	name     *unix.RawSockaddrInet6 // nil where the socket is connected
+	name     *unix.RawSockaddrInet6 // destination; nil if the socket is connected
 	nameSize uint32
-	control  []byte // where they come from
-	header   []byte // in front of each
-	single   bool   // the kernel cannot cut up segments on this way
+	control  []byte // sets the source address
+	header   []byte // put before each datagram
+	single   bool   // the kernel cannot split segments on this path
 }
 
-// transmit sends first and those that follow it; failed is told why some could not be sent.
+// transmit sends datagram first and those chained to it. It calls failed with each error.
 func (b *batch) transmit(o *outlet, first int16, failed func(error)) (bytes, dropped uint64) {
 	n := 0
 	flush := func() {
@@ -159,7 +158,7 @@ func (b *batch) transmit(o *outlet, first int16, failed func(error)) (bytes, dro
 	return bytes, dropped
 }
 
-// put makes bytes of datagram i the jth to be sent.
+// put makes bytes of datagram i the jth one to send.
 func (b *batch) put(o *outlet, j int, i int16, begin, end int) {
 	h, iovs, control := &b.out[j].header, &b.outIovs[j], &b.outControls[j]
 	parts := 0
@@ -194,7 +193,7 @@ func putControl(to []byte, level, kind int32, data []byte) int {
 	return unix.CmsgSpace(len(data))
 }
 
-// flush sends the first n that were put.
+// flush sends the first n.
 func (b *batch) flush(o *outlet, n int, failed func(error)) (bytes, dropped uint64) {
 	again := false
 	for j := 0; j < n; {
@@ -207,19 +206,18 @@ func (b *batch) flush(o *outlet, n int, failed func(error)) (bytes, dropped uint
 		switch {
 		case err == nil:
 		case err == unix.EAGAIN, err == unix.ENOBUFS:
-			// Nothing waits here for room.
+			// No room: datagrams are dropped instead of waiting.
 			for ; j < n; j++ {
 				dropped += b.parts(j)
 			}
 		case b.parts(j) > 1 && (err == unix.EINVAL || err == unix.EMSGSIZE || err == unix.EIO):
-			// The segments are larger than the way's MTU, or there is no checksum offload for them (udp(7),
-			// UDP_SEGMENT).
+			// The segments exceed the path MTU, or the device has no checksum offload (udp(7), UDP_SEGMENT).
 			o.single = true
 			sent, lost := b.each(o, j, failed)
 			bytes, dropped = bytes+sent, dropped+lost
 			j++
 		case !again && o.name == nil:
-			// It may be the answer to an earlier datagram (ICMP), and this one is not sent yet.
+			// The error may be an ICMP answer to an earlier datagram. Try this one again.
 			failed(err)
 			again = true
 		default:
@@ -232,7 +230,7 @@ func (b *batch) flush(o *outlet, n int, failed func(error)) (bytes, dropped uint
 	return bytes, dropped
 }
 
-// parts is how many datagrams the jth to be sent is.
+// parts returns how many datagrams the jth one to send contains.
 func (b *batch) parts(j int) uint64 {
 	segment := b.segments[b.outOf[j]]
 	if segment == 0 {
@@ -241,7 +239,7 @@ func (b *batch) parts(j int) uint64 {
 	return uint64(max(1, (b.outSizes[j]+segment-1)/segment))
 }
 
-// each sends the segments of the jth one by one.
+// each sends the segments of the jth one separately.
 func (b *batch) each(o *outlet, j int, failed func(error)) (bytes, dropped uint64) {
 	i := b.outOf[j]
 	whole, part := b.length(int(i)), b.segments[i]
@@ -257,7 +255,7 @@ func (b *batch) each(o *outlet, j int, failed func(error)) (bytes, dropped uint6
 	return bytes, dropped
 }
 
-// send sends those from first on, before last; the error is of the one that follows those that it could send.
+// send sends from first up to before last. It returns how many it sent, or the error of the first one.
 func (b *batch) send(fd, first, last int) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.out[first])),

@@ -14,12 +14,11 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// churnUDP plays sessions over a proxy, many at a time, until there are no more: bursts of datagrams of all sizes, each
-// of which has to come back, in the order and as it was sent. Clients go away without a word; their sessions are
-// evicted, the last expire.
+// churnUDP runs sessions through a proxy, many at a time, until next returns false. Each sends bursts of datagrams of
+// all sizes, which must come back unchanged and in order. Clients leave silently; their sessions are evicted or expire.
 func churnUDP(t *testing.T, next func() (seed uint64, ok bool)) {
 	const many = 32
-	// Answers are the questions with their bits turned, so that no datagram is both.
+	// Answers are the questions with their bits inverted, so that they cannot be confused.
 	p := udp(t, packetTarget(t, "[::1]:0", func(d datagram) []byte {
 		subtle.XORBytes(d.data, d.data, allOnes)
 		return repeat(d)
@@ -74,7 +73,7 @@ func playUDP(to string, seed uint64) error {
 			if rng.IntN(10) == 0 {
 				size = rng.IntN(65508)
 			}
-			// What is on its way at a time fits a socket's buffer where nobody may have larger ones.
+			// Data in flight fits a socket's default buffer, in case it cannot be enlarged.
 			if total += size; total > 40000 && len(sent) > 0 {
 				break
 			}
@@ -99,7 +98,7 @@ func playUDP(to string, seed uint64) error {
 	return nil
 }
 
-// TestRandomDatagrams compares the bytes of sessions.
+// TestRandomDatagrams compares the data of UDP sessions.
 func TestRandomDatagrams(t *testing.T) {
 	seed := uint64(0)
 	churnUDP(t, func() (uint64, bool) {

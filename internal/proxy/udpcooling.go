@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cooling has the sockets of UDP sessions that have ended. Their ports must not be those of new sessions at once, or
-// late answers of the target would come to another client.
+// cooling keeps the sockets of ended UDP sessions open for a while. If a new session got the same port at once, it
+// would receive late answers to the old one.
 type cooling struct {
 	mu      sync.Mutex
-	sockets []cooled // the oldest first
+	sockets []cooled // oldest first
 	hops    *hops
 }
 
@@ -27,11 +27,11 @@ const (
 	maxCool  = 1024
 )
 
-// cool closes a socket of this loop later.
+// cool hands a socket of this loop over to be closed later.
 func (l *loop) cool(s *Server, fd int, w *way) {
 	c := &s.cooling
 	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the least there is: nobody reads
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0) // the minimum: nobody reads it
 	c.mu.Lock()
 	if len(c.sockets) == maxCool {
 		c.close(1)
@@ -50,7 +50,7 @@ func (l *loop) cool(s *Server, fd int, w *way) {
 	}
 }
 
-// expire closes those that have cooled, and returns how many are left.
+// expire closes the sockets whose time has passed and returns how many are left.
 func (c *cooling) expire() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,7 +63,7 @@ func (c *cooling) expire() int {
 	return len(c.sockets)
 }
 
-// thaw closes the oldest one early, where descriptors or ports have run out.
+// thaw closes the oldest socket early, when descriptors or ports have run out.
 func (c *cooling) thaw() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -80,7 +80,7 @@ func (c *cooling) closeAll() {
 	c.close(len(c.sockets))
 }
 
-// close closes the oldest n.
+// close closes the n oldest sockets.
 func (c *cooling) close(n int) {
 	for _, s := range c.sockets[:n] {
 		unix.Close(s.fd)

@@ -13,7 +13,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// from is a client of a proxy with an address of its own.
+// from returns a proxy's client with its own source address.
 func from(t testing.TB, address string, p *config.Proxy) *net.UDPConn {
 	t.Helper()
 	to := netip.AddrPortFrom(p.Listen[0].Addr, p.Listen[0].First)
@@ -26,7 +26,7 @@ func from(t testing.TB, address string, p *config.Proxy) *net.UDPConn {
 	return c
 }
 
-// strangers sends a datagram each from many addresses and ports.
+// strangers sends one datagram from each of many addresses and ports.
 func strangers(t testing.TB, p *config.Proxy, count int, text string) {
 	t.Helper()
 	for i := range count {
@@ -36,13 +36,14 @@ func strangers(t testing.TB, p *config.Proxy, count int, text string) {
 	}
 }
 
-// came is how many clients have come to the only proxy.
+// came returns how many clients have come to the only proxy.
 func came(s *Server) int {
 	status := s.Status()[0]
 	return int(status.Total + status.Refused["max_sessions"])
 }
 
-// ports are those from which a target hears of each client, which are the same while it has the same session.
+// ports records from which port a target receives each client's datagrams. The port stays the same while the session
+// does.
 type ports struct {
 	mu   sync.Mutex
 	seen map[string]map[netip.AddrPort]bool
@@ -66,8 +67,8 @@ func (p *ports) of(client string) int {
 	return len(p.seen[client])
 }
 
-// TestFlood: datagrams of strangers do not end the session of a client that is being answered, whether the target
-// answers the strangers as well or not. New clients are served meanwhile.
+// TestFlood: strangers' datagrams do not end the session of a client that receives answers, whether or not the target
+// answers the strangers too. New clients are served meanwhile.
 func TestFlood(t *testing.T) {
 	const sessions, clients, flood = 32, 8, 600
 	for _, answers := range []bool{false, true} {
@@ -88,7 +89,7 @@ func TestFlood(t *testing.T) {
 				c := from(t, "127.0.0.2", p)
 				known = append(known, c)
 				rounds := 1
-				if answers { // that a client hears answers is what strangers cannot show
+				if answers { // the second one proves the address, which strangers cannot do
 					rounds = 2
 				}
 				for range rounds {
@@ -103,7 +104,7 @@ func TestFlood(t *testing.T) {
 				t.Errorf("%d sessions", n)
 			}
 			fresh := from(t, "127.0.0.3", p)
-			eventually(t, "an answer to a new client", func() bool { // which asks again, as clients do
+			eventually(t, "an answer to a new client", func() bool { // the client repeats its question, as clients do
 				fresh.Write([]byte("a new client"))
 				return nothing(fresh) != nil
 			})
@@ -119,8 +120,8 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestFloodOfKnown: where all sessions are of clients that are being answered, a flood takes no more than the
-// strangers' share, and then strangers make room for each other.
+// TestFloodOfKnown: if all sessions belong to clients that receive answers, a flood takes no more than the strangers'
+// share. Then strangers displace each other.
 func TestFloodOfKnown(t *testing.T) {
 	const sessions, flood = 32, 600
 	p := udp(t, packetTarget(t, "[::1]:0", func(d datagram) []byte {
@@ -157,8 +158,8 @@ func TestFloodOfKnown(t *testing.T) {
 	}
 }
 
-// TestFloodOfOne: an address has no more sessions than it may, whatever it sends; others are served, as are its own
-// that it has.
+// TestFloodOfOne: an address never has more sessions than max_per_client. Other clients are served, and so are its
+// existing sessions.
 func TestFloodOfOne(t *testing.T) {
 	for _, network := range []string{"127.0.0.", "[::1]"} {
 		p := udp(t, packetTarget(t, "[::1]:0", repeat))

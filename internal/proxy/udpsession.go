@@ -12,28 +12,28 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// session is what a client and the target send each other, over a socket of its own to the target.
+// session is a UDP client and its own socket to the target.
 type session struct {
 	flow       flow
 	receiver   *receiver
 	service    *Service
 	served     *served
-	config     *config.Proxy // when it came
+	config     *config.Proxy // the configuration when the session began
 	hop        *hop
 	fd         int
 	way        *way
 	port       uint16 // of the target
 	from, to   netip.AddrPort
-	name       unix.RawSockaddrInet6 // the client's address as the kernel has it, with a link-local one's device
+	name       unix.RawSockaddrInet6 // the client's address for the kernel, with the device if link-local
 	nameSize   uint32
 	control    []byte // see source
-	header     []byte // PROXY
+	header     []byte // PROXY header
 	rank       rank
 	idle       idle
 	began      time.Duration
-	answered   time.Duration // when the target sent something last, or the session got its target
-	targets    *[]netip.Addr // those that its target was chosen from
-	singleUp   bool          // see outlet: to the target
+	answered   time.Duration // time of the target's last datagram, or when it was chosen
+	targets    *[]netip.Addr // the list from which its target was chosen
+	singleUp   bool          // see outlet.single; to the target
 	singleDown bool          // to the client
 	counted    bool          // for its client
 	ended      bool
@@ -43,7 +43,7 @@ type session struct {
 	first, last int16 // its datagrams in the batch
 }
 
-// open connects a new session to the target.
+// open opens a session and connects it to the target.
 func (r *receiver) open(f flow, route *route, h *hop, from, to netip.AddrPort) (*session, error) {
 	service, l := route.service, r.loop
 	s := &session{flow: f, receiver: r, service: service, served: service.in(l), config: route.config, hop: h, fd: -1,
@@ -64,7 +64,7 @@ func (r *receiver) open(f flow, route *route, h *hop, from, to netip.AddrPort) (
 	return s, nil
 }
 
-// connect takes the first address of the target that there is a route to.
+// connect uses the target's first address that has a route.
 func (s *session) connect() error {
 	targets := s.service.targets.Load()
 	list := targets.list.Load()
@@ -94,7 +94,7 @@ func (s *session) connect() error {
 	return err
 }
 
-// dialUDP opens a socket that is connected; what is cooling makes room for it.
+// dialUDP opens a connected socket. If necessary it closes cooling ones to get a descriptor or port.
 func (l *loop) dialUDP(from *hop, to netip.AddrPort) (int, *way, error) {
 	server := from.service.server
 	for {
@@ -102,7 +102,7 @@ func (l *loop) dialUDP(from *hop, to netip.AddrPort) (int, *way, error) {
 		switch {
 		case err == nil:
 			tuneUDP(fd, to.Addr().Is6())
-			// Before it was connected it took datagrams of anybody.
+			// Before it was connected, the socket accepted datagrams from anybody: discard them.
 			for err == nil {
 				_, err = receive(fd, l.buffer)
 			}
@@ -129,14 +129,14 @@ func socketTo(s *Server, from *hop, to netip.AddrPort) (int, *way, error) {
 	return fd, way, nil
 }
 
-// settle makes another socket the one that the session's answers are sent from.
+// settle moves the session to another receiver, which then sends its answers.
 func (s *session) settle(r *receiver) {
 	s.leave()
 	s.receiver = r
 	r.sessions.Add(1)
 }
 
-// leave counts it out of its listener.
+// leave stops counting the session for its listener.
 func (s *session) leave() {
 	a := s.receiver.listener
 	if a.sessions.Add(-1) == 0 && a.draining.Load() {
@@ -144,11 +144,11 @@ func (s *session) leave() {
 	}
 }
 
-// silence is how long a target that the name has moved away from may say nothing until the session follows.
+// silence is how long a former target must be silent before the session moves to a new one.
 const silence = 10 * time.Second
 
-// follow keeps a session from staying with an address that is not the target's any more: a client that sends without
-// end would never be idle.
+// follow moves the session to a new address if its name no longer has the old one. Without this, the session of a
+// client that never pauses would stay at the old address for ever.
 func (s *session) follow() {
 	targets := s.service.targets.Load()
 	list := targets.list.Load()
@@ -171,7 +171,7 @@ func (s *session) follow() {
 	s.receiver.loop.cool(s.service.server, old, way)
 }
 
-// up sends what came from the client.
+// up sends the client's datagrams to the target.
 func (s *session) up() {
 	if s.first == none {
 		return
@@ -199,7 +199,7 @@ func (s *session) event(mask uint32) {
 	}
 }
 
-// down sends the client what came from the target.
+// down sends the target's datagrams to the client.
 func (s *session) down() {
 	r := s.receiver
 	b := r.loop.datagrams.batch
@@ -227,23 +227,23 @@ func (s *session) down() {
 	s.touch(max(s.rank, answered))
 }
 
-// failed tells of an error of the way to the target, such as that nobody listens there. The session stays: it may come
-// back.
+// failed handles an error on the way to the target, such as a closed port. The session stays, since the target may
+// recover.
 func (s *session) failed(err error) {
 	if !errors.Is(err, unix.EMSGSIZE) {
-		s.answered = s.receiver.loop.now - silence // it need not be waited for
+		s.answered = s.receiver.loop.now - silence // do not wait for it
 		s.service.refuse(unreachable)
 		s.service.targets.Load().again()
 	}
 	s.service.stats.fail(fmt.Errorf("send to %s: %w", s.to, err))
 }
 
-// unsent tells of an error of the way to the client.
+// unsent handles an error on the way to the client.
 func (s *session) unsent(err error) {
 	s.service.stats.fail(fmt.Errorf("send to %s: %w", s.from, err))
 }
 
-// touch tells that a datagram came, which makes of the session's rank another one, or the same.
+// touch records new data and sets the session's rank.
 func (s *session) touch(rank rank) {
 	if rank == s.rank {
 		s.served.idle[rank].touch(&s.idle)
@@ -256,7 +256,7 @@ func (s *session) touch(rank rank) {
 	s.served.idle[rank].add(&s.idle)
 }
 
-// end forgets the session; what it still has in the batch is sent.
+// end ends the session, after sending its datagrams in the batch.
 func (s *session) end(why string) {
 	if s.ended {
 		return

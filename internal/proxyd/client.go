@@ -170,7 +170,7 @@ func (d *daemon) takeOver() (before *former, sockets []int, err error) {
 	return before, sockets, nil
 }
 
-// receive reads lines, each with a descriptor, up to an empty one.
+// receive reads lines, each with a descriptor, up to an empty line.
 func (f *former) receive() (names []string, fds []int, err error) {
 	if err := f.conn.SetDeadline(time.Now().Add(answerTime)); err != nil {
 		return nil, nil, err

@@ -1,5 +1,5 @@
-// Package testport finds ports for tests that start a server by its configuration, and so cannot let the kernel choose
-// one.
+// Package testport finds free ports for tests whose server reads its port from a configuration, so that the kernel
+// cannot choose one.
 package testport
 
 import (
@@ -10,15 +10,15 @@ import (
 	"testing"
 )
 
-// Ports that are tried: below the local ones (ip_local_port_range, ip(7)), which the kernel gives to connections and
-// sockets of any program, also between the moment a test has seen that a port is free and the moment it listens there.
+// Ports are chosen below ip_local_port_range (ip(7)). From that range the kernel could give a port to another program
+// between the test's check and its use.
 const (
 	first   = 10000
 	atLeast = 1000
 )
 
-// Free is a port on which nothing of this network namespace listens, with TCP or UDP, and which the kernel gives to
-// nobody by itself. Until the test ends, no other test gets it, also of another process.
+// Free returns a port on which nothing in this network namespace listens, neither TCP nor UDP, and which the kernel
+// does not assign by itself. No other test gets it until this test ends, not even in another process.
 func Free(t testing.TB) uint16 {
 	t.Helper()
 	limit := localPorts(t)
@@ -39,7 +39,7 @@ func Free(t testing.TB) uint16 {
 	return 0
 }
 
-// localPorts is the first port that the kernel gives to sockets by itself.
+// localPorts returns the first port that the kernel assigns by itself.
 func localPorts(t testing.TB) int {
 	t.Helper()
 	const path = "/proc/sys/net/ipv4/ip_local_port_range"

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestFree: ports are the caller's alone, the kernel gives them to nobody, and one that is in use is none.
+// TestFree: a port is given to one caller, is not one that the kernel assigns, and is not in use.
 func TestFree(t *testing.T) {
 	seen := map[uint16]bool{}
 	for range 200 {

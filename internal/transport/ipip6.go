@@ -7,21 +7,21 @@ import (
 	"github.com/ds4relay/ds4relay/internal/packet"
 )
 
-// IPIP6 is IPv4 in IPv6 without encryption (RFC 2473): a device of kind ip6tnl in mode ipip6.
+// IPIP6 is IPv4 in IPv6 without encryption (RFC 2473): a device of type ip6tnl in mode ipip6.
 type IPIP6 struct {
-	Local, Remote netip.Addr // the endpoints
+	Local, Remote netip.Addr // endpoints
 	EncapLimit    int        // 0-255, or NoEncapLimit
-	TTL           int        // hop limit of outer packets; 0: that of the packet inside
+	TTL           int        // hop limit of outer packets; 0: copied from the inner packet
 }
 
 // NoEncapLimit is the encapsulation limit of tunnels that send no destination options header (`encaplimit none`).
 const NoEncapLimit = -1
 
-// IPIP6Kind is IPIP6's kind of device.
+// IPIP6Kind is the device type of IPIP6.
 const IPIP6Kind = "ip6tnl"
 
-// Numbers of RFC 2473: the header around each packet (§5) and the option with the encapsulation limit (§4.1.1), in
-// bytes; the IP protocol (IANA's assigned numbers).
+// Numbers of RFC 2473: sizes in bytes of the outer header (§5) and of the option with the encapsulation limit (§4.1.1),
+// and the IP protocol number (IANA).
 const (
 	OuterHeader      = 40
 	EncapLimitOption = 8
@@ -55,7 +55,7 @@ func (t IPIP6) Overhead() int {
 // Opening implements Tunnel.
 func (t IPIP6) Opening() Opening { return Opening{Proto: ProtoIPIP, From: t.Remote, To: t.Local} }
 
-// testHopLimit is the hop limit of packets that Encapsulate makes.
+// testHopLimit is the hop limit in packets from Encapsulate.
 const testHopLimit = 64
 
 // Encapsulate implements Tunnel.
@@ -63,7 +63,7 @@ func (t IPIP6) Encapsulate(inner []byte) []byte {
 	return packet.Make4in6(t.Remote, t.Local, testHopLimit, inner)
 }
 
-// Sends implements Tunnel. The IPv4 packet within can be read: it is p, in the outer packet.
+// Sends implements Tunnel. p is the inner packet, p.Outer the outer one.
 func (t IPIP6) Sends(p *packet.Packet) bool {
 	return p.Outer != nil && p.Outer.Src == t.Local && p.Outer.Dst == t.Remote
 }
@@ -73,7 +73,7 @@ func (t IPIP6) Receives(p *packet.Packet) bool {
 	return p.Outer != nil && p.Outer.Src == t.Remote && p.Outer.Dst == t.Local
 }
 
-// Refused implements Tunnel: errors of ICMPv6 that quote an outer packet, whole or cut off.
+// Refused implements Tunnel. It recognises ICMPv6 errors that quote an outer packet, complete or truncated.
 func (t IPIP6) Refused(p *packet.Packet) bool {
 	if p.Proto != packet.ICMPv6 || !p.IsError() || p.Quoted == nil || p.Dst != t.Local {
 		return false
@@ -81,8 +81,8 @@ func (t IPIP6) Refused(p *packet.Packet) bool {
 	return p.Quoted.Dst == t.Remote || p.Quoted.Outer != nil && p.Quoted.Outer.Dst == t.Remote
 }
 
-// Derive makes an endpoint of a prefix: the octets of the relay's IPv4 address, written in decimal as in the IPv4
-// address, become the last four groups. 2001:db8:1::/64 and 198.51.100.144 give 2001:db8:1:0:198:51:100:144.
+// Derive returns an endpoint in a prefix: the decimal octets of the relay's IPv4 address become the last four groups.
+// 2001:db8:1::/64 and 198.51.100.144 give 2001:db8:1:0:198:51:100:144.
 func Derive(prefix netip.Prefix, ipaddr netip.Addr) netip.Addr {
 	a := prefix.Masked().Addr().As16()
 	for i, octet := range ipaddr.As4() {

@@ -5,31 +5,31 @@ import (
 	"strconv"
 )
 
-// Opening is what a firewall has to let in. Rules of nft(8), iptables(8) and OpenWrt's firewall are made of it, and so
-// is what a person is told to type.
+// Opening is traffic that a firewall must allow. Rules for nft(8), iptables(8) and OpenWrt's firewall are built from
+// it, and so are the commands that messages suggest.
 type Opening struct {
 	Proto    uint8      // IP protocol
-	Port     uint16     // of the destination; 0 for protocols without ports
-	From, To netip.Addr // of one family; not valid: any
+	Port     uint16     // destination; 0 for protocols without ports
+	From, To netip.Addr // same family; invalid: any
 }
 
-// IPv6 tells the family.
+// IPv6 reports whether the family is IPv6.
 func (o Opening) IPv6() bool { return o.From.Is6() || o.To.Is6() }
 
-// Anywhere is the opening whatever address of this machine it is for.
+// Anywhere returns the opening for any local address.
 func (o Opening) Anywhere() Opening {
 	o.To = netip.Addr{}
 	return o
 }
 
-// Outwards is what has to go out where the opening comes in.
+// Outwards returns the opening for the reverse direction.
 func (o Opening) Outwards() Opening {
 	o.From, o.To = o.To, o.From
 	return o
 }
 
-// Nft is the match of a rule as nft(8) reads it, in a table of any family that has the packets: the protocol, and of
-// the addresses those that the opening has.
+// Nft returns the match of a rule for nft(8), in a table of any family that sees the packets: the protocol, and the
+// addresses and port that the opening has.
 func (o Opening) Nft() string {
 	family := "ip"
 	if o.IPv6() {
@@ -38,7 +38,7 @@ func (o Opening) Nft() string {
 	return words(family+" saddr ", family+" daddr ", "", "meta l4proto ", "th dport ", o)
 }
 
-// IPTables is the program and the match of a rule, as `iptables -S` prints it (iptables(8)).
+// IPTables returns the program and the match of a rule, as `iptables -S` prints it (iptables(8)).
 func (o Opening) IPTables() (program, match string) {
 	if o.IPv6() {
 		return "ip6tables", words("-s ", "-d ", "/128", "-p ", "--dport ", o)
@@ -46,7 +46,7 @@ func (o Opening) IPTables() (program, match string) {
 	return "iptables", words("-s ", "-d ", "/32", "-p ", "--dport ", o)
 }
 
-// words are the parts of a match that the opening has, each behind its word.
+// words joins the parts of a match that the opening has, each after its keyword.
 func words(from, to, whole, proto, port string, o Opening) string {
 	text := ""
 	if o.From.IsValid() {

@@ -1,6 +1,6 @@
-// Package transport says what carries a relay's packets between its ends: the parameters of its link, what it adds to a
-// packet, and what firewalls have to let through for it. It decides, and does no I/O; package kernel has a driver for
-// each kind.
+// Package transport describes what carries a relay's packets between its ends: the parameters of the link, its
+// overhead, and what firewalls must allow for it. It decides and does no I/O; package kernel has a driver for each
+// kind.
 package transport
 
 import (
@@ -9,26 +9,27 @@ import (
 	"github.com/ds4relay/ds4relay/internal/packet"
 )
 
-// Tunnel are the parameters of a link of one kind, a comparable value: two links with equal tunnels are alike.
+// Tunnel holds the parameters of a link of one kind. It is comparable: links with equal Tunnels are set up alike.
 type Tunnel interface {
-	// Kind is the type of the device, as ip-link(8) calls it.
+	// Kind returns the device type for ip-link(8).
 	Kind() string
-	// Arguments are the words for `ip link add` and `ip link change` behind the name of the device (ip-link(8)).
+	// Arguments returns what follows the device name in `ip link add` and `ip link change` (ip-link(8)).
 	Arguments() string
-	// Endpoints are the addresses of the outer packets here and at the other end.
+	// Endpoints returns the addresses of outer packets at this end and at the other end.
 	Endpoints() (local, remote netip.Addr)
-	// Overhead is what the tunnel adds to a packet, in bytes.
+	// Overhead returns how many bytes the tunnel adds to a packet.
 	Overhead() int
-	// Opening is what has to come in from the other end.
+	// Opening returns the traffic from the other end that must come in.
 	Opening() Opening
-	// Encapsulate makes of an IPv4 packet the one that arrives here when the other end sends it through the tunnel.
+	// Encapsulate returns the packet that arrives here when the other end sends an IPv4 packet through the tunnel.
 	Encapsulate(inner []byte) []byte
-	// Sends and Receives tell whether a packet is the tunnel's on the wire, on its way to the other end or from it.
+	// Sends and Receives report whether a packet on the wire belongs to the tunnel, on its way to or from the other
+	// end.
 	Sends(*packet.Packet) bool
 	Receives(*packet.Packet) bool
-	// Refused tells whether a packet is an error about one that the tunnel has sent.
+	// Refused reports whether a packet is an error about a packet that the tunnel has sent.
 	Refused(*packet.Packet) bool
 }
 
-// DefaultPathMTU is assumed where there is no route to the other end yet (Ethernet's), in bytes.
+// DefaultPathMTU, in bytes, is Ethernet's. It is used while there is no route to the other end.
 const DefaultPathMTU = 1500

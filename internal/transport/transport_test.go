@@ -7,7 +7,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/packet"
 )
 
-// TestOpening: an opening as nft and iptables read it, whole and in parts.
+// TestOpening: an opening in the syntax of nft and iptables, complete and partial.
 func TestOpening(t *testing.T) {
 	here, there := netip.MustParseAddr("2001:db8:1::1"), netip.MustParseAddr("2001:db8:2::2")
 	tunnel := IPIP6{Local: here, Remote: there, EncapLimit: NoEncapLimit}.Opening()
@@ -50,7 +50,7 @@ func TestIPIP6(t *testing.T) {
 	}
 }
 
-// TestWire: a tunnel knows its own packets from those of others, and errors about them.
+// TestWire: a tunnel recognises its own packets, and errors about them.
 func TestWire(t *testing.T) {
 	here, there := netip.MustParseAddr("2001:db8:1::1"), netip.MustParseAddr("2001:db8:2::2")
 	hop, stranger := netip.MustParseAddr("2001:db8:f::1"), netip.MustParseAddr("2001:db8:3::3")

@@ -1,3 +1,3 @@
-// Package uci reads UCI files as libuci does, by way of go-uci: it lexes libuci's grammar, rewrites the file into the
-// part of it that go-uci reads, and keeps the line of every section and value.
+// Package uci reads UCI files like libuci, using go-uci: it parses libuci's grammar, rewrites the file in the subset
+// that go-uci reads, and keeps the line of each section and value.
 package uci

@@ -9,17 +9,17 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 )
 
-// Bounds of a file. They are far above what a person or a program writes, and keep what reads it small and quick.
+// Limits of a file. They are far above real configurations, and keep parsing fast and its memory small.
 const (
 	maxSize     = 4 << 20  // bytes
 	maxValue    = 64 << 10 // bytes of one word
 	maxSections = 25000
 	maxOptions  = 200    // of one section
 	maxValues   = 5000   // of one list
-	maxTotal    = 120000 // options and values of lists
+	maxTotal    = 120000 // options and list values
 )
 
-// MaxErrors is how many mistakes of a file are reported; a last one tells how many more there are.
+// MaxErrors is how many mistakes of a file are reported. One more message says how many others there are.
 const MaxErrors = 100
 
 // File is a UCI configuration file.
@@ -28,20 +28,20 @@ type File struct {
 	Sections []Section
 }
 
-// Section is a `config` statement with what follows it. Sections of the same name are one.
+// Section is a `config` statement with its options. Sections with the same name are merged.
 type Section struct {
 	Type, Name string
-	Anonymous  bool // Name is "" then
+	Anonymous  bool // Name is ""
 	Line       int
 	Options    []Option
 }
 
-// Option is an `option`, or the `list` statements of one name.
+// Option is an `option`, or all `list` statements with the same name.
 type Option struct {
 	Name   string
 	List   bool
 	Values []Value // one for an option
-	Line   int     // of the first statement that still counts
+	Line   int     // first statement that is in effect
 }
 
 // Value is one value of an option.
@@ -50,7 +50,7 @@ type Value struct {
 	Line int
 }
 
-// A SyntaxError is a place that libuci would not read, or would read other than it looks.
+// A SyntaxError is text that libuci would not read, or would read differently from what it looks like.
 type SyntaxError struct {
 	Path string
 	Line int
@@ -60,10 +60,10 @@ type SyntaxError struct {
 // Error writes it as PATH:LINE: MESSAGE.
 func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %v", e.Path, e.Line, e.Text) }
 
-// Errors are the first mistakes of a file, by line, and how many more there are.
+// Errors are the first mistakes of a file, sorted by line, and how many more there are.
 type Errors []*SyntaxError
 
-// Error has a line for each.
+// Error returns one line per mistake.
 func (e Errors) Error() string {
 	lines := make([]string, len(e))
 	for i := range e {
@@ -72,7 +72,7 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Load reads the file at path, which may be 4 MiB long. Mistakes in it come as Errors.
+// Load reads the file at path, of at most 4 MiB. Mistakes in it are returned as Errors.
 func Load(path string) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -91,7 +91,7 @@ func Load(path string) (*File, error) {
 	return parse(path, text.String())
 }
 
-// Parse reads data; path is for messages. Mistakes come as Errors.
+// Parse parses data; path is for messages. Mistakes are returned as Errors.
 func Parse(path string, data []byte) (*File, error) { return parse(path, string(data)) }
 
 // byteOrderMark begins a file that some editors have saved.

@@ -13,24 +13,24 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 )
 
-// Bounds of what go-uci is given at a time. It looks for a section, an option or a list value by going through all of
-// them, so that the time would grow with their square.
+// Limits of what go-uci reads at once. It searches sections, options and list values one after the other, so its time
+// grows with their square.
 const (
 	chunkSections = 64
 	chunkBytes    = 64 << 10
 	sectionPieces = 16
 	pieceValues   = 8
-	maxSeen       = 4096 // different values that are remembered
+	maxSeen       = 4096 // different values to remember
 )
 
-// A piece is some values of an option, as many as go-uci is given at once.
+// A piece is a part of an option's values, as many as go-uci reads at once.
 type piece struct {
 	option *Option
 	values []Value
 }
 
-// readBack writes the file's options as go-uci reads them, and takes every value from there, a chunk at a time. What
-// many sections have in common is written once.
+// readBack writes the file's options in go-uci's subset and replaces each value by what go-uci reads, a chunk at a
+// time. An option with the same value in many sections is read once.
 func readBack(file *File) error {
 	type key struct{ name, value string }
 	seen := map[key]bool{}
@@ -40,7 +40,7 @@ func readBack(file *File) error {
 	}
 	defer r.file.Close()
 	for i := range file.Sections {
-		r.open = false // options of different sections may have one name
+		r.open = false // options of different sections may share a name
 		for j := range file.Sections[i].Options {
 			option := &file.Sections[i].Options[j]
 			if k := (key{option.Name, option.Values[0].Text}); len(option.Values) == 1 {
@@ -61,11 +61,11 @@ func readBack(file *File) error {
 	return r.flush()
 }
 
-// reader collects pieces until they are a chunk.
+// reader collects pieces into a chunk.
 type reader struct {
-	file     *os.File // in memory: go-uci reads nothing but files
+	file     *os.File // in memory; go-uci reads only files
 	sections [][]piece
-	open     bool // the last section takes more
+	open     bool // the last section has room
 	size     int
 }
 
@@ -104,7 +104,7 @@ func (r *reader) add(p piece) error {
 	return nil
 }
 
-// flush has go-uci read what was collected.
+// flush passes the collected pieces to go-uci.
 func (r *reader) flush() error {
 	if len(r.sections) == 0 {
 		return nil
@@ -132,7 +132,7 @@ func (r *reader) flush() error {
 				if err != nil {
 					return message.New("line %d: %v", p.option.Line, err)
 				}
-				if p.values[k].Text != text { // else the text stays the file's, so that there are not two
+				if p.values[k].Text != text { // else keep the file's string, so that memory holds one copy
 					p.values[k].Text = text
 				}
 			}
@@ -144,8 +144,8 @@ func (r *reader) flush() error {
 
 func sectionName(index int) string { return "s" + strconv.Itoa(index) }
 
-// rewrite writes a file out of what go-uci reads: one-line values in single quotes, without quotes and backslashes in
-// them, all different within a list (go-uci drops repetitions). Names and types of sections do not matter any more.
+// rewrite writes a file in go-uci's subset: one-line values in single quotes, without quotes and backslashes, all
+// different within a list (go-uci drops duplicates). The original section names and types are not needed.
 func rewrite(sections [][]piece) []byte {
 	var b bytes.Buffer
 	for i, pieces := range sections {
@@ -167,7 +167,7 @@ func rewrite(sections [][]piece) []byte {
 	return b.Bytes()
 }
 
-// encode writes a value as its number, a colon, and its text with %XX for what go-uci does not take.
+// encode writes a value as its number, a colon, and its text, with %XX for characters that go-uci does not accept.
 func encode(b *bytes.Buffer, number int, text string) {
 	const hex = "0123456789abcdef"
 	b.WriteString(strconv.Itoa(number) + ":")

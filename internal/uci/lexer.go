@@ -6,21 +6,21 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 )
 
-// lexer takes words from the file as libuci's file.c does (parse_str, parse_single_quote, parse_double_quote).
+// lexer splits the file into words like libuci's file.c (parse_str, parse_single_quote, parse_double_quote).
 type lexer struct {
 	data  string
 	pos   int
 	line  int
-	words []word // of the present statement
+	words []word // of the current statement
 }
 
-// word is one argument of a statement.
+// word is an argument of a statement.
 type word struct {
 	text string
 	line int // where it begins
 }
 
-// isSpace is C's isspace: what separates words, a line feed excepted, which ends the statement.
+// isSpace is C's isspace without the line feed: what separates words. A line feed ends the statement.
 func isSpace(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 
 func (l *lexer) end() bool { return l.pos >= len(l.data) }
@@ -34,7 +34,7 @@ func (l *lexer) advance() byte {
 	return c
 }
 
-// skipLine moves behind the next line feed.
+// skipLine moves past the next line feed.
 func (l *lexer) skipLine() {
 	if i := strings.IndexByte(l.data[l.pos:], '\n'); i >= 0 {
 		l.pos += i + 1
@@ -58,7 +58,7 @@ func (l *lexer) skipEmpty() {
 	}
 }
 
-// keyword takes the raw text up to a blank or the end of the line: quotes mean nothing there.
+// keyword reads the raw text up to white space. Quotes have no meaning here.
 func (l *lexer) keyword() string {
 	start := l.pos
 	for !l.end() && !isSpace(l.data[l.pos]) {
@@ -67,11 +67,11 @@ func (l *lexer) keyword() string {
 	return l.data[start:l.pos]
 }
 
-// maxWords are as many words of a statement as are kept: one more than any takes.
+// maxWords is how many words of a statement are kept: one more than any statement may have.
 const maxWords = 3
 
-// arguments takes the words up to the end of the statement. They are good until the next one. Behind an error the lexer
-// stands on the next line, behind an unclosed quote at the end.
+// arguments reads the words up to the end of the statement. They are valid until the next call. After an error the
+// lexer is at the next line, after an openError at the end of the file.
 func (l *lexer) arguments() ([]word, error) {
 	words := l.words[:0]
 	defer func() { l.words = words[:0] }()
@@ -101,7 +101,7 @@ func (l *lexer) arguments() ([]word, error) {
 	}
 }
 
-// semicolon ends a statement. libuci drops what follows it on the line.
+// semicolon ends a statement. libuci drops the rest of the line.
 func (l *lexer) semicolon() error {
 	l.pos++
 	for !l.end() && l.data[l.pos] != '\n' && isSpace(l.data[l.pos]) {
@@ -116,7 +116,7 @@ func (l *lexer) semicolon() error {
 		"into quotes")
 }
 
-// plain takes a word of the usual kind at once: on one line, without escapes, quoted as a whole or not at all.
+// plain is a fast path for the usual kind of word: on one line, without escapes, quoted as a whole or not at all.
 func (l *lexer) plain() (string, bool) {
 	rest := l.data[l.pos:]
 	end := strings.IndexAny(rest, " \t\n\v\f\r'\"\\#;")
@@ -151,7 +151,7 @@ func (l *lexer) word() (word, error) {
 	return w, nil
 }
 
-// joined takes a word of any kind.
+// joined reads a word of any kind.
 func (l *lexer) joined() (string, error) {
 	var text []byte
 	for !l.end() && !isSpace(l.data[l.pos]) && l.data[l.pos] != '#' && l.data[l.pos] != ';' {
@@ -171,7 +171,7 @@ func (l *lexer) joined() (string, error) {
 	return string(text), nil
 }
 
-// escaped takes the character behind a backslash; a line feed there joins two lines.
+// escaped reads the character after a backslash. A backslash before a line feed joins the lines.
 func (l *lexer) escaped(text []byte) []byte {
 	if l.end() {
 		return text

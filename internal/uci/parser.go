@@ -9,17 +9,17 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 )
 
-// parser makes sections of statements as libuci's uci_parse_line does, in its strict mode.
+// parser builds sections from statements like libuci's uci_parse_line in strict mode.
 type parser struct {
 	path string
 	lexer
 	sections []Section
-	names    map[string]int // of sections → index
-	current  *Section       // the section that options go to
-	total    int            // of options and values of lists
-	errors   Errors         // the first of them
-	more     int            // the others
-	full     bool           // the file has more than is read
+	names    map[string]int // section name → index
+	current  *Section       // new options go here
+	total    int            // options and list values
+	errors   Errors         // the first ones
+	more     int            // number of further errors
+	full     bool           // over a limit; the rest is not read
 }
 
 func (p *parser) fail(line int, code string, args ...any) { p.report(line, message.New(code, args...)) }
@@ -38,7 +38,7 @@ func (p *parser) stop(line int, code string, args ...any) {
 	p.fail(line, "%v; nothing behind it was read", message.New(code, args...))
 }
 
-// maxQuoted is how much of a word stands in a message, in bytes.
+// maxQuoted is how many bytes of a word a message shows.
 const maxQuoted = 100
 
 func short(word string) string {
@@ -106,7 +106,7 @@ func isName(s string, hyphen bool) bool {
 }
 
 func (p *parser) section(words []word, line int) {
-	// After a bad config statement its options are not held against the section before.
+	// Even if this statement is wrong, its options must not count as those of the previous section.
 	p.current = &Section{}
 	switch {
 	case len(words) == 0 || words[0].text == "":
@@ -159,7 +159,7 @@ func (p *parser) option(words []word, line int, list bool) {
 	switch {
 	case p.current == nil:
 		p.fail(line, "%s before the first section; begin with a line such as: config relay 'home'", keyword)
-		p.current = &Section{} // said once
+		p.current = &Section{} // report this once
 		return
 	case len(words) == 0 || words[0].text == "":
 		p.fail(line, "%s takes a name and a value, as in: %s ipaddr '198.51.100.144'", keyword, keyword)
@@ -182,7 +182,7 @@ func (p *parser) option(words []word, line int, list bool) {
 	}
 	i := slices.IndexFunc(p.current.Options, func(o Option) bool { return o.Name == name })
 	switch {
-	case !list && value.Text == "": // libuci: no such option, or leave it as it is
+	case !list && value.Text == "": // libuci: removes the option, or leaves it unset
 	case i < 0 && len(p.current.Options) == maxOptions:
 		p.stop(line, "more than %d options in one section", maxOptions)
 	case i < 0:

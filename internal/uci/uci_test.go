@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// flat writes a file as "LINE type name; LINE option=values" for comparison.
+// flat formats a file as "LINE type name; LINE option=values" for comparison.
 func flat(f *File) string {
 	var b strings.Builder
 	for _, s := range f.Sections {
@@ -180,7 +180,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestNoDirectory: a file is read where nothing can be written.
+// TestNoDirectory: a file can be read where nothing can be written.
 func TestNoDirectory(t *testing.T) {
 	t.Setenv("TMPDIR", "/nowhere")
 	if _, err := Parse("F", []byte("config r n\n\toption a 'b'\n")); err != nil {
@@ -188,7 +188,7 @@ func TestNoDirectory(t *testing.T) {
 	}
 }
 
-// TestGarbage reads 1 MiB of what is no configuration, within a bounded time and memory.
+// TestGarbage reads 1 MiB of garbage within limited time and memory.
 func TestGarbage(t *testing.T) {
 	const size = 1 << 20
 	random := make([]byte, size)
@@ -220,7 +220,7 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-// render writes a file that means the same.
+// render writes a file with the same meaning.
 func render(f *File) string {
 	var b strings.Builder
 	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

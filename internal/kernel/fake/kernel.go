@@ -276,7 +276,7 @@ func tunnelMTU(l state.Link) int {
 	return transport.DefaultPathMTU - l.Tunnel.Overhead()
 }
 
-// sameEnds reports another tunnel between the same addresses; the kernel allows only one (ip6_tnl_locate).
+// sameEnds reports whether another tunnel has the same addresses; the kernel allows only one (ip6_tnl_locate).
 func (k *Kernel) sameEnds(l state.Link) bool {
 	return slices.ContainsFunc(k.links, func(other state.Link) bool {
 		return other.Name != l.Name && other.Local() == l.Local() && other.Remote() == l.Remote()

@@ -160,7 +160,7 @@ func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (netip.Addr, erro
 	return addrs[0], nil
 }
 
-// savedSysctls returns the previous values of sysctls from the records and the set fence, like package kernel.
+// savedSysctls returns the previous values of sysctls from the records and from state.FenceSet, like package kernel.
 func (k *Kernel) savedSysctls() []state.Sysctl {
 	saved := slices.Clone(k.records.saved)
 	t := k.ruleset["ip "+state.TableName]
@@ -177,7 +177,7 @@ func (k *Kernel) savedSysctls() []state.Sysctl {
 	return saved
 }
 
-// LoseRecords deletes or damages records, like a crash, a user or a full disk might; they then count as none. It
+// LoseRecords deletes or damages records, as a crash, a user or a full disk might. Damaged records count as missing. It
 // returns what is lost, and the sysctls that keep their values because the previous ones are no longer known.
 func (k *Kernel) LoseRecords(random *rand.Rand) (what string, kept []state.Sysctl) {
 	if random.IntN(2) == 0 {

@@ -1,5 +1,5 @@
-// Agent runs commands on a router of the lab that is a virtual machine of its own. It answers nobody but the lab: its
-// network has one other machine.
+// Agent runs commands for the lab on a second virtual machine. It accepts requests from anybody, because its network
+// contains only one other machine: the lab.
 package main
 
 import (
@@ -38,7 +38,8 @@ func main() {
 	os.Exit(1)
 }
 
-// holdKeys is keys.Hold where the machine's own programs, such as what flushes all rules of nft, do not come.
+// holdKeys is keys.Hold in a separate namespace, where the machine's own programs, such as one that flushes the nft
+// ruleset, cannot undo it.
 func holdKeys() error {
 	held := make(chan error)
 	go func() {
@@ -48,12 +49,12 @@ func holdKeys() error {
 			err = keys.Hold()
 		}
 		held <- err
-		select {} // the namespace is this thread's
+		select {} // the thread keeps the namespace alive
 	}()
 	return <-held
 }
 
-// serve returns only with an error.
+// serve returns only if there is an error.
 func serve() error {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
@@ -80,7 +81,7 @@ func serve() error {
 	}
 }
 
-// sayStarted tells whoever boots this machine.
+// sayStarted announces on the console that the agent is ready.
 func sayStarted() error {
 	console, err := os.OpenFile("/dev/console", os.O_WRONLY|unix.O_NOCTTY, 0)
 	if err != nil {

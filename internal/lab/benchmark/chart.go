@@ -17,8 +17,8 @@ const (
 	headHeight = 60
 )
 
-// SVG draws the metrics with these numbers as one panel each: a bar a path, its length the ratio to the reference (for
-// times the inverse), cut at one and a half. Colours follow the reader's light or dark setting.
+// SVG draws one panel for each of these metrics, with a bar for each path. The length of a bar is the ratio to the
+// reference (for times its inverse), at most one and a half. Colours follow the reader's light or dark setting.
 func (c *Comparison) SVG(title string, metrics ...int) string {
 	width := nameWidth + len(metrics)*(barWidth+panelGap)
 	height := headHeight + len(c.Paths)*lineHeight + 14

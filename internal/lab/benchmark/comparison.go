@@ -1,4 +1,4 @@
-// Package benchmark keeps the figures of a comparison and shows them as a table and as a chart.
+// Package benchmark holds the figures of a comparison and formats them as a table and as a chart.
 package benchmark
 
 import (
@@ -8,38 +8,38 @@ import (
 	"strings"
 )
 
-// A Metric is one thing that is measured of each path.
+// A Metric is something that is measured on each path.
 type Metric struct {
-	Name string // the column's head
-	Unit string // of the values, for the row of the reference
-	// LessIsBetter is set for times; a chart then shows the inverse ratio, so that longer bars are always better.
+	Name string // head of the column
+	Unit string // unit of the values, for the reference's row
+	// LessIsBetter is set for times. A chart then shows the inverse ratio, so that longer bars are always better.
 	LessIsBetter bool
 	Show         Show
 }
 
-// Show is how a table shows a metric.
+// Show says how a table shows a metric.
 type Show int
 
 const (
-	Ratio Show = iota // to the reference
-	Value             // as it was measured
-	Added             // what is more than the reference's
+	Ratio Show = iota // ratio to the reference
+	Value             // as measured
+	Added             // difference to the reference
 )
 
-// A Path is one way of reaching the home server, with all that was measured of it.
+// A Path is one way to reach the home server, and its measurements.
 type Path struct {
 	Name   string
-	Ours   bool        // is drawn in the accent colour
-	Values [][]float64 // one row a repetition, one column a metric; NaN where the path has no such thing
+	Ours   bool        // drawn in the accent colour
+	Values [][]float64 // a row per repetition, a column per metric; NaN: not measured on this path
 }
 
-// A Comparison holds paths that were measured in one run, interleaved. The first path is the reference.
+// A Comparison holds paths that were measured interleaved in one run. The first path is the reference.
 type Comparison struct {
 	Metrics []Metric
 	Paths   []*Path
 }
 
-// Median is the median of one metric of one path, NaN where it has none.
+// Median returns the median of a metric on a path; NaN if it has none.
 func (c *Comparison) Median(path, metric int) float64 {
 	var values []float64
 	for _, row := range c.Paths[path].Values {
@@ -54,7 +54,7 @@ func (c *Comparison) Median(path, metric int) float64 {
 	return values[len(values)/2]
 }
 
-// Ratio is the ratio of a path's median to the reference's.
+// Ratio returns the ratio of a path's median to the reference's.
 func (c *Comparison) Ratio(path, metric int) float64 {
 	reference := c.Median(0, metric)
 	if reference == 0 {
@@ -63,7 +63,7 @@ func (c *Comparison) Ratio(path, metric int) float64 {
 	return c.Median(path, metric) / reference
 }
 
-// Table is the comparison in Markdown: ratios to the reference, whose own values stand in its name.
+// Table formats the comparison in Markdown: ratios to the reference, whose own values are in its name.
 func (c *Comparison) Table() string {
 	var b strings.Builder
 	b.WriteString("| path |")
@@ -98,7 +98,7 @@ func (c *Comparison) Table() string {
 	return b.String()
 }
 
-// number writes a value with three digits, or all before the point.
+// number formats a value with three significant digits, or with all digits before the point.
 func number(v float64) string {
 	if v >= 100 {
 		return fmt.Sprintf("%.0f", v)

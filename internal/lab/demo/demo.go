@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package demo tells the story of a relay in the lab, from a home that nobody reaches to one that has an address.
+// Package demo demonstrates a relay in the lab, from a home that nobody can reach to one with a public IPv4 address.
 package demo
 
 import (
@@ -46,13 +46,13 @@ const picture = `
   203.0.113.10     198.51.100.144            (DS-Lite)       192.168.1.210
 `
 
-// story prints and remembers the first failure.
+// story prints the demo and keeps the first failure.
 type story struct {
 	w      io.Writer
 	colour bool
 	binary string
-	dirs   map[*lab.Host]string // the /etc/config and /run/ds4relay of each machine
-	router *lab.Host            // where the router is a virtual machine of its own: who stands for it
+	dirs   map[*lab.Host]string // for each machine, the directory with its /etc/config and /run/ds4relay
+	router *lab.Host            // stands for the router if that is its own virtual machine
 	err    error
 }
 
@@ -89,7 +89,7 @@ func (s *story) keep(err error) {
 	}
 }
 
-// run shows a command and what it prints; wanted says whether it has to succeed.
+// run shows a command and its output; wanted says whether it must succeed.
 func (s *story) run(h *lab.Host, wanted bool, args ...string) {
 	if s.err != nil {
 		return
@@ -115,7 +115,7 @@ func (s *story) printed(out string, err error, wanted bool, command string) {
 	s.say("")
 }
 
-// relay runs ds4relay on a machine that has an /etc/config and a /run/ds4relay of its own in a mount namespace.
+// relay runs ds4relay on a machine, with the machine's own /etc/config and /run/ds4relay in a mount namespace.
 func (s *story) relay(h *lab.Host, args ...string) {
 	if s.err != nil {
 		return
@@ -131,7 +131,7 @@ func (s *story) relay(h *lab.Host, args ...string) {
 	s.printed(out, err, true, "ds4relay")
 }
 
-// onRouter runs a command on the router's own virtual machine.
+// onRouter runs a command on the router's virtual machine.
 func (s *story) onRouter(input string, args ...string) (string, error) {
 	answer, err := remote.Run(input, args...)
 	if err == nil && answer.Status != 0 {
@@ -140,7 +140,7 @@ func (s *story) onRouter(input string, args ...string) (string, error) {
 	return answer.Output, err
 }
 
-// routerPatience bounds the boot of a router's own virtual machine.
+// routerPatience is how long the router's virtual machine may take to boot.
 const routerPatience = 2 * time.Minute
 
 // waitForRouter waits until the router has booted.
@@ -161,7 +161,7 @@ func (s *story) snapshot(h *lab.Host) (string, error) {
 	return h.Snapshot()
 }
 
-// Run tells the story with the given program to w.
+// Run plays the demo with the given program and prints it to w.
 func Run(w io.Writer, binary string, colour bool) (err error) {
 	s := &story{w: w, colour: colour, binary: binary, dirs: map[*lab.Host]string{}}
 	options := lab.Options{RPFilter: 1}
@@ -270,7 +270,7 @@ func (s *story) tell(n *lab.Net) {
 	}
 }
 
-// serve is the home server's page: it prints the client's address as the server sees it.
+// serve is the home server's web page. It shows the client's address as the server sees it.
 func serve(h *lab.Host) (stop func() error, err error) {
 	listener, err := h.Listen("tcp4", ":80")
 	if err != nil {

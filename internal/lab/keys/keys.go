@@ -1,7 +1,7 @@
-// Package keys keeps an emulated kernel from altering its code for packets while tests run, which it does for the first
-// user of a thing and after the last (static keys, Documentation/staging/static-keys.rst): QEMU 7.2 without KVM may go
-// on with the breakpoint that stands there for that moment, and each CPU that comes by then hangs or dies of it
-// (docs/dev/lab.md).
+// Package keys stops an emulated kernel from patching its packet code while tests run. The kernel patches code when the
+// first user of a feature appears and when the last one leaves (static keys, Documentation/staging/static-keys.rst).
+// QEMU 7.2 without KVM may keep executing the breakpoint that stands there meanwhile, and a CPU that meets it hangs or
+// crashes (docs/dev/lab.md).
 package keys
 
 import (
@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hooks are of every kind that a test adds or removes; no packet meets the chain that is no hook.
+// hooks has every kind of hook that a test adds or removes. No packet reaches the chain without a hook.
 const hooks = `table netdev lab {
 	chain ingress { type filter hook ingress device lo priority 0; policy accept; }
 }
@@ -26,8 +26,8 @@ table inet lab {
 }
 `
 
-// Hold uses, in the network namespace that the caller's thread is in, and as long as this process and that namespace
-// live: hooks of netfilter (ingress_needed_key, nf_hooks_needed), its traces (nft_trace_enabled), and time stamps
+// Hold uses these features in the calling thread's network namespace for as long as this process and the namespace
+// exist: netfilter hooks (ingress_needed_key, nf_hooks_needed), tracing (nft_trace_enabled) and time stamps
 // (netstamp_needed_key: ping, packet sockets).
 func Hold() error {
 	nft := exec.Command("nft", "-f", "-")

@@ -1,8 +1,8 @@
 // Labctl runs programs, such as test binaries, in the lab's virtual machine.
 //
-//	labctl prepare [SUITE]              fetch a kernel into the cache, or make a root of that suite of Debian
+//	labctl prepare [SUITE]              download a kernel into the cache, or create that Debian suite's disk
 //	labctl exec [flags] -- PROGRAM …    run PROGRAM in the virtual machine, in this working directory
-//	labctl exec -- labctl demo DS4RELAY   show the relay in the lab
+//	labctl exec -- labctl demo DS4RELAY   run the demo in the lab
 //	go test -exec "labctl exec --" -tags lab ./internal/lab/...
 package main
 
@@ -31,7 +31,7 @@ const usage = `usage: labctl prepare [SUITE]
        labctl demo DS4RELAY        (inside the lab)
 `
 
-// Exit statuses of labctl itself, as timeout(1) and env(1) have them.
+// Exit statuses of labctl itself, the same as those of timeout(1) and env(1).
 const (
 	exitUsage   = 2
 	exitTimeout = 124
@@ -160,8 +160,8 @@ func run(args []string) int {
 	return status
 }
 
-// bootsEnvironment names a file that has a line for each boot: the machine, the try, seconds by the clock and of CPU
-// time, and "ok" or why it was given up.
+// bootsEnvironment is the variable with the path of a log of boots. Each line has the machine, the try, the elapsed
+// seconds, the seconds of CPU time, and "ok" or the reason of the failure.
 const bootsEnvironment = "DS4RELAY_BOOTS"
 
 func record(boot vm.Boot) error {
@@ -179,7 +179,7 @@ func record(boot vm.Boot) error {
 	return err
 }
 
-// idleCPUs is how many of the computer's CPUs have nothing to do (proc_stat(5)).
+// idleCPUs returns how many of the computer's CPUs are idle (proc_stat(5)).
 func idleCPUs() int {
 	const look, user = 500 * time.Millisecond, 1
 	read := func() (idle, total float64) {
@@ -206,17 +206,17 @@ func idleCPUs() int {
 	return int(float64(runtime.NumCPU())*(idleNow-idle)/max(totalNow-total, 1) + 0.3)
 }
 
-// interruptible ends with the signals of a terminal, of kill(1), and of a go test that runs out of time.
+// interruptible returns a context that ends with the signals of a terminal, of kill(1), or of a go test that times out.
 func interruptible() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 }
 
-// environment is the guest's: tools find their programs, and the project's own variables pass.
+// environment returns the guest's environment: a PATH for tools, and the project's own variables.
 func environment() []string {
 	env := []string{
 		"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin:/usr/bin:/bin",
 		"HOME=/root",
-		"GOGC=400", // the guest has memory to spare, and collecting garbage takes it long
+		"GOGC=400", // the guest has memory to spare, and garbage collection is slow there
 		"TERM=" + os.Getenv("TERM"),
 	}
 	for _, entry := range os.Environ() {

@@ -18,9 +18,9 @@ import (
 const (
 	warmUp    = 300 * time.Millisecond
 	settle    = 100 * time.Millisecond
-	many      = 64   // streams
-	workersN  = 32   // of new connections
-	trips     = 3000 // there and back
+	many      = 64   // parallel streams
+	workersN  = 32   // that open new connections
+	trips     = 3000 // round trips
 	udpPeers  = 16
 	udpWindow = 8
 	atRest    = time.Second
@@ -29,7 +29,7 @@ const (
 	spareFiles        = 500
 )
 
-// end is the process of one end.
+// end is the load process at one end.
 type end struct{ client *rpc.Client }
 
 func startEnd(h *lab.Host) (*end, error) {
@@ -57,14 +57,14 @@ func (e *end) do(method string, args, reply any) error {
 	return e.client.Call("Load."+method, args, reply)
 }
 
-// bencher has what a measurement needs.
+// bencher has what all measurements need.
 type bencher struct {
 	settings
 	net          *lab.ProxyNet
 	client, host *end
 }
 
-// measurement is one or more metrics that are taken at once.
+// measurement measures one or more metrics at once.
 type measurement struct {
 	metrics []benchmark.Metric
 	take    func(b *bencher, r *relay, window time.Duration) ([]float64, error)
@@ -144,7 +144,8 @@ func (b *bencher) datagrams(r *relay, window time.Duration) ([]float64, error) {
 	return []float64{reply.PerSecond}, err
 }
 
-// compare takes all measurements of all ways, interleaved: what changes on the machine meanwhile changes all.
+// compare takes all measurements on all paths, interleaved, so that changes of the machine's load affect all paths
+// alike.
 func (b *bencher) compare(list []*relay, measurements []measurement) (*benchmark.Comparison, error) {
 	c := &benchmark.Comparison{}
 	for _, r := range list {
@@ -162,7 +163,7 @@ func (b *bencher) compare(list []*relay, measurements []measurement) (*benchmark
 		for _, m := range chosen {
 			for i, r := range list {
 				window := b.window
-				if repetition == 0 { // this one only warms up
+				if repetition == 0 { // the first one is the warm-up
 					window /= 4
 				}
 				values, err := m.take(b, r, window)
@@ -182,7 +183,7 @@ func (b *bencher) compare(list []*relay, measurements []measurement) (*benchmark
 	return c, nil
 }
 
-// idle measures the memory of each way with idle connections: all of it, and a connection's.
+// idle measures the memory of each proxy with idle connections, in total and per connection.
 func (b *bencher) idle(list []*relay) (*benchmark.Comparison, error) {
 	c := &benchmark.Comparison{}
 	for _, n := range b.settings.idle {
@@ -206,7 +207,7 @@ func (b *bencher) idle(list []*relay) (*benchmark.Comparison, error) {
 				continue
 			}
 			values, err := b.idleOf(r, n)
-			if err != nil { // such as for lack of descriptors, which some take six of for a connection
+			if err != nil { // for example too few descriptors; some proxies need six per connection
 				fmt.Printf("%s: %d connections: %v\n", r.name, n, err)
 				values = []float64{math.NaN(), math.NaN(), math.NaN()}
 			}
@@ -240,7 +241,7 @@ func (b *bencher) idleOf(r *relay, n int) ([]float64, error) {
 	return []float64{pss / 1e6, (pss - pss0) / float64(n) / 1e3, (rss - rss0) / float64(n) / 1e3}, err
 }
 
-// setOffloads switches what puts segments together and takes them apart on all devices.
+// setOffloads switches segmentation offloads and GRO on all devices.
 func (b *bencher) setOffloads(on bool) error {
 	state := map[bool]string{true: "on", false: "off"}[on]
 	for _, d := range []struct {

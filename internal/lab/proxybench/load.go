@@ -15,30 +15,30 @@ import (
 	"time"
 )
 
-// What the first byte of a connection asks the server for.
+// The first byte of a connection tells the server what to do.
 const (
-	askUp   = 'u' // take all that comes
-	askDown = 'd' // send as much as goes
-	askEcho = 'e' // send back what comes
-	askOne  = 'c' // answer with a byte and close
+	askUp   = 'u' // receive everything
+	askDown = 'd' // send as much as possible
+	askEcho = 'e' // echo
+	askOne  = 'c' // answer with one byte and close
 )
 
 const (
 	blockSize   = 256 << 10
 	dialTimeout = 10 * time.Second
-	// lostAfter: nothing takes so long here but a datagram that was dropped.
+	// lostAfter is the time after which a datagram counts as lost. No answer takes that long here.
 	lostAfter = 100 * time.Millisecond
 )
 
-// Load is one end of what is measured: a process of its own in the namespace of the client or of the host, which is
-// told over its standard input and output what to do.
+// Load is the load generator: a process in the client's or the host's namespace that takes commands over its stdin and
+// stdout.
 type Load struct {
-	received atomic.Uint64 // bytes of askUp or askDown
+	received atomic.Uint64 // bytes, with askUp or askDown
 	mu       sync.Mutex
 	open     []net.Conn
 }
 
-// stdio joins standard input and output.
+// stdio combines stdin and stdout.
 type stdio struct {
 	io.Reader
 	io.WriteCloser
@@ -53,7 +53,7 @@ func runLoad() error {
 	return nil
 }
 
-// Serve listens at a port, TCP and UDP.
+// Serve listens on a port with TCP and UDP.
 func (l *Load) Serve(port int, _ *struct{}) error {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
@@ -134,7 +134,7 @@ func echoDatagrams(c *net.UDPConn) {
 	}
 }
 
-// Received is how many bytes came so far.
+// Received returns how many bytes have arrived so far.
 func (l *Load) Received(_ struct{}, n *uint64) error {
 	*n = l.received.Load()
 	return nil
@@ -147,7 +147,7 @@ func dial(address string, ask byte) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.(*net.TCPConn).SetLinger(0) // after Close nothing of it is left
+	c.(*net.TCPConn).SetLinger(0) // Close then leaves no TIME_WAIT
 	_, err = c.Write([]byte{ask})
 	return c, err
 }
@@ -159,8 +159,8 @@ type OpenArgs struct {
 	Count   int
 }
 
-// Open makes connections that stay until Close: with askUp and askDown bytes flow, with askEcho one has gone there and
-// back.
+// Open opens connections that stay open until Close. With askUp and askDown they transfer data; with askEcho each has
+// echoed one byte.
 func (l *Load) Open(args OpenArgs, _ *struct{}) error {
 	for range args.Count {
 		c, err := dial(args.Address, args.Ask)
@@ -184,7 +184,7 @@ func (l *Load) Open(args OpenArgs, _ *struct{}) error {
 	return nil
 }
 
-// Close resets what Open made.
+// Close resets the connections that Open has opened.
 func (l *Load) Close(struct{}, *struct{}) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -210,10 +210,10 @@ type TripsArgs struct {
 	Count   int
 }
 
-// TripsReply are quantiles.
+// TripsReply holds quantiles.
 type TripsReply struct{ P50, P99 time.Duration }
 
-// Trips sends a byte there and back, again and again over one connection.
+// Trips measures the round trip of one byte, repeatedly over one connection.
 func (l *Load) Trips(args TripsArgs, reply *TripsReply) error {
 	c, err := dial(args.Address, askEcho)
 	if err != nil {
@@ -237,17 +237,17 @@ func (l *Load) Trips(args TripsArgs, reply *TripsReply) error {
 type RateArgs struct {
 	Address string
 	Workers int
-	Window  int // datagrams under way at a time
+	Window  int // datagrams in flight at a time
 	Time    time.Duration
 }
 
-// RateReply is how often it was done.
+// RateReply holds the results of Connects and Datagrams.
 type RateReply struct {
 	PerSecond float64
-	Lost      float64 // of 1
+	Lost      float64 // as a fraction
 }
 
-// Connects makes connections, each for a byte there and back; the server closes first.
+// Connects opens connections, each with a round trip of one byte; the server closes first.
 func (l *Load) Connects(args RateArgs, reply *RateReply) error {
 	var count atomic.Uint64
 	err := workers(args, func() error {
@@ -267,7 +267,7 @@ func (l *Load) Connects(args RateArgs, reply *RateReply) error {
 	return err
 }
 
-// Datagrams sends datagrams of 64 bytes there and back, a number of them at a time from each socket.
+// Datagrams sends datagrams of 64 bytes, Window at a time from each socket, and receives the echoes.
 func (l *Load) Datagrams(args RateArgs, reply *RateReply) error {
 	var sent, came atomic.Uint64
 	var mu sync.Mutex
@@ -297,7 +297,7 @@ func (l *Load) Datagrams(args RateArgs, reply *RateReply) error {
 		}()
 		block := make([]byte, 64)
 		for range args.Window {
-			// Refused are those after one that nobody took; as with others, what matters is what comes back.
+			// The error belongs to an earlier datagram that was refused. Only the echoes count.
 			if _, err := c.Write(block); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
 				return err
 			}
@@ -325,7 +325,7 @@ func (l *Load) Datagrams(args RateArgs, reply *RateReply) error {
 	return err
 }
 
-// workers calls f again and again from as many goroutines until the time is over.
+// workers calls f repeatedly from args.Workers goroutines until the time is over.
 func workers(args RateArgs, f func() error) error {
 	end := time.Now().Add(args.Time)
 	errs := make([]error, args.Workers)

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// userHZ is the unit of /proc/stat, the same on every Linux that Go runs on.
+// userHZ is the unit of /proc/stat; it is the same on all Linux systems that Go supports.
 const userHZ = 100
 
-// busy is the time that all CPUs have worked, for anybody.
+// busy returns the time that all CPUs have worked, for all processes.
 func busy() (time.Duration, error) {
 	data, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -32,7 +32,7 @@ func busy() (time.Duration, error) {
 	return time.Duration(sum) * time.Second / userHZ, nil
 }
 
-// memory is the proportional and the resident set of process groups in bytes.
+// memory returns the proportional and the resident set size of process groups, in bytes.
 func memory(groups map[int]bool) (pss, rss float64, err error) {
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -41,9 +41,9 @@ func memory(groups map[int]bool) (pss, rss float64, err error) {
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
-		// The name, in parentheses, may have spaces; then state, parent, group.
+		// The name, in parentheses, may contain spaces; then come state, parent and group.
 		fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
 		if group, err := strconv.Atoi(string(fields[2])); err != nil || !groups[group] {
 			continue

@@ -1,5 +1,5 @@
-// Proxybench measures proxies side by side, in namespaces on this machine's own kernel: a client, a VPS on which the
-// proxies run, a host behind it. `make bench-proxy` runs it.
+// Proxybench compares proxies in namespaces on this machine's own kernel: a client, a VPS on which the proxies run, and
+// a host behind it. `make bench-proxy` runs it.
 package main
 
 import (
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// settings of a run.
+// settings are the parameters of a run.
 type settings struct {
 	ds4relay    string
 	frp         string
@@ -21,7 +21,7 @@ type settings struct {
 	repetitions int
 	window      time.Duration
 	more        bool
-	idle        []int // numbers of connections whose memory is measured
+	idle        []int // numbers of connections at which to measure memory
 }
 
 func main() {
@@ -55,7 +55,7 @@ func run() error {
 	if s.metrics, err = regexp.Compile(*metrics); err != nil {
 		return err
 	}
-	// What is set here the programs inherit. Without CAP_SYS_RESOURCE the limit stays.
+	// The programs inherit this limit. Without CAP_SYS_RESOURCE it cannot be raised.
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		return err
@@ -70,7 +70,7 @@ func run() error {
 		&syscall.Rlimit{Cur: files.Cur, Max: max(files.Cur, files.Max)}); err != nil {
 		return err
 	}
-	// Each idle connection takes two descriptors of a proxy.
+	// Each idle connection needs two descriptors of a proxy.
 	s.idle = []int{idleFew, min(idleMost, (int(files.Cur)-spareFiles)/2)}
 	return bench(s)
 }

@@ -13,24 +13,24 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
-// targetPort is the server's.
+// targetPort is the server's port.
 const targetPort = 80
 
-// relay is one way from the client to the host: the programs of it, each with a configuration of its own.
+// relay is a path from the client to the host, with its programs and their configurations.
 type relay struct {
 	name  string
 	ours  bool
-	start func(r *relay) []*lab.Cmd // nil for none
-	tcp   string                    // where clients connect
-	udp   string                    // empty where it has none
-	// A process for each connection: 20,000 of them are not tried.
+	start func(r *relay) []*lab.Cmd // nil: no programs
+	tcp   string                    // address for clients
+	udp   string                    // the same for UDP; empty: no UDP
+	// It runs a process for each connection, so it is not tested with 20,000.
 	processes bool
 
 	running []*lab.Cmd
 	said    *words
 }
 
-// words are the last that programs wrote.
+// words keeps the last output of programs.
 type words struct {
 	mu   sync.Mutex
 	text []byte
@@ -50,8 +50,8 @@ func (w *words) String() string {
 	return string(w.text)
 }
 
-// relays are the ways to measure, in the order of the table; the first is the reference. most is how many connections a
-// proxy has to take.
+// relays returns the paths to measure, in the order of the table; the first is the reference. most is how many
+// connections a proxy must be able to hold.
 func relays(l *lab.ProxyNet, dir, ds4relay, frp string, most int) ([]*relay, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -60,7 +60,7 @@ func relays(l *lab.ProxyNet, dir, ds4relay, frp string, most int) ([]*relay, err
 	target := net.JoinHostPort(lab.ProxyHost.String(), fmt.Sprint(targetPort))
 	list := []*relay{{name: "plain IPv6 routing", tcp: target, udp: target}}
 	port := 8000
-	// add gives each a port of its own, so that all may run all the time. file writes a configuration.
+	// add gives each path its own port, so that all can run at the same time. file writes a configuration.
 	add := func(name string, r relay, start func(listen string, file func(name, text string) string) []*lab.Cmd) {
 		port++
 		r.name, r.tcp = name, net.JoinHostPort(lab.ProxyVPS.String(), fmt.Sprint(port))
@@ -72,7 +72,7 @@ func relays(l *lab.ProxyNet, dir, ds4relay, frp string, most int) ([]*relay, err
 			return start(r.tcp, func(name, text string) string {
 				path := filepath.Join(dir, fmt.Sprintf("%s-%s", strings.Split(r.tcp, ":")[1], name))
 				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-					panic(err) // there is nothing to measure then
+					panic(err) // nothing can be measured then
 				}
 				return path
 			})
@@ -194,7 +194,7 @@ func (r *relay) up(l *lab.ProxyNet, client *end) error {
 	return fmt.Errorf("%s does not answer: %w; it says: %s", r.name, err, r.said)
 }
 
-// down ends the programs with their children.
+// down stops the programs and their children.
 func (r *relay) down() {
 	for _, cmd := range r.running {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// runSplice is the yardstick: what a few lines of Go do, where io.Copy between TCP connections is splice(2).
+// runSplice is the yardstick: a few lines of Go whose io.Copy between TCP connections uses splice(2).
 func runSplice(listen, target string) error {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
@@ -35,7 +35,7 @@ func runSplice(listen, target string) error {
 	}
 }
 
-// pass hands on all bytes, and their end.
+// pass copies all bytes and then passes on the FIN.
 func pass(to, from net.Conn) {
 	io.Copy(to, from)
 	to.(*net.TCPConn).CloseWrite()

@@ -1,5 +1,5 @@
-// Package remote is what the lab and the agent on a router of its own say to each other: a request and an answer for
-// each connection, in JSON.
+// Package remote is the protocol between the lab and the agent on a second virtual machine: one request and one answer
+// per connection, in JSON.
 package remote
 
 import (
@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// Address is where the agent listens, on a network that only the lab is in.
+// Address is where the agent listens, on a network that only the lab is connected to.
 const Address = "169.254.46.2:7"
 
-// Started is what the agent says on its machine's console when it listens.
+// Started is what the agent prints on its machine's console when it listens.
 const Started = "lab agent: started"
 
-// Limit bounds one command.
+// Limit is the time limit of a command.
 const Limit = 2 * time.Minute
 
 // Request is a command and its standard input.
@@ -24,19 +24,19 @@ type Request struct {
 	Input string
 }
 
-// Answer is what the command printed, its exit status, and the most memory that it had, in bytes.
+// Answer is a command's output, its exit status, and its peak memory in bytes.
 type Answer struct {
 	Output string
 	Status int
 	Memory int64
 }
 
-// Run has the agent run a command.
+// Run lets the agent run a command.
 func Run(input string, args ...string) (answer Answer, err error) {
 	return Within(Limit, input, args...)
 }
 
-// Within is Run with a limit of its own, such as for a machine that may go while it is asked: nothing tells of that.
+// Within is Run with another time limit, for example for a machine that may be stopping: nothing announces its end.
 func Within(limit time.Duration, input string, args ...string) (answer Answer, err error) {
 	conn, err := net.DialTimeout("tcp4", Address, 5*time.Second)
 	if err != nil {

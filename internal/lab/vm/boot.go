@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// Boot is one start of a virtual machine, up to the word that it has started.
+// Boot is one start of a virtual machine, until it reports that it has started.
 type Boot struct {
 	Machine string        // lab, router or debian
 	Try     int           // 1 for the first
-	Took    time.Duration // by the clock
-	CPU     time.Duration // that QEMU used
-	Failure string        // why it was given up; "" for a boot that ended well
+	Took    time.Duration // elapsed time
+	CPU     time.Duration // used by QEMU
+	Failure string        // why it failed; "" for a successful boot
 }
 
 func (b Boot) String() string {
@@ -27,23 +27,23 @@ func (b Boot) String() string {
 		b.CPU.Seconds(), b.Try, bootTries)
 }
 
-// bootTries is how often a machine is started before the run fails. What runs in it is never tried again.
+// bootTries is how often a machine is started before the run fails. The program in it is never run again.
 const bootTries = 3
 
-// Limits of a boot. How long one takes by the clock depends on what else the computer does; the work in it does not,
-// so that the limit that counts is one of QEMU's own CPU time. A boot takes 4 seconds of it, a whole Debian's 12 to
-// 21, and up to twice that on a computer that is busy.
+// Limits of a boot. The elapsed time depends on the computer's other load, but the work does not, so the limit that
+// matters is QEMU's CPU time. A boot needs 4 seconds of it, a complete Debian 12 to 21, and up to twice as much on a
+// busy computer.
 const (
 	bootCPU   = 90 * time.Second
-	bootIdle  = 30 * time.Second // without any work: it waits for what does not come
+	bootIdle  = 30 * time.Second // without work: it waits for something that never comes
 	bootLimit = 5 * time.Minute
 	bootPoll  = 50 * time.Millisecond
 )
 
-// stalls are what a kernel prints that has stopped, before it says that it has started.
+// stalls are messages of a kernel that has stopped before it has started completely.
 var stalls = []string{"detected stalls on CPUs", "self-detected stall on CPU", "soft lockup - CPU", "Kernel panic"}
 
-// bootError tells that a machine did not come up, which is worth another try.
+// bootError says that a machine did not start. Another try may succeed.
 type bootError struct {
 	Boot
 	console string
@@ -55,7 +55,7 @@ func (e *bootError) Error() string {
 
 type bootLimits struct{ cpu, idle, clock time.Duration }
 
-// bootWatch follows one start of a machine.
+// bootWatch monitors one start of a machine.
 type bootWatch struct {
 	boot    Boot
 	pid     int
@@ -63,7 +63,7 @@ type bootWatch struct {
 	began   time.Time
 	limits  bootLimits
 
-	worked   time.Time // when it last had used CPU time
+	worked   time.Time // last time with new CPU time
 	workedAt time.Duration
 }
 
@@ -73,16 +73,16 @@ func watchBoot(machine string, try, pid int, console string) *bootWatch {
 		limits: bootLimits{bootCPU, bootIdle, bootLimit}}
 }
 
-// ended fills in what the boot took.
+// ended records how long the boot took.
 func (w *bootWatch) ended() Boot {
 	w.boot.Took, w.boot.CPU = time.Since(w.began), cpuTime(w.pid)
 	return w.boot
 }
 
-// failure says why the boot has to be given up, or "".
+// failure returns why the boot must be given up, or "".
 func (w *bootWatch) failure() string {
 	used := cpuTime(w.pid)
-	if idle := w.limits.idle / 300; used-w.workedAt > idle { // less in that time counts as none
+	if idle := w.limits.idle / 300; used-w.workedAt > idle { // less than that counts as idle
 		w.worked, w.workedAt = time.Now(), used
 	}
 	switch {
@@ -102,18 +102,18 @@ func (w *bootWatch) failure() string {
 	return ""
 }
 
-// failed makes an error of the boot.
+// failed returns an error for the boot.
 func (w *bootWatch) failed(why string) *bootError {
 	boot := w.ended()
 	boot.Failure = why
 	return &bootError{boot, readLog(w.console)}
 }
 
-// cpuTime is what a process has used (proc_pid_stat(5)); 0 for one that has ended.
+// cpuTime returns the CPU time of a process (proc_pid_stat(5)); 0 if it has ended.
 func cpuTime(pid int) time.Duration {
 	const (
-		userTicks  = 11  // field behind the program's name
-		clockTicks = 100 // a second (USER_HZ)
+		userTicks  = 11  // index after the program's name
+		clockTicks = 100 // per second (USER_HZ)
 	)
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -129,7 +129,7 @@ func cpuTime(pid int) time.Duration {
 	return time.Duration(user+system) * time.Second / clockTicks
 }
 
-// note reports a boot to whoever counts them, and one that failed to a person as well.
+// note reports a boot to Booted, and a failed one also on stderr.
 func (o *Options) note(boot Boot) {
 	if o.Booted != nil {
 		o.Booted(boot)
@@ -147,7 +147,7 @@ func readLog(path string) string {
 	return "kernel log:\n" + string(data)
 }
 
-// saysStarted tells whether a console has the word of a second machine's agent.
+// saysStarted reports whether the console contains the word of a second machine's agent.
 func saysStarted(console, word string) bool {
 	file, err := os.Open(console)
 	if err != nil {

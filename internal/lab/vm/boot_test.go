@@ -13,8 +13,7 @@ import (
 	"time"
 )
 
-// qemu puts a program in QEMU's place: a shell script that knows which try it is, as $try, and the console's file, as
-// $console.
+// qemu replaces QEMU by a shell script, which finds the number of the try in $try and the console's file in $console.
 func qemu(t *testing.T, script string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -32,7 +31,7 @@ done
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
-// boots runs a program in the machine, and returns what the boots were.
+// boots runs a program in the machine and returns the boots.
 func boots(t *testing.T) (list []Boot, status int, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -60,7 +59,7 @@ esac`)
 	}
 }
 
-// TestBootsNoMore: after three boots that fail the run fails, with what the last one said.
+// TestBootsNoMore: after three failed boots the run fails, with the last machine's messages.
 func TestBootsNoMore(t *testing.T) {
 	qemu(t, `echo "Kernel panic - not syncing: try $try" >"$console"; exec sleep 30`)
 	list, _, err := boots(t)
@@ -69,8 +68,8 @@ func TestBootsNoMore(t *testing.T) {
 	}
 }
 
-// TestRunsOnce: what has started is not started again, however it ends. With one thread of Go's, its end often
-// overtakes its word that it has started.
+// TestRunsOnce: a machine that has started is not started again, however it ends. With a single Go thread, its end
+// often arrives before its report that it has started.
 func TestRunsOnce(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for name, script := range map[string]string{
@@ -90,7 +89,7 @@ func TestRunsOnce(t *testing.T) {
 	}
 }
 
-// TestBootWatch: a process that works too long, or not at all, has to be given up, and no other.
+// TestBootWatch: a boot is given up if its process works too long or not at all, and in no other case.
 func TestBootWatch(t *testing.T) {
 	for name, c := range map[string]struct {
 		script string

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// cpioArchive writes the "newc" format that the kernel unpacks as its initramfs
+// cpioArchive writes the "newc" format, which the kernel unpacks as its initramfs
 // (Documentation/driver-api/early-userspace/buffer-format.rst).
 type cpioArchive struct {
 	buf   bytes.Buffer

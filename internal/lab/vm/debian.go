@@ -14,20 +14,20 @@ import (
 	"strings"
 )
 
-// DebianOptions add a second virtual machine: the VPS, with a Debian of its own whose first process is systemd.
+// DebianOptions add a second virtual machine: the VPS, a complete Debian with systemd.
 type DebianOptions struct {
 	Suite string // bookworm or trixie
 	Agent string // path of internal/lab/agent
 }
 
-// debianSuites are those that ds4relay's package is for.
+// debianSuites are the releases that ds4relay's package supports.
 var debianSuites = []string{"bookworm", "trixie"}
 
-// debianPackages are on a server at a provider, beside what every Debian has.
+// debianPackages are programs that servers have in addition to Debian's base system.
 var debianPackages = []string{"systemd-sysv", "udev", "dbus", "ifupdown", "nftables", "iproute2", "iptables", "ufw",
 	"kmod", "procps", "netbase", "iputils-ping", "bash-completion"}
 
-// debianNeighbours are on one of the releases only; their services do not start by themselves.
+// debianNeighbours are installed on one of the releases only. Their services do not start by themselves.
 var debianNeighbours = map[string][]string{"bookworm": {"docker.io", "network-manager"}}
 
 func packagesOf(suite string) string {
@@ -43,14 +43,14 @@ var debianRoot []byte
 //go:embed debian.sh
 var debianInit []byte
 
-// debianKey changes with what is on the disk.
+// debianKey changes with the content of the disk.
 func debianKey(suite string) string {
 	const layout = " vmlinux"
 	sum := sha256.Sum256(append([]byte(packagesOf(suite)+layout), debianRoot...))
 	return fmt.Sprintf("%x", sum[:6])
 }
 
-// PrepareDebian returns the directory with a suite's disk and kernel, and makes them if they are not there: about a
+// PrepareDebian returns the directory with a suite's disk and kernel. If they do not exist it creates them, in about a
 // minute.
 func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string, err error) {
 	if !strings.Contains(" "+strings.Join(debianSuites, " ")+" ", " "+suite+" ") {
@@ -127,7 +127,7 @@ func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string
 
 var mirrorLine = regexp.MustCompile(`(?m)^(?:URIs:|deb(?: \[[^]]*\])?) +(\S+/debian/?)(?:\s|$)`)
 
-// debianMirror is where this machine's own packages come from.
+// debianMirror returns where this machine gets its own packages from.
 func debianMirror() (string, error) {
 	paths := []string{"/etc/apt/sources.list"}
 	for _, pattern := range []string{"*.sources", "*.list"} {
@@ -149,8 +149,8 @@ func debianMirror() (string, error) {
 	return "", fmt.Errorf("none of %s names a mirror of Debian", strings.Join(paths, ", "))
 }
 
-// newDebian describes the VPS's machine, whose files go to dir. What it writes goes to a layer above the disk, and
-// with it at the end.
+// newDebian describes the VPS's machine, whose files are in dir. The machine writes to an overlay, which is deleted at
+// the end.
 func newDebian(ctx context.Context, opts *Options, dir string) (*second, error) {
 	o := opts.Debian
 	root, err := PrepareDebian(ctx, o.Suite, opts.Stderr)

@@ -17,8 +17,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab/keys"
 )
 
-// networkModules are loaded before the program runs, so that nothing it does loads one: a module that appears brings
-// devices and sysctls of its own, which would show in a comparison of before and after.
+// networkModules are loaded before the program runs, so that nothing loads one later: a new module adds devices and
+// sysctls, which would show in a comparison of before and after.
 var networkModules = []string{
 	"ip6_tunnel", "veth", "bridge", "dummy", "ifb", "8021q",
 	"nf_conntrack", "nf_nat", "nf_conntrack_netlink", "nf_tables",
@@ -27,8 +27,8 @@ var networkModules = []string{
 	"sch_netem", "sch_fq_codel", "virtio_net",
 }
 
-// Guest is the first process of the virtual machine: it runs the program that the file in dir describes, reaps what
-// becomes an orphan, reports, and switches the machine off. It does not return.
+// Guest is the first process of the virtual machine. It runs the program that the file in dir describes, reaps orphans,
+// reports the result and powers the machine off. It does not return.
 func Guest(dir string) {
 	result, err := guest(dir)
 	if err != nil {
@@ -68,7 +68,7 @@ func guest(dir string) (result string, err error) {
 		return "", err
 	}
 	_, err = fmt.Fprintln(port, statusStarted)
-	port.Close() // a port has one opener at a time
+	port.Close() // a port can be opened only once at a time
 	if err != nil {
 		return "", err
 	}
@@ -104,8 +104,8 @@ func setUp(s spec) error {
 		return fmt.Errorf("modprobe: %w: %s", err, out)
 	}
 	for name, value := range map[string]string{
-		"fb_tunnels_only_for_init_net": "1", // ip6tnl0 and its like in the first namespace only
-		// One CPU is all hosts of the lab: what they send while it has no time waits here, or is thrown away.
+		"fb_tunnels_only_for_init_net": "1", // ip6tnl0 and similar devices only in the first namespace
+		// All hosts of the lab share one CPU. Packets that it has no time for wait in this queue, or are dropped.
 		"netdev_max_backlog": "20000",
 	} {
 		if err := os.WriteFile("/proc/sys/net/core/"+name, []byte(value), 0); err != nil {
@@ -124,11 +124,11 @@ func setUp(s spec) error {
 
 const tracing = "/sys/kernel/tracing"
 
-// Drops is the kernel's histogram of the functions that throw packets away; it counts from the boot (tracefs,
+// Drops is the kernel's histogram of the functions that drop packets since boot (tracefs,
 // Documentation/trace/histogram.rst).
 const Drops = tracing + "/events/skb/kfree_skb/hist"
 
-// holdKeys is keys.Hold, and the tracepoint of dropped packets.
+// holdKeys is keys.Hold, plus the tracepoint for dropped packets.
 func holdKeys() error {
 	if err := keys.Hold(); err != nil {
 		return err
@@ -139,7 +139,7 @@ func holdKeys() error {
 	return os.WriteFile(filepath.Dir(Drops)+"/trigger", []byte("hist:keys=location.sym"), 0)
 }
 
-// openPort opens a virtio-serial port by name; there is no udev to make /dev/virtio-ports.
+// openPort opens a virtio-serial port by name; without udev there is no /dev/virtio-ports.
 func openPort(name string) (*os.File, error) {
 	names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
 	if err != nil {
@@ -154,7 +154,7 @@ func openPort(name string) (*os.File, error) {
 	return nil, fmt.Errorf("no virtio-serial port %s", name)
 }
 
-// runProgram gives the program pipes, since a port can be opened only once and the program may open /dev/stderr.
+// runProgram gives the program pipes, because a port can be opened only once and the program may open /dev/stderr.
 func runProgram(s spec, stdout, stderr io.Writer) (status int, err error) {
 	if err := os.Chdir(s.Dir); err != nil {
 		return 0, err
@@ -188,7 +188,7 @@ func runProgram(s spec, stdout, stderr io.Writer) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	unix.Kill(-1, unix.SIGKILL) // what the program left running holds the pipes open
+	unix.Kill(-1, unix.SIGKILL) // processes that the program has left keep the pipes open
 	copies.Wait()
 	return status, nil
 }

@@ -13,10 +13,10 @@ import (
 //go:embed init.sh
 var initScript []byte
 
-// bootModules are needed before the host's root is mounted; all others are loaded from there.
+// bootModules are needed before the host's root is mounted. All others are loaded from there.
 var bootModules = []string{"virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console"}
 
-// initramfs builds the archive for the kernel whose modules lie below root/lib/modules.
+// initramfs builds the archive for the kernel whose modules are in root/lib/modules.
 func initramfs(root, version string) ([]byte, error) {
 	busybox, err := staticBusybox()
 	if err != nil {
@@ -44,7 +44,7 @@ func initramfs(root, version string) ([]byte, error) {
 	return archive.bytes(), nil
 }
 
-// moduleFiles lists the .ko files of modules in the order in which they can be loaded.
+// moduleFiles lists the .ko files of modules, in an order in which they can be loaded.
 func moduleFiles(root, version string, modules []string) ([]string, error) {
 	var files []string
 	seen := map[string]bool{}

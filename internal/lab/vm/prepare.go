@@ -19,17 +19,17 @@ import (
 
 // Kernel is what a virtual machine boots.
 type Kernel struct {
-	Version string // as uname -r has it
-	// Path of vmlinux, not compressed: QEMU starts that at once (PVH), and unpacking takes it four seconds.
+	Version string // for uname -r
+	// Path of vmlinux, uncompressed: QEMU starts it directly (PVH); unpacking would take it four seconds.
 	Image     string
 	Initramfs string // path
 	Modules   string // path of the directory that becomes /lib/modules
 }
 
-// kernelPackage depends on the newest kernel. The cloud flavour has no 9p.
+// kernelPackage depends on the newest kernel. The cloud flavour lacks 9p.
 const kernelPackage = "linux-image-amd64"
 
-// CacheDir is where kernels are kept: $DS4RELAY_CACHE, or ~/.cache/ds4relay/lab.
+// CacheDir returns where kernels are kept: $DS4RELAY_CACHE, or ~/.cache/ds4relay/lab.
 func CacheDir() (string, error) {
 	if dir := os.Getenv("DS4RELAY_CACHE"); dir != "" {
 		return filepath.Abs(dir)
@@ -41,8 +41,8 @@ func CacheDir() (string, error) {
 	return filepath.Join(base, "ds4relay", "lab"), nil
 }
 
-// Prepare returns the cached kernel, and downloads and unpacks it if there is none. Progress is written to log.
-// A newer kernel is fetched only when the cache directory has been deleted.
+// Prepare returns the cached kernel, or downloads and unpacks one if there is none. It reports progress to log. To get
+// a newer kernel, delete the cache directory.
 func Prepare(ctx context.Context, log io.Writer) (Kernel, error) {
 	cache, err := CacheDir()
 	if err != nil {
@@ -86,7 +86,7 @@ func Prepare(ctx context.Context, log io.Writer) (Kernel, error) {
 	return kernel, writeFile(kernel.Initramfs, data)
 }
 
-// initramfsKey changes with what this program puts into the initramfs.
+// initramfsKey changes with the content of the initramfs.
 func initramfsKey() string {
 	sum := sha256.Sum256(append([]byte(strings.Join(bootModules, " ")), initScript...))
 	return fmt.Sprintf("%x", sum[:6])
@@ -115,7 +115,7 @@ func download(ctx context.Context, cache string, log io.Writer) (version string,
 	defer os.RemoveAll(tmp)
 	fmt.Fprintf(log, "labctl: downloading %s\n", pkg)
 	get := exec.CommandContext(ctx, "apt-get", "-q", "download", pkg)
-	if os.Geteuid() == 0 { // apt's own user may not write into the cache
+	if os.Geteuid() == 0 { // apt's own user cannot write to the cache
 		get.Args = append(get.Args, "-o", "APT::Sandbox::User=root")
 	}
 	get.Dir = tmp
@@ -148,7 +148,7 @@ func download(ctx context.Context, cache string, log io.Writer) (version string,
 	return version, writeFile(filepath.Join(cache, "version"), []byte(version+"\n"))
 }
 
-// packings are how Debian's kernels are compressed in a bzImage: how such a stream begins, and what unpacks it.
+// packings are the compressions of Debian's bzImages: how the stream starts and what unpacks it.
 var packings = []struct {
 	magic   string
 	command []string
@@ -157,7 +157,7 @@ var packings = []struct {
 	{"\x28\xb5\x2f\xfd", []string{"zstd", "-dc"}},
 }
 
-// unpackKernel takes the kernel out of a bzImage (scripts/extract-vmlinux in the kernel's source).
+// unpackKernel extracts the kernel from a bzImage (scripts/extract-vmlinux in the kernel's source).
 func unpackKernel(image, to string) error {
 	data, err := os.ReadFile(image)
 	if err != nil {
@@ -170,7 +170,7 @@ func unpackKernel(image, to string) error {
 		}
 		unpack := exec.Command(packing.command[0], packing.command[1:]...)
 		unpack.Stdin = bytes.NewReader(data[start:])
-		kernel, err := unpack.Output() // what follows the stream is an error for it
+		kernel, err := unpack.Output() // it reports an error for the data after the stream
 		if bytes.HasPrefix(kernel, []byte(elf.ELFMAG)) {
 			return writeFile(to, kernel)
 		}
@@ -193,7 +193,7 @@ func newestKernel() (string, error) {
 	return "", fmt.Errorf("apt-cache depends %s names no kernel (run apt-get update and try again)", kernelPackage)
 }
 
-// lock waits for other processes that prepare, such as those of the other packages of a go test.
+// lock waits for other processes that are preparing, such as other packages of a go test.
 func lock(ctx context.Context, path string) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -217,7 +217,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	return func() { file.Close() }, nil
 }
 
-// writeFile never leaves half a file under its final name.
+// writeFile writes a file completely or not at all.
 func writeFile(path string, data []byte) error {
 	tmp := path + ".tmp"
 	if err := os.WriteFile(tmp, data, 0o644); err != nil {

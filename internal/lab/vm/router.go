@@ -17,16 +17,15 @@ import (
 	"strings"
 )
 
-// RouterOptions add a second virtual machine, with the CPU of a router: the home's router, from the files of its
-// package.
+// RouterOptions add a second virtual machine with a router's CPU: the home's router, with the files of its package.
 type RouterOptions struct {
 	Arch    string // mipsel or arm64
-	Agent   string // path of internal/lab/agent, built for it
+	Agent   string // path of internal/lab/agent, built for this architecture
 	Package string // path of an .ipk
 }
 
-// The network cards between the two machines, by the last byte of their addresses in the first one: the line to the
-// provider, the home's network, and the one that the agent is reached by.
+// Network cards between the two machines, by the last byte of the MAC address in the first machine: the line to the
+// provider, the home's network, and the link to the agent.
 const (
 	CardWAN = 1
 	CardLAN = 2
@@ -38,13 +37,13 @@ var (
 	debianCards = []int{CardWAN, CardCtl}
 )
 
-// CardMAC is the hardware address of the first machine's card.
+// CardMAC returns the MAC address of a card of the first machine.
 func CardMAC(card int) string { return fmt.Sprintf("52:54:00:46:01:%02x", card) }
 
-// CtlPeer is the first machine's address on the line to the agent (remote.Address).
+// CtlPeer is the first machine's address on the link to the agent (remote.Address).
 const CtlPeer = "169.254.46.1/24"
 
-// routerArch is what differs between routers' CPUs.
+// routerArch is what differs between architectures.
 type routerArch struct {
 	kernelPackage string // depends on the newest kernel
 	qemu          string
@@ -53,24 +52,24 @@ type routerArch struct {
 }
 
 var routerArchs = map[string]routerArch{
-	// MIPS 24Kc, the CPU of more OpenWrt routers than any other.
+	// MIPS 24Kc, the most common CPU of OpenWrt routers.
 	"mipsel": {"linux-image-4kc-malta", "qemu-system-mipsel", []string{"-machine", "malta", "-m", "256"}, "ttyS0"},
 	"arm64": {"linux-image-arm64", "qemu-system-aarch64", []string{"-machine", "virt", "-cpu", "cortex-a53", "-m",
 		"512"}, "ttyAMA0"},
 }
 
-// routerModules are loaded in this order, with what they need.
+// routerModules are loaded in this order, after their dependencies.
 var routerModules = []string{"virtio_pci", "virtio_net", "ip6_tunnel", "nf_tables", "nft_ct", "nft_chain_nat",
 	"nft_nat", "nft_masq", "nft_reject_ipv4", "nf_conntrack_netlink"}
 
-// routerPackages are Debian's programs on the router, with the libraries that they need. All else is the package's.
+// routerPackages are the router's Debian programs with their libraries. Everything else is in the package.
 var routerPackages = []string{"busybox-static", "nftables", "libnftables1", "libnftnl11", "libmnl0", "libjansson4",
 	"libgmp10", "libedit2", "libxtables12", "libc6", "libbsd0", "libmd0", "libtinfo6"}
 
 //go:embed router.sh
 var routerInit []byte
 
-// PrepareRouter returns the cached root and kernel version of an architecture, and downloads what is not there.
+// PrepareRouter returns the root and kernel version for an architecture. It downloads what is not in the cache.
 func PrepareRouter(ctx context.Context, arch string, log io.Writer) (root, version string, err error) {
 	a, ok := routerArchs[arch]
 	if !ok {
@@ -111,7 +110,7 @@ func PrepareRouter(ctx context.Context, arch string, log io.Writer) (root, versi
 	return root, version, os.Rename(filepath.Join(tmp, "root"), root)
 }
 
-// downloadForeign fetches packages of another architecture without a change of the machine's own apt.
+// downloadForeign downloads packages of another architecture without changing the machine's own apt.
 func downloadForeign(ctx context.Context, dir, arch string, a routerArch) (version string, err error) {
 	for _, sub := range []string{"lists/partial", "cache/archives/partial", "debs", "root"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
@@ -168,7 +167,7 @@ func downloadForeign(ctx context.Context, dir, arch string, a routerArch) (versi
 	return version, err
 }
 
-// routerInitramfs is the router's root: busybox, nft with its libraries, modules, the agent, and the package.
+// routerInitramfs builds the router's root: busybox, nft with its libraries, modules, the agent, and the package.
 func routerInitramfs(root, version string, o RouterOptions) ([]byte, error) {
 	a := newTree()
 	for _, name := range []string{"bin", "sbin", "usr/bin", "usr/sbin", "etc", "proc", "sys", "dev", "tmp", "run",
@@ -222,7 +221,7 @@ func routerInitramfs(root, version string, o RouterOptions) ([]byte, error) {
 	return a.archive.bytes(), nil
 }
 
-// tree adds the directories that a file needs.
+// tree is a cpio archive that adds the parent directories of its files.
 type tree struct {
 	archive cpioArchive
 	dirs    map[string]bool
@@ -248,7 +247,7 @@ func (t *tree) link(name, target string) {
 	t.archive.add(name, cpioLink, []byte(target))
 }
 
-// modules adds the files of modules, and returns their names in order.
+// modules adds the files of modules and returns their names in order.
 func (t *tree) modules(paths []string) (string, error) {
 	var order strings.Builder
 	for _, path := range paths {
@@ -262,7 +261,7 @@ func (t *tree) modules(paths []string) (string, error) {
 	return order.String(), nil
 }
 
-// unpack adds the files of an .ipk: a gzip tar with data.tar.gz in it.
+// unpack adds the files of an .ipk: a gzip-compressed tar that contains data.tar.gz.
 func (t *tree) unpack(path string) error {
 	outer, err := os.ReadFile(path)
 	if err != nil {
@@ -310,7 +309,7 @@ func eachFile(archive []byte, f func(*tar.Header, []byte) error) error {
 	}
 }
 
-// newRouter describes the router's machine, whose files go to dir.
+// newRouter describes the router's machine, whose files are in dir.
 func newRouter(ctx context.Context, opts *Options, dir string) (*second, error) {
 	o := opts.Router
 	root, version, err := PrepareRouter(ctx, o.Arch, opts.Stderr)

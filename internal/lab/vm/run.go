@@ -19,26 +19,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options say what runs in the virtual machine, and in which one.
+// Options say which program runs, and in which virtual machine.
 type Options struct {
-	Args     []string       // the program and its arguments
-	Env      []string       // its whole environment
-	Dir      string         // its working directory, on the host's file system
+	Args     []string       // program and arguments
+	Env      []string       // complete environment
+	Dir      string         // working directory, on the host's file system
 	MemoryMB int            // 0: 2048
 	CPUs     int            // 0: 1
 	Icount   bool           // one CPU whose clock counts instructions (repeatable figures: docs/dev/figures.md)
-	Share    string         // host directory mounted writable at /mnt/share; empty: none
-	Router   *RouterOptions // a second virtual machine; may be nil
-	Debian   *DebianOptions // another kind of one; may be nil
+	Share    string         // host directory, writable at /mnt/share; empty: none
+	Router   *RouterOptions // a router as second virtual machine; may be nil
+	Debian   *DebianOptions // a Debian as second virtual machine; may be nil
 
 	Stdout io.Writer
 	Stderr io.Writer
-	Booted func(Boot) // is told of every boot of a machine; may be nil
+	Booted func(Boot) // is called for every boot of a machine; may be nil
 }
 
-// Run boots kernel, runs the program and returns its exit status (128 + the signal's number if one ended it). An error
-// means that the program was not run to its end: it then has the guest's kernel log, or ctx's error.
-// QEMU is killed when ctx ends, and by the kernel when this process dies.
+// Run boots kernel, runs the program and returns its exit status (128 + the signal's number if a signal ended it). An
+// error means that the program did not run to its end. It contains the guest's kernel log, or is ctx's error. QEMU is
+// killed when ctx ends, and by the kernel when this process dies.
 func Run(ctx context.Context, kernel Kernel, opts Options) (status int, err error) {
 	dir, err := os.MkdirTemp("", "ds4relay-lab-")
 	if err != nil {
@@ -102,7 +102,7 @@ func Run(ctx context.Context, kernel Kernel, opts Options) (status int, err erro
 	return status, err
 }
 
-// runFirst is one life of the machine that runs the program. A bootError tells that it did not start.
+// runFirst boots the first machine once and runs the program. A bootError means that the machine did not start.
 func runFirst(ctx context.Context, kernel Kernel, opts *Options, dir string, cards []int, try int) (status int,
 	err error) {
 	var ports [3]*os.File
@@ -125,9 +125,9 @@ func runFirst(ctx context.Context, kernel Kernel, opts *Options, dir string, car
 	qemu.ExtraFiles = guestEnds
 	var qemuErrors strings.Builder
 	qemu.Stdout, qemu.Stderr = &qemuErrors, &qemuErrors
-	// A process group of its own: Ctrl-C on the terminal reaches labctl, which ends QEMU through ctx.
+	// QEMU gets its own process group, so that Ctrl-C reaches only labctl, which ends QEMU through ctx.
 	qemu.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	runtime.LockOSThread() // Pdeathsig follows the thread that forks
+	runtime.LockOSThread() // Pdeathsig is tied to the forking thread
 	defer runtime.UnlockOSThread()
 	if err := qemu.Start(); err != nil {
 		return 0, fmt.Errorf("%w (is qemu-system-x86 installed?)", err)
@@ -163,14 +163,14 @@ func runFirst(ctx context.Context, kernel Kernel, opts *Options, dir string, car
 		<-ended
 	}
 	if isClosed(ended) {
-		copies.Wait() // the end, or the reason to give it up, may have overtaken its word that it has started
+		copies.Wait() // the report that it has started may arrive after the end, or after a reason to give up
 	}
 	if isClosed(started) {
 		opts.note(watch.boot)
 		failed = nil
 	}
 	<-ended
-	copies.Wait() // the ports are at their end now that QEMU is gone
+	copies.Wait() // with QEMU gone, the ports have reached their end
 
 	word, rest, _ := strings.Cut(result, " ")
 	switch {
@@ -194,7 +194,7 @@ func runFirst(ctx context.Context, kernel Kernel, opts *Options, dir string, car
 	}
 }
 
-// awaitStart waits until the guest says that it has started, or has ended; a boot that has to be given up is an error.
+// awaitStart waits until the guest reports that it has started, or has ended. A boot that must be given up is an error.
 func awaitStart(watch *bootWatch, started, ended <-chan struct{}) *bootError {
 	poll := time.NewTicker(bootPoll)
 	defer poll.Stop()
@@ -223,16 +223,14 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// x86Append are words for the command line of every x86 kernel here: no mitigations of a CPU that is none, memory and
-// modules without what hardening does to each page and each call, and grace periods of RCU that nobody has to wait
-// for.
+// x86Append is for the command line of every x86 kernel here: no mitigations, since the CPU is emulated; no hardening
+// that costs time for each page and call; and short RCU grace periods.
 const x86Append = "quiet mitigations=off tsc=reliable clocksource=tsc no_timer_check init_on_alloc=0 " +
 	"rcupdate.rcu_expedited=1"
 
-// x86Args are the machine and its CPUs. Each CPU is a thread of QEMU; of two, one that the computer does not let run
-// keeps the other one spinning at the guest's locks, which on a busy computer costs up to ten times the work
-// (docs/dev/lab.md). The CPU lacks what is slow in software: copies that are fast on a real one (ERMS), vectors of 32
-// bytes, and checks of each access.
+// x86Args returns the machine type and CPUs. Each CPU is a QEMU thread. If the computer runs only one of two, that one
+// spins at the guest's locks, which on a busy computer costs up to ten times the work (docs/dev/lab.md). The CPU lacks
+// features that are slow in software: fast copies (ERMS), vectors of 32 bytes, and checks of each access.
 func x86Args(cpus int) []string {
 	return []string{"-machine", "pc,hpet=off", "-accel", "tcg,thread=multi", "-smp", strconv.Itoa(cpus),
 		"-cpu", "max,-erms,-fsrm,-smap,-smep,-la57,-xsave,-avx,-avx2,-svm"}
@@ -244,7 +242,7 @@ func qemuArgs(kernel Kernel, opts *Options, dir, console string, cards []int) []
 		memory = 2048
 	}
 	args, tsc := x86Args(max(opts.CPUs, 1)), knownTSC()
-	if opts.Icount { // with the CPU that the figures of docs/dev/ were taken on
+	if opts.Icount { // with the CPU with which the figures of docs/dev/ were taken
 		args = []string{"-machine", "pc,hpet=off", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", "-smp",
 			"1", "-cpu", "max"}
 		tsc = "" // it counts instructions
@@ -253,9 +251,9 @@ func qemuArgs(kernel Kernel, opts *Options, dir, console string, cards []int) []
 		"-m", strconv.Itoa(memory),
 		"-nodefaults", "-display", "none", "-no-reboot", "-serial", "file:"+console,
 		"-kernel", kernel.Image, "-initrd", kernel.Initramfs,
-		// Programs at the same addresses in every process (norandmaps): QEMU translates their code once. A CPU that
-		// hangs for a minute (twice watchdog_thresh) ends the guest, with the kernel's log. No bookkeeping of memory by
-		// groups, and none of what copies may touch.
+		// Programs have the same addresses in every process (norandmaps), so QEMU translates their code once. A CPU
+		// that hangs for a minute (twice watchdog_thresh) ends the guest, with the kernel's log. There is no cgroup
+		// memory accounting and no check of copies to and from user space.
 		"-append", "console=ttyS0 panic=-1 rdinit=/init norandmaps lsm= audit=0 psi=0 cgroup_disable=memory "+
 			"hardened_usercopy=off watchdog_thresh=30 softlockup_panic=1 "+x86Append+tsc+" ds4relay.spec="+dir,
 		"-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap", "-device",

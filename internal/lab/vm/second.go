@@ -15,8 +15,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/lab/remote"
 )
 
-// second is a machine beside the first one: a router or a Debian. When its system restarts, QEMU ends and is started
-// anew, which is faster than a reset (that keeps a full cache of translated code) and can be watched like any boot.
+// second is the second machine: a router or a Debian. When its system reboots, QEMU ends and is started again. This is
+// faster than a reset, which keeps a full cache of translated code, and can be monitored like any boot.
 type second struct {
 	name  string
 	qemu  string
@@ -29,22 +29,21 @@ type second struct {
 	consoles []string
 }
 
-// maxBoots bounds how often a second machine is started in one run.
+// maxBoots is how often a second machine may start in one run.
 const maxBoots = 30
 
-// start boots the machine, and boots it again whenever its system has restarted, until end. lost hears of it when that
-// does not succeed.
+// start boots the machine, and again after each reboot of its system, until end. It calls lost if a boot fails later.
 func (s *second) start(ctx context.Context, lost func(error)) (end func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	ready, done := make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // Pdeathsig follows the thread that forks
+		runtime.LockOSThread() // Pdeathsig is tied to the forking thread
 		defer runtime.UnlockOSThread()
 		report := func(err error) {
 			select {
 			case ready <- err:
-			default: // the first boot's outcome has been reported
+			default: // the first boot has been reported already
 			}
 		}
 		err := fmt.Errorf("%s has started %d times", s.name, maxBoots)
@@ -70,7 +69,7 @@ func (s *second) start(ctx context.Context, lost func(error)) (end func(), err e
 	return end, nil
 }
 
-// boot runs the machine until it ends; report hears of it when it has started.
+// boot runs the machine until it ends. It calls report when the machine has started.
 func (s *second) boot(ctx context.Context, report func(error)) error {
 	for try := 1; ; try++ {
 		err := s.run(ctx, try, report)
@@ -85,7 +84,7 @@ func (s *second) boot(ctx context.Context, report func(error)) error {
 	}
 }
 
-// run is one life of the machine. A bootError tells that it did not start.
+// run boots the machine once. A bootError means that it did not start.
 func (s *second) run(ctx context.Context, try int, report func(error)) error {
 	s.mu.Lock()
 	console := filepath.Join(s.dir, fmt.Sprintf("%s.%d.log", s.name, len(s.consoles)+1))
@@ -136,7 +135,7 @@ func (s *second) run(ctx context.Context, try int, report func(error)) error {
 	return nil
 }
 
-// log is what the machine's kernel and system have printed, of all its boots.
+// log returns the console output of all boots.
 func (s *second) log() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

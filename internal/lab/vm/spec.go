@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 )
 
-// spec is what the host tells the guest, as a file below the run's directory.
+// spec is the host's instructions for the guest, in a file below the run's directory.
 type spec struct {
 	Args    []string // program and arguments
 	Env     []string
@@ -24,9 +24,9 @@ const (
 	portStderr = "ds4relay.stderr"
 	portStatus = "ds4relay.status"
 
-	statusStarted = "started" // the guest runs; followed by either of the next two
-	statusExit    = "exit"    // and the program's exit status
-	statusError   = "error"   // and why the program was not run
+	statusStarted = "started" // the guest runs; one of the next two follows
+	statusExit    = "exit"    // with the program's exit status
+	statusError   = "error"   // with the reason why the program did not run
 )
 
 func (s spec) write(dir string) error {

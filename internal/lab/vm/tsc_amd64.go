@@ -6,12 +6,11 @@ import (
 	"time"
 )
 
-// readTSC is the computer's time stamp counter, which QEMU's emulated x86 has as well.
+// readTSC reads the computer's time stamp counter. QEMU's emulated x86 has the same one.
 func readTSC() uint64
 
-// knownTSC are words for an x86 kernel's command line that say how fast its time stamp counter runs. A kernel that
-// finds it out by itself, while the computer does something else, may be wrong by a factor of three, and its clock
-// with it.
+// knownTSC returns kernel parameters that state the frequency of the time stamp counter. If the kernel measures it
+// itself while the computer is busy, it and the kernel's clock can be wrong by a factor of three.
 var knownTSC = sync.OnceValue(func() string {
 	const apart = 100 * time.Millisecond
 	began, from := together()
@@ -21,7 +20,7 @@ var knownTSC = sync.OnceValue(func() string {
 		uint64(float64(to-from)/float64(ended.Sub(began))*float64(time.Millisecond)))
 })
 
-// together reads clock and counter at one time: of several tries the one that nothing came between.
+// together reads clock and counter at the same moment: of several tries it returns the least disturbed one.
 func together() (at time.Time, counter uint64) {
 	least := time.Hour
 	for range 50 {

@@ -2,5 +2,5 @@
 
 package vm
 
-// knownTSC is nothing where QEMU's emulated x86 has a counter of its own.
+// knownTSC returns nothing, because here QEMU's emulated x86 has its own counter.
 func knownTSC() string { return "" }

@@ -11,28 +11,28 @@ import (
 	"sync"
 )
 
-// A wire joins a network card of the first machine with one of the second. Both machines connect to it, so that either
-// may start first, be booted again, or stand still: QEMU's own socket networks stop a machine whose peer does not
-// read, and break for good when one of the two ends.
+// A wire connects a network card of the first machine with one of the second. Both machines connect to it, so either
+// may start first, reboot or stop. QEMU's own socket networks block a machine whose peer does not read, and break for
+// good when one of them ends.
 type wire struct {
 	listeners [2]net.Listener
 
 	mu     sync.Mutex
-	queues [2]chan []byte // to the machine that is connected there; nil while none is
+	queues [2]chan []byte // to the machine connected there; nil: none
 }
 
-// wireFrames is how many frames wait for a machine that does not read; more are lost, as on a cable.
+// wireFrames is how many frames are queued for a machine that does not read. Further ones are lost, as on a cable.
 const wireFrames = 8192
 
-// maxFrame is more than a segment that the cards' offloads leave whole.
+// maxFrame is more than the largest segment with offloads.
 const maxFrame = 1 << 17
 
-// wireSocket is where a machine's card connects: side 0 is the first machine's.
+// wireSocket returns where a machine's card connects; side 0 is the first machine.
 func wireSocket(dir string, card, side int) string {
 	return filepath.Join(dir, fmt.Sprintf("card%d.%d", card, side))
 }
 
-// layWires makes a wire for each card; close ends them.
+// layWires creates a wire for each card; close closes them.
 func layWires(dir string, cards []int) (close func(), err error) {
 	var wires []*wire
 	close = func() {
@@ -68,7 +68,7 @@ func (w *wire) serve(side int) {
 	}
 }
 
-// carry moves frames until the machine ends.
+// carry forwards frames until the machine ends.
 func (w *wire) carry(side int, conn net.Conn) {
 	queue := make(chan []byte, wireFrames)
 	w.set(side, queue)
@@ -84,7 +84,7 @@ func (w *wire) carry(side int, conn net.Conn) {
 	}
 }
 
-// set exchanges the queue of a side; the former one ends.
+// set replaces a side's queue and closes the previous one.
 func (w *wire) set(side int, queue chan []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -98,12 +98,12 @@ func (w *wire) send(side int, frame []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	select {
-	case w.queues[side] <- frame: // blocks for ever where it is nil
+	case w.queues[side] <- frame: // a nil queue is never ready, so the frame is dropped
 	default:
 	}
 }
 
-// readFrame returns a frame with the four bytes of its length before it (QEMU's net/stream.c).
+// readFrame returns a frame including the four bytes of its length (QEMU's net/stream.c).
 func readFrame(r io.Reader) ([]byte, error) {
 	var header [4]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
@@ -134,7 +134,7 @@ func deliver(conn net.Conn, queue <-chan []byte) {
 	}
 }
 
-// cardArgs are a machine's cards for QEMU; mac gives each its hardware address.
+// cardArgs returns QEMU's arguments for a machine's cards; mac gives each card's MAC address.
 func cardArgs(dir string, side int, cards []int, mac func(card int) string) []string {
 	var args []string
 	for _, card := range cards {

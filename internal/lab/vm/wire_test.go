@@ -24,7 +24,7 @@ func put(conn net.Conn, text string) error {
 	return err
 }
 
-// exchange sends until what was sent arrives: a machine that has just connected may not be known yet.
+// exchange sends until the text arrives: the wire may not know a newly connected machine yet.
 func exchange(t *testing.T, from, to net.Conn, text string) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -44,7 +44,8 @@ func exchange(t *testing.T, from, to net.Conn, text string) {
 	}
 }
 
-// TestWire: frames pass both ways, also after a machine has gone and come; and one that does not read stops nobody.
+// TestWire: frames pass in both directions, also after a machine has reconnected. A machine that does not read blocks
+// nobody.
 func TestWire(t *testing.T) {
 	dir := t.TempDir()
 	unplug, err := layWires(dir, []int{CardWAN})
@@ -60,7 +61,7 @@ func TestWire(t *testing.T) {
 	exchange(t, first, second, "to the second once more")
 
 	frame := strings.Repeat("x", 1500)
-	for i := range 3 * wireFrames { // more than the wire and its sockets hold
+	for i := range 3 * wireFrames { // more than the wire and its sockets can hold
 		if err := put(first, frame); err != nil {
 			t.Fatalf("frame %d, to a machine that does not read: %v", i, err)
 		}

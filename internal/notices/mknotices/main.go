@@ -1,5 +1,5 @@
-// Command mknotices prints the copyright file of a package out of what is linked into its program, for Debian or with
-// all licences' texts.
+// Command mknotices prints the copyright file of a package for what is linked into its program, in Debian's short form
+// or with the text of every licence.
 package main
 
 import (

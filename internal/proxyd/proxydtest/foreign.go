@@ -22,9 +22,9 @@ const (
 	differs = 3
 )
 
-// ForeignText tests that text from the control socket, a file or the command line cannot control a terminal, and is
-// limited in size. run calls the program; status and check are its arguments for the proxies' status and for checking a
-// file.
+// ForeignText tests that text from the control socket, a file or the command line cannot control a terminal, and that
+// its size is limited. run calls the program; status and check are its arguments for the proxies' status and for
+// checking a file.
 func ForeignText(t *testing.T, run func(args []string, out *bytes.Buffer) int, status, check []string) {
 	t.Helper()
 	const escapes = "\x1b[2J\x1b]0;owned\x07\u009b31m\u202e\r\xff"
