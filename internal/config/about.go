@@ -52,10 +52,11 @@ var Abouts = map[string]map[string]About{
 		"proto": {Meaning: "a list of protocols, by name or number; or only `all`: the host gets the " +
 			"VPS's address"},
 		"src_dport": {Default: "required with tcp, udp, sctp, dccp, udplite",
-			Meaning: "public port or range of ports"},
-		"dest_ip":   {Meaning: "the host's IPv4 address at home, or the router's own LAN address"},
-		"dest_port": {Default: "src_dport", Meaning: "port on the host, or a range as long as that of src_dport"},
-		"src_ip":    {Meaning: "a list: addresses or networks of the clients that may use it"},
+			Meaning: "a list: public ports or ranges of ports"},
+		"dest_ip": {Meaning: "the host's IPv4 address at home, or the router's own LAN address"},
+		"dest_port": {Default: "src_dport", Meaning: "port on the host, or a range as long as that of src_dport; not with " +
+			"several of these"},
+		"src_ip": {Meaning: "a list: addresses or networks of the clients that may use it"},
 		"egress": {Default: "the relay's", Meaning: "`replies`: only answers use the tunnel. `all`: connections " +
 			"that the host opens use it too, with the VPS's address"},
 		"killswitch": {Default: "the relay's", Meaning: "router, with egress all: the host reaches the IPv4 internet " +

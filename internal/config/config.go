@@ -88,7 +88,7 @@ type Forward struct {
 	All      bool      // every protocol: the VPS's address becomes the host's (1:1)
 	Ports    []PortSet // public side; empty with All
 	DestIP   netip.Addr
-	DestPort uint16         // port on the host that the first public port maps to; 0 without ports
+	DestPort uint16         // port on the host that the first public port maps to; 0: ports stay as they are
 	Clients  []netip.Prefix // who may use it, none within another; nil for everybody
 	Egress   Egress
 

@@ -140,6 +140,18 @@ func TestForms(t *testing.T) {
 			"'8000:8010'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '9000:9010'", func(r *Relay) any {
 				return r.Forwards[0].String()
 			}, "tcp:8000-8010 → 192.168.1.210:9000"},
+		{"several ports", "'443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'",
+			"'443 25 8000-8010'\n\toption dest_ip '192.168.1.210'", func(r *Relay) any {
+				return r.Forwards[0].String()
+			}, "tcp:443, tcp:25, tcp:8000-8010 → 192.168.1.210"},
+		{"several ports where they lead", "'443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'",
+			"'443 25'\n\toption dest_ip '192.168.1.210'", func(r *Relay) any {
+				m := r.Forwards[0].Mappings()
+				return []uint16{m[0].Public.First, m[0].Port, m[1].Public.First, m[1].Port}
+			}, []uint16{443, 443, 25, 25}},
+		{"a list of ports", "\toption src_dport '443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'",
+			"\tlist src_dport '443'\n\tlist src_dport '25'\n\toption dest_ip '192.168.1.210'",
+			func(r *Relay) any { return r.Forwards[0].Ports }, []PortSet{{6, 443, 443}, {6, 25, 25}}},
 		{"a range with a kept port", "'443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'",
 			"'1-65535'\n\toption dest_ip '192.168.1.210'", func(r *Relay) any { return r.Forwards[0].Ports },
 			[]PortSet{{6, 1, 65535}}},
@@ -362,6 +374,11 @@ func TestMistakes(t *testing.T) {
 			`"203.0.113.1/24": ` + clientWords},
 		{"option dest_port '8443'", "list src_ip '203.0.113.1'\n\tlist src_ip 'office'",
 			`F:25: forward "web": option src_ip "office": ` + clientWords},
+		{"src_dport '443'", "src_dport '443 444'", `F:24: forward "web": option dest_port "8443": stands for one ` +
+			`src_dport, not for 2; allowed is no dest_port, or a forward of its own for each`},
+		{"src_dport '443'\n\toption dest_ip '192.168.1.210'\n\toption dest_port '8443'",
+			"src_dport '443-450 25 446-447'\n\toption dest_ip '192.168.1.210'", `F:22: forward "web": option ` +
+				`src_dport "446-447": overlaps with 443-450 of the same forward; remove one of the two`},
 		{"option dest_port '8443'", "option src_ip '2001:db8::/32'", `F:24: forward "web": option src_ip ` +
 			`"2001:db8::/32": ` + clientWords},
 		{"option dest_port '8443'", "option src_ip '10.0.0.0/33'", `F:24: forward "web": option src_ip ` +
@@ -529,5 +546,32 @@ func TestDisabled(t *testing.T) {
 	}
 	if _, _, err := load(t, base+"\nconfig relay 'cabin'\n\toption enabled '2'\n"); err == nil {
 		t.Error("enabled 2 is no mistake")
+	}
+}
+
+// TestExportPorts: the other end reads the same ports from what is exported.
+func TestExportPorts(t *testing.T) {
+	for _, ports := range []string{
+		"option proto 'tcp'\n\toption src_dport '443'",
+		"option proto 'tcp udp'\n\toption src_dport '443'\n\toption dest_port '8443'",
+		"option proto 'tcp'\n\toption src_dport '8000-8010'\n\toption dest_port '9000-9010'",
+		"option proto 'tcpudp sctp'\n\toption src_dport '443 25 8000-8010'",
+		"option proto 'icmp gre'",
+	} {
+		text := "config relay 'home'\n\toption role 'vps'\n\toption ipaddr '198.51.100.144'\n" +
+			"\toption ip6addr '2001:db8:6ef9::1'\n\toption peeraddr '2001:db8:fdd2::1'\n\tlist keep 'tcp:22'\n\n" +
+			"config forward 'web'\n\t" + ports + "\n\toption dest_ip '192.168.1.210'\n"
+		here, _, err := Parse("F", []byte(text), VPS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		exported := Export(here, here.Relays[0], here.Relays[0].Local, here.Relays[0].Peer)
+		there, _, err := Parse("F", []byte(exported), VPS)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, exported)
+		}
+		if got, want := there.Relays[0].Forwards[0].Mappings(), here.Relays[0].Forwards[0].Mappings(); !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v became %+v by\n%s", want, got, exported)
+		}
 	}
 }

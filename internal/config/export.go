@@ -72,15 +72,12 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 			if f.All {
 				list("proto", "all")
 			}
-			for _, set := range sets {
-				list("proto", ProtoName(set.Proto))
+			protos, ranges := apart(sets)
+			for _, proto := range protos {
+				list("proto", ProtoName(proto))
 			}
 			if i == 0 && !f.All {
-				width := sets[0].Last - sets[0].First
-				option("src_dport", rangeText(sets[0].First, width))
-				if f.DestPort != sets[0].First {
-					option("dest_port", rangeText(f.DestPort, width))
-				}
+				writePorts(f, ranges, option, list)
 			}
 			option("dest_ip", f.DestIP)
 			for _, client := range f.Clients {
@@ -97,6 +94,34 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 // sectionName makes a section name from the name that messages use for an anonymous section.
 func sectionName(s string) string {
 	return strings.NewReplacer("[", "_", "]", "").Replace(s)
+}
+
+// apart returns the protocols of a forward's sets of ports, and the ranges that each of them has.
+func apart(sets []PortSet) (protos []uint8, ranges []PortSet) {
+	for _, set := range sets {
+		if len(protos) == 0 || protos[len(protos)-1] != set.Proto {
+			protos = append(protos, set.Proto)
+		}
+		if set.Proto == sets[0].Proto {
+			ranges = append(ranges, set)
+		}
+	}
+	return protos, ranges
+}
+
+// writePorts writes src_dport, as a list if there are several ranges, and dest_port if it is another one.
+func writePorts(f *Forward, ranges []PortSet, option func(string, any), list func(string, string)) {
+	if len(ranges) > 1 {
+		for _, r := range ranges {
+			list("src_dport", rangeText(r.First, r.Last-r.First))
+		}
+		return
+	}
+	first, width := ranges[0].First, ranges[0].Last-ranges[0].First
+	option("src_dport", rangeText(first, width))
+	if f.DestPort != first {
+		option("dest_port", rangeText(f.DestPort, width))
+	}
 }
 
 func rangeText(first, width uint16) string {

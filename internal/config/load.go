@@ -646,12 +646,7 @@ func title(s string) (string, bool) {
 
 // ports combines the options proto, src_dport and dest_port.
 func (s *section) ports(f *Forward, protos []uci.Value) {
-	first, last, ok := firewallPorts("1")
-	if s.has("src_dport") {
-		if first, last, ok = firewallPorts(s.values("src_dport")[0].Text); !ok {
-			s.refuse(s.values("src_dport")[0], "src_dport")
-		}
-	}
+	ranges, ok := s.publicPorts()
 	var withPorts, withoutPorts []string
 	for _, value := range protos {
 		word := strings.ToLower(value.Text)
@@ -660,7 +655,7 @@ func (s *section) ports(f *Forward, protos []uci.Value) {
 			continue
 		}
 		if word == "tcpudp" {
-			f.Ports = append(f.Ports, PortSet{6, first, last}, PortSet{17, first, last})
+			f.Ports = append(append(f.Ports, portsOf(TCP, ranges)...), portsOf(UDP, ranges)...)
 			withPorts = append(withPorts, "tcp")
 			continue
 		}
@@ -670,7 +665,7 @@ func (s *section) ports(f *Forward, protos []uci.Value) {
 			s.refuse(value, "proto")
 			withPorts = append(withPorts, value.Text)
 		case HasPorts(proto):
-			f.Ports = append(f.Ports, PortSet{proto, first, last})
+			f.Ports = append(f.Ports, portsOf(proto, ranges)...)
 			withPorts = append(withPorts, value.Text)
 		default:
 			f.Ports = append(f.Ports, PortSet{Proto: proto})
@@ -690,22 +685,60 @@ func (s *section) ports(f *Forward, protos []uci.Value) {
 			allowed(portWords))
 	}
 	if !s.has("dest_port") {
-		if s.has("src_dport") {
-			f.DestPort = first
+		if s.has("src_dport") && len(ranges) == 1 {
+			f.DestPort = ranges[0].First
 		}
 		return
 	}
-	destFirst, destLast, destOK := firewallPorts(s.values("dest_port")[0].Text)
+	first, last, destOK := firewallPorts(s.values("dest_port")[0].Text)
 	switch {
 	case !destOK:
 		s.refuse(s.values("dest_port")[0], "dest_port")
 	case !s.has("src_dport"):
 		s.problem("dest_port", "needs a src_dport, the public port that it stands for")
-	case ok && int(destLast)-int(destFirst) != int(last)-int(first):
+	case len(ranges) > 1:
+		s.problem("dest_port", "stands for one src_dport, not for %d; allowed is no dest_port, or a forward of its own for "+
+			"each", len(ranges))
+	case ok && int(last)-int(first) != int(ranges[0].Last)-int(ranges[0].First):
 		s.problem("dest_port", "has %d ports, src_dport has %d; allowed is as many, mapped one to one",
-			int(destLast)-int(destFirst)+1, int(last)-int(first)+1)
+			int(last)-int(first)+1, int(ranges[0].Last)-int(ranges[0].First)+1)
 	}
-	f.DestPort = destFirst
+	f.DestPort = first
+}
+
+// publicPorts reads src_dport. It returns at least one range, in the order of the file, and whether all are right: none
+// overlaps another.
+func (s *section) publicPorts() (ranges []PortSet, ok bool) {
+	ok = true
+	for _, value := range s.values("src_dport") {
+		first, last, valid := firewallPorts(value.Text)
+		if !valid {
+			s.refuse(value, "src_dport")
+			ok = false
+			continue
+		}
+		i := slices.IndexFunc(ranges, func(r PortSet) bool { return first <= r.Last && last >= r.First })
+		if i >= 0 {
+			s.problemAt(value, "src_dport", "overlaps with %s of the same forward; remove one of the two",
+				rangeText(ranges[i].First, ranges[i].Last-ranges[i].First))
+			ok = false
+			continue
+		}
+		ranges = append(ranges, PortSet{First: first, Last: last})
+	}
+	if len(ranges) == 0 {
+		ranges = []PortSet{{First: 1, Last: 1}}
+	}
+	return ranges, ok
+}
+
+// portsOf returns the ranges as ports of a protocol.
+func portsOf(proto uint8, ranges []PortSet) []PortSet {
+	sets := slices.Clone(ranges)
+	for i := range sets {
+		sets[i].Proto = proto
+	}
+	return sets
 }
 
 // relayOf finds the relay that a forward belongs to, or reports why there is none; names are the existing relays.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -24,7 +25,7 @@ func (f *Forward) Mappings() []Mapping {
 	for _, set := range f.Ports {
 		m := Mapping{Public: set, Host: f.DestIP, Clients: f.Clients}
 		if set.HasPorts() {
-			m.Port = f.DestPort
+			m.Port = cmp.Or(f.DestPort, set.First)
 		}
 		mappings = append(mappings, m)
 	}

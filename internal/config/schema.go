@@ -57,7 +57,7 @@ var Schema = []SectionSpec{
 		{Name: "name", Allowed: "any text of at most 64 characters on one line"},
 		{Name: "proto", List: true, Default: "tcp udp", Allowed: "tcp, udp, icmp, another protocol's name or " +
 			"number, or all"},
-		{Name: "src_dport", Allowed: portWords},
+		{Name: "src_dport", List: true, Allowed: portWords},
 		{Name: "dest_ip", Required: true, Allowed: "the IPv4 address of one host in the home network"},
 		{Name: "dest_port", Allowed: portWords + ", as long as the one of src_dport"},
 		{Name: "src_ip", List: true, Default: "0.0.0.0/0", Allowed: "an IPv4 address such as 203.0.113.7, or a " +

@@ -78,7 +78,8 @@ test('lists are lists, switches are switches, and the default is shown', async (
 	for (const section of shown)
 		for (const spec of section.options) {
 			const option = sections[section.type].find((one) => one.option == spec.name);
-			const isList = option instanceof form.DynamicList || option instanceof form.MultiValue;
+			const isWords = option instanceof form.Value && option.type != form.Value; // a list in one line
+			const isList = option instanceof form.DynamicList || option instanceof form.MultiValue || isWords;
 
 			assert.equal(isList, !!spec.list, `${section.type}.${spec.name}: list`);
 			assert.equal(option.spec.allowed, spec.allowed);

@@ -139,3 +139,16 @@ test('addresses of documentation are examples', () => {
 	for (const text of [ '198.51.101.1', '8.8.8.8', '2001:db9::1', '2a01:db8::1', 'vps.example.org', '', undefined ])
 		assert.ok(!rules.isExample(text), text);
 });
+
+test('an internal port stands for one external port', () => {
+	const spec = schema.sections.find((section) => section.type == 'forward').options.find((one) => one.name == 'dest_port');
+
+	for (const src_dport of [ '443 444', [ '443', '444', '8000-8010' ] ]) {
+		const given = [ src_dport ].flat().flatMap((text) => text.split(' ')),
+		      file = "config relay home\n\toption role router\n\toption ipaddr 198.51.100.144\n\toption peeraddr 2001:db8:1::1\n\nconfig forward web\n\toption dest_ip 192.168.1.210\n\toption dest_port 8443\n" +
+			given.map((port) => `\tlist src_dport ${port}\n`).join('');
+		const said = call('check', { config: file }).errors.map((problem) => problem.message);
+
+		assert.deepEqual(said, [ words.refusal(spec, rules.check('forward', 'dest_port', '8443', { ...forward, src_dport })) ]);
+	}
+});

@@ -259,6 +259,7 @@ _('option ip6addr has to lie in the prefix that the provider delegates to this r
 _('option ip6addr is auto: %v; give an address or a prefix');
 _('option relay is missing; with several relays it takes one of: %s');
 _('option src_dport is missing; it takes %s (or set proto to all: every protocol and port)');
+_('overlaps with %s of the same forward; remove one of the two');
 _('overlaps with %s of the same proxy; remove one of the two');
 _('overlaps with forward %q of relay %q (%s); a port of %s can go one way only');
 _('overlaps with forward %q of relay %q (%s); a port of %s can go to one host only');
@@ -312,6 +313,7 @@ _('set option mtu \'%d\' in the relay\'s section, then run `ds4relay up`');
 _('set the clock: `service sysntpd restart`');
 _('set the clock: `timedatectl set-ntp true`');
 _('source address forbidden');
+_('stands for one src_dport, not for %d; allowed is no dest_port, or a forward of its own for each');
 _('start the service on the host, let it listen on its LAN address (not 127.0.0.1 only), or correct option dest_port at both ends');
 _('switch %s on, or correct option dest_ip at both ends if its address has changed');
 _('switch %s on, or correct option dest_ip at both ends if its address has changed (give it a fixed one: a static DHCP lease)');

@@ -29,7 +29,7 @@ function neighbours(option, sid) {
 function validate(sid, value) {
 	const words_ = this.spec.list ? L.toArray(value) : [ String(value ?? '') ].filter((text) => text != '');
 
-	if (this.spec.needed && !words_.length && !this.spec.list)
+	if (this.spec.needed && !words_.length)
 		return words.missing(this.spec);
 
 	for (const word of words_) {
@@ -102,7 +102,7 @@ const Protocols = form.MultiValue.extend({
 	__name__: 'DS4.Protocols',
 
 	load(sid) {
-		const given = L.toArray(form.MultiValue.prototype.load.call(this, sid)).map((word) => (word == 'any') ? 'all' : word)
+		const given = L.toArray(form.MultiValue.prototype.load.call(this, sid)).map((word) => word.toLowerCase()).map((word) => (word == 'any') ? 'all' : word)
 			.flatMap((word) => (word == 'tcpudp') ? [ 'tcp', 'udp' ] : [ word ]);
 
 		this.keylist = [];
@@ -165,8 +165,20 @@ function renderUplink(sid, index, cfgvalue) {
 	return node;
 }
 
+/* A list that is typed as one line, as in OpenWrt's firewall: values between blanks. */
+const Words = form.Value.extend({
+	__name__: 'DS4.Words',
+
+	load(sid) {
+		const given = L.toArray(form.Value.prototype.load.call(this, sid));
+
+		return given.length ? given.join(' ') : null;
+	}
+});
+
 return baseclass.extend({
 	Protocols,
+	Words,
 	renderUplink,
 
 	specs: {},

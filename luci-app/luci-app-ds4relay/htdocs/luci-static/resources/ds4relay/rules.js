@@ -309,7 +309,14 @@ return baseclass.extend({
 			},
 			dest_port(text, values) {
 				const ports = firewallPorts(text),
-				      open = firewallPorts(values.src_dport ?? '');
+				      given = [ values.src_dport ?? [] ].flat().flatMap((one) => one.split(/\s+/)).filter((one) => one != ''),
+				      open = firewallPorts(given[0] ?? '');
+
+				if (ports && given.length > 1)
+					return {
+						code: 'stands for one src_dport, not for %d; allowed is no dest_port, or a forward of its own for each',
+						args: [ given.length ]
+					};
 
 				if (!ports || !open)
 					return allowed(ports);

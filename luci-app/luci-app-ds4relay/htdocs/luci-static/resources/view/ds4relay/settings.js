@@ -48,12 +48,12 @@ function forwardTitle(sid) {
 
 function opens(sid) {
 	const protos = L.toArray(uci.get('ds4relay', sid, 'proto') ?? fields.specs.forward.proto.default),
-	      ports = uci.get('ds4relay', sid, 'src_dport');
+	      ports = L.toArray(uci.get('ds4relay', sid, 'src_dport')).join(', ');
 
-	if (protos.some((proto) => proto == 'all' || proto == 'any'))
+	if (protos.some((proto) => /^(?:all|any)$/i.test(proto)))
 		return _('everything');
 
-	return protos.map((proto) => (proto == 'tcpudp') ? 'TCP, UDP' : proto.toUpperCase()).join(', ') + (ports ? ' ' + ports : '');
+	return protos.map((proto) => /^tcpudp$/i.test(proto) ? 'TCP, UDP' : proto.toUpperCase()).join(', ') + (ports ? ' ' + ports : '');
 }
 
 function titleOf(section) {
@@ -445,8 +445,8 @@ return view.extend({
 		fields.add(s, 'general', fields.Protocols, 'proto', _('Protocol'),
 			_('All protocols and ports make the public address the host’s own, except what stays with the VPS.'));
 
-		o = fields.add(s, 'general', form.Value, 'src_dport', _('External port'),
-			_('The port of the public address, or a range such as 8000-8010.'), { needed: true });
+		o = fields.add(s, 'general', fields.Words, 'src_dport', _('External port'),
+			_('The port of the public address, or a range such as 8000-8010; several with blanks between them.'), { needed: true });
 		o.checkDepends = needsPorts;
 
 		o = fields.add(s, 'general', form.Value, 'dest_ip', _('Internal host'), _('The server in your network.'), { placeholder: _('-- Please choose --') });
