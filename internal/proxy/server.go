@@ -27,6 +27,8 @@ type Server struct {
 	cooling cooling
 	hops    *hops
 
+	answerTime time.Duration // see Options
+
 	mu        sync.Mutex
 	services  map[string]*Service // by section
 	gone      []*Service          // removed, possibly with open sessions
@@ -40,11 +42,15 @@ type Options struct {
 	Loops  int          // event loops; 0: one for each CPU
 	Log    func(string) // receives lines of the access log; nil: no log
 	Lookup lookup       // nil: the system's resolver
+
+	// AnswerTime is how long a UDP session that is unanswered or answered is protected while it waits for the next packet;
+	// 0: one second.
+	AnswerTime time.Duration
 }
 
 // New starts the event loops. There are no proxies until Apply.
 func New(o Options) (*Server, error) {
-	s := &Server{lookup: o.Lookup, reserve: newReserve(), hops: newHops(), services: map[string]*Service{},
+	s := &Server{lookup: o.Lookup, answerTime: cmp.Or(o.AnswerTime, time.Second), reserve: newReserve(), hops: newHops(), services: map[string]*Service{},
 		listeners: map[socketKey]*listener{}, draining: map[socketKey]*listener{}}
 	s.cooling.hops = s.hops
 	n := o.Loops

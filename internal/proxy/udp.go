@@ -343,21 +343,17 @@ func (r *receiver) admit(f flow, from, to netip.AddrPort) *session {
 	return nil
 }
 
-const (
-	// answerTime is how long an unanswered or answered session is protected while it waits for the next packet.
-	answerTime = time.Second
-	// rankShare: one in this many sessions may be of a lower rank and is protected for answerTime. If fewer were, new
-	// clients would displace each other before they get an answer, while idle proven sessions keep all other places.
-	rankShare = 4
-)
+// rankShare: one in this many sessions may be of a lower rank and is protected for Options.AnswerTime. If fewer were, new
+// clients would displace each other before they get an answer, while idle proven sessions keep all other places.
+const rankShare = 4
 
 // order returns the ranks in the order in which to look for a session to evict: first the lower ranks that exceed their
-// share or whose idlest session is older than answerTime.
+// share or whose idlest session has waited for longer than AnswerTime.
 func (s *Service) order(now time.Duration) []rank {
 	share := max(1, int64(s.config.Load().MaxSessions)/rankShare)
 	var order []rank
 	for r := unanswered; r < proven; r++ {
-		if at, _, _ := s.idlest(r); s.ranks[r].Load() > share || at <= now-answerTime {
+		if at, _, _ := s.idlest(r); s.ranks[r].Load() > share || at <= now-s.server.answerTime {
 			order = append(order, r)
 		}
 	}

@@ -42,8 +42,30 @@ func listenPacket(t testing.TB, address string) *net.UDPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.(*net.UDPConn).SetReadBuffer(4 << 20)
+	enlarge(t, c.(*net.UDPConn))
 	return c.(*net.UDPConn)
+}
+
+// enlarge makes room for datagrams that are not read yet, as much as this user may, and returns how many bytes the
+// kernel counts at most, its own overhead included (SO_RCVBUF in socket(7)).
+func enlarge(t testing.TB, c *net.UDPConn) (size int) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) {
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20) != nil {
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20)
+		}
+		size, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return size
 }
 
 // datagram is a datagram that a target has received.
