@@ -526,6 +526,25 @@ func TestEqualAddresses(t *testing.T) {
 	}
 }
 
+// TestOneHost: two forwards to one host have the same evidence, which is said once.
+func TestOneHost(t *testing.T) {
+	m := well(config.Router)
+	web := m.text[strings.Index(m.text, "config forward"):]
+	m.text += strings.NewReplacer("'web'", "'mail'", "443", "25").Replace(web)
+	d := New(m)
+	checks, err := d.Checks("home")
+	if err != nil || d.loadErr != nil {
+		t.Fatal(err, d.loadErr)
+	}
+	if _, err := d.RunAll(checks, func(f Finding) {
+		if f.ID == "forward" && f.Evidence != "192.168.1.210: to 192.168.1.210 on br-lan" {
+			t.Errorf("%+v", f)
+		}
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNoForward: a relay without forwards, next to one with forwards, is not tested.
 func TestNoForward(t *testing.T) {
 	m := well(config.VPS)

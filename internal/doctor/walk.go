@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -221,7 +222,10 @@ func (p *patient) each(judge func(*walk) Finding) Finding {
 		}
 		finding := judge(p.walkOf(f))
 		if finding.State == OK {
-			good = append(good, finding.Codes.Evidence)
+			english := func(t *message.Text) bool { return t.Error() == finding.Evidence }
+			if !slices.ContainsFunc(good, english) { // forwards to one host
+				good = append(good, finding.Codes.Evidence)
+			}
 			continue
 		}
 		if first == nil || first.State == Skipped || finding.State == Failed && first.State == Warning {

@@ -53,6 +53,8 @@ func TestDecode(t *testing.T) {
 		{name: "a range of protocols", set: client, first: join(public, tcp, http, low),
 			last: join(public, []byte{17, 0, 0, 0}, http, low), foreign: true},
 		{name: "two states", set: host, first: join(device, public, tracked(10)), value: accepts(), foreign: true},
+		{name: "a device that nft cannot name", set: host,
+			first: join([]byte(`a"b`), make([]byte, 13), public, tracked(8)), value: accepts(), foreign: true},
 		{name: "too short", set: forward, first: join(public, tcp),
 			value: nl.NewRtAttr(unix.NFTA_DATA_VALUE, join(low, alt)), foreign: true},
 	} {

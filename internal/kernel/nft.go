@@ -260,9 +260,9 @@ func decode(element map[uint16][]byte, set state.Set) (e state.Element, err erro
 		case t == state.Service:
 			e.Key.First, e.Key.Last = binary.BigEndian.Uint16(low), binary.BigEndian.Uint16(high)
 		case t == state.IfName && again:
-			e.Key.Other = text(low)
+			e.Key.Other, ok = deviceName(low)
 		case t == state.IfName:
-			e.Key.Device = text(low)
+			e.Key.Device, ok = deviceName(low)
 		case t == state.CtState:
 			e.Key.CtState, ok = ctStates[binary.NativeEndian.Uint32(low)]
 		case again:
@@ -298,6 +298,12 @@ func decode(element map[uint16][]byte, set state.Set) (e state.Element, err erro
 		}
 	}
 	return e, nil
+}
+
+// deviceName returns a device's name, if nft can read it: it has no escape for a double quote.
+func deviceName(b []byte) (string, bool) {
+	name := text(b)
+	return name, !strings.Contains(name, `"`)
 }
 
 // datum returns the value of a nested attribute of a key or a value (NFTA_DATA_VALUE).

@@ -2,12 +2,17 @@ package openwrt
 
 import (
 	"encoding/json"
+	"errors"
 	"net/netip"
+	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/message/messagetest"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
@@ -208,6 +213,27 @@ func TestServe(t *testing.T) {
 		if got := serve(c.in, c.args...); got != c.want {
 			t.Errorf("%v %.40s: got %s, want %s", c.args, c.in, got, c.want)
 		}
+	}
+}
+
+// TestControlSays: what the init script says about a failure has a code, which LuCI translates.
+func TestControlSays(t *testing.T) {
+	script, err := os.ReadFile("../../files/openwrt/etc/init.d/ds4relay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := regexp.MustCompile(`refused\(\) \{\n\techo "(.*)" >&2`).FindSubmatch(script)
+	if said == nil {
+		t.Fatal("the init script does not say that ds4relay did not start")
+	}
+	failed, sentence := errors.New("exit status 2"), string(said[1])
+	text := message.Of(refusal("reload", sentence, failed))
+	if text.Code != sentence {
+		t.Errorf("code %q, want %q", text.Code, sentence)
+	}
+	messagetest.Check(t, text, sentence)
+	if text := message.Of(refusal("enable", "ln: no space", failed)); text.Code != "%s" || text.Error() != "ln: no space" {
+		t.Errorf("what others say: %+v", text)
 	}
 }
 

@@ -51,6 +51,9 @@ func ReadService() (Service, error) {
 // Actions are the actions of the init script that Control runs.
 var Actions = []string{"start", "stop", "restart", "reload", "enable", "disable"}
 
+// notStarted is what the init script says after ds4relay has failed.
+const notStarted = "ds4relay did not start; see: logread -e ds4relay"
+
 // Control runs an action of the service's init script. The error contains the script's output.
 func Control(action string) error {
 	if !slices.Contains(Actions, action) {
@@ -58,13 +61,20 @@ func Control(action string) error {
 	}
 	var said bytes.Buffer
 	_, _, err := program.Command{Name: initScript, Args: []string{action}, Output: &said, Limit: actionTime}.Run()
+	return refusal(action, strings.TrimSpace(said.String()), err)
+}
+
+// refusal is the error of an action: err is that of the init script, and said what it has printed.
+func refusal(action, said string, err error) error {
 	var limit *program.LimitError
 	switch {
 	case errors.As(err, &limit):
 		return message.New("%s %s takes longer than %s; see the system log: logread -e ds4relay", initScript, action,
 			actionTime)
-	case err != nil && said.Len() > 0:
-		return message.Plain(strings.TrimSpace(said.String()))
+	case err != nil && said == notStarted:
+		return message.New(notStarted)
+	case err != nil && said != "":
+		return message.Plain(said)
 	case err != nil:
 		return message.New("%s %s: %v", initScript, action, err)
 	}

@@ -2,7 +2,6 @@ package state
 
 import (
 	_ "embed" // the rulesets
-	"fmt"
 	"net/netip"
 	"slices"
 	"sort"
@@ -325,4 +324,11 @@ func unique[T comparable](items []T) []T {
 	})
 }
 
-func quote(s string) string { return fmt.Sprintf("%q", s) }
+// quote writes a device's name as nft(8) reads it: as it is, but for a * at its end, which would match all names that
+// begin so.
+func quote(name string) string {
+	if before, found := strings.CutSuffix(name, "*"); found {
+		name = before + `\*`
+	}
+	return `"` + name + `"`
+}

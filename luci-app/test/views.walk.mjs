@@ -71,8 +71,11 @@ async function saved(page) {
 }
 
 async function applied(page) {
+	// The answer may come before click() returns.
+	const confirmed = page.waitForResponse((response) => response.url().includes('/uci/confirm'));
+
 	await page.locator('.cbi-button-apply').first().click();
-	await page.waitForResponse((response) => response.url().includes('/uci/confirm'));
+	await confirmed;
 }
 
 function noErrors(page) {

@@ -150,6 +150,7 @@ _('correct what it names in the relay\'s section, then run `ds4relay up`');
 _('correct what the warning names');
 _('destination unreachable');
 _('do what it says, then run `ds4relay up`');
+_('ds4relay did not start; see: logread -e ds4relay');
 _('end a connection: %v');
 _('end a connection: %v: a flowtable has it, and kernels before Linux 6.1.32 do not let it go; update the kernel, or turn offloading off before: option flow_offloading \'0\'');
 _('export takes the name of a relay: each has another end');

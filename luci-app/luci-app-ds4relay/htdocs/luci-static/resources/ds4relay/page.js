@@ -15,13 +15,15 @@ return baseclass.extend({
 		return String(text).split('`').map((part, i) => ((i % 2) ? E('code', [ part ]) : part));
 	},
 
-	/* A message of kind success, warning, error or notice, with sentences below its title. */
+	/* A message of kind success, warning, error or notice, with sentences below its title, each a line. */
 	alert(kind, title, sentences, buttons) {
+		const lines = (sentences ?? []).flatMap((text) => String(text).split('\n'));
+
 		return E('div', { 'class': 'alert-message ' + kind + ' ds4-alert', 'role': (kind == 'error') ? 'alert' : 'status' }, [
 			E('h4', [ title ]),
-			(sentences?.length > 1)
-				? E('ul', sentences.map((text) => E('li', this.sentence(text))))
-				: E('p', (sentences ?? []).flatMap((text) => this.sentence(text))),
+			(lines.length > 1)
+				? E('ul', lines.map((text) => E('li', this.sentence(text))))
+				: E('p', lines.flatMap((text) => this.sentence(text))),
 			E('div', { 'class': 'ds4-buttons' }, buttons ?? [])
 		]);
 	}

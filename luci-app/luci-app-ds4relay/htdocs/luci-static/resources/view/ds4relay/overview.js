@@ -87,7 +87,7 @@ return view.extend({
 	},
 
 	renderSummary(summary) {
-		return page.alert(summary.kind, summary.title, summary.text.split('\n'), [
+		return page.alert(summary.kind, summary.title, [ summary.text ], [
 			summary.details ? E('details', [
 				E('summary', [ words.fill(_('Commands: %d'), [ summary.details.length ]) ]),
 				E('pre', [ summary.details.join('\n') ])
