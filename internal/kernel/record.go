@@ -179,22 +179,34 @@ func (k *Kernel) savedSysctls() ([]state.Sysctl, error) {
 	return saved, err
 }
 
+// records returns the names of the files in the directory, in order. (os.ReadDir takes 3 kB more in the .ipk.)
+func (k *Kernel) records() ([]string, error) {
+	dir, err := os.Open(k.Run)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}
+
 // notedSysctls returns those that are recorded in /run.
 func (k *Kernel) notedSysctls() []state.Sysctl {
 	saved := read(k, formerSysctls, func(all []state.Sysctl) bool {
 		return !slices.ContainsFunc(all, func(s state.Sysctl) bool { return !validSysctl(s) })
 	})
-	entries, err := os.ReadDir(k.Run)
+	names, err := k.records()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		k.note(message.New("the records in %s cannot be read (%v): they count as none", k.Run, withoutPath(err)))
 	}
-	for _, entry := range entries {
-		key, ok := strings.CutPrefix(entry.Name(), sysctlPrefix)
+	for _, name := range names {
+		key, ok := strings.CutPrefix(name, sysctlPrefix)
 		if !ok || strings.HasSuffix(key, freshSuffix) {
 			continue
 		}
 		key = strings.ReplaceAll(key, ":", "/")
-		value := read(k, entry.Name(), func(value string) bool {
+		value := read(k, name, func(value string) bool {
 			return validSysctl(state.Sysctl{Key: key, Value: value})
 		})
 		if value != "" && !slices.ContainsFunc(saved, func(s state.Sysctl) bool { return s.Key == key }) {
@@ -302,14 +314,13 @@ func (k *Kernel) noteTable(table state.Table) error {
 // removed. The addresses of names stay, so that down and up need no DNS. The directory is removed if Lock created it,
 // together with the lock: after Clear nothing may be changed.
 func (k *Kernel) Clear() error {
-	entries, err := os.ReadDir(k.Run)
+	names, err := k.records()
 	if err != nil {
 		return err
 	}
 	var errs []error
 	left := 0
-	for _, entry := range entries {
-		name := entry.Name()
+	for _, name := range names {
 		ours := name == formerSysctls || strings.HasPrefix(name, sysctlPrefix) ||
 			strings.HasPrefix(name, tablePrefix) || name == PeerRecord+freshSuffix ||
 			strings.HasPrefix(name, includeFile)

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -23,7 +22,12 @@ func Lockout(relays []*config.Relay, connection string) error {
 	if clientErr != nil || err != nil || portErr != nil {
 		return nil
 	}
-	vps := slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool { return r.Role != config.VPS })
+	var vps []*config.Relay
+	for _, r := range relays {
+		if r.Role == config.VPS {
+			vps = append(vps, r)
+		}
+	}
 	r, f := config.Takes(vps, server.Unmap(), client.Unmap(), config.TCP, uint16(port))
 	if f == nil {
 		return nil
