@@ -8,8 +8,10 @@ const app = new URL('../luci-app-ds4relay/', import.meta.url);
 const read = (name) => readFileSync(new URL(name, app), 'utf8');
 const acl = JSON.parse(read('root/usr/share/rpcd/acl.d/luci-app-ds4relay.json'))['luci-app-ds4relay'];
 const menu = JSON.parse(read('root/usr/share/luci/menu.d/luci-app-ds4relay.json'));
-const asked = [ ...read('htdocs/luci-static/resources/ds4relay/api.js').matchAll(/declare\('(\w+)'/g) ].map((m) => m[1]);
-const offered = Object.keys(JSON.parse(execFileSync(process.env.DS4RELAY_BINARY, [ 'rpcd', 'list' ], { encoding: 'utf8' })));
+const asked = [ ...read('htdocs/luci-static/resources/ds4relay/api.js').matchAll(/declare\('(\w+)'/g) ]
+	.map((m) => m[1]);
+const offered = Object.keys(JSON.parse(
+	execFileSync(process.env.DS4RELAY_BINARY, [ 'rpcd', 'list' ], { encoding: 'utf8' })));
 
 test('nothing runs programs, and no file is read or written', () => {
 	for (const permission of [ 'read', 'write' ])
@@ -18,12 +20,14 @@ test('nothing runs programs, and no file is read or written', () => {
 	assert.doesNotMatch(JSON.stringify(acl), /exec|\*/);
 });
 
-test('what is written is the configuration, and the state of this one service; its test packets are a right to write too', () => {
+test('what is written is the configuration, and the state of this one service; ' +
+	'its test packets are a right to write too', () => {
 	assert.deepEqual(acl.write, { ubus: { ds4relay: [ 'control', 'doctor' ] }, uci: [ 'ds4relay' ] });
 });
 
 test('the program\'s own rights, without the pages, have the same rule', () => {
-	const own = JSON.parse(readFileSync(new URL('../../files/openwrt/usr/share/rpcd/acl.d/ds4relay.json', import.meta.url), 'utf8')).ds4relay;
+	const own = JSON.parse(readFileSync(
+		new URL('../../files/openwrt/usr/share/rpcd/acl.d/ds4relay.json', import.meta.url), 'utf8')).ds4relay;
 
 	assert.deepEqual(own.write.ubus.ds4relay, [ 'doctor' ]);
 	assert.deepEqual(own.read.ubus.ds4relay.filter((method) => acl.write.ubus.ds4relay.includes(method)), []);

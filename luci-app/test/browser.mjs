@@ -9,8 +9,10 @@ import { fileURLToPath } from 'node:url';
 
 const { chromium } = createRequire(process.env.DS4RELAY_NODE + '/')('playwright-core');
 
-export const fixture = (name) => JSON.parse(readFileSync(fileURLToPath(new URL(`fixtures/${name}.json`, import.meta.url))));
-export const example = readFileSync(fileURLToPath(new URL('../../files/openwrt/etc/config/ds4relay', import.meta.url)), 'utf8');
+export const fixture = (name) =>
+	JSON.parse(readFileSync(fileURLToPath(new URL(`fixtures/${name}.json`, import.meta.url))));
+export const example = readFileSync(
+	fileURLToPath(new URL('../../files/openwrt/etc/config/ds4relay', import.meta.url)), 'utf8');
 
 // A home with three hosts, one of them with a name, and a provider that delegates a prefix.
 export const home = {
@@ -30,8 +32,14 @@ export const home = {
 	ubus: {
 		'network.interface.dump': {
 			interface: [
-				{ interface: 'lan', up: true, l3_device: 'br-lan', device: 'br-lan', proto: 'static', 'ipv4-address': [ { address: '192.168.1.1', mask: 24 } ] },
-				{ interface: 'wan6', up: true, l3_device: 'pppoe-wan', device: 'eth1', proto: 'dhcpv6', 'ipv6-prefix': [ { address: '2001:db8:100::', mask: 56 } ] }
+				{
+					interface: 'lan', up: true, l3_device: 'br-lan', device: 'br-lan', proto: 'static',
+					'ipv4-address': [ { address: '192.168.1.1', mask: 24 } ]
+				},
+				{
+					interface: 'wan6', up: true, l3_device: 'pppoe-wan', device: 'eth1', proto: 'dhcpv6',
+					'ipv6-prefix': [ { address: '2001:db8:100::', mask: 56 } ]
+				}
 			]
 		}
 	}
@@ -39,13 +47,16 @@ export const home = {
 
 export async function start() {
 	const root = mkdtempSync(join(tmpdir(), 'lucitest-'));
-	const server = spawn(process.env.DS4RELAY_LUCITEST_SERVER, [ '-luci', process.env.DS4RELAY_LUCI, '-program', process.env.DS4RELAY_BINARY, '-root', root ],
-		{ stdio: [ 'ignore', 'pipe', 'inherit' ] });
+	const server = spawn(process.env.DS4RELAY_LUCITEST_SERVER, [
+		'-luci', process.env.DS4RELAY_LUCI, '-program', process.env.DS4RELAY_BINARY, '-root', root
+	], { stdio: [ 'ignore', 'pipe', 'inherit' ] });
 	const [ base ] = await new Promise((resolve, reject) => {
 		createInterface(server.stdout).once('line', (line) => resolve([ line ]));
 		server.once('exit', () => reject(new Error('the server ended')));
 	});
-	const browser = await chromium.launch({ executablePath: process.env.DS4RELAY_CHROMIUM ?? '/usr/bin/chromium', args: [ '--no-sandbox' ] });
+	const browser = await chromium.launch({
+		executablePath: process.env.DS4RELAY_CHROMIUM ?? '/usr/bin/chromium', args: [ '--no-sandbox' ]
+	});
 
 	return {
 		base,
@@ -53,7 +64,8 @@ export async function start() {
 		// A page of the app, with a router that is set up so. `errors` collects what the page's console complains of.
 		async open(view, setting = {}, options = {}) {
 			const context = await browser.newContext({
-				viewport: { width: options.width ?? 1100, height: 900 }, hasTouch: !!options.touch, isMobile: !!options.touch, permissions: options.permissions ?? []
+				viewport: { width: options.width ?? 1100, height: 900 }, hasTouch: !!options.touch,
+				isMobile: !!options.touch, permissions: options.permissions ?? []
 			});
 			const page = await context.newPage();
 			const errors = [];
@@ -66,7 +78,10 @@ export async function start() {
 
 			const change = async (next) => {
 				const response = await page.request.post(base + '/test/set', {
-					data: { config: example, started: true, enabled: true, ...next, answers: { ...home.answers, ...next.answers }, ubus: { ...home.ubus, ...next.ubus } }
+					data: {
+						config: example, started: true, enabled: true, ...next,
+						answers: { ...home.answers, ...next.answers }, ubus: { ...home.ubus, ...next.ubus }
+					}
 				});
 
 				if (!response.ok())
@@ -77,7 +92,9 @@ export async function start() {
 			await page.goto(`${base}/cgi-bin/luci/admin/services/ds4relay/${view}`);
 			await page.waitForSelector('#view h2');
 
-			return Object.assign(page, { errors, change, state: async () => (await page.request.get(base + '/test/state')).json() });
+			return Object.assign(page, {
+				errors, change, state: async () => (await page.request.get(base + '/test/state')).json()
+			});
 		},
 
 		async stop() {

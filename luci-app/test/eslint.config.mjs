@@ -1,7 +1,7 @@
 // The views run in LuCI's loader: a module is a function body that returns its class.
 const luci = {
-	L: 'readonly', E: 'readonly', _: 'readonly', window: 'readonly', document: 'readonly', navigator: 'readonly', CSS: 'readonly',
-	TextEncoder: 'readonly'
+	L: 'readonly', E: 'readonly', _: 'readonly', window: 'readonly', document: 'readonly', navigator: 'readonly',
+	CSS: 'readonly', TextEncoder: 'readonly'
 };
 
 // What 'require x.y as z' and 'require x.y' bring in as variables.
@@ -27,7 +27,8 @@ const requires = {
 						context.report({ node: reference.identifier, message: `${name} is required nowhere` });
 				}
 
-				const used = new Set([ ...scope.through, ...scope.childScopes.flatMap((s) => s.through) ].map((r) => r.identifier.name));
+				const used = new Set([ ...scope.through, ...scope.childScopes.flatMap((s) => s.through) ]
+					.map((r) => r.identifier.name));
 
 				for (const [ name, statement ] of names)
 					if (!used.has(name) && ![ 'view', 'baseclass' ].includes(name))
@@ -61,7 +62,9 @@ const rules = {
 export default [
 	{
 		files: [ '**/htdocs/**/*.js' ],
-		languageOptions: { ecmaVersion: 2021, sourceType: 'script', parserOptions: { ecmaFeatures: { globalReturn: true } } },
+		languageOptions: {
+			ecmaVersion: 2021, sourceType: 'script', parserOptions: { ecmaFeatures: { globalReturn: true } }
+		},
 		plugins: { luci: { rules: { requires } } },
 		rules: { ...rules, 'luci/requires': 'error', strict: [ 'error', 'global' ] }
 	},

@@ -7,7 +7,9 @@ import { schema } from './program.mjs';
 // A stand-in for LuCI's form: it only remembers what is added to it.
 class Option {
 	static extend() { return class extends this {}; }
-	constructor(section, name, title, description) { Object.assign(this, { section, option: name, title, description, disabled: '0', enabled: '1' }); }
+	constructor(section, name, title, description) {
+		Object.assign(this, { section, option: name, title, description, disabled: '0', enabled: '1' });
+	}
 	value(key) { (this.keys ??= []).push(key); }
 	depends() {}
 }
@@ -15,7 +17,13 @@ class Option {
 class Section {
 	constructor(type) { Object.assign(this, { sectiontype: type, children: [], tabs: [] }); }
 	tab(name) { this.tabs.push(name); }
-	option(type, ...args) { const o = Object.assign(new type(this, ...args), { type }); this.children.push(o); return o; }
+	option(type, ...args) {
+		const o = Object.assign(new type(this, ...args), { type });
+
+		this.children.push(o);
+
+		return o;
+	}
 	taboption(tab, ...args) { assert.ok(this.tabs.includes(tab)); return Object.assign(this.option(...args), { tab }); }
 }
 
@@ -28,14 +36,26 @@ form.GridSection = class extends Section {};
 form.NamedSection = class extends Section {};
 form.Map = class {
 	constructor() { this.children = []; }
-	section(type, ...args) { const s = new type(type === form.NamedSection ? args[1] : args[0]); this.children.push(s); return s; }
+	section(type, ...args) {
+		const s = new type(type === form.NamedSection ? args[1] : args[0]);
+
+		this.children.push(s);
+
+		return s;
+	}
 	parse() {}
 };
 
 // What the page builds for these sections, after its own load().
 async function formOf(sections, build) {
 	let answered = 0;
-	const rpc = { declare: ({ method }) => async () => { answered++; return { schema, check: { errors: [], warnings: [] }, dump: [] }[method] ?? {}; } };
+	const rpc = {
+		declare: ({ method }) => async () => {
+			answered++;
+
+			return { schema, check: { errors: [], warnings: [] }, dump: [] }[method] ?? {};
+		}
+	};
 	const NetworkSelect = class extends Option {};
 	const values = Object.fromEntries(sections.map((section) => [ section['.name'], section ]));
 	const uci = {
@@ -43,8 +63,13 @@ async function formOf(sections, build) {
 		get: (config, sid, option) => (option ? values[sid]?.[option] : values[sid]),
 		sections: (config, type) => sections.filter((section) => !type || section['.type'] == type)
 	};
-	const view = load('view.ds4relay.settings', { form, uci, rpc, ui: {}, dom: {}, 'tools.widgets': { NetworkSelect } }, {
-		L: { resolveDefault: (promise) => promise, toArray: (v) => (v == null ? [] : [].concat(v)), sortedKeys: Object.keys }
+	const view = load('view.ds4relay.settings', {
+		form, uci, rpc, ui: {}, dom: {}, 'tools.widgets': { NetworkSelect }
+	}, {
+		L: {
+			resolveDefault: (promise) => promise, toArray: (v) => (v == null ? [] : [].concat(v)),
+			sortedKeys: Object.keys
+		}
 	});
 
 	await view.load();
@@ -52,7 +77,9 @@ async function formOf(sections, build) {
 
 	const map = view[build]();
 
-	return Object.fromEntries(map.children.map((section) => [ section.sectiontype, section.children.filter((option) => !option.option.startsWith('_')) ]));
+	return Object.fromEntries(map.children.map((section) => [
+		section.sectiontype, section.children.filter((option) => !option.option.startsWith('_'))
+	]));
 }
 
 const complete = [
@@ -69,7 +96,8 @@ test('the form has every option of the schema, and no other', async () => {
 	assert.deepEqual(Object.keys(sections).sort(), shown.map((section) => section.type).sort());
 
 	for (const section of shown)
-		assert.deepEqual(sections[section.type].map((option) => option.option).sort(), section.options.map((spec) => spec.name).sort());
+		assert.deepEqual(sections[section.type].map((option) => option.option).sort(),
+			section.options.map((spec) => spec.name).sort());
 });
 
 test('lists are lists, switches are switches, and the default is shown', async () => {
@@ -89,7 +117,8 @@ test('lists are lists, switches are switches, and the default is shown', async (
 			else if (option instanceof form.MultiValue)
 				assert.equal(option.default, spec.default);
 			else if (spec.default && option.placeholder != spec.default)
-				assert.match(`${option.placeholder} ${option.description}`, /default|replies|Answers|everybody|203\.0\.113/i, `${section.type}.${spec.name} hides its default`);
+				assert.match(`${option.placeholder} ${option.description}`,
+					/default|replies|Answers|everybody|203\.0\.113/i, `${section.type}.${spec.name} hides its default`);
 
 			if (spec.required)
 				assert.ok(option.spec.needed, `${section.type}.${spec.name} is required`);

@@ -1,4 +1,5 @@
-// Loads a module of the app as LuCI's loader does (a function body with 'require' lines), with stand-ins for LuCI's own modules.
+// Loads a module of the app as LuCI's loader does (a function body with 'require' lines), with stand-ins for LuCI's own
+// modules.
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
@@ -8,7 +9,8 @@ const resources = fileURLToPath(new URL('../luci-app-ds4relay/htdocs/luci-static
 Object.defineProperty(String.prototype, 'format', { configurable: true, value(...args) {
 	let i = 0;
 
-	return this.replace(/%(\d*)(?:\.(\d+))?([a-z%])/g, (all, width, precision, verb) => (verb == '%' ? '%' : verb == 'm' ? args[i++] + ' ' : String(args[i++])));
+	return this.replace(/%(\d*)(?:\.(\d+))?([a-z%])/g, (all, width, precision, verb) =>
+		(verb == '%' ? '%' : verb == 'm' ? args[i++] + ' ' : String(args[i++])));
 } });
 
 class Base {
@@ -25,12 +27,16 @@ class Base {
 
 export function load(name, stubs, globals) {
 	const loaded = new Map(Object.entries({ baseclass: Base, view: Base, ...stubs }));
-	const scope = { _: (text) => text, L: { toArray }, E: () => ({}), window: { matchMedia: () => ({ matches: false, addEventListener() {} }) }, document: {}, ...globals };
+	const scope = {
+		_: (text) => text, L: { toArray }, E: () => ({}),
+		window: { matchMedia: () => ({ matches: false, addEventListener() {} }) }, document: {}, ...globals
+	};
 
 	function get(module) {
 		if (!loaded.has(module)) {
 			const source = readFileSync(resources + module.replace(/\./g, '/') + '.js', 'utf8');
-			const requires = [ ...source.matchAll(/^'require (\S+?)(?: as (\S+))?';$/gm) ].map(([ , dep, as ]) => [ as ?? dep.replace(/\W/g, '_'), dep ]);
+			const requires = [ ...source.matchAll(/^'require (\S+?)(?: as (\S+))?';$/gm) ]
+				.map(([ , dep, as ]) => [ as ?? dep.replace(/\W/g, '_'), dep ]);
 			const factory = new Function(...Object.keys(scope), ...requires.map(([ as ]) => as), source);
 			const result = factory(...Object.values(scope), ...requires.map(([ , dep ]) => get(dep)));
 

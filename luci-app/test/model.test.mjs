@@ -19,13 +19,18 @@ test('each state has its sentence and the button that mends it', () => {
 	for (const [ state, kind, action ] of [
 		[ { status: running }, 'success', undefined ],
 		[ { status: running, fresh: true }, 'notice', 'settings' ],
-		[ { status: running, error: { message: 'FILE:1: unknown word', problems: [ { file: 'FILE', line: 1, message: 'unknown word', code: 'unknown word' } ] } }, 'error', 'settings' ],
+		[ { status: running, error: {
+			message: 'FILE:1: unknown word',
+			problems: [ { file: 'FILE', line: 1, message: 'unknown word', code: 'unknown word' } ]
+		} }, 'error', 'settings' ],
 		[ { status: running, error: new Error('RPC call failed') }, 'error', 'diagnose' ],
 		[ { status: { relays: [], differs: [] } }, 'warning', 'settings' ],
 		[ { status: running, service: { started: false, enabled: true } }, 'warning', 'start' ],
 		[ { status: running, service: { started: true, enabled: false } }, 'warning', 'enable' ],
 		[ { status: with_((s) => ({ ...s, differs: [ 'ip link set dev ds4-home up' ] })) }, 'warning', 'reload' ],
-		[ { status: with_((s) => ({ ...s, blocked: [ 'relay "home" waits for a delegated prefix' ] })) }, 'error', 'diagnose' ],
+		[ {
+			status: with_((s) => ({ ...s, blocked: [ 'relay "home" waits for a delegated prefix' ] }))
+		}, 'error', 'diagnose' ],
 		[ { status: status('broken') }, 'warning', 'diagnose' ],
 		[ { status: with_((s) => ({ ...s, notes: [ 'a note' ] })) }, 'warning', 'diagnose' ],
 		[ { status: with_((s) => { s.relays[0].counters.rx_packets = 0; return s; }) }, 'warning', 'vps' ],
@@ -56,7 +61,9 @@ test('a forward is put into words', () => {
 
 	assert.deepEqual(split('192.168.1.210', [ { proto: 'tcp', first: 443, last: 443, port: 443 } ]),
 		{ opens: 'TCP 443', ip: '192.168.1.210', port: '', clients: '' });
-	assert.deepEqual(split('192.168.1.210', [ 'tcp', 'udp' ].map((proto) => ({ proto, first: 443, last: 443, port: 8443 })), [ '203.0.113.7', '198.51.100.0/24' ]),
+	assert.deepEqual(
+		split('192.168.1.210', [ 'tcp', 'udp' ].map((proto) => ({ proto, first: 443, last: 443, port: 8443 })),
+			[ '203.0.113.7', '198.51.100.0/24' ]),
 		{ opens: 'TCP, UDP 443', ip: '192.168.1.210', port: '8443', clients: '203.0.113.7, 198.51.100.0/24' });
 	assert.deepEqual(split('192.168.1.23', [ { proto: 'tcp', first: 8000, last: 8010, port: 9000 } ]),
 		{ opens: 'TCP 8000-8010', ip: '192.168.1.23', port: '9000-9010', clients: '' });
@@ -74,19 +81,32 @@ test('traffic per second needs two looks at the same counters', () => {
 });
 
 test('what the program says is translated by its code', () => {
-	const german = { 'allowed is %s': 'erlaubt ist %s', 'replies or all': 'replies oder all', 'needs: %s': 'braucht: %s', 'no answer': 'keine Antwort' };
+	const german = {
+		'allowed is %s': 'erlaubt ist %s', 'replies or all': 'replies oder all', 'needs: %s': 'braucht: %s',
+		'no answer': 'keine Antwort'
+	};
 	const translated = load('ds4relay.words', {}, { _: (text) => german[text] ?? text });
 	const refused = { code: 'allowed is %s', args: [ { code: 'replies or all' } ] };
-	const problem = { file: 'FILE', line: 3, section: 'relay "home"', option: 'egress', value: 'x: "y', message: 'allowed is replies or all', ...refused };
+	const problem = {
+		file: 'FILE', line: 3, section: 'relay "home"', option: 'egress', value: 'x: "y',
+		message: 'allowed is replies or all', ...refused
+	};
 
 	assert.equal(translated.say(refused), 'erlaubt ist replies oder all');
-	assert.equal(translated.say({ code: '%s; %s', args: [ refused, 'no answer' ] }), 'erlaubt ist replies oder all; no answer', 'an argument is no code');
+	assert.equal(translated.say({ code: '%s; %s', args: [ refused, 'no answer' ] }),
+		'erlaubt ist replies oder all; no answer', 'an argument is no code');
 	assert.equal(translated.message(problem), 'erlaubt ist replies oder all');
-	assert.equal(translated.error({ message: 'x', problems: [ problem, { ...problem, option: undefined, value: undefined } ] }),
-		'FILE:3: relay "home": option egress "x: \\"y": erlaubt ist replies oder all\nFILE:3: relay "home": erlaubt ist replies oder all');
+	assert.equal(
+		translated.error({ message: 'x', problems: [ problem, { ...problem, option: undefined, value: undefined } ] }),
+		'FILE:3: relay "home": option egress "x: \\"y": erlaubt ist replies oder all\n' +
+		'FILE:3: relay "home": erlaubt ist replies oder all');
 	assert.equal(translated.error({ message: 'no answer', code: 'no answer' }), 'keine Antwort');
-	assert.equal(translated.of({ evidence: 'no answer', codes: { evidence: { code: 'no answer' } } }, 'evidence'), 'keine Antwort');
-	assert.deepEqual(translated.list({ notes: [ 'no answer', 'other' ], codes: { notes: [ { code: 'no answer' } ] } }, 'notes'), [ 'keine Antwort', 'other' ]);
+	assert.equal(
+		translated.of({ evidence: 'no answer', codes: { evidence: { code: 'no answer' } } }, 'evidence'),
+		'keine Antwort');
+	assert.deepEqual(
+		translated.list({ notes: [ 'no answer', 'other' ], codes: { notes: [ { code: 'no answer' } ] } }, 'notes'),
+		[ 'keine Antwort', 'other' ]);
 	assert.equal(words.fill('%d%% of %[2]q, %[1]s', [ 5, 'b' ]), '5% of "b", 5');
 });
 
@@ -101,10 +121,15 @@ test('a program of the release before has English only', () => {
 });
 
 test('the program’s answers say the same in English by their codes', () => {
-	const files = [ 'x\n', 'config\n', 'config relay "home\n', 'option a b\n', 'config relay home\n', 'config x\nconfig rela y\n', 'config relay home\n\toption colour red\n\toption mtu \'"\\\'\n' ],
-	      listed = new Set(readFileSync(new URL('../luci-app-ds4relay/i18n/messages.js', import.meta.url), 'utf8').split('\n')),
+	const files = [
+		'x\n', 'config\n', 'config relay "home\n', 'option a b\n', 'config relay home\n',
+		'config x\nconfig rela y\n', 'config relay home\n\toption colour red\n\toption mtu \'"\\\'\n'
+	],
+	      listed = new Set(readFileSync(
+			new URL('../luci-app-ds4relay/i18n/messages.js', import.meta.url), 'utf8').split('\n')),
 	      script = (text) => "_('" + text.replace(/[\\']/g, '\\$&') + "');";
-	const codes = (text) => ((text?.code == null) ? [] : [ text.code, ...(text.args ?? []).flatMap(codes) ]).filter((code) => /[a-z]{2}/.test(code));
+	const codes = (text) => ((text?.code == null) ? [] : [ text.code, ...(text.args ?? []).flatMap(codes) ])
+		.filter((code) => /[a-z]{2}/.test(code));
 	let problems = 0;
 
 	for (const config of files) {
@@ -135,9 +160,18 @@ test('the program’s answers say the same in English by their codes', () => {
 
 test('a configuration with every character is written so that the program reads it', () => {
 	const sections = [
-		{ '.name': 'home', '.type': 'relay', ipaddr: '8.8.8.8', ip6addr: '2001:db8:1::/64', peeraddr: '2001:db8:2::/64', keep: [ 'tcp:22', 'icmp' ], mtu: '', egress: null },
-		{ '.name': 'cfg012345', '.type': 'forward', '.anonymous': true, name: `Dad's <b>NAS</b> \\ "x" # ; \u00e4`, proto: [ 'tcp' ], src_dport: '443', dest_ip: '192.168.1.210' },
-		{ '.name': 'cfg012346', '.type': 'forward', '.anonymous': true, proto: [ 'tcp' ], src_dport: '443', dest_ip: '192.168.1.211' }
+		{
+			'.name': 'home', '.type': 'relay', ipaddr: '8.8.8.8', ip6addr: '2001:db8:1::/64',
+			peeraddr: '2001:db8:2::/64', keep: [ 'tcp:22', 'icmp' ], mtu: '', egress: null
+		},
+		{
+			'.name': 'cfg012345', '.type': 'forward', '.anonymous': true,
+			name: `Dad's <b>NAS</b> \\ "x" # ; \u00e4`, proto: [ 'tcp' ], src_dport: '443', dest_ip: '192.168.1.210'
+		},
+		{
+			'.name': 'cfg012346', '.type': 'forward', '.anonymous': true, proto: [ 'tcp' ], src_dport: '443',
+			dest_ip: '192.168.1.211'
+		}
 	];
 	const config = load('ds4relay.config', { uci: { sections: () => sections }, form: {} });
 	const answer = call('check', { config: config.text(sections) });
@@ -150,8 +184,9 @@ test('a configuration with every character is written so that the program reads 
 
 test('who sees the example sees that nothing is set up', () => {
 	const rules = load('ds4relay.rules');
-	const fresh = (sections) => load('ds4relay.config', { uci: { sections: (c, type) => sections.filter((s) => s['.type'] == type) }, form: {} })
-		.isFresh((text) => rules.isExample(text));
+	const fresh = (sections) => load('ds4relay.config', {
+		uci: { sections: (c, type) => sections.filter((s) => s['.type'] == type) }, form: {}
+	}).isFresh((text) => rules.isExample(text));
 	const example = { '.type': 'relay', enabled: '0', ipaddr: '198.51.100.144', peeraddr: '2001:db8:6ef9::/64' };
 
 	assert.ok(fresh([]));

@@ -13,11 +13,14 @@ const relay = { ipaddr: '198.51.100.144', ip6addr: '2001:db8:1::/64', peeraddr: 
 const forward = { proto: 'tcp', src_dport: '443', dest_ip: '192.168.1.210' };
 
 const addresses6 = [
-	'2001:db8::1', '2001:db8:1::/64', '2001:db8:1::1/64', '2001:db8:1::/48', '2001:db8:1::/128', '2001:db8::/129', '2001:db8::/064', '::/64', '::', '::1',
-	'fe80::1', 'fe80::/64', 'ff02::1', 'fd00::1', '::ffff:192.0.2.1', '::ffff:0:0/96', '2001:db8::192.0.2.1', '2001:db8::192.0.2.1:1', '2001:db8:::1', ':1::2',
-	'1::2:', '1:2:3:4:5:6:7:8', '1:2:3:4:5:6:7:8:9', '1:2:3:4:5:6:7::', '::2:3:4:5:6:7:8', '1::2::3', '12345::', '2001:db8::g', '2001:DB8::A', 'fe80::1%eth0',
-	'2001:db8:0:0:1:0:0:1', '2001:db8:1:2:198::/80', '2001:db8::/65', '2001:db8:1:0:198:51::/96', '2001:db8::/0', 'auto', 'none', '192.0.2.1', '/64', '2001:db8::/',
-	'2001:db8::/-1', '2001:db8::/+64', '1:0:0:2::/63', '2001:db8:0:1::/63', '2001:db8::1/127', '64:ff9b::1', '2001:db8:0:0:0:0:0:0:1', '02001:db8::1'
+	'2001:db8::1', '2001:db8:1::/64', '2001:db8:1::1/64', '2001:db8:1::/48', '2001:db8:1::/128', '2001:db8::/129',
+	'2001:db8::/064', '::/64', '::', '::1', 'fe80::1', 'fe80::/64', 'ff02::1', 'fd00::1', '::ffff:192.0.2.1',
+	'::ffff:0:0/96', '2001:db8::192.0.2.1', '2001:db8::192.0.2.1:1', '2001:db8:::1', ':1::2', '1::2:',
+	'1:2:3:4:5:6:7:8', '1:2:3:4:5:6:7:8:9', '1:2:3:4:5:6:7::', '::2:3:4:5:6:7:8', '1::2::3', '12345::', '2001:db8::g',
+	'2001:DB8::A', 'fe80::1%eth0', '2001:db8:0:0:1:0:0:1', '2001:db8:1:2:198::/80', '2001:db8::/65',
+	'2001:db8:1:0:198:51::/96', '2001:db8::/0', 'auto', 'none', '192.0.2.1', '/64', '2001:db8::/', '2001:db8::/-1',
+	'2001:db8::/+64', '1:0:0:2::/63', '2001:db8:0:1::/63', '2001:db8::1/127', '64:ff9b::1',
+	'2001:db8:0:0:0:0:0:0:1', '02001:db8::1'
 ];
 
 const table = {
@@ -25,33 +28,62 @@ const table = {
 		enabled: [ '0', '1', 'yes', 'no', 'on', 'off', 'true', 'false', 'enabled', 'disabled', '2', 'YES', 'y' ],
 		role: [ 'router', 'vps', 'Router', 'host' ],
 		ipaddr: [
-			'198.51.100.144', '8.8.8.8', '10.0.0.1', '100.64.0.1', '100.128.0.1', '127.0.0.1', '169.254.1.1', '172.16.0.1', '172.32.0.1', '192.168.1.1', '192.0.0.1',
-			'192.0.2.1', '198.18.0.1', '198.20.0.1', '224.0.0.1', '240.0.0.1', '255.255.255.255', '0.1.2.3', '1.2.3', '1.2.3.4.5', '1.2.3.256', '01.2.3.4', '1.2.3.04',
-			'1.2.3.4/32', '1.2.3.4/24', '1.2.3.0/24', '1.2.3.4/33', '10.0.0.1/8', '2001:db8::1', 'example.org', '1.2.3.-4', ' 1.2.3.4'
+			'198.51.100.144', '8.8.8.8', '10.0.0.1', '100.64.0.1', '100.128.0.1', '127.0.0.1', '169.254.1.1',
+			'172.16.0.1', '172.32.0.1', '192.168.1.1', '192.0.0.1', '192.0.2.1', '198.18.0.1', '198.20.0.1',
+			'224.0.0.1', '240.0.0.1', '255.255.255.255', '0.1.2.3', '1.2.3', '1.2.3.4.5', '1.2.3.256', '01.2.3.4',
+			'1.2.3.04', '1.2.3.4/32', '1.2.3.4/24', '1.2.3.0/24', '1.2.3.4/33', '10.0.0.1/8', '2001:db8::1',
+			'example.org', '1.2.3.-4', ' 1.2.3.4'
 		],
 		ip6addr: addresses6,
-		peeraddr: addresses6.concat([ 'vps.example.org', 'vps', 'vps.example.org.', 'a..b', '-a.b', 'a-.b', 'a_b.c', '1.2.3.4', '1.2.c', 'ü.de', 'x'.repeat(64) + '.de', 'a.' + 'b'.repeat(63), 'a b.c' ]),
-		tunlink: [ 'wan6', 'pppoe-wan', 'eth0.7', '@lan', 'a b', 'a/b', 'a:b', 'a"b', 'sixteen-chars-xx', 'fifteen-chars-x', '..', '.', 'ä', 'äääääääää', 'a%b', 'all' ],
-		device: [ 'wrap1', 'ds4-home', '-a', '.', '..', 'all', 'default', 'fifteen-chars-x', 'sixteen-chars-xx', 'a b', 'a:b', 'ä', '_', '.a' ],
+		peeraddr: addresses6.concat([
+			'vps.example.org', 'vps', 'vps.example.org.', 'a..b', '-a.b', 'a-.b', 'a_b.c', '1.2.3.4', '1.2.c', 'ü.de',
+			'x'.repeat(64) + '.de', 'a.' + 'b'.repeat(63), 'a b.c'
+		]),
+		tunlink: [
+			'wan6', 'pppoe-wan', 'eth0.7', '@lan', 'a b', 'a/b', 'a:b', 'a"b', 'sixteen-chars-xx', 'fifteen-chars-x',
+			'..', '.', 'ä', 'äääääääää', 'a%b', 'all'
+		],
+		device: [
+			'wrap1', 'ds4-home', '-a', '.', '..', 'all', 'default', 'fifteen-chars-x', 'sixteen-chars-xx', 'a b',
+			'a:b', 'ä', '_', '.a'
+		],
 		mtu: [ 'auto', '576', '575', '65000', '65001', '01500', '+1500', '1500.0', '1e3', 'x' ],
 		encaplimit: [ 'none', 'ignore', 'Ignore', '0', '255', '256', '-1', '00', '4' ],
 		ttl: [ '1', '255', '0', '256', '064', 'auto' ],
-		ip4table: [ '1', '42', '252', '253', '254', '255', '256', '4294967295', '4294967296', '0', 'main', '042', '99999999999' ],
+		ip4table: [
+			'1', '42', '252', '253', '254', '255', '256', '4294967295', '4294967296', '0', 'main', '042',
+			'99999999999'
+		],
 		priority: [ '1', '4600', '32000', '32001', '0', '-1', 'x' ],
 		egress: [ 'replies', 'all', 'none', 'All' ],
 		egress_private: [ '0', '1', 'yes', 'x' ],
 		killswitch: [ '0', '1', 'off', 'x' ],
 		flow_offloading: [ '0', '1', 'off', 'x' ],
-		keep: [ 'tcp:22', 'udp:60000-61000', 'icmp', 'tcp', 'icmp:1', 'gre', '47', '6:22', '22', 'tcp:', 'tcp:0', 'tcp:65536', 'tcp:2-1', 'tcp:1-1', 'foo', 'foo:1', ':22', 'tcp:22:23', 'sctp:5', 'tcp:022', 'all', 'TCP:22', 'tcp:22:30' ]
+		keep: [
+			'tcp:22', 'udp:60000-61000', 'icmp', 'tcp', 'icmp:1', 'gre', '47', '6:22', '22', 'tcp:', 'tcp:0',
+			'tcp:65536', 'tcp:2-1', 'tcp:1-1', 'foo', 'foo:1', ':22', 'tcp:22:23', 'sctp:5', 'tcp:022', 'all',
+			'TCP:22', 'tcp:22:30'
+		]
 	},
 	forward: {
 		enabled: [ '0', '1', 'x' ],
-		name: [ 'Web', "Dad's <b>NAS</b>", 'ä'.repeat(64), 'ä'.repeat(65), 'a\tb', 'a\u0085b', '😀'.repeat(64), 'a"b\\c' ],
+		name: [
+			'Web', "Dad's <b>NAS</b>", 'ä'.repeat(64), 'ä'.repeat(65), 'a\tb', 'a\u0085b', '😀'.repeat(64), 'a"b\\c'
+		],
 		proto: [ 'tcp', 'udp', 'sctp', 'tcpudp', '6', '132', 'foo', '256', '0', 'TCP', 'TcpUdp', '06' ],
-		src_dport: [ '443', '8000-8010', '0', '65535', '65536', '1-65535', '10-9', '80,443', '80:90', '90:80', '80:90:95', '80-90:95', ':80', '080', ' 80', '-1', '1-', 'http' ],
-		dest_ip: [ '192.168.1.210', '10.1.2.3', '127.0.0.1', '0.0.0.1', '224.0.0.1', '223.255.255.255', '255.255.255.255', '192.168.1.0/24', '192.168.1.5/24', '192.168.1.5/32', '2001:db8::1', 'nas', '192.168.1' ],
+		src_dport: [
+			'443', '8000-8010', '0', '65535', '65536', '1-65535', '10-9', '80,443', '80:90', '90:80', '80:90:95',
+			'80-90:95', ':80', '080', ' 80', '-1', '1-', 'http'
+		],
+		dest_ip: [
+			'192.168.1.210', '10.1.2.3', '127.0.0.1', '0.0.0.1', '224.0.0.1', '223.255.255.255', '255.255.255.255',
+			'192.168.1.0/24', '192.168.1.5/24', '192.168.1.5/32', '2001:db8::1', 'nas', '192.168.1'
+		],
 		dest_port: [ '443', '8443', '8000-8010', '0', '65536', 'x', '443-443', '443-444', '443:443', '443:444' ],
-		src_ip: [ '203.0.113.7', '203.0.113.0/24', '203.0.113.1/24', '0.0.0.0/0', '1.2.3.4/32', '1.2.3.4/33', '1.2.3.4/', '128.0.0.0/1', '2001:db8::/32', 'x', '10.0.0.0/08' ],
+		src_ip: [
+			'203.0.113.7', '203.0.113.0/24', '203.0.113.1/24', '0.0.0.0/0', '1.2.3.4/32', '1.2.3.4/33', '1.2.3.4/',
+			'128.0.0.0/1', '2001:db8::/32', 'x', '10.0.0.0/08'
+		],
 		egress: [ 'replies', 'all', 'x' ],
 		killswitch: [ '0', 'no', 'x' ]
 	}
@@ -73,7 +105,8 @@ function refusedByProgram(type, option, value) {
 			file += `\toption ${name} ${quote(text)}\n`;
 	}
 
-	const problems = call('check', { config: file }).errors.filter((problem) => problem.option == option && problem.section.startsWith(type));
+	const problems = call('check', { config: file }).errors
+		.filter((problem) => problem.option == option && problem.section.startsWith(type));
 
 	problems.forEach((problem) => assert.equal(words.message(problem), problem.message));
 
@@ -86,7 +119,8 @@ const spanning = [ /^both endpoints are/, /^overlaps with/, /^is also the tunlin
 for (const [ type, options ] of Object.entries(table))
 	for (const [ option, values ] of Object.entries(options))
 		test(`${type}.${option}`, () => {
-			const spec = schema.sections.find((section) => section.type == type).options.find((one) => one.name == option);
+			const spec = schema.sections.find((section) => section.type == type)
+				.options.find((one) => one.name == option);
 
 			for (const value of values) {
 				// A blank separates the values of a list that is written as one option.
@@ -98,16 +132,19 @@ for (const [ type, options ] of Object.entries(table))
 				if (expected && spanning.some((pattern) => pattern.test(expected)))
 					continue;
 
-				const refused = rules.check(type, option, value, { ...(type == 'relay' ? relay : forward), [option]: value });
+				const refused = rules.check(type, option, value,
+					{ ...(type == 'relay' ? relay : forward), [option]: value });
 
-				assert.equal(refused ? words.refusal(spec, refused) : null, expected, `${option} ${JSON.stringify(value)}`);
+				assert.equal(refused ? words.refusal(spec, refused) : null, expected,
+					`${option} ${JSON.stringify(value)}`);
 			}
 		});
 
 test('every option has a rule, and a test', () => {
 	for (const section of schema.sections.filter((one) => table[one.type]))
 		for (const spec of section.options) {
-			assert.equal(typeof rules.options[section.type][spec.name], 'function', `${section.type}.${spec.name} has no rule`);
+			assert.equal(typeof rules.options[section.type][spec.name], 'function',
+				`${section.type}.${spec.name} has no rule`);
 
 			if (spec.name != 'relay')
 				assert.ok(table[section.type][spec.name], `${section.type}.${spec.name} has no test`);
@@ -118,7 +155,9 @@ test('what is missing is said as the program says it', () => {
 	const file = "config relay 'home'\n\nconfig forward 'web'\n";
 	const said = call('check', { config: file }).errors.map((problem) => problem.message);
 
-	for (const [ type, name ] of [ [ 'relay', 'ipaddr' ], [ 'relay', 'peeraddr' ], [ 'forward', 'dest_ip' ], [ 'forward', 'src_dport' ] ]) {
+	for (const [ type, name ] of [
+		[ 'relay', 'ipaddr' ], [ 'relay', 'peeraddr' ], [ 'forward', 'dest_ip' ], [ 'forward', 'src_dport' ]
+	]) {
 		const spec = schema.sections.find((section) => section.type == type).options.find((one) => one.name == name);
 
 		assert.ok(said.includes(words.missing(spec)), `${words.missing(spec)}\nis none of\n${said.join('\n')}`);
@@ -126,9 +165,11 @@ test('what is missing is said as the program says it', () => {
 });
 
 test('an endpoint is made of a prefix as the program makes it', () => {
-	const file = "config relay home\n\toption role vps\n\toption ipaddr 198.51.100.144\n\toption ip6addr 2001:db8:fdd2::/64\n\toption peeraddr 2001:db8:fdd2:0:198:51:100:144\n";
+	const file = "config relay home\n\toption role vps\n\toption ipaddr 198.51.100.144\n" +
+		"\toption ip6addr 2001:db8:fdd2::/64\n\toption peeraddr 2001:db8:fdd2:0:198:51:100:144\n";
 
-	assert.match(call('check', { config: file }).errors[0].message, new RegExp('both endpoints are ' + rules.endpoint('2001:db8:fdd2::/64', '198.51.100.144')));
+	assert.match(call('check', { config: file }).errors[0].message,
+		new RegExp('both endpoints are ' + rules.endpoint('2001:db8:fdd2::/64', '198.51.100.144')));
 	assert.equal(rules.endpoint('2001:db8:fdd2::/64', ''), null);
 });
 
@@ -141,14 +182,19 @@ test('addresses of documentation are examples', () => {
 });
 
 test('an internal port stands for one external port', () => {
-	const spec = schema.sections.find((section) => section.type == 'forward').options.find((one) => one.name == 'dest_port');
+	const spec = schema.sections.find((section) => section.type == 'forward')
+		.options.find((one) => one.name == 'dest_port');
 
 	for (const src_dport of [ '443 444', [ '443', '444', '8000-8010' ] ]) {
 		const given = [ src_dport ].flat().flatMap((text) => text.split(' ')),
-		      file = "config relay home\n\toption role router\n\toption ipaddr 198.51.100.144\n\toption peeraddr 2001:db8:1::1\n\nconfig forward web\n\toption dest_ip 192.168.1.210\n\toption dest_port 8443\n" +
+		      file = "config relay home\n\toption role router\n\toption ipaddr 198.51.100.144\n" +
+			"\toption peeraddr 2001:db8:1::1\n\n" +
+			"config forward web\n\toption dest_ip 192.168.1.210\n\toption dest_port 8443\n" +
 			given.map((port) => `\tlist src_dport ${port}\n`).join('');
 		const said = call('check', { config: file }).errors.map((problem) => problem.message);
 
-		assert.deepEqual(said, [ words.refusal(spec, rules.check('forward', 'dest_port', '8443', { ...forward, src_dport })) ]);
+		assert.deepEqual(said, [
+			words.refusal(spec, rules.check('forward', 'dest_port', '8443', { ...forward, src_dport }))
+		]);
 	}
 });

@@ -40,15 +40,24 @@ config forward 'vpn'
 const checks = [
 	[ 'config', '', 'Configuration', 'ok', '/etc/config/ds4relay: relays: 1, forwards: 3' ],
 	[ 'system', '', 'Kernel and programs', 'ok', 'kernel 6.6.86 with ip6_tunnel, and nft' ],
-	[ 'endpoints', 'home', 'Endpoints are known', 'ok', '2001:db8:100:0:198:51:100:144 (here), 2001:db8:6ef9:0:198:51:100:144 (the other end)' ],
-	[ 'installed', '', 'The kernel is as configured', 'ok', 'links, addresses, routes, rules, sysctls and nft tables are as configured' ],
-	[ 'peer', 'home', 'The other end is reached over IPv6', 'ok', '2001:db8:6ef9:0:198:51:100:144 answers ping over pppoe-wan' ],
-	[ 'tunnel', 'home', 'IPv4 in IPv6 (protocol 4) passes both ways', 'failed', 'no packet in: 3 went out to 2001:db8:6ef9:0:198:51:100:144, nothing of protocol 4 comes back (since ds4-home is up: 0 packets)',
-		'allow IP protocol 4 (IPv4 in IPv6) between 2001:db8:100:0:198:51:100:144 and 2001:db8:6ef9:0:198:51:100:144 in the firewalls of both providers (the VPS\'s control panel, the home\'s modem), then run `ds4relay doctor` at the other end' ],
+	[ 'endpoints', 'home', 'Endpoints are known', 'ok',
+		'2001:db8:100:0:198:51:100:144 (here), 2001:db8:6ef9:0:198:51:100:144 (the other end)' ],
+	[ 'installed', '', 'The kernel is as configured', 'ok',
+		'links, addresses, routes, rules, sysctls and nft tables are as configured' ],
+	[ 'peer', 'home', 'The other end is reached over IPv6', 'ok',
+		'2001:db8:6ef9:0:198:51:100:144 answers ping over pppoe-wan' ],
+	[ 'tunnel', 'home', 'IPv4 in IPv6 (protocol 4) passes both ways', 'failed',
+		'no packet in: 3 went out to 2001:db8:6ef9:0:198:51:100:144, nothing of protocol 4 comes back ' +
+		'(since ds4-home is up: 0 packets)',
+		'allow IP protocol 4 (IPv4 in IPv6) between 2001:db8:100:0:198:51:100:144 and ' +
+		'2001:db8:6ef9:0:198:51:100:144 in the firewalls of both providers (the VPS\'s control panel, ' +
+		'the home\'s modem), then run `ds4relay doctor` at the other end' ],
 	[ 'mtu', 'home', 'Packets of full size pass both ways', 'skipped', 'no packet through the tunnel is answered' ],
 	[ 'conntrack', '', 'Room for connections', 'ok', '612 connections of at most 15360 are tracked' ],
 	[ 'host', 'home', 'The hosts at home answer', 'ok', '192.168.1.210 answers a client' ],
-	[ 'clock', '', 'The clock is right', 'warning', 'it is 4 minutes slow; nobody keeps it right (the relay itself needs no clock)', 'set the clock: `service sysntpd restart`' ]
+	[ 'clock', '', 'The clock is right', 'warning',
+		'it is 4 minutes slow; nobody keeps it right (the relay itself needs no clock)',
+		'set the clock: `service sysntpd restart`' ]
 ].map(([ id, relay, title, state, evidence, remedy ]) => ({ id, relay, title, state, evidence, remedy: remedy ?? '' }));
 
 // Names as people give them, and the state five seconds later.
@@ -78,7 +87,9 @@ for (const view of [ 'overview', 'settings', 'vps', 'diagnose' ])
 pictures.push(
 	[ 'first-visit', 'settings', { config: example } ],
 	[ 'first-visit-phone', 'settings', { config: example }, { width: 360, touch: true } ],
-	[ 'overview-waiting', 'overview', { config: complete, answers: { ...answers, 'ds4relay.status': fixture('broken') } } ],
+	[ 'overview-waiting', 'overview', {
+		config: complete, answers: { ...answers, 'ds4relay.status': fixture('broken') }
+	} ],
 	[ 'overview-german', 'overview', { ...running, language: 'de' } ],
 	[ 'forward', 'settings', running, {}, async (page) => {
 		await page.locator('tr[data-sid="nas"] .cbi-button-edit').click();
@@ -99,7 +110,8 @@ for (const [ name, view, setting, options, act ] of pictures) {
 
 	if (setting.answers?.['ds4relay.status'] === status && view == 'overview') {
 		await page.change({ ...setting, answers: { ...answers, 'ds4relay.status': later } });
-		await page.waitForFunction(() => /[1-9][.0-9]* .?i?B\/s/.test(document.querySelector('svg.ds4-path').textContent));
+		await page.waitForFunction(() =>
+			/[1-9][.0-9]* .?i?B\/s/.test(document.querySelector('svg.ds4-path').textContent));
 	}
 
 	if (act)

@@ -38,7 +38,9 @@ after(() => lab.stop());
 function check(text) {
 	const file = join(mkdtempSync(join(tmpdir(), 'walk-')), 'ds4relay');
 
-	writeFileSync(file, /option role/.test(text) ? text : text.replace(/(config relay '\w+'\n)/g, "$1\toption role 'router'\n"));
+	writeFileSync(file, /option role/.test(text)
+		? text
+		: text.replace(/(config relay '\w+'\n)/g, "$1\toption role 'router'\n"));
 
 	return execFileSync(process.env.DS4RELAY_BINARY, [ 'check', file ], { encoding: 'utf8' });
 }
@@ -51,7 +53,8 @@ const modal = (page) => page.locator('#modal_overlay .modal');
 async function says(page, section, option, words) {
 	const line = page.locator(`[id="cbid.ds4relay.${section}.${option}.error"]`);
 
-	await page.waitForFunction(([ id, text ]) => document.getElementById(id).textContent == text, [ `cbid.ds4relay.${section}.${option}.error`, words ], { timeout: 3000 })
+	await page.waitForFunction(([ id, text ]) => document.getElementById(id).textContent == text,
+		[ `cbid.ds4relay.${section}.${option}.error`, words ], { timeout: 3000 })
 		.catch(async () => assert.equal(await line.textContent(), words, option));
 }
 
@@ -92,9 +95,11 @@ test('first visit: four values, and the file is one that the program takes', asy
 	await field(page, 'home', 'peeraddr').fill('2001:db8:77::/64');
 
 	const server = page.locator('[id="cbid.ds4relay.web.dest_ip"]'),
-	      choices = await server.locator('li').evaluateAll((items) => items.map((item) => item.getAttribute('data-value')));
+	      choices = await server.locator('li')
+		.evaluateAll((items) => items.map((item) => item.getAttribute('data-value')));
 
-	assert.deepEqual([ ...new Set(choices.filter((value) => /^192/.test(value))) ], [ '192.168.1.23', '192.168.1.40', '192.168.1.210' ]);
+	assert.deepEqual([ ...new Set(choices.filter((value) => /^192/.test(value))) ],
+		[ '192.168.1.23', '192.168.1.40', '192.168.1.210' ]);
 	await choose(page, server, '192.168.1.210');
 	await field(page, 'web', 'src_dport').fill('443');
 	await applied(page);
@@ -141,7 +146,8 @@ test('first visit: what is left out is named, and nothing is saved', async () =>
 
 	const said = await page.locator('.ds4-problems').innerText();
 
-	assert.match(said, /Public IPv4 address: allowed is the VPS's public IPv4 address \(not a private, multicast or reserved one\)/);
+	assert.match(said,
+		/Public IPv4 address: allowed is the VPS's public IPv4 address \(not a private, multicast or reserved one\)/);
 	assert.match(said, /option peeraddr is missing; it takes an IPv6 address such as/);
 	assert.match(said, /option src_dport is missing/);
 	assert.equal((await page.state()).changes, 0);
@@ -154,16 +160,24 @@ test('a wrong value is refused below its field, in the words of the program', as
 	await edit(page, 'home');
 
 	for (const [ tab, option, wrong, words ] of [
-		[ 'general', 'ipaddr', '10.0.0.1', "allowed is the VPS's public IPv4 address (not a private, multicast or reserved one)" ],
-		[ 'general', 'peeraddr', '2001:db8::/96', 'the endpoint 2001:db8::198:51:100:144 made of it and ipaddr lies outside; allowed is a prefix of at most 64 bits, or an address' ],
-		[ 'general', 'ip6addr', 'fe80::1', 'allowed is an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64' ],
-		[ 'general', 'keep', '22', 'allowed is protocol:port, protocol:first-last or protocol, such as tcp:22, udp:60000-61000 or icmp' ],
+		[ 'general', 'ipaddr', '10.0.0.1',
+			"allowed is the VPS's public IPv4 address (not a private, multicast or reserved one)" ],
+		[ 'general', 'peeraddr', '2001:db8::/96',
+			'the endpoint 2001:db8::198:51:100:144 made of it and ipaddr lies outside; ' +
+			'allowed is a prefix of at most 64 bits, or an address' ],
+		[ 'general', 'ip6addr', 'fe80::1',
+			'allowed is an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64' ],
+		[ 'general', 'keep', '22',
+			'allowed is protocol:port, protocol:first-last or protocol, such as tcp:22, udp:60000-61000 or icmp' ],
 		[ 'advanced', 'mtu', '99', 'allowed is auto, or a number from 576 to 65000' ],
 		[ 'advanced', 'encaplimit', '256', 'allowed is none, or a number from 0 to 255' ],
 		[ 'advanced', 'ttl', '0', 'allowed is a number from 1 to 255' ],
-		[ 'advanced', 'device', 'a device name', 'allowed is a device name of 1 to 15 characters out of a-z A-Z 0-9 _ . -' ],
-		[ 'advanced', 'ip4table', '254', 'allowed is a routing table number from 1 to 4294967295, except 253, 254 and 255' ],
-		[ 'advanced', 'priority', '99999', 'allowed is a number from 1 to 32000, the first of six priorities for ip rules' ]
+		[ 'advanced', 'device', 'a device name',
+			'allowed is a device name of 1 to 15 characters out of a-z A-Z 0-9 _ . -' ],
+		[ 'advanced', 'ip4table', '254',
+			'allowed is a routing table number from 1 to 4294967295, except 253, 254 and 255' ],
+		[ 'advanced', 'priority', '99999',
+			'allowed is a number from 1 to 32000, the first of six priorities for ip rules' ]
 	]) {
 		await modal(page).locator(`.cbi-tabmenu [data-tab="${tab}"] a`).click();
 
@@ -218,7 +232,8 @@ test('what spans sections is refused before it is saved', async () => {
 	await field(page, 'web', 'src_dport').fill('22');
 	await modal(page).locator('.cbi-button-positive').click();
 	await page.waitForFunction(() => /also kept/.test(document.querySelector('.ds4-problems')?.innerText));
-	assert.match(await modal(page).locator('.ds4-problems').innerText(), /is also kept for the VPS \(list keep 'tcp:22' of relay home|is also kept for the VPS/);
+	assert.match(await modal(page).locator('.ds4-problems').innerText(),
+		/is also kept for the VPS \(list keep 'tcp:22' of relay home|is also kept for the VPS/);
 	assert.equal((await page.state()).changes, 0);
 
 	await field(page, 'web', 'src_dport').fill('444');
@@ -229,9 +244,12 @@ test('what spans sections is refused before it is saved', async () => {
 });
 
 test('a mistake elsewhere in the file is shown, and keeps nobody from mending another', async () => {
-	const page = await lab.open('settings', { config: complete.replace("dest_ip '192.168.1.23'", "dest_ip '300.1.1.1'") });
+	const page = await lab.open('settings', {
+		config: complete.replace("dest_ip '192.168.1.23'", "dest_ip '300.1.1.1'")
+	});
 
-	assert.match(await page.locator('.ds4-alert').first().innerText(), /Dad's <b>NAS<\/b>, dest_ip: allowed is the IPv4 address of one host/);
+	assert.match(await page.locator('.ds4-alert').first().innerText(),
+		/Dad's <b>NAS<\/b>, dest_ip: allowed is the IPv4 address of one host/);
 	await edit(page, 'Web server');
 	await field(page, 'web', 'src_dport').fill('444');
 	await modal(page).locator('.cbi-button-positive').click();
@@ -299,7 +317,8 @@ test('a name is text everywhere, and comes back from the file as it was typed', 
 	await applied(page);
 	await page.goto(page.url());
 	await page.waitForSelector('tr[data-sid]');
-	assert.ok((await page.locator('tr[data-sid]').evaluateAll((rows) => rows.map((one) => one.dataset.title))).includes(name));
+	assert.ok((await page.locator('tr[data-sid]').evaluateAll((rows) => rows.map((one) => one.dataset.title)))
+		.includes(name));
 
 	for (const view of [ 'overview', 'vps', 'settings', 'diagnose' ]) {
 		await page.goto(`${lab.base}/cgi-bin/luci/admin/services/ds4relay/${view}`);
@@ -372,11 +391,14 @@ test('overview: a relay that runs, and one that does not', async () => {
 	let page = await lab.open('overview', { config: complete, answers: { 'ds4relay.status': fixture('running') } });
 
 	assert.match(await page.locator('.ds4-alert').innerText(), /It works/);
-	assert.match(await page.locator('svg.ds4-path').getAttribute('aria-label'), /VPS 198\.51\.100\.144 \(works\), tunnel ds4-home \(works\)/);
+	assert.match(await page.locator('svg.ds4-path').getAttribute('aria-label'),
+		/VPS 198\.51\.100\.144 \(works\), tunnel ds4-home \(works\)/);
 	assert.match(await page.locator('svg.ds4-path').textContent(), /1\.7 GiB/);
-	assert.match(await page.locator('.ds4-forwards').innerText(), /Web server[^]*TCP 443[^]*192\.168\.1\.210[^]*nas[^]*14[^]*4\.9 MiB[^]*48211 packets/);
+	assert.match(await page.locator('.ds4-forwards').innerText(),
+		/Web server[^]*TCP 443[^]*192\.168\.1\.210[^]*nas[^]*14[^]*4\.9 MiB[^]*48211 packets/);
 	assert.ok((await page.locator('.ds4-forwards').innerText()).includes("Dad's <b>NAS</b>"));
-	await page.waitForFunction(() => /B\/s/.test(document.querySelector('svg.ds4-path').textContent), null, { timeout: 15000 });
+	await page.waitForFunction(() => /B\/s/.test(document.querySelector('svg.ds4-path').textContent), null,
+		{ timeout: 15000 });
 	noErrors(page);
 
 	// The program itself: nothing is installed on this router yet.
@@ -390,8 +412,11 @@ test('overview: a relay that runs, and one that does not', async () => {
 	assert.ok((await page.state()).calls.some((call) => /^control .*"reload"/.test(call)));
 	noErrors(page);
 
-	page = await lab.open('overview', { config: complete.replace("dest_ip '192.168.1.23'", "dest_ip '300.1.1.1'").replace('198.51.100.144', '10.0.0.1') });
-	assert.match(await page.locator('.ds4-alert').innerText(), /The configuration has mistakes[^]*relay "home": option ipaddr "10\.0\.0\.1": allowed is/);
+	page = await lab.open('overview', {
+		config: complete.replace("dest_ip '192.168.1.23'", "dest_ip '300.1.1.1'").replace('198.51.100.144', '10.0.0.1')
+	});
+	assert.match(await page.locator('.ds4-alert').innerText(),
+		/The configuration has mistakes[^]*relay "home": option ipaddr "10\.0\.0\.1": allowed is/);
 	assert.equal(await page.locator('.ds4-alert li').count(), 2);
 	noErrors(page);
 
@@ -401,7 +426,9 @@ test('overview: a relay that runs, and one that does not', async () => {
 });
 
 test('overview: start, stop, enable', async () => {
-	const page = await lab.open('overview', { config: complete, started: false, enabled: false, answers: { 'ds4relay.status': fixture('running') } });
+	const page = await lab.open('overview', {
+		config: complete, started: false, enabled: false, answers: { 'ds4relay.status': fixture('running') }
+	});
 
 	assert.match(await page.locator('.ds4-alert').innerText(), /DS4Relay is stopped/);
 	await page.locator('.ds4-alert button').click();
@@ -443,24 +470,33 @@ test('VPS: the steps have the exported file, and it can be copied', async () => 
 });
 
 test('diagnose: the checks run one after the other', async () => {
-	const checks = [ { id: 'config', relay: '', title: 'Configuration' }, { id: 'peer', relay: 'home', title: 'The other end is reached over IPv6' },
-		{ id: 'mtu', relay: 'home', title: 'Packets of full size pass both ways' } ];
+	const checks = [
+		{ id: 'config', relay: '', title: 'Configuration' },
+		{ id: 'peer', relay: 'home', title: 'The other end is reached over IPv6' },
+		{ id: 'mtu', relay: 'home', title: 'Packets of full size pass both ways' }
+	];
 	const answers = { 'ds4relay.doctor.': { checks } };
 
 	answers['ds4relay.doctor.config'] = { ...checks[0], state: 'ok', evidence: 'no mistakes', remedy: '' };
-	answers['ds4relay.doctor.peer'] = { ...checks[1], state: 'failed', evidence: 'no answer from <b>', remedy: 'Start the relay on the VPS' };
+	answers['ds4relay.doctor.peer'] = {
+		...checks[1], state: 'failed', evidence: 'no answer from <b>', remedy: 'Start the relay on the VPS'
+	};
 	answers['ds4relay.doctor.mtu'] = { ...checks[2], state: 'skipped', evidence: '', remedy: '' };
 
 	const page = await lab.open('diagnose', { config: complete, answers });
 
 	await page.waitForFunction(() => document.querySelector('.ds4-progress').value == 3);
-	assert.deepEqual(await page.locator('.ds4-check').evaluateAll((rows) => rows.map((one) => one.className.split(' ')[1])), [ 'ds4-ok', 'ds4-failed', 'ds4-skipped' ]);
-	assert.match(await page.locator('.ds4-alert').innerText(), /The other end is reached over IPv6[^]*Start the relay on the VPS/);
+	assert.deepEqual(
+		await page.locator('.ds4-check').evaluateAll((rows) => rows.map((one) => one.className.split(' ')[1])),
+		[ 'ds4-ok', 'ds4-failed', 'ds4-skipped' ]);
+	assert.match(await page.locator('.ds4-alert').innerText(),
+		/The other end is reached over IPv6[^]*Start the relay on the VPS/);
 	assert.ok((await page.locator('.ds4-checks').innerText()).includes('no answer from <b>'));
 	await page.locator('button', { hasText: 'Check again' }).click();
 	await page.waitForFunction(() => document.querySelector('.ds4-progress').value == 3);
 
-	const asked = (await page.state()).calls.filter((call) => /^doctor .*"check":"\w/.test(call)).map((call) => /"check":"(\w+)"/.exec(call)[1]);
+	const asked = (await page.state()).calls.filter((call) => /^doctor .*"check":"\w/.test(call))
+		.map((call) => /"check":"(\w+)"/.exec(call)[1]);
 
 	assert.deepEqual(asked, [ 'config', 'peer', 'mtu', 'config', 'peer', 'mtu' ]);
 	noErrors(page);
@@ -470,7 +506,10 @@ test('a user who may read sees all, and can change nothing', async () => {
 	const setting = { config: complete, readonly: true };
 	let page = await lab.open('settings', setting);
 
-	for (const selector of [ '.cbi-button-save', '.cbi-button-apply', '.cbi-button-remove', '.cbi-button-add', '.drag-handle', 'tr input[type="checkbox"]' ])
+	for (const selector of [
+		'.cbi-button-save', '.cbi-button-apply', '.cbi-button-remove', '.cbi-button-add', '.drag-handle',
+		'tr input[type="checkbox"]'
+	])
 		for (const element of await page.locator(selector).all())
 			assert.ok(await element.isDisabled() || await element.getAttribute('disabled') != null, selector);
 
@@ -500,8 +539,10 @@ test('a user who may read sees all, and can change nothing', async () => {
 });
 
 test('German: every text of the app is translated', async () => {
-	for (const [ view, setting ] of [ [ 'settings', { config: complete } ], [ 'settings', { config: example } ], [ 'overview', { config: complete } ], [ 'vps', { config: complete } ],
-		[ 'diagnose', { config: complete } ] ]) {
+	for (const [ view, setting ] of [
+		[ 'settings', { config: complete } ], [ 'settings', { config: example } ],
+		[ 'overview', { config: complete } ], [ 'vps', { config: complete } ], [ 'diagnose', { config: complete } ]
+	]) {
 		const page = await lab.open(view, { ...setting, language: 'de' });
 
 		assert.equal(await page.locator('html').getAttribute('lang'), 'de');
@@ -513,11 +554,14 @@ test('German: every text of the app is translated', async () => {
 			return node.innerText;
 		});
 
-		assert.doesNotMatch(text, /\b(the|this|your|which|everything|stopped|started|forward|enabled|host|saved)\b/i, `${view}: ${text}`);
+		assert.doesNotMatch(text,
+			/\b(the|this|your|which|everything|stopped|started|forward|enabled|host|saved)\b/i, `${view}: ${text}`);
 		noErrors(page);
 	}
 
-	const waiting = await lab.open('overview', { config: complete, answers: { 'ds4relay.status': fixture('broken') }, language: 'de' });
+	const waiting = await lab.open('overview', {
+		config: complete, answers: { 'ds4relay.status': fixture('broken') }, language: 'de'
+	});
 
 	assert.match(await waiting.locator('.ds4-alert').innerText(), /das Relay "home" wartet auf [^]*wan6/);
 	noErrors(waiting);
@@ -528,18 +572,25 @@ test('German: every text of the app is translated', async () => {
 	await field(page, 'web', 'src_dport').fill('8005');
 	await modal(page).locator('.cbi-button-positive').click();
 	await modal(page).locator('.ds4-problems').waitFor();
-	assert.match(await modal(page).locator('.ds4-problems').innerText(), /überschneidet sich mit der Weiterleitung "web"/);
+	assert.match(await modal(page).locator('.ds4-problems').innerText(),
+		/überschneidet sich mit der Weiterleitung "web"/);
 	noErrors(page);
 });
 
 test('360 px: nothing is cut off', async () => {
 	for (const view of [ 'overview', 'settings', 'vps', 'diagnose' ]) {
-		const page = await lab.open(view, { config: complete, answers: { 'ds4relay.status': fixture('running') } }, { width: 360, touch: true });
+		const page = await lab.open(view, {
+			config: complete, answers: { 'ds4relay.status': fixture('running') }
+		}, { width: 360, touch: true });
 
 		await page.waitForTimeout(300);
 
-		const wide = await page.evaluate(() => [ document.documentElement.scrollWidth, ...[ ...document.querySelectorAll('#view *') ]
-			.filter((node) => !node.closest('pre, svg') && node.getBoundingClientRect().right > 361).map((node) => node.outerHTML.slice(0, 100)) ]);
+		const wide = await page.evaluate(() => [
+			document.documentElement.scrollWidth,
+			...[ ...document.querySelectorAll('#view *') ]
+				.filter((node) => !node.closest('pre, svg') && node.getBoundingClientRect().right > 361)
+				.map((node) => node.outerHTML.slice(0, 100))
+		]);
 
 		assert.deepEqual(wide, [ 360 ], view);
 		noErrors(page);
@@ -547,9 +598,13 @@ test('360 px: nothing is cut off', async () => {
 });
 
 test('every control has a name for a screen reader', async () => {
-	const unnamed = (page) => page.evaluate(() => [ ...document.querySelectorAll('#view input:not([type="hidden"]), #view select, #view button, #view .cbi-dropdown, .modal input:not([type="hidden"]), .modal select, .modal button, .modal .cbi-dropdown') ]
+	const unnamed = (page) => page.evaluate(() => [ ...document.querySelectorAll(
+		'#view input:not([type="hidden"]), #view select, #view button, #view .cbi-dropdown, ' +
+		'.modal input:not([type="hidden"]), .modal select, .modal button, .modal .cbi-dropdown') ]
 		.filter((node) => node.checkVisibility() && !node.closest('.preview'))
-		.filter((node) => !node.getAttribute('aria-label') && !(node.labels?.length && [ ...node.labels ].some((label) => label.textContent.trim())) && !node.textContent.trim())
+		.filter((node) => !node.getAttribute('aria-label') &&
+			!(node.labels?.length && [ ...node.labels ].some((label) => label.textContent.trim())) &&
+			!node.textContent.trim())
 		.map((node) => node.outerHTML.slice(0, 160)));
 
 	for (const view of [ 'overview', 'settings', 'vps', 'diagnose' ]) {

@@ -3,8 +3,8 @@
 'require rpc';
 
 /*
- * The object ds4relay on ubus. What it cannot do it answers with a member error: that becomes a rejected promise. Its error has
- * the answer's code and arguments, or the mistakes in the configuration.
+ * The object ds4relay on ubus. What it cannot do it answers with a member error: that becomes a rejected promise. Its
+ * error has the answer's code and arguments, or the mistakes in the configuration.
  */
 
 function declare(method, params) {
@@ -12,7 +12,9 @@ function declare(method, params) {
 
 	return (...args) => call(...args).then((answer) => {
 		if (answer?.error)
-			return Promise.reject(Object.assign(new Error(answer.error), { code: answer.code, args: answer.args, problems: answer.problems }));
+			return Promise.reject(Object.assign(new Error(answer.error), {
+				code: answer.code, args: answer.args, problems: answer.problems
+			}));
 
 		return answer;
 	});

@@ -20,7 +20,8 @@ function overlayOption(section, formSection, option, sid) {
 	      inTable = formSection instanceof form.TableSection;
 
 	/* A table parses what can be edited in it; a modal all but what is for the table only. */
-	if (option instanceof form.DummyValue || key.charAt(0) == '_' || (inTable ? !option.editable || option.modalonly : option.modalonly === false))
+	if (option instanceof form.DummyValue || key.charAt(0) == '_' ||
+		(inTable ? !option.editable || option.modalonly : option.modalonly === false))
 		return;
 
 	if (!option.isActive(sid)) {
@@ -48,7 +49,8 @@ return baseclass.extend({
 			const sid = section['.name'];
 
 			/* uci.sections() has options that were deleted and not saved yet. */
-			return Object.fromEntries(Object.entries(section).filter(([ option ]) => option.charAt(0) == '.' || uci.get(name, sid, option) != null));
+			return Object.fromEntries(Object.entries(section).filter(([ option ]) =>
+				option.charAt(0) == '.' || uci.get(name, sid, option) != null));
 		});
 	},
 
@@ -60,7 +62,9 @@ return baseclass.extend({
 	/* The file's text of sections. Empty options do not exist. */
 	text(sections) {
 		return sections.map((section) => {
-			const lines = [ 'config ' + section['.type'] + (section['.anonymous'] ? '' : ' ' + quote(section['.name'])) ];
+			const lines = [
+				'config ' + section['.type'] + (section['.anonymous'] ? '' : ' ' + quote(section['.name']))
+			];
 
 			for (const option in section) {
 				const value = section[option];
@@ -96,8 +100,8 @@ return baseclass.extend({
 	},
 
 	/*
-	 * Sections with the values that a form holds in place of those that are saved, as its options' parse() would write them.
-	 * `map` is a form.Map.
+	 * Sections with the values that a form holds in place of those that are saved, as its options' parse() would write
+	 * them. `map` is a form.Map.
 	 */
 	overlay(sections, map) {
 		const byName = new Map(sections.map((section) => [ section['.name'], section ]));
@@ -111,11 +115,15 @@ return baseclass.extend({
 		return sections;
 	},
 
-	/* Nothing is set up yet: there is no relay, or only the package's example, switched off and with the addresses of documentation. */
+	/*
+	 * Nothing is set up yet: there is no relay, or only the package's example, switched off and with the addresses of
+	 * documentation.
+	 */
 	isFresh(isExample) {
 		const relays = this.of('relay');
 
 		return relays.length == 0 ||
-			(relays.length == 1 && relays[0].enabled == '0' && isExample(relays[0].ipaddr) && (!relays[0].peeraddr || isExample(relays[0].peeraddr)));
+			(relays.length == 1 && relays[0].enabled == '0' && isExample(relays[0].ipaddr) &&
+				(!relays[0].peeraddr || isExample(relays[0].peeraddr)));
 	}
 });

@@ -9,8 +9,8 @@
 'require ds4relay.words as words';
 
 /*
- * Form options that follow the program's schema: default, what is required, what is allowed. Each tells what is wrong with
- * its value below the field, and has a name for screen readers.
+ * Form options that follow the program's schema: default, what is required, what is allowed. Each tells what is wrong
+ * with its value below the field, and has a name for screen readers.
  */
 
 /* Other options of the same section, as the form has them. */
@@ -67,7 +67,8 @@ function describe(option, sid, node) {
 		if (field.id && node.querySelector('label[for="%s"]'.format(field.id))?.classList.contains('cbi-value-title'))
 			return;
 
-		field.setAttribute('aria-label', inTable ? title + ': ' + (option.section.titleFn('sectiontitle', sid) ?? sid) : title);
+		field.setAttribute('aria-label',
+			inTable ? title + ': ' + (option.section.titleFn('sectiontitle', sid) ?? sid) : title);
 
 		if (field.matches('.cbi-dropdown'))
 			field.setAttribute('role', 'group');
@@ -102,7 +103,9 @@ const Protocols = form.MultiValue.extend({
 	__name__: 'DS4.Protocols',
 
 	load(sid) {
-		const given = L.toArray(form.MultiValue.prototype.load.call(this, sid)).map((word) => word.toLowerCase()).map((word) => (word == 'any') ? 'all' : word)
+		const given = L.toArray(form.MultiValue.prototype.load.call(this, sid))
+			.map((word) => word.toLowerCase())
+			.map((word) => (word == 'any') ? 'all' : word)
 			.flatMap((word) => (word == 'tcpudp') ? [ 'tcp', 'udp' ] : [ word ]);
 
 		this.keylist = [];
@@ -146,8 +149,8 @@ const Protocols = form.MultiValue.extend({
 });
 
 /*
- * NetworkSelect, where no interface means that the program finds it, and a name that is no interface's stays as it is. (Its
- * class cannot be extended: its load() calls super() when other calls have run in between.)
+ * NetworkSelect, where no interface means that the program finds it, and a name that is no interface's stays as it is.
+ * (Its class cannot be extended: its load() calls super() when other calls have run in between.)
  */
 function renderUplink(sid, index, cfgvalue) {
 	const node = widgets.NetworkSelect.prototype.renderWidget.call(this, sid, index, cfgvalue),
@@ -200,7 +203,9 @@ return baseclass.extend({
 		const { needed, ...rest } = properties ?? {},
 		      known = this.specs[section.sectiontype][name],
 		      spec = Object.assign({}, known, { needed: needed ?? known.required }),
-		      option = tab ? section.taboption(tab, type, name, title, description) : section.option(type, name, title, description);
+		      option = tab
+			? section.taboption(tab, type, name, title, description)
+			: section.option(type, name, title, description);
 
 		Object.assign(option, {
 			spec,

@@ -4,7 +4,10 @@
 'require ds4relay.config as config';
 'require ds4relay.words as words';
 
-/* Has the program check what a form is about to save, and keeps it from being saved where the form brings new mistakes. */
+/*
+ * Has the program check what a form is about to save, and keeps it from being saved where the form brings new
+ * mistakes.
+ */
 
 function identity(problem) {
 	return [ problem.section, problem.option, problem.value, problem.message ].join('\n');
@@ -21,7 +24,10 @@ function fieldOf(map, section, option) {
 }
 
 return baseclass.extend({
-	/* Mistakes that the saved configuration has: they are shown, but what is wrong elsewhere keeps nobody from saving. */
+	/*
+	 * Mistakes that the saved configuration has: they are shown, but what is wrong elsewhere keeps nobody from
+	 * saving.
+	 */
 	known: new Set(),
 
 	remember(answer) {
@@ -80,7 +86,9 @@ return baseclass.extend({
 				for (const option of formSection.children)
 					if (option.isActive(sid) && !option.isValid(sid))
 						problems.push({
-							text: words.fill('%s: %s', [ option.stripTags(option.title).trim() || option.option, option.getValidationError(sid) ]),
+							text: words.fill('%s: %s', [
+								option.stripTags(option.title).trim() || option.option, option.getValidationError(sid)
+							]),
 							field: map.root.querySelector('[data-field="%s"]'.format(option.cbid(sid)))
 						});
 
@@ -93,7 +101,8 @@ return baseclass.extend({
 
 		return problems.map((problem) => {
 			const section = labels.get(problem.section),
-			      where = [ section ? title(section) : null, problem.option || null ].filter((word) => word != null).join(', ');
+			      where = [ section ? title(section) : null, problem.option || null ]
+				.filter((word) => word != null).join(', ');
 
 			return { text: (where ? where + ': ' : '') + words.message(problem), section, option: problem.option };
 		});
@@ -102,11 +111,16 @@ return baseclass.extend({
 	show(map, problems) {
 		const list = E('ul', problems.map((problem) => E('li', [ problem.text ])));
 
-		map.root.insertBefore(E('div', { 'class': 'alert-message error ds4-problems', 'role': 'alert', 'tabindex': -1 }, [
+		map.root.insertBefore(E('div', {
+			'class': 'alert-message error ds4-problems', 'role': 'alert', 'tabindex': -1
+		}, [
 			E('h4', [ _('This cannot be saved yet') ]), list
 		]), map.root.firstChild);
 
-		const first = problems.map((problem) => problem.field ?? (problem.section ? fieldOf(map, problem.section, problem.option) : null)).find((field) => field);
+		const first = problems
+			.map((problem) => problem.field ??
+				(problem.section ? fieldOf(map, problem.section, problem.option) : null))
+			.find((field) => field);
 		const target = first?.querySelector('input:not([type="hidden"]), select, textarea, [tabindex="0"]');
 
 		if (target)

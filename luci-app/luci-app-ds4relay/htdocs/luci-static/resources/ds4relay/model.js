@@ -41,8 +41,8 @@ function label(relay, relays) {
 }
 
 /*
- * What is wrong, in one sentence, and what mends it: `{ kind, title, text, details, action }`. An action is `start`, `reload`
- * or `enable` of the service, or a page to go to: `settings`, `vps`, `diagnose`.
+ * What is wrong, in one sentence, and what mends it: `{ kind, title, text, details, action }`. An action is `start`,
+ * `reload` or `enable` of the service, or a page to go to: `settings`, `vps`, `diagnose`.
  */
 function summary(state) {
 	const { status, service, fresh, error } = state;
@@ -54,7 +54,9 @@ function summary(state) {
 		};
 
 	if (error?.problems)
-		return { kind: 'error', title: _('The configuration has mistakes'), text: words.error(error), action: 'settings' };
+		return {
+			kind: 'error', title: _('The configuration has mistakes'), text: words.error(error), action: 'settings'
+		};
 
 	if (error)
 		return { kind: 'error', title: _('The state is not known'), text: words.error(error), action: 'diagnose' };
@@ -62,34 +64,49 @@ function summary(state) {
 	const relays = status.relays.filter((relay) => relay.enabled);
 
 	if (!relays.length)
-		return { kind: 'warning', title: _('No relay is switched on'), text: _('Switch one on in the settings.'), action: 'settings' };
+		return {
+			kind: 'warning', title: _('No relay is switched on'),
+			text: _('Switch one on in the settings.'), action: 'settings'
+		};
 
 	if (service && !service.started)
 		return {
-			kind: 'warning', title: _('DS4Relay is stopped'), text: _('Nothing reaches your home by the public address.'), action: 'start'
+			kind: 'warning', title: _('DS4Relay is stopped'),
+			text: _('Nothing reaches your home by the public address.'), action: 'start'
 		};
 
 	if (status.blocked?.length && status.blocked.length == relays.filter((relay) => relay.waiting).length)
-		return { kind: 'warning', title: _('The relay waits'), text: words.list(status, 'blocked').join('; '), action: 'diagnose' };
+		return {
+			kind: 'warning', title: _('The relay waits'),
+			text: words.list(status, 'blocked').join('; '), action: 'diagnose'
+		};
 
 	if (status.blocked?.length)
-		return { kind: 'error', title: _('Something is in the way'), text: words.list(status, 'blocked').join('; '), action: 'diagnose' };
+		return {
+			kind: 'error', title: _('Something is in the way'),
+			text: words.list(status, 'blocked').join('; '), action: 'diagnose'
+		};
 
 	if (status.differs.length)
 		return {
 			kind: 'warning', title: _('The router is not as the configuration says'),
-			text: _('Something was changed or removed. These commands set it right:'), details: status.differs, action: 'reload'
+			text: _('Something was changed or removed. These commands set it right:'),
+			details: status.differs, action: 'reload'
 		};
 
 	for (const relay of relays)
 		if (condition(relay) == 'silent')
 			return {
 				kind: 'warning', title: label(relay, relays) + _('Nothing comes back from the VPS'),
-				text: _('Packets go into the tunnel, and none comes out. Is the VPS set up, and does it have the same addresses?'), action: 'vps'
+				text: _('Packets go into the tunnel, and none comes out. Is the VPS set up, and does it have the same addresses?'),
+				action: 'vps'
 			};
 
 	if (status.notes?.length)
-		return { kind: 'warning', title: _('It works, but'), text: words.list(status, 'notes').join('; '), action: 'diagnose' };
+		return {
+			kind: 'warning', title: _('It works, but'),
+			text: words.list(status, 'notes').join('; '), action: 'diagnose'
+		};
 
 	if (service && !service.enabled)
 		return {
@@ -114,7 +131,8 @@ function rates(now, before) {
 	const seconds = (now.time - before.time) / 1000,
 	      rate = (name) => (now.counters[name] - before.counters[name]) / seconds;
 
-	if (!(seconds > 0) || now.counters.rx_bytes < before.counters.rx_bytes || now.counters.tx_bytes < before.counters.tx_bytes)
+	if (!(seconds > 0) || now.counters.rx_bytes < before.counters.rx_bytes ||
+		now.counters.tx_bytes < before.counters.tx_bytes)
 		return null;
 
 	return { rx: rate('rx_bytes'), tx: rate('tx_bytes') };
@@ -141,7 +159,10 @@ function opens(mappings) {
 	return [ ...byPorts ].map(([ ports, protos ]) => protos.join(', ') + (ports ? ' ' + ports : '')).join(', ');
 }
 
-/* A forward of the status: what is open, where it goes, who may. The port is there where it is another one than outside. */
+/*
+ * A forward of the status: what is open, where it goes, who may. The port is there where it is another one than
+ * outside.
+ */
 function split(forward) {
 	const moved = forward.mappings.find((m) => m.first && m.port != m.first);
 

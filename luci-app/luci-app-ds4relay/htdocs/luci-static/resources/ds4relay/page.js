@@ -7,7 +7,9 @@ return baseclass.extend({
 	/* The pages' style sheet, once. */
 	style() {
 		if (!document.querySelector('link[href*="ds4relay.css"]'))
-			document.head.appendChild(E('link', { 'rel': 'stylesheet', 'type': 'text/css', 'href': L.resource('ds4relay/ds4relay.css') }));
+			document.head.appendChild(E('link', {
+				'rel': 'stylesheet', 'type': 'text/css', 'href': L.resource('ds4relay/ds4relay.css')
+			}));
 	},
 
 	/* A sentence, where what stands between backquotes is a command to type. */
@@ -19,7 +21,9 @@ return baseclass.extend({
 	alert(kind, title, sentences, buttons) {
 		const lines = (sentences ?? []).flatMap((text) => String(text).split('\n'));
 
-		return E('div', { 'class': 'alert-message ' + kind + ' ds4-alert', 'role': (kind == 'error') ? 'alert' : 'status' }, [
+		return E('div', {
+			'class': 'alert-message ' + kind + ' ds4-alert', 'role': (kind == 'error') ? 'alert' : 'status'
+		}, [
 			E('h4', [ title ]),
 			(lines.length > 1)
 				? E('ul', lines.map((text) => E('li', this.sentence(text))))

@@ -54,11 +54,15 @@ function text(x, y, style, anchor, words_) {
 }
 
 function lines(x, y, anchor, name, addresses) {
-	return [ text(x, y, 'ds4-name', anchor, name) ].concat(addresses.map((address, i) => text(x, y + 17 + 15 * i, 'ds4-address', anchor, address)));
+	return [ text(x, y, 'ds4-name', anchor, name) ].concat(
+		addresses.map((address, i) => text(x, y + 17 + 15 * i, 'ds4-address', anchor, address)));
 }
 
 function line(from, to, state, busy) {
-	return S('line', { x1: from[0], y1: from[1], x2: to[0], y2: to[1], 'class': 'ds4-line ds4-' + state + (busy ? ' ds4-busy' : '') });
+	return S('line', {
+		x1: from[0], y1: from[1], x2: to[0], y2: to[1],
+		'class': 'ds4-line ds4-' + state + (busy ? ' ds4-busy' : '')
+	});
 }
 
 /* The tunnel is a pipe: its walls, and what runs in it. */
@@ -77,15 +81,20 @@ function hostNames(relay, names) {
 }
 
 function shorten(list, count) {
-	return (list.length > count) ? list.slice(0, count - 1).concat(words.fill(_('and %d more'), [ list.length - count + 1 ])) : list;
+	return (list.length > count)
+		? list.slice(0, count - 1).concat(words.fill(_('and %d more'), [ list.length - count + 1 ]))
+		: list;
 }
 
 /* What a screen reader says in place of the drawing. */
 function sentence(relay, state, names) {
-	const how = { good: _('works'), warning: _('needs attention'), bad: _('does not work'), unknown: _('nothing known yet') };
+	const how = {
+		good: _('works'), warning: _('needs attention'), bad: _('does not work'), unknown: _('nothing known yet')
+	};
 
 	return words.fill(_('Client, then VPS %s (%s), tunnel %s (%s), router %s (%s), host %s'), [
-		relay.ipaddr, how[state.vps], relay.device, how[state.tunnel], relay.local || '–', how[state.router], hostNames(relay, names).join(', ') || '–'
+		relay.ipaddr, how[state.vps], relay.device, how[state.tunnel], relay.local || '–', how[state.router],
+		hostNames(relay, names).join(', ') || '–'
 	]);
 }
 
@@ -107,7 +116,10 @@ function traffic(relay, rates) {
 }
 
 function tunnelLines(relay) {
-	return [ relay.device + (relay.tunlink ? ' – ' + relay.tunlink : ''), relay.mtu ? words.fill(_('MTU %d'), [ relay.mtu ]) : '' ].filter((word) => word);
+	return [
+		relay.device + (relay.tunlink ? ' – ' + relay.tunlink : ''),
+		relay.mtu ? words.fill(_('MTU %d'), [ relay.mtu ]) : ''
+	].filter((word) => word);
 }
 
 return baseclass.extend({
@@ -120,7 +132,9 @@ return baseclass.extend({
 
 		return S('svg', {
 			'class': 'ds4-path', 'role': 'img', 'aria-label': sentence(relay, state, names),
-			viewBox: tall ? '0 0 320 440' : '0 0 910 ' + (150 + 15 * Math.max(2, Math.min(4, model.hosts(relay).length)))
+			viewBox: tall
+				? '0 0 320 440'
+				: '0 0 910 ' + (150 + 15 * Math.max(2, Math.min(4, model.hosts(relay).length)))
 		}, tall ? this.tall(relay, names, rates, state, busy) : this.wide(relay, names, rates, state, busy));
 	},
 
@@ -135,7 +149,9 @@ return baseclass.extend({
 			pipe([ vps + 34, y ], [ router - 34, y ], state.tunnel, busy),
 			text(middle, y - 42, 'ds4-name', 'middle', _('Tunnel (IPv4 in IPv6)')),
 			text(middle, y - 22, 'ds4-note', 'middle', traffic(relay, rates).join('\u2003')),
-			S('g', { transform: 'translate(' + middle + ' ' + y + ')', 'class': 'ds4-node ds4-' + state.tunnel }, [ mark(state.tunnel, 0, 0) ]),
+			S('g', {
+				transform: 'translate(' + middle + ' ' + y + ')', 'class': 'ds4-node ds4-' + state.tunnel
+			}, [ mark(state.tunnel, 0, 0) ]),
 			...tunnelLines(relay).map((words_, i) => text(middle, y + 28 + 15 * i, 'ds4-address', 'middle', words_)),
 			line([ router + 34, y ], [ host - 34, y ], state.host, busy),
 			text((router + host) / 2, y - 10, 'ds4-note', 'middle', 'IPv4'),
@@ -153,14 +169,18 @@ return baseclass.extend({
 	tall(relay, names, rates, state, busy) {
 		const x = 44,
 		      [ client, vps, router, host ] = [ 40, 130, 295, 385 ],
-		      beside = (name, y, addresses) => lines(x + 46, y - 10 + ((addresses.length < 2) ? 8 : 0), 'start', name, addresses);
+		      beside = (name, y, addresses) =>
+			lines(x + 46, y - 10 + ((addresses.length < 2) ? 8 : 0), 'start', name, addresses);
 
 		return [
 			line([ x, client + 32 ], [ x, vps - 32 ], state.client, busy),
 			pipe([ x, vps + 32 ], [ x, router - 32 ], state.tunnel, busy),
-			S('g', { transform: 'translate(' + x + ' ' + (vps + router) / 2 + ')', 'class': 'ds4-node ds4-' + state.tunnel }, [ mark(state.tunnel, 0, 0) ]),
+			S('g', {
+				transform: 'translate(' + x + ' ' + (vps + router) / 2 + ')', 'class': 'ds4-node ds4-' + state.tunnel
+			}, [ mark(state.tunnel, 0, 0) ]),
 			line([ x, router + 32 ], [ x, host - 32 ], state.host, busy),
-			...lines(x + 46, (vps + router) / 2 - 24, 'start', _('Tunnel (IPv4 in IPv6)'), tunnelLines(relay).concat(traffic(relay, rates))),
+			...lines(x + 46, (vps + router) / 2 - 24, 'start', _('Tunnel (IPv4 in IPv6)'),
+				tunnelLines(relay).concat(traffic(relay, rates))),
 			icon('client', x, client, state.client),
 			...beside(_('Client'), client, [ _('anywhere') ]),
 			icon('vps', x, vps, state.vps),

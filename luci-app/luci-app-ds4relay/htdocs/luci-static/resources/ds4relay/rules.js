@@ -2,8 +2,8 @@
 'require baseclass';
 
 /*
- * What the program refuses in one option, refused while it is typed, and with the same words: the test compares every rule
- * with the program's own. What an option takes is told by the program (its method schema), not here.
+ * What the program refuses in one option, refused while it is typed, and with the same words: the test compares every
+ * rule with the program's own. What an option takes is told by the program (its method schema), not here.
  */
 
 function parse4(text) {
@@ -84,7 +84,8 @@ function mask6(groups, bits) {
 function isUnicast6(groups) {
 	const zeros = groups.slice(0, 5).every((group) => group == 0);
 
-	return !(zeros && (groups[5] == 0 || groups[5] == 0xffff) && (groups[5] == 0xffff || (groups[6] == 0 && groups[7] <= 1))) &&
+	return !(zeros && (groups[5] == 0 || groups[5] == 0xffff) &&
+			(groups[5] == 0xffff || (groups[6] == 0 && groups[7] <= 1))) &&
 		(groups[0] & 0xff00) != 0xff00 && (groups[0] & 0xffc0) != 0xfe80;
 }
 
@@ -158,10 +159,15 @@ function host6(text) {
 	if (!prefix)
 		return parse6(text);
 
-	return (prefix.bits == 128 || format6(mask6(prefix.address, prefix.bits)) != format6(prefix.address)) ? prefix.address : null;
+	return (prefix.bits == 128 || format6(mask6(prefix.address, prefix.bits)) != format6(prefix.address))
+		? prefix.address
+		: null;
 }
 
-/* An endpoint is right (null), or it is refused with a code and its arguments; without a code it is simply not allowed. */
+/*
+ * An endpoint is right (null), or it is refused with a code and its arguments; without a code it is simply not
+ * allowed.
+ */
 function checkEndpoint(text, ipaddr) {
 	const address = host6(text);
 
@@ -214,7 +220,8 @@ return baseclass.extend({
 		if (!isNumber(text, 1, 255))
 			return null;
 
-		return this.protocols.find((protocol) => protocol.number == +text) ?? { name: text, number: +text, ports: false };
+		return this.protocols.find((protocol) => protocol.number == +text) ??
+			{ name: text, number: +text, ports: false };
 	},
 
 	hasPorts(words) {
@@ -239,7 +246,8 @@ return baseclass.extend({
 		const address = host4(text ?? '');
 
 		if (address)
-			return [ '192.0.2.0/24', '198.51.100.0/24', '203.0.113.0/24' ].some((net) => within4(address, parsePrefix(net, parse4, 32)));
+			return [ '192.0.2.0/24', '198.51.100.0/24', '203.0.113.0/24' ]
+				.some((net) => within4(address, parsePrefix(net, parse4, 32)));
 
 		return /^2001:0?db8:/i.test(text ?? '');
 	},
@@ -272,8 +280,10 @@ return baseclass.extend({
 					: null;
 			},
 			peeraddr: (text, values) => (isDNSName(text) ? null : checkEndpoint(text, values.ipaddr)),
-			tunlink: (text) => allowed(text != '.' && text != '..' && !/[\s\p{Cc}\/:"]/u.test(text) && new TextEncoder().encode(text).length <= 15),
-			device: (text) => allowed(/^[a-zA-Z0-9_.][a-zA-Z0-9_.-]{0,14}$/.test(text) && ![ '.', '..', 'all', 'default' ].includes(text)),
+			tunlink: (text) => allowed(text != '.' && text != '..' && !/[\s\p{Cc}\/:"]/u.test(text) &&
+				new TextEncoder().encode(text).length <= 15),
+			device: (text) => allowed(/^[a-zA-Z0-9_.][a-zA-Z0-9_.-]{0,14}$/.test(text) &&
+				![ '.', '..', 'all', 'default' ].includes(text)),
 			mtu: (text) => allowed(text == 'auto' || isNumber(text, 576, 65000)),
 			encaplimit: (text) => allowed(text == 'none' || text == 'ignore' || isNumber(text, 0, 255)),
 			ttl: (text) => allowed(isNumber(text, 1, 255)),
@@ -290,7 +300,9 @@ return baseclass.extend({
 				if (!protocol)
 					return {};
 
-				return allowed(protocol.ports ? (m[2] != null && parsePorts(m[2])) : (m[2] == null && !/^[0-9]/.test(m[1])));
+				return allowed(protocol.ports
+					? (m[2] != null && parsePorts(m[2]))
+					: (m[2] == null && !/^[0-9]/.test(m[1])));
 			}
 		},
 		forward: {
@@ -309,7 +321,8 @@ return baseclass.extend({
 			},
 			dest_port(text, values) {
 				const ports = firewallPorts(text),
-				      given = [ values.src_dport ?? [] ].flat().flatMap((one) => one.split(/\s+/)).filter((one) => one != ''),
+				      given = [ values.src_dport ?? [] ].flat()
+					.flatMap((one) => one.split(/\s+/)).filter((one) => one != ''),
 				      open = firewallPorts(given[0] ?? '');
 
 				if (ports && given.length > 1)
@@ -334,7 +347,10 @@ return baseclass.extend({
 		}
 	},
 
-	/* Returns null, or what is wrong with a value of an option: `{ code, args }`, `{}` for what the schema says is allowed. */
+	/*
+	 * Returns null, or what is wrong with a value of an option: `{ code, args }`, `{}` for what the schema says is
+	 * allowed.
+	 */
 	check(type, option, text, values) {
 		return this.options[type][option].call(this, text, values ?? {});
 	}

@@ -2,8 +2,8 @@
 'require baseclass';
 
 /*
- * What the program says, in the user's language. It says a code, which is the English as a format and the catalogue's key, and
- * arguments. An answer of an older program has English only: that is shown.
+ * What the program says, in the user's language. It says a code, which is the English as a format and the catalogue's
+ * key, and arguments. An answer of an older program has English only: that is shown.
  */
 
 const verb = /%(?:\[(\d+)\])?[sdqv]|%%/g;
@@ -42,9 +42,12 @@ function message(problem) {
 
 /* A problem with its place: FILE:LINE: SECTION: option NAME "VALUE": what is wrong. */
 function mistake(problem) {
-	const option = problem.option ? 'option ' + problem.option + (problem.value ? ' ' + JSON.stringify(short(problem.value)) : '') : '';
+	const option = problem.option
+		? 'option ' + problem.option + (problem.value ? ' ' + JSON.stringify(short(problem.value)) : '')
+		: '';
 
-	return [ problem.file + ':' + problem.line, problem.section, option, message(problem) ].filter((part) => part).join(': ');
+	return [ problem.file + ':' + problem.line, problem.section, option, message(problem) ]
+		.filter((part) => part).join(': ');
 }
 
 return baseclass.extend({
@@ -72,7 +75,10 @@ return baseclass.extend({
 
 	missing(spec) {
 		if (spec.name == 'src_dport')
-			return say({ code: 'option src_dport is missing; it takes %s (or set proto to all: every protocol and port)', args: [ { code: spec.allowed } ] });
+			return say({
+				code: 'option src_dport is missing; it takes %s (or set proto to all: every protocol and port)',
+				args: [ { code: spec.allowed } ]
+			});
 
 		return say({ code: 'option %s is missing; it takes %s', args: [ spec.name, { code: spec.allowed } ] });
 	},

@@ -10,19 +10,27 @@ const marks = { ok: '✓', warning: '!', failed: '✕', skipped: '–', waiting:
 
 function says(state) {
 	return {
-		ok: _('in order'), warning: _('needs attention'), failed: _('does not work'), skipped: _('not asked'), waiting: _('waits'), running: _('runs')
+		ok: _('in order'), warning: _('needs attention'), failed: _('does not work'), skipped: _('not asked'),
+		waiting: _('waits'), running: _('runs')
 	}[state];
 }
 
 /* What the status tells, as findings: for who may only read, since the checks send test packets. */
 function fromStatus() {
 	return api.status().then((status) => [].concat(
-		words.list(status, 'blocked').map((text) => ({ title: _('In the way'), state: 'failed', evidence: text, remedy: '' })),
+		words.list(status, 'blocked').map((text) => ({
+			title: _('In the way'), state: 'failed', evidence: text, remedy: ''
+		})),
 		status.differs.length
-			? [ { title: _('The kernel is as configured'), state: 'failed', evidence: status.differs.join('\n'), remedy: _('Start or restart the service.') } ]
+			? [ {
+				title: _('The kernel is as configured'), state: 'failed', evidence: status.differs.join('\n'),
+				remedy: _('Start or restart the service.')
+			} ]
 			: [ { title: _('The kernel is as configured'), state: 'ok', evidence: '', remedy: '' } ],
 		words.list(status, 'notes').map((text) => ({ title: _('Note'), state: 'warning', evidence: text, remedy: '' }))
-	), (err) => [ { title: _('Configuration'), state: 'failed', evidence: words.error(err), remedy: _('Mend it in the settings.') } ]);
+	), (err) => [ {
+		title: _('Configuration'), state: 'failed', evidence: words.error(err), remedy: _('Mend it in the settings.')
+	} ]);
 }
 
 return view.extend({
@@ -39,7 +47,9 @@ return view.extend({
 		this.checks = checks;
 		this.list = E('ol', { 'class': 'ds4-checks' });
 		this.result = E('div', { 'role': 'status' });
-		this.progress = E('progress', { 'class': 'ds4-progress', 'aria-label': _('Progress of the checks'), 'max': 1, 'value': 0 });
+		this.progress = E('progress', {
+			'class': 'ds4-progress', 'aria-label': _('Progress of the checks'), 'max': 1, 'value': 0
+		});
 		this.start = E('button', {
 			'class': 'btn cbi-button cbi-button-action important', 'click': ui.createHandlerFn(this, 'run')
 		}, [ _('Check again') ]);
@@ -48,8 +58,14 @@ return view.extend({
 
 		return E('div', { 'class': 'cbi-map ds4' }, [
 			E('h2', { 'name': 'content' }, [ _('DS4Relay – diagnose') ]),
-			E('div', { 'class': 'cbi-map-descr' }, [ _('Follows the way of a packet from the bottom up, and says where it ends and what to do.') ]),
-			(L.hasViewPermission() === false) ? page.alert('notice', _('The checks send test packets: you may read only'), [ _('This is what the status tells.') ]) : '',
+			E('div', { 'class': 'cbi-map-descr' }, [
+				_('Follows the way of a packet from the bottom up, and says where it ends and what to do.')
+			]),
+			(L.hasViewPermission() === false)
+				? page.alert('notice', _('The checks send test packets: you may read only'), [
+					_('This is what the status tells.')
+				])
+				: '',
 			this.result,
 			E('div', { 'class': 'ds4-run' }, [ this.start, ' ', this.progress ]),
 			this.list
@@ -104,7 +120,11 @@ return view.extend({
 					E('span', { 'class': 'ds4-verdict' }, [ says(finding.state) ])
 				]),
 				this.renderEvidence(words.of(finding, 'evidence')),
-				finding.remedy ? E('div', { 'class': 'ds4-remedy' }, [ E('strong', [ _('What to do:') ]), ' ' ].concat(page.sentence(words.of(finding, 'remedy')))) : ''
+				finding.remedy
+					? E('div', { 'class': 'ds4-remedy' }, [
+						E('strong', [ _('What to do:') ]), ' '
+					].concat(page.sentence(words.of(finding, 'remedy'))))
+					: ''
 			])
 		]);
 	},
@@ -119,11 +139,15 @@ return view.extend({
 		if (lines.length < 6)
 			return E('div', { 'class': 'ds4-evidence' }, page.sentence(evidence));
 
-		return E('details', [ E('summary', [ words.fill(_('Details (lines: %d)'), [ lines.length ]) ]), E('pre', [ evidence ]) ]);
+		return E('details', [
+			E('summary', [ words.fill(_('Details (lines: %d)'), [ lines.length ]) ]), E('pre', [ evidence ])
+		]);
 	},
 
 	headline(finding) {
-		return words.fill((finding.state == 'failed') ? _('Does not work: %s') : _('Needs attention: %s'), [ _(finding.title) ]);
+		return words.fill((finding.state == 'failed') ? _('Does not work: %s') : _('Needs attention: %s'), [
+			_(finding.title)
+		]);
 	},
 
 	conclude(findings) {
@@ -132,7 +156,9 @@ return view.extend({
 
 		this.progress.value = this.progress.max;
 		dom.content(this.result, worst
-			? page.alert((worst.state == 'failed') ? 'error' : 'warning', this.headline(worst), [ words.of(worst, worst.remedy ? 'remedy' : 'evidence') ])
+			? page.alert((worst.state == 'failed') ? 'error' : 'warning', this.headline(worst), [
+				words.of(worst, worst.remedy ? 'remedy' : 'evidence')
+			])
 			: page.alert('success', _('Everything is in order'), [ words.fill(_('Checks: %d'), [ findings.length ]) ]));
 	},
 

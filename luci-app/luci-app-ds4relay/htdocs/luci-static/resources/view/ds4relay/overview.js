@@ -63,7 +63,9 @@ return view.extend({
 
 		return E('div', { 'class': 'cbi-map ds4' }, [
 			E('h2', { 'name': 'content' }, [ _('DS4Relay') ]),
-			E('div', { 'class': 'cbi-map-descr' }, [ _('The way from a client on the Internet to your server at home.') ]),
+			E('div', { 'class': 'cbi-map-descr' }, [
+				_('The way from a client on the Internet to your server at home.')
+			]),
 			this.head,
 			this.relays,
 			this.service
@@ -82,7 +84,8 @@ return view.extend({
 			dom.content(this.head, this.renderSummary(summary));
 		}
 
-		dom.content(this.relays, this.state.fresh ? [] : this.state.status.relays.map((relay) => this.renderRelay(relay)));
+		dom.content(this.relays,
+			this.state.fresh ? [] : this.state.status.relays.map((relay) => this.renderRelay(relay)));
 		this.updateService();
 	},
 
@@ -106,7 +109,9 @@ return view.extend({
 			return '';
 
 		if ([ 'settings', 'vps', 'diagnose' ].includes(action))
-			return E('a', { 'class': 'btn cbi-button cbi-button-action important', 'href': L.url('admin/services/ds4relay', action) }, [ labels[action] ]);
+			return E('a', {
+				'class': 'btn cbi-button cbi-button-action important', 'href': L.url('admin/services/ds4relay', action)
+			}, [ labels[action] ]);
 
 		return this.button(action, labels[action], 'cbi-button-action important');
 	},
@@ -139,9 +144,14 @@ return view.extend({
 			E('h3', [ _('Service') ]),
 			E('div', { 'class': 'ds4-service' }, [
 				E('div', [
-					E('span', { 'class': 'ds4-state ds4-' + (service.started ? 'good' : 'bad') }, [ service.started ? _('started') : _('stopped') ]), ' ',
+					E('span', { 'class': 'ds4-state ds4-' + (service.started ? 'good' : 'bad') }, [
+						service.started ? _('started') : _('stopped')
+					]), ' ',
 					service.started
-						? E([], [ this.button('restart', _('Restart'), 'cbi-button-action'), ' ', this.button('stop', _('Stop'), 'cbi-button-negative') ])
+						? E([], [
+							this.button('restart', _('Restart'), 'cbi-button-action'), ' ',
+							this.button('stop', _('Stop'), 'cbi-button-negative')
+						])
 						: this.button('start', _('Start'), 'cbi-button-positive')
 				]),
 				E('div', [
@@ -173,16 +183,22 @@ return view.extend({
 	renderForwards(relay) {
 		const table = new ui.Table([
 			_('Forward'), _('Opens'), _('To'), _('Connections'), _('From clients'), _('To clients')
-		], { id: 'forwards-' + relay.name, sortable: false, classes: 'ds4-forwards' }, E('em', [ _('There is no forward: nothing is let through.') ]));
+		], { id: 'forwards-' + relay.name, sortable: false, classes: 'ds4-forwards' }, E('em', [
+			_('There is no forward: nothing is let through.')
+		]));
 
 		table.update(relay.forwards.map((forward) => {
 			const { opens, ip, port, clients } = model.split(forward),
 			      flows = forward.flows;
 
 			return [
-				(forward.name || !forward.section.includes('[')) ? E('strong', [ forward.name || forward.section ]) : E('em', [ _('unnamed') ]),
+				(forward.name || !forward.section.includes('['))
+					? E('strong', [ forward.name || forward.section ])
+					: E('em', [ _('unnamed') ]),
 				E('span', [ opens, clients ? E('small', [ E('br'), words.fill(_('for %s'), [ clients ]) ]) : '' ]),
-				E('span', [ ip + (port ? ':' + port : ''), this.names[ip] ? E('small', [ E('br'), this.names[ip] ]) : '' ]),
+				E('span', [
+					ip + (port ? ':' + port : ''), this.names[ip] ? E('small', [ E('br'), this.names[ip] ]) : ''
+				]),
 				E('span', [ flows ? String(flows.open) : '–' ]),
 				this.renderTraffic(flows?.in),
 				this.renderTraffic(flows?.out)
@@ -194,7 +210,10 @@ return view.extend({
 
 	renderTraffic(traffic) {
 		return traffic
-			? E('span', [ '%1024.1mB'.format(traffic.bytes), E('small', [ E('br'), words.fill(_('%d packets'), [ traffic.packets ]) ]) ])
+			? E('span', [
+				'%1024.1mB'.format(traffic.bytes),
+				E('small', [ E('br'), words.fill(_('%d packets'), [ traffic.packets ]) ])
+			])
 			: E('span', [ '–' ]);
 	},
 

@@ -12,8 +12,8 @@
 'require ds4relay.rules as rules';
 'require ds4relay.words as words';
 
-/* Addresses of the home's hosts with their names, as choices of an option. The router's own are among the hints: who wants
-   its services on the Internet types one of them. */
+/* Addresses of the home's hosts with their names, as choices of an option. The router's own are among the hints: who
+   wants its services on the Internet types one of them. */
 function addHosts(option, hosts, interfaces) {
 	const names = {},
 	      own = interfaces.flatMap((i) => L.toArray(i['ipv4-address']).map((a) => a.address));
@@ -53,11 +53,14 @@ function opens(sid) {
 	if (protos.some((proto) => /^(?:all|any)$/i.test(proto)))
 		return _('everything');
 
-	return protos.map((proto) => /^tcpudp$/i.test(proto) ? 'TCP, UDP' : proto.toUpperCase()).join(', ') + (ports ? ' ' + ports : '');
+	return protos.map((proto) => /^tcpudp$/i.test(proto) ? 'TCP, UDP' : proto.toUpperCase()).join(', ') +
+		(ports ? ' ' + ports : '');
 }
 
 function titleOf(section) {
-	return (section['.type'] == 'relay') ? words.fill(_('Relay %s'), [ section['.name'] ]) : words.fill(_('Forward %s'), [ section.name || section.dest_ip || section['.name'] ]);
+	return (section['.type'] == 'relay')
+		? words.fill(_('Relay %s'), [ section['.name'] ])
+		: words.fill(_('Forward %s'), [ section.name || section.dest_ip || section['.name'] ]);
 }
 
 /* LuCI strips what looks like HTML from titles, and takes a dialogue's title for HTML: a name is text. */
@@ -80,7 +83,9 @@ function sortByKeys(section) {
 		      handle = cell.querySelector('.drag-handle');
 
 		cell.querySelectorAll('button').forEach((button) => {
-			button.setAttribute('aria-label', words.fill('%s: %s', [ button.title || button.textContent, this.titleFn('sectiontitle', sid) ]));
+			button.setAttribute('aria-label', words.fill('%s: %s', [
+				button.title || button.textContent, this.titleFn('sectiontitle', sid)
+			]));
 		});
 
 		if (handle && this.map.readonly)
@@ -120,7 +125,8 @@ function relayOptions(s, inModal) {
 	const tab = (name) => (inModal ? name : null);
 
 	fields.add(s, tab('general'), form.Value, 'ipaddr', _('Public IPv4 address'),
-		_('The IPv4 address of your VPS. Your server at home will be reached by it.'), { placeholder: '198.51.100.144' });
+		_('The IPv4 address of your VPS. Your server at home will be reached by it.'),
+		{ placeholder: '198.51.100.144' });
 
 	fields.add(s, tab('general'), form.Value, 'peeraddr', _('IPv6 prefix of the VPS'),
 		_('The IPv6 prefix or address that your VPS has, or its DNS name. Of a prefix an address of its own is made for the tunnel.'),
@@ -228,8 +234,12 @@ return view.extend({
 		      specs = fields.specs.relay,
 		      rows = [
 			[ _('IPv6 address of this home'), prefix
-				? words.fill(_('made of the prefix that your provider delegates, now %s on %s'), [ prefix.address + '/' + prefix.mask, uplink.interface ])
-				: _('made of the prefix that your provider delegates; there is none now: is IPv6 set up on this router?') ],
+				? words.fill(_('made of the prefix that your provider delegates, now %s on %s'), [
+					prefix.address + '/' + prefix.mask, uplink.interface
+				])
+				: _(
+					'made of the prefix that your provider delegates; there is none now: is IPv6 set up on this router?'
+				) ],
 			[ _('Protocol'), 'TCP' ],
 			[ _('Stays with the VPS'), _('its ssh (tcp:22)') ],
 			[ _('What goes out by the VPS'), _('Answers only') ],
@@ -241,7 +251,9 @@ return view.extend({
 		return E('div', { 'class': 'cbi-section' }, [
 			E('h3', [ _('Everything else') ]),
 			E('p', [ _('This is so by itself, and can be changed here once the four values are saved.') ]),
-			E('dl', { 'class': 'ds4-defaults' }, rows.flatMap(([ name, value ]) => [ E('dt', [ name ]), E('dd', [ value ]) ]))
+			E('dl', { 'class': 'ds4-defaults' }, rows.flatMap(([ name, value ]) => [
+				E('dt', [ name ]), E('dd', [ value ])
+			]))
 		]);
 	},
 
@@ -257,7 +269,8 @@ return view.extend({
 
 	relays(map) {
 		const view = this,
-		      s = map.section(form.GridSection, 'relay', _('Relays'), _('A relay is one public IPv4 address, and the tunnel to the VPS that has it.'));
+		      s = map.section(form.GridSection, 'relay', _('Relays'),
+			_('A relay is one public IPv4 address, and the tunnel to the VPS that has it.'));
 		s.addremove = true;
 		s.sortable = true;
 		s.addbtntitle = _('Add relay');
@@ -279,15 +292,19 @@ return view.extend({
 		fields.add(s, null, form.Flag, 'enabled', _('Enabled'), null, { editable: true });
 
 		fields.add(s, 'general', form.Value, 'ip6addr', _('IPv6 address of this home'),
-			_('The prefix that your provider delegates is used, and followed when it changes. Or set a prefix, or an address.'), { placeholder: 'auto' });
+			_('The prefix that your provider delegates is used, and followed when it changes. Or set a prefix, or an address.'),
+			{ placeholder: 'auto' });
 
 		fields.add(s, 'general', widgets.NetworkSelect, 'tunlink', _('Interface to the Internet'),
-			_('The interface that gets the prefix, and that the tunnel goes through.'), { nocreate: true, renderWidget: fields.renderUplink });
+			_('The interface that gets the prefix, and that the tunnel goes through.'),
+			{ nocreate: true, renderWidget: fields.renderUplink });
 
 		fields.add(s, 'general', form.DynamicList, 'keep', _('Stays with the VPS'),
-			_('What of the public address is not for your home but for the VPS itself, such as tcp:22 for its ssh.'), { placeholder: 'tcp:22' });
+			_('What of the public address is not for your home but for the VPS itself, such as tcp:22 for its ssh.'),
+			{ placeholder: 'tcp:22' });
 
-		const role = fields.add(s, 'advanced', form.ListValue, 'role', _('This machine is'), null, { placeholder: _('the router at home (default)') });
+		const role = fields.add(s, 'advanced', form.ListValue, 'role', _('This machine is'), null,
+			{ placeholder: _('the router at home (default)') });
 		role.value('router', _('the router at home'));
 		role.value('vps', _('the VPS'));
 
@@ -296,20 +313,24 @@ return view.extend({
 			{ placeholder: _('Answers only (default)') }));
 
 		fields.add(s, 'advanced', form.Flag, 'killswitch', _('Kill switch'),
-			_('Hosts that send everything by the VPS leave by the tunnel, or not at all. IPv6 is not affected.')).depends({ role: 'vps', '!reverse': true });
+			_('Hosts that send everything by the VPS leave by the tunnel, or not at all. IPv6 is not affected.'))
+			.depends({ role: 'vps', '!reverse': true });
 		fields.add(s, 'advanced', form.Flag, 'egress_private', _('Private networks of the VPS'),
 			_('Hosts that send everything by the VPS may reach its private networks too.')).depends('role', 'vps');
 
-		fields.add(s, 'advanced', form.Value, 'mtu', _('MTU'),
-			_('Bytes of a packet in the tunnel. By itself it is that of the way to the VPS, less what the tunnel needs.'));
+		fields.add(s, 'advanced', form.Value, 'mtu', _('MTU'), _(
+			'Bytes of a packet in the tunnel. By itself it is that of the way to the VPS, less what the tunnel needs.'
+		));
 		fields.add(s, 'advanced', form.Value, 'encaplimit', _('Encapsulation limit'),
 			_('Most VPS networks drop packets with this option of RFC 2473.'));
 		fields.add(s, 'advanced', form.Value, 'ttl', _('Hop limit'));
 		fields.add(s, 'advanced', form.Value, 'device', _('Name of the tunnel device'), null, { placeholder: 'ds4-…' });
 		fields.add(s, 'advanced', form.Value, 'ip4table', _('Routing table'), _('Each relay needs its own.'));
-		fields.add(s, 'advanced', form.Value, 'priority', _('Priority of its rules'), _('The first of six priorities of ip rules.'));
+		fields.add(s, 'advanced', form.Value, 'priority', _('Priority of its rules'),
+			_('The first of six priorities of ip rules.'));
 		fields.add(s, 'advanced', form.Flag, 'flow_offloading', _('Flow offloading'),
-			_('Connections pass by the firewall’s rules once they are established, where the kernel can do it.'), { retain: true }).depends('role', 'vps');
+			_('Connections pass by the firewall’s rules once they are established, where the kernel can do it.'),
+			{ retain: true }).depends('role', 'vps');
 
 		s.handleAdd = function(ev, name) {
 			this.map.data.add('ds4relay', 'relay', name);
@@ -336,7 +357,9 @@ return view.extend({
 			if (!this.map.readonly)
 				ui.addValidator(input, 'string', true, (text) => {
 					if (text != '' && !rules.isRelayName(text))
-						return _('a relay needs a name of 1 to 11 characters out of a-z 0-9 _, as in: config relay \'home\'');
+						return _(
+							'a relay needs a name of 1 to 11 characters out of a-z 0-9 _, as in: config relay \'home\''
+						);
 
 					return (uci.get('ds4relay', text) == null) || _('there is a section of that name already');
 				}, 'blur', 'keyup');
@@ -358,7 +381,8 @@ return view.extend({
 
 	/* A forward without its relay would be a mistake: they go together. */
 	removeRelay(section, sid) {
-		const forwards = config.of('forward').filter((forward) => forward.relay == sid || (!forward.relay && config.of('relay').length == 1));
+		const forwards = config.of('forward').filter((forward) =>
+			forward.relay == sid || (!forward.relay && config.of('relay').length == 1));
 
 		const remove = () => {
 			for (const forward of forwards)
@@ -428,8 +452,9 @@ return view.extend({
 
 		fields.add(s, 'general', form.Value, 'name', _('Name'), _('Your words for it.'));
 
-		o = fields.add(s, 'general', form.ListValue, 'relay', _('Relay'), null,
-			{ placeholder: (relays.length == 1) ? words.fill(_('the only one (%s)'), relays) : _('-- Please choose --') });
+		o = fields.add(s, 'general', form.ListValue, 'relay', _('Relay'), null, {
+			placeholder: (relays.length == 1) ? words.fill(_('the only one (%s)'), relays) : _('-- Please choose --')
+		});
 		o.load = function(sid) {
 			const given = uci.get('ds4relay', sid, 'relay');
 
@@ -446,24 +471,29 @@ return view.extend({
 			_('All protocols and ports make the public address the host’s own, except what stays with the VPS.'));
 
 		o = fields.add(s, 'general', fields.Words, 'src_dport', _('External port'),
-			_('The port of the public address, or a range such as 8000-8010; several with blanks between them.'), { needed: true });
+			_('The port of the public address, or a range such as 8000-8010; several with blanks between them.'),
+			{ needed: true });
 		o.checkDepends = needsPorts;
 
-		o = fields.add(s, 'general', form.Value, 'dest_ip', _('Internal host'), _('The server in your network.'), { placeholder: _('-- Please choose --') });
+		o = fields.add(s, 'general', form.Value, 'dest_ip', _('Internal host'), _('The server in your network.'),
+			{ placeholder: _('-- Please choose --') });
 		addHosts(o, hosts, interfaces);
 
 		o = fields.add(s, 'general', form.Value, 'dest_port', _('Internal port'),
-			_('The port on the host; of a range, the first ports correspond.'), { placeholder: _('the external port') });
+			_('The port on the host; of a range, the first ports correspond.'),
+			{ placeholder: _('the external port') });
 		o.checkDepends = needsPorts;
 
 		fields.add(s, 'advanced', form.DynamicList, 'src_ip', _('For these clients only'),
 			_('Addresses or networks that may use it. Without one: everybody.'), { placeholder: '203.0.113.0/24' });
 
-		o = fields.add(s, 'advanced', form.ListValue, 'egress', _('What goes out by the VPS'), null, { placeholder: _('as the relay has it') });
+		o = fields.add(s, 'advanced', form.ListValue, 'egress', _('What goes out by the VPS'), null,
+			{ placeholder: _('as the relay has it') });
 		egressChoices(o);
 
 		o = fields.add(s, 'advanced', form.ListValue, 'killswitch', _('Kill switch'),
-			_('The host leaves by the tunnel, or not at all. Only for hosts that send everything by the VPS.'), { placeholder: _('as the relay has it') });
+			_('The host leaves by the tunnel, or not at all. Only for hosts that send everything by the VPS.'),
+			{ placeholder: _('as the relay has it') });
 		o.value('1', _('on'));
 		o.value('0', _('off'));
 

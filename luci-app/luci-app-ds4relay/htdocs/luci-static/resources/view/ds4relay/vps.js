@@ -24,7 +24,9 @@ function copy(text) {
 }
 
 function copyButton(text, what) {
-	const button = E('button', { 'class': 'btn cbi-button cbi-button-action', 'aria-label': words.fill(_('Copy: %s'), [ what ]) }, [ _('Copy') ]),
+	const button = E('button', {
+		'class': 'btn cbi-button cbi-button-action', 'aria-label': words.fill(_('Copy: %s'), [ what ])
+	}, [ _('Copy') ]),
 	      said = E('span', { 'role': 'status', 'class': 'ds4-said' });
 
 	button.addEventListener('click', () => copy(text)
@@ -62,7 +64,10 @@ return view.extend({
 			const relays = config.isFresh((text) => rules.isExample(text)) ? [] : config.of('relay');
 
 			return Promise.all(relays.map((relay) => api.exportFile(relay['.name']).then(
-				(answer) => ({ name: relay['.name'], role: relay.role, auto: !relay.ip6addr || relay.ip6addr == 'auto', file: answer.config }),
+				(answer) => ({
+					name: relay['.name'], role: relay.role, auto: !relay.ip6addr || relay.ip6addr == 'auto',
+					file: answer.config
+				}),
 				(err) => ({ name: relay['.name'], error: words.error(err) }))));
 		});
 	},
@@ -75,8 +80,13 @@ return view.extend({
 			E('div', { 'class': 'cbi-map-descr' }, [
 				_('A relay has two ends. This page has what the other one needs: three commands, and a file that is made of your settings.')
 			]),
-			relays.length ? '' : page.alert('notice', _('Nothing is set up yet'), [ _('The file is made of your settings.') ], [
-				E('a', { 'class': 'btn cbi-button cbi-button-action important', 'href': L.url('admin/services/ds4relay/settings') }, [ _('Go to the settings') ])
+			relays.length ? '' : page.alert('notice', _('Nothing is set up yet'), [
+				_('The file is made of your settings.')
+			], [
+				E('a', {
+					'class': 'btn cbi-button cbi-button-action important',
+					'href': L.url('admin/services/ds4relay/settings')
+				}, [ _('Go to the settings') ])
 			])
 		].concat(relays.map((relay) => this.renderRelay(relay))));
 	},
@@ -84,23 +94,32 @@ return view.extend({
 	renderRelay(relay) {
 		return E('div', { 'class': 'cbi-section' }, [
 			E('h3', [ words.fill(_('Relay %s'), [ relay.name ]) ]),
-			relay.error ? page.alert('warning', _('The file cannot be made yet'), [ relay.error ]) : this.renderSteps(relay)
+			relay.error
+				? page.alert('warning', _('The file cannot be made yet'), [ relay.error ])
+				: this.renderSteps(relay)
 		]);
 	},
 
 	renderSteps(relay) {
 		const steps = (relay.role == 'vps') ? [
-			[ _('On the router with OpenWrt, install the packages'), 'opkg update && opkg install ds4relay luci-app-ds4relay' ],
+			[
+				_('On the router with OpenWrt, install the packages'),
+				'opkg update && opkg install ds4relay luci-app-ds4relay'
+			],
 			[ _('Write its configuration'), write(relay.file) ],
 			[ _('Start it'), '/etc/init.d/ds4relay enable && /etc/init.d/ds4relay restart' ]
 		] : [
 			[ _('On the VPS with Debian, as root, install the package'), 'apt install ./ds4relay_*.deb' ],
 			[ _('Write its configuration'), write(relay.file) ],
-			[ _('Start it, now and after each restart'), 'systemctl enable ds4relay && systemctl reload-or-restart ds4relay' ]
+			[
+				_('Start it, now and after each restart'),
+				'systemctl enable ds4relay && systemctl reload-or-restart ds4relay'
+			]
 		];
 
 		return E([], [
-			E('ol', { 'class': 'ds4-steps' }, steps.map(([ title, text ], i) => step(relay.name + '-' + i, title, text))),
+			E('ol', { 'class': 'ds4-steps' }, steps.map(([ title, text ], i) =>
+				step(relay.name + '-' + i, title, text))),
 			(relay.role != 'vps' && relay.auto) ? E('p', { 'class': 'ds4-hint' }, [
 				_('The address of this home is made of the prefix that your provider delegates now. When the provider changes it, the VPS needs the second and the third command again; with a DNS name that follows the prefix in place of peeraddr it does not.')
 			]) : ''
