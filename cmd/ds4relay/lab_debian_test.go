@@ -249,11 +249,12 @@ func (d *debianRelayLab) movesOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, lines, _ := strings.Cut(string(page), "as many have it\n")
-	lines, _, found := strings.Cut(lines, "\n\n")
+	const first = "    auto wrap1\n"
+	_, lines, found := strings.Cut(string(page), "\n"+first)
 	if !found {
-		t.Fatal("the page has no lines by hand")
+		t.Fatalf("the page has no stanza that begins with %q", first)
 	}
+	lines, _, _ = strings.Cut(first+lines, "\n\n")
 	d.server.write("/etc/network/interfaces.d/wrap1",
 		strings.NewReplacer("eth0", "ens3", "443", "80").Replace(lines)+"\n")
 	// The hand-made endpoint is tentative for a second or two (duplicate address detection); until then the tunnel has

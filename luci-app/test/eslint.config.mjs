@@ -54,7 +54,7 @@ const rules = {
 	'no-self-assign': 'error',
 	'no-cond-assign': 'error',
 	'no-irregular-whitespace': 'error',
-	'max-len': [ 'error', { code: 180, tabWidth: 4, ignoreStrings: true } ],
+	'max-len': [ 'error', { code: 120, tabWidth: 4, ignoreStrings: true, ignoreRegExpLiterals: true } ],
 	'semi': 'error',
 	'no-trailing-spaces': 'error'
 };
