@@ -28,7 +28,7 @@ unit: ; @scripts/apt busybox-static && scripts/go-test -p 4 ./...
 test-one: labctl ; @scripts/lab one '^$(T)$$'
 
 # Each test of the lab N times under load; T is a pattern of their names.
-flaky: labctl ; @scripts/flaky $(or $(N),20) $(T)
+flaky: labctl ; @scripts/flaky $(or $(N),20) '$(T)'
 
 # The lab's machine and a router's booted N times under load.
 boots: labctl packages ; @scripts/boots $(or $(N),200)

@@ -293,6 +293,29 @@ test('add, edit, disable, reorder by keys, delete', async () => {
 	noErrors(page);
 });
 
+test('several ports are typed in one line, and those of a list are shown in one', async () => {
+	const page = await lab.open('settings', {
+		config: complete.replace("option src_dport '443'", "list src_dport '443'\n\tlist src_dport '8443'")
+	});
+
+	await row(page, 'Web server').getByText('443, 8443').waitFor();
+	await edit(page, 'Web server');
+	assert.equal(await field(page, 'web', 'src_dport').inputValue(), '443 8443');
+	await field(page, 'web', 'src_dport').fill('25 0');
+	await field(page, 'web', 'src_dport').blur();
+	await says(page, 'web', 'src_dport', 'allowed is a port from 1 to 65535, or a range such as 8000-8010');
+	await field(page, 'web', 'src_dport').fill('25 465 8100-8110');
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).waitFor({ state: 'hidden' });
+	await applied(page);
+
+	const { file } = await page.state();
+
+	assert.match(check(file), /correct \(relays: 1, forwards: 2\)/);
+	assert.match(file, /src_dport '25 465 8100-8110'/);
+	noErrors(page);
+});
+
 test('rows are dragged', async () => {
 	const page = await lab.open('settings', { config: complete });
 	const from = row(page, "Dad's <b>NAS</b>").locator('.drag-handle'), to = row(page, 'Web server');
