@@ -42,8 +42,8 @@ var Abouts = map[string]map[string]About{
 			"not at all"},
 		"flow_offloading": {Meaning: "VPS: established TCP and UDP connections bypass the rules of nft and iptables, " +
 			"if the kernel has flowtables (the module nft_flow_offload)"},
-		"keep": {Meaning: "VPS, a list: what stays on the VPS, such as `tcp:22`, `udp:60000-61000` or `icmp`, also of " +
-			"a range that a forward has"},
+		"keep": {Meaning: "VPS, a list: what stays on the VPS, such as `tcp:22`, `udp:60000-61000` or " +
+			"`icmp`, also of a range that a forward has"},
 	},
 	"forward": {
 		"enabled": {Meaning: "0: ignore this forward"},
@@ -54,8 +54,8 @@ var Abouts = map[string]map[string]About{
 		"src_dport": {Default: "required with tcp, udp, sctp, dccp, udplite",
 			Meaning: "a list: public ports or ranges of ports"},
 		"dest_ip": {Meaning: "the host's IPv4 address at home, or the router's own LAN address"},
-		"dest_port": {Default: "src_dport", Meaning: "port on the host, or a range as long as that of src_dport; not with " +
-			"several of these"},
+		"dest_port": {Default: "src_dport", Meaning: "port on the host, or a range as long as that of src_dport; " +
+			"not with several of these"},
 		"src_ip": {Meaning: "a list: addresses or networks of the clients that may use it"},
 		"egress": {Default: "the relay's", Meaning: "`replies`: only answers use the tunnel. `all`: connections " +
 			"that the host opens use it too, with the VPS's address"},

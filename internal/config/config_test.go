@@ -570,7 +570,8 @@ func TestExportPorts(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, exported)
 		}
-		if got, want := there.Relays[0].Forwards[0].Mappings(), here.Relays[0].Forwards[0].Mappings(); !reflect.DeepEqual(got, want) {
+		if got, want := there.Relays[0].Forwards[0].Mappings(),
+			here.Relays[0].Forwards[0].Mappings(); !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v became %+v by\n%s", want, got, exported)
 		}
 	}

@@ -93,9 +93,9 @@ func keeps(relays ...*Relay) (list []kept, ports map[uint8][]span) {
 	return list, ports
 }
 
-// overlaps reports ports of an address that two forwards use, and forwards all of whose ports are kept: keep comes first.
-// The relays have the same address and role. A forward of all gets what the others leave, and overlaps only with another
-// forward of all.
+// overlaps reports ports of an address that two forwards use, and forwards all of whose ports are kept: keep comes
+// first. The relays have the same address and role. A forward of all gets what the others leave, and overlaps only with
+// another forward of all.
 func (r *reader) overlaps(relays []*Relay) {
 	keep, keptPorts := keeps(relays...)
 	var all *claim

@@ -466,8 +466,8 @@ func unicast6(a netip.Addr) bool {
 	return a.Is6() && !a.Is4In6() && a.Zone() == "" && a.IsGlobalUnicast()
 }
 
-// endpoint reads an address, also with the length of its prefix, or a prefix, which is combined with ipaddr (see Derive)
-// if that is valid.
+// endpoint reads an address, also with the length of its prefix, or a prefix, which is combined with ipaddr (see
+// Derive) if that is valid.
 func (s *section) endpoint(option string, ipaddr netip.Addr) netip.Addr {
 	if !s.has(option) {
 		return netip.Addr{}
@@ -697,8 +697,8 @@ func (s *section) ports(f *Forward, protos []uci.Value) {
 	case !s.has("src_dport"):
 		s.problem("dest_port", "needs a src_dport, the public port that it stands for")
 	case len(ranges) > 1:
-		s.problem("dest_port", "stands for one src_dport, not for %d; allowed is no dest_port, or a forward of its own for "+
-			"each", len(ranges))
+		s.problem("dest_port", "stands for one src_dport, not for %d; allowed is no dest_port, or a forward of "+
+			"its own for each", len(ranges))
 	case ok && int(last)-int(first) != int(ranges[0].Last)-int(ranges[0].First):
 		s.problem("dest_port", "has %d ports, src_dport has %d; allowed is as many, mapped one to one",
 			int(last)-int(first)+1, int(ranges[0].Last)-int(ranges[0].First)+1)

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime/debug"
 	"strings"
+	"time"
 )
 
 // Environment is the variable that says where lab tests run: "vm" is set by labctl exec in its virtual machine. Set it
@@ -46,7 +47,8 @@ func requireHost() error {
 	return nil
 }
 
-// Main is the TestMain of a package of lab tests: it runs them if Require allows it, and fails otherwise.
+// Main is the TestMain of a package of lab tests: it runs them if Require allows it, and fails otherwise. It fails too
+// if they leave the clock wrong, which tests after them in the same machine would find.
 func Main(m interface{ Run() int }) {
 	if err := Require(); err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err)
@@ -55,5 +57,16 @@ func Main(m interface{ Run() int }) {
 	// On an emulated CPU, garbage collection costs more than the memory that it frees.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(600 << 20)
-	os.Exit(m.Run())
+	began := time.Now()
+	code := m.Run()
+	if off := clockOff(began, time.Now()); off.Abs() > time.Minute {
+		fmt.Fprintf(os.Stderr, "lab: a test has left the machine's clock wrong, by %v\n", off.Round(time.Second))
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// clockOff returns by how much the clock has been set between two readings, of which each has a monotonic part too.
+func clockOff(began, now time.Time) time.Duration {
+	return now.Round(0).Sub(began.Round(0)) - now.Sub(began)
 }

@@ -232,7 +232,8 @@ func TestControlSays(t *testing.T) {
 		t.Errorf("code %q, want %q", text.Code, sentence)
 	}
 	messagetest.Check(t, text, sentence)
-	if text := message.Of(refusal("enable", "ln: no space", failed)); text.Code != "%s" || text.Error() != "ln: no space" {
+	if text := message.Of(refusal("enable", "ln: no space", failed)); text.Code != "%s" ||
+		text.Error() != "ln: no space" {
 		t.Errorf("what others say: %+v", text)
 	}
 }

@@ -43,15 +43,16 @@ type Options struct {
 	Log    func(string) // receives lines of the access log; nil: no log
 	Lookup lookup       // nil: the system's resolver
 
-	// AnswerTime is how long a UDP session that is unanswered or answered is protected while it waits for the next packet;
-	// 0: one second.
+	// AnswerTime is how long a UDP session that is unanswered or answered is protected while it waits for the next
+	// packet; 0: one second.
 	AnswerTime time.Duration
 }
 
 // New starts the event loops. There are no proxies until Apply.
 func New(o Options) (*Server, error) {
-	s := &Server{lookup: o.Lookup, answerTime: cmp.Or(o.AnswerTime, time.Second), reserve: newReserve(), hops: newHops(), services: map[string]*Service{},
-		listeners: map[socketKey]*listener{}, draining: map[socketKey]*listener{}}
+	s := &Server{lookup: o.Lookup, answerTime: cmp.Or(o.AnswerTime, time.Second), reserve: newReserve(),
+		hops: newHops(), services: map[string]*Service{}, listeners: map[socketKey]*listener{},
+		draining: map[socketKey]*listener{}}
 	s.cooling.hops = s.hops
 	n := o.Loops
 	if n == 0 {

@@ -343,8 +343,8 @@ func (r *receiver) admit(f flow, from, to netip.AddrPort) *session {
 	return nil
 }
 
-// rankShare: one in this many sessions may be of a lower rank and is protected for Options.AnswerTime. If fewer were, new
-// clients would displace each other before they get an answer, while idle proven sessions keep all other places.
+// rankShare: one in this many sessions may be of a lower rank and is protected for Options.AnswerTime. If fewer were,
+// new clients would displace each other before they get an answer, while idle proven sessions keep all other places.
 const rankShare = 4
 
 // order returns the ranks in the order in which to look for a session to evict: first the lower ranks that exceed their

@@ -28,8 +28,8 @@ func churnUDP(t *testing.T, next func() (seed uint64, ok bool)) {
 		return repeat(d)
 	}))
 	p.MaxSessions = 4 * many
-	// On a busy machine an answer takes long. No session that waits for one is evicted: at most as many as may send wait,
-	// which is less than their share of the table.
+	// On a busy machine an answer takes long. No session that waits for one is evicted: at most as many as may send
+	// wait, which is less than their share of the table.
 	s := start(t, Options{AnswerTime: patience}, p)
 	var mu sync.Mutex
 	var all sync.WaitGroup
