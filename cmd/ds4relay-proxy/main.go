@@ -65,7 +65,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	load := func() ([]*config.Proxy, error) {
-		c, warnings, err := config.Load(*path, config.Router)
+		c, warnings, err := config.Load(*path, config.Defaults{Role: config.Router})
 		for _, w := range warnings {
 			fmt.Fprintln(stderr, "warning: "+w.Error())
 		}

@@ -72,9 +72,9 @@ func (a *app) checkText(text string) (any, error) {
 	var warnings config.Problems
 	var err error
 	if text != "" {
-		_, warnings, err = config.Parse(a.path, []byte(text), here().DefaultRole())
+		_, warnings, err = config.Parse(a.path, []byte(text), a.defaults())
 	} else {
-		_, warnings, err = config.Load(a.path, here().DefaultRole())
+		_, warnings, err = config.Load(a.path, a.defaults())
 	}
 	var problems config.Problems
 	if err != nil && !errors.As(err, &problems) {

@@ -33,6 +33,19 @@ func hostCommands() []command {
 	}
 }
 
+// defaults are what this machine says about options that a file leaves out: ifupdown's configuration may name the
+// tunnels' devices. ifup itself reports what is wrong with its files.
+func (a *app) defaults() config.Defaults {
+	defaults := config.Defaults{Role: here().DefaultRole()}
+	if here().Name() == platform.OpenWrtName {
+		return defaults
+	}
+	if stanzas, err := debian.Interfaces(debian.InterfacesPath); err == nil {
+		defaults.Devices = debian.Devices(stanzas)
+	}
+	return defaults
+}
+
 const reloadSummary = "the same as up, also for the proxies that run"
 
 // dbusIdle is how long the service stays on the bus after the last call.

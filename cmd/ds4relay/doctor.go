@@ -13,7 +13,7 @@ import (
 
 // examined returns this machine for the doctor, also for the bus.
 func (a *app) examined() doctor.Prober {
-	return &probe.Prober{File: a.path, Platform: here(), Kernel: a.kernel()}
+	return &probe.Prober{File: a.path, Defaults: a.defaults(), Platform: here(), Kernel: a.kernel()}
 }
 
 // examined is what `doctor --json` prints.

@@ -48,7 +48,7 @@ config forward 'ping'
 func (e *end) steps() (steps []state.Step) {
 	e.t.Helper()
 	err := e.host.Do(func() error {
-		c, _, err := config.Load(e.config, config.VPS)
+		c, _, err := config.Load(e.config, config.Defaults{Role: config.VPS})
 		if err != nil {
 			return err
 		}

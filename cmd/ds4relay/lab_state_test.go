@@ -45,6 +45,9 @@ func TestProxiesOnly(t *testing.T) {
 	same(t, "the kernel after up", before, r.vps.snapshot())
 }
 
+// noIPv6 takes away the endpoint on the router's tunnel, and keeps new ones away.
+const noIPv6 = "echo 1 > /proc/sys/net/ipv6/conf/wrap1/disable_ipv6"
+
 // TestComesAndGoes: a second up changes nothing, manual changes are repaired, down leaves nothing.
 func TestComesAndGoes(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll+"\toption egress 'all'\n")
@@ -100,10 +103,10 @@ func TestComesAndGoes(t *testing.T) {
 					false: "nft flush set ip ds4relay open_host"}[e == r.vps],
 				map[bool]string{true: "nft add element ip6 ds4relay endpoint { 2001:db8::77 }",
 					false: "nft 'add element ip ds4relay open_host { wrap1 . 192.168.1.1 }'"}[e == r.vps],
-				"echo 0 > /proc/sys/net/ipv4/conf/wrap1/forwarding",
+				"echo 0 > /proc/sys/net/ipv4/conf/wrap1/forwarding", noIPv6,
 			} {
-				if damage == "ip rule flush protocol 46" && e == r.vps {
-					continue
+				if e == r.vps && (damage == "ip rule flush protocol 46" || damage == noIPv6) {
+					continue // it has no rule, and its endpoint is on another device
 				}
 				if out, err := e.host.Run("sh", "-c", damage); err != nil {
 					t.Errorf("%s: %v %s", damage, err, out)
@@ -525,6 +528,34 @@ func TestMissing(t *testing.T) {
 		}
 		r.vps.do("down")
 		r.vps.write(vpsRelay + forwardAll)
+	})
+	t.Run("IPv6", func(t *testing.T) {
+		set := func(h *lab.Host, device, value string) {
+			if out, err := h.Run("sysctl", "-qw", "net.ipv6.conf."+device+".disable_ipv6="+value); err != nil {
+				t.Fatal(err, out)
+			}
+		}
+		set(r.VPS, "eth0", "1")
+		code, _, stderr := r.vps.try("up")
+		if code != exitFailed || !strings.Contains(stderr, "IPv6 is off on eth0; turn it on with `sysctl -w "+
+			"net.ipv6.conf.eth0.disable_ipv6=0`") {
+			t.Errorf("exit status %d, %q", code, stderr)
+		}
+		set(r.VPS, "eth0", "0")
+		if out, err := r.VPS.Run("sh", "-c", "ip -6 addr add 2001:db8:6ef9::1/64 dev eth0 nodad && ip -6 route add "+
+			"default via 2001:db8:6ef9::ff dev eth0 proto static"); err != nil {
+			t.Fatal(err, out)
+		}
+		// A router's endpoint is on the tunnel, which ds4relay has to itself.
+		bare := r.router.snapshot()
+		set(r.Router, "default", "1")
+		if out := r.router.do("up"); !strings.Contains(out, "[#] sysctl -qw net/ipv6/conf/wrap1/disable_ipv6=0\n") {
+			t.Errorf("up on a machine that has no IPv6 on new devices:\n%s", out)
+		}
+		r.router.do("status")
+		r.router.do("down")
+		set(r.Router, "default", "0")
+		same(t, "the router", bare, r.router.snapshot())
 	})
 	t.Run("nft", func(t *testing.T) {
 		path, err := exec.LookPath("nft")

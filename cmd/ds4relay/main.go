@@ -192,7 +192,7 @@ func (a *app) warning(text string) {
 
 // read is like load, without printing.
 func (a *app) read(path string) (*config.Config, config.Problems, error) {
-	c, warnings, err := config.Load(path, here().DefaultRole())
+	c, warnings, err := config.Load(path, a.defaults())
 	var problems config.Problems
 	if err != nil && !errors.As(err, &problems) && !passing(err) {
 		err = message.New("%v: %v", errConfig, err)

@@ -108,7 +108,7 @@ func (a *app) service(args []string) error {
 		return err
 	}
 	shown := errors.Join(err, a.netifd(nil))
-	c, _, err := config.Load(a.path, here().DefaultRole()) // its warnings were printed before
+	c, _, err := config.Load(a.path, a.defaults()) // its warnings were printed before
 	if err == nil {
 		var rules []openwrt.Rule
 		if rules, err = a.rules(c); err == nil {

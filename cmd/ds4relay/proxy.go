@@ -154,7 +154,7 @@ const recently = 10 * time.Minute
 
 // proxyFindings returns the doctor's findings about the proxies, unless it is asked about relays.
 func (a *app) proxyFindings(relays []string) []doctor.Finding {
-	c, _, err := config.Load(a.path, here().DefaultRole())
+	c, _, err := config.Load(a.path, a.defaults())
 	if err != nil || len(relays) > 0 {
 		return nil // the doctor has reported that
 	}

@@ -27,6 +27,8 @@ func (a *app) proxy(f *flag.FlagSet) func([]string) error {
 	}
 }
 
+func (a *app) defaults() config.Defaults { return config.Defaults{Role: here().DefaultRole()} }
+
 const reloadSummary = "the same as up"
 
 func (a *app) reload(f *flag.FlagSet) func([]string) error { return a.up(f) }

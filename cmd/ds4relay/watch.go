@@ -30,7 +30,7 @@ func (a *app) followNames(missing bool) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
-	c, _, err := config.Load(a.path, here().DefaultRole()) // do not repeat the warnings every minute
+	c, _, err := config.Load(a.path, a.defaults()) // do not repeat the warnings every minute
 	if err != nil {
 		return err
 	}

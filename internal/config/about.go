@@ -25,7 +25,7 @@ var Abouts = map[string]map[string]About{
 		"tunlink": {Default: "VPS: the device that has `ipaddr`; OpenWrt: the interface with the " +
 			"delegated prefix", Meaning: "the device that carries the tunnel's packets; on OpenWrt the name of an " +
 			"interface (`wan6`)"},
-		"device": {Default: "ds4-NAME", Meaning: "name of the tunnel device"},
+		"device": {Default: "ds4-NAME; with ifupdown its stanza's name", Meaning: "name of the tunnel device"},
 		"mtu": {Meaning: "auto: the MTU of the route to the other end minus 40, or minus 48 with an " +
 			"encaplimit"},
 		"encaplimit": {Meaning: "how many more levels of tunnelling a packet may enter (RFC 2473 section " +

@@ -70,7 +70,7 @@ func load(t *testing.T, text string) (*Config, Problems, error) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, warnings, err := Load(path, Router)
+	c, warnings, err := Load(path, Defaults{Role: Router})
 	speak(t, warnings)
 	speak(t, problemsOf(err))
 	if problems, ok := err.(Problems); ok {
@@ -496,7 +496,7 @@ func FuzzNew(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c, _, err := New(file, Router)
+		c, _, err := New(file, Defaults{Role: Router})
 		if (c == nil) == (err == nil) {
 			t.Fatal(c, err)
 		}
@@ -515,9 +515,26 @@ func problemsOf(err error) Problems {
 }
 
 func TestMissingFile(t *testing.T) {
-	if _, _, err := Load(filepath.Join(t.TempDir(), "none"), Router); err == nil ||
+	if _, _, err := Load(filepath.Join(t.TempDir(), "none"), Defaults{Role: Router}); err == nil ||
 		!strings.Contains(err.Error(), "no such file") {
 		t.Error(err)
+	}
+}
+
+// TestDefaultDevice: the machine may name a tunnel's device; an option of the file wins, and so does a name that works.
+func TestDefaultDevice(t *testing.T) {
+	for _, c := range []struct{ machine, file, want string }{
+		{"", "", "ds4-home"}, {"wrap1", "", "wrap1"}, {"wrap1", "\toption device 'tun7'\n", "tun7"},
+		{"/wrap*", "", "ds4-home"},
+	} {
+		parsed, _, err := Parse("F", []byte(strings.Replace(base, "\toption device 'wrap1'\n", c.file, 1)),
+			Defaults{Role: Router, Devices: map[string]string{"home": c.machine}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := parsed.Relay("home").Device; got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
 	}
 }
 
@@ -561,12 +578,12 @@ func TestExportPorts(t *testing.T) {
 		text := "config relay 'home'\n\toption role 'vps'\n\toption ipaddr '198.51.100.144'\n" +
 			"\toption ip6addr '2001:db8:6ef9::1'\n\toption peeraddr '2001:db8:fdd2::1'\n\tlist keep 'tcp:22'\n\n" +
 			"config forward 'web'\n\t" + ports + "\n\toption dest_ip '192.168.1.210'\n"
-		here, _, err := Parse("F", []byte(text), VPS)
+		here, _, err := Parse("F", []byte(text), Defaults{Role: VPS})
 		if err != nil {
 			t.Fatal(err)
 		}
 		exported := Export(here, here.Relays[0], here.Relays[0].Local, here.Relays[0].Peer)
-		there, _, err := Parse("F", []byte(exported), VPS)
+		there, _, err := Parse("F", []byte(exported), Defaults{Role: VPS})
 		if err != nil {
 			t.Fatalf("%v\n%s", err, exported)
 		}

@@ -15,20 +15,26 @@ import (
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
-// Load reads the file at path. role is the default of `option role`. The error is of type Problems if the file was read
-// and has mistakes; warnings are returned in any case.
-func Load(path string, role Role) (*Config, Problems, error) {
+// Defaults are values that the machine gives to options which a file leaves out.
+type Defaults struct {
+	Role    Role              // of `option role`
+	Devices map[string]string // relay → `option device`; ds4-NAME for others
+}
+
+// Load reads the file at path. The error is of type Problems if the file was read and has mistakes; warnings are
+// returned in any case.
+func Load(path string, defaults Defaults) (*Config, Problems, error) {
 	file, err := uci.Load(path)
-	return loaded(file, err, role)
+	return loaded(file, err, defaults)
 }
 
 // Parse is like Load for a text that is not saved yet; messages call it path.
-func Parse(path string, text []byte, role Role) (*Config, Problems, error) {
+func Parse(path string, text []byte, defaults Defaults) (*Config, Problems, error) {
 	file, err := uci.Parse(path, text)
-	return loaded(file, err, role)
+	return loaded(file, err, defaults)
 }
 
-func loaded(file *uci.File, err error, role Role) (*Config, Problems, error) {
+func loaded(file *uci.File, err error, defaults Defaults) (*Config, Problems, error) {
 	var syntax uci.Errors
 	if errors.As(err, &syntax) {
 		problems := make(Problems, len(syntax))
@@ -40,14 +46,14 @@ func loaded(file *uci.File, err error, role Role) (*Config, Problems, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return New(file, role)
+	return New(file, defaults)
 }
 
 // New checks a parsed file. See Load.
-func New(file *uci.File, role Role) (*Config, Problems, error) {
+func New(file *uci.File, defaults Defaults) (*Config, Problems, error) {
 	r := &reader{file: file, config: &Config{Path: file.Path}, relays: map[string]*Relay{},
 		unfinished: map[string]bool{}, lines: map[any]func(string) int{}}
-	r.sections(role)
+	r.sections(defaults)
 	if len(r.problems.kept) == 0 {
 		r.cross()
 	}
@@ -126,7 +132,7 @@ func (r *reader) guess(word string, candidates []string) string {
 	return nearest(word, candidates)
 }
 
-func (r *reader) sections(role Role) {
+func (r *reader) sections(defaults Defaults) {
 	var types []string
 	for _, spec := range Schema {
 		types = append(types, spec.Type)
@@ -160,7 +166,7 @@ func (r *reader) sections(role Role) {
 				s.problem("", "more than %d relays", maxRelays)
 				continue
 			}
-			relay := s.relay(name, role)
+			relay := s.relay(name, defaults)
 			if s.unfinished {
 				r.unfinished[name] = true
 				continue
@@ -546,12 +552,12 @@ func portRange(s string) (first, last uint16, ok bool) {
 	return uint16(a), uint16(b), err1 == nil && err2 == nil && a > 0 && a <= b && plainNumber(low) && plainNumber(high)
 }
 
-func (s *section) relay(name string, role Role) *Relay {
+func (s *section) relay(name string, defaults Defaults) *Relay {
 	relay := &Relay{
 		Name:       name,
 		Line:       s.line,
 		Enabled:    parse(s, "enabled", boolean),
-		Role:       role,
+		Role:       defaults.Role,
 		IPAddr:     parse(s, "ipaddr", public4),
 		Tunlink:    parse(s, "tunlink", linkName),
 		Device:     "ds4-" + name,
@@ -568,6 +574,9 @@ func (s *section) relay(name string, role Role) *Relay {
 	}
 	if s.has("role") {
 		relay.Role = parse(s, "role", oneOf(Router, VPS))
+	}
+	if device, ok := deviceName(defaults.Devices[name]); ok {
+		relay.Device = device
 	}
 	if s.has("device") {
 		relay.Device = parse(s, "device", deviceName)

@@ -48,6 +48,20 @@ func (h Hook) Check(r *config.Relay) error {
 	return nil
 }
 
+// Devices returns the tunnel device of each relay that ifupdown brings up: its stanza's name. Stanzas with a method
+// other than manual are about other devices.
+func Devices(stanzas []Stanza) map[string]string {
+	devices := map[string]string{}
+	for _, s := range stanzas {
+		words, relay := s.Words(), s.Option("ds4relay")
+		if len(words) > 3 && words[3] != "manual" || len(relay) != 1 || devices[relay[0]] != "" {
+			continue
+		}
+		devices[relay[0]] = s.Name
+	}
+	return devices
+}
+
 // Uplink returns the interface that carries the relay's tunnel according to the configuration files; "" if they do not
 // say.
 func Uplink(r *config.Relay, stanzas []Stanza) string {

@@ -3,6 +3,7 @@
 package debian
 
 import (
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -64,6 +65,16 @@ iface wrap1 inet manual
 	}
 	if line := wrap.Options[1]; line.Number != 10 || line.Text != "post-up ip route add 192.0.2.0/24 dev wrap1" {
 		t.Errorf("%+v", line)
+	}
+	for _, other := range []string{"iface eth2 inet dhcp", "iface wrap2 inet manual"} {
+		stanzas = append(stanzas, Stanza{Line: Line{Text: other}, Name: strings.Fields(other)[1],
+			Options: []Line{{Text: "ds4relay home"}}})
+	}
+	if got := Devices(stanzas); !maps.Equal(got, map[string]string{"home": "wrap1"}) {
+		t.Errorf("devices %v", got)
+	}
+	if got := Devices(stanzas[len(stanzas)-2:]); !maps.Equal(got, map[string]string{"home": "wrap2"}) {
+		t.Errorf("the device of a stanza with DHCP counts: %v", got)
 	}
 	for address, want := range map[string]string{"198.51.100.144": "eth0", "203.0.113.5": "eth1", "198.51.100.14": ""} {
 		if got := Uplink(&config.Relay{IPAddr: netip.MustParseAddr(address)}, stanzas); got != want {

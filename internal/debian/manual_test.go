@@ -76,7 +76,7 @@ func TestManual(t *testing.T) {
 
 // TestExample: the installed configuration is correct, and disabled.
 func TestExample(t *testing.T) {
-	c, warnings, err := config.Load(filepath.Join(files, "etc/config/ds4relay"), config.VPS)
+	c, warnings, err := config.Load(filepath.Join(files, "etc/config/ds4relay"), config.Defaults{Role: config.VPS})
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}

@@ -101,7 +101,7 @@ func (f *fake) Config() (*config.Config, config.Problems, error) {
 		return nil, nil, err
 	}
 	file.Close()
-	c, problems, err := config.Load(file.Name(), f.role)
+	c, problems, err := config.Load(file.Name(), config.Defaults{Role: f.role})
 	named := func(problems config.Problems) config.Problems {
 		for i := range problems {
 			problems[i].File = config.DefaultPath

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -32,7 +33,31 @@ type StepError struct {
 func (e *StepError) Error() string { return e.AsText().Error() }
 
 // AsText implements message.Coded.
-func (e *StepError) AsText() *message.Text { return message.New("%s: %v", e.Step.Commands()[0], e.Err) }
+func (e *StepError) AsText() *message.Text {
+	command := e.Step.Commands()[0]
+	if remedy := e.remedy(); remedy != nil {
+		return message.New("%s: %v; %v", command, e.Err, remedy)
+	}
+	return message.New("%s: %v", command, e.Err)
+}
+
+// remedy says what to do where the kernel's word does not.
+func (e *StepError) remedy() *message.Text {
+	device := state.Device(e.Step)
+	var missing netlink.LinkNotFoundError
+	_, creates := e.Step.(state.AddLink)
+	switch added, ok := e.Step.(state.AddAddr); {
+	case ok && isErrno(e.Err, unix.EACCES):
+		return message.New("turn on IPv6 on the device: `sysctl -w net.ipv6.conf.%s.disable_ipv6=0`",
+			strings.ReplaceAll(added.Addr.Device, ".", "/"))
+	case isErrno(e.Err, unix.EPERM, unix.EACCES, unix.EROFS):
+		return message.New("run it as root; in a container its host has to allow it (CAP_NET_ADMIN, and /proc/sys " +
+			"writable)")
+	case device != "" && !creates && (isErrno(e.Err, unix.ENODEV) || errors.As(e.Err, &missing)):
+		return message.New("the device %s has gone; when it is back, run `ds4relay up`", device)
+	}
+	return nil
+}
 
 // Unwrap is for errors.Is and errors.As.
 func (e *StepError) Unwrap() error { return e.Err }

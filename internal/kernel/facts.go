@@ -194,6 +194,10 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 			f.Tunlink[r.Name], f.Access[r.Name] = tunlink, access
 		}
 	}
+	if device := f.Tunlink[r.Name]; noIPv6(device) {
+		return message.New("IPv6 is off on %s; turn it on with `sysctl -w net.ipv6.conf.%s.disable_ipv6=0`, and in "+
+			"/etc/sysctl.d for the next boot", device, strings.ReplaceAll(device, ".", "/"))
+	}
 	if r.Role != config.Router {
 		return nil
 	}

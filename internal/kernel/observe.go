@@ -46,7 +46,7 @@ func dump[T any](list func() ([]T, error)) ([]T, error) {
 // Observe reads everything with our marks, and other programs' objects that conflict with want.
 func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 	o := state.Observed{ForeignLinks: map[string]string{}, ForeignAddrs: map[netip.Addr]string{},
-		SysctlValues: map[string]string{}}
+		SysctlValues: map[string]string{}, NoIPv6: map[string]bool{}}
 	links, err := k.observeLinks(&o)
 	if err != nil {
 		return o, message.New("list links: %v", err)
@@ -283,7 +283,9 @@ func (k *Kernel) observeSysctls(o *state.Observed, want state.State) error {
 			return err
 		}
 	}
+	o.NoIPv6[state.NewDevice] = noIPv6(state.NewDevice)
 	for _, link := range o.Links {
+		o.NoIPv6[link.Name] = noIPv6(link.Name)
 		for _, name := range state.LinkSysctls {
 			key := "net/ipv4/conf/" + link.Name + "/" + name
 			if value, err := readSysctl(key); err == nil {
@@ -292,6 +294,11 @@ func (k *Kernel) observeSysctls(o *state.Observed, want state.State) error {
 		}
 	}
 	return nil
+}
+
+func noIPv6(device string) bool {
+	value, err := readSysctl(state.NoIPv6Key(device))
+	return err == nil && value == "1"
 }
 
 func readSysctl(key string) (string, error) {

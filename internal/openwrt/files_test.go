@@ -282,7 +282,7 @@ func TestStatus(t *testing.T) {
 
 // TestExample: the installed configuration is correct, and disabled.
 func TestExample(t *testing.T) {
-	c, warnings, err := config.Load(filepath.Join(files, "etc/config/ds4relay"), config.Router)
+	c, warnings, err := config.Load(filepath.Join(files, "etc/config/ds4relay"), config.Defaults{Role: config.Router})
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}

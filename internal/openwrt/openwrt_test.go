@@ -119,7 +119,7 @@ func TestRules(t *testing.T) {
 		}
 		return f
 	}
-	c, _, err := config.New(file(relays), config.Router)
+	c, _, err := config.New(file(relays), config.Defaults{Role: config.Router})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestServe(t *testing.T) {
 	methods := map[string]Method{
 		"echo": {Arguments: []string{"text"}, Call: func(a map[string]string) (any, error) { return a, nil }},
 		"read": {Call: func(map[string]string) (any, error) {
-			_, _, err := config.Parse("F", []byte("config relay\n\n\toption\n"), config.Router)
+			_, _, err := config.Parse("F", []byte("config relay\n\n\toption\n"), config.Defaults{Role: config.Router})
 			return nil, err
 		}},
 	}

@@ -27,6 +27,7 @@ import (
 // Prober implements doctor.Prober for this machine.
 type Prober struct {
 	File     string // the path of the configuration
+	Defaults config.Defaults
 	Platform platform.Platform
 	Kernel   reconcile.Kernel
 }
@@ -35,7 +36,7 @@ var _ doctor.Prober = (*Prober)(nil)
 
 // Config implements doctor.Prober.
 func (m *Prober) Config() (*config.Config, config.Problems, error) {
-	c, warnings, err := config.Load(m.File, m.Platform.DefaultRole())
+	c, warnings, err := config.Load(m.File, m.Defaults)
 	if err != nil {
 		c = nil
 	}

@@ -64,7 +64,7 @@ func parsed(t *testing.T, text string) *config.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := config.New(file, config.VPS)
+	c, _, err := config.New(file, config.Defaults{Role: config.VPS})
 	if err != nil {
 		t.Fatal(err)
 	}

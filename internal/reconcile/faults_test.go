@@ -125,7 +125,7 @@ func newWalk(t *testing.T, random *rand.Rand, role string) *walk {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, _, err := config.New(file, config.VPS)
+		c, _, err := config.New(file, config.Defaults{Role: config.VPS})
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}

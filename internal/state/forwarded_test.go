@@ -67,7 +67,7 @@ config forward 'rest'
 		if err != nil {
 			t.Fatal(err)
 		}
-		configuration, _, err := config.New(file, config.VPS)
+		configuration, _, err := config.New(file, config.Defaults{Role: config.VPS})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +88,7 @@ func TestTakes(t *testing.T) {
 	taken := 0
 	for range 300 {
 		text := configtest.Random(random, "vps")
-		c, _, err := config.Parse("ds4relay", []byte(text), config.VPS)
+		c, _, err := config.Parse("ds4relay", []byte(text), config.Defaults{Role: config.VPS})
 		if err != nil {
 			t.Fatal(err)
 		}

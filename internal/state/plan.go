@@ -221,6 +221,9 @@ func (p *planner) removeLinks() {
 				step.Sysctls = append(step.Sysctls, SetSysctl{Key: sysctl.Key, To: sysctl.Value})
 			}
 		}
+		if p.have.NoIPv6[NewDevice] && !p.have.NoIPv6[have.Name] {
+			step.Sysctls = append(step.Sysctls, SetSysctl{Key: NoIPv6Key(have.Name), To: "0"})
+		}
 		p.add(step)
 	}
 }
@@ -234,10 +237,22 @@ func (p *planner) removeAddrs() {
 // addAddrs adds endpoints; an address that the machine already has is used as it is.
 func (p *planner) addAddrs() {
 	for _, addr := range missing(p.have.Addrs, p.want.Addrs) {
-		if _, ok := p.have.ForeignAddrs[addr.Addr]; !ok {
-			p.add(AddAddr{addr})
+		if _, ok := p.have.ForeignAddrs[addr.Addr]; ok {
+			continue
 		}
+		if p.lacksIPv6(addr.Device) {
+			p.add(SetSysctl{Key: NoIPv6Key(addr.Device), From: "1", To: "0"})
+		}
+		p.add(AddAddr{addr})
 	}
+}
+
+// lacksIPv6 reports whether IPv6 is off on one of our links, or will be when it is created.
+func (p *planner) lacksIPv6(device string) bool {
+	if p.want.link(device) != nil && p.have.link(device) == nil {
+		device = NewDevice
+	}
+	return p.have.NoIPv6[device]
 }
 
 func (p *planner) sysctls() {

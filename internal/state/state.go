@@ -101,6 +101,13 @@ type Sysctl struct {
 	Device string
 }
 
+// NewDevice stands for devices that do not exist yet, in the name of a sysctl.
+const NewDevice = "default"
+
+// NoIPv6Key is the sysctl that turns off IPv6 on a device: it has no IPv6 addresses then, and adding one fails with
+// EACCES (inet6_addr_add in net/ipv6/addrconf.c).
+func NoIPv6Key(device string) string { return "net/ipv6/conf/" + device + "/disable_ipv6" }
+
 // LinkSysctls are the sysctls below net/ipv4/conf/DEVICE that are set for our links.
 var LinkSysctls = []string{"forwarding", "src_valid_mark", "rp_filter"}
 
@@ -155,6 +162,9 @@ type Observed struct {
 
 	// Unseen is what the kernel shows to root only, where somebody else asks; State is without it.
 	Unseen []*message.Text
+
+	// NoIPv6 are those of our links on which IPv6 is off (disable_ipv6), and NewDevice if it is off on new devices.
+	NoIPv6 map[string]bool
 
 	// SysctlValues are the current values of all wanted or saved keys; a missing key does not exist.
 	SysctlValues map[string]string

@@ -76,7 +76,7 @@ func compile(t *testing.T, text []byte, facts Facts) State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := config.New(file, config.VPS)
+	c, _, err := config.New(file, config.Defaults{Role: config.VPS})
 	if err != nil {
 		t.Fatal(err)
 	}
