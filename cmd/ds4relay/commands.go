@@ -28,14 +28,21 @@ func (a *app) kernel() reconcile.Kernel {
 	return k
 }
 
-// errRoot is returned where the caller may not change the kernel.
-var errRoot = message.New("this needs root (CAP_NET_ADMIN); run it with sudo")
+// The errors where the caller may not change the kernel.
+var (
+	errRoot      = message.New("this needs root (CAP_NET_ADMIN); run it with sudo")
+	errContainer = message.New("this needs the capability CAP_NET_ADMIN, which root does not have here; allow it " +
+		"where the container is made (docker run --cap-add NET_ADMIN)")
+)
 
 func needRoot() error {
-	if os.Geteuid() != 0 {
-		return errRoot
+	switch {
+	case kernel.Admin():
+		return nil
+	case os.Geteuid() == 0:
+		return errContainer
 	}
-	return nil
+	return errRoot
 }
 
 func (a *app) show(step state.Step) {

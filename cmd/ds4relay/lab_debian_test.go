@@ -249,14 +249,14 @@ func (d *debianRelayLab) movesOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const first = "    auto wrap1\n"
+	const first = "    auto ds4-home\n"
 	_, lines, found := strings.Cut(string(page), "\n"+first)
 	if !found {
 		t.Fatalf("the page has no stanza that begins with %q", first)
 	}
 	lines, _, _ = strings.Cut(first+lines, "\n\n")
 	d.server.write("/etc/network/interfaces.d/wrap1",
-		strings.NewReplacer("eth0", "ens3", "443", "80").Replace(lines)+"\n")
+		strings.NewReplacer("eth0", "ens3", "443", "80", "ds4-home", "wrap1").Replace(lines)+"\n")
 	// The hand-made endpoint is tentative for a second or two (duplicate address detection); until then the tunnel has
 	// no route.
 	d.do("sysctl -qw net.ipv4.ip_forward=1; ifup wrap1; for i in $(seq 50); do ip -6 address show dev ens3 tentative " +
@@ -533,6 +533,7 @@ func (d *debianRelayLab) ifupdown(t *testing.T) {
 	if out := d.do("nft list table ip ds4relay_flows"); !strings.Contains(out, "flow add @established") {
 		t.Errorf("the flowtable: %s", out)
 	}
+	d.configure(debianRelay, "home") // later there is no stanza
 }
 
 // nftables restarts and reloads nftables.service, which flushes every table, with a firewall that drops.

@@ -640,6 +640,12 @@ func TestMissing(t *testing.T) {
 				t.Errorf("%s: exit status %d, %q", command, code, out)
 			}
 		}
+		cmd := r.VPS.Command("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", program, "-c", file,
+			"up")
+		cmd.Env = append(os.Environ(), childEnv+"=never 0")
+		if out, _ := cmd.CombinedOutput(); !strings.Contains(string(out), "needs the capability CAP_NET_ADMIN") {
+			t.Errorf("up as root without the capability: %s", out)
+		}
 		// Everything that the kernel shows to everybody is compared.
 		for _, c := range []struct {
 			before string // a command of ds4relay, or of the shell

@@ -80,7 +80,15 @@ func (k *Kernel) Observe(want state.State) (state.Observed, error) {
 
 // forRoot reports whether the kernel would have answered root instead of returning this error. Everybody may read
 // links, addresses, routes and rules; nfnetlink needs CAP_NET_ADMIN (nfnetlink_rcv).
-func forRoot(err error) bool { return errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 }
+func forRoot(err error) bool { return errors.Is(err, os.ErrPermission) && !Admin() }
+
+// Admin reports whether this process may change the network: it has the capability CAP_NET_ADMIN, which root lacks in
+// most containers.
+func Admin() bool {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData // of 32 capabilities each
+	return unix.Capget(&head, &sets[0]) == nil && sets[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0
+}
 
 // unrecorded returns other devices that forward although the machine as a whole does not, if our tunnels are up but
 // neither their table nor a record exists.

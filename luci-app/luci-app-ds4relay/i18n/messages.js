@@ -392,6 +392,7 @@ _('this machine has no IPv6 route to %s');
 _('this machine\'s firewall drops the answer of %s (%s)');
 _('this machine\'s firewall drops the tunnel\'s packets (%s)');
 _('this needs root (CAP_NET_ADMIN); run it with sudo');
+_('this needs the capability CAP_NET_ADMIN, which root does not have here; allow it where the container is made (docker run --cap-add NET_ADMIN)');
 _('this router has no other IPv4 line to try it over');
 _('this router has no route to %s in its networks');
 _('time exceeded');
