@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -21,10 +22,11 @@ import (
 // fault is a fault, and what doctor must report first.
 type fault struct {
 	name   string
-	inject []string // "HOST: COMMAND", `ds4relay …` too
-	check  string   // the check that fails first
-	says   string   // in its evidence
-	remedy string   // in its remedy
+	inject []string     // "HOST: COMMAND", `ds4relay …` too
+	check  string       // the check that fails first
+	state  doctor.State // "" for failed
+	says   string       // in its evidence
+	remedy string       // in its remedy
 	// repair applies the remedy; without it, the commands in backquotes in the remedy are run at that end.
 	repair []string
 	clean  []string // commands to clean up
@@ -106,7 +108,8 @@ var atBoth = []fault{
 		// A bridge forwards on a port up to a second after it came up.
 		repair: []string{"host: ip link set eth0 up", "host: ip route add default via 192.168.1.1", answers}},
 	{name: "service not running",
-		inject: []string{filter("host2", "ip", "input", "accept", "tcp dport 80 reject with tcp reset")}, check: "host",
+		inject: []string{filter("host2", "ip", "input", "accept", "tcp dport 80 reject with tcp reset; "+
+			"udp dport 80 reject")}, check: "host",
 		says: "forward web: 192.168.1.211:80 refuses", remedy: "start the service",
 		repair: []string{unfilter("host2", "ip")}},
 }
@@ -146,7 +149,7 @@ var atVPS = []fault{
 		check: "conntrack", says: "new ones are dropped", remedy: "sysctl -w net.netfilter.nf_conntrack_max=4",
 		repair: []string{"max: 65536"}},
 	{name: "host's firewall", inject: []string{filter("host", "ip", "input", "drop", "ip saddr 192.168.1.0/24 accept")},
-		check: "host", says: "192.168.1.210 does not answer, though packets come to the router",
+		check: "host", state: doctor.Warning, says: "192.168.1.210 does not answer, though packets come to the router",
 		remedy: "`ds4relay doctor` on the router", repair: []string{unfilter("host", "ip")}},
 }
 
@@ -189,7 +192,7 @@ var atRouter = []fault{
 		says: "answers this router, but not a client", remedy: "default gateway has to be this router",
 		repair: []string{"host: ip route add default via 192.168.1.1"}},
 	{name: "host's firewall lets in nobody", inject: []string{filter("host", "ip", "input", "drop", "")}, check: "host",
-		says: "answers neither a client nor this router", remedy: "let it in",
+		state: doctor.Warning, says: "answers neither a client nor this router", remedy: "let it in",
 		repair: []string{unfilter("host", "ip")}},
 	{name: "VPS's provider filters",
 		inject: []string{filter("core", "ip", "forward", "accept", "oifname \"vps\" drop")}, check: "internet",
@@ -231,6 +234,7 @@ func newDoctorLab(t *testing.T, prefix string) *doctorLab {
 		"core": r.Core, "isp": r.ISP},
 		map[string]string{"vps": vpsRelay + forwardAll + forwardWeb, "router": routerRelay + forwardAll + forwardWeb}}
 	serveTCP(t, r.Host2, 80)
+	serveUDP(t, r.Host2, 80)
 	r.up()
 	// The kernel limits the rate of errors, and consecutive runs need many.
 	for _, h := range []*lab.Host{r.VPS, r.Router} {
@@ -261,7 +265,7 @@ func (l *doctorLab) try(t *testing.T, end string, faults []fault, machine *sync.
 			l.run(t, name, f.inject, "")
 			first, all := l.ask(t, end)
 			if first.ID != f.check || !strings.Contains(first.Evidence, f.says) ||
-				!strings.Contains(first.Remedy, f.remedy) || first.State != doctor.Failed {
+				!strings.Contains(first.Remedy, f.remedy) || first.State != cmp.Or(f.state, doctor.Failed) {
 				t.Errorf("doctor says first: %s %s: %s\n→ %s\nwant %s: …%s… → …%s…\n%s", first.State, first.ID,
 					first.Evidence, first.Remedy, f.check, f.says, f.remedy, all)
 			}
@@ -348,6 +352,7 @@ func (l *doctorLab) run(t *testing.T, name *strings.Replacer, steps []string, re
 func TestDoctorPorts(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardWeb)
 	serveTCP(t, r.Host2, 80)
+	serveUDP(t, r.Host2, 80)
 	r.up()
 	for name, end := range map[string]*end{"vps": r.vps, "router": r.router} {
 		if code, out, _ := end.try("doctor"); code != 0 {

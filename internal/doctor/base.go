@@ -21,8 +21,12 @@ func (d *Doctor) configuration() Finding {
 		return failed(evidence, "correct line %d of %s; `ds4relay check` names every mistake", problems[0].Line,
 			problems[0].File)
 	case d.loadErr != nil:
+		if d.sys().OpenWrt {
+			return failed(message.Of(d.loadErr), "write the configuration in LuCI (Services → DS4Relay), or correct "+
+				"the file; `ds4relay check` names mistakes")
+		}
 		return failed(message.Of(d.loadErr),
-			"write the configuration: docs/options.md has every option, `ds4relay check` names mistakes")
+			"write the configuration: `man 5 ds4relay` has every option, `ds4relay check` names mistakes")
 	}
 	enabled, forwards := 0, 0
 	for _, r := range d.config.Relays {
