@@ -201,8 +201,7 @@ func (a *attempt) next(p *patient) *walk {
 // answered reports whether traffic passes: for a forward of all, a refusal shows that too.
 func (a *attempt) answered() bool {
 	return slices.ContainsFunc(a.walks, func(w *walk) bool {
-		return w.answer != nil && (!w.refused() || a.forward.All && w.answer.Src == a.forward.DestIP) &&
-			!(w.answer.IsError() && w.answer.Src != a.forward.DestIP)
+		return w.answer != nil && (!w.refused() || a.forward.All && w.noService())
 	})
 }
 
@@ -226,6 +225,12 @@ func (w *walk) passed() bool { return w.on != nil || w.answer != nil }
 func (w *walk) refused() bool {
 	return w.answer != nil && (w.answer.IsError() || w.answer.Proto == packet.TCP && w.answer.Flags&packet.RST != 0 ||
 		w.answer.Proto == packet.SCTP && w.answer.Type == packet.Abort)
+}
+
+// noService reports whether the host itself says that there is no service: it is there, and reached.
+func (w *walk) noService() bool {
+	return w.refused() && w.answer.Src == w.forward.DestIP &&
+		(!w.answer.IsError() || w.answer.Code == packet.PortUnreachable || w.answer.Code == packet.ProtocolUnreachable)
 }
 
 // absent reports whether nobody has the host's address, as far as this end can tell.
@@ -614,11 +619,11 @@ func (p *patient) host(a *attempt) Finding {
 		return failed(message.New("nobody on %s has the address %s (no answer to ARP)", p.path.LAN[host], host),
 			"switch %s on, or correct option dest_ip at both ends if its address has changed (give it a fixed one: a "+
 				"static DHCP lease)", host)
-	case w.answer != nil && a.partly:
+	case w.noService() && a.partly:
 		return warning(message.New("%s is there, and refuses what was tried: %s", host, a.ports()),
 			"nothing, if the service listens on other ports of this forward; else start it on the host, on its LAN "+
 				"address (not 127.0.0.1 only)")
-	case w.answer != nil && w.answer.IsError() && w.answer.Code > packet.PortUnreachable:
+	case w.answer != nil && !w.noService():
 		return failed(message.New("%s refuses: %s", target, w.answer.Refusal()),
 			"on %s: let it in its own firewall, for addresses beyond the LAN too", host)
 	case w.answer != nil && w.port == 0:

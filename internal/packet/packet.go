@@ -40,8 +40,11 @@ const (
 	lastErrorType6 = 127
 )
 
-// PortUnreachable is a code of ICMP's destination unreachable: higher ones are of firewalls and routers.
-const PortUnreachable = 3
+// Codes of ICMP's destination unreachable with which a host says that it has no such service.
+const (
+	ProtocolUnreachable = 2
+	PortUnreachable     = 3
+)
 
 // Abort is the type of SCTP's chunk that ends an association, or refuses it (RFC 9260 §3.3.7).
 const Abort = 6
