@@ -57,11 +57,11 @@ func (p *patient) peer() Finding {
 	}
 	if p.Role == config.VPS {
 		return failed(evidence, "the prefix of the home may have changed: `ds4relay status` on the router names its "+
-			"endpoint, which has to be %s (else correct option peeraddr here, then run `ds4relay up`); it has to be up; "+
-			"then run `ds4relay doctor` there", p.path.Peer)
+			"endpoint, which has to be %s (else correct option peeraddr here, then run `ds4relay up`); it has to be "+
+			"up; then run `ds4relay doctor` there", p.path.Peer)
 	}
-	return failed(evidence, "at the VPS run `ds4relay status`: its endpoint has to be %s (else correct option peeraddr "+
-		"here), and it has to be up; then `ds4relay doctor` there", p.path.Peer)
+	return failed(evidence, "at the VPS run `ds4relay status`: its endpoint has to be %s (else correct option "+
+		"peeraddr here), and it has to be up; then `ds4relay doctor` there", p.path.Peer)
 }
 
 func (p *patient) routed() Finding {
@@ -73,8 +73,8 @@ func (p *patient) routed() Finding {
 		return ok("%s answers also to %s", p.path.Peer, p.path.Local)
 	}
 	if p.path.Unheard != nil {
-		return failed(p.path.Unheard, "write an address that %s has into option ip6addr, and the same into peeraddr at "+
-			"the VPS, then run `ds4relay up` at both", p.path.Uplink)
+		return failed(message.New("nothing can arrive: %v", p.path.Unheard), "write an address that %s has into option ip6addr, and the same into peeraddr "+
+			"at the VPS, then run `ds4relay up` at both", p.path.Uplink)
 	}
 	remedy := message.New("take an address that is routed to this machine for option ip6addr (one that the provider " +
 		"has given to it), and the same for peeraddr at the other end")
@@ -315,12 +315,13 @@ func (p *patient) tunnel() Finding {
 			"(correct it there, then run `ds4relay up`); if it is, %s, and run `ds4relay doctor` there", p.path.Local,
 			filter)
 	}
-	return failed(nothing, "%s, and run `ds4relay doctor` at the other end: it tells whether packets arrive there", filter)
+	return failed(nothing, "%s, and run `ds4relay doctor` at the other end: it tells whether packets arrive there",
+		filter)
 }
 
-// tunnelByLine connects to the public address over this router's own line. If homes of the VPS have equal addresses, its
-// errors about a probe may go to another home. If its forwards have other hosts, it shows that. nil means that nothing
-// came, although something was sent if tried is true.
+// tunnelByLine connects to the public address over this router's own line. If homes of the VPS have equal addresses,
+// its errors about a probe may go to another home. If its forwards have other hosts, this shows it. nil means that
+// nothing came, although something was sent if tried is true.
 func (p *patient) tunnelByLine() (f *Finding, tried bool) {
 	for _, w := range p.lines() {
 		l := p.dial(w)

@@ -548,7 +548,7 @@ func (p *patient) stopped(w *walk, where *message.Text) Finding {
 	case w.self != nil && w.self.IsError():
 		return failed(message.New("a client's packet %s, and this machine says: %s", where, w.self.Refusal()),
 			"look at `ip route get %s` and `ip rule`: another program's rule or route comes first", w.forward.DestIP)
-	case counters["IpInNoRoutes"] > 0 || counters["IpOutNoRoutes"] > 0:
+	case noRoute(counters):
 		return failed(message.New("a client's packet %s, and there is no route for it", where),
 			"look at `ip rule` and `ip route`: a rule or route of another program (blackhole, unreachable) comes first")
 	}
@@ -558,8 +558,12 @@ func (p *patient) stopped(w *walk, where *message.Text) Finding {
 
 // noWayBack reports whether a VPS lacks the route to clients: then rp_filter may drop their packets, too.
 func (p *patient) noWayBack(counters map[string]uint64) bool {
-	return p.Role == config.VPS && !p.sys().IPv4Default && counters["TcpExtIPReversePathFilter"]+
-		counters["IpInNoRoutes"]+counters["IpOutNoRoutes"] > 0
+	return p.Role == config.VPS && !p.sys().IPv4Default &&
+		(counters["TcpExtIPReversePathFilter"] > 0 || noRoute(counters))
+}
+
+func noRoute(counters map[string]uint64) bool {
+	return counters["IpExtInNoRoutes"]+counters["IpOutNoRoutes"] > 0
 }
 
 func (p *patient) defaultRoute() *message.Text {
