@@ -142,11 +142,11 @@ func (f *fake) Try(t Trial) (seen Seen) {
 		}
 	}
 	for _, d := range t.Dials {
-		if d.To.Addr() == public {
+		if d.To == public {
 			f.line(d, see)
 		} else if f.connect == nil {
 			see("br-lan", false, packet.Packet{Src: host4, Dst: netip.MustParseAddr("192.168.1.1"), Proto: d.Proto,
-				SrcPort: d.To.Port(), Flags: packet.SYN | packet.ACK})
+				SrcPort: d.Port, Flags: packet.SYN | packet.ACK})
 		}
 	}
 	for _, data := range t.Packets {
@@ -180,8 +180,8 @@ func (f *fake) Try(t Trial) (seen Seen) {
 
 // line is what happens to a packet that a router sends over its own line.
 func (f *fake) line(t Dial, see func(string, bool, packet.Packet)) {
-	p := packet.Packet{Src: netip.MustParseAddr("192.0.0.2"), Dst: t.To.Addr(), Proto: t.Proto, SrcPort: 40000,
-		DstPort: t.To.Port()}
+	p := packet.Packet{Src: netip.MustParseAddr("192.0.0.2"), Dst: t.To, Proto: t.Proto, SrcPort: 40000,
+		DstPort: t.Port}
 	if t.Proto == packet.TCP {
 		p.Flags = packet.SYN
 	}
@@ -189,7 +189,7 @@ func (f *fake) line(t Dial, see func(string, bool, packet.Packet)) {
 	if f.lineLost {
 		return
 	}
-	answer := packet.Packet{Src: t.To.Addr(), Dst: p.Src, Proto: t.Proto, SrcPort: t.To.Port(), DstPort: 40000,
+	answer := packet.Packet{Src: t.To, Dst: p.Src, Proto: t.Proto, SrcPort: t.Port, DstPort: 40000,
 		Flags: packet.SYN | packet.ACK}
 	if !f.lineNotHere {
 		p.Dst = host4

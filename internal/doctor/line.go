@@ -47,7 +47,7 @@ func (p *patient) dial(w *walk) (l line) {
 		}
 		return nil
 	}
-	t := Trial{Dials: []Dial{{w.proto, netip.AddrPortFrom(p.IPAddr, w.public)}}, Wait: lineTime}
+	t := Trial{Dials: []Dial{{w.proto, p.IPAddr, w.public}}, Wait: lineTime}
 	t.Match = func(s Sighting) bool { return step(s) != nil }
 	t.Done = func(s Sighting) bool {
 		*step(s) = &s

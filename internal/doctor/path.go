@@ -118,7 +118,7 @@ func (p *patient) testPacket(proto uint8, client, to netip.Addr, port, id uint16
 	case packet.UDPLite:
 		return packet.MakeUDPLite(from, dst, ttl, fill(28))
 	case packet.SCTP:
-		return packet.MakeSCTPInit(from, dst, ttl, fill(52))
+		return packet.MakeSCTPInit(from, dst, ttl, max(size-52, 0)&^3)
 	case packet.ICMP:
 		return packet.MakeEcho(client, to, ttl, id, 1, max(size-28, 8))
 	}

@@ -88,7 +88,8 @@ type Trial struct {
 // Dial is the first packet of a connection to an address.
 type Dial struct {
 	Proto uint8 // TCP, UDP or ICMP (an echo request)
-	To    netip.AddrPort
+	To    netip.Addr
+	Port  uint16
 }
 
 // Sighting is a packet seen on a device.

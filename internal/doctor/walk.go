@@ -168,7 +168,7 @@ func (p *patient) knock() {
 		for _, w := range a.walks {
 			if w.on != nil && w.answer == nil && (w.proto == packet.TCP || w.proto == packet.ICMP) && !p.absent(w) {
 				silent = append(silent, w)
-				t.Dials = append(t.Dials, Dial{w.proto, netip.AddrPortFrom(w.forward.DestIP, w.port)})
+				t.Dials = append(t.Dials, Dial{w.proto, w.forward.DestIP, w.port})
 			}
 		}
 	}

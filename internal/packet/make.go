@@ -43,19 +43,17 @@ func makeUDP(proto uint8, src, dst netip.AddrPort, ttl uint8, payload []byte) []
 	return Make4(src.Addr(), dst.Addr(), proto, ttl, udp)
 }
 
-// MakeSCTPInit is an IPv4 packet with the first packet of an SCTP association (RFC 9260 §3.3.2), and data in a padding
-// parameter (RFC 4820).
-func MakeSCTPInit(src, dst netip.AddrPort, ttl uint8, data []byte) []byte {
-	chunk := []byte{1, 0, 0, 20, 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1}
-	if padding := len(data) &^ 3; padding >= 4 {
-		chunk = append(chunk, 0x80, 0x05, byte(padding>>8), byte(padding))
-		chunk = append(chunk, data[4:padding]...)
-		binary.BigEndian.PutUint16(chunk[2:], uint16(20+padding))
+// MakeSCTPInit is an IPv4 packet with the first packet of an SCTP association (RFC 9260 §3.3.2), and a padding parameter
+// (RFC 4820) of that many bytes, a multiple of four.
+func MakeSCTPInit(src, dst netip.AddrPort, ttl uint8, padding int) []byte {
+	sctp := make([]byte, 32+padding)
+	copy(sctp[12:], []byte{1, 0, 0, 0, 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1})
+	binary.BigEndian.PutUint16(sctp, src.Port())
+	binary.BigEndian.PutUint16(sctp[2:], dst.Port())
+	binary.BigEndian.PutUint16(sctp[14:], uint16(20+padding))
+	if padding > 0 {
+		binary.BigEndian.PutUint32(sctp[32:], 0x8005<<16|uint32(padding))
 	}
-	sctp := binary.BigEndian.AppendUint16(nil, src.Port())
-	sctp = binary.BigEndian.AppendUint16(sctp, dst.Port())
-	sctp = append(sctp, make([]byte, 8)...)
-	sctp = append(sctp, chunk...)
 	binary.LittleEndian.PutUint32(sctp[8:], crc32c(sctp))
 	return Make4(src.Addr(), dst.Addr(), SCTP, ttl, sctp)
 }

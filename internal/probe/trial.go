@@ -27,11 +27,17 @@ func (m *Prober) Try(t doctor.Trial) (seen doctor.Seen) {
 		}
 		before = counters()
 	}
+	var sockets []int
+	defer func() {
+		for _, socket := range sockets {
+			unix.Close(socket)
+		}
+	}()
 	for _, d := range t.Dials {
 		if socket, err := begin(d); err != nil {
 			seen.Err = err
 		} else {
-			defer unix.Close(socket)
+			sockets = append(sockets, socket)
 		}
 	}
 	for _, data := range t.Packets {
@@ -81,19 +87,19 @@ func (m *Prober) Try(t doctor.Trial) (seen doctor.Seen) {
 
 // begin sends the first packet of a connection, as this machine's programs do, and returns the socket.
 func begin(d doctor.Dial) (socket int, err error) {
-	to, kind, number := d.To.Addr(), unix.SOCK_DGRAM, 0
+	kind, number := unix.SOCK_DGRAM, 0
 	var data []byte
 	switch d.Proto {
 	case packet.TCP:
 		kind = unix.SOCK_STREAM
 	case packet.ICMP:
-		kind, number, data = unix.SOCK_RAW, unix.IPPROTO_ICMP, packet.MakeEcho(to, to, 64, 1, 1, 56)[20:]
+		kind, number, data = unix.SOCK_RAW, unix.IPPROTO_ICMP, packet.MakeEcho(d.To, d.To, 64, 1, 1, 56)[20:]
 	}
 	socket, err = unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, number)
 	if err != nil {
 		return socket, err
 	}
-	err = unix.Connect(socket, &unix.SockaddrInet4{Addr: to.As4(), Port: int(d.To.Port())})
+	err = unix.Connect(socket, &unix.SockaddrInet4{Addr: d.To.As4(), Port: int(d.Port)})
 	if err == unix.EINPROGRESS {
 		err = nil
 	}
