@@ -64,7 +64,7 @@ func (d *Doctor) system() Finding {
 	s := d.sys()
 	install := map[bool][2]*message.Text{
 		false: {message.New("`apt install nftables`"),
-			message.New("`modprobe ip6_tunnel`; a container needs the module loaded on its host, " +
+			message.New("`modprobe ip6_tunnel` says why; a container needs the module loaded on its host, " +
 				"a kernel of the provider's may lack it")},
 		true: {message.New("`opkg install nftables`"),
 			message.New("`opkg install kmod-ip6-tunnel`, which has to be of this kernel's release")},
@@ -73,7 +73,7 @@ func (d *Doctor) system() Finding {
 	case d.proxiesOnly():
 		return ok("kernel %s", s.Kernel)
 	case !s.Tunnels:
-		return NewFinding(Failed, message.New("the kernel %s has no module ip6_tunnel", s.Kernel), install[1])
+		return NewFinding(Failed, message.New("the module ip6_tunnel is not loaded, and the kernel %s cannot load it", s.Kernel), install[1])
 	case s.NftErr != nil:
 		return NewFinding(Failed, message.New("the program nft does not run: %v", s.NftErr), install[0])
 	}

@@ -331,8 +331,8 @@ var diagnoses = []diagnosis{
 		f.text = strings.Replace(f.text, "option role", "option enabled '0'\n\toption role", 1)
 	}, "no relay that is enabled"},
 	{"config", config.VPS, Warning, func(f *fake) { f.text += "\toption colour 'red'\n" }, "colour"},
-	{"system", config.VPS, Failed, func(f *fake) { f.sys.Tunnels = false }, "no module ip6_tunnel"},
-	{"system", config.Router, Failed, func(f *fake) { f.sys.Tunnels = false }, "no module ip6_tunnel"},
+	{"system", config.VPS, Failed, func(f *fake) { f.sys.Tunnels = false }, "the module ip6_tunnel is not loaded"},
+	{"system", config.Router, Failed, func(f *fake) { f.sys.Tunnels = false }, "the module ip6_tunnel is not loaded"},
 	{"system", config.VPS, Failed, func(f *fake) { f.sys.NftErr = errors.New("the program nft is missing") },
 		"nft does not run"},
 	{"endpoints", config.VPS, Failed, func(f *fake) {

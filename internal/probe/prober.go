@@ -45,7 +45,7 @@ func (m *Prober) Config() (*config.Config, config.Problems, error) {
 // System implements doctor.Prober.
 func (m *Prober) System() doctor.System {
 	s := doctor.System{OpenWrt: m.Platform.Name() == platform.OpenWrtName, Kernel: release(), Now: time.Now()}
-	s.Tunnels = kernel.HasTunnels() || hasModule(s.Kernel, "ip6_tunnel")
+	s.Tunnels = kernel.HasTunnels() || hasModule(s.Kernel, "ip6_tunnel") && loadable("/", "ip6_tunnel")
 	if c := kernel.CountConnections(); c != nil {
 		s.Tracked, s.MaxTracked = c.Count, c.Max
 	}
