@@ -265,6 +265,43 @@ func TestDoctorKinds(t *testing.T) {
 	}
 }
 
+// TestDoctorHomes: two homes with the same addresses on one VPS. The VPS's answers to a probe of the second may go to
+// the first, and it has no other line, but clients get through.
+func TestDoctorHomes(t *testing.T) {
+	fill := func(s string) string { return strings.ReplaceAll(s, "EGRESS", "replies") }
+	r := newRelay(t, lab.Options{Second: true, Prefix: "homes-"}, fill(homeWeb))
+	if _, err := r.VPS.Run("ip", "addr", "add", "198.51.100.145/24", "dev", "eth0"); err != nil {
+		t.Fatal(err)
+	}
+	r.vps.write(fill(twoHomes))
+	cabin := newEnd(t, r.CabinRouter, fill(cabinRelays))
+	serveNamed(t, r.Host, "home", 80)
+	serveNamed(t, r.CabinHost, "cabin", 80)
+	r.up()
+	cabin.do("up")
+	for to, want := range map[string]string{public + ":80": "home", public + ":81": "cabin",
+		"198.51.100.145:80": "cabin"} {
+		said, conn, err := named(r.Client, "tcp4", 0, to)
+		if err != nil || !strings.HasPrefix(said, want) {
+			t.Errorf("%s: %q, %v, want %s", to, said, err, want)
+		}
+		if conn != nil {
+			conn.Close()
+		}
+	}
+	for _, c := range []struct {
+		end   *end
+		relay string
+	}{{r.vps, "home"}, {r.vps, "cabin"}, {r.vps, "own"}, {r.router, "home"}, {cabin, "cabin"}, {cabin, "own"}} {
+		states, text := verdicts(t, c.end, c.relay)
+		for section, state := range states {
+			if state != doctor.OK {
+				t.Errorf("%s, %s, %s: %s\n%s", c.end.host.Name, c.relay, section, state, text)
+			}
+		}
+	}
+}
+
 type kindLab struct{ *relay }
 
 func newKindLab(t *testing.T, prefix string) *kindLab {
@@ -464,15 +501,18 @@ func (l *kindLab) gets(try string) bool {
 // worst orders the doctor's results.
 var worst = []doctor.State{doctor.OK, doctor.Skipped, doctor.Warning, doctor.Failed}
 
-// verdicts are the worst that the doctor says at an end of each forward, and all of it as text.
-func verdicts(t *testing.T, e *end) (states map[string]doctor.State, text string) {
+// verdicts are the worst that the doctor says at an end of each forward, and all of it as text. The tunnel works.
+func verdicts(t *testing.T, e *end, relay string) (states map[string]doctor.State, text string) {
 	states = map[string]doctor.State{}
 	err := e.host.Do(func() error {
 		d := doctor.New((&app{path: e.config, run: e.runDir()}).examined())
-		for _, check := range []string{"forward", "host", "answer"} {
-			f, err := d.Run(check, "home")
+		for _, check := range []string{"tunnel", "forward", "host", "answer"} {
+			f, err := d.Run(check, relay)
 			if err != nil {
 				return err
+			}
+			if check == "tunnel" && f.State == doctor.Failed {
+				t.Errorf("%s, %s: %s", e.host.Name, relay, f.Evidence)
 			}
 			for _, part := range f.Parts {
 				text += fmt.Sprintf("%s %s %s: %s: %s\n", e.host.Name, check, part.Section, part.State, part.Evidence)
@@ -527,8 +567,8 @@ func (l *kindLab) judge(t *testing.T, kinds []kind, flows bool, breakThem func()
 	var atVPS, atRouter map[string]doctor.State
 	var vpsText, routerText string
 	var ends sync.WaitGroup
-	ends.Go(func() { atVPS, vpsText = verdicts(t, l.vps) })
-	ends.Go(func() { atRouter, routerText = verdicts(t, l.router) })
+	ends.Go(func() { atVPS, vpsText = verdicts(t, l.vps, "home") })
+	ends.Go(func() { atRouter, routerText = verdicts(t, l.router, "home") })
 	ends.Wait()
 	for i, k := range kinds {
 		if got[i] != flows {

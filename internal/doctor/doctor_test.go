@@ -398,6 +398,10 @@ var diagnoses = []diagnosis{
 	{"tunnel", config.Router, Failed, func(f *fake) { f.lost, f.lineLost = true, true }, "no packet in: 1 went out"},
 	{"tunnel", config.VPS, Failed, func(f *fake) { f.lost, f.arrives = true, true },
 		"arrive at the router at home, and no answer comes back"},
+	{"tunnel", config.Router, Warning, func(f *fake) { f.lost, f.arrives, f.sys.IPv4Default = true, true, false },
+		"arrive at the VPS, and no answer comes back"},
+	{"tunnel", config.Router, Failed, func(f *fake) { f.lost, f.arrives, f.lineLost = true, true, true },
+		"arrive at the VPS, and no answer comes back"},
 	{"tunnel", config.Router, Failed, func(f *fake) {
 		f.lost, f.otherHost = true, netip.MustParseAddr("192.168.1.99")
 	}, "sends packets to 192.168.1.99"},

@@ -73,8 +73,9 @@ func (p *patient) routed() Finding {
 		return ok("%s answers also to %s", p.path.Peer, p.path.Local)
 	}
 	if p.path.Unheard != nil {
-		return failed(message.New("nothing can arrive: %v", p.path.Unheard), "write an address that %s has into option ip6addr, and the same into peeraddr "+
-			"at the VPS, then run `ds4relay up` at both", p.path.Uplink)
+		return failed(message.New("nothing can arrive: %v", p.path.Unheard),
+			"write an address that %s has into option ip6addr, and the same into peeraddr "+
+				"at the VPS, then run `ds4relay up` at both", p.path.Uplink)
 	}
 	remedy := message.New("take an address that is routed to this machine for option ip6addr (one that the provider " +
 		"has given to it), and the same for peeraddr at the other end")
@@ -299,6 +300,10 @@ func (p *patient) tunnel() Finding {
 	case arrives && tried:
 		return failed(message.New("packets of the tunnel arrive at %s, and no answer comes back", p.otherEnd()),
 			"%s, and run `ds4relay doctor` at the other end", filter)
+	case arrives && p.Role == config.Router: // the VPS may have sent the answer to another home
+		return warning(message.New("packets of the tunnel arrive at %s, and no answer comes back", p.otherEnd()),
+			"nothing, if clients get through: another home of the VPS may have the same addresses; else compare the "+
+				"forwards of both ends (option dest_ip), and %s", filter)
 	case arrives:
 		return failed(message.New("packets of the tunnel arrive at %s, and no answer comes back", p.otherEnd()),
 			"compare the forwards of both ends: option dest_ip has to name the same hosts; if it does, run `ds4relay "+

@@ -256,6 +256,7 @@ _('none, or a number from 0 to 255');
 _('nothing can arrive: %v');
 _('nothing comes through the tunnel');
 _('nothing on this router answers at %s');
+_('nothing, if clients get through: another home of the VPS may have the same addresses; else compare the forwards of both ends (option dest_ip), and %s');
 _('nothing, if no service uses it: then leave it out of the forward (option proto, option src_dport) at both ends; else start the service on the host');
 _('nothing, if the service listens on other ports of this forward; else start it on the host, on its LAN address (not 127.0.0.1 only)');
 _('on %s: its default gateway has to be this router, and its firewall has to let in addresses beyond the LAN');
