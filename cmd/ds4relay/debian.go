@@ -144,15 +144,14 @@ func (a *app) ifupdown([]string) error {
 	return a.bringUp([]string{relay.Name}, false, false)
 }
 
-// warnings are what check says of this machine: about other programs, and a session that up would cut. up refuses that,
-// but has no session to look at where systemd starts it.
-func (a *app) warnings(relays []*config.Relay) []*message.Text {
-	notes := a.neighbours(relays)
-	enabled := slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool { return !r.Enabled })
-	if err := reconcile.Lockout(enabled, a.env("SSH_CONNECTION")); err != nil {
-		notes = append(notes, message.Of(err))
+// unheard says of each relay why nothing can arrive at this machine, if so.
+func (a *app) unheard(relays []*config.Relay) (problems []*message.Text) {
+	for _, r := range relays {
+		if path, err := a.examined().Path(r); err == nil && path.Unheard != nil {
+			problems = append(problems, message.New("relay %q: %v", r.Name, path.Unheard))
+		}
 	}
-	return notes
+	return problems
 }
 
 // neighbours are notes about other programs of this machine. Where one cannot be asked, the note says so.

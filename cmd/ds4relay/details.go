@@ -127,11 +127,13 @@ var manual = map[string]detail{
 			"bring up are tried again.",
 		nil},
 	"check": {
-		"Each mistake is printed with its line and with what is allowed. Without a file, `check` reads the " +
-			"configuration of this machine, and also names other programs that get in the way. Exit status 2: there " +
-			"are mistakes.", []example{
-			{"ds4relay check", "the configuration of this machine"},
-			{"ds4relay check /tmp/new", "a file"},
+		"Each mistake is printed with its line and with what is allowed. With a file, `check` judges the file alone. " +
+			"Without one it reads the configuration of this machine, and also says what `up` would refuse here, why " +
+			"nothing could arrive, and which other programs get in the way.\n\nExit status 2: the file has mistakes. " +
+			"1: what the file says does not work on this machine.", []example{
+			{"ds4relay check", "the configuration of this machine, and the machine"},
+			{"ds4relay check /tmp/new", "a file alone"},
+			{"ds4relay -c /tmp/new check", "a file, and this machine"},
 		}},
 	"export": {
 		"The router at home gets the VPS's output, and the VPS gets the router's. The name may be left out if the " +

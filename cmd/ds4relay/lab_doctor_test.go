@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -21,10 +22,11 @@ import (
 // fault is a fault, and what doctor must report first.
 type fault struct {
 	name   string
-	inject []string // "HOST: COMMAND", `ds4relay …` too
-	check  string   // the check that fails first
-	says   string   // in its evidence
-	remedy string   // in its remedy
+	inject []string     // "HOST: COMMAND", `ds4relay …` too
+	check  string       // the check that fails first
+	state  doctor.State // "" for failed
+	says   string       // in its evidence
+	remedy string       // in its remedy
 	// repair applies the remedy; without it, the commands in backquotes in the remedy are run at that end.
 	repair []string
 	clean  []string // commands to clean up
@@ -80,7 +82,7 @@ var atBoth = []fault{
 		says: "no packet in", remedy: "allow IP protocol 4", repair: []string{unfilter("core", "ip6")}},
 	{name: "protocol 4 filtered towards the home",
 		inject: []string{filter("core", "ip6", "forward", "accept", "meta l4proto 4 "+astray+" drop")}, check: "tunnel",
-		says: "no packet in", remedy: "allow IP protocol 4", repair: []string{unfilter("core", "ip6")}},
+		says: "comes back", remedy: "allow IP protocol 4", repair: []string{unfilter("core", "ip6")}},
 	{name: "all IPv6 refused on the way", inject: []string{"core: ip -6 route add prohibit ENDPOINT/128"},
 		check: "peer", says: "says: destination unreachable",
 		repair: []string{"core: ip -6 route del prohibit ENDPOINT/128"}},
@@ -106,7 +108,8 @@ var atBoth = []fault{
 		// A bridge forwards on a port up to a second after it came up.
 		repair: []string{"host: ip link set eth0 up", "host: ip route add default via 192.168.1.1", answers}},
 	{name: "service not running",
-		inject: []string{filter("host2", "ip", "input", "accept", "tcp dport 80 reject with tcp reset")}, check: "host",
+		inject: []string{filter("host2", "ip", "input", "accept", "tcp dport 80 reject with tcp reset; "+
+			"udp dport 80 reject")}, check: "host",
 		says: "forward web: 192.168.1.211:80 refuses", remedy: "start the service",
 		repair: []string{unfilter("host2", "ip")}},
 }
@@ -139,6 +142,29 @@ var atVPS = []fault{
 			"tcp dport 8080 redirect to :22; }\n}\nE"}, check: "forward", says: "this machine answers a client's " +
 			"packet itself (nft table ip own, chain pre, comes first)", remedy: "remove the rule",
 		repair: []string{"END: nft delete table ip own"}},
+	{name: "no default route", inject: []string{"END: ip route save default >/tmp/default4-END",
+		"END: ip route del default"}, check: "answer", says: "no IPv4 route to clients",
+		remedy: "add the default route", repair: []string{"END: ip route restore </tmp/default4-END"}},
+	{name: "no default route, and rp_filter", inject: []string{"END: sysctl -q -w net.ipv4.conf.eth0.rp_filter=1",
+		"END: ip route save default >/tmp/default4-END", "END: ip route del default"}, check: "forward",
+		says: "no IPv4 route to clients", repair: []string{"END: ip route restore </tmp/default4-END"},
+		clean: []string{"END: sysctl -q -w net.ipv4.conf.eth0.rp_filter=0"}},
+	{name: "a cloud that translates the address", inject: []string{"END: ip addr add 10.0.0.5/24 dev eth0",
+		"END: ip addr del 198.51.100.144/24 dev eth0", "END: ip route replace 198.51.100.1 dev eth0",
+		"END: ip route replace default via 198.51.100.1"}, check: "internet",
+		says: "no device has the address 198.51.100.144 (option ipaddr), and eth0 has only", remedy: "take a VPS",
+		repair: []string{"END: ip addr add 198.51.100.144/24 dev eth0", "END: ip addr del 10.0.0.5/24 dev eth0",
+			"END: ip route replace default via 198.51.100.1", "END: ip route del 198.51.100.1 dev eth0"}},
+	{name: "no device of that name", inject: []string{"END: ds4relay down", "END: file: s/eth0/eth9/"},
+		check: "endpoints", says: "there is no device eth9", remedy: "correct what it names",
+		repair: []string{"END: file:", "END: ds4relay up"}},
+	{name: "router has other hosts", inject: []string{"OTHER: file: s/192.168.1.21/192.168.1.9/", "OTHER: ds4relay up"},
+		check: "tunnel", says: "arrive at the router at home, and no answer comes back",
+		remedy: "compare the forwards of both ends", repair: []string{"OTHER: file:", "OTHER: ds4relay up"}},
+	{name: "router's prefix has changed",
+		inject: []string{"OTHER: file: s/fdd2::/fdd2:1::/", "OTHER: ds4relay up"}, check: "peer",
+		says: "does not answer ping", remedy: "the prefix of the home may have changed",
+		repair: []string{"OTHER: file:", "OTHER: ds4relay up"}},
 	{name: "strict rp_filter", inject: []string{"END: sysctl -q -w net.ipv4.conf.eth0.rp_filter=1",
 		"END: ip link add other type dummy", "END: ip link set other up", "END: ip route add 192.0.2.0/24 dev other"},
 		check: "forward", says: "rp_filter drops it", clean: []string{"END: ip link del other"}},
@@ -146,7 +172,7 @@ var atVPS = []fault{
 		check: "conntrack", says: "new ones are dropped", remedy: "sysctl -w net.netfilter.nf_conntrack_max=4",
 		repair: []string{"max: 65536"}},
 	{name: "host's firewall", inject: []string{filter("host", "ip", "input", "drop", "ip saddr 192.168.1.0/24 accept")},
-		check: "host", says: "192.168.1.210 does not answer, though packets come to the router",
+		check: "host", state: doctor.Warning, says: "192.168.1.210 does not answer, though packets come to the router",
 		remedy: "`ds4relay doctor` on the router", repair: []string{unfilter("host", "ip")}},
 }
 
@@ -167,6 +193,27 @@ var atRouter = []fault{
 	{name: "prefix not routed", inject: []string{"isp: ip -6 route del 2001:db8:fdd2::/56"}, check: "routed",
 		says: "answers to it do not arrive", remedy: "option ip6addr has to lie in the prefix",
 		repair: []string{"isp: ip -6 route add 2001:db8:fdd2::/56 via 2001:db8:fdd1::2"}},
+	{name: "prefix has changed", inject: []string{"OTHER: file: s/fdd2::/fdd7::/", "OTHER: ds4relay up"},
+		check: "tunnel", says: "no packet in", remedy: "at the VPS option peeraddr has to be " +
+			"2001:db8:fdd2:0:198:51:100:144", repair: []string{"OTHER: file:", "OTHER: ds4relay up"}},
+	{name: "VPS has other hosts", inject: []string{"OTHER: file: s/192.168.1.21/192.168.1.9/", "OTHER: ds4relay up"},
+		check: "tunnel", says: "the VPS sends packets to 192.168.1.90 by the tunnel, and no forward here has that host",
+		remedy: "the same address into option dest_ip", repair: []string{"OTHER: file:", "OTHER: ds4relay up"}},
+	{name: "endpoint in the line's own network", inject: []string{"END: file: s/fdd2::/fdd1::/", "END: ds4relay up",
+		"OTHER: file: s/fdd2::/fdd1::/", "OTHER: ds4relay up"}, check: "routed",
+		says:   "the network 2001:db8:fdd1::/64 is on wan, where routers ask for the endpoint",
+		remedy: "write an address that wan has into option ip6addr",
+		repair: []string{"END: file: s/fdd2::.64/fdd1::2/", "END: ds4relay up", "OTHER: file: s/fdd2::.64/fdd1::2/",
+			"OTHER: ds4relay up"},
+		clean: []string{"END: file:", "END: ds4relay up", "OTHER: file:", "OTHER: ds4relay up"}},
+	{name: "line down", inject: []string{"END: ip link set wan down"}, check: "peer", says: "no IPv6 route",
+		repair: []string{"END: ip link set wan up", "END: ip -6 addr replace 2001:db8:fdd1::2/64 dev wan",
+			"END: ip -6 route replace default via 2001:db8:fdd1::1"}},
+	{name: "the VPS answers itself",
+		inject: []string{"OTHER: nft -f - <<'E'\ntable ip own {\n chain pre { type nat hook prerouting priority " +
+			"-101; tcp dport 8080 redirect to :9; }\n}\nE"}, check: "internet",
+		says:   "198.51.100.144:8080 answers, but nothing comes in by wrap1",
+		remedy: "on the VPS forward web", repair: []string{"OTHER: nft delete table ip own"}},
 	{name: "somebody else's rule", inject: []string{"END: ip rule add priority 100 from 192.168.1.0/24 lookup main"},
 		check: "forward", says: "rp_filter drops it", remedy: "a rule of another program comes before ours",
 		repair: []string{"END: ip rule del priority 100"}},
@@ -189,7 +236,7 @@ var atRouter = []fault{
 		says: "answers this router, but not a client", remedy: "default gateway has to be this router",
 		repair: []string{"host: ip route add default via 192.168.1.1"}},
 	{name: "host's firewall lets in nobody", inject: []string{filter("host", "ip", "input", "drop", "")}, check: "host",
-		says: "answers neither a client nor this router", remedy: "let it in",
+		state: doctor.Warning, says: "answers neither a client nor this router", remedy: "let it in",
 		repair: []string{unfilter("host", "ip")}},
 	{name: "VPS's provider filters",
 		inject: []string{filter("core", "ip", "forward", "accept", "oifname \"vps\" drop")}, check: "internet",
@@ -231,6 +278,7 @@ func newDoctorLab(t *testing.T, prefix string) *doctorLab {
 		"core": r.Core, "isp": r.ISP},
 		map[string]string{"vps": vpsRelay + forwardAll + forwardWeb, "router": routerRelay + forwardAll + forwardWeb}}
 	serveTCP(t, r.Host2, 80)
+	serveUDP(t, r.Host2, 80)
 	r.up()
 	// The kernel limits the rate of errors, and consecutive runs need many.
 	for _, h := range []*lab.Host{r.VPS, r.Router} {
@@ -261,7 +309,7 @@ func (l *doctorLab) try(t *testing.T, end string, faults []fault, machine *sync.
 			l.run(t, name, f.inject, "")
 			first, all := l.ask(t, end)
 			if first.ID != f.check || !strings.Contains(first.Evidence, f.says) ||
-				!strings.Contains(first.Remedy, f.remedy) || first.State != doctor.Failed {
+				!strings.Contains(first.Remedy, f.remedy) || first.State != cmp.Or(f.state, doctor.Failed) {
 				t.Errorf("doctor says first: %s %s: %s\n→ %s\nwant %s: …%s… → …%s…\n%s", first.State, first.ID,
 					first.Evidence, first.Remedy, f.check, f.says, f.remedy, all)
 			}
@@ -348,6 +396,7 @@ func (l *doctorLab) run(t *testing.T, name *strings.Replacer, steps []string, re
 func TestDoctorPorts(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardWeb)
 	serveTCP(t, r.Host2, 80)
+	serveUDP(t, r.Host2, 80)
 	r.up()
 	for name, end := range map[string]*end{"vps": r.vps, "router": r.router} {
 		if code, out, _ := end.try("doctor"); code != 0 {

@@ -235,6 +235,8 @@ func TestCheckSays(t *testing.T) {
 	proxy := file("proxy", "config proxy\n\tlist listen '0.0.0.0:443'\n\toption target '[2001:db8::1]:443'\n")
 	all := file("all", "config relay 'home'\n"+strings.Join(required, "\n")+"\nconfig forward\n\toption proto "+
 		"all\n\toption dest_ip 192.168.1.210\n")
+	disabled := file("disabled", "config relay 'home'\n"+strings.Join(required, "\n")+"\n\toption enabled '0'\n"+
+		"config forward\n\toption proto all\n\toption dest_ip 192.168.1.210\n")
 	wrong := file("wrong", "config relay 'home'\nx\n"+strings.Join(required, "\n")+"\ny\n")
 	full := file("full", strings.Repeat("x\n", 500))
 	for _, c := range []struct {
@@ -243,11 +245,14 @@ func TestCheckSays(t *testing.T) {
 		says   string
 	}{
 		{[]string{"check", proxy}, 0, proxy + ": correct (relays: 0, forwards: 0, proxies: 1)\n"},
-		{[]string{"-c", all, "check"}, 0, "which this ssh session uses"},
-		{[]string{"check", all}, 0, all + ": correct (relays: 1, forwards: 1)\n"},
+		{[]string{"-c", all, "check"}, exitFailed, "which this ssh session uses"},
+		{[]string{"check", all}, 0, "which this ssh session uses"},
+		{[]string{"check", all}, 0, all + ": correct (relays: 1, forwards: 1, warnings: 1)\n"},
 		{[]string{"check", wrong}, exitUsage, "wrong: not correct (mistakes: 2, warnings: 0)\n"},
 		{[]string{"check", full}, exitUsage, "full: not correct (mistakes: over 100, warnings: 0)\n"},
-		{[]string{"-c", all, "check"}, 0, ": correct (relays: 1, forwards: 1, warnings: "},
+		{[]string{"-c", all, "check"}, exitFailed, ": correct, but it does not work on this machine (relays: 1, " +
+			"forwards: 1"},
+		{[]string{"-c", disabled, "check"}, 0, `disabled:5: relay "home": option enabled "0": no relay is enabled`},
 		{[]string{"check", "-c", all}, exitUsage, "-c stands before the command: ds4relay -c … check\n"},
 		{[]string{"check", "-x"}, exitUsage, "flag provided but not defined: -x; see: ds4relay check --help\n"},
 	} {

@@ -124,7 +124,7 @@ func (a *app) killswitch([]string) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
-	c, _, err := a.load(a.path)
+	c, _, err := a.read(a.path) // up prints the warnings
 	if err != nil {
 		return err
 	}

@@ -213,7 +213,7 @@ func TestPagesFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			var out, problems bytes.Buffer
-			a := &app{stdout: &out, stderr: &problems}
+			a := &app{stdout: &out, stderr: &problems, env: func(string) string { return "" }}
 			if status := a.main([]string{"check", path}); status != 0 || problems.Len() > 0 {
 				t.Errorf("%s: check has status %d and says:\n%s\nof\n%s", page, status, problems.String(),
 					complete(file))

@@ -58,6 +58,10 @@ func (r *reader) cross() {
 	}
 	r.egresses(enabled)
 	r.proxies(enabled)
+	if relays := r.config.Relays; len(enabled) == 0 && len(relays) > 0 && len(r.config.Proxies) == 0 {
+		r.warnings.add(r.at(r.lines[relays[0]]("enabled"), label("relay", relays[0].Name), "enabled", "0",
+			message.New("no relay is enabled, so `up` brings up nothing; write '1' here once the values are yours")))
+	}
 }
 
 func (r *reader) relayProblem(relay *Relay, option, value, code string, args ...any) {

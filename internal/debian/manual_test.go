@@ -77,7 +77,7 @@ func TestManual(t *testing.T) {
 // TestExample: the installed configuration is correct, and disabled.
 func TestExample(t *testing.T) {
 	c, warnings, err := config.Load(filepath.Join(files, "etc/config/ds4relay"), config.Defaults{Role: config.VPS})
-	if err != nil || len(warnings) > 0 {
+	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0].Message, "no relay is enabled") {
 		t.Fatal(err, warnings)
 	}
 	if len(c.Relays) != 1 || c.Relays[0].Enabled || c.Relays[0].Role != config.VPS || len(c.Relays[0].Forwards) != 1 {

@@ -21,8 +21,12 @@ func (d *Doctor) configuration() Finding {
 		return failed(evidence, "correct line %d of %s; `ds4relay check` names every mistake", problems[0].Line,
 			problems[0].File)
 	case d.loadErr != nil:
+		if d.sys().OpenWrt {
+			return failed(message.Of(d.loadErr), "write the configuration in LuCI (Services → DS4Relay), or correct "+
+				"the file; `ds4relay check` names mistakes")
+		}
 		return failed(message.Of(d.loadErr),
-			"write the configuration: docs/options.md has every option, `ds4relay check` names mistakes")
+			"write the configuration: `man 5 ds4relay` has every option, `ds4relay check` names mistakes")
 	}
 	enabled, forwards := 0, 0
 	for _, r := range d.config.Relays {
@@ -60,7 +64,7 @@ func (d *Doctor) system() Finding {
 	s := d.sys()
 	install := map[bool][2]*message.Text{
 		false: {message.New("`apt install nftables`"),
-			message.New("`modprobe ip6_tunnel`; a container needs the module loaded on its host, " +
+			message.New("`modprobe ip6_tunnel` says why; a container needs the module loaded on its host, " +
 				"a kernel of the provider's may lack it")},
 		true: {message.New("`opkg install nftables`"),
 			message.New("`opkg install kmod-ip6-tunnel`, which has to be of this kernel's release")},
@@ -69,7 +73,7 @@ func (d *Doctor) system() Finding {
 	case d.proxiesOnly():
 		return ok("kernel %s", s.Kernel)
 	case !s.Tunnels:
-		return NewFinding(Failed, message.New("the kernel %s has no module ip6_tunnel", s.Kernel), install[1])
+		return NewFinding(Failed, message.New("the module ip6_tunnel is not loaded, and the kernel %s cannot load it", s.Kernel), install[1])
 	case s.NftErr != nil:
 		return NewFinding(Failed, message.New("the program nft does not run: %v", s.NftErr), install[0])
 	}

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -33,6 +34,7 @@ type Finding struct {
 	Evidence string `json:"evidence"` // in English, as is the remedy
 	Remedy   string `json:"remedy"`   // "" where nothing is to be done
 	Codes    Codes  `json:"codes"`
+	Parts    []Part `json:"-"` // of a check of each forward
 }
 
 // Codes are what English is made of in a Finding.
@@ -137,15 +139,18 @@ type patient struct {
 	*config.Relay
 	path    Path
 	pathErr error
-	walks   map[*config.Forward]*walk
-	passes  bool // packets through the tunnel
-	blocked bool // so that there is nothing to wait for
+	tried   []*attempt
+	untried int                   // mappings of forwards that are left out
+	asked   map[netip.Addr]string // hosts → result of Neighbour
+	via     entry                 // what packets through the tunnel are made of
+	passes  bool                  // packets through the tunnel
+	blocked bool                  // so that there is nothing to wait for
 }
 
 func (d *Doctor) patient(r *config.Relay) *patient {
 	p := d.patients[r.Name]
 	if p == nil {
-		p = &patient{Doctor: d, Relay: r, walks: map[*config.Forward]*walk{}}
+		p = &patient{Doctor: d, Relay: r, asked: map[netip.Addr]string{}}
 		p.path, p.pathErr = d.prober.Path(r)
 		d.patients[r.Name] = p
 	}

@@ -75,6 +75,15 @@ type fake struct {
 	answerStuck bool
 	walkVerdict *Verdict
 	counters    map[string]uint64
+	clients     int  // open connections, but one
+	arrives     bool // a packet of protocol 4 at the other end, which may not answer by the tunnel
+
+	// What happens to a packet over a router's own line.
+	lineLost     bool       // it does not arrive
+	lineNotHere  bool       // it does not come in by the tunnel
+	lineNoAnswer bool       // nothing comes back
+	otherHost    netip.Addr // where the VPS sends it
+	direct       bool       // the line has a public address
 }
 
 func well(role config.Role) *fake {
@@ -121,34 +130,86 @@ func (f *fake) Config() (*config.Config, config.Problems, error) {
 func (f *fake) System() System                              { return f.sys }
 func (f *fake) Installed(*config.Config) (Installed, error) { return f.installed, nil }
 func (f *fake) Path(*config.Relay) (Path, error)            { return f.path, f.pathErr }
-func (f *fake) Clients(*config.Relay) int                   { return 1 }
+func (f *fake) Clients(*config.Relay) int                   { return 1 + f.clients }
 func (f *fake) Neighbour(string, netip.Addr) string         { return f.neighbour }
-func (f *fake) Connect(netip.Addr, uint16) error            { return f.connect }
 func (f *fake) Ping(from, _ netip.Addr, bytes int) Pong     { return f.ping(from, bytes) }
 
 func (f *fake) Try(t Trial) (seen Seen) {
-	p, ok := packet.Decode(t.Packet)
-	if !ok {
-		panic("the doctor sends what is no packet")
-	}
 	see := func(device string, out bool, p packet.Packet) {
 		if s := (Sighting{device, out, p}); t.Match(s) {
 			seen.Sightings = append(seen.Sightings, s)
+			t.Done(s)
 		}
 	}
-	verdict := f.walkVerdict
-	if t.Into != "" {
-		verdict = f.probeDrop
-		seen.Err = f.sendErr
-		f.probe(t, p, see)
-	} else if seen.Err = f.walkErr; seen.Err == nil {
-		f.walk(p, see)
-		seen.Counters = f.counters
+	for _, d := range t.Dials {
+		if d.To == public {
+			f.line(d, see)
+		} else if f.connect == nil {
+			see("br-lan", false, packet.Packet{Src: host4, Dst: netip.MustParseAddr("192.168.1.1"), Proto: d.Proto,
+				SrcPort: d.Port, Flags: packet.SYN | packet.ACK})
+		}
 	}
-	if verdict != nil && t.Follow.IsValid() {
-		seen.Verdicts = []Verdict{*verdict}
+	for _, data := range t.Packets {
+		p, ok := packet.Decode(data)
+		if !ok {
+			panic("the doctor sends what is no packet")
+		}
+		verdict := f.walkVerdict
+		switch {
+		case t.Into != "":
+			verdict = f.probeDrop
+			seen.Err = f.sendErr
+			f.probe(t, p, see)
+		case t.By == "":
+			if f.arrives {
+				see(f.path.Uplink, false, packet.Packet{Src: f.path.Peer, Dst: f.path.Local, Proto: packet.ICMPv6,
+					Type: packet.Parameter6})
+			}
+		default:
+			if seen.Err = f.walkErr; seen.Err == nil {
+				f.walk(p, see)
+				seen.Counters = f.counters
+			}
+		}
+		if verdict != nil && t.Follow.IsValid() {
+			seen.Verdicts = []Verdict{*verdict}
+		}
 	}
 	return seen
+}
+
+// line is what happens to a packet that a router sends over its own line.
+func (f *fake) line(t Dial, see func(string, bool, packet.Packet)) {
+	p := packet.Packet{Src: netip.MustParseAddr("192.0.0.2"), Dst: t.To, Proto: t.Proto, SrcPort: 40000,
+		DstPort: t.Port}
+	if t.Proto == packet.TCP {
+		p.Flags = packet.SYN
+	}
+	see("ds-wan6_4", true, p)
+	if f.lineLost {
+		return
+	}
+	answer := packet.Packet{Src: t.To, Dst: p.Src, Proto: t.Proto, SrcPort: t.Port, DstPort: 40000,
+		Flags: packet.SYN | packet.ACK}
+	if !f.lineNotHere {
+		p.Dst = host4
+		if f.otherHost.IsValid() {
+			p.Dst = f.otherHost
+		}
+		if !f.direct {
+			p.Src = netip.MustParseAddr("203.0.113.1")
+		}
+		outer := p
+		outer.Outer = &packet.Outer{Src: f.path.Peer, Dst: f.path.Local}
+		see(f.path.Uplink, false, outer)
+		if p.Dst != host4 {
+			return
+		}
+		see("ds4-home", false, p)
+	}
+	if !f.direct && !f.lineNoAnswer {
+		see("ds-wan6_4", false, answer)
+	}
 }
 
 func (f *fake) probe(t Trial, p packet.Packet, see func(string, bool, packet.Packet)) {
@@ -270,8 +331,8 @@ var diagnoses = []diagnosis{
 		f.text = strings.Replace(f.text, "option role", "option enabled '0'\n\toption role", 1)
 	}, "no relay that is enabled"},
 	{"config", config.VPS, Warning, func(f *fake) { f.text += "\toption colour 'red'\n" }, "colour"},
-	{"system", config.VPS, Failed, func(f *fake) { f.sys.Tunnels = false }, "no module ip6_tunnel"},
-	{"system", config.Router, Failed, func(f *fake) { f.sys.Tunnels = false }, "no module ip6_tunnel"},
+	{"system", config.VPS, Failed, func(f *fake) { f.sys.Tunnels = false }, "the module ip6_tunnel is not loaded"},
+	{"system", config.Router, Failed, func(f *fake) { f.sys.Tunnels = false }, "the module ip6_tunnel is not loaded"},
 	{"system", config.VPS, Failed, func(f *fake) { f.sys.NftErr = errors.New("the program nft is missing") },
 		"nft does not run"},
 	{"endpoints", config.VPS, Failed, func(f *fake) {
@@ -313,6 +374,12 @@ var diagnoses = []diagnosis{
 	{"routed", config.Router, Failed, func(f *fake) {
 		f.ping = func(from netip.Addr, _ int) Pong { return Pong{Answered: from != home6} }
 	}, "answers to it do not arrive"},
+	{"routed", config.Router, Failed, func(f *fake) {
+		f.sys.OpenWrt = false
+		f.ping = func(from netip.Addr, _ int) Pong { return Pong{Answered: from != home6} }
+		f.path.Unheard = message.Plain("the network 2001:db8:fdd2::/64 is on eth1, where routers ask for the " +
+			"endpoint 2001:db8:fdd2:0:198:51:100:144, and nobody answers")
+	}, "nobody answers"},
 	{"tunnel", config.VPS, Failed, func(f *fake) { f.sendErr = errors.New("send into ds4-home: network is down") },
 		"no packet goes into the tunnel"},
 	{"tunnel", config.VPS, Failed, func(f *fake) {
@@ -328,6 +395,16 @@ var diagnoses = []diagnosis{
 	}, "forbidden by a firewall"},
 	{"tunnel", config.VPS, Failed, func(f *fake) { f.lost = true }, "no packet in: 1 went out"},
 	{"tunnel", config.VPS, Failed, func(f *fake) { f.lost, f.others = true, true }, "lost on the way there"},
+	{"tunnel", config.Router, Failed, func(f *fake) { f.lost, f.lineLost = true, true }, "no packet in: 1 went out"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { f.lost, f.arrives = true, true },
+		"arrive at the router at home, and no answer comes back"},
+	{"tunnel", config.Router, Warning, func(f *fake) { f.lost, f.arrives, f.sys.IPv4Default = true, true, false },
+		"arrive at the VPS, and no answer comes back"},
+	{"tunnel", config.Router, Failed, func(f *fake) { f.lost, f.arrives, f.lineLost = true, true, true },
+		"arrive at the VPS, and no answer comes back"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		f.lost, f.otherHost = true, netip.MustParseAddr("192.168.1.99")
+	}, "sends packets to 192.168.1.99"},
 	{"tunnel", config.VPS, Failed, func(f *fake) { f.notIn, f.probeDrop = true, &foreign },
 		"drops them (nft table inet filter, the policy of chain input)"},
 	{"tunnel", config.Router, Failed, func(f *fake) {
@@ -352,8 +429,11 @@ var diagnoses = []diagnosis{
 		f.stuck, f.counters = true, map[string]uint64{"TcpExtIPReversePathFilter": 1}
 	}, "rp_filter drops it"},
 	{"forward", config.Router, Failed, func(f *fake) {
-		f.stuck, f.counters = true, map[string]uint64{"IpInNoRoutes": 1}
+		f.stuck, f.counters = true, map[string]uint64{"IpExtInNoRoutes": 1}
 	}, "there is no route for it"},
+	{"forward", config.VPS, Failed, func(f *fake) {
+		f.stuck, f.sys.IPv4Default, f.counters = true, false, map[string]uint64{"TcpExtIPReversePathFilter": 1}
+	}, "no IPv4 route to clients"},
 	{"forward", config.VPS, Failed, func(f *fake) { f.stuck = true }, "does not go on"},
 	{"forward", config.VPS, Failed, func(f *fake) {
 		f.elsewhere = &Sighting{Device: "docker0",
@@ -371,6 +451,19 @@ var diagnoses = []diagnosis{
 	}, "host unreachable"},
 	{"host", config.VPS, Failed, func(f *fake) { f.hostAnswer.Flags = packet.RST | packet.ACK },
 		"192.168.1.210:443 refuses"},
+	{"host", config.VPS, Failed, func(f *fake) {
+		f.hostAnswer = &packet.Packet{Src: host4, Dst: TestClient, Proto: packet.ICMP, Type: packet.Unreachable,
+			Code: 10}
+	}, "192.168.1.210:443 refuses: forbidden by a firewall"},
+	{"host", config.VPS, Failed, func(f *fake) {
+		f.text = strings.Replace(f.text, "'tcp'\n\toption src_dport '443'", "'gre'", 1)
+		f.hostAnswer = &packet.Packet{Src: host4, Dst: TestClient, Proto: packet.ICMP, Type: packet.Unreachable,
+			Code: 2}
+	}, "it takes no gre"},
+	{"host", config.VPS, Warning, func(f *fake) {
+		f.text = strings.Replace(f.text, "'443'", "'1024-65535'", 1)
+		f.hostAnswer.Flags = packet.RST | packet.ACK
+	}, "refuses what was tried: tcp:1024, tcp:3389"},
 	{"host", config.VPS, Failed, func(f *fake) { f.hostAnswer = nil }, "does not answer, though packets come to " +
 		"the router"},
 	{"host", config.Router, Failed, func(f *fake) { f.hostAnswer, f.neighbour = nil, NoAnswer },
@@ -384,9 +477,21 @@ var diagnoses = []diagnosis{
 		"leaves by ds-wan6_4 instead of by ds4-home"},
 	{"answer", config.VPS, Failed, func(f *fake) { f.answerStuck, f.walkVerdict = true, forwardChain("") },
 		"drops the answer"},
+	{"answer", config.VPS, Failed, func(f *fake) {
+		f.answerStuck, f.sys.IPv4Default, f.counters = true, false, map[string]uint64{"IpExtInNoRoutes": 1}
+	}, "no IPv4 route to clients"},
 	{"answer", config.VPS, Failed, func(f *fake) { f.answerStuck = true }, "does not go on"},
-	{"internet", config.Router, Failed, func(f *fake) { f.connect = errors.New("no answer within 3s") },
+	{"internet", config.Router, Failed, func(f *fake) { f.lineLost = true },
 		"198.51.100.144:443 does not answer from the internet"},
+	{"internet", config.Router, Failed, func(f *fake) { f.lineNotHere = true }, "the VPS answers itself"},
+	{"internet", config.Router, Failed, func(f *fake) { f.lineNoAnswer = true }, "no answer gets back"},
+	{"internet", config.Router, Warning, func(f *fake) {
+		f.lineLost, f.text = true, strings.Replace(f.text, "'443'", "'25'", 1)
+	}, "198.51.100.144:25 does not answer"},
+	{"internet", config.VPS, Failed, func(f *fake) {
+		f.clients, f.path.Unheard = -1, message.Plain("no device has the address 198.51.100.144 (option ipaddr), and "+
+			"ens5 has only 10.0.0.5: the provider translates the address, and clients' packets carry the private one")
+	}, "the provider translates"},
 	{"clock", config.VPS, Failed, func(f *fake) { f.sys.Now = time.Unix(0, 0) }, "1970-01-01"},
 	{"clock", config.Router, Failed, func(f *fake) { f.sys.Now = time.Unix(0, 0) }, "1970-01-01"},
 }
@@ -517,10 +622,10 @@ func TestEqualAddresses(t *testing.T) {
 	m := well(config.Router)
 	m.lost = true
 	if f, err := New(m).Run("tunnel", "home"); err != nil || f.State != OK ||
-		!strings.Contains(f.Evidence, "198.51.100.144:443 answers") {
+		!strings.Contains(f.Evidence, "over this router's own line comes in by ds4-home") {
 		t.Errorf("%v %+v", err, f)
 	}
-	m.connect = errors.New("no answer")
+	m.lineLost = true
 	if f, err := New(m).Run("tunnel", "home"); err != nil || f.State != Failed {
 		t.Errorf("%v %+v", err, f)
 	}
@@ -589,17 +694,52 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestKeptPort: a forward of a range is tried by a port that the VPS does not keep.
-func TestKeptPort(t *testing.T) {
-	p := &patient{Relay: &config.Relay{Keep: []config.PortSet{{Proto: 6, First: 20, Last: 22},
-		{Proto: 17, First: 23, Last: 23}}}}
-	for _, c := range []struct{ first, last, public, host uint16 }{{20, 30, 23, 1023}, {21, 21, 21, 1021},
-		{23, 30, 23, 1023}} {
-		f := &config.Forward{Ports: []config.PortSet{{Proto: 6, First: c.first, Last: c.last}},
-			DestPort: c.first + 1000}
-		if proto, public, host := p.protoOf(f); proto != 6 || public != c.public || host != c.host {
-			t.Errorf("%d-%d: protocol %d, port %d, at the host %d; want %d, %d", c.first, c.last, proto, public, host,
-				c.public, c.host)
+// TestEntrances: a forward is tried by ports that the VPS does not keep: all of a few, some of many.
+func TestEntrances(t *testing.T) {
+	r := &config.Relay{Name: "home", Role: config.VPS, IPAddr: public,
+		Keep: []config.PortSet{{Proto: 6, First: 20, Last: 22}, {Proto: 17, First: 23, Last: 23}}}
+	p := &patient{Doctor: &Doctor{config: &config.Config{Relays: []*config.Relay{r}}}, Relay: r}
+	for _, c := range []struct {
+		first, last uint16
+		public      string
+		partly      bool
+	}{
+		{20, 30, "[23 25 30]", true}, {23, 23, "[23]", false}, {21, 21, "[]", false}, {20, 24, "[23 24]", false},
+		{1024, 65535, "[1024 3389 8080 8443 25565 32400 65535]", true},
+		{1, 65535, "[1 443 80 25 53 993 3389 65535]", true},
+	} {
+		f := &config.Forward{Ports: []config.PortSet{{Proto: 6, First: c.first, Last: c.last}}, DestIP: host4,
+			DestPort: c.first}
+		r.Forwards = []*config.Forward{f}
+		free, partly := p.entrances(f, f.Mappings()[0])
+		ports := []uint16{}
+		for _, e := range free {
+			ports = append(ports, e.public)
+			if e.port != e.public || e.proto != 6 {
+				t.Errorf("%+v", e)
+			}
 		}
+		if fmt.Sprint(ports) != c.public || partly != c.partly {
+			t.Errorf("%d-%d: %v, %v; want %s", c.first, c.last, ports, partly, c.public)
+		}
+	}
+}
+
+// TestParts: what works does not hide what cannot be tried, and what one host does not do is not said of another.
+func TestParts(t *testing.T) {
+	m := well(config.VPS)
+	m.text += "config forward 'vpn'\n\toption proto 'udp'\n\toption src_dport '51820'\n\toption dest_ip " +
+		"'192.168.1.210'\n"
+	m.hostAnswer.Proto = packet.TCP
+	f, err := New(m).Run("host", "home")
+	if err != nil || f.State != Skipped || len(f.Parts) != 2 || f.Parts[0].State != OK || f.Parts[1].State != Skipped ||
+		!strings.Contains(f.Evidence, "192.168.1.210:443 answers; forward vpn: 192.168.1.210:51820 may answer") {
+		t.Errorf("%v %+v", err, f)
+	}
+	m.text = strings.Replace(m.text, "'tcp'", "'tcp udp'", 1)
+	m.hostAnswer.Flags = packet.RST
+	if f, err = New(m).Run("host", "home"); err != nil || f.State != Failed ||
+		!strings.Contains(f.Evidence, "nothing listens there over tcp") {
+		t.Errorf("%v %+v", err, f)
 	}
 }

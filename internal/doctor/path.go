@@ -55,8 +55,13 @@ func (p *patient) peer() Finding {
 	if pong.Error != nil {
 		evidence = message.New("%s does not answer ping: %s", p.path.Peer, pong.Error)
 	}
-	return failed(evidence, "at %s run `ds4relay status`: its endpoint has to be %s (else correct option peeraddr "+
-		"here), and it has to be up; then `ds4relay doctor` there", p.otherEnd(), p.path.Peer)
+	if p.Role == config.VPS {
+		return failed(evidence, "the prefix of the home may have changed: `ds4relay status` on the router names its "+
+			"endpoint, which has to be %s (else correct option peeraddr here, then run `ds4relay up`); it has to be "+
+			"up; then run `ds4relay doctor` there", p.path.Peer)
+	}
+	return failed(evidence, "at the VPS run `ds4relay status`: its endpoint has to be %s (else correct option "+
+		"peeraddr here), and it has to be up; then `ds4relay doctor` there", p.path.Peer)
 }
 
 func (p *patient) routed() Finding {
@@ -66,6 +71,11 @@ func (p *patient) routed() Finding {
 	pong := p.prober.Ping(p.path.Local, p.path.Peer, smallPing)
 	if pong.Answered {
 		return ok("%s answers also to %s", p.path.Peer, p.path.Local)
+	}
+	if p.path.Unheard != nil {
+		return failed(message.New("nothing can arrive: %v", p.path.Unheard),
+			"write an address that %s has into option ip6addr, and the same into peeraddr "+
+				"at the VPS, then run `ds4relay up` at both", p.path.Uplink)
 	}
 	remedy := message.New("take an address that is routed to this machine for option ip6addr (one that the provider " +
 		"has given to it), and the same for peeraddr at the other end")
@@ -96,7 +106,8 @@ type probing struct {
 	mtu      int       // in bytes of the outer packet, from an error about the size
 }
 
-// testPacket returns a client's packet to an address and port. size 0 means the smallest size.
+// testPacket returns a client's packet to an address and port, or nil for a protocol that it cannot make. size 0 means
+// the smallest size.
 func (p *patient) testPacket(proto uint8, client, to netip.Addr, port, id uint16, ttl uint8, size int) []byte {
 	from, dst := netip.AddrPortFrom(client, id), netip.AddrPortFrom(to, port)
 	fill := func(header int) []byte { return make([]byte, max(size-header, 0)) }
@@ -105,10 +116,17 @@ func (p *patient) testPacket(proto uint8, client, to netip.Addr, port, id uint16
 		return packet.MakeTCP(from, dst, packet.SYN, ttl, 1, 0, fill(40)...)
 	case packet.UDP:
 		return packet.MakeUDP(from, dst, ttl, fill(28))
+	case packet.UDPLite:
+		return packet.MakeUDPLite(from, dst, ttl, fill(28))
+	case packet.SCTP:
+		return packet.MakeSCTPInit(from, dst, ttl, max(size-52, 0)&^3)
 	case packet.ICMP:
 		return packet.MakeEcho(client, to, ttl, id, 1, max(size-28, 8))
 	}
-	return packet.Make4(client, to, proto, ttl, fill(20))
+	if config.HasPorts(proto) {
+		return nil
+	}
+	return packet.Make4(client, to, proto, ttl, make([]byte, max(size-20, 8)))
 }
 
 // clientOf returns a client that may use the forward.
@@ -122,38 +140,48 @@ func clientOf(f *config.Forward) netip.Addr {
 	return f.Clients[0].Addr()
 }
 
-// protoOf returns the protocol for testing a forward, and the ports before and after DNAT: the first that the VPS does
-// not keep for itself.
-func (p *patient) protoOf(f *config.Forward) (proto uint8, public, host uint16) {
-	if f.All {
-		return packet.ICMP, 0, 0
+// entry is what a packet through the tunnel is made of, for a forward of each host.
+type entry struct {
+	entrance
+	forward *config.Forward
+}
+
+// entries has at least one item, and one for each of the first hosts: the other end may have other forwards.
+func (p *patient) entries() []entry {
+	const most = 3
+	var list []entry
+	for _, f := range p.Forwards {
+		if len(list) == most || slices.ContainsFunc(list, func(e entry) bool { return e.forward.DestIP == f.DestIP }) {
+			continue
+		}
+		for _, m := range f.Mappings() {
+			free, _ := p.entrances(f, m)
+			if len(free) > 0 && p.testPacket(free[0].proto, TestClient, TestClient, 1, 1, 1, 0) != nil {
+				list = append(list, entry{free[0], f})
+				break
+			}
+		}
 	}
-	mappings := f.Mappings()
-	best := slices.IndexFunc(mappings, func(m config.Mapping) bool { return m.Public.Proto == packet.TCP })
-	if best < 0 {
-		best = max(0, slices.IndexFunc(mappings, func(m config.Mapping) bool { return m.Public.Proto == packet.ICMP }))
+	if len(list) == 0 {
+		list = append(list, entry{entrance{proto: packet.ICMP}, p.Forwards[0]})
 	}
-	m := mappings[best]
-	public, host = m.Public.First, m.Port
-	keeps := func(s config.PortSet) bool { return s.Contains(m.Public.Proto, public) }
-	for public < m.Public.Last && slices.ContainsFunc(p.Keep, keeps) {
-		public, host = public+1, host+1
-	}
-	return m.Public.Proto, public, host
+	return list
 }
 
 // probe sends a packet of size bytes (0: a small one) through the tunnel with a hop limit of one. The machine at the
 // other end answers with ICMP time exceeded through the tunnel, whatever hosts do. If the host is the router itself, it
 // answers like any host.
 func (p *patient) probe(size int, follow bool) probing {
-	f, carrier := p.Forwards[0], p.carrier()
+	if p.via.forward == nil {
+		p.via = p.entries()[0]
+	}
+	f, carrier := p.via.forward, p.carrier()
 	id := p.nextPort()
 	from, to := f.DestIP, Nowhere
 	var data []byte
 	if p.Role == config.VPS {
-		proto, _, port := p.protoOf(f)
 		from, to = clientOf(f), f.DestIP
-		data = p.testPacket(proto, from, to, port, id, 1, size)
+		data = p.testPacket(p.via.proto, from, to, p.via.port, id, 1, size)
 	} else {
 		data = packet.MakeEcho(from, to, 1, id, 1, max(size-28, 8))
 	}
@@ -170,7 +198,7 @@ func (p *patient) probe(size int, follow bool) probing {
 	}
 	refusal := func(s Sighting) bool { return !s.Out && carrier.Refused(&s.Packet) }
 	arrived := func(s Sighting) bool { return !s.Out && carrier.Receives(&s.Packet) }
-	t := Trial{Into: p.Device, Packet: data, Wait: probeTime,
+	t := Trial{Into: p.Device, Packets: [][]byte{data}, Wait: probeTime,
 		Match: func(s Sighting) bool { return answer(s) || own(s) || refusal(s) || arrived(s) },
 		Done:  func(s Sighting) bool { return answer(s) || refusal(s) && s.Type != packet.TooBig6 }}
 	if follow {
@@ -183,8 +211,8 @@ func (p *patient) probe(size int, follow bool) probing {
 			result.answered = true
 			if reply(s) && s.Flags&packet.SYN != 0 { // end the half-open connection
 				end := Trial{Into: t.Into, Match: t.Match, Done: t.Done}
-				end.Packet = packet.MakeTCP(netip.AddrPortFrom(from, s.DstPort), netip.AddrPortFrom(to, s.SrcPort),
-					packet.RST, 1, 2, 0)
+				end.Packets = [][]byte{packet.MakeTCP(netip.AddrPortFrom(from, s.DstPort),
+					netip.AddrPortFrom(to, s.SrcPort), packet.RST, 1, 2, 0)}
 				p.prober.Try(end)
 			}
 		case own(s):
@@ -216,17 +244,31 @@ func (p *patient) tunnel() Finding {
 	if !t.answered && t.seen.Err == nil && t.refused == nil { // the first packet may wait for a neighbour
 		t = p.probe(0, true)
 	}
+	silent := !t.answered && t.out > 0 && t.back == 0 && t.refused == nil
+	if silent {
+		first := p.via
+		for _, p.via = range p.entries() {
+			if other := p.via.forward != first.forward && p.probe(0, false).answered; other {
+				t.answered, silent = true, false
+				break
+			}
+		}
+		if silent {
+			p.via = first
+		}
+	}
 	p.passes, p.blocked = t.answered, !t.answered
-	if p.Role == config.Router && !t.answered && t.out > 0 && t.back == 0 && t.refused == nil && p.sys().IPv4Default {
-		// If homes of the VPS have equal addresses, its errors may go to another home.
-		if f, target, err := p.asClient(); f != nil && err == nil {
-			p.blocked = false
-			return ok("%s answers over this router's own line, and so by %s", target, p.Device)
+	tried := false
+	if silent && p.Role == config.Router && p.sys().IPv4Default {
+		var f *Finding
+		if f, tried = p.tunnelByLine(); f != nil {
+			return *f
 		}
 	}
 	if p.passes {
 		return ok("a packet through %s came back from %s", p.Device, p.otherEnd())
 	}
+	arrives := silent && p.arrives()
 	filter := message.New("allow IP protocol 4 (IPv4 in IPv6) between %s and %s in the firewalls of both providers "+
 		"(the VPS's control panel, the home's modem)",
 		p.path.Local, p.path.Peer)
@@ -255,14 +297,68 @@ func (p *patient) tunnel() Finding {
 		}
 		return failed(message.New("packets of the tunnel arrive on %s, and do not come out of %s", p.path.Uplink,
 			p.Device), "run `ds4relay down` and `ds4relay up`")
+	case arrives && tried:
+		return failed(message.New("packets of the tunnel arrive at %s, and no answer comes back", p.otherEnd()),
+			"%s, and run `ds4relay doctor` at the other end", filter)
+	case arrives && p.Role == config.Router: // the VPS may have sent the answer to another home
+		return warning(message.New("packets of the tunnel arrive at %s, and no answer comes back", p.otherEnd()),
+			"nothing, if clients get through: another home of the VPS may have the same addresses; else compare the "+
+				"forwards of both ends (option dest_ip), and %s", filter)
+	case arrives:
+		return failed(message.New("packets of the tunnel arrive at %s, and no answer comes back", p.otherEnd()),
+			"compare the forwards of both ends: option dest_ip has to name the same hosts; if it does, run `ds4relay "+
+				"doctor` there, and %s", filter)
 	case t.in > 0:
 		return failed(message.New("packets of the tunnel arrive from %s, but no answer to what goes out: it is lost "+
 			"on the way there", p.otherEnd()),
 			"%s, and run `ds4relay doctor` at the other end", filter)
 	}
-	return failed(message.New("no packet in: %d went out to %s, nothing of protocol 4 comes back (since %s is up: %d "+
-		"packets)", t.out, p.path.Peer, p.Device, p.path.RxPackets),
-		"%s, and run `ds4relay doctor` at the other end: it tells whether packets arrive there", filter)
+	nothing := message.New("no packet in: %d went out to %s, nothing of protocol 4 comes back (since %s is up: %d "+
+		"packets)", t.out, p.path.Peer, p.Device, p.path.RxPackets)
+	if p.Role == config.Router {
+		return failed(nothing, "at the VPS option peeraddr has to be %s: the prefix of this home may have changed "+
+			"(correct it there, then run `ds4relay up`); if it is, %s, and run `ds4relay doctor` there", p.path.Local,
+			filter)
+	}
+	return failed(nothing, "%s, and run `ds4relay doctor` at the other end: it tells whether packets arrive there",
+		filter)
+}
+
+// tunnelByLine connects to the public address over this router's own line. If homes of the VPS have equal addresses,
+// its errors about a probe may go to another home. If its forwards have other hosts, this shows it. nil means that
+// nothing came, although something was sent if tried is true.
+func (p *patient) tunnelByLine() (f *Finding, tried bool) {
+	for _, w := range p.lines() {
+		l := p.dial(w)
+		tried = tried || l.own != nil && l.own.Device != p.Device
+		var f Finding
+		switch {
+		case l.arrived != nil:
+			p.blocked = false
+			f = ok("what is sent to %s over this router's own line comes in by %s", p.IPAddr, p.Device)
+		case l.outer != nil && !slices.ContainsFunc(p.Forwards, func(f *config.Forward) bool {
+			return f.DestIP == l.outer.Dst
+		}):
+			f = failed(message.New("the VPS sends packets to %s by the tunnel, and no forward here has that host",
+				l.outer.Dst), "write the same address into option dest_ip at both ends, then run `ds4relay up` there")
+		default:
+			continue
+		}
+		return &f, true
+	}
+	return nil, tried
+}
+
+// arrives reports whether the other end gets packets of protocol 4, whatever its forwards are. They have a destination
+// option that is unknown to it, so it answers with an error (RFC 8200 §4.2).
+func (p *patient) arrives() bool {
+	carrier, says := p.carrier(), func(s Sighting) bool {
+		return !s.Out && s.Src == p.path.Peer && s.Dst == p.path.Local && s.Proto == packet.ICMPv6 &&
+			s.Type == packet.Parameter6
+	}
+	data := carrier.Puzzle(packet.MakeEcho(p.via.forward.DestIP, Nowhere, 1, p.nextPort(), 1, 8))
+	seen := p.prober.Try(Trial{Packets: [][]byte{data}, Wait: probeTime, Match: says, Done: says})
+	return len(seen.Sightings) > 0
 }
 
 func (p *patient) mtu() Finding {

@@ -20,14 +20,12 @@ type Prober interface {
 	// Ping sends ICMPv6 echo requests of that size in bytes, including the IPv6 header, until one is answered. The
 	// kernel chooses the source if from is not valid.
 	Ping(from, to netip.Addr, bytes int) Pong
-	// Try sends one packet and observes what happens to it.
+	// Try sends packets and observes what happens to them.
 	Try(Trial) Seen
 	// Clients counts the open forwarded connections to a relay's public address; it is negative if that is not known.
 	Clients(*config.Relay) int
 	// Neighbour looks for a host on a device: "answers", NoAnswer, or "" if the kernel does not know it.
 	Neighbour(device string, host netip.Addr) string
-	// Connect opens a TCP connection to a host, or sends an echo request if port is 0, like this machine's programs do.
-	Connect(host netip.Addr, port uint16) error
 }
 
 // System is evidence that does not depend on the configuration.
@@ -60,6 +58,7 @@ type Path struct {
 	LAN         map[netip.Addr]string
 	Self        map[netip.Addr]bool // hosts that are this router itself
 	RxPackets   uint64              // out of the tunnel since it was made
+	Unheard     *message.Text       // why nothing can arrive at this end, if it seems so
 }
 
 // Pong is the result of an echo request.
@@ -68,12 +67,13 @@ type Pong struct {
 	Error    *message.Text // what ICMPv6 said instead, and who: "2001:db8::1 says: no route"
 }
 
-// Trial is a packet to send.
+// Trial is what to send.
 type Trial struct {
-	Into   string // a tunnel that it is put into, or
-	By     string // a device that it seems to come in by
-	Packet []byte
-	// Match says which packets belong to it; Done which of them ends the wait.
+	Into    string // a tunnel that they are put into, or
+	By      string // a device that they seem to come in by; without both they are IPv6, and leave as usual
+	Packets [][]byte
+	Dials   []Dial // connections of this machine itself that are begun, too
+	// Match says which packets belong to it; Done, which is called with each of them, whether the wait ends.
 	Match func(Sighting) bool
 	Done  func(Sighting) bool
 	Wait  time.Duration
@@ -83,6 +83,13 @@ type Trial struct {
 	// Follow asks for the nft chains and counters that show why packets of this address, also inside the tunnel, go no
 	// further.
 	Follow netip.Addr
+}
+
+// Dial is the first packet of a connection to an address.
+type Dial struct {
+	Proto uint8 // TCP, UDP or ICMP (an echo request)
+	To    netip.Addr
+	Port  uint16
 }
 
 // Sighting is a packet seen on a device.

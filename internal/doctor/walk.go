@@ -11,20 +11,22 @@ import (
 	"github.com/ds4relay/ds4relay/internal/packet"
 )
 
-// maxWalks limits how many forwards are tested, the others how long it takes. This machine reacts at once; hosts may be
-// slow, and the router at home reports a missing host only after three seconds.
+// maxAttempts limits how much is tested, maxPorts how many ports of a range, the others how long it takes. This machine
+// reacts at once; hosts may be slow, and the router at home reports a missing host only after three seconds.
 const (
-	maxWalks = 8
-	ownTime  = 700 * time.Millisecond
-	hostTime = 1500 * time.Millisecond
-	homeTime = 4 * time.Second
+	maxAttempts = 64
+	maxPorts    = 8
+	ownTime     = 700 * time.Millisecond
+	hostTime    = 1500 * time.Millisecond
+	homeTime    = 4 * time.Second
 )
 
 // walk is the path of a test packet, which seems to arrive where clients' packets do, and of its answer.
 type walk struct {
+	entrance
 	forward *config.Forward
-	proto   uint8
 	client  netip.Addr
+	id      uint16 // port of the client, or of its echo request
 	seen    Seen
 	entered *Sighting // it came in
 	inside  *Sighting // router: it came out of the tunnel
@@ -33,6 +35,7 @@ type walk struct {
 	self    *Sighting // this machine answered itself
 	answer  *Sighting // came from the host, or an error about the packet from the other end
 	back    *Sighting // the answer went on: to the client (VPS), into the tunnel (router)
+	near    bool      // the host answers this router itself
 }
 
 // entrance is what a forward is tested with: a protocol, and the ports before and after DNAT.
@@ -41,122 +44,297 @@ type entrance struct {
 	public, port uint16
 }
 
-// entrances are tried in turn until one is answered. With a forward of all it is not known which ports a host answers.
-func (p *patient) entrances(f *config.Forward) []entrance {
-	if !f.All {
-		proto, public, port := p.protoOf(f)
-		return []entrance{{proto, public, port}}
+// attempt is a test of one of a forward's mappings.
+type attempt struct {
+	forward *config.Forward
+	walks   []*walk // none: nothing of it can be tried
+	partly  bool    // it has ports that are not tried
+	others  []entrance
+}
+
+// knownPorts are tried where a forward has many: somebody may listen there.
+var knownPorts = []uint16{443, 80, 22, 25, 53, 993, 3389, 8080, 8443, 25565, 32400}
+
+// entrances are tried until one is answered. With a forward of all or of many ports it is not known which ports a host
+// answers: partly is true.
+func (p *patient) entrances(f *config.Forward, m config.Mapping) (free []entrance, partly bool) {
+	var relays []*config.Relay // the ports of one address may be shared
+	for _, r := range p.config.Relays {
+		if r == p.Relay || r.Enabled && r.Role == p.Role {
+			relays = append(relays, r)
+		}
 	}
-	var free []entrance
-	for _, e := range []entrance{{packet.ICMP, 0, 0}, {packet.TCP, 443, 443}, {packet.TCP, 80, 80},
-		{packet.TCP, 9, 9}} {
-		if _, taker := config.Takes([]*config.Relay{p.Relay}, p.IPAddr, clientOf(f), e.proto, e.public); taker == f {
+	set := m.Public
+	add := func(proto uint8, public uint16) {
+		e := entrance{proto, public, public}
+		if set.HasPorts() {
+			e.port = m.Port + (public - set.First)
+		}
+		_, taker := config.Takes(relays, p.IPAddr, clientOf(f), proto, public)
+		if taker == f && len(free) < maxPorts && !slices.Contains(free, e) {
 			free = append(free, e)
 		}
 	}
-	return free
+	switch {
+	case m.All:
+		add(packet.ICMP, 0)
+		for _, port := range knownPorts {
+			add(packet.TCP, port)
+		}
+		return free, true
+	case !set.HasPorts():
+		add(set.Proto, 0)
+		return free, false
+	}
+	for port := int(set.First); port <= int(set.Last) && len(free) == 0; port++ {
+		add(set.Proto, uint16(port))
+	}
+	if set.Last-set.First >= maxPorts {
+		for _, port := range knownPorts {
+			if set.Contains(set.Proto, port) && len(free) < maxPorts-1 {
+				add(set.Proto, port)
+			}
+		}
+		add(set.Proto, set.Last)
+		return free, true
+	}
+	for port := int(set.First); port <= int(set.Last); port++ {
+		add(set.Proto, uint16(port))
+	}
+	return free, false
 }
 
-// walkOf tests a forward, once.
-func (p *patient) walkOf(f *config.Forward) *walk {
-	if w := p.walks[f]; w != nil {
-		return w
+// attempts tests all forwards, once: first one packet for each mapping, then more for those without a useful answer.
+func (p *patient) attempts() []*attempt {
+	if p.tried != nil {
+		return p.tried
 	}
-	w := &walk{forward: f, seen: Seen{Err: message.New("keep and other forwards leave nothing of it to try")}}
-	var used entrance
-	for i, e := range p.entrances(f) {
-		if i > 0 && (p.nothingComes() || w.seen.Err != nil || w.answer != nil || w.on == nil ||
-			p.prober.Neighbour(p.path.LAN[f.DestIP], f.DestIP) == NoAnswer) {
+	var walks []*walk
+	for _, f := range p.Forwards {
+		for _, m := range f.Mappings() {
+			if len(p.tried) == maxAttempts {
+				p.untried++
+				continue
+			}
+			a := &attempt{forward: f}
+			a.others, a.partly = p.entrances(f, m)
+			if len(a.others) > 0 && p.testPacket(a.others[0].proto, TestClient, TestClient, 1, 1, 1, 0) != nil {
+				walks = append(walks, a.next(p))
+			}
+			p.tried = append(p.tried, a)
+		}
+	}
+	wait := hostTime
+	if p.Role == config.VPS {
+		wait = homeTime
+	}
+	p.send(walks, wait, false)
+	walks = nil
+	for _, a := range p.tried {
+		if len(a.walks) == 0 || !a.walks[0].passed() || a.answered() || p.nothingComes() || p.absent(a.walks[0]) {
+			continue
+		}
+		for len(a.others) > 0 {
+			walks = append(walks, a.next(p))
+		}
+	}
+	if len(walks) > 0 {
+		p.send(walks, hostTime, false)
+	}
+	p.knock()
+	for _, a := range p.tried { // where on this machine the first one ends
+		w := a.best()
+		if w == nil || w.seen.Err != nil || w.back != nil || w.on != nil && w.answer == nil {
+			continue
+		}
+		if w.on != nil || !p.absent(w) {
+			again := &walk{entrance: w.entrance, forward: w.forward, client: w.client}
+			p.send([]*walk{again}, hostTime, true)
+			a.walks = []*walk{again}
 			break
 		}
-		wait := hostTime
-		if i > 0 {
-			wait = ownTime
+	}
+	return p.tried
+}
+
+// knock finds out on a router whether hosts that do not answer a client answer the router itself.
+func (p *patient) knock() {
+	var silent []*walk
+	t := Trial{Wait: hostTime}
+	for _, a := range p.tried {
+		if p.Role != config.Router || a.best() == nil || a.answered() || p.path.Self[a.forward.DestIP] {
+			continue
 		}
-		// Many services do not answer a datagram that they do not understand.
-		if i == 0 && p.Role == config.VPS && e.proto != packet.UDP {
-			wait = homeTime
-		}
-		if next := p.send(f, e, wait, false); i == 0 || next.answer != nil {
-			w, used = next, e
+		for _, w := range a.walks {
+			if w.on != nil && w.answer == nil && (w.proto == packet.TCP || w.proto == packet.ICMP) && !p.absent(w) {
+				silent = append(silent, w)
+				t.Dials = append(t.Dials, Dial{w.proto, w.forward.DestIP, w.port})
+			}
 		}
 	}
-	if w.seen.Err == nil && w.back == nil && (w.on == nil || w.answer != nil) {
-		w = p.send(f, used, hostTime, true) // where on this machine it ends
+	if len(silent) == 0 {
+		return
 	}
-	p.walks[f] = w
+	answers := func(w *walk, s Sighting) bool {
+		return !s.Out && s.Outer == nil && s.Src == w.forward.DestIP && s.Dst != w.client && s.Proto == w.proto &&
+			s.SrcPort == w.port && (s.Proto == packet.TCP || s.Type == packet.EchoReply)
+	}
+	t.Match = func(s Sighting) bool { return slices.ContainsFunc(silent, func(w *walk) bool { return answers(w, s) }) }
+	t.Done = func(s Sighting) bool {
+		all := true
+		for _, w := range silent {
+			w.near = w.near || answers(w, s)
+			all = all && w.near
+		}
+		return all
+	}
+	p.prober.Try(t)
+}
+
+// next takes the attempt's next entrance.
+func (a *attempt) next(p *patient) *walk {
+	w := &walk{entrance: a.others[0], forward: a.forward, client: clientOf(a.forward)}
+	a.walks, a.others = append(a.walks, w), a.others[1:]
 	return w
+}
+
+// answered reports whether traffic passes: for a forward of all, a refusal shows that too.
+func (a *attempt) answered() bool {
+	return slices.ContainsFunc(a.walks, func(w *walk) bool {
+		return w.answer != nil && (!w.refused() || a.forward.All && w.noService())
+	})
+}
+
+// best is the walk to judge this machine by: one that was answered, if any, or nil if nothing can be tried.
+func (a *attempt) best() *walk {
+	for _, w := range a.walks {
+		if w.answer != nil {
+			return w
+		}
+	}
+	if len(a.walks) == 0 {
+		return nil
+	}
+	return a.walks[0]
+}
+
+// passed reports whether this machine let the packet through.
+func (w *walk) passed() bool { return w.on != nil || w.answer != nil }
+
+// refused reports whether the answer says that there is no service.
+func (w *walk) refused() bool {
+	return w.answer != nil && (w.answer.IsError() || w.answer.Proto == packet.TCP && w.answer.Flags&packet.RST != 0 ||
+		w.answer.Proto == packet.SCTP && w.answer.Type == packet.Abort)
+}
+
+// noService reports whether the host itself says that there is no service: it is there, and reached.
+func (w *walk) noService() bool {
+	return w.refused() && w.answer.Src == w.forward.DestIP &&
+		(!w.answer.IsError() || w.answer.Code == packet.PortUnreachable || w.answer.Code == packet.ProtocolUnreachable)
+}
+
+// absent reports whether nobody has the host's address, as far as this end can tell.
+func (p *patient) absent(w *walk) bool {
+	if w.answer != nil {
+		return w.answer.IsError() && w.answer.Src != w.forward.DestIP
+	}
+	return p.Role == config.Router && p.neighbour(w.forward.DestIP) == NoAnswer
+}
+
+// neighbour asks for a host at home, once.
+func (p *patient) neighbour(host netip.Addr) string {
+	if _, known := p.asked[host]; !known {
+		p.asked[host] = p.prober.Neighbour(p.path.LAN[host], host)
+	}
+	return p.asked[host]
 }
 
 // nothingComes reports that a VPS need not wait for packets out of the tunnel.
 func (p *patient) nothingComes() bool { return p.Role == config.VPS && p.blocked }
 
-func (p *patient) send(f *config.Forward, e entrance, wait time.Duration, follow bool) *walk {
-	proto, public, port := e.proto, e.public, e.port
-	w := &walk{forward: f, proto: proto, client: clientOf(f)}
-	id := p.nextPort()
+// send sends the walks' packets at once, and observes them. follow is for one walk only.
+func (p *patient) send(walks []*walk, wait time.Duration, follow bool) {
 	t := Trial{By: p.path.Access, Wait: ownTime, Longer: wait}
-	if p.Role == config.VPS {
-		t.Packet = p.testPacket(proto, w.client, p.IPAddr, public, id, 64, 0)
-	} else {
+	if p.Role == config.Router {
 		t.By = p.path.Uplink
-		t.Packet = p.carrier().Encapsulate(p.testPacket(proto, w.client, f.DestIP, port, id, 64, 0))
 	}
-	if follow {
-		t.Follow = w.client
-	}
-	mine := func(q *packet.Packet) bool {
-		switch {
-		case q.Proto != proto:
-			return false
-		case config.HasPorts(proto):
-			return q.SrcPort == id || q.DstPort == id
-		case q.IsEcho():
-			return q.EchoID == id
+	for _, w := range walks {
+		w.id = p.nextPort()
+		t.Packets = append(t.Packets, p.clientPacket(w, func(client, to netip.Addr, port uint16) []byte {
+			return p.testPacket(w.proto, client, to, port, w.id, 64, 0)
+		}))
+		if follow {
+			t.Follow = w.client
 		}
-		return true
 	}
-	t.Match = func(s Sighting) bool {
-		if s.Src != w.client && s.Dst != w.client {
-			return false
-		}
-		return mine(&s.Packet) || s.Quoted != nil && mine(s.Quoted)
-	}
-	done, begun := &walk{forward: f, proto: proto, client: w.client}, false
+	t.Match = func(s Sighting) bool { return slices.ContainsFunc(walks, func(w *walk) bool { return w.has(s) }) }
+	left, begun := len(walks), false
 	t.Done = func(s Sighting) bool {
-		p.sight(done, s)
-		if p.nothingComes() && done.on != nil {
-			return true
+		for _, w := range walks {
+			if w.has(s) && !p.ended(w) {
+				was := w.on != nil
+				p.sight(w, s)
+				begun = begun || !was && w.on != nil
+				if p.ended(w) {
+					left--
+				}
+			}
 		}
-		return done.self != nil || done.astray != nil || done.back != nil && (p.Role == config.VPS || s.Outer != nil)
+		return left == 0
 	}
 	t.More = func(Sighting) bool {
-		first := done.on != nil && !begun
-		begun = begun || first
+		first := begun
+		begun = false
 		return first
 	}
-	w.seen = p.prober.Try(t)
-	for _, s := range w.seen.Sightings {
-		p.sight(w, s)
+	seen := p.prober.Try(t)
+	end := t
+	end.Packets, end.Wait, end.Follow = nil, 0, netip.Addr{}
+	for _, w := range walks {
+		w.seen = seen
+		if w.answer != nil && w.proto == packet.TCP && w.answer.Flags&packet.SYN != 0 { // do not leave it half open
+			end.Packets = append(end.Packets, p.clientPacket(w, func(client, to netip.Addr, port uint16) []byte {
+				return packet.MakeTCP(netip.AddrPortFrom(client, w.id), netip.AddrPortFrom(to, port), packet.RST, 64,
+					2, 0)
+			}))
+		}
 	}
-	if w.answer != nil && proto == packet.TCP && w.answer.Flags&packet.SYN != 0 {
-		p.hangUp(t, id, e, w)
+	if len(end.Packets) > 0 {
+		p.prober.Try(end)
 	}
-	return w
 }
 
-// hangUp ends the half-open connection that a test left.
-func (p *patient) hangUp(t Trial, id uint16, e entrance, w *walk) {
+// clientPacket makes a packet of a client as it arrives at this end.
+func (p *patient) clientPacket(w *walk, of func(client, to netip.Addr, port uint16) []byte) []byte {
 	if p.Role == config.VPS {
-		t.Packet = packet.MakeTCP(netip.AddrPortFrom(w.client, id), netip.AddrPortFrom(p.IPAddr, e.public), packet.RST,
-			64, 2, 0)
-	} else {
-		t.Packet = packet.Make4in6(p.path.Peer, p.path.Local, 64,
-			packet.MakeTCP(netip.AddrPortFrom(w.client, id), netip.AddrPortFrom(w.forward.DestIP, e.port), packet.RST,
-				64, 2, 0))
+		return of(w.client, p.IPAddr, w.public)
 	}
-	t.Wait, t.Follow = 0, netip.Addr{}
-	p.prober.Try(t)
+	return p.carrier().Encapsulate(of(w.client, w.forward.DestIP, w.port))
+}
+
+// ended reports whether nothing more is to be seen of a walk.
+func (p *patient) ended(w *walk) bool {
+	return w.self != nil || w.astray != nil || p.nothingComes() && w.on != nil ||
+		w.back != nil && (p.Role == config.VPS || w.back.Outer != nil)
+}
+
+// has reports whether a packet belongs to the walk.
+func (w *walk) has(s Sighting) bool {
+	mine := func(q *packet.Packet) bool {
+		switch {
+		case q.Proto != w.proto:
+			return false
+		case config.HasPorts(w.proto):
+			return q.SrcPort == w.id || q.DstPort == w.id
+		case q.IsEcho():
+			return q.EchoID == w.id
+		}
+		return !q.IsError()
+	}
+	if s.Src != w.client && s.Dst != w.client {
+		return false
+	}
+	return mine(&s.Packet) || s.Quoted != nil && mine(s.Quoted)
 }
 
 // sight assigns a packet to a step of the path.
@@ -211,44 +389,63 @@ func (p *patient) sight(w *walk, s Sighting) {
 	}
 }
 
-// each tests the forwards until one fails. It reports that one, otherwise a warning, otherwise success.
-func (p *patient) each(judge func(*walk) Finding) Finding {
-	var good []*message.Text
+// Part is the part of a Finding that is about one protocol, and its ports, of a forward.
+type Part struct {
+	Section string // of the forward
+	Finding
+}
+
+// each judges every attempt. The finding is about the first that failed, otherwise the first warning; what could not be
+// tried stands beside what works.
+func (p *patient) each(judge func(*attempt) Finding) Finding {
+	var good, open []*message.Text
 	var first *Finding
-	for i, f := range p.Forwards {
-		if i == maxWalks {
-			good = append(good, message.New("(%d more not tried)", len(p.Forwards)-maxWalks))
-			break
+	var parts []Part
+	for _, a := range p.attempts() {
+		finding := skipped("keep and other forwards leave nothing of it to try")
+		if len(a.walks) > 0 {
+			if err := a.walks[0].seen.Err; err != nil {
+				finding = skipped("cannot send a test packet: %v", err)
+			} else {
+				finding = judge(a)
+			}
 		}
-		finding := judge(p.walkOf(f))
-		if finding.State == OK {
-			english := func(t *message.Text) bool { return t.Error() == finding.Evidence }
-			if !slices.ContainsFunc(good, english) { // forwards to one host
-				good = append(good, finding.Codes.Evidence)
+		parts = append(parts, Part{a.forward.Section, finding})
+		named := message.New("forward %s: %s", a.forward.Section, finding.Codes.Evidence)
+		list, text := &good, finding.Codes.Evidence
+		switch finding.State {
+		case OK:
+		case Skipped:
+			list, text = &open, named
+		default:
+			if first == nil || finding.State == Failed && first.State == Warning {
+				finding = NewFinding(finding.State, named, finding.Codes.Remedy)
+				first = &finding
 			}
 			continue
 		}
-		if first == nil || first.State == Skipped || finding.State == Failed && first.State == Warning {
-			finding = NewFinding(finding.State, message.New("forward %s: %s", f.Section, finding.Codes.Evidence),
-				finding.Codes.Remedy)
-			first = &finding
-		}
-		if finding.State == Failed { // enough to begin with
-			break
+		if !slices.ContainsFunc(*list, func(t *message.Text) bool { return t.Error() == text.Error() }) {
+			*list = append(*list, text) // once for forwards to one host
 		}
 	}
-	if first != nil && (first.State != Skipped || len(good) == 0) {
-		return *first
+	if p.untried > 0 {
+		open = append(open, message.New("(%d more not tried)", p.untried))
 	}
-	return NewFinding(OK, message.Join("; ", good...), nil)
+	state := OK
+	if len(open) > 0 {
+		state = Skipped
+	}
+	f := NewFinding(state, message.Join("; ", append(good, open...)...), nil)
+	if first != nil {
+		f = *first
+	}
+	f.Parts = parts
+	return f
 }
 
 func (p *patient) forward() Finding {
-	return p.each(func(w *walk) Finding {
-		host := w.forward.DestIP
-		if w.seen.Err != nil {
-			return skipped("cannot send a test packet: %v", w.seen.Err)
-		}
+	return p.each(func(a *attempt) Finding {
+		w, host := a.best(), a.forward.DestIP
 		if p.Role == config.VPS {
 			return p.forwardVPS(w)
 		}
@@ -272,7 +469,7 @@ func (p *patient) forward() Finding {
 			}
 			return failed(message.New("a packet from %s did not come out of %s", p.path.Peer, p.Device),
 				"run `ds4relay down` and `ds4relay up`")
-		case p.prober.Neighbour(lan, host) == NoAnswer:
+		case p.neighbour(host) == NoAnswer:
 			return ok("%s: on %s, which asks for %s", host, lan, host)
 		}
 		return p.stopped(w, message.New("came out of %s", p.Device))
@@ -337,6 +534,9 @@ func (p *patient) stopped(w *walk, where *message.Text) Finding {
 	}
 	counters := w.seen.Counters
 	switch {
+	case p.noWayBack(counters):
+		return NewFinding(Failed, message.New("a client's packet %s, and this machine has no IPv4 route to clients",
+			where), p.defaultRoute())
 	case counters["TcpExtIPReversePathFilter"] > 0:
 		remedy := p.foreignRule() // the filter of a tunnel at home is ours, and lets through what has our mark
 		if p.Role == config.VPS {
@@ -348,7 +548,7 @@ func (p *patient) stopped(w *walk, where *message.Text) Finding {
 	case w.self != nil && w.self.IsError():
 		return failed(message.New("a client's packet %s, and this machine says: %s", where, w.self.Refusal()),
 			"look at `ip route get %s` and `ip rule`: another program's rule or route comes first", w.forward.DestIP)
-	case counters["IpInNoRoutes"] > 0 || counters["IpOutNoRoutes"] > 0:
+	case noRoute(counters):
 		return failed(message.New("a client's packet %s, and there is no route for it", where),
 			"look at `ip rule` and `ip route`: a rule or route of another program (blackhole, unreachable) comes first")
 	}
@@ -356,66 +556,127 @@ func (p *patient) stopped(w *walk, where *message.Text) Finding {
 		"look for filters that nft does not show (`iptables-legacy -S`, `tc filter`, eBPF), and see `ds4relay trace`")
 }
 
+// noWayBack reports whether a VPS lacks the route to clients: then rp_filter may drop their packets, too.
+func (p *patient) noWayBack(counters map[string]uint64) bool {
+	return p.Role == config.VPS && !p.sys().IPv4Default &&
+		(counters["TcpExtIPReversePathFilter"] > 0 || noRoute(counters))
+}
+
+func noRoute(counters map[string]uint64) bool {
+	return counters["IpExtInNoRoutes"]+counters["IpOutNoRoutes"] > 0
+}
+
+func (p *patient) defaultRoute() *message.Text {
+	return message.New("add the default route of the provider: `ip route add default via GATEWAY dev %s`, and in the "+
+		"network's configuration for the next boot", p.path.Access)
+}
+
 func (p *patient) hosts() Finding {
 	if p.nothingComes() {
 		return skipped("nothing comes through the tunnel")
 	}
-	return p.each(func(w *walk) Finding {
-		host := w.forward.DestIP
-		target := host.String()
-		if _, _, port := p.protoOf(w.forward); port != 0 {
-			target = netip.AddrPortFrom(host, port).String()
-		}
-		lan := p.path.LAN[host]
-		a := w.answer
-		switch {
-		case w.seen.Err != nil:
-			return skipped("cannot send a test packet: %v", w.seen.Err)
-		case a != nil && a.IsError() && a.Proto == packet.ICMP:
-			if a.Src == host {
-				return p.serviceMissing(target)
+	return p.each(func(a *attempt) Finding {
+		f := p.host(a)
+		if f.State == Failed && slices.ContainsFunc(p.tried, func(other *attempt) bool {
+			return other.forward == a.forward && other.answered()
+		}) {
+			if w := a.best(); w.answer != nil && w.answer.Src == a.forward.DestIP {
+				f.Codes.Remedy = message.New("nothing, if no service uses it: then leave it out of the forward " +
+					"(option proto, option src_dport) at both ends; else start the service on the host")
 			}
-			return failed(message.New("the router at home says about %s: %s", target, a.Refusal()),
-				"switch %s on, or correct option dest_ip at both ends if its address has changed", host)
-		case a != nil && a.Flags&packet.RST != 0 && !w.forward.All:
-			return p.serviceMissing(target)
-		case a != nil:
-			return ok("%s answers", target)
-		case p.Role == config.Router && p.prober.Neighbour(lan, host) == NoAnswer:
-			return failed(message.New("nobody on %s has the address %s (no answer to ARP)", lan, host),
-				"switch %s on, or correct option dest_ip at both ends if its address has changed (give it a fixed "+
-					"one: a static DHCP lease)", host)
-		case w.proto == packet.UDP || !config.HasPorts(w.proto) && w.proto != packet.ICMP:
-			return skipped("%s may answer nothing to a test packet over %s", target, config.ProtoName(w.proto))
-		case p.path.Self[host]:
-			return failed(message.New("nothing on this router answers at %s", target),
-				"let the service listen on that address, and look for filters that nft does not show "+
-					"(`iptables-legacy -S`)")
-		case p.Role == config.Router:
-			return p.silentHost(w, target)
+			f = NewFinding(Warning, f.Codes.Evidence, f.Codes.Remedy) // the forward is of use
 		}
-		return failed(message.New("%s does not answer, though packets come to the router at home", target),
-			"run `ds4relay doctor` on the router: the host is down, its own firewall or the router's drops the "+
-				"packet, or its default gateway is another")
+		return f
 	})
 }
 
-func (p *patient) serviceMissing(target string) Finding {
-	return failed(message.New("%s refuses: nothing listens there", target),
+// target is what an attempt tried: an address, and a port if there is only one.
+func (a *attempt) target() string {
+	w := a.best()
+	if w.port != 0 {
+		return netip.AddrPortFrom(w.forward.DestIP, w.port).String()
+	}
+	return w.forward.DestIP.String()
+}
+
+// ports are what was tried at the host, such as `tcp 80, tcp 443`.
+func (a *attempt) ports() string {
+	var b strings.Builder
+	for i, w := range a.walks {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(config.PortSet{Proto: w.proto, First: w.port, Last: w.port}.String())
+	}
+	return b.String()
+}
+
+func (p *patient) host(a *attempt) Finding {
+	w, host, target := a.best(), a.forward.DestIP, a.target()
+	switch {
+	case a.answered():
+		return ok("%s answers", target)
+	case w.answer != nil && w.answer.IsError() && w.answer.Src != host:
+		return failed(message.New("the router at home says about %s: %s", target, w.answer.Refusal()),
+			"switch %s on, or correct option dest_ip at both ends if its address has changed", host)
+	case p.absent(w):
+		return failed(message.New("nobody on %s has the address %s (no answer to ARP)", p.path.LAN[host], host),
+			"switch %s on, or correct option dest_ip at both ends if its address has changed (give it a fixed one: a "+
+				"static DHCP lease)", host)
+	case w.noService() && a.partly:
+		return warning(message.New("%s is there, and refuses what was tried: %s", host, a.ports()),
+			"nothing, if the service listens on other ports of this forward; else start it on the host, on its LAN "+
+				"address (not 127.0.0.1 only)")
+	case w.answer != nil && !w.noService():
+		return failed(message.New("%s refuses: %s", target, w.answer.Refusal()),
+			"on %s: let it in its own firewall, for addresses beyond the LAN too", host)
+	case w.answer != nil && w.port == 0:
+		return failed(message.New("%s refuses: it takes no %s", target, config.ProtoName(w.proto)),
+			"start the service on the host, or remove the protocol from option proto at both ends")
+	case w.answer != nil:
+		return p.serviceMissing(a, target)
+	case !answers(w.proto):
+		return skipped("%s may answer nothing to a test packet over %s", target, config.ProtoName(w.proto))
+	case p.path.Self[host]:
+		return a.silent(message.New("nothing on this router answers at %s", target),
+			"let the service listen on that address, and look for filters that nft does not show "+
+				"(`iptables-legacy -S`)")
+	case p.Role == config.Router:
+		return p.silentHost(a, target)
+	}
+	return a.silent(message.New("%s does not answer, though packets come to the router at home", target),
+		"run `ds4relay doctor` on the router: it needs the same forward; else the host is down, its own firewall or "+
+			"the router's drops the packet, or its default gateway is another")
+}
+
+// answers reports whether a host answers to the first packet of a protocol, if a service uses it.
+func answers(proto uint8) bool {
+	return proto == packet.TCP || proto == packet.ICMP || proto == packet.SCTP
+}
+
+// silent is a failure, unless a host may still answer on other ports.
+func (a *attempt) silent(evidence *message.Text, code string, args ...any) Finding {
+	if !a.partly {
+		return failed(evidence, code, args...)
+	}
+	return warning(message.New("%s (tried: %s)", evidence, a.ports()), code, args...)
+}
+
+func (p *patient) serviceMissing(a *attempt, target string) Finding {
+	return failed(message.New("%s refuses: nothing listens there over %s", target, config.ProtoName(a.best().proto)),
 		"start the service on the host, let it listen on its LAN address (not 127.0.0.1 only), or correct option "+
 			"dest_port at both ends")
 }
 
 // silentHost looks on the LAN for a host that does not answer a client.
-func (p *patient) silentHost(w *walk, target string) Finding {
-	_, _, port := p.protoOf(w.forward)
-	host := w.forward.DestIP
-	if err := p.prober.Connect(host, port); err == nil {
+func (p *patient) silentHost(a *attempt, target string) Finding {
+	host := a.forward.DestIP
+	if slices.ContainsFunc(a.walks, func(w *walk) bool { return w.near }) {
 		return failed(message.New("%s answers this router, but not a client from the internet", target),
 			"on %s: its default gateway has to be this router, and its firewall has to let in addresses beyond the "+
 				"LAN", host)
 	}
-	return failed(message.New("%s is there, but answers neither a client nor this router", target),
+	return a.silent(message.New("%s is there, but answers neither a client nor this router", target),
 		"on %s: let it in its own firewall, for addresses beyond the LAN too", host)
 }
 
@@ -426,11 +687,9 @@ func (p *patient) foreignRule() *message.Text {
 }
 
 func (p *patient) answer() Finding {
-	return p.each(func(w *walk) Finding {
-		host := w.forward.DestIP
+	return p.each(func(a *attempt) Finding {
+		w, host := a.best(), a.forward.DestIP
 		switch {
-		case w.seen.Err != nil:
-			return skipped("cannot send a test packet: %v", w.seen.Err)
 		case w.answer == nil:
 			return skipped("%s did not answer", host)
 		case w.back != nil && (p.Role == config.VPS || w.back.Outer != nil):
@@ -442,6 +701,9 @@ func (p *patient) answer() Finding {
 			return NewFinding(Failed, message.New("the answer of %s leaves by %s instead of by %s", host,
 				w.astray.Device, p.Device),
 				p.foreignRule())
+		case p.noWayBack(w.seen.Counters):
+			return NewFinding(Failed, message.New("the answer of %s comes in, and this machine has no IPv4 route to "+
+				"clients", host), p.defaultRoute())
 		}
 		if drop := dropped(w.seen.Verdicts); drop != nil {
 			return NewFinding(Failed, message.New("this machine's firewall drops the answer of %s (%s)", host,
@@ -451,46 +713,4 @@ func (p *patient) answer() Finding {
 			"look at `ip rule` for rules of other programs before ours, and at filters that nft does not show "+
 				"(`iptables-legacy -S`)")
 	})
-}
-
-// internet connects to the public address like a client, over the router's own IPv4 line. A VPS can only check whether
-// clients get through.
-func (p *patient) internet() Finding {
-	if p.Role == config.VPS {
-		if n := p.prober.Clients(p.Relay); n > 0 {
-			return ok("connections of clients that are open: %d", n)
-		}
-		return skipped("no client's connection is open now; ds4relay doctor on the router tries it from outside, and " +
-			"ds4relay trace here shows whether a client's packets arrive")
-	}
-	if !p.sys().IPv4Default {
-		return skipped("this router has no other IPv4 line to try it over")
-	}
-	f, target, err := p.asClient()
-	switch {
-	case f == nil:
-		return skipped("no forward of TCP or ICMP is open to everybody")
-	case err != nil:
-		return failed(message.New("%s does not answer from the internet (over this router's own line): %v", target,
-			err),
-			"open it in the firewall of the VPS's provider (security group, control panel), and run `ds4relay "+
-				"doctor` on the VPS; keep there (option keep) must not name %s", f.Section)
-	}
-	return ok("%s answers over this router's own line", target)
-}
-
-// asClient connects to the public address through a forward that is for everybody; f is nil if there is none.
-func (p *patient) asClient() (f *config.Forward, target string, err error) {
-	for _, f := range p.Forwards {
-		proto, public, _ := p.protoOf(f)
-		if len(f.Clients) > 0 || proto != packet.TCP && proto != packet.ICMP {
-			continue
-		}
-		target := p.IPAddr.String()
-		if public != 0 {
-			target = netip.AddrPortFrom(p.IPAddr, public).String()
-		}
-		return f, target, p.prober.Connect(p.IPAddr, public)
-	}
-	return nil, "", nil
 }

@@ -46,7 +46,7 @@ case "$*" in
 	[ -z "$NO_RULES" ] || rules=
 	[ "$(cat "$3" 2>/dev/null)" = "$rules" ] || printf %s "$rules" >"$3.new"
 	[ "$FAILS" != 4 ] || exit 4 ;;
-check) [ -z "$FAILS" ] || { echo "wrong file"; exit 2; } ;;
+check*) [ -z "$FAILS" ] || { echo "wrong file"; exit 2; } ;;
 esac
 `)
 	r.write("ubus", `#!/bin/sh
@@ -221,7 +221,7 @@ func TestProxyScript(t *testing.T) {
 		}
 	}
 	const stopped = "procd_kill\n"
-	if status, calls := r.run("restart"); status != 0 || !strings.HasPrefix(calls, "ds4relay check\n"+stopped+open) {
+	if status, calls := r.run("restart"); status != 0 || !strings.HasPrefix(calls, "ds4relay check /etc/config/ds4relay\n"+stopped+open) {
 		t.Errorf("restart: exit status %d, calls %s", status, calls)
 	}
 	status, calls := r.run("restart", "FAILS=1")
@@ -283,7 +283,7 @@ func TestStatus(t *testing.T) {
 // TestExample: the installed configuration is correct, and disabled.
 func TestExample(t *testing.T) {
 	c, warnings, err := config.Load(filepath.Join(files, "etc/config/ds4relay"), config.Defaults{Role: config.Router})
-	if err != nil || len(warnings) > 0 {
+	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0].Message, "no relay is enabled") {
 		t.Fatal(err, warnings)
 	}
 	if len(c.Relays) != 1 || c.Relays[0].Enabled || len(c.Relays[0].Forwards) != 1 {

@@ -20,17 +20,55 @@ func MakeTCP(src, dst netip.AddrPort, flags, ttl uint8, seq, ack uint32, data ..
 
 // MakeUDP is an IPv4 packet with an UDP datagram.
 func MakeUDP(src, dst netip.AddrPort, ttl uint8, payload []byte) []byte {
+	return makeUDP(UDP, src, dst, ttl, payload)
+}
+
+// MakeUDPLite is an IPv4 packet with a datagram of UDP-Lite whose checksum covers all of it (RFC 3828): its header then
+// has the same fields.
+func MakeUDPLite(src, dst netip.AddrPort, ttl uint8, payload []byte) []byte {
+	return makeUDP(UDPLite, src, dst, ttl, payload)
+}
+
+func makeUDP(proto uint8, src, dst netip.AddrPort, ttl uint8, payload []byte) []byte {
 	udp := make([]byte, 8, 8+len(payload))
 	binary.BigEndian.PutUint16(udp, src.Port())
 	binary.BigEndian.PutUint16(udp[2:], dst.Port())
 	binary.BigEndian.PutUint16(udp[4:], uint16(8+len(payload)))
 	udp = append(udp, payload...)
-	sum := pseudoSum(src.Addr(), dst.Addr(), UDP, udp)
+	sum := pseudoSum(src.Addr(), dst.Addr(), proto, udp)
 	if sum == 0 {
 		sum = 0xffff // RFC 768: 0 means none
 	}
 	binary.BigEndian.PutUint16(udp[6:], sum)
-	return Make4(src.Addr(), dst.Addr(), UDP, ttl, udp)
+	return Make4(src.Addr(), dst.Addr(), proto, ttl, udp)
+}
+
+// MakeSCTPInit is an IPv4 packet with the first packet of an SCTP association (RFC 9260 §3.3.2), and a padding parameter
+// (RFC 4820) of that many bytes, a multiple of four.
+func MakeSCTPInit(src, dst netip.AddrPort, ttl uint8, padding int) []byte {
+	sctp := make([]byte, 32+padding)
+	copy(sctp[12:], []byte{1, 0, 0, 0, 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1})
+	binary.BigEndian.PutUint16(sctp, src.Port())
+	binary.BigEndian.PutUint16(sctp[2:], dst.Port())
+	binary.BigEndian.PutUint16(sctp[14:], uint16(20+padding))
+	if padding > 0 {
+		binary.BigEndian.PutUint32(sctp[32:], 0x8005<<16|uint32(padding))
+	}
+	binary.LittleEndian.PutUint32(sctp[8:], crc32c(sctp))
+	return Make4(src.Addr(), dst.Addr(), SCTP, ttl, sctp)
+}
+
+// crc32c is SCTP's checksum (RFC 9260 appendix A). hash/crc32 has tables for it, which a router's flash memory has no
+// room for.
+func crc32c(data []byte) uint32 {
+	sum := ^uint32(0)
+	for _, b := range data {
+		sum ^= uint32(b)
+		for range 8 {
+			sum = sum>>1 ^ 0x82f63b78&-(sum&1)
+		}
+	}
+	return ^sum
 }
 
 // MakeEcho is an IPv4 packet with an ICMP echo request, and so many bytes of data.
@@ -62,6 +100,14 @@ func Make4in6(src, dst netip.Addr, hopLimit uint8, inner []byte) []byte {
 	copy(p[8:], src.AsSlice())
 	copy(p[24:], dst.AsSlice())
 	return append(p, inner...)
+}
+
+// MakePuzzle is like Make4in6, with a destination option that nobody knows: the receiver answers with an error, also if
+// the option's header comes before a packet that it would not answer (RFC 8200 §4.2, an experimental type of RFC 4727).
+func MakePuzzle(src, dst netip.Addr, hopLimit uint8, inner []byte) []byte {
+	p := Make4in6(src, dst, hopLimit, append([]byte{IPIP, 0, 0x9e, 4, 0, 0, 0, 0}, inner...))
+	p[6] = 60 // destination options
+	return p
 }
 
 func pseudoSum(src, dst netip.Addr, proto uint8, segment []byte) uint16 {

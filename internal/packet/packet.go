@@ -7,11 +7,13 @@ import (
 
 // Numbers of protocols (IANA).
 const (
-	ICMP   = 1
-	IPIP   = 4 // IPv4 in IPv6
-	TCP    = 6
-	UDP    = 17
-	ICMPv6 = 58
+	ICMP    = 1
+	IPIP    = 4 // IPv4 in IPv6
+	TCP     = 6
+	UDP     = 17
+	ICMPv6  = 58
+	SCTP    = 132
+	UDPLite = 136
 )
 
 // TCP flags.
@@ -38,6 +40,15 @@ const (
 	lastErrorType6 = 127
 )
 
+// Codes of ICMP's destination unreachable with which a host says that it has no such service.
+const (
+	ProtocolUnreachable = 2
+	PortUnreachable     = 3
+)
+
+// Abort is the type of SCTP's chunk that ends an association, or refuses it (RFC 9260 §3.3.7).
+const Abort = 6
+
 // Packet is one IP packet. With Outer set it came inside an IPv6 packet, and the other fields are those of the inner
 // one. Fields behind a truncation stay zero.
 type Packet struct {
@@ -55,7 +66,7 @@ type Packet struct {
 	SrcPort, DstPort uint16
 	Flags            uint8  // of TCP
 	MSS              int    // the option of TCP, 0 without
-	Type, Code       uint8  // of ICMP or ICMPv6
+	Type, Code       uint8  // of ICMP or ICMPv6; of SCTP the type of the first chunk
 	EchoID, EchoSeq  uint16 // of an echo request or reply
 	MTU              int    // of "fragmentation needed" and "packet too big"
 	Quoted           *Packet
@@ -158,9 +169,12 @@ func (p *Packet) transport(data []byte) {
 		if header := int(data[12]>>4) * 4; header >= 20 && len(data) >= header {
 			p.MSS = MSS(data[20:header])
 		}
-	case UDP, 33, 132, 136: // and DCCP, SCTP, UDP-Lite
+	case UDP, 33, SCTP, UDPLite: // and DCCP
 		if len(data) >= 4 {
 			p.ports(data)
+		}
+		if p.Proto == SCTP && len(data) > 12 {
+			p.Type = data[12]
 		}
 	case ICMP, ICMPv6:
 		if len(data) >= 8 {

@@ -2,6 +2,7 @@ package packet
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 	"net/netip"
 	"testing"
 )
@@ -30,6 +31,7 @@ func TestMade(t *testing.T) {
 		"TCP":           MakeTCP(client, host, SYN|ACK, 64, 7, 8),
 		"TCP with data": MakeTCP(client, host, SYN, 64, 7, 8, []byte("odd")...),
 		"UDP":           MakeUDP(client, host, 64, []byte("odd")),
+		"UDP-Lite":      MakeUDPLite(client, host, 64, []byte("odd")),
 		"ICMP":          MakeEcho(client.Addr(), host.Addr(), 64, 1, 2, 33),
 	} {
 		if Checksum(made[:20]) != 0 || !sumOK(made) {
@@ -96,5 +98,29 @@ func TestTruncated(t *testing.T) {
 		for n := range whole {
 			Decode(whole[:n])
 		}
+	}
+}
+
+// TestSCTP: the first packet of an association has the checksum of RFC 9260, and the length that was asked for.
+func TestSCTP(t *testing.T) {
+	for _, padding := range []int{0, 4, 1408} {
+		made := MakeSCTPInit(client, host, 64, padding)
+		p, ok := Decode(made)
+		if !ok || p.SrcPort != client.Port() || p.DstPort != host.Port() || p.Type != 1 || len(made) != 52+padding {
+			t.Errorf("%d: %+v", padding, p)
+		}
+		sum := binary.LittleEndian.Uint32(made[28:])
+		clear(made[28:32])
+		if want := crc32.Checksum(made[20:], crc32.MakeTable(crc32.Castagnoli)); sum != want {
+			t.Errorf("%d: the checksum is %#x, want %#x", padding, sum, want)
+		}
+	}
+}
+
+// TestPuzzle: a packet with an unknown option is one of the tunnel.
+func TestPuzzle(t *testing.T) {
+	p, ok := Decode(MakePuzzle(vps, router, 64, MakeTCP(client, host, SYN, 63, 1, 0)))
+	if !ok || p.Outer == nil || p.Outer.Src != vps || p.Outer.EncapLimit != -1 || p.DstPort != host.Port() {
+		t.Errorf("%+v %+v", p, p.Outer)
 	}
 }

@@ -48,19 +48,20 @@ const (
 func Inject(device string, packet []byte) error {
 	err := redirect(device, packet)
 	if err != nil && packet[0]>>4 == 6 {
-		return loop(packet)
+		return SendIPv6(packet)
 	}
 	return err
 }
 
-func loop(packet []byte) error {
+// SendIPv6 sends an IPv6 packet to its destination, as this machine routes it.
+func SendIPv6(packet []byte) error {
 	socket, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return message.New("open a raw socket: %v", err)
 	}
 	defer unix.Close(socket)
 	if err := unix.Sendto(socket, packet, 0, &unix.SockaddrInet6{Addr: [16]byte(packet[24:])}); err != nil {
-		return message.New("send to this machine: %v", err)
+		return message.New("send an IPv6 packet: %v", err)
 	}
 	return nil
 }

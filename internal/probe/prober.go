@@ -46,7 +46,7 @@ func (m *Prober) Config() (*config.Config, config.Problems, error) {
 // System implements doctor.Prober.
 func (m *Prober) System() doctor.System {
 	s := doctor.System{OpenWrt: m.Platform.Name() == platform.OpenWrtName, Kernel: release(), Now: time.Now()}
-	s.Tunnels = kernel.HasTunnels() || hasModule(s.Kernel, "ip6_tunnel")
+	s.Tunnels = kernel.HasTunnels() || hasModule(s.Kernel, "ip6_tunnel") && loadable("/", "ip6_tunnel")
 	if c := kernel.CountConnections(); c != nil {
 		s.Tracked, s.MaxTracked = c.Count, c.Max
 	}
@@ -114,6 +114,11 @@ func (m *Prober) Path(r *config.Relay) (doctor.Path, error) {
 		}
 	}
 	path.Uplink, path.LearntMTU = uplink(path.Local, path.Peer)
+	device := path.Uplink
+	if r.Role == config.VPS {
+		device = path.Access
+	}
+	path.Unheard = kernel.Unheard(r, path.Local, device)
 	return path, nil
 }
 
@@ -206,40 +211,6 @@ func (m *Prober) Clients(r *config.Relay) int {
 		return -1
 	}
 	return n
-}
-
-const connectTime = 3 * time.Second
-
-// Connect implements doctor.Prober. It uses the kernel's sockets, as package ping does.
-func (m *Prober) Connect(host netip.Addr, port uint16) error {
-	if port == 0 {
-		return ping.Once(netip.Addr{}, host, 84, connectTime)
-	}
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(socket)
-	err = unix.Connect(socket, &unix.SockaddrInet4{Addr: host.As4(), Port: int(port)})
-	if err != nil && err != unix.EINPROGRESS {
-		return err
-	}
-	wait := []unix.PollFd{{Fd: int32(socket), Events: unix.POLLOUT}}
-	for deadline := time.Now().Add(connectTime); ; {
-		n, err := unix.Poll(wait, int(max(time.Until(deadline), 0).Milliseconds()))
-		if err == unix.EINTR {
-			continue
-		}
-		if n == 0 {
-			return message.New("no answer within %v", connectTime)
-		}
-		break
-	}
-	code, err := unix.GetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && code != 0 {
-		err = unix.Errno(code)
-	}
-	return err
 }
 
 // counters reads the kernel's counters of this network namespace: pairs of lines, names and values.

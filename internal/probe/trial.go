@@ -3,6 +3,8 @@ package probe
 import (
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/packet"
@@ -25,14 +27,32 @@ func (m *Prober) Try(t doctor.Trial) (seen doctor.Seen) {
 		}
 		before = counters()
 	}
-	if t.Into != "" {
-		err = packetio.Send(t.Into, t.Packet)
-	} else {
-		err = packetio.Inject(t.By, t.Packet)
+	var sockets []int
+	defer func() {
+		for _, socket := range sockets {
+			unix.Close(socket)
+		}
+	}()
+	for _, d := range t.Dials {
+		if socket, err := begin(d); err != nil {
+			seen.Err = err
+		} else {
+			sockets = append(sockets, socket)
+		}
 	}
-	if err != nil {
-		seen.Err = err
-		return seen
+	for _, data := range t.Packets {
+		switch {
+		case t.Into != "":
+			err = packetio.Send(t.Into, data)
+		case t.By != "":
+			err = packetio.Inject(t.By, data)
+		default:
+			err = packetio.SendIPv6(data)
+		}
+		if err != nil {
+			seen.Err = err
+			return seen
+		}
 	}
 	for deadline := time.Now().Add(t.Wait); ; {
 		frame, ok, err := tap.Next(deadline)
@@ -63,4 +83,31 @@ func (m *Prober) Try(t doctor.Trial) (seen doctor.Seen) {
 		}
 	}
 	return seen
+}
+
+// begin sends the first packet of a connection, as this machine's programs do, and returns the socket.
+func begin(d doctor.Dial) (socket int, err error) {
+	kind, number := unix.SOCK_DGRAM, 0
+	var data []byte
+	switch d.Proto {
+	case packet.TCP:
+		kind = unix.SOCK_STREAM
+	case packet.ICMP:
+		kind, number, data = unix.SOCK_RAW, unix.IPPROTO_ICMP, packet.MakeEcho(d.To, d.To, 64, 1, 1, 56)[20:]
+	}
+	socket, err = unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, number)
+	if err != nil {
+		return socket, err
+	}
+	err = unix.Connect(socket, &unix.SockaddrInet4{Addr: d.To.As4(), Port: int(d.Port)})
+	if err == unix.EINPROGRESS {
+		err = nil
+	}
+	if err == nil && d.Proto != packet.TCP {
+		_, err = unix.Write(socket, data)
+	}
+	if err != nil {
+		unix.Close(socket)
+	}
+	return socket, err
 }

@@ -311,6 +311,11 @@ func addrText(a netip.Addr) string {
 	return a.String()
 }
 
+// idle reports whether there are relays, and none is enabled or up.
+func (s *Status) idle() bool {
+	return len(s.Relays) > 0 && !slices.ContainsFunc(s.Relays, func(r RelayStatus) bool { return r.Enabled || r.Up })
+}
+
 // Print writes the status as text.
 func (s *Status) Print(w io.Writer) {
 	for i, r := range s.Relays {
@@ -397,6 +402,10 @@ func (s *Status) Print(w io.Writer) {
 		for _, command := range s.Differs {
 			fmt.Fprintln(w, "  "+strings.ReplaceAll(strings.TrimRight(command, "\n"), "\n", "\n  "))
 		}
+	case s.OK() && s.idle():
+		fmt.Fprintln(w)
+		plain.Mark(w, plain.Warning, "No relay is enabled: nothing is up.")
+		fmt.Fprintln(w)
 	case s.OK() && len(s.Unseen) > 0:
 		fmt.Fprintln(w)
 		plain.Mark(w, plain.Warning, "What can be seen without root is as the configuration says.")

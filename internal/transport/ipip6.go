@@ -63,6 +63,11 @@ func (t IPIP6) Encapsulate(inner []byte) []byte {
 	return packet.Make4in6(t.Remote, t.Local, testHopLimit, inner)
 }
 
+// Puzzle implements Tunnel.
+func (t IPIP6) Puzzle(inner []byte) []byte {
+	return packet.MakePuzzle(t.Local, t.Remote, testHopLimit, inner)
+}
+
 // Sends implements Tunnel. p is the inner packet, p.Outer the outer one.
 func (t IPIP6) Sends(p *packet.Packet) bool {
 	return p.Outer != nil && p.Outer.Src == t.Local && p.Outer.Dst == t.Remote
