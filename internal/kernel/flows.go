@@ -63,6 +63,9 @@ func endFlows(step state.EndFlows) error {
 // ctaMarkMask is CTA_MARK_MASK of linux/netfilter/nfnetlink_conntrack.h.
 const ctaMarkMask = 21
 
+// statusDying is IPS_DYING of linux/netfilter/nf_conntrack_common.h.
+const statusDying = 1 << 9
+
 // errNoConntrack is returned where the kernel has no interface to its connections.
 var errNoConntrack = message.New("the kernel does not list its connections; the module nf_conntrack_netlink does")
 
@@ -146,6 +149,8 @@ func parseFlow(m []byte) (flow state.Flow, identity []byte, err error) {
 			if len(attr.Value) == 4 {
 				flow.Mark = binary.BigEndian.Uint32(attr.Value)
 			}
+		case nl.CTA_STATUS:
+			flow.Dying = len(attr.Value) == 4 && binary.BigEndian.Uint32(attr.Value)&statusDying != 0
 		}
 	}
 	return flow, identity, nil
