@@ -26,6 +26,9 @@ func (a *app) metrics(f *flag.FlagSet) func([]string) error {
 			return usageError("metrics --format " + *format + ": allowed are openmetrics and prometheus")
 		}
 		set, err := a.figures()
+		if err != nil && *output != "" {
+			os.Remove(*output) // no figures are better than old ones
+		}
 		if err != nil {
 			return err
 		}
