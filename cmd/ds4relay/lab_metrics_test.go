@@ -5,6 +5,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"sync"
@@ -98,6 +101,12 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("%d connections, want 4", n)
 	}
 	stop()
+	// The next one undoes what a killed one could not.
+	if err := errors.Join(r.VPS.Sysctl("net.netfilter.nf_conntrack_acct", "1"),
+		os.WriteFile(filepath.Join(r.vps.runDir(), "accounting"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	r.vps.counting(t)()
 	if acct, err := r.VPS.ReadSysctl("net.netfilter.nf_conntrack_acct"); acct != "0" || err != nil {
 		t.Errorf("accounting afterwards: %s %v", acct, err)
 	}

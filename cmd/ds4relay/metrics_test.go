@@ -288,3 +288,92 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("after a failure there are %s", left)
 	}
 }
+
+// TestMetricsPage: docs/metrics.md lists every metric and no other, with its labels; its alerts are valid, and they and
+// the dashboard use metrics that exist.
+func TestMetricsPage(t *testing.T) {
+	read := func(name string) string {
+		data, err := os.ReadFile(filepath.Join(root, "docs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	page, dashboard := read("metrics.md"), read("grafana.json")
+	known := everyMetric().Text(false)
+	var listed []string
+	name := regexp.MustCompile("`(\\w+)`")
+	for line := range strings.Lines(page) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 5 || !strings.HasPrefix(cells[1], " `ds4relay_") {
+			continue
+		}
+		var labels []string
+		for _, m := range name.FindAllStringSubmatch(cells[2], -1) {
+			labels = append(labels, m[1])
+		}
+		for _, m := range name.FindAllStringSubmatch(cells[1], -1) {
+			listed = append(listed, m[1])
+			sample := regexp.MustCompile(`(?m)^` + m[1] + `(?:\{(.*)\})? `).FindStringSubmatch(known)
+			if sample == nil {
+				continue
+			}
+			var has []string
+			for _, label := range regexp.MustCompile(`(\w+)="`).FindAllStringSubmatch(sample[1], -1) {
+				has = append(has, label[1])
+			}
+			if !slices.Equal(has, labels) {
+				t.Errorf("%s has the labels %q, the page says %q", m[1], has, labels)
+			}
+		}
+	}
+	slices.Sort(listed)
+	if all := names(known); !slices.Equal(all, listed) || len(all) != strings.Count(metrics.Catalogue, "\n")+1 {
+		t.Errorf("the page lists\n%q\nwant\n%q", listed, all)
+	}
+
+	var parsed struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+		Templating struct{ List []struct{ Name, Type string } }
+	}
+	if err := json.Unmarshal([]byte(dashboard), &parsed); err != nil || len(parsed.Panels) == 0 {
+		t.Fatalf("grafana.json: %v, %d panels", err, len(parsed.Panels))
+	}
+	if first := parsed.Templating.List[0]; first.Type != "datasource" || first.Name != "datasource" {
+		t.Errorf("grafana.json has no variable for its data source, but %v", first)
+	}
+	_, alerts, _ := strings.Cut(page, "\n## Alerts\n")
+	alerts, _, _ = strings.Cut(alerts, "\n## ")
+	for what, text := range map[string]string{"the dashboard": dashboard, "an alert": alerts} {
+		for _, used := range regexp.MustCompile(`ds4relay_\w+`).FindAllString(text, -1) {
+			if !slices.Contains(listed, used) {
+				t.Errorf("%s uses %s, which does not exist", what, used)
+			}
+		}
+	}
+	rules := filepath.Join(t.TempDir(), "rules.yml")
+	if err := os.WriteFile(rules, []byte(strings.ReplaceAll(alerts, "\n    ", "\n")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, ok := promtool(t, "", "check", "rules", rules); !ok || !strings.Contains(out, "5 rules found") {
+		t.Errorf("promtool check rules: %s", out)
+	}
+	// Prometheus parses the dashboard's expressions too, with variables replaced by what they may be.
+	var b strings.Builder
+	b.WriteString("groups:\n  - name: dashboard\n    rules:\n")
+	for _, panel := range parsed.Panels {
+		for _, target := range panel.Targets {
+			expr := strings.NewReplacer("$__rate_interval", "1m", "$instance", "x", "$relay", "home").Replace(target.Expr)
+			fmt.Fprintf(&b, "      - {record: 'a:b', expr: '%s'}\n", expr)
+		}
+	}
+	if err := os.WriteFile(rules, []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, ok := promtool(t, "", "check", "rules", "--lint=none", rules); !ok {
+		t.Errorf("the dashboard: promtool check rules: %s\n%s", out, b.String())
+	}
+}

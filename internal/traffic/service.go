@@ -150,9 +150,16 @@ func (s *service) reload() error {
 	return nil
 }
 
+// record is a file that is there while the kernel's accounting is on only for this service.
+func (s *service) record() string { return filepath.Join(s.Run, "accounting") }
+
 func (s *service) begin(ctx context.Context) error {
 	counted, err := kernel.Accounting()
-	if err == nil && !counted {
+	_, recorded := os.Stat(s.record())
+	switch {
+	case err == nil && counted:
+		s.switched = recorded == nil // by one that was killed
+	case err == nil && os.WriteFile(s.record(), nil, 0o600) == nil:
 		// Without it connections are still counted.
 		s.switched = kernel.SetAccounting(true) == nil
 	}
@@ -184,7 +191,9 @@ func (s *service) end() {
 		s.ends = nil
 	}
 	if s.switched {
-		_ = kernel.SetAccounting(false)
+		if kernel.SetAccounting(false) == nil {
+			os.Remove(s.record())
+		}
 		s.switched = false
 	}
 }
