@@ -59,7 +59,7 @@ func (a *app) figures() (*metrics.Set, error) {
 	set := reconcile.Metrics(version, s)
 	totals, err := traffic.Ask(a.run)
 	if err != nil {
-		return nil, err
+		a.warning(err.Error()) // all else is known
 	}
 	totals.Metrics(set)
 	return set, nil

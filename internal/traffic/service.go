@@ -105,8 +105,7 @@ func (s *service) serve(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	totals, err := s.answer(ctx)
 	if err != nil {
-		s.Say(err.Error())
-		return
+		totals = &Totals{Error: err.Error()}
 	}
 	conn.SetDeadline(time.Now().Add(answerTime))
 	_ = json.NewEncoder(conn).Encode(totals) // the one who asked may be gone
@@ -129,7 +128,7 @@ func (s *service) answer(ctx context.Context) (*Totals, error) {
 		return nil, err
 	}
 	counted, err := kernel.Accounting()
-	return &Totals{counted, s.counter.lost, s.counter.report()}, err
+	return &Totals{Counted: counted, Lost: s.counter.lost, Forwards: s.counter.report()}, err
 }
 
 // reload reads the configuration if the file has changed.

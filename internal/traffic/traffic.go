@@ -24,6 +24,7 @@ type Totals struct {
 	Counted  bool      `json:"counted"`
 	Lost     uint64    `json:"lost"` // times that ends of connections were lost
 	Forwards []Forward `json:"forwards"`
+	Error    string    `json:"error,omitempty"` // why there are no totals
 }
 
 // Forward is what one forward has carried.
@@ -59,6 +60,9 @@ func Ask(run string) (*Totals, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask what forwards have carried: %w", err)
+	}
+	if totals.Error != "" {
+		return nil, errors.New(totals.Error)
 	}
 	return totals, nil
 }
