@@ -6,6 +6,7 @@ import (
 	"context"
 	"hash/maphash"
 	"sync"
+	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
@@ -82,12 +83,17 @@ func (c *counter) restart() {
 	c.round, c.seen, c.before = 0, map[uint64]seen{}, c.lost
 }
 
+// collecting is how long reports wait for others: waking up for each takes longer than reading it. The buffer has room
+// for those of a flood.
+const collecting = 50 * time.Millisecond
+
 // follow counts what ends, until the context does.
 func (c *counter) follow(ctx context.Context, ends *kernel.Ends) error {
 	for {
 		if err := ends.Wait(ctx); err != nil {
 			return err
 		}
+		time.Sleep(collecting)
 		c.mu.Lock()
 		err := ends.Read(c.ended)
 		c.mu.Unlock()

@@ -171,7 +171,7 @@ func (s *service) begin(ctx context.Context) error {
 	s.stop, s.done = stop, make(chan struct{})
 	go func(ends *kernel.Ends, done chan struct{}) {
 		defer close(done)
-		if err := s.counter.follow(reading, ends); err != nil && reading.Err() == nil {
+		if err := s.counter.follow(reading, ends); reading.Err() == nil {
 			s.Say(err.Error())
 		}
 	}(s.ends, s.done)
