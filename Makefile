@@ -4,7 +4,7 @@
 # The lab needs QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
 LAB_PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm qemu-utils busybox-static cpio kmod xz-utils zstd \
 	iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 mmdebstrap e2fsprogs
-TEST_PACKAGES := shellcheck zopfli lintian dbus-daemon zsh fish
+TEST_PACKAGES := shellcheck zopfli lintian dbus-daemon zsh fish lua5.1 python3-prometheus-client
 BENCH_PACKAGES := haproxy socat 6tunnel wireguard-tools nginx-light libnginx-mod-stream
 
 # LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.
@@ -22,7 +22,7 @@ demo: labctl ; @scripts/demo
 
 test: test-deps labctl node ; @scripts/test
 
-unit: ; @scripts/apt busybox-static && scripts/go-test -p 4 ./...
+unit: ; @scripts/apt busybox-static lua5.1 python3-prometheus-client && scripts/promtool && scripts/go-test -p 4 ./...
 
 # One test of the lab, or those that match: make test-one T=TestPorts
 test-one: labctl ; @scripts/lab one '^$(T)$$'
@@ -73,7 +73,7 @@ fuzz race-proxy soak-proxy: ; scripts/long $@
 idle-proxy: labctl ; scripts/long $@
 
 deps: ; @scripts/apt $(LAB_PACKAGES)
-test-deps: deps ; @scripts/apt $(TEST_PACKAGES)
+test-deps: deps ; @scripts/apt $(TEST_PACKAGES) && scripts/promtool
 bench-deps: ; @scripts/apt $(BENCH_PACKAGES)
 labctl: deps ; @scripts/labctl
 node: ; @scripts/node

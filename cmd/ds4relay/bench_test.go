@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
@@ -543,5 +545,50 @@ func TestBenchVariants(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestBenchCounting measures what it costs a connection, from its first packet to its end, that forwards are counted.
+func TestBenchCounting(t *testing.T) {
+	r := newRelay(t, lab.Options{}, forwardAll)
+	benchServer(t, r.Host)
+	r.up()
+	account := func(value string) {
+		if err := r.VPS.Sysctl("net.netfilter.nf_conntrack_acct", value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	variants := []struct {
+		name  string
+		begin func() (end func())
+	}{
+		{"not counted", func() func() { return func() {} }},
+		{"nf_conntrack_acct only", func() func() { account("1"); return func() { account("0") } }},
+		{"counted", func() func() { return r.vps.counting(t) }},
+	}
+	results := make([][]float64, len(variants))
+	for repetition := range repetitions + 1 {
+		for i, variant := range variants {
+			end := variant.begin()
+			runtime.GC()
+			time.Sleep(rest)
+			start := time.Now()
+			for range 10 {
+				connects(t, r, public+":80")
+				// Otherwise the ends of these connections would be reported while others are measured.
+				if err := r.VPS.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if took := time.Since(start).Seconds(); repetition > 0 { // the first only warms up
+				results[i] = append(results[i], took)
+			}
+			end()
+		}
+	}
+	fmt.Printf("\n%-24s %12s   ratio to not counted\n", "2000 connections", "seconds")
+	for i, variant := range variants {
+		took := median(results[i])
+		fmt.Printf("%-24s %12.3f   %.3f\n", variant.name, took, took/median(results[0]))
 	}
 }

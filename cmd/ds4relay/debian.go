@@ -26,9 +26,12 @@ func hostCommands() []command {
 	return []command{
 		{name: "proxy", summary: "run the proxies of the configuration in the foreground, or ask those that run",
 			setup: (*app).proxy},
+		{name: "metrics", summary: "print what status knows as figures for Prometheus", setup: (*app).metrics},
 		{name: "ifupdown", internal: true, summary: "do what a hook of ifupdown asks", setup: bare((*app).ifupdown)},
 		{name: "completion", args: "bash|zsh|fish", internal: true, summary: "print the completion of a shell",
 			setup: bare((*app).completion)},
+		{name: "traffic", internal: true, summary: "count what forwards carry, for metrics",
+			setup: bare((*app).traffic)},
 		{name: "dbus", internal: true, summary: "answer on the system bus", setup: bare((*app).dbus)},
 	}
 }

@@ -106,6 +106,16 @@ var manual = map[string]detail{
 			{"ds4relay status --watch", "again every two seconds, until Ctrl-C"},
 			{"ds4relay status --json", "for programs"},
 		}},
+	"metrics": {
+		"The format is OpenMetrics, or with `--format prometheus` the text format 0.0.4 that the textfile collector of " +
+			"prometheus-node-exporter reads. The timer ds4relay-metrics writes it there, if the collector's directory " +
+			"exists. Disabled relays are left out. If the configuration has mistakes, the output says so and has " +
+			"nothing else (exit status 0).",
+		[]example{
+			{"ds4relay metrics", "print OpenMetrics"},
+			{"ds4relay metrics --format prometheus --output /var/lib/prometheus/node-exporter/ds4relay.prom",
+				"hand it to node exporter"},
+		}},
 	"doctor": {
 		"It runs its checks in order, from the bottom up, and prints what it found and what to do. It sends test " +
 			"packets through the tunnel, and some that seem to come from a client. Exit status 1: a check has " +

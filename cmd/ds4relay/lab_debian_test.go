@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -464,6 +465,7 @@ func TestDebian(t *testing.T) {
 		d.chapter(t, "NetworkManager", func(*testing.T) { d.networkManager() })
 		d.chapter(t, "ifupdown-ng", d.ifupdownNG)
 	} else {
+		d.chapter(t, "metrics", d.metrics)
 		d.chapter(t, "networkd, and a boot", d.networkd)
 	}
 	d.chapter(t, "purge", func(t *testing.T) {
@@ -677,4 +679,43 @@ func (d *debianRelayLab) restarts(t *testing.T) {
 		"systemctl stop ds4relay && ! ip link show wrap1")
 	d.do("systemctl start ds4relay")
 	d.works("after restarts and stops")
+}
+
+// metrics: a real prometheus-node-exporter, whose textfile collector has a directory, passes on what the timer writes.
+func (d *debianRelayLab) metrics(t *testing.T) {
+	const dir, file = "/var/lib/prometheus/node-exporter", "/var/lib/prometheus/node-exporter/ds4relay.prom"
+	if out := d.do("for i in $(seq 200); do [ -s " + file + " ] && break; sleep 0.2; done; cat " + file); !strings.Contains(out, "ds4relay_relay_up{") {
+		t.Errorf("the timer has written %s", out)
+	}
+	d.do("systemd-run -q --unit lab-traffic ds4relay traffic; for i in $(seq 50); do [ -S /run/ds4relay/traffic ] && " +
+		"break; sleep 0.2; done; ds4relay metrics; systemctl start prometheus-node-exporter")
+	transfers(t, d.Client, public+":80", 1<<20)
+	const scrape = "exec 3<>/dev/tcp/127.0.0.1/9100; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3"
+	out := d.do("systemctl start ds4relay-metrics; for i in $(seq 200); do out=$(" + scrape + ") && grep -q " +
+		"'^ds4relay_forward_bytes_total.* [1-9]' <<<\"$out\" && break; sleep 0.3; done; echo \"$out\"")
+	for _, want := range []string{"\nnode_textfile_scrape_error 0\n", "\nds4relay_relay_up{relay=\"home\"} 1\n",
+		"\nds4relay_configuration_differs 0\n", "\n# TYPE ds4relay_forward_bytes_total counter\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("node exporter does not say %q:\n%s", want, out)
+		}
+	}
+	var ours strings.Builder
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, "ds4relay_") && !strings.HasPrefix(line, "node_") {
+			ours.WriteString(line)
+		}
+	}
+	check := exec.Command(os.Getenv("DS4RELAY_PROMTOOL"), "check", "metrics")
+	check.Stdin = strings.NewReader(ours.String())
+	if report, err := check.CombinedOutput(); err != nil || len(report) > 0 {
+		t.Errorf("promtool check metrics: %v %s\n%s", err, report, ours.String())
+	}
+	// Without the directory the timer does nothing, and says nothing.
+	d.do("mv " + dir + " /root/collector; systemctl start ds4relay-metrics; systemctl show -p ConditionResult --value " +
+		"ds4relay-metrics | grep -qx no")
+	if out := d.do("systemctl --failed --plain --no-legend; journalctl -q -b -u ds4relay-metrics"); out != "" {
+		t.Errorf("without the collector's directory: %s", out)
+	}
+	d.do("mv /root/collector " + dir + "; rm -f " + file + "; systemctl start ds4relay-metrics; grep -q " +
+		"ds4relay_relay_up " + file + "; systemctl stop prometheus-node-exporter lab-traffic")
 }

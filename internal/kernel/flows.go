@@ -63,6 +63,9 @@ func endFlows(step state.EndFlows) error {
 // ctaMarkMask is CTA_MARK_MASK of linux/netfilter/nfnetlink_conntrack.h.
 const ctaMarkMask = 21
 
+// statusDying is IPS_DYING of linux/netfilter/nf_conntrack_common.h.
+const statusDying = 1 << 9
+
 // errNoConntrack is returned where the kernel has no interface to its connections.
 var errNoConntrack = message.New("the kernel does not list its connections; the module nf_conntrack_netlink does")
 
@@ -111,51 +114,77 @@ func parseFlow(m []byte) (flow state.Flow, identity []byte, err error) {
 	if len(m) < nl.SizeofNfgenmsg {
 		return flow, nil, message.New("a short message of %d bytes", len(m))
 	}
-	parsed, err := nl.ParseRouteAttr(m[nl.SizeofNfgenmsg:])
-	if err != nil {
-		return flow, nil, err
-	}
-	for _, attr := range parsed {
-		switch kind := attr.Attr.Type &^ unix.NLA_F_NESTED; kind {
-		case nl.CTA_TUPLE_ORIG, nl.CTA_TUPLE_REPLY:
-			var t tuple
-			if t, err = parseTuple(attr.Value); err != nil {
-				return flow, nil, err
-			}
-			if kind == nl.CTA_TUPLE_REPLY {
-				flow.AnswerSrc, flow.AnswerPort = t.src, t.srcPort
-				continue
-			}
+	err = eachAttribute(m[nl.SizeofNfgenmsg:], func(kind uint16, value, whole []byte) error {
+		switch kind {
+		case nl.CTA_TUPLE_ORIG:
+			identity = append(identity, whole...)
+			t, err := parseTuple(value)
 			flow.Proto, flow.Src, flow.Dst, flow.DstPort = t.proto, t.src, t.dst, t.dstPort
-			identity = append(identity, nl.NewRtAttr(int(attr.Attr.Type), attr.Value).Serialize()...)
-		case nl.CTA_COUNTERS_ORIG, nl.CTA_COUNTERS_REPLY:
-			counters, err := attributes(attr.Value)
-			if err != nil {
-				return flow, nil, err
-			}
-			traffic := &flow.In
-			if kind == nl.CTA_COUNTERS_REPLY {
-				traffic = &flow.Out
-			}
+			return err
+		case nl.CTA_TUPLE_REPLY:
+			t, err := parseTuple(value)
+			flow.AnswerSrc, flow.AnswerPort = t.src, t.srcPort
+			return err
+		case nl.CTA_COUNTERS_ORIG:
 			flow.Counted = true
-			*traffic = state.Traffic{Packets: counter(counters[nl.CTA_COUNTERS_PACKETS]),
-				Bytes: counter(counters[nl.CTA_COUNTERS_BYTES])}
+			return parseTraffic(value, &flow.In)
+		case nl.CTA_COUNTERS_REPLY:
+			flow.Counted = true
+			return parseTraffic(value, &flow.Out)
 		case nl.CTA_ZONE, nl.CTA_ID:
-			identity = append(identity, nl.NewRtAttr(int(attr.Attr.Type), attr.Value).Serialize()...)
+			identity = append(identity, whole...)
 		case nl.CTA_MARK:
-			if len(attr.Value) == 4 {
-				flow.Mark = binary.BigEndian.Uint32(attr.Value)
-			}
+			flow.Mark = uint32(number(value, 4))
+		case nl.CTA_STATUS:
+			flow.Dying = number(value, 4)&statusDying != 0
 		}
-	}
-	return flow, identity, nil
+		return nil
+	})
+	return flow, identity, err
 }
 
-func counter(b []byte) uint64 {
-	if len(b) != 8 {
+// eachAttribute calls f for each netlink attribute, with its type, its value, and all of it. Maps of attributes would
+// take longer than all else that is done with a connection.
+func eachAttribute(b []byte, f func(kind uint16, value, whole []byte) error) error {
+	for len(b) >= unix.SizeofRtAttr {
+		size := int(binary.NativeEndian.Uint16(b))
+		if size < unix.SizeofRtAttr || size > len(b) {
+			break
+		}
+		next := min((size+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(b))
+		kind := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+		if err := f(kind, b[unix.SizeofRtAttr:size], b[:next]); err != nil {
+			return err
+		}
+		b = b[next:]
+	}
+	if len(b) > 0 {
+		return message.New("a short message of %d bytes", len(b)) // cut off
+	}
+	return nil
+}
+
+// number is a number of some bytes in network order, or 0 if there are others.
+func number(b []byte, bytes int) (n uint64) {
+	if len(b) != bytes {
 		return 0
 	}
-	return binary.BigEndian.Uint64(b)
+	for _, digit := range b {
+		n = n<<8 | uint64(digit)
+	}
+	return n
+}
+
+func parseTraffic(nested []byte, traffic *state.Traffic) error {
+	return eachAttribute(nested, func(kind uint16, value, _ []byte) error {
+		switch kind {
+		case nl.CTA_COUNTERS_PACKETS:
+			traffic.Packets = number(value, 8)
+		case nl.CTA_COUNTERS_BYTES:
+			traffic.Bytes = number(value, 8)
+		}
+		return nil
+	})
 }
 
 type tuple struct {
@@ -168,31 +197,34 @@ type tuple struct {
 const protoSrcPort = 2
 
 func parseTuple(nested []byte) (t tuple, err error) {
-	attrs, err := attributes(nested)
-	if err != nil {
-		return t, err
-	}
-	addrs, err := attributes(attrs[nl.CTA_TUPLE_IP])
-	if err != nil {
-		return t, err
-	}
-	proto, err := attributes(attrs[nl.CTA_TUPLE_PROTO])
-	if err != nil {
-		return t, err
-	}
-	t.src, _ = netip.AddrFromSlice(addrs[nl.CTA_IP_V4_SRC])
-	t.dst, _ = netip.AddrFromSlice(addrs[nl.CTA_IP_V4_DST])
-	if number := proto[nl.CTA_PROTO_NUM]; len(number) == 1 {
-		t.proto = number[0]
-	}
-	port := func(b []byte) uint16 {
-		if len(b) != 2 {
-			return 0
+	err = eachAttribute(nested, func(kind uint16, value, _ []byte) error {
+		switch kind {
+		case nl.CTA_TUPLE_IP:
+			return eachAttribute(value, func(kind uint16, value, _ []byte) error {
+				switch kind {
+				case nl.CTA_IP_V4_SRC:
+					t.src, _ = netip.AddrFromSlice(value)
+				case nl.CTA_IP_V4_DST:
+					t.dst, _ = netip.AddrFromSlice(value)
+				}
+				return nil
+			})
+		case nl.CTA_TUPLE_PROTO:
+			return eachAttribute(value, func(kind uint16, value, _ []byte) error {
+				switch kind {
+				case nl.CTA_PROTO_NUM:
+					t.proto = uint8(number(value, 1))
+				case protoSrcPort:
+					t.srcPort = uint16(number(value, 2))
+				case nl.CTA_PROTO_DST_PORT:
+					t.dstPort = uint16(number(value, 2))
+				}
+				return nil
+			})
 		}
-		return binary.BigEndian.Uint16(b)
-	}
-	t.srcPort, t.dstPort = port(proto[protoSrcPort]), port(proto[nl.CTA_PROTO_DST_PORT])
-	return t, nil
+		return nil
+	})
+	return t, err
 }
 
 // Connections is the number of connection tracking entries, and their limit.

@@ -303,7 +303,8 @@ func TestInstalled(t *testing.T) {
 		return string(text)
 	}
 	makefile := read("../../openwrt/ds4relay/Makefile")
-	without := read("../../openwrt/ds4relay.yaml") + read("../../openwrt/ds4relay-proxy.yaml")
+	without := read("../../openwrt/ds4relay.yaml") + read("../../openwrt/ds4relay-proxy.yaml") +
+		read("../../openwrt/prometheus-node-exporter-lua-ds4relay.yaml")
 	contents := map[string]string{"Makefile": makefile}
 	err := filepath.WalkDir(files, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {

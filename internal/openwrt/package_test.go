@@ -26,6 +26,7 @@ func TestPackages(t *testing.T) {
 			"usr/share/licenses/ds4relay/copyright.gz", "usr/share/rpcd/acl.d/ds4relay.json"},
 		"ds4relay-proxy_": {"etc/init.d/ds4relay-proxy", "usr/sbin/ds4relay-proxy",
 			"usr/share/licenses/ds4relay-proxy/copyright.gz"},
+		"prometheus-node-exporter-lua-ds4relay_": {"usr/lib/lua/prometheus-collectors/ds4relay.lua"},
 		"luci-app-ds4relay": {"usr/share/luci/menu.d/luci-app-ds4relay.json",
 			"usr/share/rpcd/acl.d/luci-app-ds4relay.json", "www/luci-static/resources/view/ds4relay/overview.js"},
 		"luci-i18n-ds4relay-": {"etc/uci-defaults/luci-i18n-ds4relay-de", "usr/lib/lua/luci/i18n/ds4relay.de.lmo"},

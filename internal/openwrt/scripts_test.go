@@ -27,11 +27,12 @@ func installation(t *testing.T, script string) (run func(env ...string) (calls s
 		t.Fatal(err)
 	}
 	write("script", strings.NewReplacer("/lib/functions.sh", path("functions.sh"), "/etc/init.d/rpcd", path("rpcd"),
+		"/etc/init.d/prometheus-node-exporter-lua", path("exporter"),
 		"/etc/init.d/ds4relay-killswitch", path("killswitch"), "/etc/init.d/ds4relay", path("service"),
 		"/var/run/config.md5", path("config.md5"), "/etc/uci-defaults", dir, "/tmp/luci-indexcache",
 		path("luci-indexcache"), "@PACKAGE@", "luci-i18n-ds4relay-de").Replace(string(text)))
 	write("functions.sh", `default_postinst() { echo "default_postinst $pkgname" >>"$CALLS"; }`+"\n")
-	for _, program := range []string{"rpcd", "reload_config", "ubus", "killswitch", "service"} {
+	for _, program := range []string{"rpcd", "reload_config", "ubus", "killswitch", "service", "exporter"} {
 		write(program, "#!/bin/sh\necho \""+program+" $*\" >>\"$CALLS\"\n")
 	}
 	write("uci", `#!/bin/sh
@@ -122,5 +123,16 @@ func TestTranslationCommitsOnlyLuCI(t *testing.T) {
 	}
 	if calls := run(); calls != "rpcd reload\n" {
 		t.Errorf("without a translation it calls\n%s", calls)
+	}
+}
+
+// TestCollector: the exporter looks for collectors when it starts, so it is restarted, but not in an image.
+func TestCollector(t *testing.T) {
+	run, _ := installation(t, "collector")
+	if calls := run("IPKG_INSTROOT=/image"); calls != "" {
+		t.Errorf("in an image: %s", calls)
+	}
+	if calls := run(); calls != "exporter enabled\nexporter restart\n" {
+		t.Errorf("on a router: %s", calls)
 	}
 }

@@ -75,8 +75,10 @@ type RelayStatus struct {
 	Tunlink    string           `json:"tunlink,omitempty"`
 	Local      string           `json:"local"` // endpoints
 	Peer       string           `json:"peer"`
-	MTU        int              `json:"mtu"`        // bytes
-	EncapLimit *int             `json:"encaplimit"` // nil for none
+	MTU        int              `json:"mtu"`                 // bytes
+	EncapLimit *int             `json:"encaplimit"`          // nil for none
+	OtherEnd   string           `json:"other_end,omitempty"` // heard, silent or unknown
+	HeardS     *int             `json:"heard_s,omitempty"`   // seconds since the other end was last heard; nil: never
 	Counters   *kernel.Counters `json:"counters,omitempty"`
 	Forwards   []ForwardStatus  `json:"forwards"`
 	Keep       []Ports          `json:"keep,omitempty"`
@@ -97,6 +99,7 @@ type ForwardStatus struct {
 	Clients  []string        `json:"clients,omitempty"` // addresses and networks; none: everybody
 	Egress   config.Egress   `json:"egress"`
 	Flows    *Flows          `json:"flows,omitempty"` // nil if the kernel does not list them
+	Host     string          `json:"host,omitempty"`  // up, missing or unknown
 
 	text string // for a person
 }

@@ -28,7 +28,8 @@ var debianPackages = []string{"systemd-sysv", "udev", "dbus", "ifupdown", "nftab
 	"kmod", "procps", "netbase", "iputils-ping", "bash-completion"}
 
 // debianNeighbours are installed on one of the releases only. Their services do not start by themselves.
-var debianNeighbours = map[string][]string{"bookworm": {"docker.io", "network-manager"}}
+var debianNeighbours = map[string][]string{"bookworm": {"docker.io", "network-manager"},
+	"trixie": {"prometheus-node-exporter"}}
 
 func packagesOf(suite string) string {
 	return strings.Join(append(slices.Clone(debianPackages), debianNeighbours[suite]...), ",")
