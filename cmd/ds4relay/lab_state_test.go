@@ -455,11 +455,16 @@ func TestForeign(t *testing.T) {
 			if code, out, _ := c.end.try("status"); code != exitDiffers || !strings.Contains(out, c.want) {
 				t.Errorf("status: exit status %d\n%s", code, out)
 			}
+			if code, _, out := c.end.try("check"); code != exitFailed || !strings.Contains(out, c.want) {
+				t.Errorf("check: exit status %d\n%s", code, out)
+			}
+			c.end.do("check", c.end.config)
 			c.end.do("down")
 			same(t, "the kernel", before, c.end.snapshot())
 			if out, err := c.end.host.Run("sh", "-c", c.clear); err != nil {
 				t.Fatal(err, out)
 			}
+			c.end.do("check")
 			c.end.do("up")
 			c.end.do("down")
 		})

@@ -74,8 +74,8 @@ func (p *patient) routed() Finding {
 	}
 	if p.path.Unheard != nil {
 		return failed(message.New("nothing can arrive: %v", p.path.Unheard),
-			"write an address that %s has into option ip6addr, and the same into peeraddr "+
-				"at the VPS, then run `ds4relay up` at both", p.path.Uplink)
+			"write an address that %s has into option ip6addr, and the same into peeraddr at the VPS, then run "+
+				"`ds4relay up` at both", p.path.Uplink)
 	}
 	remedy := message.New("take an address that is routed to this machine for option ip6addr (one that the provider " +
 		"has given to it), and the same for peeraddr at the other end")
@@ -106,8 +106,16 @@ type probing struct {
 	mtu      int       // in bytes of the outer packet, from an error about the size
 }
 
-// testPacket returns a client's packet to an address and port, or nil for a protocol that it cannot make. size 0 means
-// the smallest size.
+// testable reports whether testPacket makes packets of a protocol: it does not know DCCP.
+func testable(proto uint8) bool {
+	switch proto {
+	case packet.TCP, packet.UDP, packet.UDPLite, packet.SCTP:
+		return true
+	}
+	return !config.HasPorts(proto)
+}
+
+// testPacket returns a client's packet to an address and port. size 0 means the smallest size.
 func (p *patient) testPacket(proto uint8, client, to netip.Addr, port, id uint16, ttl uint8, size int) []byte {
 	from, dst := netip.AddrPortFrom(client, id), netip.AddrPortFrom(to, port)
 	fill := func(header int) []byte { return make([]byte, max(size-header, 0)) }
@@ -122,9 +130,6 @@ func (p *patient) testPacket(proto uint8, client, to netip.Addr, port, id uint16
 		return packet.MakeSCTPInit(from, dst, ttl, max(size-52, 0)&^3)
 	case packet.ICMP:
 		return packet.MakeEcho(client, to, ttl, id, 1, max(size-28, 8))
-	}
-	if config.HasPorts(proto) {
-		return nil
 	}
 	return packet.Make4(client, to, proto, ttl, make([]byte, max(size-20, 8)))
 }
@@ -156,7 +161,7 @@ func (p *patient) entries() []entry {
 		}
 		for _, m := range f.Mappings() {
 			free, _ := p.entrances(f, m)
-			if len(free) > 0 && p.testPacket(free[0].proto, TestClient, TestClient, 1, 1, 1, 0) != nil {
+			if len(free) > 0 {
 				list = append(list, entry{free[0], f})
 				break
 			}

@@ -71,7 +71,7 @@ func (p *patient) entrances(f *config.Forward, m config.Mapping) (free []entranc
 			e.port = m.Port + (public - set.First)
 		}
 		_, taker := config.Takes(relays, p.IPAddr, clientOf(f), proto, public)
-		if taker == f && len(free) < maxPorts && !slices.Contains(free, e) {
+		if taker == f && testable(proto) && len(free) < maxPorts && !slices.Contains(free, e) {
 			free = append(free, e)
 		}
 	}
@@ -118,7 +118,7 @@ func (p *patient) attempts() []*attempt {
 			}
 			a := &attempt{forward: f}
 			a.others, a.partly = p.entrances(f, m)
-			if len(a.others) > 0 && p.testPacket(a.others[0].proto, TestClient, TestClient, 1, 1, 1, 0) != nil {
+			if len(a.others) > 0 {
 				walks = append(walks, a.next(p))
 			}
 			p.tried = append(p.tried, a)
@@ -402,7 +402,8 @@ func (p *patient) each(judge func(*attempt) Finding) Finding {
 	var first *Finding
 	var parts []Part
 	for _, a := range p.attempts() {
-		finding := skipped("keep and other forwards leave nothing of it to try")
+		finding := skipped("nothing of it can be tried: keep and other forwards have its ports, or no test packet has " +
+			"its protocol")
 		if len(a.walks) > 0 {
 			if err := a.walks[0].seen.Err; err != nil {
 				finding = skipped("cannot send a test packet: %v", err)
