@@ -9,11 +9,15 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
@@ -187,6 +191,121 @@ func TestPathMTU(t *testing.T) {
 		t.Errorf("the client was told an MTU of %d, want 1360 (1400 less the outer header)", told)
 	}
 	pings(t, r.Client, public)
+}
+
+// tooBigFilter is a provider that drops ICMPv6 "packet too big".
+const tooBigFilter = `table ip6 provider {
+	chain output {
+		type filter hook output priority filter;
+		icmpv6 type packet-too-big drop
+	}
+}
+`
+
+// TestNarrowPathUnsaid: the path is narrower than both lines, nothing says so, and the senders ignore ICMP. Their
+// datagrams pass from the next run of watch on, in both directions; each end measures its own.
+func TestNarrowPathUnsaid(t *testing.T) {
+	r := newRelay(t, lab.Options{PathMTU: 1400}, forwardAll)
+	for _, h := range []*lab.Host{r.Core, r.ISP} {
+		if err := h.NFT(tooBigFilter); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, h := range []*lab.Host{r.Client, r.Host} {
+		if err := h.Sysctl("net.ipv4.ip_no_pmtu_disc", "1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.NFT("table ip deaf { chain input { type filter hook input priority filter; icmp type " +
+			"destination-unreachable icmp code frag-needed drop; }; }"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const size = 1472
+	serveUDP(t, r.Host, 5000)
+	r.up()
+	conn, err := r.Client.Dial("udp4", public+":5000", patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	wan := capture(t, r.Router, "wan")
+	if _, err := conn.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	lab.Settle()
+	for _, p := range wan() {
+		if p.IPv6 != nil && p.Len > 1000 {
+			t.Fatalf("a large packet passes before anything is measured: %+v", p)
+		}
+	}
+	mtu := func(e *end) string {
+		e.t.Helper()
+		out, err := e.host.Run("ip", "-o", "link", "show", "dev", "wrap1")
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(out, " mtu ")
+		number, _, _ := strings.Cut(after, " ")
+		return number
+	}
+	uplink := map[*end]string{r.vps: "eth0", r.router: "wan"}
+	t.Run("measured", func(t *testing.T) {
+		r.atOnce(t, func(t *testing.T, e *end) {
+			e.do("watch")
+			if got := mtu(e); got != "1360" {
+				t.Errorf("the tunnel's MTU is %s, want 1360", got)
+			}
+			if out := e.do("up"); !strings.Contains(out, "Nothing to do") {
+				t.Errorf("up after that: %s", out)
+			}
+			e.do("status")
+			packets := capture(t, e.host, uplink[e])
+			e.do("watch")
+			sent := 0
+			for _, p := range packets() {
+				if p.IPv6 != nil && p.Outgoing && p.TTL == 1 {
+					sent++
+				}
+			}
+			if sent != 1 {
+				t.Errorf("%d packets were sent in a quiet minute, want 1", sent)
+			}
+		})
+	})
+	seenUDP(t, r.Client, public+":5000", client4, size)
+
+	// An hour later a path that has become wider counts, and down forgets what was measured.
+	r.vps.t, r.router.t = t, t
+	for host, device := range map[*lab.Host]string{r.Core: "isp", r.ISP: "core"} {
+		if out, err := host.Run("ip", "link", "set", device, "mtu", "1500"); err != nil {
+			t.Fatal(err, out)
+		}
+	}
+	r.vps.do("watch")
+	if got := mtu(r.vps); got != "1360" {
+		t.Errorf("the tunnel's MTU is %s within the hour, want 1360", got)
+	}
+	record := filepath.Join(r.vps.runDir(), kernel.PathPrefix+"home")
+	data, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hourAgo := regexp.MustCompile(` \d+"`).ReplaceAll(data, []byte(` 1"`))
+	if err := os.WriteFile(record, hourAgo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.vps.do("watch")
+	if got := mtu(r.vps); got != "1460" {
+		t.Errorf("the tunnel's MTU is %s an hour later, want 1460", got)
+	}
+	if _, err := os.Stat(record); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the record of a path that is not narrow: %v", err)
+	}
+	seenUDP(t, r.Client, public+":5000", client4, size)
+	r.router.do("down")
+	if _, err := os.Stat(filepath.Join(r.router.runDir(), kernel.PathPrefix+"home")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the record after down: %v", err)
+	}
 }
 
 // TestErrorReachesHost: the first packet that does not fit tells the host about a narrow link, even if the router has

@@ -26,8 +26,8 @@ var Abouts = map[string]map[string]About{
 			"delegated prefix", Meaning: "the device that carries the tunnel's packets; on OpenWrt the name of an " +
 			"interface (`wan6`)"},
 		"device": {Default: "ds4-NAME", Meaning: "name of the tunnel device"},
-		"mtu": {Meaning: "auto: the MTU of the route to the other end minus 40, or minus 48 with an " +
-			"encaplimit"},
+		"mtu": {Meaning: "auto: the MTU of the route to the other end, at most 1500, minus 40, or minus 48 with an " +
+			"encaplimit; less if packets of that size do not arrive there"},
 		"encaplimit": {Meaning: "how many more levels of tunnelling a packet may enter (RFC 2473 section " +
 			"4.1.1): none (or ignore), or 0 to 255"},
 		"ttl": {Meaning: "hop limit of the outer packets"},

@@ -134,6 +134,7 @@ _('any text of at most 64 characters on one line');
 _('ask the provider for a delegated IPv6 prefix (DHCPv6-PD), or give the endpoint with option ip6addr');
 _('at %s peeraddr has to be %s and protocol 4 has to be let in: run `ds4relay up` and `ds4relay doctor` there');
 _('at %s run `ds4relay status`: its endpoint has to be %s (else correct option peeraddr here), and it has to be up; then `ds4relay doctor` there');
+_('attach a filter to a packet socket: %v');
 _('auto, or a number from 576 to 65000');
 _('beyond the scope');
 _('bind a packet socket: %v');

@@ -1,0 +1,70 @@
+package reconcile
+
+import (
+	"net/netip"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// Path is the path of a relay's packets to the other end. All sizes are in bytes.
+type Path struct {
+	Relay       *config.Relay
+	Local, Peer netip.Addr
+	MTU         int // of the tunnel
+	Route       int // the MTU that the tunnel would have by the route
+	Passes      int // the largest packet that passes, once it is measured; 0: not known
+	Note        state.PathNote
+}
+
+// Paths returns the paths of the relays that are up, if the configuration leaves their MTU open.
+func (m *End) Paths() ([]*Path, error) {
+	o, err := m.Kernel.Observe(state.State{})
+	if err != nil {
+		return nil, err
+	}
+	var relays []*config.Relay
+	var paths []*Path
+	for i := range o.Links {
+		link := &o.Links[i]
+		if r := m.Config.Relay(link.Relay); r != nil && link.Up && r.MTU == 0 && len(r.Forwards) > 0 {
+			local, peer := link.Tunnel.Endpoints()
+			relays, paths = append(relays, r), append(paths, &Path{Relay: r, Local: local, Peer: peer, MTU: link.MTU})
+		}
+	}
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	facts, err := m.Kernel.Facts(relays)
+	for _, p := range paths {
+		p.Route = state.RouteMTU(p.Relay, facts)
+		key := state.PathKey(p.Relay, &facts, p.Local, p.Peer)
+		if p.Note = m.Kernel.PathNote(p.Relay.Name); p.Note.Path != key {
+			p.Note = state.PathNote{Path: key}
+		}
+	}
+	return paths, err
+}
+
+// NotePaths records what was measured, and returns the relays whose tunnels should have another MTU.
+func (m *End) NotePaths(paths []*Path) (changed []string, err error) {
+	for _, p := range paths {
+		note := p.Note
+		note.Passes = p.Passes
+		switch {
+		case p.Passes == 0:
+			continue
+		case p.Passes >= p.Route:
+			note = state.PathNote{}
+		}
+		if note != p.Note {
+			if err := m.Kernel.NotePath(p.Relay.Name, note); err != nil {
+				return changed, err
+			}
+		}
+		if p.Passes != p.MTU {
+			changed = append(changed, p.Relay.Name)
+		}
+	}
+	return changed, nil
+}
