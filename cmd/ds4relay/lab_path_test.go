@@ -273,6 +273,7 @@ func TestNarrowPathUnsaid(t *testing.T) {
 		})
 	})
 	seenUDP(t, r.Client, public+":5000", client4, size)
+	sendsMegabyte(t, r.Host, r.VPS, ":91", public+":91", true)
 
 	// An hour later a path that has become wider counts, and down forgets what was measured.
 	r.vps.t, r.router.t = t, t
@@ -393,10 +394,12 @@ func receives(r io.Reader, seed uint32, size int) error {
 }
 
 // TestNarrowPathFromEnds: packets that the router and the VPS themselves send into the tunnel find the path's MTU on a
-// path narrower than both lines, without an earlier forwarded packet.
+// path narrower than both lines, without an earlier forwarded packet. The VPS's programs may use the public address; what
+// they send there themselves finds it once it is measured (TestNarrowPathUnsaid).
 func TestNarrowPathFromEnds(t *testing.T) {
-	const size, router4 = 1 << 20, "192.168.1.1"
-	own := strings.NewReplacer("192.168.1.211", router4).Replace(forwardWeb) + forwardAll
+	const router4 = "192.168.1.1"
+	own := strings.NewReplacer("192.168.1.211", router4, "8080", "8080-8081", "'80'", "'80-81'").Replace(forwardWeb) +
+		forwardAll
 	r := newRelay(t, lab.Options{PathMTU: 1400}, own)
 	r.up()
 	for _, c := range []struct {
@@ -406,34 +409,43 @@ func TestNarrowPathFromEnds(t *testing.T) {
 	}{
 		{r.Router, r.Client, ":80", public + ":8080", false},
 		{r.Host, r.VPS, ":90", "192.168.1.210:90", true},
+		{r.Host, r.VPS, ":91", public + ":91", false},
+		{r.Router, r.VPS, ":81", public + ":8081", false},
 	} {
-		listener, err := c.listener.Listen("tcp4", c.port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer listener.Close()
-		to, err := c.client.Dial("tcp4", c.address, patience)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer to.Close()
-		from, err := listener.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer from.Close()
-		if c.clientSends {
-			from, to = to, from
-		}
-		from.SetDeadline(time.Now().Add(patience))
-		to.SetDeadline(time.Now().Add(patience))
-		go func() {
-			io.CopyN(from, pattern(1), size)
-			from.Close()
-		}()
-		if n, err := io.Copy(io.Discard, to); err != nil || n != size {
-			t.Errorf("%s: %d bytes of %d came: %v", c.address, n, size, err)
-		}
+		sendsMegabyte(t, c.listener, c.client, c.port, c.address, c.clientSends)
+	}
+}
+
+// sendsMegabyte sends a megabyte over a connection.
+func sendsMegabyte(t *testing.T, server, client *lab.Host, port, address string, clientSends bool) {
+	t.Helper()
+	const size = 1 << 20
+	listener, err := server.Listen("tcp4", port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	to, err := client.Dial("tcp4", address, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	from, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	if clientSends {
+		from, to = to, from
+	}
+	from.SetDeadline(time.Now().Add(patience))
+	to.SetDeadline(time.Now().Add(patience))
+	go func() {
+		io.CopyN(from, pattern(1), size)
+		from.Close()
+	}()
+	if n, err := io.Copy(io.Discard, to); err != nil || n != size {
+		t.Errorf("%s: %d bytes of %d came: %v", address, n, size, err)
 	}
 }
 
@@ -543,6 +555,34 @@ func TestPorts(t *testing.T) {
 	if countPort(server(), client4, 22) != 0 {
 		t.Error("the kept port 22 went to the home")
 	}
+
+	// The VPS's own programs are clients, too, but not with addresses that nobody could answer.
+	seenTCP(t, r.VPS, public+":8080", public)
+	seenUDP(t, r.VPS, public+":8080", public, 500)
+	pings(t, r.VPS, public)
+	reached := func(what string, want bool, ask func()) {
+		t.Helper()
+		server := capture(t, r.Host, "eth0")
+		ask()
+		lab.Settle()
+		if got := count(server(), public) > 0; got != want {
+			t.Errorf("%s: reaches the home: %v, want %v", what, got, want)
+		}
+	}
+	reached("the VPS to port 80", true, func() { seenTCP(t, r.VPS, public+":80", public) })
+	reached("the VPS to the kept port 22", false, func() { seenTCP(t, r.VPS, public+":22", public) })
+	reached("the VPS from a loopback address", false, func() {
+		conn, err := r.VPS.DialFrom(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, "tcp4", public+":80", patience)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		conn.Close()
+	})
+	r.vps.write(vpsRelay + "\toption target_local '0'\n" + forwardAll + forwardWeb)
+	r.vps.do("up")
+	reached("the VPS with target_local 0", false, func() { seenTCP(t, r.VPS, public+":80", public) })
+	seenTCP(t, r.Client, public+":8080", client4)
 
 	// Without the forward of all, only the port. The source port is unique, so that no packet of an earlier connection
 	// counts.

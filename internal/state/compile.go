@@ -74,6 +74,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 	}
 	vps.slots = assignSlots(onVPS, facts.Own)
 	vps.addSlots(onVPS)
+	vps.addOwn(onVPS)
 	for _, r := range relays {
 		peer := r.Peer
 		if r.PeerName != "" {

@@ -58,6 +58,19 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 	}
 }
 
+// addOwn lets the VPS's own programs reach the homes by public addresses, unless a relay with the address objects.
+func (t *vpsTables) addOwn(relays []*config.Relay) {
+	objects := map[netip.Addr]bool{}
+	for _, r := range relays {
+		objects[r.IPAddr] = objects[r.IPAddr] || !r.TargetLocal
+	}
+	for addr, objects := range objects {
+		if !objects {
+			t.insert("target_local", Key{Addr: addr})
+		}
+	}
+}
+
 // except adds a verdict that precedes the forwards of a set of ports or of a protocol.
 func (t *vpsTables) except(public netip.Addr, set config.PortSet, ofPort, ofProtocol string) {
 	key := protoKey(public, set.Proto)
@@ -156,6 +169,7 @@ var vpsSets = []Set{
 	{Name: "source", Key: []Type{IfName, IPv4}, Value: []Type{IPv4}},
 	{Name: "member", Key: []Type{IfName, IPv4}},
 	{Name: "public_address", Key: []Type{IPv4}},
+	{Name: "target_local", Key: []Type{IPv4}},
 	{Name: "inside", Key: []Type{IPv4}},
 }
 

@@ -332,6 +332,9 @@ return view.extend({
 		fields.add(s, 'advanced', form.Flag, 'flow_offloading', _('Flow offloading'),
 			_('Connections pass by the firewall’s rules once they are established, where the kernel can do it.'),
 			{ retain: true }).depends('role', 'vps');
+		fields.add(s, 'advanced', form.Flag, 'target_local', _('Also for programs on the VPS'),
+			_('Programs on the VPS reach the home by the public address, as clients on the Internet do.'),
+			{ retain: true }).depends('role', 'vps');
 
 		s.handleAdd = function(ev, name) {
 			this.map.data.add('ds4relay', 'relay', name);
