@@ -73,6 +73,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 		}
 	}
 	vps.slots = assignSlots(onVPS, facts.Own)
+	vps.addKeeps(onVPS)
 	vps.addSlots(onVPS)
 	vps.addOwn(onVPS)
 	for _, r := range relays {

@@ -54,6 +54,6 @@ func (t *routerTables) addHairpin(r *config.Relay, facts Facts) {
 			t.put("hairpin_protocol_exception", key, Value{Verdict: "accept"})
 			continue
 		}
-		t.putPorts("hairpin_exception", key, keep, "accept")
+		t.putPorts("hairpin_exception", key.between(keep.First, keep.Last), "accept")
 	}
 }

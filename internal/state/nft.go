@@ -57,12 +57,10 @@ func (e elements) destinations(key Key, m config.Mapping, ports, ranges, protoco
 	}
 }
 
-// putPorts gives each port of a set a verdict.
-func (e elements) putPorts(name string, key Key, set config.PortSet, verdict string) {
-	all := make([]Element, 0, len(e[name])+int(set.Last)-int(set.First)+1)
-	e[name] = append(all, e[name]...)
-	for port := int(set.First); port <= int(set.Last); port++ {
-		e.put(name, key.at(uint16(port)), Value{Verdict: verdict})
+// putPorts gives each port of a small range a verdict.
+func (e elements) putPorts(name string, ports Key, verdict string) {
+	for port := int(ports.First); port <= int(ports.Last); port++ {
+		e.put(name, ports.at(uint16(port)), Value{Verdict: verdict})
 	}
 }
 

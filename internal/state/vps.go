@@ -22,6 +22,7 @@ type vpsTables struct {
 	elements
 	any   bool
 	slots slots
+	keeps map[Key][]span // by public address and protocol
 }
 
 func (t *vpsTables) add(r *config.Relay, link Link) {
@@ -48,14 +49,50 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 			t.put("source", key, Value{Addr: r.IPAddr})
 		}
 	}
-	for _, keep := range r.Keep {
-		t.except(r.IPAddr, keep, "accept", "accept")
-	}
 	for _, f := range r.Forwards {
 		for _, m := range f.Mappings() {
 			t.addMapping(r.IPAddr, m)
 		}
 	}
+}
+
+// addKeeps adds what stays the VPS's own; relays are all relays of this machine.
+func (t *vpsTables) addKeeps(relays []*config.Relay) {
+	t.keeps = map[Key][]span{}
+	for _, r := range relays {
+		for _, keep := range r.Keep {
+			key := protoKey(r.IPAddr, keep.Proto)
+			if keep.HasPorts() {
+				t.keeps[key] = append(t.keeps[key], span{first: keep.First, last: keep.Last})
+			} else {
+				t.put("protocol_exception", key, Value{Verdict: "accept"})
+			}
+		}
+	}
+	for key, spans := range t.keeps {
+		t.keeps[key] = disjoint(spans)
+		for _, s := range t.keeps[key] {
+			t.except(key.between(s.first, s.last), "accept")
+		}
+	}
+}
+
+// left returns the parts of a range of ports that no relay keeps.
+func (t *vpsTables) left(key Key) (parts []Key) {
+	next, last := int(key.First), int(key.Last)
+	for _, keep := range t.keeps[protoKey(key.Addr, key.Proto)] {
+		if int(keep.first) > last {
+			break
+		}
+		if next < int(keep.first) {
+			parts = append(parts, key.between(uint16(next), keep.first-1))
+		}
+		next = max(next, int(keep.last)+1)
+	}
+	if next <= last {
+		parts = append(parts, key.between(uint16(next), uint16(last)))
+	}
+	return parts
 }
 
 // addOwn lets the VPS's own programs reach the homes by public addresses, unless a relay with the address objects.
@@ -71,14 +108,13 @@ func (t *vpsTables) addOwn(relays []*config.Relay) {
 	}
 }
 
-// except adds a verdict that precedes the forwards of a set of ports or of a protocol.
-func (t *vpsTables) except(public netip.Addr, set config.PortSet, ofPort, ofProtocol string) {
-	key := protoKey(public, set.Proto)
-	if !set.HasPorts() {
-		t.put("protocol_exception", key, Value{Verdict: ofProtocol})
-		return
+// except adds a verdict that precedes the forwards of a range of ports.
+func (t *vpsTables) except(ports Key, verdict string) {
+	if wide(ports.First, ports.Last) {
+		t.put("range_exception", ports, Value{Verdict: verdict})
+	} else {
+		t.putPorts("port_exception", ports, verdict)
 	}
-	t.putPorts("port_exception", key, set, ofPort)
 }
 
 func (t *vpsTables) addMapping(public netip.Addr, m config.Mapping) {
@@ -101,8 +137,14 @@ func (t *vpsTables) addMapping(public netip.Addr, m config.Mapping) {
 		return
 	}
 	t.destinations(key, m, "port_forward", "range_forward", "protocol_forward")
-	if m.Limited() {
-		t.except(public, m.Public, "goto limited_port", "goto limited_protocol")
+	switch {
+	case !m.Limited():
+	case !m.Public.HasPorts():
+		t.put("protocol_exception", key, Value{Verdict: "goto limited_protocol"})
+	default:
+		for _, ports := range t.left(key.between(m.Public.First, m.Public.Last)) {
+			t.except(ports, "goto limited_port")
+		}
 	}
 }
 
@@ -124,19 +166,21 @@ func (t *vpsTables) addSlots(relays []*config.Relay) {
 		if !public[r.IPAddr] {
 			continue
 		}
-		put := func(set config.PortSet, verdict string) {
-			key := protoKey(r.IPAddr, set.Proto)
-			switch {
-			case !set.HasPorts():
-				t.put("slot_protocol", key, Value{Verdict: verdict})
-			case wide(set.First, set.Last):
-				t.put("slot_range", key.between(set.First, set.Last), Value{Verdict: verdict})
-			default:
-				t.putPorts("slot_port", key, set, verdict)
+		put := func(ports Key, verdict string) {
+			if wide(ports.First, ports.Last) {
+				t.put("slot_range", ports, Value{Verdict: verdict})
+			} else {
+				t.putPorts("slot_port", ports, verdict)
 			}
 		}
 		for _, keep := range r.Keep {
-			put(keep, "accept")
+			key := protoKey(r.IPAddr, keep.Proto)
+			if !keep.HasPorts() {
+				t.put("slot_protocol", key, Value{Verdict: "accept"})
+			}
+			for _, s := range t.keeps[key] {
+				put(key.between(s.first, s.last), "accept")
+			}
 		}
 		for _, f := range r.Forwards {
 			verdict := "accept"
@@ -144,10 +188,16 @@ func (t *vpsTables) addSlots(relays []*config.Relay) {
 				verdict, _ = slotVerdicts(t.slots.of[r.Name], r, f.DestIP)
 			}
 			for _, m := range f.Mappings() {
-				if m.All {
+				key := protoKey(r.IPAddr, m.Public.Proto)
+				switch {
+				case m.All:
 					t.put("slot_address", Key{Addr: r.IPAddr}, Value{Verdict: verdict})
-				} else {
-					put(m.Public, verdict)
+				case !m.Public.HasPorts():
+					t.put("slot_protocol", key, Value{Verdict: verdict})
+				default:
+					for _, ports := range t.left(key.between(m.Public.First, m.Public.Last)) {
+						put(ports, verdict)
+					}
 				}
 			}
 		}
@@ -162,6 +212,7 @@ var vpsSets = []Set{
 	{Name: "address_forward", Key: []Type{IPv4}, Value: []Type{IPv4}},
 	{Name: "client_forward", Key: []Type{IPv4, IPv4}, Value: []Type{IPv4}},
 	{Name: "port_exception", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},
+	{Name: "range_exception", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},
 	{Name: "protocol_exception", Key: []Type{IPv4, Proto}, Value: []Type{Verdict}},
 	{Name: "port_client", Key: []Type{IPv4, Proto, Service, IPv4}},
 	{Name: "protocol_client", Key: []Type{IPv4, Proto, IPv4}},
