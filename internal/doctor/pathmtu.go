@@ -23,10 +23,10 @@ type Sounding struct {
 
 // NewSounding makes one for a relay with a forward. size is that of a packet inside the tunnel, in bytes; id is the
 // port or the ICMP identifier that answers have.
-func NewSounding(r *config.Relay, local, peer netip.Addr, id uint16, size int) *Sounding {
+func NewSounding(r *config.Relay, tunnel transport.Tunnel, id uint16, size int) *Sounding {
 	p := &patient{Relay: r}
 	f := r.Forwards[0]
-	s := &Sounding{relay: r, carrier: state.TunnelOf(r, local, peer), from: f.DestIP, to: Nowhere, id: id}
+	s := &Sounding{relay: r, carrier: tunnel, from: f.DestIP, to: Nowhere, id: id}
 	proto, port := uint8(packet.ICMP), uint16(0)
 	if r.Role == config.VPS {
 		proto, _, port = p.protoOf(f)
@@ -34,7 +34,8 @@ func NewSounding(r *config.Relay, local, peer netip.Addr, id uint16, size int) *
 	}
 	size += s.carrier.Overhead() - transport.OuterHeader // in place of the option, which an answer does not need
 	inner := p.testPacket(proto, s.from, s.to, port, id, 1, size)
-	s.Packet = state.TunnelOf(r, peer, local).Encapsulate(inner)
+	local, peer := tunnel.Endpoints()
+	s.Packet = state.TunnelOf(r, peer, local).Encapsulate(inner) // it makes what comes from the other end
 	return s
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/packet"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // TestPathMTU looks for the largest packet on paths that carry so much, lose some packets, and may say so.
@@ -64,7 +65,7 @@ func TestSounding(t *testing.T) {
 	local, peer, host := addr("2001:db8::1"), addr("2001:db8::2"), addr("192.168.1.210")
 	r := &config.Relay{Name: "home", Role: config.VPS, Device: "wrap1", EncapLimit: 4, IPAddr: addr("198.51.100.144"),
 		Forwards: []*config.Forward{{All: true, DestIP: host}}}
-	s := NewSounding(r, local, peer, 0xb507, 1452)
+	s := NewSounding(r, transport.IPIP6{Local: local, Remote: peer, EncapLimit: 4}, 0xb507, 1452)
 	if len(s.Packet) != 1500 {
 		t.Errorf("%d bytes on the wire, want 1500", len(s.Packet))
 	}

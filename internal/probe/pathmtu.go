@@ -89,7 +89,7 @@ func (s *sounder) measure(p *reconcile.Path, higher bool, now time.Time) {
 
 func (s *sounder) sounding(p *reconcile.Path, size int) *sounding {
 	s.sent++
-	return &sounding{Sounding: doctor.NewSounding(p.Relay, p.Local, p.Peer, packetio.AnswerPort+uint16(s.sent), size)}
+	return &sounding{Sounding: doctor.NewSounding(p.Config, p.Tunnel, packetio.AnswerPort+uint16(s.sent), size)}
 }
 
 // send sends packets, and waits until all are answered or considered lost. One that cannot be sent is lost.

@@ -1,20 +1,17 @@
 package reconcile
 
 import (
-	"net/netip"
-
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // Path is the path of a relay's packets to the other end. All sizes are in bytes.
 type Path struct {
-	Relay       *config.Relay
-	Local, Peer netip.Addr
-	MTU         int // of the tunnel
-	Route       int // the MTU that the tunnel would have by the route
-	Passes      int // the largest packet that passes, once it is measured; 0: not known
-	Note        state.PathNote
+	*state.Link
+	Config *config.Relay
+	Route  int // the MTU that the tunnel would have by the route
+	Passes int // the largest packet that passes, once it is measured; 0: not known
+	Note   state.PathNote
 }
 
 // Paths returns the paths of the relays that are up, if the configuration leaves their MTU open.
@@ -28,8 +25,7 @@ func (m *End) Paths() ([]*Path, error) {
 	for i := range o.Links {
 		link := &o.Links[i]
 		if r := m.Config.Relay(link.Relay); r != nil && link.Up && r.MTU == 0 && len(r.Forwards) > 0 {
-			local, peer := link.Tunnel.Endpoints()
-			relays, paths = append(relays, r), append(paths, &Path{Relay: r, Local: local, Peer: peer, MTU: link.MTU})
+			relays, paths = append(relays, r), append(paths, &Path{Link: link, Config: r})
 		}
 	}
 	if len(paths) == 0 {
@@ -37,9 +33,10 @@ func (m *End) Paths() ([]*Path, error) {
 	}
 	facts, err := m.Kernel.Facts(relays)
 	for _, p := range paths {
-		p.Route = state.RouteMTU(p.Relay, facts)
-		key := state.PathKey(p.Relay, &facts, p.Local, p.Peer)
-		if p.Note = m.Kernel.PathNote(p.Relay.Name); p.Note.Path != key {
+		p.Route = state.RouteMTU(p.Config, facts)
+		local, peer := p.Tunnel.Endpoints()
+		key := state.PathKey(p.Config, &facts, local, peer)
+		if p.Note = m.Kernel.PathNote(p.Relay); p.Note.Path != key {
 			p.Note = state.PathNote{Path: key}
 		}
 	}
@@ -58,12 +55,12 @@ func (m *End) NotePaths(paths []*Path) (changed []string, err error) {
 			note = state.PathNote{}
 		}
 		if note != p.Note {
-			if err := m.Kernel.NotePath(p.Relay.Name, note); err != nil {
+			if err := m.Kernel.NotePath(p.Relay, note); err != nil {
 				return changed, err
 			}
 		}
 		if p.Passes != p.MTU {
-			changed = append(changed, p.Relay.Name)
+			changed = append(changed, p.Relay)
 		}
 	}
 	return changed, nil

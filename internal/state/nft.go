@@ -57,10 +57,16 @@ func (e elements) destinations(key Key, m config.Mapping, ports, ranges, protoco
 	}
 }
 
-// putPorts gives each port of a small range a verdict.
-func (e elements) putPorts(name string, ports Key, verdict string) {
-	for port := int(ports.First); port <= int(ports.Last); port++ {
-		e.put(name, ports.at(uint16(port)), Value{Verdict: verdict})
+// putSpans gives ranges of ports a verdict, in the map of ports or that of ranges.
+func (e elements) putSpans(ports, ranges string, key Key, spans []span, verdict string) {
+	for _, s := range spans {
+		if wide(s.first, s.last) {
+			e.put(ranges, key.between(s.first, s.last), Value{Verdict: verdict})
+			continue
+		}
+		for port := int(s.first); port <= int(s.last); port++ {
+			e.put(ports, key.at(uint16(port)), Value{Verdict: verdict})
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ type PathNote struct {
 // PathKey says what a relay's path is made of: endpoints, device and MTU of the route. What is known about a path holds
 // as long as all of this stays.
 func PathKey(r *config.Relay, facts *Facts, local, peer netip.Addr) string {
-	return fmt.Sprintf("%s-%s-%s-%d", local, peer, facts.Uplink[r.Name], RouteMTU(r, *facts))
+	return local.String() + "-" + peer.String() + "-" + facts.Uplink[r.Name] + "-" + strconv.Itoa(RouteMTU(r, *facts))
 }
 
 // String writes the note for ParsePathNote.

@@ -71,26 +71,24 @@ func (t *vpsTables) addKeeps(relays []*config.Relay) {
 	}
 	for key, spans := range t.keeps {
 		t.keeps[key] = disjoint(spans)
-		for _, s := range t.keeps[key] {
-			t.except(key.between(s.first, s.last), "accept")
-		}
+		t.putSpans("port_exception", "range_exception", key, t.keeps[key], "accept")
 	}
 }
 
-// left returns the parts of a range of ports that no relay keeps.
-func (t *vpsTables) left(key Key) (parts []Key) {
-	next, last := int(key.First), int(key.Last)
-	for _, keep := range t.keeps[protoKey(key.Addr, key.Proto)] {
+// left returns the parts of a set of ports that no relay keeps; key is the public address and the protocol.
+func (t *vpsTables) left(key Key, set config.PortSet) (parts []span) {
+	next, last := int(set.First), int(set.Last)
+	for _, keep := range t.keeps[key] {
 		if int(keep.first) > last {
 			break
 		}
 		if next < int(keep.first) {
-			parts = append(parts, key.between(uint16(next), keep.first-1))
+			parts = append(parts, span{first: uint16(next), last: keep.first - 1})
 		}
 		next = max(next, int(keep.last)+1)
 	}
 	if next <= last {
-		parts = append(parts, key.between(uint16(next), uint16(last)))
+		parts = append(parts, span{first: uint16(next), last: set.Last})
 	}
 	return parts
 }
@@ -105,15 +103,6 @@ func (t *vpsTables) addOwn(relays []*config.Relay) {
 		if !objects {
 			t.insert("target_local", Key{Addr: addr})
 		}
-	}
-}
-
-// except adds a verdict that precedes the forwards of a range of ports.
-func (t *vpsTables) except(ports Key, verdict string) {
-	if wide(ports.First, ports.Last) {
-		t.put("range_exception", ports, Value{Verdict: verdict})
-	} else {
-		t.putPorts("port_exception", ports, verdict)
 	}
 }
 
@@ -142,9 +131,7 @@ func (t *vpsTables) addMapping(public netip.Addr, m config.Mapping) {
 	case !m.Public.HasPorts():
 		t.put("protocol_exception", key, Value{Verdict: "goto limited_protocol"})
 	default:
-		for _, ports := range t.left(key.between(m.Public.First, m.Public.Last)) {
-			t.except(ports, "goto limited_port")
-		}
+		t.putSpans("port_exception", "range_exception", key, t.left(key, m.Public), "goto limited_port")
 	}
 }
 
@@ -166,21 +153,12 @@ func (t *vpsTables) addSlots(relays []*config.Relay) {
 		if !public[r.IPAddr] {
 			continue
 		}
-		put := func(ports Key, verdict string) {
-			if wide(ports.First, ports.Last) {
-				t.put("slot_range", ports, Value{Verdict: verdict})
-			} else {
-				t.putPorts("slot_port", ports, verdict)
-			}
-		}
 		for _, keep := range r.Keep {
 			key := protoKey(r.IPAddr, keep.Proto)
 			if !keep.HasPorts() {
 				t.put("slot_protocol", key, Value{Verdict: "accept"})
 			}
-			for _, s := range t.keeps[key] {
-				put(key.between(s.first, s.last), "accept")
-			}
+			t.putSpans("slot_port", "slot_range", key, t.keeps[key], "accept")
 		}
 		for _, f := range r.Forwards {
 			verdict := "accept"
@@ -195,9 +173,7 @@ func (t *vpsTables) addSlots(relays []*config.Relay) {
 				case !m.Public.HasPorts():
 					t.put("slot_protocol", key, Value{Verdict: verdict})
 				default:
-					for _, ports := range t.left(key.between(m.Public.First, m.Public.Last)) {
-						put(ports, verdict)
-					}
+					t.putSpans("slot_port", "slot_range", key, t.left(key, m.Public), verdict)
 				}
 			}
 		}
