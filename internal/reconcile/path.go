@@ -14,7 +14,8 @@ type Path struct {
 	Note   state.PathNote
 }
 
-// Paths returns the paths of the relays that are up, if the configuration leaves their MTU open.
+// Paths returns the paths of the relays that are up, if the configuration leaves their MTU open. If somebody has changed
+// it in the file or in the kernel since `up`, it is not for us to change it.
 func (m *End) Paths() ([]*Path, error) {
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {
@@ -32,15 +33,20 @@ func (m *End) Paths() ([]*Path, error) {
 		return nil, nil
 	}
 	facts, err := m.Kernel.Facts(relays)
+	kept := paths[:0]
 	for _, p := range paths {
 		p.Route = state.RouteMTU(p.Config, facts)
 		local, peer := p.Tunnel.Endpoints()
 		key := state.PathKey(p.Config, &facts, local, peer)
-		if p.Note = m.Kernel.PathNote(p.Relay); p.Note.Path != key {
+		p.Note = m.Kernel.PathNote(p.Relay)
+		if p.MTU == p.Route || p.MTU == p.Note.Passes {
+			kept = append(kept, p)
+		}
+		if p.Note.Path != key {
 			p.Note = state.PathNote{Path: key}
 		}
 	}
-	return paths, err
+	return kept, err
 }
 
 // NotePaths records what was measured, and returns the relays whose tunnels should have another MTU.
