@@ -42,7 +42,7 @@ func (a *app) check(args []string) error {
 		}
 	}
 	var notes, problems []*message.Text
-	lockout := reconcile.Lockout(enabled, a.env("SSH_CONNECTION"))
+	lockout := a.lockout(enabled)
 	if len(args) == 0 { // this machine's file
 		notes = a.neighbours(c.Relays)
 		problems = a.obstacles(c, enabled)
@@ -50,9 +50,9 @@ func (a *app) check(args []string) error {
 	switch {
 	case lockout == nil:
 	case len(args) == 0:
-		problems = append(problems, message.Of(lockout))
+		problems = append(problems, message.Lines(lockout)...)
 	default:
-		notes = append(notes, message.Of(lockout))
+		notes = append(notes, message.Lines(lockout)...)
 	}
 	for _, text := range notes {
 		a.warning(text.Error())

@@ -74,7 +74,7 @@ func (a *app) unchanged(changed bool, text string) {
 }
 
 func (a *app) up(f *flag.FlagSet) func([]string) error {
-	force := f.Bool("force", false, "hand over the port of this ssh session too")
+	force := f.Bool("force", false, "hand over also the port of this ssh session, or of a tunnel that the relay runs in")
 	running := f.Bool("running", false, "take the relays that are up, and no others")
 	a.stepFlags(f)
 	return func(names []string) error { return a.bringUp(names, *force, *running) }
@@ -105,10 +105,13 @@ func (a *app) bringUp(names []string, force, running bool) error {
 		return err
 	}
 	check := func(relays []*config.Relay) error {
-		if force {
+		switch {
+		case force:
 			return nil
+		case running: // a tunnel that they run in has survived them
+			return reconcile.Lockout(relays, a.env("SSH_CONNECTION"))
 		}
-		return reconcile.Lockout(relays, a.env("SSH_CONNECTION"))
+		return a.lockout(relays)
 	}
 	m := &reconcile.End{Config: c, Kernel: a.kernel(), Note: a.note}
 	changed, err := m.Up(names, check, a.show, a.waiting)
@@ -169,6 +172,9 @@ func (a *app) printPlan(names []string, down bool) error {
 		return err
 	}
 	steps, err := m.Plan(names, down) // of the relays that can be brought up
+	if !down {
+		a.refuses(m.Config, names)
+	}
 	for _, step := range steps {
 		for _, command := range step.Commands() {
 			fmt.Fprintln(a.stdout, command)

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -19,6 +20,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
+	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // hostCommands are the commands that a router does not have.
@@ -155,6 +157,37 @@ func (a *app) unheard(relays []*config.Relay) (problems []*message.Text) {
 		}
 	}
 	return problems
+}
+
+// lockout refuses relays that would forward the port of this ssh session, or of a tunnel that a relay runs in.
+func (a *app) lockout(relays []*config.Relay) error {
+	facts := state.Facts{}
+	if slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.PeerName != "" }) {
+		facts, _ = a.kernel().Facts(relays) // up reports errors
+	}
+	carriers := map[string][]kernel.Carrier{}
+	for _, r := range relays {
+		peer := r.Peer
+		if r.PeerName != "" {
+			peer = facts.Peer[r.Name]
+		}
+		if r.Role == config.VPS && peer.IsValid() {
+			carriers[r.Name] = kernel.Carriers(peer)
+		}
+	}
+	return errors.Join(reconcile.Lockout(relays, a.env("SSH_CONNECTION")), reconcile.Carried(relays, carriers))
+}
+
+// refuses warns of what up would refuse.
+func (a *app) refuses(c *config.Config, names []string) {
+	relays := slices.DeleteFunc(slices.Clone(c.Relays), func(r *config.Relay) bool {
+		return !r.Enabled && len(names) == 0 || len(names) > 0 && !slices.Contains(names, r.Name)
+	})
+	if err := a.lockout(relays); err != nil {
+		for _, text := range message.Lines(err) {
+			a.warning(text.Error())
+		}
+	}
 }
 
 // neighbours are notes about other programs of this machine. Where one cannot be asked, the note says so.

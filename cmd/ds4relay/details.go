@@ -71,7 +71,8 @@ var manual = map[string]detail{
 			"A second `up` changes nothing, and open connections stay open. If a step fails, it and all steps " +
 			"before it are undone. Relays do not depend on each other: if one cannot be brought up, the others " +
 			"still are (exit status 4).\n\nA relay that would hand over the port of the ssh session in which this " +
-			"is typed is refused, unless `--force` is given. `--running` does nothing if no relay is up.",
+			"is typed, or of another tunnel that a relay runs in, is refused, unless `--force` is given. " +
+			"`--running` does nothing if no relay is up.",
 		[]example{
 			{"ds4relay up", "bring up every enabled relay"},
 			{"ds4relay up home", "bring up one, even if it is not enabled"},

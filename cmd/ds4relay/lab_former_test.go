@@ -46,8 +46,9 @@ func TestUpgrade(t *testing.T) {
 	serveUDP(t, r.Host, 5000)
 	r.reaches(t)
 	web, all, own := open(t, r.Client, public+":8080"), open(t, r.Client, public+":80"), open(t, r.Host, client4+":90")
-	for _, e := range []*end{r.router, r.vps} {
+	for _, e := range []*end{r.vps, r.router} {
 		e.do("-q", "up")
+		seenTCP(t, r.VPS, public+":8080", public)
 		alive(t, e.host.Name+": a client's stream", web)
 		alive(t, e.host.Name+": a client's stream to the host of all", all)
 		alive(t, e.host.Name+": the host's own stream", own)

@@ -181,6 +181,9 @@ config forward 'ping'
 		if in := arrivals(t, r.Host, "\x06", func() { seenTCP(t, r.Client, public+":3500", client4) }); len(in) == 0 {
 			t.Error("port 3500 did not reach the host")
 		}
+		if in := arrivals(t, r.Host, "\x06", func() { seenTCP(t, r.VPS, public+":3500", public) }); len(in) != 0 {
+			t.Error("the VPS itself, which is not let in, reached the host")
+		}
 		for _, h := range []*lab.Host{r.Host, r.Host2} {
 			in := arrivals(t, h, "\x01\x06", func() {
 				for _, port := range []string{"2222", "3500"} {
@@ -474,6 +477,22 @@ func named(h *lab.Host, network string, port int, to string) (string, net.Conn, 
 	return string(line[:n]), conn, err
 }
 
+// greeted is like named, from any port.
+func greeted(h *lab.Host, network, to string) (string, error) {
+	conn, err := h.Dial(network, to, patience)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if network == "udp4" {
+		fmt.Fprint(conn, "who?")
+	}
+	conn.SetDeadline(time.Now().Add(patience))
+	line := make([]byte, 100)
+	n, err := conn.Read(line)
+	return string(line[:n]), err
+}
+
 // TestSameAddresses: two homes with the same addresses on one VPS. One client talks to both from the same ports, over
 // one public address and over two.
 func TestSameAddresses(t *testing.T) {
@@ -527,6 +546,13 @@ func TestSameAddresses(t *testing.T) {
 			}
 			for _, conn := range open {
 				conn.Close()
+			}
+			for to, want := range targets { // for the VPS's own programs, too
+				for _, network := range []string{"tcp4", "udp4"} {
+					if said, err := greeted(r.VPS, network, to); err != nil || !strings.HasPrefix(said, want+" 198.51.100.14") {
+						t.Errorf("the VPS itself to %s, %s: %q, %v, want %s", to, network, said, err, want)
+					}
+				}
 			}
 			t.Logf("of %d connections each these kept their port: %v", connections, samePort)
 			// The cabin's host could not tell apart connections from one port over two addresses, so one of them gets

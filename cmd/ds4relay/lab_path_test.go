@@ -9,11 +9,15 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/lab"
 )
 
@@ -189,6 +193,122 @@ func TestPathMTU(t *testing.T) {
 	pings(t, r.Client, public)
 }
 
+// tooBigFilter is a provider that drops ICMPv6 "packet too big".
+const tooBigFilter = `table ip6 provider {
+	chain output {
+		type filter hook output priority filter;
+		icmpv6 type packet-too-big drop
+	}
+}
+`
+
+// TestNarrowPathUnsaid: the path is narrower than both lines, nothing says so, and the senders ignore ICMP. Their
+// datagrams pass from the next run of watch on, in both directions; each end measures its own.
+func TestNarrowPathUnsaid(t *testing.T) {
+	r := newRelay(t, lab.Options{PathMTU: 1400}, forwardAll)
+	for _, h := range []*lab.Host{r.Core, r.ISP} {
+		if err := h.NFT(tooBigFilter); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, h := range []*lab.Host{r.Client, r.Host} {
+		if err := h.Sysctl("net.ipv4.ip_no_pmtu_disc", "1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.NFT("table ip deaf { chain input { type filter hook input priority filter; icmp type " +
+			"destination-unreachable icmp code frag-needed drop; }; }"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const size = 1472
+	serveUDP(t, r.Host, 5000)
+	r.up()
+	conn, err := r.Client.Dial("udp4", public+":5000", patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	wan := capture(t, r.Router, "wan")
+	if _, err := conn.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	lab.Settle()
+	for _, p := range wan() {
+		if p.IPv6 != nil && p.Len > 1000 {
+			t.Fatalf("a large packet passes before anything is measured: %+v", p)
+		}
+	}
+	mtu := func(e *end) string {
+		e.t.Helper()
+		out, err := e.host.Run("ip", "-o", "link", "show", "dev", "wrap1")
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(out, " mtu ")
+		number, _, _ := strings.Cut(after, " ")
+		return number
+	}
+	uplink := map[*end]string{r.vps: "eth0", r.router: "wan"}
+	t.Run("measured", func(t *testing.T) {
+		r.atOnce(t, func(t *testing.T, e *end) {
+			e.do("watch")
+			if got := mtu(e); got != "1360" {
+				t.Errorf("the tunnel's MTU is %s, want 1360", got)
+			}
+			if out := e.do("up"); !strings.Contains(out, "Nothing to do") {
+				t.Errorf("up after that: %s", out)
+			}
+			e.do("status")
+			packets := capture(t, e.host, uplink[e])
+			e.do("watch")
+			sent := 0
+			for _, p := range packets() {
+				if p.IPv6 != nil && p.Outgoing && p.TTL == 1 {
+					sent++
+				}
+			}
+			if sent != 1 {
+				t.Errorf("%d packets were sent in a quiet minute, want 1", sent)
+			}
+		})
+	})
+	seenUDP(t, r.Client, public+":5000", client4, size)
+	sendsMegabyte(t, r.Host, r.VPS, ":91", public+":91", true)
+
+	// An hour later a path that has become wider counts, and down forgets what was measured.
+	r.vps.t, r.router.t = t, t
+	for host, device := range map[*lab.Host]string{r.Core: "isp", r.ISP: "core"} {
+		if out, err := host.Run("ip", "link", "set", device, "mtu", "1500"); err != nil {
+			t.Fatal(err, out)
+		}
+	}
+	r.vps.do("watch")
+	if got := mtu(r.vps); got != "1360" {
+		t.Errorf("the tunnel's MTU is %s within the hour, want 1360", got)
+	}
+	record := filepath.Join(r.vps.runDir(), kernel.PathPrefix+"home")
+	data, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hourAgo := regexp.MustCompile(` \d+"`).ReplaceAll(data, []byte(` 1"`))
+	if err := os.WriteFile(record, hourAgo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.vps.do("watch")
+	if got := mtu(r.vps); got != "1460" {
+		t.Errorf("the tunnel's MTU is %s an hour later, want 1460", got)
+	}
+	if _, err := os.Stat(record); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the record of a path that is not narrow: %v", err)
+	}
+	seenUDP(t, r.Client, public+":5000", client4, size)
+	r.router.do("down")
+	if _, err := os.Stat(filepath.Join(r.router.runDir(), kernel.PathPrefix+"home")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the record after down: %v", err)
+	}
+}
+
 // TestErrorReachesHost: the first packet that does not fit tells the host about a narrow link, even if the router has
 // no other IPv4 route.
 func TestErrorReachesHost(t *testing.T) {
@@ -274,10 +394,12 @@ func receives(r io.Reader, seed uint32, size int) error {
 }
 
 // TestNarrowPathFromEnds: packets that the router and the VPS themselves send into the tunnel find the path's MTU on a
-// path narrower than both lines, without an earlier forwarded packet.
+// path narrower than both lines, without an earlier forwarded packet. The VPS's programs may use the public address; what
+// they send there themselves finds it once it is measured (TestNarrowPathUnsaid).
 func TestNarrowPathFromEnds(t *testing.T) {
-	const size, router4 = 1 << 20, "192.168.1.1"
-	own := strings.NewReplacer("192.168.1.211", router4).Replace(forwardWeb) + forwardAll
+	const router4 = "192.168.1.1"
+	own := strings.NewReplacer("192.168.1.211", router4, "8080", "8080-8081", "'80'", "'80-81'").Replace(forwardWeb) +
+		forwardAll
 	r := newRelay(t, lab.Options{PathMTU: 1400}, own)
 	r.up()
 	for _, c := range []struct {
@@ -287,34 +409,43 @@ func TestNarrowPathFromEnds(t *testing.T) {
 	}{
 		{r.Router, r.Client, ":80", public + ":8080", false},
 		{r.Host, r.VPS, ":90", "192.168.1.210:90", true},
+		{r.Host, r.VPS, ":91", public + ":91", false},
+		{r.Router, r.VPS, ":81", public + ":8081", false},
 	} {
-		listener, err := c.listener.Listen("tcp4", c.port)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer listener.Close()
-		to, err := c.client.Dial("tcp4", c.address, patience)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer to.Close()
-		from, err := listener.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer from.Close()
-		if c.clientSends {
-			from, to = to, from
-		}
-		from.SetDeadline(time.Now().Add(patience))
-		to.SetDeadline(time.Now().Add(patience))
-		go func() {
-			io.CopyN(from, pattern(1), size)
-			from.Close()
-		}()
-		if n, err := io.Copy(io.Discard, to); err != nil || n != size {
-			t.Errorf("%s: %d bytes of %d came: %v", c.address, n, size, err)
-		}
+		sendsMegabyte(t, c.listener, c.client, c.port, c.address, c.clientSends)
+	}
+}
+
+// sendsMegabyte sends a megabyte over a connection.
+func sendsMegabyte(t *testing.T, server, client *lab.Host, port, address string, clientSends bool) {
+	t.Helper()
+	const size = 1 << 20
+	listener, err := server.Listen("tcp4", port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	to, err := client.Dial("tcp4", address, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	from, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	if clientSends {
+		from, to = to, from
+	}
+	from.SetDeadline(time.Now().Add(patience))
+	to.SetDeadline(time.Now().Add(patience))
+	go func() {
+		io.CopyN(from, pattern(1), size)
+		from.Close()
+	}()
+	if n, err := io.Copy(io.Discard, to); err != nil || n != size {
+		t.Errorf("%s: %d bytes of %d came: %v", address, n, size, err)
 	}
 }
 
@@ -424,6 +555,34 @@ func TestPorts(t *testing.T) {
 	if countPort(server(), client4, 22) != 0 {
 		t.Error("the kept port 22 went to the home")
 	}
+
+	// The VPS's own programs are clients, too, but not with addresses that nobody could answer.
+	seenTCP(t, r.VPS, public+":8080", public)
+	seenUDP(t, r.VPS, public+":8080", public, 500)
+	pings(t, r.VPS, public)
+	reached := func(what string, want bool, ask func()) {
+		t.Helper()
+		server := capture(t, r.Host, "eth0")
+		ask()
+		lab.Settle()
+		if got := count(server(), public) > 0; got != want {
+			t.Errorf("%s: reaches the home: %v, want %v", what, got, want)
+		}
+	}
+	reached("the VPS to port 80", true, func() { seenTCP(t, r.VPS, public+":80", public) })
+	reached("the VPS to the kept port 22", false, func() { seenTCP(t, r.VPS, public+":22", public) })
+	reached("the VPS from a loopback address", false, func() {
+		conn, err := r.VPS.DialFrom(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, "tcp4", public+":80", patience)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		conn.Close()
+	})
+	r.vps.write(vpsRelay + "\toption target_local '0'\n" + forwardAll + forwardWeb)
+	r.vps.do("up")
+	reached("the VPS with target_local 0", false, func() { seenTCP(t, r.VPS, public+":80", public) })
+	seenTCP(t, r.Client, public+":8080", client4)
 
 	// Without the forward of all, only the port. The source port is unique, so that no packet of an earlier connection
 	// counts.

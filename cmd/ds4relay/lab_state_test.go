@@ -483,7 +483,7 @@ func TestForeign(t *testing.T) {
 	})
 }
 
-// TestLockout: the ssh session's port is not forwarded.
+// TestLockout: neither the ssh session's port nor that of a tunnel that the relay runs in is forwarded.
 func TestLockout(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	withoutKeep := strings.Replace(vpsRelay, "\tlist keep 'tcp:22'\n", "", 1)
@@ -507,6 +507,42 @@ func TestLockout(t *testing.T) {
 	r.vps.env["SSH_CONNECTION"] = "203.0.113.10 50000 198.51.100.144 22"
 	r.vps.write(vpsRelay + forwardAll)
 	r.vps.do("up")
+
+	// Nor is what carries another tunnel that the relay runs in.
+	const relayRoute = "ip -6 route replace 2001:db8:fdd2::/64 dev "
+	for _, c := range []struct{ name, add, keep string }{
+		{"wg9", "ip link add wg9 type wireguard", `udp:\d+`},
+		{"gre9", "ip link add gre9 type gre local 198.51.100.144 remote 203.0.113.10", "gre"},
+		{"vx9", "ip link add vx9 type vxlan id 9 dstport 4789 remote 203.0.113.10", "udp:4789"},
+		{"six9", "ip link add six9 type ip6tnl mode any local 2001:db8:6ef9::1 remote 2001:db8:c::10", ""},
+	} {
+		r.vps.write(vpsRelay + forwardAll)
+		if out, err := r.VPS.Run("sh", "-e", "-c", c.add+"; ip link set "+c.name+" up; "+relayRoute+c.name); err != nil {
+			t.Fatal(err, out)
+		}
+		code, stdout, stderr := r.vps.try("up")
+		if c.keep == "" {
+			if code != 0 {
+				t.Errorf("%s: exit status %d\n%s", c.name, code, stderr)
+			}
+			continue
+		}
+		keep := regexp.MustCompile("list keep '(" + c.keep + ")'").FindStringSubmatch(stderr)
+		if code != exitFailed || stdout != "" || keep == nil {
+			t.Errorf("%s: exit status %d\n%s%s", c.name, code, stdout, stderr)
+			continue
+		}
+		for _, command := range []string{"check", "plan"} {
+			if code, _, stderr := r.vps.try(command); code != 0 || !strings.Contains(stderr, keep[0]) {
+				t.Errorf("%s: %s: exit status %d\n%s", c.name, command, code, stderr)
+			}
+		}
+		r.vps.write(vpsRelay + "\tlist keep '" + keep[1] + "'\n" + forwardAll)
+		r.vps.do("up")
+		if _, _, stderr := r.vps.try("check"); strings.Contains(stderr, keep[0]) {
+			t.Errorf("%s: check, once it is kept: %s", c.name, stderr)
+		}
+	}
 }
 
 // TestMissing: a missing program or module is reported in one sentence, and nothing is changed.

@@ -42,6 +42,13 @@ func (a *app) neighbours([]*config.Relay) []*message.Text { return nil }
 // unheard is empty: a router has no room for it. The doctor finds out whether packets arrive.
 func (a *app) unheard([]*config.Relay) []*message.Text { return nil }
 
+func (a *app) lockout(relays []*config.Relay) error {
+	return reconcile.Lockout(relays, a.env("SSH_CONNECTION"))
+}
+
+// refuses is empty: a router forwards no ports of its own.
+func (a *app) refuses(*config.Config, []string) {}
+
 // announce does nothing: nobody listens on ubus.
 func (a *app) announce() {}
 

@@ -36,8 +36,15 @@ func (a *app) followNames(missing bool) error {
 	}
 	m := &reconcile.End{Config: c, Kernel: a.kernel(), Note: a.note}
 	moved, err := m.Moved(missing)
-	if err != nil || len(moved) == 0 {
+	if err != nil {
 		return err
+	}
+	narrow, err := measurePaths(m)
+	if err != nil {
+		a.warning(err.Error()) // names are more important
+	}
+	if moved = append(moved, narrow...); len(moved) == 0 {
+		return nil
 	}
 	if here().Name() == platform.OpenWrtName {
 		reload := program.Command{Name: initScript, Args: []string{"reload"}, Output: a.stderr, Limit: reloadTime}

@@ -26,8 +26,8 @@ var Abouts = map[string]map[string]About{
 			"delegated prefix", Meaning: "the device that carries the tunnel's packets; on OpenWrt the name of an " +
 			"interface (`wan6`)"},
 		"device": {Default: "ds4-NAME; with ifupdown its stanza's name", Meaning: "name of the tunnel device"},
-		"mtu": {Meaning: "auto: the MTU of the route to the other end minus 40, or minus 48 with an " +
-			"encaplimit"},
+		"mtu": {Meaning: "auto: the MTU of the route to the other end, at most 1500, minus 40, or minus 48 with an " +
+			"encaplimit; less if packets of that size do not arrive there"},
 		"encaplimit": {Meaning: "how many more levels of tunnelling a packet may enter (RFC 2473 section " +
 			"4.1.1): none (or ignore), or 0 to 255"},
 		"ttl": {Meaning: "hop limit of the outer packets"},
@@ -42,6 +42,8 @@ var Abouts = map[string]map[string]About{
 			"not at all"},
 		"flow_offloading": {Meaning: "VPS: established TCP and UDP connections bypass the rules of nft and iptables, " +
 			"if the kernel has flowtables (the module nft_flow_offload)"},
+		"target_local": {Meaning: "VPS: its own programs reach the home by `ipaddr` like other clients; 0: they reach " +
+			"the VPS itself. 0 in one relay counts for all with the same `ipaddr`"},
 		"keep": {Meaning: "VPS, a list: what stays on the VPS, such as `tcp:22`, `udp:60000-61000` or " +
 			"`icmp`, also of a range that a forward has"},
 	},

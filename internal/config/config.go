@@ -56,6 +56,8 @@ type Relay struct {
 	Egress     Egress
 	Offloading bool // of flows, on a VPS
 
+	TargetLocal bool // on a VPS: its own programs reach the forwards, too
+
 	EgressPrivate bool // on a VPS: hosts with egress all may open connections to private addresses
 	KillSwitch    bool // on a router: what its forwards have by default
 

@@ -93,7 +93,7 @@ func TestLoad(t *testing.T) {
 	want := &Relay{Name: "home", Line: 1, Enabled: true, Role: Router, IPAddr: addr("198.51.100.144"),
 		Local: addr("2001:db8:fdd2:0:198:51:100:144"), Peer: addr("2001:db8:6ef9:0:198:51:100:144"), Tunlink: "wan6",
 		Device: "wrap1", EncapLimit: transport.NoEncapLimit, TTL: 64, Table: 42, Priority: 4600, Egress: Replies,
-		Offloading: true, Keep: []PortSet{{6, 22, 22}},
+		Offloading: true, TargetLocal: true, Keep: []PortSet{{6, 22, 22}},
 		Forwards: []*Forward{{Section: "web", Name: "Web server", Line: 17, Ports: []PortSet{{6, 443, 443}},
 			DestIP: addr("192.168.1.210"), DestPort: 8443, Egress: All}}}
 	if !reflect.DeepEqual(c.Relays[0], want) {

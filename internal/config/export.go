@@ -40,6 +40,9 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 	if !r.Offloading {
 		option("flow_offloading", 0)
 	}
+	if !r.TargetLocal {
+		option("target_local", 0)
+	}
 	for _, keep := range r.Keep {
 		list("keep", keep.String())
 	}

@@ -569,6 +569,8 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 		Egress:     Replies,
 		Offloading: parse(s, "flow_offloading", boolean),
 
+		TargetLocal: parse(s, "target_local", boolean),
+
 		EgressPrivate: parse(s, "egress_private", boolean),
 		KillSwitch:    parse(s, "killswitch", boolean),
 	}

@@ -48,6 +48,7 @@ var Schema = []SectionSpec{
 		{Name: "egress_private", Default: "0", Allowed: boolWords},
 		{Name: "killswitch", Default: "0", Allowed: boolWords},
 		{Name: "flow_offloading", Default: "1", Allowed: boolWords},
+		{Name: "target_local", Default: "1", Allowed: boolWords},
 		{Name: "keep", List: true, Allowed: "protocol:port, protocol:first-last or protocol, such as tcp:22, " +
 			"udp:60000-61000 or icmp"},
 	}},

@@ -145,6 +145,11 @@ func clientOf(f *config.Forward) netip.Addr {
 	return f.Clients[0].Addr()
 }
 
+// lone is a relay alone, for which packets are made.
+func lone(r *config.Relay) *patient {
+	return &patient{Doctor: &Doctor{config: &config.Config{Relays: []*config.Relay{r}}}, Relay: r}
+}
+
 // entry is what a packet through the tunnel is made of, for a forward of each host.
 type entry struct {
 	entrance

@@ -21,7 +21,8 @@ import (
 // Facts collects what Compile needs for the relays. Errors about single relays are in Failed.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
-		PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
+		PathMTU: map[string]int{}, Uplink: map[string]string{}, Narrow: map[string]int{},
+		LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
 	own, err := ownRoutes()
 	if err != nil {
 		return f, message.New("list routes: %v", err)
@@ -178,9 +179,10 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 	if err := k.free(r, networks); err != nil {
 		return err
 	}
-	if route, err := routeTo(peer); err == nil {
-		f.PathMTU[r.Name] = route.mtu
+	if route, err := routeTo(peer, local); err == nil {
+		f.PathMTU[r.Name], f.Uplink[r.Name] = route.mtu, route.device
 	}
+	k.narrow(f, r, local, peer)
 	if uplink := uplinkOf(r, networks); uplink != nil {
 		f.Tunlink[r.Name] = uplink.Device
 	} else {
@@ -202,7 +204,7 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 		return nil
 	}
 	for _, forward := range r.Forwards {
-		if route, err := routeTo(forward.DestIP); err == nil && route.device != "lo" {
+		if route, err := routeTo(forward.DestIP, netip.Addr{}); err == nil && route.device != "lo" {
 			f.LAN[forward.DestIP] = route.device
 			if route.local {
 				f.Self[forward.DestIP] = true
@@ -306,9 +308,15 @@ type fibRoute struct {
 	local  bool // the address is this machine's own; device has it
 }
 
-// routeTo looks up the routing table's entry for an address, without what the kernel has learnt about the path.
-func routeTo(dst netip.Addr) (fibRoute, error) {
-	routes, err := netlink.RouteGetWithOptions(dst.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
+// routeTo looks up the routing table's entry for an address, without what the kernel has learnt about the path. Routes
+// may depend on the source (OpenWrt's default routes do); without one for src, the others count.
+func routeTo(dst, src netip.Addr) (fibRoute, error) {
+	options := &netlink.RouteGetOptions{FIBMatch: true, SrcAddr: src.AsSlice()}
+	routes, err := netlink.RouteGetWithOptions(dst.AsSlice(), options)
+	if err != nil && src.IsValid() {
+		options.SrcAddr = nil
+		routes, err = netlink.RouteGetWithOptions(dst.AsSlice(), options)
+	}
 	if err != nil || len(routes) == 0 {
 		return fibRoute{}, message.New("no route to %s", dst)
 	}

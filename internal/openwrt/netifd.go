@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -16,13 +17,14 @@ import (
 
 // Interface is an interface of netifd, as returned by its method dump.
 type Interface struct {
-	Name     string
-	Up       bool
-	Dynamic  bool // created by add_dynamic
-	Proto    string
-	Device   string         // of layer 3; "" while it has none
-	IPv4     []netip.Prefix // addresses, with the network's length
-	Prefixes []netip.Prefix // delegated IPv6 prefixes
+	Name      string
+	Up        bool
+	Dynamic   bool // created by add_dynamic
+	Proto     string
+	Device    string         // of layer 3; "" while it has none
+	IPv4      []netip.Prefix // addresses, with the network's length
+	Prefixes  []netip.Prefix // delegated IPv6 prefixes, the one to use first
+	Preferred bool           // the first prefix is public and not deprecated
 }
 
 // Interfaces asks netifd for all interfaces.
@@ -35,20 +37,37 @@ func Interfaces() ([]Interface, error) {
 }
 
 type address struct {
-	Address string `json:"address"`
-	Mask    int    `json:"mask"`
+	Address   string `json:"address"`
+	Mask      int    `json:"mask"`
+	Preferred *int64 `json:"preferred"` // lifetime in seconds, 0 once it is deprecated; nil: for ever
 }
 
-func prefixes(list []address) []netip.Prefix {
-	var result []netip.Prefix
+// renewed, in seconds, is more than prefixes that are renewed together differ in their lifetimes.
+const renewed = 60
+
+// prefixes returns valid ones. The first is the public IPv6 one that stays preferred for the longest time, if there is
+// any, which preferred reports. If the provider gives a home another prefix, a router in between (such as a FRITZ!Box)
+// delegates both, and no longer renews the former one.
+func prefixes(list []address) (result []netip.Prefix, preferred bool) {
+	most := int64(0)
 	for _, a := range list {
-		if addr, err := netip.ParseAddr(a.Address); err == nil {
-			if p := netip.PrefixFrom(addr, a.Mask); p.IsValid() {
-				result = append(result, p)
-			}
+		addr, err := netip.ParseAddr(a.Address)
+		p := netip.PrefixFrom(addr, a.Mask)
+		if err != nil || !p.IsValid() {
+			continue
+		}
+		life := int64(math.MaxInt64)
+		if a.Preferred != nil {
+			life = *a.Preferred
+		}
+		if addr.Is6() && !addr.IsPrivate() && life > 0 && (most == 0 || life-renewed > most) {
+			most = life
+			result = append([]netip.Prefix{p}, result...)
+		} else {
+			result = append(result, p)
 		}
 	}
-	return result
+	return result, most > 0
 }
 
 // ParseInterfaces reads the output of `ubus call network.interface dump`.
@@ -74,8 +93,10 @@ func ParseInterfaces(data []byte) ([]Interface, error) {
 		if device == "" {
 			device = i.Device
 		}
-		interfaces = append(interfaces, Interface{i.Interface, i.Up, i.Dynamic, i.Proto, device,
-			prefixes(i.IPv4), prefixes(i.Prefix)})
+		addresses, _ := prefixes(i.IPv4)
+		delegated, preferred := prefixes(i.Prefix)
+		interfaces = append(interfaces, Interface{i.Interface, i.Up, i.Dynamic, i.Proto, device, addresses, delegated,
+			preferred})
 	}
 	return interfaces, nil
 }
@@ -90,13 +111,21 @@ func Find(interfaces []Interface, name string) *Interface {
 }
 
 // Uplink is the interface that carries a tunnel if the configuration does not say: the first one that is up and has a
-// delegated prefix.
+// delegated prefix, if possible one that is not deprecated.
 func Uplink(interfaces []Interface) *Interface {
-	i := slices.IndexFunc(interfaces, func(i Interface) bool { return i.Up && len(i.Prefixes) > 0 })
-	if i < 0 {
-		return nil
+	return delegating(interfaces, func(i *Interface) bool { return i.Up })
+}
+
+// delegating returns the first of some interfaces with a delegated prefix, if possible one that is not deprecated.
+func delegating(interfaces []Interface, of func(*Interface) bool) *Interface {
+	var best *Interface
+	for i := range interfaces {
+		one := &interfaces[i]
+		if of(one) && len(one.Prefixes) > 0 && (best == nil || one.Preferred && !best.Preferred) {
+			best = one
+		}
 	}
-	return &interfaces[i]
+	return best
 }
 
 // dynamicPrefix is the prefix of the interfaces for our tunnels, which make them visible in LuCI and `ifstatus`.

@@ -32,7 +32,8 @@ func TestInterfaces(t *testing.T) {
 	want := []Interface{
 		{Name: "lan", Up: true, Device: "br-lan", IPv4: []netip.Prefix{prefix("192.168.1.1/24")}},
 		{Name: "guest", Up: true, Device: "eth0.3", IPv4: []netip.Prefix{prefix("192.168.3.1/24")}},
-		{Name: "wan6", Up: true, Device: "pppoe-wan", Prefixes: []netip.Prefix{prefix("2001:db8:100::/56")}},
+		{Name: "wan6", Up: true, Device: "pppoe-wan", Prefixes: []netip.Prefix{prefix("2001:db8:100::/56")},
+			Preferred: true},
 		{Name: "ds4_home", Dynamic: true, Proto: "none", Device: "wrap1"},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -46,6 +47,52 @@ func TestInterfaces(t *testing.T) {
 		if interfaces, err := ParseInterfaces([]byte(bad)); err == nil && len(interfaces) > 0 &&
 			interfaces[0].IPv4 != nil {
 			t.Errorf("%s: %+v", bad, interfaces)
+		}
+	}
+}
+
+// TestPrefixes: of several delegated prefixes the public one counts that stays preferred for the longest time. Prefixes
+// that are renewed together stay in order, and a deprecated one counts only if there is no other.
+func TestPrefixes(t *testing.T) {
+	prefix := func(net, life string) string {
+		if life != "" {
+			life = `,"preferred":` + life + `,"valid":7200`
+		}
+		return `{"address":"` + net + `","mask":56` + life + `}`
+	}
+	iface := func(name, device string, prefixes ...string) string {
+		return `{"interface":"` + name + `","up":true,"device":"` + device + `","ipv6-prefix":[` +
+			strings.Join(prefixes, ",") + `]}`
+	}
+	const former, now, ula = "2001:db8:100::", "2001:db8:200::", "fd00:1::"
+	for _, c := range []struct {
+		name       string
+		interfaces []string
+		tunlink    string
+		want       string
+	}{
+		{"deprecated", []string{iface("wan6", "wan", prefix(former, "0"), prefix(now, "1800"))}, "", now},
+		{"not renewed", []string{iface("wan6", "wan", prefix(former, "1000"), prefix(now, "3000"))}, "", now},
+		{"not renewed, behind", []string{iface("wan6", "wan", prefix(now, "3000"), prefix(former, "1000"))}, "", now},
+		{"for ever", []string{iface("wan6", "wan", prefix(former, "3000"), prefix(now, ""))}, "", now},
+		{"renewed together", []string{iface("wan6", "wan", prefix(now, "1799"), prefix(former, "1800"))}, "", now},
+		{"no other", []string{iface("wan6", "wan", prefix(former, "0"))}, "", former},
+		{"a private one", []string{iface("wan6", "wan", prefix(ula, ""), prefix(former, "0"), prefix(now, "9"))}, "",
+			now},
+		{"another interface", []string{iface("wan6", "wan", prefix(former, "0")),
+			iface("wwan6", "wwan", prefix(now, "1800"))}, "", now},
+		{"another interface of the device", []string{iface("wan6", "wan", prefix(former, "0")),
+			iface("wan_6", "wan", prefix(now, "1800"))}, "wan", now},
+		{"the interface that tunlink names", []string{iface("wan6", "wan", prefix(former, "0")),
+			iface("wwan6", "wwan", prefix(now, "1800"))}, "wan6", former},
+	} {
+		interfaces, err := ParseInterfaces([]byte(`{"interface":[` + strings.Join(c.interfaces, ",") + `]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := UplinkOf(&config.Relay{Tunlink: c.tunlink}, interfaces)
+		if i == nil || i.Prefixes[0] != netip.MustParsePrefix(c.want+"/56") {
+			t.Errorf("%s: %+v, want %s", c.name, i, c.want)
 		}
 	}
 }

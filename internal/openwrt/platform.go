@@ -62,10 +62,5 @@ func UplinkOf(r *config.Relay, interfaces []Interface) *Interface {
 	if i := Find(interfaces, r.Tunlink); i != nil {
 		return i
 	}
-	for i := range interfaces {
-		if interfaces[i].Device == r.Tunlink && len(interfaces[i].Prefixes) > 0 {
-			return &interfaces[i]
-		}
-	}
-	return nil
+	return delegating(interfaces, func(i *Interface) bool { return i.Device == r.Tunlink })
 }

@@ -48,22 +48,39 @@ const (
 func Inject(device string, packet []byte) error {
 	err := redirect(device, packet)
 	if err != nil && packet[0]>>4 == 6 {
-		return SendIPv6(packet)
+		return loop(packet)
 	}
 	return err
 }
 
-// SendIPv6 sends an IPv6 packet to its destination, as this machine routes it.
-func SendIPv6(packet []byte) error {
+func loop(packet []byte) error {
+	if err := raw(packet, false); err != nil {
+		return message.New("send to this machine: %v", err)
+	}
+	return nil
+}
+
+// SendIPv6 sends an IPv6 packet with one of this machine's addresses as its source. It is never fragmented, and may be
+// larger than what the kernel has learnt about the path.
+func SendIPv6(packet []byte) error { return raw(packet, true) }
+
+// raw sends an IPv6 packet. With asIs it is bound to its source, which routes may depend on, and not fragmented.
+func raw(packet []byte, asIs bool) error {
 	socket, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return message.New("open a raw socket: %v", err)
 	}
 	defer unix.Close(socket)
-	if err := unix.Sendto(socket, packet, 0, &unix.SockaddrInet6{Addr: [16]byte(packet[24:])}); err != nil {
-		return message.New("send an IPv6 packet: %v", err)
+	if asIs {
+		err = unix.SetsockoptInt(socket, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
+		if err == nil {
+			err = unix.Bind(socket, &unix.SockaddrInet6{Addr: [16]byte(packet[8:])})
+		}
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	return unix.Sendto(socket, packet, 0, &unix.SockaddrInet6{Addr: [16]byte(packet[24:])})
 }
 
 func redirect(device string, packet []byte) error {

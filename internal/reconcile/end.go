@@ -24,6 +24,8 @@ type Kernel interface {
 	KeepTables([]state.Table) error
 	NoteSysctls() error
 	NotePeers(map[string]netip.Addr) error
+	PathNote(relay string) state.PathNote
+	NotePath(relay string, note state.PathNote) error
 	NoteFailed(relays []string) error
 	FailedRelays() []string
 	Clear() error
@@ -198,7 +200,11 @@ func (m *End) Down(names []string, show func(state.Step), waiting func(string)) 
 			failed := slices.DeleteFunc(m.Kernel.FailedRelays(), func(name string) bool {
 				return slices.Contains(names, name)
 			})
-			return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NoteFailed(failed))
+			err := errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NoteFailed(failed))
+			for _, name := range names {
+				err = errors.Join(err, m.Kernel.NotePath(name, state.PathNote{}))
+			}
+			return err
 		})
 }
 

@@ -40,6 +40,10 @@ func (k *watched) NoteSysctls() error             { return nil }
 func (k *watched) NotePeers(map[string]netip.Addr) error {
 	return errors.New("a look changes nothing")
 }
+func (k *watched) PathNote(string) state.PathNote { return state.PathNote{} }
+func (k *watched) NotePath(string, state.PathNote) error {
+	return errors.New("a look changes nothing")
+}
 func (k *watched) Clear() error                      { return errors.New("a look changes nothing") }
 func (k *watched) Lock(func(string)) (func(), error) { return func() {}, nil }
 

@@ -19,6 +19,8 @@ type Facts struct {
 	Tunlink map[string]string     // relay → the device that it rides on; missing where there is none
 	Access  map[string]string     // relay → on a VPS the device with its IPv4 address; missing where none has
 	PathMTU map[string]int        // relay → MTU in bytes of the route to the other end; missing without a route
+	Uplink  map[string]string     // relay → device of the route to the other end; missing without a route
+	Narrow  map[string]int        // relay → the largest packet of the tunnel that passes, if a probe has measured it
 	LAN     map[netip.Addr]string // host → device of the route to it; missing where there is none
 	Self    map[netip.Addr]bool   // hosts that are this router itself
 	Own     []Route               // our routes that are there already
@@ -71,7 +73,9 @@ func Compile(relays []*config.Relay, facts Facts) State {
 		}
 	}
 	vps.slots = assignSlots(onVPS, facts.Own)
+	vps.addKeeps(onVPS)
 	vps.addSlots(onVPS)
+	vps.addOwn(onVPS)
 	for _, r := range relays {
 		peer := r.Peer
 		if r.PeerName != "" {
@@ -102,6 +106,16 @@ func Compile(relays []*config.Relay, facts Facts) State {
 
 // TunnelMTU is the MTU of a relay's tunnel in bytes.
 func TunnelMTU(r *config.Relay, facts Facts) int {
+	mtu := RouteMTU(r, facts)
+	if narrow, ok := facts.Narrow[r.Name]; ok && r.MTU == 0 {
+		mtu = min(mtu, narrow)
+	}
+	return mtu
+}
+
+// RouteMTU is the MTU in bytes that a relay's tunnel has as far as the configuration and the route to the other end
+// say. A device may carry more than Ethernet's 1500 bytes, as in clouds, but the internet does not.
+func RouteMTU(r *config.Relay, facts Facts) int {
 	if r.MTU != 0 {
 		return r.MTU
 	}
@@ -109,7 +123,7 @@ func TunnelMTU(r *config.Relay, facts Facts) int {
 	if !ok {
 		mtu = transport.DefaultPathMTU
 	}
-	return mtu - TunnelOf(r, r.Local, netip.Addr{}).Overhead()
+	return min(mtu, transport.DefaultPathMTU) - TunnelOf(r, r.Local, netip.Addr{}).Overhead()
 }
 
 // TunnelOf is a relay's tunnel between these endpoints, as far as they are known: the configuration may leave them open

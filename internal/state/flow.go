@@ -125,7 +125,11 @@ func (w *ways) of(f Flow) way {
 	if config.HasPorts(f.Proto) {
 		exceptions, clients, forwards, key = "port_exception", "port_client", "port_forward", key.at(f.DstPort)
 	}
-	if exception, ok := w.elements[exceptions][key]; ok {
+	exception, ok := w.elements[exceptions][key]
+	if !ok {
+		exception, ok = w.inRange("range_exception", key)
+	}
+	if ok {
 		if _, ok := w.inRange(clients, key.from(client)); !ok || exception.Verdict == "accept" {
 			return unchanged
 		}

@@ -23,7 +23,10 @@ func TestEnder(t *testing.T) {
 	limited := web + "\toption src_ip '192.0.2.0/24'\n"
 	still := web + "\toption src_ip '203.0.113.0/24'\n"
 	all := "config forward 'all'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n"
-	wide := "config forward 'wide'\n\toption src_dport '30-1000'\n\toption dest_ip '192.168.1.210'\n"
+	wide := "config forward 'wide'\n\toption relay 'home'\n\toption src_dport '30-1000'\n\toption dest_ip '192.168.1.210'\n"
+	wideLimited, wideStill := wide+"\toption src_ip '192.0.2.0/24'\n", wide+"\toption src_ip '203.0.113.0/24'\n"
+	kept := "config relay 'other'\n\toption role 'vps'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr " +
+		"'2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:fdd6::/64'\n\tlist keep 'tcp:400-600'\n"
 	ping := "config forward 'ping'\n\toption proto 'icmp'\n\toption dest_ip '192.168.1.210'\n"
 	flow := func(proto uint8, port uint16, answer netip.Addr) Flow {
 		return Flow{Proto: proto, Src: client, Dst: public, DstPort: port, AnswerSrc: answer, AnswerPort: port}
@@ -45,6 +48,9 @@ func TestEnder(t *testing.T) {
 		{"still for this client", web, still, flow(6, 80, host), false},
 		{"now within all", web, all, flow(6, 80, host), false},
 		{"now within a wide range", web, wide, flow(17, 80, host), false},
+		{"within a wide range, not for this client any more", wide, wideLimited, flow(17, 80, host), true},
+		{"within a wide range, still for this client", wide, wideStill, flow(17, 80, host), false},
+		{"a kept port of a wide range for some", "", wideStill + kept, flow(6, 500, public), false},
 		{"another port", web, "", flow(6, 81, public), false},
 		{"a kept port", "", all, flow(6, 22, public), false},
 		{"a kept port's neighbour", "", all, flow(6, 23, public), true},

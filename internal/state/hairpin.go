@@ -54,6 +54,8 @@ func (t *routerTables) addHairpin(r *config.Relay, facts Facts) {
 			t.put("hairpin_protocol_exception", key, Value{Verdict: "accept"})
 			continue
 		}
-		t.putPorts("hairpin_exception", key, keep, "accept")
+		for port := int(keep.First); port <= int(keep.Last); port++ {
+			t.put("hairpin_exception", key.at(uint16(port)), Value{Verdict: "accept"})
+		}
 	}
 }

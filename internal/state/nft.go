@@ -57,12 +57,16 @@ func (e elements) destinations(key Key, m config.Mapping, ports, ranges, protoco
 	}
 }
 
-// putPorts gives each port of a set a verdict.
-func (e elements) putPorts(name string, key Key, set config.PortSet, verdict string) {
-	all := make([]Element, 0, len(e[name])+int(set.Last)-int(set.First)+1)
-	e[name] = append(all, e[name]...)
-	for port := int(set.First); port <= int(set.Last); port++ {
-		e.put(name, key.at(uint16(port)), Value{Verdict: verdict})
+// putSpans gives ranges of ports a verdict, in the map of ports or that of ranges.
+func (e elements) putSpans(ports, ranges string, key Key, spans []span, verdict string) {
+	for _, s := range spans {
+		if wide(s.first, s.last) {
+			e.put(ranges, key.between(s.first, s.last), Value{Verdict: verdict})
+			continue
+		}
+		for port := int(s.first); port <= int(s.last); port++ {
+			e.put(ports, key.at(uint16(port)), Value{Verdict: verdict})
+		}
 	}
 }
 

@@ -161,14 +161,22 @@ func checkUndo(t *testing.T, steps []Step) {
 func TestTunnelMTU(t *testing.T) {
 	for _, c := range []struct{ mtu, limit, path, want int }{
 		{0, transport.NoEncapLimit, 1500, 1460}, {0, 4, 1500, 1452}, {0, transport.NoEncapLimit, 1492, 1452},
-		{0, transport.NoEncapLimit, 0, 1460}, {1400, 4, 1280, 1400},
+		{0, transport.NoEncapLimit, 0, 1460}, {1400, 4, 1280, 1400}, {0, transport.NoEncapLimit, 9000, 1460},
+		{8960, transport.NoEncapLimit, 9000, 8960},
 	} {
-		facts := Facts{PathMTU: map[string]int{}}
+		facts := Facts{PathMTU: map[string]int{}, Narrow: map[string]int{}}
 		if c.path != 0 {
 			facts.PathMTU["r"] = c.path
 		}
 		if got := TunnelMTU(&config.Relay{Name: "r", MTU: c.mtu, EncapLimit: c.limit}, facts); got != c.want {
 			t.Errorf("mtu %d, encaplimit %d, path %d: %d, want %d", c.mtu, c.limit, c.path, got, c.want)
+		}
+		facts.Narrow["r"] = 1360 // does not replace what the configuration says
+		if c.mtu == 0 {
+			c.want = 1360
+		}
+		if got := TunnelMTU(&config.Relay{Name: "r", MTU: c.mtu, EncapLimit: c.limit}, facts); got != c.want {
+			t.Errorf("mtu %d, a narrow path: %d, want %d", c.mtu, got, c.want)
 		}
 	}
 }

@@ -22,6 +22,7 @@ type vpsTables struct {
 	elements
 	any   bool
 	slots slots
+	keeps map[Key][]span // by public address and protocol
 }
 
 func (t *vpsTables) add(r *config.Relay, link Link) {
@@ -48,9 +49,6 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 			t.put("source", key, Value{Addr: r.IPAddr})
 		}
 	}
-	for _, keep := range r.Keep {
-		t.except(r.IPAddr, keep, "accept", "accept")
-	}
 	for _, f := range r.Forwards {
 		for _, m := range f.Mappings() {
 			t.addMapping(r.IPAddr, m)
@@ -58,14 +56,54 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 	}
 }
 
-// except adds a verdict that precedes the forwards of a set of ports or of a protocol.
-func (t *vpsTables) except(public netip.Addr, set config.PortSet, ofPort, ofProtocol string) {
-	key := protoKey(public, set.Proto)
-	if !set.HasPorts() {
-		t.put("protocol_exception", key, Value{Verdict: ofProtocol})
-		return
+// addKeeps adds what stays the VPS's own; relays are all relays of this machine.
+func (t *vpsTables) addKeeps(relays []*config.Relay) {
+	t.keeps = map[Key][]span{}
+	for _, r := range relays {
+		for _, keep := range r.Keep {
+			key := protoKey(r.IPAddr, keep.Proto)
+			if keep.HasPorts() {
+				t.keeps[key] = append(t.keeps[key], span{first: keep.First, last: keep.Last})
+			} else {
+				t.put("protocol_exception", key, Value{Verdict: "accept"})
+			}
+		}
 	}
-	t.putPorts("port_exception", key, set, ofPort)
+	for key, spans := range t.keeps {
+		t.keeps[key] = disjoint(spans)
+		t.putSpans("port_exception", "range_exception", key, t.keeps[key], "accept")
+	}
+}
+
+// left returns the parts of a set of ports that no relay keeps; key is the public address and the protocol.
+func (t *vpsTables) left(key Key, set config.PortSet) (parts []span) {
+	next, last := int(set.First), int(set.Last)
+	for _, keep := range t.keeps[key] {
+		if int(keep.first) > last {
+			break
+		}
+		if next < int(keep.first) {
+			parts = append(parts, span{first: uint16(next), last: keep.first - 1})
+		}
+		next = max(next, int(keep.last)+1)
+	}
+	if next <= last {
+		parts = append(parts, span{first: uint16(next), last: set.Last})
+	}
+	return parts
+}
+
+// addOwn lets the VPS's own programs reach the homes by public addresses, unless a relay with the address objects.
+func (t *vpsTables) addOwn(relays []*config.Relay) {
+	objects := map[netip.Addr]bool{}
+	for _, r := range relays {
+		objects[r.IPAddr] = objects[r.IPAddr] || !r.TargetLocal
+	}
+	for addr, objects := range objects {
+		if !objects {
+			t.insert("target_local", Key{Addr: addr})
+		}
+	}
 }
 
 func (t *vpsTables) addMapping(public netip.Addr, m config.Mapping) {
@@ -88,8 +126,12 @@ func (t *vpsTables) addMapping(public netip.Addr, m config.Mapping) {
 		return
 	}
 	t.destinations(key, m, "port_forward", "range_forward", "protocol_forward")
-	if m.Limited() {
-		t.except(public, m.Public, "goto limited_port", "goto limited_protocol")
+	switch {
+	case !m.Limited():
+	case !m.Public.HasPorts():
+		t.put("protocol_exception", key, Value{Verdict: "goto limited_protocol"})
+	default:
+		t.putSpans("port_exception", "range_exception", key, t.left(key, m.Public), "goto limited_port")
 	}
 }
 
@@ -111,19 +153,12 @@ func (t *vpsTables) addSlots(relays []*config.Relay) {
 		if !public[r.IPAddr] {
 			continue
 		}
-		put := func(set config.PortSet, verdict string) {
-			key := protoKey(r.IPAddr, set.Proto)
-			switch {
-			case !set.HasPorts():
-				t.put("slot_protocol", key, Value{Verdict: verdict})
-			case wide(set.First, set.Last):
-				t.put("slot_range", key.between(set.First, set.Last), Value{Verdict: verdict})
-			default:
-				t.putPorts("slot_port", key, set, verdict)
-			}
-		}
 		for _, keep := range r.Keep {
-			put(keep, "accept")
+			key := protoKey(r.IPAddr, keep.Proto)
+			if !keep.HasPorts() {
+				t.put("slot_protocol", key, Value{Verdict: "accept"})
+			}
+			t.putSpans("slot_port", "slot_range", key, t.keeps[key], "accept")
 		}
 		for _, f := range r.Forwards {
 			verdict := "accept"
@@ -131,10 +166,14 @@ func (t *vpsTables) addSlots(relays []*config.Relay) {
 				verdict, _ = slotVerdicts(t.slots.of[r.Name], r, f.DestIP)
 			}
 			for _, m := range f.Mappings() {
-				if m.All {
+				key := protoKey(r.IPAddr, m.Public.Proto)
+				switch {
+				case m.All:
 					t.put("slot_address", Key{Addr: r.IPAddr}, Value{Verdict: verdict})
-				} else {
-					put(m.Public, verdict)
+				case !m.Public.HasPorts():
+					t.put("slot_protocol", key, Value{Verdict: verdict})
+				default:
+					t.putSpans("slot_port", "slot_range", key, t.left(key, m.Public), verdict)
 				}
 			}
 		}
@@ -149,6 +188,7 @@ var vpsSets = []Set{
 	{Name: "address_forward", Key: []Type{IPv4}, Value: []Type{IPv4}},
 	{Name: "client_forward", Key: []Type{IPv4, IPv4}, Value: []Type{IPv4}},
 	{Name: "port_exception", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},
+	{Name: "range_exception", Key: []Type{IPv4, Proto, Service}, Value: []Type{Verdict}},
 	{Name: "protocol_exception", Key: []Type{IPv4, Proto}, Value: []Type{Verdict}},
 	{Name: "port_client", Key: []Type{IPv4, Proto, Service, IPv4}},
 	{Name: "protocol_client", Key: []Type{IPv4, Proto, IPv4}},
@@ -156,6 +196,7 @@ var vpsSets = []Set{
 	{Name: "source", Key: []Type{IfName, IPv4}, Value: []Type{IPv4}},
 	{Name: "member", Key: []Type{IfName, IPv4}},
 	{Name: "public_address", Key: []Type{IPv4}},
+	{Name: "target_local", Key: []Type{IPv4}},
 	{Name: "inside", Key: []Type{IPv4}},
 }
 

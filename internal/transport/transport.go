@@ -34,5 +34,6 @@ type Tunnel interface {
 	Refused(*packet.Packet) bool
 }
 
-// DefaultPathMTU, in bytes, is Ethernet's. It is used while there is no route to the other end.
+// DefaultPathMTU, in bytes, is Ethernet's. The internet carries no larger packets, and it is used while there is no
+// route to the other end.
 const DefaultPathMTU = 1500

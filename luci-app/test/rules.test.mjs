@@ -59,6 +59,7 @@ const table = {
 		egress_private: [ '0', '1', 'yes', 'x' ],
 		killswitch: [ '0', '1', 'off', 'x' ],
 		flow_offloading: [ '0', '1', 'off', 'x' ],
+		target_local: [ '0', '1', 'off', 'x' ],
 		keep: [
 			'tcp:22', 'udp:60000-61000', 'icmp', 'tcp', 'icmp:1', 'gre', '47', '6:22', '22', 'tcp:', 'tcp:0',
 			'tcp:65536', 'tcp:2-1', 'tcp:1-1', 'foo', 'foo:1', ':22', 'tcp:22:23', 'sctp:5', 'tcp:022', 'all',

@@ -46,7 +46,8 @@ var ErrNoAddress = errors.New("no address of")
 // New returns a machine with these devices; the first carries the tunnels, the second, if any, has the hosts behind it.
 func New(devices ...string) *Kernel {
 	k := &Kernel{Devices: devices, Tunlink: devices[0], sysctls: map[string]string{}, ruleset: ruleset{},
-		records: records{tables: map[string]record{}, peers: map[string]netip.Addr{}}}
+		records: records{tables: map[string]record{}, peers: map[string]netip.Addr{},
+			paths: map[string]state.PathNote{}}}
 	if len(devices) > 1 {
 		k.LAN = devices[1]
 	}

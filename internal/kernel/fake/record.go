@@ -20,6 +20,7 @@ type records struct {
 	saved    []state.Sysctl
 	peers    map[string]netip.Addr
 	failed   []string
+	paths    map[string]state.PathNote
 	included bool // the file for nftables.conf exists
 }
 
@@ -78,6 +79,22 @@ func (k *Kernel) NotePeers(addrs map[string]netip.Addr) error {
 	return nil
 }
 
+// PathNote implements reconcile.Kernel.
+func (k *Kernel) PathNote(relay string) state.PathNote { return k.records.paths[relay] }
+
+// NotePath implements reconcile.Kernel.
+func (k *Kernel) NotePath(relay string, note state.PathNote) error {
+	if note.Passes == 0 {
+		delete(k.records.paths, relay)
+		return nil
+	}
+	if err := k.fail(Write); err != nil {
+		return err
+	}
+	k.records.paths[relay] = note
+	return nil
+}
+
 // NoteFailed implements reconcile.Kernel.
 func (k *Kernel) NoteFailed(relays []string) error {
 	k.records.failed = relays
@@ -106,6 +123,7 @@ func (k *Kernel) Clear() error {
 		return err
 	}
 	clear(k.records.tables)
+	clear(k.records.paths)
 	k.records.saved, k.records.included = nil, false
 	return nil
 }

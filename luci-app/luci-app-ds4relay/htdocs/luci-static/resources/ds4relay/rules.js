@@ -293,6 +293,7 @@ return baseclass.extend({
 			egress_private: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			killswitch: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			flow_offloading: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
+			target_local: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			keep(text) {
 				const m = /^([^:]*)(?::(.*))?$/.exec(text),
 				      protocol = m ? this.lookupProtocol(m[1]) : null;

@@ -229,13 +229,14 @@ return view.extend({
 
 	/* What is not asked for on the first visit. */
 	defaults() {
-		const uplink = this.interfaces.find((one) => one['ipv6-prefix']?.length),
-		      prefix = uplink ? uplink['ipv6-prefix'][0] : null,
+		const life = (one) => one.preferred ?? 2 ** 32, // seconds, 0 once it is deprecated; absent: for ever
+		      prefix = this.interfaces.flatMap((uplink) => L.toArray(uplink['ipv6-prefix']).map(
+			(one) => ({ ...one, uplink: uplink.interface }))).sort((a, b) => life(b) - life(a))[0],
 		      specs = fields.specs.relay,
 		      rows = [
 			[ _('IPv6 address of this home'), prefix
 				? words.fill(_('made of the prefix that your provider delegates, now %s on %s'), [
-					prefix.address + '/' + prefix.mask, uplink.interface
+					prefix.address + '/' + prefix.mask, prefix.uplink
 				])
 				: _(
 					'made of the prefix that your provider delegates; there is none now: is IPv6 set up on this router?'
@@ -330,6 +331,9 @@ return view.extend({
 			_('The first of six priorities of ip rules.'));
 		fields.add(s, 'advanced', form.Flag, 'flow_offloading', _('Flow offloading'),
 			_('Connections pass by the firewall’s rules once they are established, where the kernel can do it.'),
+			{ retain: true }).depends('role', 'vps');
+		fields.add(s, 'advanced', form.Flag, 'target_local', _('Also for programs on the VPS'),
+			_('Programs on the VPS reach the home by the public address, as clients on the Internet do.'),
 			{ retain: true }).depends('role', 'vps');
 
 		s.handleAdd = function(ev, name) {

@@ -1,0 +1,293 @@
+//go:build !openwrt
+
+package kernel
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// Carrier is where another tunnel of this machine gets its packets, over IPv4.
+type Carrier struct {
+	Device string
+	Set    config.PortSet // protocol and port
+	Local  netip.Addr     // this machine's address for it; not valid if that may be any
+	Client netip.Addr     // the other end; not valid if it is not known
+}
+
+// maxCarriers limits how many tunnels may be in each other (IP6_TUNNEL's and GRE's nesting is limited, too).
+const maxCarriers = 4
+
+// Carriers returns the other tunnels that the packets to an endpoint go through. A tunnel whose other end answers only
+// is left out: connection tracking brings it its answers.
+func Carriers(endpoint netip.Addr) []Carrier {
+	var carriers []Carrier
+	for range maxCarriers {
+		route, err := routeTo(endpoint, netip.Addr{})
+		if err != nil {
+			break
+		}
+		link, err := netlink.LinkByName(route.device)
+		if err != nil {
+			break
+		}
+		found, remote := carriersOf(link, endpoint)
+		for _, c := range found {
+			c.Device = route.device
+			if !c.Local.IsValid() {
+				c.Local = sourceTo(remote)
+			}
+			if remote.Is4() {
+				c.Client = remote
+			}
+			if remote.Is4() || !remote.IsValid() {
+				carriers = append(carriers, c)
+			}
+		}
+		if !remote.IsValid() {
+			break
+		}
+		endpoint = remote
+	}
+	return carriers
+}
+
+// Protocols of tunnels over IPv4 (IANA), and the ports of IPsec's keys and of its packets in UDP (RFC 3948).
+const (
+	protoIPIP, protoIPv6, protoGRE, protoESP = 4, 41, 47, 50
+	portIKE, portNAT                         = 500, 4500
+)
+
+// carriersOf returns where a tunnel gets its packets, and the address of its other end, if it is known.
+func carriersOf(link netlink.Link, inner netip.Addr) (carriers []Carrier, remote netip.Addr) {
+	add := func(local net.IP, proto uint8, port uint16) {
+		addr, _ := netip.AddrFromSlice(local)
+		if addr = addr.Unmap(); !addr.Is4() || addr.IsUnspecified() {
+			addr = netip.Addr{}
+		}
+		carriers = append(carriers, Carrier{Set: config.PortSet{Proto: proto, First: port, Last: port}, Local: addr})
+	}
+	// tunnel is a tunnel of an IP protocol, or with encap in UDP (ip-fou(8)), where both ends usually have one port.
+	tunnel := func(local net.IP, proto uint8, encap, from, to uint16) {
+		switch {
+		case encap == 0:
+			add(local, proto, 0)
+		case from != 0:
+			add(local, config.UDP, from)
+		default:
+			add(local, config.UDP, to)
+		}
+	}
+	var other net.IP
+	switch l := link.(type) {
+	case *netlink.Wireguard:
+		return wireguard(l.Name, inner)
+	case *netlink.Tuntap:
+		for _, set := range tunSockets(l.Name) {
+			carriers = append(carriers, Carrier{Set: set})
+		}
+	case *netlink.Vxlan:
+		add(l.SrcAddr, config.UDP, uint16(l.Port))
+		other = l.Group
+	case *netlink.Geneve:
+		add(nil, config.UDP, l.Dport)
+		other = l.Remote
+	case *netlink.Gretun:
+		tunnel(l.Local, protoGRE, l.EncapType, l.EncapSport, l.EncapDport)
+		other = l.Remote
+	case *netlink.Gretap:
+		tunnel(l.Local, protoGRE, l.EncapType, l.EncapSport, l.EncapDport)
+		other = l.Remote
+	case *netlink.Iptun:
+		tunnel(l.Local, protoIPIP, l.EncapType, l.EncapSport, l.EncapDport)
+		other = l.Remote
+	case *netlink.Sittun:
+		tunnel(l.Local, protoIPv6, l.EncapType, l.EncapSport, l.EncapDport)
+		other = l.Remote
+	case *netlink.Ip6tnl: // over IPv6
+		other = l.Remote
+	case *netlink.Vti, *netlink.Xfrmi:
+		add(nil, protoESP, 0)
+		add(nil, config.UDP, portIKE)
+		add(nil, config.UDP, portNAT)
+	}
+	remote, _ = netip.AddrFromSlice(other)
+	remote = remote.Unmap()
+	if remote.IsUnspecified() || remote.IsMulticast() {
+		remote = netip.Addr{}
+	}
+	return carriers, remote
+}
+
+// anywhere stands for an address on the internet (TEST-NET-1, RFC 5737).
+var anywhere = netip.MustParseAddr("192.0.2.1")
+
+// sourceTo returns this machine's address for packets to an IPv4 address, or to the internet if that is not known.
+func sourceTo(remote netip.Addr) netip.Addr {
+	if !remote.Is4() {
+		remote = anywhere
+	}
+	routes, err := netlink.RouteGet(remote.AsSlice())
+	if err != nil || len(routes) == 0 {
+		return netip.Addr{}
+	}
+	source, _ := netip.AddrFromSlice(routes[0].Src.To4())
+	return source
+}
+
+// Numbers of linux/wireguard.h.
+const (
+	wgFamily      = "wireguard"
+	wgGetDevice   = 0
+	wgVersion     = 1
+	wgIfName      = 2
+	wgListenPort  = 6
+	wgPeers       = 8
+	wgEndpoint    = 4
+	wgKeepalive   = 5
+	wgAllowedIPs  = 9
+	wgAllowedAddr = 2
+	wgAllowedBits = 3
+)
+
+// wireguard returns the port of a WireGuard device and the endpoint of the peer that gets packets to an address. A peer
+// with an endpoint and a keepalive gets packets from here first.
+func wireguard(device string, inner netip.Addr) (carriers []Carrier, remote netip.Addr) {
+	family, err := netlink.GenlFamilyGet(wgFamily)
+	if err != nil {
+		return nil, remote
+	}
+	request := nl.NewNetlinkRequest(int(family.ID), unix.NLM_F_DUMP)
+	request.AddData(&nl.Genlmsg{Command: wgGetDevice, Version: wgVersion})
+	request.AddData(nl.NewRtAttr(wgIfName, nl.ZeroTerminated(device)))
+	messages, err := request.Execute(unix.NETLINK_GENERIC, 0)
+	if err != nil {
+		return nil, remote
+	}
+	port, best, calls := uint16(0), -1, false
+	for _, m := range messages {
+		device, err := attributes(m[min(len(m), nl.SizeofGenlmsg):])
+		if err != nil {
+			return nil, remote
+		}
+		if value := device[wgListenPort]; len(value) == 2 {
+			port = nl.NativeEndian().Uint16(value)
+		}
+		for _, data := range list(device[wgPeers]) {
+			if p := wireguardPeer(data, inner); p.bits > best {
+				best, remote, calls = p.bits, p.endpoint, p.endpoint.IsValid() && p.keepalive
+			}
+		}
+	}
+	if port == 0 || calls {
+		return nil, remote
+	}
+	return []Carrier{{Set: config.PortSet{Proto: config.UDP, First: port, Last: port}}}, remote
+}
+
+type wgPeer struct {
+	endpoint  netip.Addr
+	keepalive bool
+	bits      int // of the longest network that contains the address; -1 if there is none
+}
+
+func wireguardPeer(data []byte, inner netip.Addr) wgPeer {
+	p := wgPeer{bits: -1}
+	peer, err := attributes(data)
+	if err != nil {
+		return p
+	}
+	switch endpoint := peer[wgEndpoint]; { // a sockaddr
+	case len(endpoint) >= 24:
+		p.endpoint = netip.AddrFrom16([16]byte(endpoint[8:])).Unmap()
+	case len(endpoint) >= 8:
+		p.endpoint = netip.AddrFrom4([4]byte(endpoint[4:]))
+	}
+	if value := peer[wgKeepalive]; len(value) == 2 {
+		p.keepalive = nl.NativeEndian().Uint16(value) > 0
+	}
+	for _, data := range list(peer[wgAllowedIPs]) {
+		allowed, _ := attributes(data)
+		network, _ := netip.AddrFromSlice(allowed[wgAllowedAddr])
+		if bits := allowed[wgAllowedBits]; len(bits) == 1 && netip.PrefixFrom(network, int(bits[0])).Contains(inner) {
+			p.bits = max(p.bits, int(bits[0]))
+		}
+	}
+	return p
+}
+
+// list returns the values of nested attributes.
+func list(data []byte) (values [][]byte) {
+	attrs, _ := nl.ParseRouteAttr(data)
+	for _, a := range attrs {
+		values = append(values, a.Value)
+	}
+	return values
+}
+
+// tunSockets returns the UDP and TCP ports on which the process of a tun device (OpenVPN, WireGuard in user space)
+// waits for packets.
+func tunSockets(device string) []config.PortSet {
+	infos, _ := filepath.Glob("/proc/[0-9]*/fdinfo/*")
+	waiting := waitingSockets()
+	var sets []config.PortSet
+	for _, info := range infos {
+		if data, err := os.ReadFile(info); err != nil || !hasLine(string(data), "iff:\t"+device) {
+			continue
+		}
+		files, _ := filepath.Glob(filepath.Join(filepath.Dir(filepath.Dir(info)), "fd", "*"))
+		for _, file := range files {
+			target, _ := os.Readlink(file)
+			if set, ok := waiting[target]; ok {
+				sets = append(sets, set)
+			}
+		}
+		break
+	}
+	return sets
+}
+
+func hasLine(text, line string) bool {
+	for l := range strings.Lines(text) {
+		if strings.TrimSuffix(l, "\n") == line {
+			return true
+		}
+	}
+	return false
+}
+
+// waitingSockets returns UDP and TCP sockets that anybody may send to, by the names of their files in /proc/PID/fd.
+func waitingSockets() map[string]config.PortSet {
+	sockets := map[string]config.PortSet{}
+	for _, table := range []struct {
+		proto uint8
+		state string // TCP_CLOSE for UDP without another end, TCP_LISTEN
+		files []string
+	}{{config.UDP, "07", []string{"udp", "udp6"}}, {config.TCP, "0A", []string{"tcp", "tcp6"}}} {
+		for _, file := range table.files {
+			data, _ := os.ReadFile("/proc/thread-self/net/" + file)
+			for line := range strings.Lines(string(data)) {
+				words := strings.Fields(line) // number, local, remote, state, …, inode is the tenth
+				if len(words) < 10 || words[3] != table.state {
+					continue
+				}
+				_, hex, _ := strings.Cut(words[1], ":")
+				var port uint16
+				if _, err := fmt.Sscanf(hex, "%x", &port); err == nil {
+					sockets["socket:["+words[9]+"]"] = config.PortSet{Proto: table.proto, First: port, Last: port}
+				}
+			}
+		}
+	}
+	return sockets
+}
