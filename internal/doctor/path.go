@@ -142,35 +142,18 @@ func (p *patient) protoOf(f *config.Forward) (proto uint8, public, host uint16) 
 	return m.Public.Proto, public, host
 }
 
-// probe sends a packet of size bytes (0: a small one) through the tunnel with a hop limit of one. The machine at the
-// other end answers with ICMP time exceeded through the tunnel, whatever hosts do. If the host is the router itself, it
-// answers like any host.
+// probe sends a Knock of size bytes (0: a small one) through the tunnel.
 func (p *patient) probe(size int, follow bool) probing {
-	f, carrier := p.Forwards[0], p.carrier()
-	id := p.nextPort()
-	from, to := f.DestIP, Nowhere
-	var data []byte
-	if p.Role == config.VPS {
-		proto, _, port := p.protoOf(f)
-		from, to = clientOf(f), f.DestIP
-		data = p.testPacket(proto, from, to, port, id, 1, size)
-	} else {
-		data = packet.MakeEcho(from, to, 1, id, 1, max(size-28, 8))
-	}
-	quotesIt := func(q *packet.Packet) bool { return q != nil && q.Src == from && q.Dst == to }
-	reply := func(s Sighting) bool {
-		return s.Device == p.Device && !s.Out && s.Outer == nil && s.Src == to && s.Dst == from
-	}
-	answer := func(s Sighting) bool {
-		return reply(s) || s.Device == p.Device && !s.Out && s.Proto == packet.ICMP && s.Type == packet.TimeExceeded &&
-			quotesIt(s.Quoted)
-	}
+	carrier := p.carrier()
+	knock := NewKnock(p.Relay, p.Forwards[0], p.nextPort(), size)
+	from, to := knock.from, knock.to
+	answer := func(s Sighting) bool { return knock.Answers(&s) }
 	own := func(s Sighting) bool { // the outer packet, or an error about it
 		return s.Out && s.Src == from && s.Dst == to && carrier.Sends(&s.Packet)
 	}
 	refusal := func(s Sighting) bool { return !s.Out && carrier.Refused(&s.Packet) }
 	arrived := func(s Sighting) bool { return !s.Out && carrier.Receives(&s.Packet) }
-	t := Trial{Into: p.Device, Packet: data, Wait: probeTime,
+	t := Trial{Into: p.Device, Packet: knock.Packet, Wait: probeTime,
 		Match: func(s Sighting) bool { return answer(s) || own(s) || refusal(s) || arrived(s) },
 		Done:  func(s Sighting) bool { return answer(s) || refusal(s) && s.Type != packet.TooBig6 }}
 	if follow {
@@ -181,11 +164,8 @@ func (p *patient) probe(size int, follow bool) probing {
 		switch {
 		case answer(s):
 			result.answered = true
-			if reply(s) && s.Flags&packet.SYN != 0 { // end the half-open connection
-				end := Trial{Into: t.Into, Match: t.Match, Done: t.Done}
-				end.Packet = packet.MakeTCP(netip.AddrPortFrom(from, s.DstPort), netip.AddrPortFrom(to, s.SrcPort),
-					packet.RST, 1, 2, 0)
-				p.prober.Try(end)
+			if end := knock.HangUp(&s); end != nil {
+				p.prober.Try(Trial{Into: t.Into, Packet: end, Match: t.Match, Done: t.Done})
 			}
 		case own(s):
 			result.out++

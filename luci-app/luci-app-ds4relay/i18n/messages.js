@@ -129,6 +129,8 @@ _('an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)');
 _('an nft verdict without a code');
 _('and while undoing: %s: %v');
 _('another ds4relay (process %s) is at work and did not finish within %v');
+_('another program removes or changes what ds4relay installs, again and again: from now on it is put back every ten minutes only; the last step: %s');
+_('another program removes or changes what ds4relay installs, again and again: it is put back every ten minutes only; the log has the step');
 _('answers to it do not arrive');
 _('any text of at most 64 characters on one line');
 _('ask the provider for a delegated IPv6 prefix (DHCPv6-PD), or give the endpoint with option ip6addr');
@@ -282,6 +284,7 @@ _('proto all has no ports; allowed is no src_dport, or a protocol with ports suc
 _('protocol %d');
 _('protocol unreachable');
 _('protocol:port, protocol:first-last or protocol, such as tcp:22, udp:60000-61000 or icmp');
+_('put back what another program has removed or changed: %s');
 _('relay %q has a tunnel between the same two endpoints; one of the four must differ');
 _('relay %q has table %d, which gives the same connection mark; allowed is a table whose distance is no multiple of 255');
 _('relay %q has the same device; give each relay its own');
