@@ -19,9 +19,9 @@ func (a *app) output(command ...string) (string, error) {
 	err := inner.dispatch(append([]string{"-c", a.path, "--run", a.run}, command...))
 	var code exitCode
 	switch {
-	case errors.As(err, &code) && code != exitDiffers: // what is wrong is printed
+	case errors.As(err, &code) && code != exitDiffers && code != exitSilent: // what is wrong is printed
 		return "", message.Plain(strings.TrimSpace(problems.String()))
-	case err != nil && code != exitDiffers:
+	case err != nil && code == 0:
 		return "", err
 	case out.more:
 		return "", message.New("the answer is longer than %d bytes; type the command instead: ds4relay %s", a.most,

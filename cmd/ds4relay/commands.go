@@ -219,6 +219,7 @@ func (a *app) compare(hosts []string, count int, interval float64) error {
 			fmt.Fprintf(a.stdout, "%s: seq=%d time=%.3f ms\n", host, seq, float64(rtt)/float64(time.Millisecond))
 		}
 	}
+	who := a.answerers()
 	v4, v6, err := ping.Compare(ctx, hosts[0], hosts[1], ping.Options{Count: count, Interval: wait}, progress)
 	if err != nil {
 		return err
@@ -228,7 +229,11 @@ func (a *app) compare(hosts []string, count int, interval float64) error {
 	if v4.Received == 0 || v6.Received == 0 {
 		return exitCode(exitFailed)
 	}
-	return nil
+	known, err := who.home(v4.Addr, v4.Received)
+	if !known && !a.quiet {
+		fmt.Fprintf(a.stdout, "who has answered for %s is not known on this machine: the home, or the VPS itself\n", v4.Addr)
+	}
+	return err
 }
 
 // ancestors limits the search for the ssh session that sudo hides.

@@ -99,7 +99,10 @@ var manual = map[string]detail{
 		"Relays with their endpoints, traffic, forwards and open connections; then what differs from the " +
 			"configuration, and other programs that get in the way. With names, only these relays, and what " +
 			"`up` with the same names would change.\n\n" +
-			"Exit status 3: something differs. Without root the kernel shows tunnels, addresses, routes, rules and " +
+			"`last heard` says when something last came from the other end. The run of each minute (`ds4relay " +
+			"watch`) sends a test packet if nothing else comes. On a router, `host` says whether a host at home " +
+			"answers ARP: up, missing or unknown.\n\n" +
+			"Exit status 3: something differs. 5: nothing differs, but another end is silent. Without root the kernel shows tunnels, addresses, routes, rules and " +
 			"traffic, but neither nft's tables nor open connections; `status` says so, and the exit status " +
 			"is 1 if nothing else differs.",
 		[]example{
@@ -133,9 +136,14 @@ var manual = map[string]detail{
 			{"ds4relay trace 203.0.113.10 -t 60", "the next one of a client, within a minute"},
 		}},
 	"watch": {
-		"This is for a timer: ds4relay-watch.timer on Debian and the service on OpenWrt call it every minute while a " +
-			"name is used (option peeraddr). Open connections stay open. Relays that an earlier `up` could not " +
-			"bring up are tried again.",
+		"This is for a timer: ds4relay-watch.timer on Debian and the service on OpenWrt call it every minute.\n\n" +
+			"It listens for the other ends, which `status` then shows: it sends a test packet through the tunnel if " +
+			"nothing has come since the run before. If the DNS name of another end (option peeraddr) has a new " +
+			"address, the tunnel moves there; open connections stay open. Relays that an earlier `up` could not " +
+			"bring up are tried again.\n\n" +
+			"What another program has removed or changed is put back, unless the file was edited since the last " +
+			"`up` or `reload`. If the same happens in five runs in a row, it is put back every ten minutes only. " +
+			"Relays that you took down stay down.",
 		nil},
 	"check": {
 		"Each mistake is printed with its line and with what is allowed. With a file, `check` judges the file alone. " +
@@ -152,7 +160,9 @@ var manual = map[string]detail{
 		[]example{
 			{"ds4relay export home >home.conf", "the file for the other end"},
 		}},
-	"ping": {"Both addresses belong to one server: the difference is what the path through the relay costs.",
+	"ping": {"Both addresses belong to one server: the difference is what the path through the relay costs.\n\n" +
+		"Exit status 1: an address has not answered, or, on the router or the VPS, the VPS itself has answered " +
+		"instead of the home. Other machines cannot tell that.",
 		[]example{
 			{"ds4relay ping 198.51.100.1 2001:db8::1 -c 100", "send 100 packets over each"},
 		}},

@@ -56,6 +56,7 @@ func TestUpgrade(t *testing.T) {
 		if out := e.do("up"); !strings.HasPrefix(out, "Nothing to do") {
 			t.Errorf("%s: a second up: %s", e.host.Name, out)
 		}
+		e.listens(t, "the former release at the other end", "heard", 0)
 	}
 	for _, e := range []*end{r.router, r.vps} {
 		e.do("-q", "down")

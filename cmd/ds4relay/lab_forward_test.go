@@ -516,6 +516,14 @@ func TestSameAddresses(t *testing.T) {
 			serveNamed(t, r.CabinHost, "cabin", 80)
 			r.up()
 			cabin.do("up")
+			// The VPS's answers to the cabin go to the other home, so the cabin hears only the VPS's own probes.
+			r.vps.listens(t, "equal homes", "heard", 0)
+			cabin.listens(t, "equal homes", "unknown", 0)
+			for range 2 { // the VPS probes the cabin although it has heard of it
+				r.vps.do("watch")
+				cabin.listens(t, "equal homes, the VPS's probe", "heard", 0)
+			}
+			r.router.listens(t, "equal homes", "heard", 0)
 
 			connections := 400
 			targets := map[string]string{public + ":80": "home", public + ":81": "cabin", "198.51.100.145:80": "cabin"}
@@ -601,6 +609,10 @@ func TestSameAddresses(t *testing.T) {
 			if out := r.vps.do("up"); !strings.Contains(out, "Nothing to do") {
 				t.Errorf("a second up: %s", out)
 			}
+			// Now the answers to home go to the cabin. Home comes in by its own line, like a client.
+			r.router.do("down")
+			r.router.do("up")
+			r.router.listens(t, "equal homes, as a client", "heard", 0)
 			conn.SetDeadline(time.Now().Add(patience))
 			if _, err := conn.Write([]byte("x")); err != nil {
 				t.Error(err)

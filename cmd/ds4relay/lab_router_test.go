@@ -60,7 +60,10 @@ func TestRouterVM(t *testing.T) {
 	if out := onRouter(t, "", "ds4relay", "up").Output; !strings.HasPrefix(out, "Nothing to do") {
 		t.Errorf("a second up: %s", out)
 	}
-	onRouter(t, "", "ds4relay", "status")
+	onRouter(t, "", "ds4relay", "watch") // the first run probes
+	vps.do("watch")
+	t.Logf("a run of each minute: %s", strings.TrimSpace(onRouter(t, "", "sh", "-c",
+		"time ds4relay watch; time ds4relay status").Output))
 	if out := onRouter(t, "", "ps").Output; strings.Contains(out, "ds4relay") {
 		t.Errorf("something of ds4relay runs on:\n%s", out)
 	}

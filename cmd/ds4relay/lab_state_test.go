@@ -730,18 +730,32 @@ func TestMissing(t *testing.T) {
 	})
 }
 
-// TestPing compares the relay with the path over IPv6.
+// TestPing compares the relay with the path over IPv6. It fails if the VPS itself answers instead of the home.
 func TestPing(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll)
 	r.up()
-	e := newEnd(t, r.Client, vpsRelay)
-	out := e.do("ping", public, home6, "-c", "4", "-i", "0.05")
-	for _, want := range []string{"--- " + public, "--- " + home6, "4 packets transmitted, 4 received, 0% packet loss",
-		"rtt min/avg/max/mdev = ", "IPv4 by relay - IPv6 direct: "} {
-		if !strings.Contains(out, want) {
-			t.Errorf("no %q in:\n%s", want, out)
+	client := newEnd(t, r.Client, "")
+	ping := func(e *end, wantCode int, wants ...string) {
+		t.Helper()
+		code, out, stderr := e.try("ping", public, home6, "-c", "4", "-i", "0.05")
+		if code != wantCode {
+			t.Errorf("%s: exit status %d, want %d", e.host.Name, code, wantCode)
+		}
+		for _, want := range wants {
+			if !strings.Contains(out+stderr, want) {
+				t.Errorf("%s: no %q in:\n%s%s", e.host.Name, want, out, stderr)
+			}
 		}
 	}
+	ping(client, 0, "--- "+public, "--- "+home6, "4 packets transmitted, 4 received, 0% packet loss",
+		"rtt min/avg/max/mdev = ", "IPv4 by relay - IPv6 direct: ", "is not known on this machine")
+	ping(r.router, 0)
+	r.vps.write(vpsRelay + "\tlist keep 'icmp'\n" + forwardAll)
+	r.vps.do("reload")
+	ping(r.router, exitFailed, "the home has not answered")
+	r.router.write(routerRelay + forwardWeb)
+	r.router.do("reload")
+	ping(r.router, exitFailed, "the VPS itself has answered")
 }
 
 // TestOneFails: a relay that cannot be brought up does not affect others, and is brought up as soon as that is

@@ -29,6 +29,7 @@ const (
 	exitUsage   = 2 // bad usage or configuration, nothing was changed
 	exitDiffers = 3 // status: the kernel is not as the configuration says
 	exitSome    = 4 // some relays are up, others could not be brought up
+	exitSilent  = 5 // status: all is as the configuration says, but another end is silent
 )
 
 // app is one run of the program.

@@ -26,7 +26,7 @@ import (
 
 // everything is a status with all metrics, and some text that must be escaped.
 func everything() *reconcile.Status {
-	heard := 18
+	heard := int64(18)
 	forwards := []reconcile.ForwardStatus{
 		{Section: "web", Name: `Mum's "web" \ server`, DestIP: "192.168.1.210", Host: "up",
 			Flows: &reconcile.Flows{Open: 2, In: &state.Traffic{Bytes: 1 << 50}, Out: &state.Traffic{Bytes: 8}}},

@@ -74,6 +74,8 @@ func (a *app) showStatus(names []string, asJSON bool, before func()) error {
 		return err
 	case !ok:
 		return exitCode(exitDiffers)
+	case s.Silent():
+		return exitCode(exitSilent)
 	case len(s.Unseen) > 0:
 		return exitCode(exitFailed)
 	}

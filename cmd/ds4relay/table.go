@@ -36,7 +36,7 @@ func commands() []command {
 			setup: (*app).doctor},
 		{name: "trace", args: "[CLIENT]", summary: "follow one connection through this machine, packet by packet",
 			setup: (*app).trace},
-		{name: "watch", summary: "follow the other ends' DNS names once: move tunnels whose address has changed",
+		{name: "watch", summary: "look once whether all is well: follow DNS names, mend, listen for the other ends",
 			setup: (*app).watch},
 		{name: "check", args: "[FILE]", summary: "report every mistake in the configuration",
 			setup: bare((*app).check)},
@@ -199,7 +199,7 @@ func usage() string {
 	writeOptions(&b, f)
 	b.WriteString("\n`ds4relay help COMMAND` explains one.\n\n" +
 		"exit status: 0 done, 1 failed and rolled back, 2 bad usage or configuration, 3 status: something differs,\n" +
-		"4 some relays are up, others could not be\n")
+		"4 some relays are up, others could not be, 5 status: another end is silent\n")
 	return b.String()
 }
 

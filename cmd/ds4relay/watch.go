@@ -1,12 +1,15 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/platform"
+	"github.com/ds4relay/ds4relay/internal/probe"
 	"github.com/ds4relay/ds4relay/internal/program"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
@@ -18,15 +21,16 @@ const initScript = "/etc/init.d/ds4relay"
 // firewall.
 const reloadTime = 3 * time.Minute
 
-// watch checks once whether the DNS name of another end has a new address, and moves the tunnel there. A timer calls
-// it.
+// watch is the run of each minute. A timer calls it.
 func (a *app) watch(f *flag.FlagSet) func([]string) error {
 	missing := f.Bool("missing", false, "bring up enabled relays with a DNS name that are down")
 	a.stepFlags(f)
-	return func([]string) error { return a.followNames(*missing) }
+	return func([]string) error { return a.watchOnce(*missing) }
 }
 
-func (a *app) followNames(missing bool) error {
+// watchOnce follows the DNS names of other ends, puts back what other programs have removed, and listens whether the
+// other ends are alive. One failure does not keep it from the rest.
+func (a *app) watchOnce(missing bool) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
@@ -34,7 +38,15 @@ func (a *app) followNames(missing bool) error {
 	if err != nil {
 		return err
 	}
-	m := &reconcile.End{Config: c, Kernel: a.kernel(), Note: a.note}
+	m := &reconcile.End{Config: c, Kernel: a.kernel(), Note: a.note} // which looks up each name once
+	watched := m.Kernel.Watched()
+	errs := []error{a.followNames(m, missing), a.mend(m, &watched)}
+	watched.Relays, err = (&probe.Prober{Kernel: m.Kernel}).Listen(c.Relays, watched.Relays)
+	return errors.Join(append(errs, err, m.NoteWatched(watched))...)
+}
+
+// followNames checks whether the DNS name of another end has a new address, and moves the tunnel there.
+func (a *app) followNames(m *reconcile.End, missing bool) error {
 	moved, err := m.Moved(missing)
 	if err != nil {
 		return err
@@ -56,6 +68,19 @@ func (a *app) followNames(missing bool) error {
 	changed, err := m.Up(moved, nil, a.show, a.waiting)
 	if changed {
 		a.announce()
+	}
+	return err
+}
+
+// mend puts back what other programs have removed.
+func (a *app) mend(m *reconcile.End, watched *reconcile.Watch) error {
+	changed, err := m.Mend(&watched.Repairs, kernel.Uptime(), a.show, a.waiting)
+	if !changed {
+		return err
+	}
+	a.announce()
+	if here().Name() == platform.OpenWrtName {
+		err = errors.Join(err, a.netifd(nil)) // a tunnel that was made anew
 	}
 	return err
 }

@@ -164,12 +164,8 @@ func (p *patient) entries() []entry {
 		if len(list) == most || slices.ContainsFunc(list, func(e entry) bool { return e.forward.DestIP == f.DestIP }) {
 			continue
 		}
-		for _, m := range f.Mappings() {
-			free, _ := p.entrances(f, m)
-			if len(free) > 0 {
-				list = append(list, entry{free[0], f})
-				break
-			}
+		if e, ok := p.entryOf(f); ok {
+			list = append(list, e)
 		}
 	}
 	if len(list) == 0 {
@@ -178,37 +174,31 @@ func (p *patient) entries() []entry {
 	return list
 }
 
-// probe sends a packet of size bytes (0: a small one) through the tunnel with a hop limit of one. The machine at the
-// other end answers with ICMP time exceeded through the tunnel, whatever hosts do. If the host is the router itself, it
-// answers like any host.
+// entryOf returns the entry of a forward; not ok if keep and other forwards leave nothing of it.
+func (p *patient) entryOf(f *config.Forward) (e entry, ok bool) {
+	for _, m := range f.Mappings() {
+		if free, _ := p.entrances(f, m); len(free) > 0 {
+			return entry{free[0], f}, true
+		}
+	}
+	return entry{entrance{proto: packet.ICMP}, f}, false
+}
+
+// probe sends a Knock of size bytes (0: a small one) through the tunnel.
 func (p *patient) probe(size int, follow bool) probing {
 	if p.via.forward == nil {
 		p.via = p.entries()[0]
 	}
-	f, carrier := p.via.forward, p.carrier()
-	id := p.nextPort()
-	from, to := f.DestIP, Nowhere
-	var data []byte
-	if p.Role == config.VPS {
-		from, to = clientOf(f), f.DestIP
-		data = p.testPacket(p.via.proto, from, to, p.via.port, id, 1, size)
-	} else {
-		data = packet.MakeEcho(from, to, 1, id, 1, max(size-28, 8))
-	}
-	quotesIt := func(q *packet.Packet) bool { return q != nil && q.Src == from && q.Dst == to }
-	reply := func(s Sighting) bool {
-		return s.Device == p.Device && !s.Out && s.Outer == nil && s.Src == to && s.Dst == from
-	}
-	answer := func(s Sighting) bool {
-		return reply(s) || s.Device == p.Device && !s.Out && s.Proto == packet.ICMP && s.Type == packet.TimeExceeded &&
-			quotesIt(s.Quoted)
-	}
+	carrier := p.carrier()
+	knock := p.knockBy(p.via, p.nextPort(), size)
+	from, to := knock.from, knock.to
+	answer := func(s Sighting) bool { return knock.Answers(&s) }
 	own := func(s Sighting) bool { // the outer packet, or an error about it
 		return s.Out && s.Src == from && s.Dst == to && carrier.Sends(&s.Packet)
 	}
 	refusal := func(s Sighting) bool { return !s.Out && carrier.Refused(&s.Packet) }
 	arrived := func(s Sighting) bool { return !s.Out && carrier.Receives(&s.Packet) }
-	t := Trial{Into: p.Device, Packets: [][]byte{data}, Wait: probeTime,
+	t := Trial{Into: p.Device, Packets: [][]byte{knock.Packet}, Wait: probeTime,
 		Match: func(s Sighting) bool { return answer(s) || own(s) || refusal(s) || arrived(s) },
 		Done:  func(s Sighting) bool { return answer(s) || refusal(s) && s.Type != packet.TooBig6 }}
 	if follow {
@@ -219,11 +209,8 @@ func (p *patient) probe(size int, follow bool) probing {
 		switch {
 		case answer(s):
 			result.answered = true
-			if reply(s) && s.Flags&packet.SYN != 0 { // end the half-open connection
-				end := Trial{Into: t.Into, Match: t.Match, Done: t.Done}
-				end.Packets = [][]byte{packet.MakeTCP(netip.AddrPortFrom(from, s.DstPort),
-					netip.AddrPortFrom(to, s.SrcPort), packet.RST, 1, 2, 0)}
-				p.prober.Try(end)
+			if end := knock.HangUp(&s); end != nil {
+				p.prober.Try(Trial{Into: t.Into, Packets: [][]byte{end}, Match: t.Match, Done: t.Done})
 			}
 		case own(s):
 			result.out++

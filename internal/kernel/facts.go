@@ -303,9 +303,11 @@ func ownRoutes() ([]state.Route, error) {
 
 // fibRoute is an entry of the routing table.
 type fibRoute struct {
-	device string
-	mtu    int  // bytes
-	local  bool // the address is this machine's own; device has it
+	device  string
+	index   int  // of the device
+	mtu     int  // bytes
+	local   bool // the address is this machine's own; device has it
+	gateway bool // the address is behind another router
 }
 
 // routeTo looks up the routing table's entry for an address, without what the kernel has learnt about the path. Routes
@@ -332,7 +334,8 @@ func routeTo(dst, src netip.Addr) (fibRoute, error) {
 	if routes[0].MTU > 0 {
 		mtu = min(mtu, routes[0].MTU)
 	}
-	return fibRoute{link.Attrs().Name, mtu, routes[0].Type == unix.RTN_LOCAL}, nil
+	return fibRoute{link.Attrs().Name, index, mtu, routes[0].Type == unix.RTN_LOCAL,
+		len(routes[0].Gw) > 0 || routes[0].Via != nil}, nil
 }
 
 // LinkUp reports whether a device exists and is up.

@@ -316,6 +316,7 @@ func readSysctl(key string) (string, error) {
 
 // Counters are a link's traffic since it was created.
 type Counters struct {
+	Index     int    `json:"-"` // of the link
 	RxBytes   uint64 `json:"rx_bytes"`
 	RxPackets uint64 `json:"rx_packets"`
 	TxBytes   uint64 `json:"tx_bytes"`
@@ -331,7 +332,7 @@ func LinkCounters(device string) (Counters, error) {
 		return Counters{}, err
 	}
 	s := link.Attrs().Statistics
-	return Counters{s.RxBytes, s.RxPackets, s.TxBytes, s.TxPackets, s.RxErrors, s.TxErrors}, nil
+	return Counters{link.Attrs().Index, s.RxBytes, s.RxPackets, s.TxBytes, s.TxPackets, s.RxErrors, s.TxErrors}, nil
 }
 
 // HasTunnels reports whether the module ip6_tunnel is loaded or built in.

@@ -55,7 +55,11 @@ func (k *Kernel) replace(name string, data []byte) (err error) {
 	if err := os.RemoveAll(fresh); err != nil { // left by a killed process
 		return err
 	}
-	file, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	mode := os.FileMode(0o600)
+	if name == watchRecord { // status reads it for everybody
+		mode = 0o644
+	}
+	file, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
@@ -323,7 +327,8 @@ func (k *Kernel) Clear() error {
 	for _, name := range names {
 		ours := name == formerSysctls || strings.HasPrefix(name, sysctlPrefix) ||
 			strings.HasPrefix(name, tablePrefix) || name == PeerRecord+freshSuffix ||
-			strings.HasPrefix(name, PathPrefix) ||
+			strings.HasPrefix(name, PathPrefix) || strings.HasPrefix(name, appliedRecord) ||
+			strings.HasPrefix(name, watchRecord) ||
 			strings.HasPrefix(name, includeFile)
 		switch {
 		case ours:

@@ -71,8 +71,6 @@ config_foreach() { for s in $RELAYS; do "$1" "$s"; done; }
 config_get() {
 	case "$2:$3" in
 	first:tunlink) eval "$1=wan6" ;;
-	second:peeraddr) eval "$1=\$SECOND_PEER" ;;
-	*:peeraddr) eval "$1=2001:db8::/64" ;;
 	*) eval "$1=" ;;
 	esac
 }
@@ -143,25 +141,23 @@ func TestInitScript(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"start", nil, 0, up + triggers + rules + "procd_close_service\n"},
-		// An other end with a DNS name: it is looked up each minute, by a process that exits.
-		{"start", []string{"SECOND_PEER=vps.example.org"}, 0, up + watch + triggers + rules + "procd_close_service\n"},
-		{"start", []string{"SECOND_PEER=vps.example.org", "ENABLED=0"}, 0,
-			up + triggers + rules + "procd_close_service\n"},
+		// While a relay is enabled, a process that exits runs each minute.
+		{"start", nil, 0, up + watch + triggers + rules + "procd_close_service\n"},
+		{"start", []string{"ENABLED=0"}, 0, up + triggers + rules + "procd_close_service\n"},
 		// A mistake in the file: the start fails, and what runs stays, with its rules. procd keeps the data of a
 		// running service.
 		{"start", []string{"FAILS=2"}, 2, failed + triggers + rules + "procd_close_service\n"},
 		{"start", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
-		{"start", []string{"FAILS=1", "REGISTERED=1"}, 1, step + triggers + rules + "procd_close_service\n"},
+		{"start", []string{"FAILS=1", "REGISTERED=1"}, 1, step + watch + triggers + rules + "procd_close_service\n"},
 		// A relay that cannot be brought up does not affect others, and is tried again.
 		{"start", []string{"FAILS=4", "REGISTERED=1"}, 0, some + watch + triggers + rules + "procd_close_service\n"},
 		// A restart takes nothing down.
-		{"restart", []string{"REGISTERED=1"}, 0, up + triggers + rules + "procd_close_service\n"},
+		{"restart", []string{"REGISTERED=1"}, 0, up + watch + triggers + rules + "procd_close_service\n"},
 		{"restart", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
 		// An event after the stop, and one while netifd restarts, do nothing. Other events start the program once.
 		{"reload", nil, 0, ""},
 		{"reload", []string{"REGISTERED=1", "NETIFD_AWAY=1"}, 0, ""},
-		{"reload", []string{"REGISTERED=1"}, 0, up + triggers + rules + "procd_close_service\n"},
+		{"reload", []string{"REGISTERED=1"}, 0, up + watch + triggers + rules + "procd_close_service\n"},
 		{"reload", []string{"FAILS=2", "REGISTERED=1"}, 2, failed},
 		// The firewall is notified of changed data, so the rules are removed before the service.
 		{"stop", nil, 0, down + triggers + "procd_close_service\nprocd_kill\n"},

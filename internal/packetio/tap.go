@@ -53,24 +53,36 @@ func Open(names ...string) (*Tap, error) {
 			return nil, message.New("there is no device %s", name)
 		}
 	}
+	to := 0 // all
+	if len(t.devices) == 1 {
+		for index := range t.devices {
+			to = index
+		}
+	}
+	return t, t.bind(to)
+}
+
+// OpenOn makes a tap for one device that the caller knows.
+func OpenOn(device string, index int) (*Tap, error) {
+	t := &Tap{devices: map[int]string{index: device}}
+	return t, t.bind(index)
+}
+
+// bind opens the socket for the device with that index, or for all if it is 0.
+func (t *Tap) bind(index int) error {
 	// SOCK_DGRAM leaves the link header away, which tunnels do not have.
 	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, message.New("open a packet socket: %v", err)
+		return message.New("open a packet socket: %v", err)
 	}
 	unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) // less will do on a quiet machine
-	to := &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL)}
-	if len(t.devices) == 1 {
-		for index := range t.devices {
-			to.Ifindex = index
-		}
-	}
+	to := &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL), Ifindex: index}
 	if err := unix.Bind(socket, to); err != nil {
 		unix.Close(socket)
-		return nil, message.New("bind a packet socket: %v", err)
+		return message.New("bind a packet socket: %v", err)
 	}
 	t.socket = socket
-	return t, nil
+	return nil
 }
 
 // instruction is unix.SockFilter: what a socket's filter does (linux/filter.h), and how many instructions it skips then.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/message"
@@ -28,6 +29,10 @@ type Kernel interface {
 	NotePath(relay string, note state.PathNote) error
 	NoteFailed(relays []string) error
 	FailedRelays() []string
+	NoteApplied(kernel.Applied) error
+	Applied() kernel.Applied
+	NoteWatched(alive.Watch) error
+	Watched() alive.Watch
 	Clear() error
 }
 
@@ -187,12 +192,25 @@ func (m *End) Up(names []string, check func([]*config.Relay) error, show func(st
 			err = check(relays)
 		}
 		return relays, err
-	}, show, waiting, m.recordUp)
+	}, show, waiting, func(w way) error { return m.recordUp(w, len(names) > 0) })
 }
 
 // Down takes down the named relays, or all.
 func (m *End) Down(names []string, show func(state.Step), waiting func(string)) (changed bool, err error) {
-	return m.change(func() ([]*config.Relay, error) { return m.wantDown(names) }, show, waiting,
+	// Noted before the first step: whatever happens, Mend does not bring up what is to go down.
+	return m.change(func() ([]*config.Relay, error) {
+		relays, err := m.wantDown(names)
+		switch {
+		case err != nil:
+			return nil, err
+		case len(names) == 0:
+			return nil, m.Kernel.NoteApplied(kernel.Applied{})
+		}
+		if m.noteApplied(relays, true, names) != nil { // removing it needs no disk space
+			err = m.Kernel.NoteApplied(kernel.Applied{})
+		}
+		return relays, err
+	}, show, waiting,
 		func(w way) error {
 			if len(w.relays) == 0 {
 				return m.Kernel.Clear()
@@ -210,8 +228,8 @@ func (m *End) Down(names []string, show func(state.Step), waiting func(string)) 
 
 // recordUp writes the records that the kernel cannot keep. Relays that an earlier call could not bring up, and that
 // this call did not concern, will still be tried again. The names' addresses are the ones in use now: Facts has checked
-// them, and the tunnels send to them.
-func (m *End) recordUp(w way) error {
+// them, and the tunnels send to them. others means that relays that are not in w stay as they are.
+func (m *End) recordUp(w way, others bool) error {
 	peers := map[string]netip.Addr{}
 	for _, r := range w.relays {
 		up := slices.ContainsFunc(w.want.Links, func(l state.Link) bool { return l.Relay == r.Name })
@@ -227,7 +245,7 @@ func (m *End) recordUp(w way) error {
 	}
 	slices.Sort(failed)
 	return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NotePeers(peers), m.Kernel.NoteSysctls(),
-		m.Kernel.NoteFailed(failed))
+		m.Kernel.NoteFailed(failed), m.noteApplied(w.relays, others, nil))
 }
 
 func (m *End) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string),

@@ -25,7 +25,7 @@ func samples(s *Status) string {
 
 // TestMetrics: the figures of a status; what is not known is left out.
 func TestMetrics(t *testing.T) {
-	heard := 18
+	heard := int64(18)
 	relay := RelayStatus{Name: "home", Enabled: true, Role: config.Router, Up: true, IPAddr: "198.51.100.144",
 		Device: "wrap1", MTU: 1452, OtherEnd: "heard", HeardS: &heard,
 		Counters: &kernel.Counters{RxBytes: 1, RxPackets: 2, TxBytes: 3, TxPackets: 4, RxErrors: 5, TxErrors: 6},

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/message"
@@ -75,11 +76,11 @@ type RelayStatus struct {
 	Tunlink    string           `json:"tunlink,omitempty"`
 	Local      string           `json:"local"` // endpoints
 	Peer       string           `json:"peer"`
-	MTU        int              `json:"mtu"`                 // bytes
-	EncapLimit *int             `json:"encaplimit"`          // nil for none
-	OtherEnd   string           `json:"other_end,omitempty"` // heard, silent or unknown
-	HeardS     *int             `json:"heard_s,omitempty"`   // seconds since the other end was last heard; nil: never
+	MTU        int              `json:"mtu"`        // bytes
+	EncapLimit *int             `json:"encaplimit"` // nil for none
 	Counters   *kernel.Counters `json:"counters,omitempty"`
+	HeardS     *int64           `json:"heard_s,omitempty"`   // seconds since the other end was last heard of, at most
+	OtherEnd   alive.State      `json:"other_end,omitempty"` // "" unless the relay is up
 	Forwards   []ForwardStatus  `json:"forwards"`
 	Keep       []Ports          `json:"keep,omitempty"`
 	Codes      RelayCodes       `json:"codes,omitzero"`
@@ -96,10 +97,10 @@ type ForwardStatus struct {
 	Name     string          `json:"name,omitempty"`
 	Mappings []MappingStatus `json:"mappings"`
 	DestIP   string          `json:"dest_ip"`
+	Host     string          `json:"host,omitempty"`    // kernel.HostUp and so on; "" where it cannot be known
 	Clients  []string        `json:"clients,omitempty"` // addresses and networks; none: everybody
 	Egress   config.Egress   `json:"egress"`
 	Flows    *Flows          `json:"flows,omitempty"` // nil if the kernel does not list them
-	Host     string          `json:"host,omitempty"`  // up, missing or unknown
 
 	text string // for a person
 }
@@ -164,6 +165,16 @@ const fullPercent = 95
 
 // OK reports whether the kernel is as the configuration says.
 func (s *Status) OK() bool { return len(s.Differs) == 0 && len(s.Blocked) == 0 }
+
+// Silent reports whether the other end of a relay that is up does not answer.
+func (s *Status) Silent() bool {
+	for i := range s.Relays {
+		if s.Relays[i].OtherEnd == alive.Silent {
+			return true
+		}
+	}
+	return false
+}
 
 // onlyForRoot reports whether a step changes something that the kernel shows only to root.
 func onlyForRoot(step state.Step) bool {
@@ -231,10 +242,14 @@ func (m *End) Status(names ...string) (*Status, error) {
 			"those that are open go on; find out who opens so many (conntrack -L), or allow more: sysctl -w "+
 			"net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
 	}
-	flows := openFlows(m.Config.Relays)
+	flows, watched, hosts := openFlows(m.Config.Relays), m.Kernel.Watched(), hostStates(m.Config.Relays)
+	if watched.Repairs.Rival() {
+		status.note(message.New("another program removes or changes what ds4relay installs, again and again: it is put " +
+			"back every ten minutes only; the log has the step"))
+	}
 	for _, r := range m.Config.Relays {
 		if len(names) == 0 || slices.Contains(names, r.Name) {
-			status.Relays = append(status.Relays, relayStatus(r, facts, have, flows))
+			status.Relays = append(status.Relays, relayStatus(r, facts, have, flows, watched, hosts))
 		}
 	}
 	return status, nil
@@ -258,8 +273,24 @@ func openFlows(relays []*config.Relay) map[*config.Forward]*Flows {
 	return flows
 }
 
-func relayStatus(r *config.Relay, facts state.Facts, have state.Observed,
-	flows map[*config.Forward]*Flows) RelayStatus {
+// hostStates returns what is known about the hosts of a router's relays.
+func hostStates(relays []*config.Relay) map[netip.Addr]string {
+	hosts := map[netip.Addr]string{}
+	for _, r := range relays {
+		for _, f := range r.Forwards {
+			if r.Role == config.Router {
+				hosts[f.DestIP] = kernel.HostUnknown
+			}
+		}
+	}
+	if len(hosts) > 0 {
+		_ = kernel.Hosts(hosts) // else they stay unknown
+	}
+	return hosts
+}
+
+func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows map[*config.Forward]*Flows,
+	watched alive.Watch, hosts map[netip.Addr]string) RelayStatus {
 	peer := r.Peer
 	if r.PeerName != "" {
 		peer = facts.Peer[r.Name]
@@ -281,11 +312,19 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed,
 			}
 			if counters, err := kernel.LinkCounters(link.Name); err == nil {
 				s.Counters = &counters
+				var ago int64
+				s.OtherEnd, ago = watched.Relays[r.Name].Judge(kernel.TunnelOf(&link, &counters), kernel.Uptime())
+				if ago >= 0 {
+					s.HeardS = &ago
+				}
 			}
 		}
 	}
 	for _, f := range r.Forwards {
 		forward := forwardStatus(f)
+		if s.OtherEnd != "" && r.Role == config.Router {
+			forward.Host = hosts[f.DestIP]
+		}
 		if flows != nil && r.Enabled {
 			if forward.Flows = flows[f]; forward.Flows == nil {
 				forward.Flows = &Flows{}
@@ -354,6 +393,10 @@ func (s *Status) Print(w io.Writer) {
 			fmt.Fprintf(w, "  traffic         %d packets, %s in; %d packets, %s out\n", c.RxPackets,
 				units.Bytes(c.RxBytes), c.TxPackets, units.Bytes(c.TxBytes))
 		}
+		if r.OtherEnd != "" {
+			fmt.Fprintf(w, "  last heard      ")
+			r.printHeard(w)
+		}
 		for i, f := range r.Forwards {
 			label := ""
 			if i == 0 {
@@ -367,7 +410,11 @@ func (s *Status) Print(w io.Writer) {
 			if f.Flows != nil && f.Flows.Open > 0 {
 				open = fmt.Sprintf("; %d open", f.Flows.Open)
 			}
-			fmt.Fprintf(w, "  %-15s %s (egress %s%s%s)\n", label, f.text, f.Egress, name, open)
+			host := ""
+			if f.Host != "" {
+				host = "; host " + f.Host
+			}
+			fmt.Fprintf(w, "  %-15s %s (egress %s%s%s%s)\n", label, f.text, f.Egress, name, open, host)
 		}
 		if len(r.Keep) > 0 {
 			kept := ""
@@ -413,9 +460,49 @@ func (s *Status) Print(w io.Writer) {
 		fmt.Fprintln(w)
 		plain.Mark(w, plain.Warning, "What can be seen without root is as the configuration says.")
 		fmt.Fprintln(w)
+	case s.Silent():
+		fmt.Fprintln(w)
+		plain.Mark(w, plain.Bad, "The kernel is as the configuration says, but another end is silent")
+		fmt.Fprintln(w, "; find out why: ds4relay doctor")
 	case s.OK():
 		fmt.Fprintln(w)
 		plain.Mark(w, plain.Good, "The kernel is as the configuration says.")
 		fmt.Fprintln(w)
 	}
+}
+
+// printHeard writes when the other end was last heard of.
+func (r *RelayStatus) printHeard(w io.Writer) {
+	when := "never"
+	if r.HeardS != nil {
+		when = since(*r.HeardS)
+	}
+	switch {
+	case r.OtherEnd == alive.Silent:
+		plain.Mark(w, plain.Bad, when+", the other end is silent")
+	case r.OtherEnd == alive.Unknown && r.HeardS == nil:
+		plain.Mark(w, plain.Warning, "not known")
+	case r.OtherEnd == alive.Unknown || *r.HeardS > fresh:
+		plain.Mark(w, plain.Warning, when)
+	default:
+		fmt.Fprint(w, when)
+	}
+	fmt.Fprintln(w)
+}
+
+// fresh is the age in seconds up to which a working relay has heard of its other end: a run is each minute.
+const fresh = 150
+
+// since returns how long ago something was.
+func since(seconds int64) string {
+	const minute, hour, day = 60, 60 * 60, 24 * 60 * 60
+	switch {
+	case seconds < 2*minute:
+		return fmt.Sprintf("%d s ago", seconds)
+	case seconds < 2*hour:
+		return fmt.Sprintf("%d min ago", seconds/minute)
+	case seconds < 2*day:
+		return fmt.Sprintf("%d h ago", seconds/hour)
+	}
+	return fmt.Sprintf("%d days ago", seconds/day)
 }

@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 
+	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/message/messagetest"
+	"github.com/ds4relay/ds4relay/internal/plain"
 )
 
 // TestStatusPage: docs/status.md names each member of the object.
@@ -33,6 +36,33 @@ func TestForwardStatus(t *testing.T) {
 		c.forward.DestIP = host
 		if got, err := json.Marshal(forwardStatus(&c.forward)); err != nil || string(got) != c.want {
 			t.Errorf("%v\n%s\nwant\n%s", err, got, c.want)
+		}
+	}
+}
+
+// TestHeard: what status says about the other end.
+func TestHeard(t *testing.T) {
+	seconds := func(n int64) *int64 { return &n }
+	for _, c := range []struct {
+		state alive.State
+		heard *int64
+		want  string
+	}{
+		{alive.Heard, seconds(18), "  last heard      18 s ago\n"},
+		{alive.Heard, seconds(7199), "  last heard      119 min ago\n"},
+		{alive.Silent, seconds(200), "  last heard      3 min ago, the other end is silent\n"},
+		{alive.Silent, nil, "  last heard      never, the other end is silent\n"},
+		{alive.Unknown, seconds(3 * 86400), "  last heard      3 days ago\n"},
+		{alive.Unknown, nil, "  last heard      not known\n"},
+	} {
+		s := &Status{Relays: []RelayStatus{{Name: "home", Up: true, OtherEnd: c.state, HeardS: c.heard}}}
+		var out strings.Builder
+		s.Print(plain.Writer{To: &out})
+		if !strings.Contains(out.String(), c.want) || s.Silent() != (c.state == alive.Silent) {
+			t.Errorf("silent: %v, want %q in\n%s", s.Silent(), c.want, out.String())
+		}
+		if end := "another end is silent; find out why: ds4relay doctor"; strings.Contains(out.String(), end) != s.Silent() {
+			t.Errorf("%s: the last line of\n%s", c.state, out.String())
 		}
 	}
 }

@@ -9,18 +9,21 @@ import (
 
 // Moved returns the relays that could not be brought up before but could be now, and those whose DNS name now has
 // another address than their tunnel uses. With missing, it adds those with a name that should be up, are not, and could
-// be now. Without names there are no lookups.
+// be now, except those that a person has taken down. Without names there are no lookups.
 func (m *End) Moved(missing bool) ([]string, error) {
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {
 		return nil, err
 	}
-	failed := m.Kernel.FailedRelays()
+	failed, applied := m.Kernel.FailedRelays(), m.Kernel.Applied()
+	downByHand := func(r *config.Relay) bool {
+		return applied.File == m.Config.Sum && applied.File != 0 && !slices.Contains(applied.Relays, r.Name)
+	}
 	var moved []string
 	for _, r := range m.Config.Relays {
 		i := slices.IndexFunc(o.Links, func(l state.Link) bool { return l.Relay == r.Name })
 		again := i < 0 && slices.Contains(failed, r.Name)
-		if !again && (r.PeerName == "" || i < 0 && !(missing && r.Enabled)) {
+		if !again && (r.PeerName == "" || i < 0 && (!missing || !r.Enabled || downByHand(r))) {
 			continue
 		}
 		facts, err := m.Kernel.Facts([]*config.Relay{r})

@@ -6,18 +6,21 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // watched is a kernel with tunnels, and the current addresses of their other ends' names.
 type watched struct {
-	links  []state.Link
-	peers  map[string]netip.Addr
-	err    error
-	failed []string
-	asked  []string // relays whose facts were looked up
+	links   []state.Link
+	peers   map[string]netip.Addr
+	err     error
+	failed  []string
+	applied kernel.Applied
+	asked   []string // relays whose facts were looked up
 }
 
 func (k *watched) Observe(state.State) (state.Observed, error) {
@@ -35,7 +38,13 @@ func (k *watched) Apply(state.Step) error         { return errors.New("a look ch
 func (k *watched) KeepTables([]state.Table) error { return errors.New("a look changes nothing") }
 func (k *watched) NoteFailed([]string) error      { return errors.New("a look changes nothing") }
 func (k *watched) FailedRelays() []string         { return k.failed }
-func (k *watched) NoteSysctls() error             { return nil }
+func (k *watched) NoteApplied(kernel.Applied) error {
+	return errors.New("a look changes nothing")
+}
+func (k *watched) Applied() kernel.Applied       { return k.applied }
+func (k *watched) NoteWatched(alive.Watch) error { return errors.New("a look changes nothing") }
+func (k *watched) Watched() alive.Watch          { return alive.Watch{} }
+func (k *watched) NoteSysctls() error            { return nil }
 
 func (k *watched) NotePeers(map[string]netip.Addr) error {
 	return errors.New("a look changes nothing")

@@ -33,8 +33,18 @@ test('each state has its sentence and the button that mends it', () => {
 		}, 'error', 'diagnose' ],
 		[ { status: status('broken') }, 'warning', 'diagnose' ],
 		[ { status: with_((s) => ({ ...s, notes: [ 'a note' ] })) }, 'warning', 'diagnose' ],
-		[ { status: with_((s) => { s.relays[0].counters.rx_packets = 0; return s; }) }, 'warning', 'vps' ],
-		[ { status: with_((s) => { delete s.relays[0].counters; return s; }) }, 'success', undefined ],
+		[ { status: with_((s) => { s.relays[0].other_end = 'silent'; return s; }) }, 'error', 'diagnose' ],
+		[ {
+			status: with_((s) => { s.relays[0].other_end = 'silent'; delete s.relays[0].heard_s; return s; })
+		}, 'error', 'vps' ],
+		[ { status: with_((s) => { s.relays[0].other_end = 'unknown'; return s; }) }, 'warning', 'diagnose' ],
+		[ { status: with_((s) => { s.relays[0].heard_s = 151; return s; }) }, 'warning', 'diagnose' ],
+		[ { status: with_((s) => { delete s.relays[0].other_end; return s; }) }, 'warning', 'diagnose' ],
+		[ {
+			status: with_((s) => { s.relays.push({ ...s.relays[0], name: 'x', other_end: 'silent' }); return s; })
+		}, 'error', 'diagnose' ],
+		[ { status: with_((s) => { s.relays[0].forwards[1].host = 'missing'; return s; }) }, 'warning', 'diagnose' ],
+		[ { status: with_((s) => { s.relays[0].forwards[1].host = 'unknown'; return s; }) }, 'success', undefined ],
 		[ { status: with_((s) => { s.relays[0].enabled = false; return s; }) }, 'warning', 'settings' ]
 	]) {
 		const said = summary(state);
@@ -51,9 +61,25 @@ test('the parts of the path show where it ends', () => {
 	assert.deepEqual(new Set(Object.values(model.parts(relay))), new Set([ 'good' ]));
 	assert.equal(model.parts({ ...relay, up: false }).tunnel, 'bad');
 	assert.equal(model.parts({ ...relay, up: false, waiting: 'a delegated prefix' }).router, 'warning');
-	assert.equal(model.parts({ ...relay, counters: { rx_packets: 0, tx_packets: 9 } }).vps, 'bad');
-	assert.equal(model.parts({ ...relay, counters: { rx_packets: 0, tx_packets: 0 } }).vps, 'unknown');
+	assert.equal(model.parts({ ...relay, other_end: 'silent' }).vps, 'bad');
+	assert.equal(model.parts({ ...relay, other_end: 'silent' }).client, 'unknown');
+	assert.equal(model.parts({ ...relay, other_end: 'silent' }).host, 'good', 'the router knows its hosts');
+	assert.equal(model.parts({ ...relay, other_end: 'unknown' }).tunnel, 'warning');
+	assert.equal(model.parts({ ...relay, heard_s: 151 }).tunnel, 'warning');
 	assert.equal(model.parts({ ...relay, up: false, enabled: false }).tunnel, 'unknown');
+});
+
+test('the hosts are good only if all of them answer', () => {
+	const of = (...states) => model.parts({
+		...status('running').relays[0], forwards: states.map((host) => ({ host, mappings: [], dest_ip: 'x' }))
+	}).host;
+
+	assert.equal(of('up', 'up'), 'good');
+	assert.equal(of('up', 'missing'), 'warning');
+	assert.equal(of('missing', 'missing'), 'bad');
+	assert.equal(of('up', 'unknown'), 'unknown');
+	assert.equal(of(undefined), 'unknown', 'a VPS does not know');
+	assert.equal(of(), 'unknown');
 });
 
 test('a forward is put into words', () => {

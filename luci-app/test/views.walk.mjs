@@ -424,6 +424,20 @@ test('overview: a relay that runs, and one that does not', async () => {
 		{ timeout: 15000 });
 	noErrors(page);
 
+	// The other end falls silent, and a host does not answer.
+	const silent = fixture('running');
+
+	Object.assign(silent.relays[0], { other_end: 'silent', heard_s: 200 });
+	silent.relays[0].forwards[1].host = 'missing';
+	await page.change({ config: complete, answers: { 'ds4relay.status': silent } });
+	await page.waitForFunction(() => /The other end is silent/.test(document.querySelector('.ds4-alert').innerText),
+		null, { timeout: 15000 });
+	assert.match(await page.locator('.ds4-alert').innerText(), /last heard of 3 min ago/);
+	assert.match(await page.locator('svg.ds4-path').getAttribute('aria-label'),
+		/\(does not work\), tunnel ds4-home \(does not work\)[^]*192\.168\.1\.23[^,]*no answer/);
+	assert.match(await page.locator('.ds4-forwards').innerText(), /192\.168\.1\.210[^]*answers[^]*does not answer/);
+	noErrors(page);
+
 	// The program itself: nothing is installed on this router yet.
 	page = await lab.open('overview', { config: complete });
 	assert.match(await page.locator('.ds4-alert').innerText(), /The router is not as the configuration says/);

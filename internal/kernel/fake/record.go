@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/state"
@@ -21,6 +22,8 @@ type records struct {
 	peers    map[string]netip.Addr
 	failed   []string
 	paths    map[string]state.PathNote
+	applied  kernel.Applied
+	watched  alive.Watch
 	included bool // the file for nftables.conf exists
 }
 
@@ -104,6 +107,38 @@ func (k *Kernel) NoteFailed(relays []string) error {
 // FailedRelays implements reconcile.Kernel.
 func (k *Kernel) FailedRelays() []string { return k.records.failed }
 
+// NoteApplied implements reconcile.Kernel: an unchanged record is not written, and without relays it is removed.
+func (k *Kernel) NoteApplied(a kernel.Applied) error {
+	o := Write
+	switch {
+	case len(a.Relays) == 0:
+		o, a = Remove, kernel.Applied{}
+	case a.File == k.records.applied.File && slices.Equal(a.Relays, k.records.applied.Relays):
+		return nil
+	}
+	if err := k.fail(o); err != nil {
+		return err
+	}
+	k.records.applied = a
+	return nil
+}
+
+// Applied implements reconcile.Kernel.
+func (k *Kernel) Applied() kernel.Applied {
+	a := k.records.applied
+	a.Relays = slices.Clone(a.Relays)
+	return a
+}
+
+// NoteWatched implements reconcile.Kernel.
+func (k *Kernel) NoteWatched(w alive.Watch) error {
+	k.records.watched = w
+	return nil
+}
+
+// Watched implements reconcile.Kernel.
+func (k *Kernel) Watched() alive.Watch { return k.records.watched }
+
 // NoteSysctls implements reconcile.Kernel.
 func (k *Kernel) NoteSysctls() error {
 	saved := k.savedSysctls()
@@ -125,6 +160,7 @@ func (k *Kernel) Clear() error {
 	clear(k.records.tables)
 	clear(k.records.paths)
 	k.records.saved, k.records.included = nil, false
+	k.records.applied, k.records.watched = kernel.Applied{}, alive.Watch{}
 	return nil
 }
 

@@ -4,10 +4,11 @@
 
 /* What the program's answers mean: pure, so that it can be tested without a page. */
 
-/* A relay as one word: off, waiting, down, silent (nothing comes back), idle (no traffic yet), working. */
-function condition(relay) {
-	const counters = relay.counters;
+/* The run of each minute listens for the other end: what is older than this, in seconds, says nothing about now. */
+const freshSeconds = 150;
 
+/* A relay as one word: off, waiting, down, silent (the other end does not answer), unsure, working. */
+function condition(relay) {
 	if (!relay.enabled && !relay.up)
 		return 'off';
 
@@ -17,10 +18,38 @@ function condition(relay) {
 	if (!relay.up)
 		return 'down';
 
-	if (!counters || counters.tx_packets + counters.rx_packets == 0)
-		return 'idle';
+	if (relay.other_end == 'silent')
+		return 'silent';
 
-	return (counters.rx_packets == 0) ? 'silent' : 'working';
+	return (relay.other_end == 'heard' && relay.heard_s <= freshSeconds) ? 'working' : 'unsure';
+}
+
+/* The addresses of hosts that do not answer, each once. */
+function missing(relay) {
+	return [ ...new Set(relay.forwards.filter((f) => f.host == 'missing').map((f) => f.dest_ip)) ];
+}
+
+/* The hosts together: good only if all of them answer. */
+function hostsState(relay) {
+	const states = new Set(relay.forwards.map((forward) => forward.host));
+
+	if (states.has('missing'))
+		return (states.size > 1) ? 'warning' : 'bad';
+
+	return (states.size == 1 && states.has('up')) ? 'good' : 'unknown';
+}
+
+/* How long ago something was. */
+function ago(seconds) {
+	if (seconds < 120)
+		return words.fill(_('%d s ago'), [ seconds ]);
+
+	if (seconds < 7200)
+		return words.fill(_('%d min ago'), [ Math.floor(seconds / 60) ]);
+
+	return (seconds < 172800)
+		? words.fill(_('%d h ago'), [ Math.floor(seconds / 3600) ])
+		: words.fill(_('%d days ago'), [ Math.floor(seconds / 86400) ]);
 }
 
 /* How well the parts of a relay's path do: good, warning, bad, or unknown. */
@@ -29,10 +58,10 @@ function parts(relay) {
 
 	return {
 		client: (is == 'working') ? 'good' : 'unknown',
-		vps: { working: 'good', silent: 'bad' }[is] ?? 'unknown',
-		tunnel: { working: 'good', idle: 'good', silent: 'warning', waiting: 'warning', down: 'bad' }[is] ?? 'unknown',
-		router: { working: 'good', idle: 'good', silent: 'good', waiting: 'warning' }[is] ?? 'unknown',
-		host: (is == 'working' && relay.forwards.length) ? 'good' : 'unknown'
+		vps: { working: 'good', unsure: 'warning', silent: 'bad' }[is] ?? 'unknown',
+		tunnel: { working: 'good', unsure: 'warning', silent: 'bad', waiting: 'warning', down: 'bad' }[is] ?? 'unknown',
+		router: { working: 'good', unsure: 'good', silent: 'good', waiting: 'warning' }[is] ?? 'unknown',
+		host: hostsState(relay)
 	};
 }
 
@@ -97,16 +126,24 @@ function summary(state) {
 	for (const relay of relays)
 		if (condition(relay) == 'silent')
 			return {
-				kind: 'warning', title: label(relay, relays) + _('Nothing comes back from the VPS'),
-				text: _('Packets go into the tunnel, and none comes out. Is the VPS set up, and does it have the same addresses?'),
-				action: 'vps'
+				kind: 'error', title: label(relay, relays) + _('The other end is silent'), ...silence(relay)
 			};
 
-	if (status.notes?.length)
-		return {
-			kind: 'warning', title: _('It works, but'),
-			text: words.list(status, 'notes').join('; '), action: 'diagnose'
-		};
+	for (const relay of relays)
+		if (condition(relay) != 'working')
+			return {
+				kind: 'warning', title: label(relay, relays) + _('It is not known whether the other end answers'),
+				text: (relay.heard_s == null)
+					? _('Nothing has been heard of it yet.')
+					: words.fill(_('It was last heard of %s.'), [ ago(relay.heard_s) ]),
+				action: 'diagnose'
+			};
+
+	const notes = words.list(status, 'notes').concat(relays.flatMap(missing).map((ip) =>
+		words.fill(_('%s does not answer: switch it on, or correct its address'), [ ip ])));
+
+	if (notes.length)
+		return { kind: 'warning', title: _('It works, but'), text: notes.join('; '), action: 'diagnose' };
 
 	if (service && !service.enabled)
 		return {
@@ -114,13 +151,19 @@ function summary(state) {
 			text: _('The service is not started at boot.'), action: 'enable'
 		};
 
-	if (relays.some((relay) => condition(relay) == 'working'))
-		return { kind: 'success', title: _('It works'), text: _('The tunnel is up, and packets come through it.') };
+	return { kind: 'success', title: _('It works'), text: _('The tunnel is up, and the other end answers.') };
+}
 
-	return {
-		kind: 'success', title: _('The tunnel is up'),
-		text: _('Nothing has come through it yet. Try it: open the public address from outside of your home.')
-	};
+/* What to say of an end that does not answer, and what to do. */
+function silence(relay) {
+	return (relay.heard_s == null)
+		? {
+			text: _('Nothing has ever come from it. Is it set up, and does it have the same addresses?'), action: 'vps'
+		}
+		: {
+			text: words.fill(_('It was last heard of %s. Is it switched on, and online?'), [ ago(relay.heard_s) ]),
+			action: 'diagnose'
+		};
 }
 
 /* Traffic per second since the time before, or null where there is none to compare with. */
@@ -177,4 +220,4 @@ function hosts(relay) {
 	return [ ...new Set(relay.forwards.map((forward) => split(forward).ip)) ];
 }
 
-return baseclass.extend({ condition, parts, summary, rates, opens, split, hosts });
+return baseclass.extend({ condition, parts, summary, rates, opens, split, hosts, missing, ago });

@@ -77,7 +77,10 @@ function pipe(from, to, state, busy) {
 }
 
 function hostNames(relay, names) {
-	return model.hosts(relay).map((ip) => (names[ip] ? ip + ' (' + names[ip] + ')' : ip));
+	const missing = model.missing(relay);
+
+	return model.hosts(relay).map((ip) => (names[ip] ? ip + ' (' + names[ip] + ')' : ip) +
+		(missing.includes(ip) ? ' – ' + _('no answer') : ''));
 }
 
 function shorten(list, count) {
@@ -118,7 +121,10 @@ function traffic(relay, rates) {
 function tunnelLines(relay) {
 	return [
 		relay.device + (relay.tunlink ? ' – ' + relay.tunlink : ''),
-		relay.mtu ? words.fill(_('MTU %d'), [ relay.mtu ]) : ''
+		[
+			relay.mtu ? words.fill(_('MTU %d'), [ relay.mtu ]) : '',
+			(relay.heard_s != null) ? words.fill(_('last heard %s'), [ model.ago(relay.heard_s) ]) : ''
+		].filter((word) => word).join(' · ')
 	].filter((word) => word);
 }
 

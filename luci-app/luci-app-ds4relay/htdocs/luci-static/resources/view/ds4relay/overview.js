@@ -197,7 +197,8 @@ return view.extend({
 					: E('em', [ _('unnamed') ]),
 				E('span', [ opens, clients ? E('small', [ E('br'), words.fill(_('for %s'), [ clients ]) ]) : '' ]),
 				E('span', [
-					ip + (port ? ':' + port : ''), this.names[ip] ? E('small', [ E('br'), this.names[ip] ]) : ''
+					ip + (port ? ':' + port : ''), this.names[ip] ? E('small', [ E('br'), this.names[ip] ]) : '',
+					this.renderHost(forward.host)
 				]),
 				E('span', [ flows ? String(flows.open) : '–' ]),
 				this.renderTraffic(flows?.in),
@@ -206,6 +207,18 @@ return view.extend({
 		}));
 
 		return table.render();
+	},
+
+	/* Whether a host answers, with a dot in its colour; a VPS does not know. */
+	renderHost(state) {
+		const [ colour, label ] = {
+			up: [ 'good', _('answers') ], missing: [ 'bad', _('does not answer') ],
+			unknown: [ 'unknown', _('not known whether it answers') ]
+		}[state] ?? [];
+
+		return label
+			? E('small', [ E('br'), E('span', { 'class': 'ds4-state ds4-' + colour }, [ label ]) ])
+			: '';
 	},
 
 	renderTraffic(traffic) {

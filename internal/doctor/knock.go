@@ -1,0 +1,73 @@
+package doctor
+
+import (
+	"net/netip"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/packet"
+)
+
+// Knock is a packet for a relay's tunnel. The machine at the other end answers it with ICMP time exceeded through the
+// tunnel, whatever hosts do. If the host is the router itself, it answers like any host.
+type Knock struct {
+	Packet   []byte
+	device   string
+	from, to netip.Addr
+}
+
+// NewKnock makes one for a relay and one of its forwards. id is the port, or the ID of an echo request; size is in
+// bytes, 0 for the smallest.
+func NewKnock(r *config.Relay, f *config.Forward, id uint16, size int) *Knock {
+	p := lone(r)
+	e, _ := p.entryOf(f)
+	return p.knockBy(e, id, size)
+}
+
+func (p *patient) knockBy(e entry, id uint16, size int) *Knock {
+	k := &Knock{device: p.Device, from: e.forward.DestIP, to: Nowhere}
+	if p.Role == config.VPS {
+		k.from, k.to = clientOf(e.forward), e.forward.DestIP
+		k.Packet = p.testPacket(e.proto, k.from, k.to, e.port, id, 1, size)
+		return k
+	}
+	k.Packet = packet.MakeEcho(k.from, k.to, 1, id, 1, max(size-28, 8))
+	return k
+}
+
+// Entrance returns the port of a forward of TCP that is open to everybody, or 0 for one of ICMP.
+func Entrance(r *config.Relay) (port uint16, ok bool) {
+	p := lone(r)
+	for _, f := range r.Forwards {
+		if len(f.Clients) > 0 {
+			continue
+		}
+		for _, m := range f.Mappings() {
+			free, _ := p.entrances(f, m)
+			if len(free) > 0 && (free[0].proto == packet.TCP || free[0].proto == packet.ICMP) {
+				return free[0].public, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// replied reports whether the host itself has answered.
+func (k *Knock) replied(s *Sighting) bool {
+	return s.Device == k.device && !s.Out && s.Outer == nil && s.Src == k.to && s.Dst == k.from
+}
+
+// Answers reports whether a packet is the answer.
+func (k *Knock) Answers(s *Sighting) bool {
+	q := s.Quoted
+	return k.replied(s) || s.Device == k.device && !s.Out && s.Proto == packet.ICMP && s.Type == packet.TimeExceeded &&
+		q != nil && q.Src == k.from && q.Dst == k.to
+}
+
+// HangUp returns a packet that ends the half-open connection after an answer, or nil if there is none.
+func (k *Knock) HangUp(s *Sighting) []byte {
+	if !k.replied(s) || s.Flags&packet.SYN == 0 {
+		return nil
+	}
+	return packet.MakeTCP(netip.AddrPortFrom(k.from, s.DstPort), netip.AddrPortFrom(k.to, s.SrcPort),
+		packet.RST, 1, 2, 0)
+}

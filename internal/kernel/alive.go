@@ -1,0 +1,74 @@
+package kernel
+
+import (
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/alive"
+	"github.com/ds4relay/ds4relay/internal/state"
+)
+
+// Records of what should be in the kernel, and of what the run of each minute has seen.
+const (
+	appliedRecord = "applied"
+	watchRecord   = "watch"
+)
+
+// Applied is what the last `up` or `down` has left.
+type Applied struct {
+	File   uint64   // config.Config.Sum of the file; 0 means that nothing is known
+	Relays []string // that are to be up
+}
+
+// Applied returns the record, or zero. It is a list of texts, as others are: each further type takes a kilobyte.
+func (k *Kernel) Applied() (a Applied) {
+	list := read(k, appliedRecord, func(list []string) bool {
+		return len(list) > 1 && sumText(parseSum(list[0])) == list[0]
+	})
+	if len(list) > 0 {
+		a.File, a.Relays = parseSum(list[0]), list[1:]
+	}
+	return a
+}
+
+func sumText(sum uint64) string { return strconv.FormatUint(sum, 16) }
+
+func parseSum(text string) uint64 {
+	sum, _ := strconv.ParseUint(text, 16, 64)
+	return sum
+}
+
+// NoteApplied writes the record. Without relays it removes it.
+func (k *Kernel) NoteApplied(a Applied) error {
+	if len(a.Relays) == 0 {
+		return k.remove(appliedRecord)
+	}
+	if former := k.Applied(); former.File == a.File && slices.Equal(former.Relays, a.Relays) {
+		return nil
+	}
+	return k.write(appliedRecord, append([]string{sumText(a.File)}, a.Relays...))
+}
+
+// Watched returns the record of the last run of each minute, or zero.
+func (k *Kernel) Watched() alive.Watch {
+	return read(k, watchRecord, func(alive.Watch) bool { return true })
+}
+
+// NoteWatched writes the record, which everybody may read. Clear removes it.
+func (k *Kernel) NoteWatched(w alive.Watch) error { return k.write(watchRecord, w) }
+
+// Uptime returns the seconds since boot, including the time that the machine slept.
+func Uptime() int64 {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
+		return 0
+	}
+	return int64(t.Sec) + 1 // 0 means never
+}
+
+// TunnelOf returns what tells whether something has come out of a tunnel.
+func TunnelOf(link *state.Link, c *Counters) *alive.Tunnel {
+	return &alive.Tunnel{Index: c.Index, Peer: link.Remote().String(), Packets: c.RxPackets}
+}
