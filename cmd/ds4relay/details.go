@@ -122,9 +122,12 @@ var manual = map[string]detail{
 			{"ds4relay trace 203.0.113.10 -t 60", "the next one of a client, within a minute"},
 		}},
 	"watch": {
-		"This is for a timer: ds4relay-watch.timer on Debian and the service on OpenWrt call it every minute while a " +
-			"name is used (option peeraddr). Open connections stay open. Relays that an earlier `up` could not " +
-			"bring up are tried again.",
+		"This is for a timer: the service on OpenWrt calls it every minute while a name is used (option peeraddr). " +
+			"Open connections stay open. Relays that an earlier `up` could not bring up are tried again. A file that " +
+			"was changed, and not applied yet, is not applied by it.\n\n" +
+			"With `--stay` it stays, and does that every minute. Besides it puts back at once what other programs take " +
+			"away from the relays that are up. On Debian ds4relay-watch.service runs it. It ends when no relay is up " +
+			"any more.",
 		nil},
 	"check": {
 		"Each mistake is printed with its line and with what is allowed. Without a file, `check` reads the " +

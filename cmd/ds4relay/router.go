@@ -39,6 +39,11 @@ func (a *app) neighbours([]*config.Relay) []*message.Text { return nil }
 
 func (a *app) warnings(relays []*config.Relay) []*message.Text { return a.neighbours(relays) }
 
+// stayFlag is never set: on a router nothing stays resident.
+func stayFlag(*flag.FlagSet) *bool { return new(bool) }
+
+func (a *app) stay() error { return nil }
+
 // announce does nothing: nobody listens on ubus.
 func (a *app) announce() {}
 

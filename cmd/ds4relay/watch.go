@@ -22,9 +22,18 @@ const reloadTime = 3 * time.Minute
 // it.
 func (a *app) watch(f *flag.FlagSet) func([]string) error {
 	missing := f.Bool("missing", false, "bring up enabled relays with a DNS name that are down")
+	stay := stayFlag(f)
 	a.stepFlags(f)
-	return func([]string) error { return a.followNames(*missing) }
+	return func([]string) error {
+		if *stay {
+			return a.stay()
+		}
+		return a.watchOnce(*missing)
+	}
 }
+
+// watchOnce does what a timer, or `watch --stay`, does once a minute.
+func (a *app) watchOnce(missing bool) error { return a.followNames(missing) }
 
 func (a *app) followNames(missing bool) error {
 	if err := needRoot(); err != nil {

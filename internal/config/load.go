@@ -45,7 +45,7 @@ func loaded(file *uci.File, err error, role Role) (*Config, Problems, error) {
 
 // New checks a parsed file. See Load.
 func New(file *uci.File, role Role) (*Config, Problems, error) {
-	r := &reader{file: file, config: &Config{Path: file.Path}, relays: map[string]*Relay{},
+	r := &reader{file: file, config: &Config{Path: file.Path, Sum: sumOf(file)}, relays: map[string]*Relay{},
 		unfinished: map[string]bool{}, lines: map[any]func(string) int{}}
 	r.sections(role)
 	if len(r.problems.kept) == 0 {

@@ -26,6 +26,8 @@ type Kernel interface {
 	NotePeers(map[string]netip.Addr) error
 	NoteFailed(relays []string) error
 	FailedRelays() []string
+	NoteUp(sum string, relays []string) error
+	NotedUp() (sum string, relays []string)
 	Clear() error
 }
 
@@ -78,10 +80,17 @@ func running(o state.Observed) []string {
 	return names
 }
 
-// Running returns the names of the relays that are up, whatever the configuration says.
+// Running returns the names of the relays that are up, whatever the configuration says, and of those that should be:
+// somebody else may have removed a tunnel.
 func Running(k Kernel) ([]string, error) {
 	o, err := k.Observe(state.State{})
-	return slices.DeleteFunc(running(o), func(name string) bool { return name == "" }), err
+	_, names := k.NotedUp()
+	for _, name := range running(o) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, err
 }
 
 // wantUp returns the relays that are up after `up names…`: all enabled ones, or the named ones and those that are
@@ -93,11 +102,9 @@ func (m *End) wantUp(names []string) ([]*config.Relay, error) {
 	}
 	var already []string
 	if len(names) > 0 {
-		o, err := m.Kernel.Observe(state.State{})
-		if err != nil {
+		if already, err = Running(m.Kernel); err != nil {
 			return nil, err
 		}
-		already = running(o)
 	}
 	var want []*config.Relay
 	for _, relay := range m.Config.Relays {
@@ -116,13 +123,13 @@ func (m *End) wantDown(names []string) ([]*config.Relay, error) {
 	if _, err := m.relays(names); err != nil {
 		return nil, err
 	}
-	o, err := m.Kernel.Observe(state.State{})
+	already, err := Running(m.Kernel)
 	if err != nil {
 		return nil, err
 	}
 	var want []*config.Relay
 	for _, relay := range m.Config.Relays {
-		if slices.Contains(running(o), relay.Name) && !slices.Contains(names, relay.Name) {
+		if slices.Contains(already, relay.Name) && !slices.Contains(names, relay.Name) {
 			want = append(want, relay)
 		}
 	}
@@ -190,16 +197,44 @@ func (m *End) Up(names []string, check func([]*config.Relay) error, show func(st
 
 // Down takes down the named relays, or all.
 func (m *End) Down(names []string, show func(state.Step), waiting func(string)) (changed bool, err error) {
-	return m.change(func() ([]*config.Relay, error) { return m.wantDown(names) }, show, waiting,
-		func(w way) error {
-			if len(w.relays) == 0 {
-				return m.Kernel.Clear()
-			}
-			failed := slices.DeleteFunc(m.Kernel.FailedRelays(), func(name string) bool {
-				return slices.Contains(names, name)
-			})
-			return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NoteFailed(failed))
+	var sum string
+	var noted []string // relays that were to be up
+	changed, err = m.change(func() ([]*config.Relay, error) {
+		relays, err := m.wantDown(names)
+		if err != nil {
+			return nil, err
+		}
+		// First, so that nobody brings back what a killed down has removed.
+		sum, noted = m.Kernel.NotedUp()
+		return relays, m.Kernel.NoteUp(sum, namesOf(relays, nil))
+	}, show, waiting, func(w way) error {
+		if len(w.relays) == 0 {
+			return m.Kernel.Clear()
+		}
+		failed := slices.DeleteFunc(m.Kernel.FailedRelays(), func(name string) bool {
+			return slices.Contains(names, name)
 		})
+		return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NoteFailed(failed), m.noteUp(w))
+	})
+	var some *SomeFailed
+	if err != nil && !errors.Is(err, ErrUnwritten) && !errors.As(err, &some) && noted != nil {
+		err = errors.Join(err, m.Kernel.NoteUp(sum, noted))
+	}
+	return changed, err
+}
+
+// noteUp records the relays that are up now, and those that wait for something.
+func (m *End) noteUp(w way) error { return m.Kernel.NoteUp(m.Config.Sum, namesOf(w.relays, w.failed)) }
+
+// namesOf returns the names of relays without those that have failed.
+func namesOf(relays []*config.Relay, failed map[string]error) []string {
+	var names []string
+	for _, r := range relays {
+		if failed[r.Name] == nil {
+			names = append(names, r.Name)
+		}
+	}
+	return names
 }
 
 // recordUp writes the records that the kernel cannot keep. Relays that an earlier call could not bring up, and that
@@ -221,7 +256,7 @@ func (m *End) recordUp(w way) error {
 	}
 	slices.Sort(failed)
 	return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NotePeers(peers), m.Kernel.NoteSysctls(),
-		m.Kernel.NoteFailed(failed))
+		m.Kernel.NoteFailed(failed), m.noteUp(w))
 }
 
 func (m *End) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string),

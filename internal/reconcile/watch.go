@@ -9,11 +9,14 @@ import (
 
 // Moved returns the relays that could not be brought up before but could be now, and those whose DNS name now has
 // another address than their tunnel uses. With missing, it adds those with a name that should be up, are not, and could
-// be now. Without names there are no lookups.
+// be now. Without names there are no lookups. There are none of a file that was changed, and not applied yet.
 func (m *End) Moved(missing bool) ([]string, error) {
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {
 		return nil, err
+	}
+	if sum, names := m.Kernel.NotedUp(); len(names) > 0 && sum != m.Config.Sum {
+		return nil, nil
 	}
 	failed := m.Kernel.FailedRelays()
 	var moved []string

@@ -36,6 +36,8 @@ func (k *watched) KeepTables([]state.Table) error { return errors.New("a look ch
 func (k *watched) NoteFailed([]string) error      { return errors.New("a look changes nothing") }
 func (k *watched) FailedRelays() []string         { return k.failed }
 func (k *watched) NoteSysctls() error             { return nil }
+func (k *watched) NoteUp(string, []string) error  { return errors.New("a look changes nothing") }
+func (k *watched) NotedUp() (string, []string)    { return "", nil }
 
 func (k *watched) NotePeers(map[string]netip.Addr) error {
 	return errors.New("a look changes nothing")

@@ -20,7 +20,8 @@ type records struct {
 	saved    []state.Sysctl
 	peers    map[string]netip.Addr
 	failed   []string
-	included bool // the file for nftables.conf exists
+	up       []string // relays, behind the checksum of their file
+	included bool     // the file for nftables.conf exists
 }
 
 // record is what package kernel records about a table.
@@ -87,6 +88,31 @@ func (k *Kernel) NoteFailed(relays []string) error {
 // FailedRelays implements reconcile.Kernel.
 func (k *Kernel) FailedRelays() []string { return k.records.failed }
 
+// NoteUp implements reconcile.Kernel.
+func (k *Kernel) NoteUp(sum string, relays []string) error {
+	if len(relays) == 0 {
+		k.records.up = nil
+		return k.fail(Remove)
+	}
+	noted := append([]string{sum}, relays...)
+	if slices.Equal(noted, k.records.up) {
+		return nil
+	}
+	if err := k.fail(Write); err != nil {
+		return err
+	}
+	k.records.up = noted
+	return nil
+}
+
+// NotedUp implements reconcile.Kernel.
+func (k *Kernel) NotedUp() (sum string, relays []string) {
+	if k.records.up == nil {
+		return "", nil
+	}
+	return k.records.up[0], k.records.up[1:]
+}
+
 // NoteSysctls implements reconcile.Kernel.
 func (k *Kernel) NoteSysctls() error {
 	saved := k.savedSysctls()
@@ -106,7 +132,7 @@ func (k *Kernel) Clear() error {
 		return err
 	}
 	clear(k.records.tables)
-	k.records.saved, k.records.included = nil, false
+	k.records.saved, k.records.included, k.records.up = nil, false, nil
 	return nil
 }
 
@@ -203,6 +229,10 @@ func (k *Kernel) LoseRecords(random *rand.Rand) (what string, kept []state.Sysct
 		what += " sysctls"
 	}
 	if random.IntN(2) == 0 {
+		k.records.up = nil
+		what += " up"
+	}
+	if random.IntN(2) == 0 {
 		clear(k.records.peers)
 		what += " peers"
 	}
@@ -226,6 +256,9 @@ func (k *Kernel) Records() string {
 	}
 	for _, s := range k.records.saved {
 		lines = append(lines, "saved "+s.Key+" "+s.Value)
+	}
+	if k.records.up != nil {
+		lines = append(lines, fmt.Sprintf("up %q", k.records.up))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
