@@ -152,6 +152,9 @@ func (a *app) neighbours(relays []*config.Relay) []*message.Text {
 	if err == nil {
 		n.Drop, err = kernel.DropChains()
 	}
+	if err == nil {
+		n.Translations, err = kernel.Translations()
+	}
 	notes := n.Notes(relays)
 	if err != nil {
 		notes = append(notes, message.New("not everything of this machine could be looked at: %v", err))
