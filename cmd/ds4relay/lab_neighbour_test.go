@@ -151,7 +151,16 @@ func TestTranslations(t *testing.T) {
 			t.Errorf("check does not say %s:\n%s", want, said)
 		}
 	}
-	if err := r.VPS.NFT("delete table ip before; delete table ip after; table ip first { chain pre { type nat hook " +
+	if err := r.VPS.NFT("delete table ip before; delete table ip after; table ip first { chain post { type nat hook " +
+		"postrouting priority filter; masquerade; }; }"); err != nil {
+		t.Fatal(err)
+	}
+	seenTCP(t, r.Client, public+":80", public)
+	const hidden = "the client's address is hidden: its packet goes into wrap1 with the source " + public
+	if _, out, _ := r.vps.try("-q", "doctor"); !strings.Contains(out, hidden) {
+		t.Errorf("doctor beside a rule that hides clients: %s", out)
+	}
+	if err := r.VPS.NFT("delete table ip first; table ip first { chain pre { type nat hook " +
 		"prerouting priority -150; tcp dport 80 redirect to :9; }; }"); err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,7 @@ func (e *end) stay() *stays {
 	if err := s.command.Start(); err != nil {
 		e.t.Fatal(err)
 	}
+	s.awaits("it begins", func() bool { return strings.Contains(s.said(), "watching over home") })
 	return s
 }
 

@@ -62,6 +62,9 @@ func (a *app) stay() error {
 	w := &watcher{app: a, kernel: &kernel.Kernel{Run: a.run}, said: map[string]string{}}
 	minute := time.NewTicker(regular)
 	defer minute.Stop()
+	if _, names := w.kernel.NotedUp(); len(names) > 0 {
+		w.note(message.New("watching over %s", strings.Join(names, ", ")))
+	}
 	w.look()
 	for w.kernel.Watched() {
 		var due <-chan time.Time

@@ -29,6 +29,7 @@ type walk struct {
 	entered *Sighting // it came in
 	inside  *Sighting // router: it came out of the tunnel
 	on      *Sighting // it went on: into the tunnel (VPS), to the home's network (router)
+	hidden  *Sighting // VPS: it went into the tunnel with another source
 	astray  *Sighting // it, or the answer, left by another device
 	self    *Sighting // this machine answered itself
 	answer  *Sighting // came from the host, or an error about the packet from the other end
@@ -117,7 +118,7 @@ func (p *patient) send(f *config.Forward, e entrance, wait time.Duration, follow
 		return true
 	}
 	t.Match = func(s Sighting) bool {
-		if s.Src != w.client && s.Dst != w.client {
+		if s.Src != w.client && s.Dst != w.client && !p.isHidden(w, s) {
 			return false
 		}
 		return mine(&s.Packet) || s.Quoted != nil && mine(s.Quoted)
@@ -176,6 +177,8 @@ func (p *patient) sight(w *walk, s Sighting) {
 			set(&w.entered)
 		case s.Out && s.Device == p.Device && toHost:
 			set(&w.on)
+		case p.isHidden(w, s):
+			set(&w.hidden)
 		case s.Out && s.Src == w.client:
 			set(&w.astray)
 		case !s.Out && s.Device == p.Device && toClient:
@@ -284,6 +287,8 @@ const NoAnswer = "does not answer"
 
 func (p *patient) forwardVPS(w *walk) Finding {
 	switch {
+	case w.hidden != nil:
+		return p.hidden(w)
 	case w.on != nil:
 		return ok("%s: translated, into %s", w.forward.DestIP, p.Device)
 	case w.entered == nil:
