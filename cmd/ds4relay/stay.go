@@ -46,6 +46,7 @@ type watcher struct {
 	// since and due are when the first change was seen that nobody has looked at, and when that is to be done; zero
 	// without one.
 	since, due time.Time
+	urgent     bool // due does not wait for further changes
 }
 
 // stay watches the kernel as long as relays are to be up, and does each minute what `watch` does.
@@ -105,17 +106,18 @@ func (w *watcher) changed(change kernel.Change, now time.Time) {
 	if least := w.looked.Add(apart); due.Before(least) {
 		due = least
 	}
-	if change.Urgent {
-		due = now
-	}
-	if w.due.IsZero() || !change.Urgent || due.Before(w.due) {
+	switch {
+	case w.urgent:
+	case change.Urgent:
+		w.urgent, w.due = true, now
+	default:
 		w.due = due
 	}
 }
 
 // look compares the kernel with the file, and puts back what is missing.
 func (w *watcher) look() {
-	w.since, w.due = time.Time{}, time.Time{}
+	w.since, w.due, w.urgent = time.Time{}, time.Time{}, false
 	var steps []string
 	changed, err := w.mend(func(step state.Step) { steps = append(steps, state.Line(step)) })
 	now := time.Now()
