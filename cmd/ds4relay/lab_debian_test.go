@@ -657,7 +657,7 @@ func (d *debianRelayLab) formerPackage(t *testing.T) {
 		"--allow-downgrades ../former.deb; rm -r ../former ../former.deb")
 	d.do("systemctl is-active ds4relay-changed.path ds4relay-restore.path; nft flush ruleset; touch /run/ufw.lock")
 	d.settles()
-	d.do("rm /run/ds4relay/up") // it had no such record
+	d.do("rm /run/ds4relay/applied") // it had no such record
 }
 
 // upgrade installs a new version under open streams.

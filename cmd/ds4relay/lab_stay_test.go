@@ -118,8 +118,24 @@ func TestStays(t *testing.T) {
 		}
 	}
 
-	// A file that was changed, and not applied, is not applied by a repair.
+	// While a DHCP client has removed the address by which the device is found, the rest stays.
+	r.vps.write(strings.Replace(vpsRelay, "\toption tunlink 'eth0'\n", "", 1) + forwardAll)
+	r.vps.do("reload")
 	s := r.vps.stay()
+	const endpoint = "ip -6 addr show dev eth0 to 2001:db8:6ef9:0:198:51:100:144 | grep -q inet6"
+	if out, err := r.vps.host.Run("sh", "-e", "-c", "ip -4 addr flush dev eth0; ip route flush proto 46"); err != nil {
+		t.Fatal(err, out)
+	}
+	s.awaits("it repairs without the address", func() bool { return strings.Contains(s.said(), "put back") })
+	if out, err := r.vps.host.Run("sh", "-e", "-c", endpoint+"; ip addr add "+public+"/24 dev eth0; ip route replace "+
+		"default via 198.51.100.1"); err != nil {
+		t.Errorf("without the address: %v\n%s\n%s", err, out, s.said())
+	}
+	s.settles("the address is back")
+	s.stop()
+
+	// A file that was changed, and not applied, is not applied by a repair.
+	s = r.vps.stay()
 	r.vps.write(vpsRelay + forwardAll + forwardWeb)
 	r.vps.host.Run("nft", "flush", "ruleset")
 	s.awaits("it says that the file has changed", func() bool { return strings.Contains(s.said(), "has changed since") })

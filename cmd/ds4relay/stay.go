@@ -63,11 +63,11 @@ func (a *app) stay() error {
 	w := &watcher{app: a, kernel: &kernel.Kernel{Run: a.run}, said: map[string]string{}}
 	minute := time.NewTicker(regular)
 	defer minute.Stop()
-	if _, names := w.kernel.NotedUp(); len(names) > 0 {
+	if names := w.kernel.Applied().Relays; len(names) > 0 {
 		w.note(message.New("watching over %s", strings.Join(names, ", ")))
 	}
 	w.look()
-	for w.kernel.Watched() {
+	for w.kernel.Awaited() {
 		var due <-chan time.Time
 		if !w.due.IsZero() {
 			due = time.After(time.Until(w.due))
@@ -119,7 +119,7 @@ func (w *watcher) changed(change kernel.Change, now time.Time) {
 func (w *watcher) look() {
 	w.since, w.due, w.urgent = time.Time{}, time.Time{}, false
 	var steps []string
-	changed, err := w.mend(func(step state.Step) { steps = append(steps, state.Line(step)) })
+	changed, err := w.restore(func(step state.Step) { steps = append(steps, state.Line(step)) })
 	now := time.Now()
 	w.looked = now
 	by := w.by
@@ -136,9 +136,9 @@ func (w *watcher) look() {
 	}
 }
 
-// mend restores what is missing. It looks no names up: the name servers may be what cannot be reached.
-func (w *watcher) mend(show func(state.Step)) (changed bool, err error) {
-	if _, names := w.kernel.NotedUp(); len(names) == 0 {
+// restore puts back what is missing. It looks no names up: the name servers may be what cannot be reached.
+func (w *watcher) restore(show func(state.Step)) (changed bool, err error) {
+	if len(w.kernel.Applied().Relays) == 0 {
 		return false, nil
 	}
 	for range 2 { // between the two reads `ds4relay reload` may have applied a change
@@ -152,7 +152,7 @@ func (w *watcher) mend(show func(state.Step)) (changed bool, err error) {
 			return false, err
 		}
 		m := &reconcile.End{Config: c, Kernel: &kernel.Kernel{Run: w.run, Platform: here(), KeepPeers: true}}
-		if changed, err = m.Mend(show, nil); !errors.Is(err, reconcile.ErrEdited) {
+		if changed, err = m.Restore(show, nil); !errors.Is(err, reconcile.ErrEdited) {
 			break
 		}
 	}

@@ -6,7 +6,7 @@ import "testing"
 func TestSum(t *testing.T) {
 	const file = "config relay 'home'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr '2001:db8::1'\n" +
 		"\toption peeraddr '2001:db8::2'\n\nconfig forward\n\toption src_dport '80'\n\toption dest_ip '192.168.1.2'\n"
-	sum := func(text string) string {
+	sum := func(text string) uint64 {
 		c, _, err := Parse("F", []byte(text), VPS)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)

@@ -323,7 +323,7 @@ func (k *Kernel) Clear() error {
 	for _, name := range names {
 		ours := name == formerSysctls || strings.HasPrefix(name, sysctlPrefix) ||
 			strings.HasPrefix(name, tablePrefix) || name == PeerRecord+freshSuffix ||
-			strings.HasPrefix(name, UpRecord) || strings.HasPrefix(name, RivalRecord) ||
+			strings.HasPrefix(name, appliedRecord) || strings.HasPrefix(name, RivalRecord) ||
 			strings.HasPrefix(name, includeFile)
 		switch {
 		case ours:

@@ -271,9 +271,9 @@ func (k *Kernel) Rival() (program, step string) {
 	return noted[0], noted[1]
 }
 
-// Watched reports whether there is something to watch: relays that are to be up, or to be tried again.
-func (k *Kernel) Watched() bool {
-	return slices.ContainsFunc([]string{UpRecord, FailedRecord}, func(name string) bool {
+// Awaited reports whether there are relays that are to be up, or to be tried again.
+func (k *Kernel) Awaited() bool {
+	return slices.ContainsFunc([]string{appliedRecord, FailedRecord}, func(name string) bool {
 		_, err := os.Lstat(k.path(name))
 		return !errors.Is(err, os.ErrNotExist)
 	})

@@ -26,8 +26,8 @@ type Kernel interface {
 	NotePeers(map[string]netip.Addr) error
 	NoteFailed(relays []string) error
 	FailedRelays() []string
-	NoteUp(sum string, relays []string) error
-	NotedUp() (sum string, relays []string)
+	NoteApplied(kernel.Applied) error
+	Applied() kernel.Applied
 	Clear() error
 }
 
@@ -84,7 +84,7 @@ func running(o state.Observed) []string {
 // somebody else may have removed a tunnel.
 func Running(k Kernel) ([]string, error) {
 	o, err := k.Observe(state.State{})
-	_, names := k.NotedUp()
+	names := k.Applied().Relays
 	for _, name := range running(o) {
 		if name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
@@ -197,16 +197,15 @@ func (m *End) Up(names []string, check func([]*config.Relay) error, show func(st
 
 // Down takes down the named relays, or all.
 func (m *End) Down(names []string, show func(state.Step), waiting func(string)) (changed bool, err error) {
-	var sum string
-	var noted []string // relays that were to be up
+	var before kernel.Applied
 	changed, err = m.change(func() ([]*config.Relay, error) {
 		relays, err := m.wantDown(names)
 		if err != nil {
 			return nil, err
 		}
 		// First, so that nobody brings back what a killed down has removed.
-		sum, noted = m.Kernel.NotedUp()
-		return relays, m.Kernel.NoteUp(sum, namesOf(relays, nil))
+		before = m.Kernel.Applied()
+		return relays, m.Kernel.NoteApplied(kernel.Applied{File: before.File, Relays: namesOf(relays, nil)})
 	}, show, waiting, func(w way) error {
 		if len(w.relays) == 0 {
 			return m.Kernel.Clear()
@@ -214,17 +213,19 @@ func (m *End) Down(names []string, show func(state.Step), waiting func(string)) 
 		failed := slices.DeleteFunc(m.Kernel.FailedRelays(), func(name string) bool {
 			return slices.Contains(names, name)
 		})
-		return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NoteFailed(failed), m.noteUp(w))
+		return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NoteFailed(failed), m.noteApplied(w))
 	})
 	var some *SomeFailed
-	if err != nil && !errors.Is(err, ErrUnwritten) && !errors.As(err, &some) && noted != nil {
-		err = errors.Join(err, m.Kernel.NoteUp(sum, noted))
+	if err != nil && !errors.Is(err, ErrUnwritten) && !errors.As(err, &some) && before.File != 0 {
+		err = errors.Join(err, m.Kernel.NoteApplied(before))
 	}
 	return changed, err
 }
 
-// noteUp records the relays that are up now, and those that wait for something.
-func (m *End) noteUp(w way) error { return m.Kernel.NoteUp(m.Config.Sum, namesOf(w.relays, w.failed)) }
+// noteApplied records the relays that are up now, and those that wait for something.
+func (m *End) noteApplied(w way) error {
+	return m.Kernel.NoteApplied(kernel.Applied{File: m.Config.Sum, Relays: namesOf(w.relays, w.failed)})
+}
 
 // namesOf returns the names of relays without those that have failed.
 func namesOf(relays []*config.Relay, failed map[string]error) []string {
@@ -256,7 +257,7 @@ func (m *End) recordUp(w way) error {
 	}
 	slices.Sort(failed)
 	return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NotePeers(peers), m.Kernel.NoteSysctls(),
-		m.Kernel.NoteFailed(failed), m.noteUp(w))
+		m.Kernel.NoteFailed(failed), m.noteApplied(w))
 }
 
 func (m *End) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string),

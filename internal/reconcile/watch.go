@@ -15,7 +15,7 @@ func (m *End) Moved(missing bool) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if sum, names := m.Kernel.NotedUp(); len(names) > 0 && sum != m.Config.Sum {
+	if applied := m.Kernel.Applied(); len(applied.Relays) > 0 && applied.File != m.Config.Sum {
 		return nil, nil
 	}
 	failed := m.Kernel.FailedRelays()

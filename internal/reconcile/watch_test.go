@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
@@ -36,12 +37,12 @@ func (k *watched) KeepTables([]state.Table) error { return errors.New("a look ch
 func (k *watched) NoteFailed([]string) error      { return errors.New("a look changes nothing") }
 func (k *watched) FailedRelays() []string         { return k.failed }
 func (k *watched) NoteSysctls() error             { return nil }
-func (k *watched) NoteUp(string, []string) error  { return errors.New("a look changes nothing") }
-func (k *watched) NotedUp() (string, []string)    { return "", nil }
+func (k *watched) Applied() kernel.Applied        { return kernel.Applied{} }
 
 func (k *watched) NotePeers(map[string]netip.Addr) error {
 	return errors.New("a look changes nothing")
 }
+func (k *watched) NoteApplied(kernel.Applied) error  { return errors.New("a look changes nothing") }
 func (k *watched) Clear() error                      { return errors.New("a look changes nothing") }
 func (k *watched) Lock(func(string)) (func(), error) { return func() {}, nil }
 

@@ -20,8 +20,8 @@ type records struct {
 	saved    []state.Sysctl
 	peers    map[string]netip.Addr
 	failed   []string
-	up       []string // relays, behind the checksum of their file
-	included bool     // the file for nftables.conf exists
+	applied  kernel.Applied
+	included bool // the file for nftables.conf exists
 }
 
 // record is what package kernel records about a table.
@@ -88,29 +88,27 @@ func (k *Kernel) NoteFailed(relays []string) error {
 // FailedRelays implements reconcile.Kernel.
 func (k *Kernel) FailedRelays() []string { return k.records.failed }
 
-// NoteUp implements reconcile.Kernel.
-func (k *Kernel) NoteUp(sum string, relays []string) error {
-	if len(relays) == 0 {
-		k.records.up = nil
-		return k.fail(Remove)
-	}
-	noted := append([]string{sum}, relays...)
-	if slices.Equal(noted, k.records.up) {
+// NoteApplied implements reconcile.Kernel: an unchanged record is not written, and without relays it is removed.
+func (k *Kernel) NoteApplied(a kernel.Applied) error {
+	o := Write
+	switch {
+	case len(a.Relays) == 0:
+		o, a = Remove, kernel.Applied{}
+	case a.File == k.records.applied.File && slices.Equal(a.Relays, k.records.applied.Relays):
 		return nil
 	}
-	if err := k.fail(Write); err != nil {
+	if err := k.fail(o); err != nil {
 		return err
 	}
-	k.records.up = noted
+	k.records.applied = a
 	return nil
 }
 
-// NotedUp implements reconcile.Kernel.
-func (k *Kernel) NotedUp() (sum string, relays []string) {
-	if k.records.up == nil {
-		return "", nil
-	}
-	return k.records.up[0], k.records.up[1:]
+// Applied implements reconcile.Kernel.
+func (k *Kernel) Applied() kernel.Applied {
+	a := k.records.applied
+	a.Relays = slices.Clone(a.Relays)
+	return a
 }
 
 // NoteSysctls implements reconcile.Kernel.
@@ -132,7 +130,7 @@ func (k *Kernel) Clear() error {
 		return err
 	}
 	clear(k.records.tables)
-	k.records.saved, k.records.included, k.records.up = nil, false, nil
+	k.records.saved, k.records.included, k.records.applied = nil, false, kernel.Applied{}
 	return nil
 }
 
@@ -229,8 +227,8 @@ func (k *Kernel) LoseRecords(random *rand.Rand) (what string, kept []state.Sysct
 		what += " sysctls"
 	}
 	if random.IntN(2) == 0 {
-		k.records.up = nil
-		what += " up"
+		k.records.applied = kernel.Applied{}
+		what += " applied"
 	}
 	if random.IntN(2) == 0 {
 		clear(k.records.peers)
@@ -257,8 +255,8 @@ func (k *Kernel) Records() string {
 	for _, s := range k.records.saved {
 		lines = append(lines, "saved "+s.Key+" "+s.Value)
 	}
-	if k.records.up != nil {
-		lines = append(lines, fmt.Sprintf("up %q", k.records.up))
+	if a := k.records.applied; a.File != 0 {
+		lines = append(lines, fmt.Sprintf("applied %x %q", a.File, a.Relays))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")

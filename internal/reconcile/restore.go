@@ -13,21 +13,21 @@ import (
 // ErrEdited is returned where the relays are up by another text of the file than the present one.
 var ErrEdited = message.New("the file has changed since the relays were brought up")
 
-// errNone is what Mend does nothing for.
+// errNone is what Restore does nothing for.
 var errNone = errors.New("no relay is to be up")
 
-// Mend restores what others have taken away from the relays that are to be up since the last `up` or `down`, and does
+// Restore puts back what others have taken away from the relays that are to be up since the last `up` or `down`, and does
 // nothing else: it does not apply a file that has changed since (ErrEdited).
-func (m *End) Mend(show func(state.Step), waiting func(string)) (changed bool, err error) {
+func (m *End) Restore(show func(state.Step), waiting func(string)) (changed bool, err error) {
 	changed, err = m.change(func() ([]*config.Relay, error) {
-		sum, names := m.Kernel.NotedUp()
-		if len(names) == 0 {
+		applied := m.Kernel.Applied()
+		if len(applied.Relays) == 0 {
 			return nil, errNone
 		}
-		if sum != m.Config.Sum {
+		if applied.File != m.Config.Sum {
 			return nil, message.New("%v: %s", ErrEdited, m.Config.Path)
 		}
-		return m.wantUp(names)
+		return m.wantUp(applied.Relays)
 	}, show, waiting, func(w way) error {
 		if len(w.steps) == 0 {
 			return nil

@@ -13,15 +13,15 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// TestMend: what others take away from the relays that are to be up comes back. Nothing else is changed: neither is a
+// TestRestore: what others take away from the relays that are to be up comes back. Nothing else is changed: neither is a
 // relay brought up that somebody has taken down, nor a file applied that was changed since.
-func TestMend(t *testing.T) {
+func TestRestore(t *testing.T) {
 	k := fake.New("eth0")
 	m := &End{Config: parsed(t, relaysText(64, "a", "b")), Kernel: k}
 	show := func(state.Step) {}
 	mend := func(what string, want bool, wantErr error) {
 		t.Helper()
-		if changed, err := m.Mend(show, nil); changed != want || !errors.Is(err, wantErr) {
+		if changed, err := m.Restore(show, nil); changed != want || !errors.Is(err, wantErr) {
 			t.Errorf("%s: changed %v, want %v; %v", what, changed, want, err)
 		}
 	}
@@ -78,7 +78,7 @@ func TestMend(t *testing.T) {
 	if _, err := m.Down([]string{"b"}, show, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, names := k.NotedUp(); !slices.Equal(names, []string{"a"}) {
+	if names := k.Applied().Relays; !slices.Equal(names, []string{"a"}) {
 		t.Errorf("after down b these are to be up: %v", names)
 	}
 	remove("a")
