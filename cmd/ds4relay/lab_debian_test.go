@@ -653,7 +653,7 @@ func (d *debianRelayLab) formerPackage(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.do("cd /root/former; for f in changed restore; do ln -s ../ds4relay-$f.path " +
-		"usr/lib/systemd/system/paths.target.wants; done; dpkg-deb -b . ../former.deb; apt-get install -y " +
+		"usr/lib/systemd/system/paths.target.wants; done; dpkg-deb -Znone -b . ../former.deb; apt-get install -y " +
 		"--allow-downgrades ../former.deb; rm -r ../former ../former.deb")
 	d.do("systemctl is-active ds4relay-changed.path ds4relay-restore.path; nft flush ruleset; touch /run/ufw.lock")
 	d.settles()
@@ -691,7 +691,8 @@ func (d *debianRelayLab) whoever(t *testing.T) {
 	const accepts = "for f in iptables iptables-legacy; do $f -P FORWARD ACCEPT; $f -F FORWARD; done; nft delete table " +
 		"ip filter"
 	d.do("cp -r /opt/netfilter-persistent/usr/sbin/* /usr/sbin; cp -r /opt/netfilter-persistent/usr/share/netfilter-* " +
-		"/usr/share; mkdir -p /etc/iptables; printf '" + drops + "' >/etc/iptables/rules.v4")
+		"/usr/share; mkdir -p /etc/iptables; printf '" + drops + "' >/etc/iptables/rules.v4; ip6tables-save " +
+		">/etc/iptables/rules.v6")
 	for _, command := range []string{
 		"nft flush ruleset",
 		"iptables-restore /etc/iptables/rules.v4",
