@@ -708,6 +708,18 @@ func (d *debianRelayLab) whoever(t *testing.T) {
 		d.comesBack(command)
 		d.works("after " + command)
 	}
+	// Rules of NAT, of both kinds of iptables, do not get what a forward gets.
+	const both = "for f in iptables iptables-legacy; do "
+	d.do(both + "$f -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 9; $f -t nat -A POSTROUTING -j " +
+		"MASQUERADE; done")
+	d.works("beside other programs' NAT")
+	said := d.do("ds4relay check 2>&1; " + both + "$f -t nat -F; done")
+	for _, want := range []string{"iptables, table nat, chain PREROUTING: a rule is about packets of " + public +
+		" (tcp:80)", "iptables-legacy, table nat, chain POSTROUTING: a rule would hide"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("check does not say %s: %s", want, said)
+		}
+	}
 	d.do("rm -r /usr/sbin/netfilter-persistent /usr/share/netfilter-persistent /etc/iptables; systemctl restart " +
 		"ds4relay-watch; (while sleep 0.1; do nft delete table ip ds4relay; done >/dev/null 2>&1 & echo $! >/root/rival); " +
 		"for i in $(seq 200); do journalctl -u ds4relay-watch | grep -q '5 repairs within a minute' && break; sleep 0.2; " +
