@@ -125,9 +125,9 @@ var manual = map[string]detail{
 		"This is for a timer: the service on OpenWrt calls it every minute while a name is used (option peeraddr). " +
 			"Open connections stay open. Relays that an earlier `up` could not bring up are tried again. A file that " +
 			"was changed, and not applied yet, is not applied by it.\n\n" +
-			"With `--stay` it stays, and does that every minute. Besides it puts back at once what other programs take " +
-			"away from the relays that are up. On Debian ds4relay-watch.service runs it. It ends when no relay is up " +
-			"any more.",
+			"With `--stay` it stays, and does that every minute. Besides it puts back at once what other programs " +
+			"take away from the relays that are up. On Debian ds4relay-watch.service runs it. It ends when no relay " +
+			"is up any more.",
 		nil},
 	"check": {
 		"Each mistake is printed with its line and with what is allowed. Without a file, `check` reads the " +

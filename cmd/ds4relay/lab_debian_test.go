@@ -666,8 +666,9 @@ func (d *debianRelayLab) upgrade(t *testing.T) {
 	end := d.streams(4)
 	d.do("apt-get install -y /root/next.deb && ds4relay version")
 	end("over the upgrade")
-	if out := d.do("systemctl is-active ds4relay-watch.path ds4relay-watch.service; systemctl list-units --all --plain " +
-		"--no-legend 'ds4relay*'; ls /run/ds4relay* /usr/lib/systemd/system/*/ds4relay*"); strings.Contains(out, "change") ||
+	if out := d.do("systemctl is-active ds4relay-watch.path ds4relay-watch.service; systemctl list-units --all " +
+		"--plain --no-legend 'ds4relay*'; ls /run/ds4relay* " +
+		"/usr/lib/systemd/system/*/ds4relay*"); strings.Contains(out, "change") ||
 		strings.Contains(out, "restore") || strings.Contains(out, "timer") || strings.Contains(out, "failed ") ||
 		strings.Contains(out, "not-found") || strings.Contains(out, ".conf") {
 		t.Errorf("after the upgrade there are: %s", out)
@@ -688,11 +689,11 @@ func (d *debianRelayLab) upgrade(t *testing.T) {
 // whoever takes away what the relay needs, it comes back.
 func (d *debianRelayLab) whoever(t *testing.T) {
 	const drops = "*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\nCOMMIT\n"
-	const accepts = "for f in iptables iptables-legacy; do $f -P FORWARD ACCEPT; $f -F FORWARD; done; nft delete table " +
-		"ip filter"
-	d.do("cp -r /opt/netfilter-persistent/usr/sbin/* /usr/sbin; cp -r /opt/netfilter-persistent/usr/share/netfilter-* " +
-		"/usr/share; mkdir -p /etc/iptables; printf '" + drops + "' >/etc/iptables/rules.v4; ip6tables-save " +
-		">/etc/iptables/rules.v6")
+	const accepts = "for f in iptables iptables-legacy; do $f -P FORWARD ACCEPT; $f -F FORWARD; done; nft delete " +
+		"table ip filter"
+	d.do("cp -r /opt/netfilter-persistent/usr/sbin/* /usr/sbin; cp -r " +
+		"/opt/netfilter-persistent/usr/share/netfilter-* /usr/share; mkdir -p /etc/iptables; printf '" + drops + "' " +
+		">/etc/iptables/rules.v4; ip6tables-save >/etc/iptables/rules.v6")
 	for _, command := range []string{
 		"nft flush ruleset",
 		"iptables-restore /etc/iptables/rules.v4",
@@ -702,8 +703,8 @@ func (d *debianRelayLab) whoever(t *testing.T) {
 		"ip route flush proto 46; ip link del wrap1",
 		// As DHCP clients' scripts do.
 		"ip addr flush dev ens3 scope global; sleep 0.5; ip addr add 198.51.100.144/24 dev ens3; ip route replace " +
-			"default via 198.51.100.1; ip -6 addr add 2001:db8:6ef9::1/64 dev ens3 nodad; ip -6 route replace default " +
-			"via 2001:db8:6ef9::ff",
+			"default via 198.51.100.1; ip -6 addr add 2001:db8:6ef9::1/64 dev ens3 nodad; ip -6 route replace " +
+			"default via 2001:db8:6ef9::ff",
 	} {
 		d.comesBack(command)
 		d.works("after " + command)
@@ -721,9 +722,9 @@ func (d *debianRelayLab) whoever(t *testing.T) {
 		}
 	}
 	d.do("rm -r /usr/sbin/netfilter-persistent /usr/share/netfilter-persistent /etc/iptables; systemctl restart " +
-		"ds4relay-watch; (while sleep 0.1; do nft delete table ip ds4relay; done >/dev/null 2>&1 & echo $! >/root/rival); " +
-		"for i in $(seq 200); do journalctl -u ds4relay-watch | grep -q '5 repairs within a minute' && break; sleep 0.2; " +
-		"done; kill $(cat /root/rival)")
+		"ds4relay-watch; (while sleep 0.1; do nft delete table ip ds4relay; done >/dev/null 2>&1 & echo $! " +
+		">/root/rival); for i in $(seq 200); do journalctl -u ds4relay-watch | grep -q '5 repairs within a minute' " +
+		"&& break; sleep 0.2; done; kill $(cat /root/rival)")
 	if _, out := d.try("ds4relay status"); !strings.Contains(out, "note: nft (process ") ||
 		!strings.Contains(out, "takes away again and again") {
 		t.Errorf("status beside a rival: %s", out)
@@ -737,7 +738,8 @@ func (d *debianRelayLab) whoever(t *testing.T) {
 
 // memory logs what the watcher takes.
 func (d *debianRelayLab) memory(t *testing.T) {
-	t.Logf("the watcher: %s", strings.Join(strings.Fields(d.do("grep -E 'VmHWM|VmRSS|RssAnon' /proc/$(systemctl show -p "+
+	t.Logf("the watcher: %s", strings.Join(strings.Fields(d.do("grep -E 'VmHWM|VmRSS|RssAnon' /proc/$(systemctl show "+
+		"-p "+
 		"MainPID --value ds4relay-watch)/status")), " "))
 }
 

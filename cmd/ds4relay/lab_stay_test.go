@@ -138,7 +138,10 @@ func TestStays(t *testing.T) {
 	s = r.vps.stay()
 	r.vps.write(vpsRelay + forwardAll + forwardWeb)
 	r.vps.host.Run("nft", "flush", "ruleset")
-	s.awaits("it says that the file has changed", func() bool { return strings.Contains(s.said(), "has changed since") })
+	s.awaits("it says that the file has changed", func() bool {
+		return strings.Contains(s.said(), "has changed "+
+			"since")
+	})
 	if code, _, _ := s.try("status"); code != exitDiffers {
 		t.Errorf("with a changed file: status %d", code)
 	}

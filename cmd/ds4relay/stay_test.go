@@ -10,7 +10,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
-// TestLooksLater: a look waits until it is quiet, but not for ever; what is urgent does not wait; a rival is left alone.
+// TestLooksLater: a look waits until it is quiet, but not for ever; what is urgent does not wait; a rival is left
+// alone.
 func TestLooksLater(t *testing.T) {
 	start := time.Unix(1000, 0)
 	for _, c := range []struct {

@@ -2,8 +2,8 @@ package config
 
 import "github.com/ds4relay/ds4relay/internal/uci"
 
-// sumOf returns the checksum of all sections but those of proxies, which are not the kernel's matter. It is FNV-1a, which
-// tells an edited file from the one before, and keeps nobody from making equal ones; it is never 0.
+// sumOf returns the checksum of all sections but those of proxies, which are not the kernel's matter. It is FNV-1a,
+// which tells an edited file from the one before, and keeps nobody from making equal ones; it is never 0.
 func sumOf(file *uci.File) uint64 {
 	sum := uint64(14695981039346656037)
 	add := func(word string) {

@@ -9,9 +9,9 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// heldBy returns the device that carries a VPS's tunnel while the device with its IPv4 address cannot be told, for example
-// because a DHCP client is about to set the address anew: the one with its endpoint, or else with the route to the
-// other end.
+// heldBy returns the device that carries a VPS's tunnel while the device with its IPv4 address cannot be told, for
+// example because a DHCP client is about to set the address anew: the one with its endpoint, or else with the route to
+// the other end.
 func (k *Kernel) heldBy(r *config.Relay, local, peer netip.Addr) string {
 	if r.Role != config.VPS || r.Tunlink != "" {
 		return ""

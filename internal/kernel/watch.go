@@ -209,11 +209,11 @@ func (t *transaction) note(kind int, family uint8, attrs map[uint16][]byte) {
 }
 
 // author names a process by its ID, which rtnetlink's messages usually have as the port of who caused them. It is nil
-// for the kernel, for what has ended, and for ds4relay.
+// for the kernel and its threads (a container's process has another ID there), for what has ended, and for ds4relay.
 func author(id int) *message.Text {
 	name, parent := command(id), parentOf(id)
 	by := command(parent)
-	if name == "" || name == own || by == own || ours(id) {
+	if name == "" || name == own || by == own || parent == kthreadd || ours(id) {
 		return nil
 	}
 	if parent > 1 && by != "" {
@@ -221,6 +221,9 @@ func author(id int) *message.Text {
 	}
 	return message.New("%s (process %d)", name, id)
 }
+
+// kthreadd is the parent of the kernel's threads.
+const kthreadd = 2
 
 // own is this program's name.
 const own = "ds4relay"

@@ -16,8 +16,8 @@ var ErrEdited = message.New("the file has changed since the relays were brought 
 // errNone is what Restore does nothing for.
 var errNone = errors.New("no relay is to be up")
 
-// Restore puts back what others have taken away from the relays that are to be up since the last `up` or `down`, and does
-// nothing else: it does not apply a file that has changed since (ErrEdited).
+// Restore puts back what others have taken away from the relays that are to be up since the last `up` or `down`, and
+// does nothing else: it does not apply a file that has changed since (ErrEdited).
 func (m *End) Restore(show func(state.Step), waiting func(string)) (changed bool, err error) {
 	changed, err = m.change(func() ([]*config.Relay, error) {
 		applied := m.Kernel.Applied()

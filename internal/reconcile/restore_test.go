@@ -13,8 +13,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// TestRestore: what others take away from the relays that are to be up comes back. Nothing else is changed: neither is a
-// relay brought up that somebody has taken down, nor a file applied that was changed since.
+// TestRestore: what others take away from the relays that are to be up comes back. Nothing else is changed: neither is
+// a relay brought up that somebody has taken down, nor a file applied that was changed since.
 func TestRestore(t *testing.T) {
 	k := fake.New("eth0")
 	m := &End{Config: parsed(t, relaysText(64, "a", "b")), Kernel: k}

@@ -20,8 +20,8 @@ type Allowance struct {
 // AllowanceComment marks an iptables rule as ours.
 const AllowanceComment = "ds4relay"
 
-// IPTablesPrograms are the programs whose tables may drop packets. Those with a suffix are about the kind of tables that
-// iptables and ip6tables are not about on a machine.
+// IPTablesPrograms are the programs whose tables may drop packets. Those with a suffix are about the kind of tables
+// that iptables and ip6tables are not about on a machine.
 var IPTablesPrograms = []string{"ip6tables", "ip6tables-nft", "ip6tables-legacy", "iptables", "iptables-nft",
 	"iptables-legacy"}
 

@@ -43,7 +43,8 @@ func IPTablesTranslations(program, listing string) []Translation {
 		if len(words) < 2 || words[0] != "-A" {
 			continue
 		}
-		t := Translation{Where: fmt.Sprintf("%s, table nat, chain %s", program, words[1]), Rule: strings.TrimSpace(line),
+		t := Translation{Where: fmt.Sprintf("%s, table nat, chain "+
+			"%s", program, words[1]), Rule: strings.TrimSpace(line),
 			Priority: usualDNAT}
 		if t.iptables(words[2:]) {
 			found = append(found, t)
@@ -80,7 +81,7 @@ func (t *Translation) iptables(words []string) (translates bool) {
 			t.out, t.notOut = []string{value}, not
 			i++
 		case "-j", "-g":
-			t.Source = value == "MASQUERADE" || value == "SNAT" || value == "NETMAP" && strings.Contains(t.Where, "POST")
+			t.Source = value == "MASQUERADE" || value == "SNAT"
 			translates = t.Source || value == "DNAT" || value == "REDIRECT"
 			i = len(words)
 		case "--comment", "-m", "-i", "--dst-type":
@@ -111,7 +112,8 @@ var (
 )
 
 // nftPriorities are the names of priorities of the family ip (nft(8)).
-var nftPriorities = map[string]int{"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+var nftPriorities = map[string]int{"raw": -300, "mangle": -150, "dstnat": usualDNAT, "filter": 0, "security": 50,
+	"srcnat": usualSNAT}
 
 // NftTranslations reads the output of `nft list table FAMILY TABLE`.
 func NftTranslations(family, table, listing string) []Translation {
@@ -229,12 +231,16 @@ func (t *Translation) Note(relays []*config.Relay) *message.Text {
 		switch {
 		case forward == nil:
 		case t.Priority < ourDNAT:
-			return message.New("%s: a rule gets packets of %s (%s) before forward %q of relay %q; remove it, or give its "+
+			return message.New("%s: a rule gets packets of %s (%s) before forward %q of relay %q; remove it, or give "+
+				"its "+
 				"chain a priority above %d: %s", t.Where, r.IPAddr, ports, forward.Section, r.Name, ourDNAT, t.Rule)
 		default:
-			return message.New("%s: a rule is about packets of %s (%s) that forward %q of relay %q gets, for the forward "+
-				"comes first; if the rule is to have them, write: list keep '%s' (in the relay section); else remove it "+
-				"(of a container: publish another port, or at 127.0.0.1): %s", t.Where, r.IPAddr, ports, forward.Section,
+			return message.New("%s: a rule is about packets of %s (%s) that forward %q of relay %q gets, for the "+
+				"forward "+
+				"comes first; if the rule is to have them, write: list keep '%s' (in the relay section); else remove "+
+				"it "+
+				"(of a container: publish another port, or at 127.0.0.1): "+
+				"%s", t.Where, r.IPAddr, ports, forward.Section,
 				r.Name, ports, t.Rule)
 		}
 	}

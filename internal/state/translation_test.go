@@ -12,7 +12,8 @@ import (
 // its clients, and no others.
 func TestTranslations(t *testing.T) {
 	file := func(relay, forwards string) []*config.Relay {
-		c, _, err := config.Parse("F", []byte("config relay 'home'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr "+
+		c, _, err := config.Parse("F", []byte("config relay 'home'\n\toption ipaddr '198.51.100.144'\n\toption "+
+			"ip6addr "+
 			"'2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:fdd2::/64'\n\toption device 'wrap1'\n"+relay+forwards),
 			config.VPS)
 		if err != nil {
@@ -31,7 +32,8 @@ func TestTranslations(t *testing.T) {
 		want            string // part of the note; "": none
 	}{
 		{"-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80", "", web,
-			`iptables, table nat, chain DOCKER: a rule is about packets of 198.51.100.144 (tcp:8080) that forward "web"`},
+			`iptables, table nat, chain DOCKER: a rule is about packets of 198.51.100.144 (tcp:8080) that forward ` +
+				`"web"`},
 		{"-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80", "", all,
 			`list keep 'tcp:8080'`},
 		{"-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80", keep, all, ""},
@@ -45,7 +47,8 @@ func TestTranslations(t *testing.T) {
 		{"-A PREROUTING -p tcp -m multiport --dports 80,8001 -j DNAT --to-destination 10.0.0.1", "", web, "(tcp:8001)"},
 		{"-A PREROUTING -j DNAT --to-destination 10.0.0.1", "", web, "(tcp:8000-8090)"},
 		{"-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER", "", all, ""},
-		{"-A POSTROUTING -j MASQUERADE", "", all, "iptables, table nat, chain POSTROUTING: a rule would hide the clients"},
+		{"-A POSTROUTING -j MASQUERADE", "", all, "iptables, table nat, chain POSTROUTING: a rule would hide the " +
+			"clients"},
 		{"-A POSTROUTING -o wrap+ -j SNAT --to-source 198.51.100.144", "", all, "a rule would hide the clients"},
 		{"-A POSTROUTING -d 192.168.1.0/24 -j MASQUERADE", "", all, "a rule would hide the clients"},
 		{"-A POSTROUTING -d 10.0.0.0/8 -j MASQUERADE", "", all, ""},
@@ -56,20 +59,23 @@ func TestTranslations(t *testing.T) {
 
 		{"type nat hook prerouting priority dstnat; policy accept;\n\t\ttcp dport 8080 dnat to 172.17.0.2:80", "", web,
 			`nft, table ip other, chain c: a rule is about packets of 198.51.100.144 (tcp:8080) that forward "web"`},
-		{"type nat hook prerouting priority dstnat - 10; policy accept;\n\t\ttcp dport { 80, 8010-8020 } counter packets 0 " +
-			"bytes 0 dnat to 172.17.0.2:80", "", web, "a rule gets packets of 198.51.100.144 (tcp:8010-8020) before"},
+		{"type nat hook prerouting priority dstnat - 10; policy accept;\n\t\ttcp dport { 80, 8010-8020 } counter " +
+			"packets 0 bytes 0 dnat to 172.17.0.2:80", "", web, "a rule gets packets of 198.51.100.144 " +
+			"(tcp:8010-8020) before"},
 		{"type nat hook prerouting priority -150; policy accept;\n\t\tip daddr 198.51.100.144 redirect to :81", "", web,
 			"before forward"},
-		{"type nat hook prerouting priority dstnat; policy accept;\n\t\tip daddr 198.51.100.145 tcp dport 8080 dnat to " +
-			"10.0.0.1", "", web, ""},
+		{"type nat hook prerouting priority dstnat; policy accept;\n\t\tip daddr 198.51.100.145 tcp dport 8080 dnat " +
+			"to 10.0.0.1", "", web, ""},
 		{"type nat hook prerouting priority dstnat; policy accept;\n\t\tdnat to tcp dport map @services", "", web,
 			"(tcp:8000-8090)"},
 		{"meta l4proto tcp dnat to 10.0.0.1", "", web, "(tcp:8000-8090)"},
-		{"type nat hook postrouting priority srcnat; policy accept;\n\t\tmasquerade", "", all, "a rule would hide the clients"},
+		{"type nat hook postrouting priority srcnat; policy accept;\n\t\tmasquerade", "", all, "a rule would hide " +
+			"the clients"},
 		{"type nat hook postrouting priority filter; policy accept;\n\t\tcounter packets 1 bytes 2 masquerade", "", all,
 			"a rule hides the clients' addresses"},
 		{"type nat hook postrouting priority srcnat; policy accept;\n\t\toifname \"eth0\" masquerade", "", all, ""},
-		{"type nat hook postrouting priority srcnat; policy accept;\n\t\toifname != { \"lo\", \"wrap*\" } masquerade", "",
+		{"type nat hook postrouting priority srcnat; policy accept;\n\t\toifname != { \"lo\", \"wrap*\" } " +
+			"masquerade", "",
 			all, ""},
 		{"type nat hook postrouting priority srcnat; policy accept;\n\t\tip saddr 10.0.0.0/8 masquerade", "", all, ""},
 	} {
