@@ -8,7 +8,7 @@ import (
 // isHidden reports whether a packet that goes into a VPS's tunnel is the test packet with another source.
 func (p *patient) isHidden(w *walk, s Sighting) bool {
 	return p.Role == config.VPS && s.Out && s.Outer == nil && s.Device == p.Device &&
-		s.Dst == w.forward.DestIP && s.Src != w.client
+		s.Dst == w.forward.DestIP && s.Src != w.client && !s.IsError()
 }
 
 // hidden is what is wrong if another program translates the client's address.
