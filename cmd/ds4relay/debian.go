@@ -161,8 +161,7 @@ func (a *app) neighbours(relays []*config.Relay) []*message.Text {
 	}
 	if program, step := (&kernel.Kernel{Run: a.run}).Rival(); program != "" {
 		notes = append(notes, message.New("%s takes away again and again what the relays need; it is put back only "+
-			"once "+
-			"a minute until that ends; the last time with: %s", program, step))
+			"once a minute until that ends; the last time with: %s", program, step))
 	}
 	return notes
 }

@@ -139,8 +139,7 @@ func TestStays(t *testing.T) {
 	r.vps.write(vpsRelay + forwardAll + forwardWeb)
 	r.vps.host.Run("nft", "flush", "ruleset")
 	s.awaits("it says that the file has changed", func() bool {
-		return strings.Contains(s.said(), "has changed "+
-			"since")
+		return strings.Contains(s.said(), "has changed since")
 	})
 	if code, _, _ := s.try("status"); code != exitDiffers {
 		t.Errorf("with a changed file: status %d", code)

@@ -13,9 +13,8 @@ func (p *patient) isHidden(w *walk, s Sighting) bool {
 
 // hidden is what is wrong if another program translates the client's address.
 func (p *patient) hidden(w *walk) Finding {
-	return NewFinding(Failed, message.New("the client's address is hidden: its packet goes into %s with the source "+
-		"%s%s",
-		p.Device, w.hidden.Src, by(translator(w.seen.Verdicts))), message.New("remove the rule that translates it "+
-		"(SNAT "+
-		"or masquerade), or limit it to the device that it is for; `ds4relay check` names it"))
+	evidence := message.New("the client's address is hidden: its packet goes into %s with the source %s%s", p.Device,
+		w.hidden.Src, by(translator(w.seen.Verdicts)))
+	return NewFinding(Failed, evidence, message.New("remove the rule that translates it (SNAT or masquerade), or "+
+		"limit it to the device that it is for; `ds4relay check` names it"))
 }

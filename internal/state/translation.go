@@ -43,9 +43,8 @@ func IPTablesTranslations(program, listing string) []Translation {
 		if len(words) < 2 || words[0] != "-A" {
 			continue
 		}
-		t := Translation{Where: fmt.Sprintf("%s, table nat, chain "+
-			"%s", program, words[1]), Rule: strings.TrimSpace(line),
-			Priority: usualDNAT}
+		where := fmt.Sprintf("%s, table nat, chain %s", program, words[1])
+		t := Translation{Where: where, Rule: strings.TrimSpace(line), Priority: usualDNAT}
 		if t.iptables(words[2:]) {
 			found = append(found, t)
 		}
@@ -232,16 +231,13 @@ func (t *Translation) Note(relays []*config.Relay) *message.Text {
 		case forward == nil:
 		case t.Priority < ourDNAT:
 			return message.New("%s: a rule gets packets of %s (%s) before forward %q of relay %q; remove it, or give "+
-				"its "+
-				"chain a priority above %d: %s", t.Where, r.IPAddr, ports, forward.Section, r.Name, ourDNAT, t.Rule)
+				"its chain a priority above %d: %s", t.Where, r.IPAddr, ports, forward.Section, r.Name, ourDNAT,
+				t.Rule)
 		default:
-			return message.New("%s: a rule is about packets of %s (%s) that forward %q of relay %q gets, for the "+
-				"forward "+
-				"comes first; if the rule is to have them, write: list keep '%s' (in the relay section); else remove "+
-				"it "+
-				"(of a container: publish another port, or at 127.0.0.1): "+
-				"%s", t.Where, r.IPAddr, ports, forward.Section,
-				r.Name, ports, t.Rule)
+			return message.New("%s: a rule is about packets of %s (%s) that forward %q of relay %q gets, because the "+
+				"forward comes first; if the rule is to have them, write: list keep '%s' (in the relay section); "+
+				"else remove it (of a container: publish another port, or at 127.0.0.1): %s", t.Where, r.IPAddr, ports,
+				forward.Section, r.Name, ports, t.Rule)
 		}
 	}
 	return nil
@@ -308,8 +304,8 @@ func (t *Translation) hides(relays []*config.Relay) *message.Text {
 			return message.New("%s: a rule hides the clients' addresses from the hosts of relay %q: limit it to the "+
 				"device that it is for, or give its chain a priority above %d: %s", t.Where, r.Name, ourSNAT, t.Rule)
 		}
-		return message.New("%s: a rule would hide the clients' addresses from the hosts of relay %q, if "+
-			"ds4relay's own did not come first; limit it to the device that it is for: %s", t.Where, r.Name, t.Rule)
+		return message.New("%s: a rule would hide the clients' addresses from the hosts of relay %q, if ds4relay's "+
+			"own did not come first; limit it to the device that it is for: %s", t.Where, r.Name, t.Rule)
 	}
 	return nil
 }

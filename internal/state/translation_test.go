@@ -13,9 +13,8 @@ import (
 func TestTranslations(t *testing.T) {
 	file := func(relay, forwards string) []*config.Relay {
 		c, _, err := config.Parse("F", []byte("config relay 'home'\n\toption ipaddr '198.51.100.144'\n\toption "+
-			"ip6addr "+
-			"'2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:fdd2::/64'\n\toption device 'wrap1'\n"+relay+forwards),
-			config.VPS)
+			"ip6addr '2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:fdd2::/64'\n\toption device 'wrap1'\n"+
+			relay+forwards), config.VPS)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,8 +74,7 @@ func TestTranslations(t *testing.T) {
 			"a rule hides the clients' addresses"},
 		{"type nat hook postrouting priority srcnat; policy accept;\n\t\toifname \"eth0\" masquerade", "", all, ""},
 		{"type nat hook postrouting priority srcnat; policy accept;\n\t\toifname != { \"lo\", \"wrap*\" } " +
-			"masquerade", "",
-			all, ""},
+			"masquerade", "", all, ""},
 		{"type nat hook postrouting priority srcnat; policy accept;\n\t\tip saddr 10.0.0.0/8 masquerade", "", all, ""},
 	} {
 		found := IPTablesTranslations("iptables", c.rule)
