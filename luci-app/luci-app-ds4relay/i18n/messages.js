@@ -295,6 +295,7 @@ _('relay %q: forward %q would hand over port %d of %s, which this ssh session us
 _('relay %q: there is a device %s already that ds4relay did not make (%s); remove it, or give the tunnel another name with: option device');
 _('relay %q: there is no delegated prefix now; the tunnel keeps the endpoint of the last one');
 _('remove the rule that takes this port: `nft list chain %s %s %s`');
+_('remove the rule that translates it (SNAT or masquerade), or limit it to the device that it is for; `ds4relay check` names it');
 _('replies or all');
 _('router or vps');
 _('rpcd takes list, or call and a method');
@@ -335,6 +336,7 @@ _('the argument %s is no UTF-8');
 _('the argument %s is no string');
 _('the argument relay goes with check');
 _('the arguments are no JSON object: %v');
+_('the client\'s address is hidden: its packet goes into %s with the source %s%s');
 _('the configuration cannot be read');
 _('the configuration has mistakes');
 _('the configuration has mistakes; see the check config');
