@@ -66,6 +66,7 @@ func (a *app) stay() error {
 	if names := w.kernel.Applied().Relays; len(names) > 0 {
 		w.note(message.New("watching over %s", strings.Join(names, ", ")))
 	}
+	w.report("rival", w.kernel.ForgetRival())
 	w.look()
 	for w.kernel.Awaited() {
 		var due <-chan time.Time
@@ -167,7 +168,8 @@ func (w *watcher) repaired(now time.Time, steps []string, by *message.Text, err 
 	}
 	lost := w.patience.Repaired(now)
 	if err == nil && (lost || !w.patience.Lost()) {
-		w.note(message.New("%s has taken away what the relays need; put back: %s", program, strings.Join(steps, "; ")))
+		w.note(message.New("%s has removed or changed what the relays need; put back: %s", program,
+			strings.Join(steps, "; ")))
 	}
 	if !lost {
 		return
