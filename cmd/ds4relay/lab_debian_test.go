@@ -53,7 +53,8 @@ func (s server) boots(former string) string {
 	for deadline := time.Now().Add(6 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		answer, err := remote.Within(5*time.Second, "", "cat", "/proc/sys/kernel/random/boot_id")
 		boot := strings.TrimSpace(answer.Output)
-		if err == nil && boot != former {
+		// A machine that is stopping ends commands too.
+		if err == nil && answer.Status == 0 && boot != former {
 			s.try("systemctl is-system-running --wait")
 			return boot
 		}
