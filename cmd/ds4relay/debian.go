@@ -32,8 +32,6 @@ func hostCommands() []command {
 		{name: "ifupdown", internal: true, summary: "do what a hook of ifupdown asks", setup: bare((*app).ifupdown)},
 		{name: "completion", args: "bash|zsh|fish", internal: true, summary: "print the completion of a shell",
 			setup: bare((*app).completion)},
-		{name: "traffic", internal: true, summary: "count what forwards carry, for metrics",
-			setup: bare((*app).traffic)},
 		{name: "dbus", internal: true, summary: "answer on the system bus", setup: bare((*app).dbus)},
 	}
 }
@@ -200,9 +198,16 @@ func (a *app) neighbours(relays []*config.Relay) []*message.Text {
 	if err == nil {
 		n.Drop, err = kernel.DropChains()
 	}
+	if err == nil {
+		n.Translations, err = kernel.Translations()
+	}
 	notes := n.Notes(relays)
 	if err != nil {
 		notes = append(notes, message.New("not everything of this machine could be looked at: %v", err))
+	}
+	if program, step := (&kernel.Kernel{Run: a.run}).Rival(); program != "" {
+		notes = append(notes, message.New("%s takes away again and again what the relays need; it is put back only "+
+			"once a minute until that ends; the last time with: %s", program, step))
 	}
 	return notes
 }

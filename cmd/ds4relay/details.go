@@ -136,14 +136,16 @@ var manual = map[string]detail{
 			{"ds4relay trace 203.0.113.10 -t 60", "the next one of a client, within a minute"},
 		}},
 	"watch": {
-		"This is for a timer: ds4relay-watch.timer on Debian and the service on OpenWrt call it every minute.\n\n" +
+		"On OpenWrt the service calls it every minute, elsewhere a timer can.\n\n" +
 			"It listens for the other ends, which `status` then shows: it sends a test packet through the tunnel if " +
 			"nothing has come since the run before. If the DNS name of another end (option peeraddr) has a new " +
 			"address, the tunnel moves there; open connections stay open. Relays that an earlier `up` could not " +
 			"bring up are tried again.\n\n" +
-			"What another program has removed or changed is put back, unless the file was edited since the last " +
-			"`up` or `reload`. If the same happens in five runs in a row, it is put back every ten minutes only. " +
-			"Relays that you took down stay down.",
+			"What another program has removed or changed is put back. If the same happens in five runs in a row, it " +
+			"is put back every ten minutes only. Relays that you took down stay down, and a file that was edited " +
+			"since the last `up` or `reload` is not applied.\n\n" +
+			"With `--stay` it stays and does that every minute; what other programs take away it puts back at once. " +
+			"On Debian ds4relay-watch.service runs it. It ends when no relay is up any more.",
 		nil},
 	"check": {
 		"Each mistake is printed with its line and with what is allowed. With a file, `check` judges the file alone. " +

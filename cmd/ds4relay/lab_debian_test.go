@@ -6,8 +6,10 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +54,8 @@ func (s server) boots(former string) string {
 	for deadline := time.Now().Add(6 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		answer, err := remote.Within(5*time.Second, "", "cat", "/proc/sys/kernel/random/boot_id")
 		boot := strings.TrimSpace(answer.Output)
-		if err == nil && boot != former {
+		// A machine that is stopping ends commands too.
+		if err == nil && answer.Status == 0 && boot != former {
 			s.try("systemctl is-system-running --wait")
 			return boot
 		}
@@ -192,6 +195,25 @@ func (d *debianRelayLab) settles() {
 		"ds4relay status")
 }
 
+// comesBack runs a command that takes away what the relay needs, and waits until all is back. The watcher begins anew,
+// so that this is its first repair.
+func (d *debianRelayLab) comesBack(command string) {
+	d.t.Helper()
+	d.do("systemctl restart ds4relay-watch && " + command)
+	d.settles()
+}
+
+// unwatched is a time without the watcher, until the returned function is called.
+func (d *debianRelayLab) unwatched() (end func()) {
+	d.t.Helper()
+	d.do("systemctl stop ds4relay-watch.path ds4relay-watch.service")
+	return func() {
+		d.t.Helper()
+		d.do("systemctl start ds4relay-watch.path")
+		d.settles()
+	}
+}
+
 // works checks the forwards from the client (TCP, UDP and ping), and the internet from the home's server.
 func (d *debianRelayLab) works(when string) {
 	d.t.Helper()
@@ -283,12 +305,11 @@ func (d *debianRelayLab) watches(t *testing.T, forward string) {
 		" home.example.org' >>/etc/hosts")
 	d.server.write("/etc/config/ds4relay", strings.Replace(debianRelay, "2001:db8:fdd2::/64", "home.example.org", 1)+
 		forward)
-	d.do("systemctl reload ds4relay; for i in $(seq 50); do systemctl -q is-active ds4relay-watch.timer && exit; " +
-		"sleep 0.2; done; systemctl status ds4relay-watch.path ds4relay-watch.timer")
+	d.do("systemctl reload ds4relay; systemctl is-active ds4relay-watch.service")
 	d.works("with a name for the other end")
 	for _, move := range [][2]string{{home, elsewhere}, {elsewhere, home}} {
-		// The timer starts this once a minute.
-		d.do("sed -i s/" + move[0] + "/" + move[1] + "/ /etc/hosts; systemctl start ds4relay-watch")
+		// The watcher does this once a minute.
+		d.do("sed -i s/" + move[0] + "/" + move[1] + "/ /etc/hosts; ds4relay watch")
 		if out := d.do("ip -6 tunnel show wrap1"); !strings.Contains(out, "remote "+move[1]+" ") {
 			t.Errorf("the name leads to %s: %s", move[1], out)
 		}
@@ -306,16 +327,17 @@ func (d *debianRelayLab) docker(t *testing.T) {
 	d.do("ifup wrap1; ds4relay status")
 	d.works("beside Docker")
 	stream := open(t, d.Client, public+":80")
-	d.do("systemctl restart docker; ds4relay status")
+	d.comesBack("systemctl restart docker")
 	alive(t, "the stream when Docker starts again", stream)
 	d.works("after Docker has started again")
 	// Its rules are deleted by hand: status says which one is missing.
+	end := d.unwatched()
 	d.do("iptables -D FORWARD -i wrap1 -m comment --comment ds4relay -j ACCEPT")
 	if status, out := d.try("ds4relay status"); status != exitDiffers ||
 		!strings.Contains(out, "iptables -w -I FORWARD -i wrap1") {
 		t.Errorf("status without a rule beside Docker: exit status %d\n%s", status, out)
 	}
-	d.do("ds4relay up --running; ds4relay status")
+	end()
 	d.do("ifdown wrap1; systemctl stop docker docker.socket containerd; ip link del docker0; rm -rf /var/lib/docker " +
 		"/var/lib/containerd /etc/docker/* /run/docker* /run/containerd /opt/containerd /etc/cni; for f in iptables " +
 		"ip6tables; do $f -P FORWARD ACCEPT; $f -F; $f -X; $f -t nat -F; $f -t nat -X; done; ifup wrap1")
@@ -341,8 +363,7 @@ func (d *debianRelayLab) networkManager() {
 	d.do("chmod 600 /etc/NetworkManager/system-connections/*; systemctl start NetworkManager")
 	for _, command := range []string{"nmcli connection up ens3", "systemctl restart NetworkManager",
 		"nmcli device reapply ens3"} {
-		d.do(command + "; sleep 3")
-		d.settles()
+		d.comesBack(command + "; sleep 3")
 		d.works("after " + command)
 	}
 	d.do("nmcli -t -f DEVICE,STATE device; systemctl stop NetworkManager; rm -r " +
@@ -359,8 +380,7 @@ func (d *debianRelayLab) networkd(t *testing.T) {
 	d.server.write("/etc/systemd/network/20-ens3.network", networkdFile)
 	for _, command := range []string{"networkctl reload; networkctl reconfigure ens3",
 		"systemctl restart systemd-networkd"} {
-		d.do(command + "; sleep 3")
-		d.settles()
+		d.comesBack(command + "; sleep 3")
 		d.works("after " + command)
 	}
 	if out := d.do("ds4relay check 2>&1"); strings.Contains(out, "networkd") {
@@ -411,6 +431,8 @@ func (d *debianRelayLab) bus(t *testing.T) {
 	if status, out := d.try(call + "Export s cabin 2>&1"); status == 0 || !strings.Contains(out, "unknown relay") {
 		t.Errorf("Export of an unknown relay: exit status %d, %s", status, out)
 	}
+	end := d.unwatched()
+	defer end()
 	d.do("ip link set wrap1 mtu 1400")
 	if out := d.do("(timeout 20 stdbuf -oL busctl monitor --match " +
 		"\"type='signal',sender='net.ds4relay',interface='net.ds4relay'\" >/tmp/seen 2>&1 &) ; sleep 1; " + call +
@@ -458,7 +480,9 @@ func TestDebian(t *testing.T) {
 		d.chapter(t, "ufw, and a boot", d.ufw)
 	}
 	d.chapter(t, "upgrade", d.upgrade)
-	d.chapter(t, "restoring again", d.restoresAgain)
+	if !older {
+		d.chapter(t, "whoever takes it away", d.whoever)
+	}
 	d.chapter(t, "systemd", d.units)
 	if older {
 		d.chapter(t, "a name for the other end", func(t *testing.T) { d.watches(t, egressAll) })
@@ -542,14 +566,16 @@ func (d *debianRelayLab) ifupdown(t *testing.T) {
 func (d *debianRelayLab) nftables(t *testing.T) {
 	stream := open(t, d.Client, public+":80")
 	for _, verb := range []string{"restart", "reload", "stop", "start"} {
-		d.do("systemctl " + verb + " nftables && ds4relay status")
+		d.comesBack("systemctl " + verb + " nftables")
 		alive(t, "the stream after systemctl "+verb+" nftables", stream)
 		d.works("after systemctl " + verb + " nftables")
 	}
 	// If its file includes ours, our tables are never missing.
 	d.do(`cp -p /etc/nftables.conf /root/nftables.conf; echo 'include "/run/ds4relay/*.nft"' >>/etc/nftables.conf`)
 	end := d.streams(4)
-	d.do("for i in 1 2 3; do systemctl reload nftables && ds4relay status; done")
+	for range 3 {
+		d.comesBack("systemctl reload nftables")
+	}
 	end("over a reload of nftables.conf with our tables in it")
 	d.do("mv /root/nftables.conf /etc/nftables.conf")
 	// A user's own firewall that drops: check says which rules are missing, and these rules are sufficient.
@@ -558,7 +584,7 @@ func (d *debianRelayLab) nftables(t *testing.T) {
 		"accept\n\t}\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n}\n"
 	d.do("cp -p /etc/nftables.conf /root/nftables.conf")
 	d.server.write("/etc/nftables.conf", "flush ruleset\n"+firewall)
-	d.do("systemctl restart nftables")
+	d.comesBack("systemctl restart nftables")
 	out := d.do("ds4relay check 2>&1")
 	for line := range strings.Lines(out) {
 		if _, commands, found := strings.Cut(line, "or type: "); found {
@@ -570,7 +596,7 @@ func (d *debianRelayLab) nftables(t *testing.T) {
 		t.Errorf("check before: %s\nafter: %s", out, again)
 	}
 	d.works("after what check says about a firewall")
-	d.do("systemctl stop nftables; mv /root/nftables.conf /etc/nftables.conf; ds4relay status")
+	d.comesBack("systemctl stop nftables; mv /root/nftables.conf /etc/nftables.conf")
 	alive(t, "the stream beside a firewall", stream)
 
 }
@@ -578,9 +604,8 @@ func (d *debianRelayLab) nftables(t *testing.T) {
 // ufw drops unknown packets as soon as it is enabled, and after a boot.
 func (d *debianRelayLab) ufw(t *testing.T) {
 	stream := open(t, d.Client, public+":80")
-	d.do("mkdir /root/ufw && cp -p /etc/ufw/*.rules /etc/ufw/ufw.conf /root/ufw && ufw allow 7/tcp && ufw " +
+	d.comesBack("mkdir /root/ufw && cp -p /etc/ufw/*.rules /etc/ufw/ufw.conf /root/ufw && ufw allow 7/tcp && ufw " +
 		"--force enable")
-	d.settles()
 	alive(t, "the stream after ufw enable", stream)
 	d.works("after ufw enable")
 	if out := d.do("ufw status verbose"); !strings.Contains(out, "Status: active") ||
@@ -600,15 +625,58 @@ func (d *debianRelayLab) boot(t *testing.T) {
 		"failed failed") != 1 || !strings.Contains(out, "unknown relay") {
 		t.Errorf("after a boot with an unknown relay: %s", out)
 	}
+	d.settles()
 	d.works("after a boot, without a hand on it")
 	d.do("rm /etc/network/interfaces.d/broken")
 }
 
+// formerPackage installs a package with the units and scripts of the previous release.
+func (d *debianRelayLab) formerPackage(t *testing.T) {
+	d.do("systemctl stop ds4relay-watch.path ds4relay-watch.service; dpkg-deb -R /root/ds4relay.deb /root/former; cd " +
+		"/root/former; sed -i 's/^Version: .*/Version: 0.1.0-0/' DEBIAN/control; rm DEBIAN/md5sums; mkdir -p " +
+		"usr/lib/systemd/system/{nftables,ufw,docker}.service.d")
+	const files = "testdata/former/debian"
+	err := fs.WalkDir(former, files, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := former.ReadFile(path)
+		to, system := strings.CutPrefix(path, files+"/system/")
+		switch neighbour, drops := strings.CutSuffix(to, ".conf"); {
+		case !system:
+			to = "DEBIAN/" + filepath.Base(path)
+		case drops:
+			to = "usr/lib/systemd/system/" + neighbour + ".service.d/ds4relay.conf"
+		default:
+			to = "usr/lib/systemd/system/" + to
+		}
+		d.server.write("/root/former/"+to, string(text))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.do("cd /root/former; for f in changed restore; do ln -s ../ds4relay-$f.path " +
+		"usr/lib/systemd/system/paths.target.wants; done; dpkg-deb -Znone -b . ../former.deb; apt-get install -y " +
+		"--allow-downgrades ../former.deb; rm -r ../former ../former.deb")
+	d.do("systemctl is-active ds4relay-changed.path ds4relay-restore.path; nft flush ruleset; touch /run/ufw.lock")
+	d.settles()
+	d.do("rm /run/ds4relay/applied") // it had no such record
+}
+
 // upgrade installs a new version under open streams.
 func (d *debianRelayLab) upgrade(t *testing.T) {
+	d.formerPackage(t)
 	end := d.streams(4)
 	d.do("apt-get install -y /root/next.deb && ds4relay version")
 	end("over the upgrade")
+	out := d.do("systemctl is-active ds4relay-watch.path ds4relay-watch.service; systemctl list-units --all --plain " +
+		"--no-legend 'ds4relay*'; ls /run/ds4relay* /usr/lib/systemd/system/*/ds4relay*")
+	for _, gone := range []string{"change", "restore", "timer", "failed ", "not-found", ".conf"} {
+		if strings.Contains(out, gone) {
+			t.Errorf("after the upgrade there is %q: %s", gone, out)
+		}
+	}
 	if out := d.do("ds4relay version; ds4relay status"); !strings.Contains(out, os.Getenv("DS4RELAY_VERSION_NEXT")) {
 		t.Errorf("after the upgrade: %s", out)
 	}
@@ -622,15 +690,60 @@ func (d *debianRelayLab) upgrade(t *testing.T) {
 	d.works("after ifup again")
 }
 
-// restoresAgain: a change by another program while the restoring service runs starts it once more.
-func (d *debianRelayLab) restoresAgain(*testing.T) {
-	d.do(`unit=ds4relay-restore.service; run() { systemctl show -p InvocationID --value $unit; }
-for i in $(seq 50); do [ "$(systemctl show -p ActiveState --value $unit)" = inactive ] && break; sleep 0.2; done
-systemctl start --no-block $unit
-for i in $(seq 50); do [ "$(systemctl show -p ActiveState --value $unit)" = activating ] && break; sleep 0.1; done
-first=$(run); sleep 1; touch /run/ufw.lock
-for i in $(seq 50); do [ "$(run)" != "$first" ] && exit; sleep 0.2; done
-journalctl --no-pager -n 30 -u 'ds4relay-*'; false`)
+// whoever takes away what the relay needs, it comes back.
+func (d *debianRelayLab) whoever(t *testing.T) {
+	const drops = "*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\nCOMMIT\n"
+	const accepts = "for f in iptables iptables-legacy; do $f -P FORWARD ACCEPT; $f -F FORWARD; done; nft delete " +
+		"table ip filter"
+	d.do("cp -r /opt/netfilter-persistent/usr/sbin/* /usr/sbin; cp -r " +
+		"/opt/netfilter-persistent/usr/share/netfilter-* /usr/share; mkdir -p /etc/iptables; printf '" + drops + "' " +
+		">/etc/iptables/rules.v4; ip6tables-save >/etc/iptables/rules.v6")
+	for _, command := range []string{
+		"nft flush ruleset",
+		"iptables-restore /etc/iptables/rules.v4",
+		"netfilter-persistent reload",
+		accepts + "; iptables-legacy-restore /etc/iptables/rules.v4; systemctl restart ds4relay-watch",
+		accepts + "; ip rule flush; ip rule add priority 32766 lookup main; ip rule add priority 32767 lookup default",
+		"ip route flush proto 46; ip link del wrap1",
+		// As DHCP clients' scripts do.
+		"ip addr flush dev ens3 scope global; sleep 0.5; ip addr add 198.51.100.144/24 dev ens3; ip route replace " +
+			"default via 198.51.100.1; ip -6 addr add 2001:db8:6ef9::1/64 dev ens3 nodad; ip -6 route replace " +
+			"default via 2001:db8:6ef9::ff",
+	} {
+		d.comesBack(command)
+		d.works("after " + command)
+	}
+	// Rules of NAT, of both kinds of iptables, do not get what a forward gets.
+	const both = "for f in iptables iptables-legacy; do "
+	d.do(both + "$f -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 9; $f -t nat -A POSTROUTING -j " +
+		"MASQUERADE; done")
+	d.works("beside other programs' NAT")
+	said := d.do("ds4relay check 2>&1; " + both + "$f -t nat -F; done")
+	for _, want := range []string{"iptables, table nat, chain PREROUTING: a rule is about packets of " + public +
+		" (tcp:80)", "iptables-legacy, table nat, chain POSTROUTING: a rule would hide"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("check does not say %s: %s", want, said)
+		}
+	}
+	d.do("rm -r /usr/sbin/netfilter-persistent /usr/share/netfilter-persistent /etc/iptables; systemctl restart " +
+		"ds4relay-watch; (while sleep 0.1; do nft delete table ip ds4relay; done >/dev/null 2>&1 & echo $! " +
+		">/root/rival); for i in $(seq 200); do journalctl -u ds4relay-watch | grep -q '5 repairs within a minute' " +
+		"&& break; sleep 0.2; done; kill $(cat /root/rival)")
+	if _, out := d.try("ds4relay status"); !strings.Contains(out, "note: nft (process ") ||
+		!strings.Contains(out, "takes away again and again") {
+		t.Errorf("status beside a rival: %s", out)
+	}
+	d.do("rm /root/rival; ifdown wrap1; for i in $(seq 50); do systemctl -q is-active ds4relay-watch || exit 0; " +
+		"sleep 0.2; done; exit 1")
+	d.do("! ip link show wrap1; ifup wrap1; ds4relay status; systemctl is-active ds4relay-watch")
+	d.works("after a rival")
+	d.memory(t)
+}
+
+// memory logs what the watcher takes.
+func (d *debianRelayLab) memory(t *testing.T) {
+	status := d.do("grep -E 'VmHWM|VmRSS|RssAnon' /proc/$(systemctl show -p MainPID --value ds4relay-watch)/status")
+	t.Logf("the watcher: %s", strings.Join(strings.Fields(status), " "))
 }
 
 // units uses the systemd unit instead of ifupdown.
@@ -687,7 +800,7 @@ func (d *debianRelayLab) metrics(t *testing.T) {
 	if out := d.do("for i in $(seq 200); do [ -s " + file + " ] && break; sleep 0.2; done; cat " + file); !strings.Contains(out, "ds4relay_relay_up{") {
 		t.Errorf("the timer has written %s", out)
 	}
-	d.do("systemd-run -q --unit lab-traffic ds4relay traffic; for i in $(seq 50); do [ -S /run/ds4relay/traffic ] && " +
+	d.do("for i in $(seq 50); do [ -S /run/ds4relay/traffic ] && " +
 		"break; sleep 0.2; done; ds4relay metrics; systemctl start prometheus-node-exporter")
 	transfers(t, d.Client, public+":80", 1<<20)
 	const scrape = "exec 3<>/dev/tcp/127.0.0.1/9100; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3"
@@ -717,5 +830,5 @@ func (d *debianRelayLab) metrics(t *testing.T) {
 		t.Errorf("without the collector's directory: %s", out)
 	}
 	d.do("mv /root/collector " + dir + "; rm -f " + file + "; systemctl start ds4relay-metrics; grep -q " +
-		"ds4relay_relay_up " + file + "; systemctl stop prometheus-node-exporter lab-traffic")
+		"ds4relay_relay_up " + file + "; systemctl stop prometheus-node-exporter")
 }

@@ -133,7 +133,7 @@ var atVPS = []fault{
 	{name: "a container has the port", inject: []string{"END: ip link add docker0 type dummy",
 		"END: ip addr add 172.17.0.1/16 dev docker0", "END: ip link set docker0 up", "END: nft -f - <<'E'\ntable ip " +
 			"nat {\n chain DOCKER { tcp dport 8080 dnat to 172.17.0.2:80; }\n chain PREROUTING { type nat hook " +
-			"prerouting priority -101; jump DOCKER; }\n}\nE"},
+			"prerouting priority -102; jump DOCKER; }\n}\nE"},
 		check: "forward", says: "leaves by docker0 to 172.17.0.2 instead of by wrap1 (nft table ip nat, chain " +
 			"DOCKER, comes first)", remedy: "published by a container",
 		repair: []string{"END: nft delete table ip nat"}, clean: []string{"END: ip link del docker0"}},

@@ -121,3 +121,51 @@ func TestNeighbours(t *testing.T) {
 		}
 	}
 }
+
+// TestTranslations: other programs' rules on a VPS that translate the same connections do not get them, whoever was
+// there first, and check names them. Whoever has an earlier priority does get them, and check says that too.
+func TestTranslations(t *testing.T) {
+	r := newRelay(t, lab.Options{}, forwardAll+"\toption egress 'all'\n"+forwardWeb)
+	serveTCP(t, r.Host, 80)
+	serveTCP(t, r.Host2, 80)
+	serveTCP(t, r.Client, 90)
+	const others = `table ip TABLE {
+	chain pre { type nat hook prerouting priority dstnat; policy accept; tcp dport { 80, 8080 } redirect to :9; }
+	chain post { type nat hook postrouting priority srcnat; policy accept; masquerade; }
+}`
+	for _, table := range []string{"before", "after"} {
+		if table == "after" {
+			r.up()
+		}
+		if err := r.VPS.NFT(strings.ReplaceAll(others, "TABLE", table)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seenTCP(t, r.Client, public+":80", client4)
+	seenTCP(t, r.Client, public+":8080", client4)
+	seenTCP(t, r.Host, client4+":90", public)
+	_, _, said := r.vps.try("check")
+	for _, want := range []string{"nft, table ip before, chain pre: a rule is about packets of " + public + " (tcp:80)",
+		"nft, table ip after, chain post: a rule would hide the clients' addresses from the hosts of relay \"home\""} {
+		if !strings.Contains(said, want) {
+			t.Errorf("check does not say %s:\n%s", want, said)
+		}
+	}
+	if err := r.VPS.NFT("delete table ip before; delete table ip after; table ip first { chain post { type nat hook " +
+		"postrouting priority filter; masquerade; }; }"); err != nil {
+		t.Fatal(err)
+	}
+	seenTCP(t, r.Client, public+":80", public)
+	const hidden = "the client's address is hidden: its packet goes into wrap1 with the source " + public
+	if _, out, _ := r.vps.try("-q", "doctor"); !strings.Contains(out, hidden) {
+		t.Errorf("doctor beside a rule that hides clients: %s", out)
+	}
+	if err := r.VPS.NFT("delete table ip first; table ip first { chain pre { type nat hook " +
+		"prerouting priority -150; tcp dport 80 redirect to :9; }; }"); err != nil {
+		t.Fatal(err)
+	}
+	refusedTCP(t, r.Client, public+":80")
+	if _, _, said := r.vps.try("check"); !strings.Contains(said, "a rule gets packets of "+public+" (tcp:80) before") {
+		t.Errorf("check beside a rule that comes first: %s", said)
+	}
+}

@@ -96,7 +96,7 @@ func TestComesAndGoes(t *testing.T) {
 					false: routerEndpoint.String()}[e == r.vps] + "/128 dev " + map[bool]string{true: "eth0",
 					false: "wrap1"}[e == r.vps], "ip route flush proto 46 table all", "ip rule flush protocol 46",
 				"nft flush ruleset", "nft delete table ip6 ds4relay", "nft flush chain ip ds4relay " +
-					map[bool]string{true: "prerouting", false: "t_wrap1_prerouting"}[e == r.vps],
+					map[bool]string{true: "dstnat", false: "t_wrap1_prerouting"}[e == r.vps],
 				"nft add rule ip ds4relay " + map[bool]string{true: "forward", false: "t_wrap1_forward"}[e == r.vps] +
 					" counter", "nft flush chain ip6 ds4relay input",
 				map[bool]string{true: "nft flush set ip6 ds4relay peer",

@@ -3,13 +3,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/metrics"
@@ -83,16 +80,6 @@ func replace(path, text string) error {
 		os.Remove(fresh)
 	}
 	return err
-}
-
-// traffic counts what forwards carry, and tells it those who ask for metrics.
-func (a *app) traffic([]string) error {
-	if err := needRoot(); err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	return traffic.Run(ctx, a.trafficOptions())
 }
 
 func (a *app) trafficOptions() traffic.Options {

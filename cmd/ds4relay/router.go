@@ -49,6 +49,11 @@ func (a *app) lockout(relays []*config.Relay) error {
 // refuses is empty: a router forwards no ports of its own.
 func (a *app) refuses(*config.Config, []string) {}
 
+// stayFlag is never set: on a router nothing stays resident.
+func stayFlag(*flag.FlagSet) *bool { return new(bool) }
+
+func (a *app) stay() error { return nil }
+
 // announce does nothing: nobody listens on ubus.
 func (a *app) announce() {}
 

@@ -24,13 +24,19 @@ const reloadTime = 3 * time.Minute
 // watch is the run of each minute. A timer calls it.
 func (a *app) watch(f *flag.FlagSet) func([]string) error {
 	missing := f.Bool("missing", false, "bring up enabled relays with a DNS name that are down")
+	stay := stayFlag(f)
 	a.stepFlags(f)
-	return func([]string) error { return a.watchOnce(*missing) }
+	return func([]string) error {
+		if *stay {
+			return a.stay()
+		}
+		return a.watchOnce(*missing, true)
+	}
 }
 
-// watchOnce follows the DNS names of other ends, puts back what other programs have removed, and listens whether the
-// other ends are alive. One failure does not keep it from the rest.
-func (a *app) watchOnce(missing bool) error {
+// watchOnce follows the DNS names of other ends, puts back what other programs have removed (mends), and listens
+// whether the other ends are alive. One failure does not keep it from the rest.
+func (a *app) watchOnce(missing, mends bool) error {
 	if err := needRoot(); err != nil {
 		return err
 	}
@@ -40,7 +46,10 @@ func (a *app) watchOnce(missing bool) error {
 	}
 	m := &reconcile.End{Config: c, Kernel: a.kernel(), Note: a.note} // which looks up each name once
 	watched := m.Kernel.Watched()
-	errs := []error{a.followNames(m, missing), a.mend(m, &watched)}
+	errs := []error{a.followNames(m, missing)}
+	if mends {
+		errs = append(errs, a.mend(m, &watched))
+	}
 	watched.Relays, err = (&probe.Prober{Kernel: m.Kernel}).Listen(c.Relays, watched.Relays)
 	return errors.Join(append(errs, err, m.NoteWatched(watched))...)
 }

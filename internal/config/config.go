@@ -31,7 +31,7 @@ const (
 // Config is a configuration file without mistakes.
 type Config struct {
 	Path    string
-	Sum     uint64   // checksum of the file
+	Sum     uint64   // checksum of what the file says about relays; comments and proxies do not count
 	Relays  []*Relay // in the order of the file, disabled ones too
 	Proxies []*Proxy // in the order of the file, enabled ones only
 }

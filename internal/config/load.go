@@ -51,7 +51,7 @@ func loaded(file *uci.File, err error, defaults Defaults) (*Config, Problems, er
 
 // New checks a parsed file. See Load.
 func New(file *uci.File, defaults Defaults) (*Config, Problems, error) {
-	r := &reader{file: file, config: &Config{Path: file.Path, Sum: file.Sum}, relays: map[string]*Relay{},
+	r := &reader{file: file, config: &Config{Path: file.Path, Sum: sumOf(file)}, relays: map[string]*Relay{},
 		unfinished: map[string]bool{}, lines: map[any]func(string) int{}}
 	r.sections(defaults)
 	if len(r.problems.kept) == 0 {

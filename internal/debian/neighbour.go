@@ -22,6 +22,7 @@ type Neighbours struct {
 	ForeignRules   bool     // networkd removes policy rules of others
 	NetworkManager bool     // runs
 	Drop           []state.DropChain
+	Translations   []state.Translation // rules of NAT
 }
 
 // Observe looks at the machine whose root directory is root.
@@ -113,6 +114,11 @@ func (n Neighbours) Notes(relays []*config.Relay) []*message.Text {
 			"starts; homes with the same addresses need some: "+
 			"write ManageForeignRoutingPolicyRules=no into /etc/systemd/networkd.conf, section [Network], or remove "+
 			"the line that sets it to yes"))
+	}
+	for i := range n.Translations {
+		if note := n.Translations[i].Note(relays); note != nil {
+			notes = append(notes, note)
+		}
 	}
 	for _, r := range relays {
 		if r.Role != config.VPS {

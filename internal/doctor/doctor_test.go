@@ -443,6 +443,10 @@ var diagnoses = []diagnosis{
 	{"forward", config.VPS, Failed, func(f *fake) {
 		f.elsewhere = &Sighting{Device: "eth0", Packet: packet.Packet{Src: public, Dst: TestClient}}
 	}, "this machine answers a client's packet itself"},
+	{"forward", config.VPS, Failed, func(f *fake) {
+		f.elsewhere = &Sighting{Device: "ds4-home", Packet: packet.Packet{Src: public, Dst: host4}}
+		f.walkVerdict = &Verdict{Family: "ip", Table: "mine", Chain: "post"}
+	}, "the client's address is hidden: its packet goes into ds4-home with the source 198.51.100.144"},
 	{"forward", config.Router, Failed, func(f *fake) { f.path.LAN = nil }, "no route to 192.168.1.210"},
 	{"forward", config.Router, Failed, func(f *fake) { f.outside = true }, "did not come out of ds4-home"},
 	{"host", config.VPS, Failed, func(f *fake) {

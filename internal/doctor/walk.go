@@ -31,6 +31,7 @@ type walk struct {
 	entered *Sighting // it came in
 	inside  *Sighting // router: it came out of the tunnel
 	on      *Sighting // it went on: into the tunnel (VPS), to the home's network (router)
+	hidden  *Sighting // VPS: it went into the tunnel with another source
 	astray  *Sighting // it, or the answer, left by another device
 	self    *Sighting // this machine answered itself
 	answer  *Sighting // came from the host, or an error about the packet from the other end
@@ -267,11 +268,11 @@ func (p *patient) send(walks []*walk, wait time.Duration, follow bool) {
 			t.Follow = w.client
 		}
 	}
-	t.Match = func(s Sighting) bool { return slices.ContainsFunc(walks, func(w *walk) bool { return w.has(s) }) }
+	t.Match = func(s Sighting) bool { return slices.ContainsFunc(walks, func(w *walk) bool { return p.has(w, s) }) }
 	left, begun := len(walks), false
 	t.Done = func(s Sighting) bool {
 		for _, w := range walks {
-			if w.has(s) && !p.ended(w) {
+			if p.has(w, s) && !p.ended(w) {
 				was := w.on != nil
 				p.sight(w, s)
 				begun = begun || !was && w.on != nil
@@ -314,12 +315,12 @@ func (p *patient) clientPacket(w *walk, of func(client, to netip.Addr, port uint
 
 // ended reports whether nothing more is to be seen of a walk.
 func (p *patient) ended(w *walk) bool {
-	return w.self != nil || w.astray != nil || p.nothingComes() && w.on != nil ||
+	return w.self != nil || w.astray != nil || w.hidden != nil || p.nothingComes() && w.on != nil ||
 		w.back != nil && (p.Role == config.VPS || w.back.Outer != nil)
 }
 
 // has reports whether a packet belongs to the walk.
-func (w *walk) has(s Sighting) bool {
+func (p *patient) has(w *walk, s Sighting) bool {
 	mine := func(q *packet.Packet) bool {
 		switch {
 		case q.Proto != w.proto:
@@ -331,7 +332,7 @@ func (w *walk) has(s Sighting) bool {
 		}
 		return !q.IsError()
 	}
-	if s.Src != w.client && s.Dst != w.client {
+	if s.Src != w.client && s.Dst != w.client && !p.isHidden(w, s) {
 		return false
 	}
 	return mine(&s.Packet) || s.Quoted != nil && mine(s.Quoted)
@@ -354,6 +355,8 @@ func (p *patient) sight(w *walk, s Sighting) {
 			set(&w.entered)
 		case s.Out && s.Device == p.Device && toHost:
 			set(&w.on)
+		case p.isHidden(w, s):
+			set(&w.hidden)
 		case s.Out && s.Src == w.client:
 			set(&w.astray)
 		case !s.Out && s.Device == p.Device && toClient:
@@ -482,6 +485,8 @@ const NoAnswer = "does not answer"
 
 func (p *patient) forwardVPS(w *walk) Finding {
 	switch {
+	case w.hidden != nil:
+		return p.hidden(w)
 	case w.on != nil:
 		return ok("%s: translated, into %s", w.forward.DestIP, p.Device)
 	case w.entered == nil:

@@ -14,6 +14,8 @@ import (
 const (
 	appliedRecord = "applied"
 	watchRecord   = "watch"
+	// RivalRecord is about another program that takes away again and again what the relays need.
+	RivalRecord = "rival"
 )
 
 // Applied is what the last `up` or `down` has left.

@@ -192,6 +192,9 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 				return err
 			}
 			f.Notes = append(f.Notes, message.New("relay %q: %v; the tunnel stays as it is", r.Name, err))
+			if device := k.heldBy(r, local, peer); device != "" {
+				f.Tunlink[r.Name], f.Access[r.Name] = device, device
+			}
 		} else {
 			f.Tunlink[r.Name], f.Access[r.Name] = tunlink, access
 		}

@@ -3,11 +3,12 @@
 package kernel
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,25 +19,45 @@ import (
 )
 
 // iptablesChains are the chains that may contain our rules, by program.
-var iptablesChains = []struct {
-	program, family, legacy, chain string
-}{
-	{"iptables", "ip", "/proc/net/ip_tables_names", "FORWARD"},
-	{"ip6tables", "ip6", "/proc/net/ip6_tables_names", "INPUT"},
+var iptablesChains = []struct{ program, chain string }{{"iptables", "FORWARD"}, {"ip6tables", "INPUT"}}
+
+// backend is one of the two kinds of tables that iptables(8) may be about; both can be there at once, and a packet has
+// to pass both.
+type backend struct {
+	program string // iptables, or by its name with a suffix, if iptables is the other kind
+	family  uint8
+	names   string // the file that lists the tables of the older kind, ip_tables; "": nf_tables
 }
 
-// hasFilter reports whether a program's table `filter` exists in the kernel, in nf_tables or in the older ip_tables,
-// without running the program.
-func hasFilter(family, legacy, chain string) (bool, error) {
-	if names, err := os.ReadFile(legacy); err == nil && bytes.Contains(names, []byte("filter")) {
-		return true, nil
+// backends returns both kinds, for iptables or ip6tables.
+func backends(program string) []backend {
+	family, names := uint8(unix.NFPROTO_IPV4), "/proc/net/ip_tables_names"
+	if program == "ip6tables" {
+		family, names = unix.NFPROTO_IPV6, "/proc/net/ip6_tables_names"
 	}
-	chains, err := nftDump(unix.NFT_MSG_GETCHAIN, families[family])
+	nft, legacy := program, program+"-legacy"
+	// Debian's alternatives lead to the program that is called by this name.
+	if path, err := exec.LookPath(program); err == nil {
+		if path, err = filepath.EvalSymlinks(path); err == nil && strings.Contains(filepath.Base(path), "legacy") {
+			nft, legacy = program+"-nft", program
+		}
+	}
+	return []backend{{nft, family, ""}, {legacy, family, names}}
+}
+
+// has reports whether a table exists in the kernel, without running the program; of nf_tables it must have one of the
+// chains, otherwise another program has made it.
+func (b backend) has(table string, chains ...string) (bool, error) {
+	if b.names != "" {
+		names, err := os.ReadFile(b.names)
+		return err == nil && slices.Contains(strings.Fields(string(names)), table), nil
+	}
+	have, err := nftDump(unix.NFT_MSG_GETCHAIN, b.family)
 	if isErrno(err, unix.EOPNOTSUPP, unix.EINVAL, unix.EPROTONOSUPPORT) {
 		return false, nil // a kernel without nf_tables
 	}
-	return slices.ContainsFunc(chains, func(c map[uint16][]byte) bool {
-		return text(c[unix.NFTA_CHAIN_TABLE]) == "filter" && text(c[unix.NFTA_CHAIN_NAME]) == chain
+	return slices.ContainsFunc(have, func(c map[uint16][]byte) bool {
+		return text(c[unix.NFTA_CHAIN_TABLE]) == table && slices.Contains(chains, text(c[unix.NFTA_CHAIN_NAME]))
 	}), err
 }
 
@@ -45,23 +66,25 @@ func hasFilter(family, legacy, chain string) (bool, error) {
 func iptablesRules() (map[string]string, error) {
 	rules := map[string]string{}
 	for _, c := range iptablesChains {
-		if _, err := exec.LookPath(c.program); err != nil {
-			continue
-		}
-		used, err := hasFilter(c.family, c.legacy, c.chain)
-		if err != nil {
-			return nil, message.New("list nft chains: %v", err)
-		}
-		if !used {
-			continue
-		}
-		listing, err := iptables(c.program, "-w", "-S", c.chain)
-		var limit *program.LimitError
-		if errors.As(err, &limit) {
-			return nil, err // unknown whether there are rules of ours
-		}
-		if err == nil {
-			rules[c.program] = listing
+		for _, b := range backends(c.program) {
+			if _, err := exec.LookPath(b.program); err != nil {
+				continue
+			}
+			used, err := b.has("filter", c.chain)
+			if err != nil {
+				return nil, message.New("list nft chains: %v", err)
+			}
+			if !used {
+				continue
+			}
+			listing, err := iptables(b.program, "-w", "-S", c.chain)
+			var limit *program.LimitError
+			if errors.As(err, &limit) {
+				return nil, err // unknown whether there are rules of ours
+			}
+			if err == nil {
+				rules[b.program] = listing
+			}
 		}
 	}
 	return rules, nil
@@ -80,8 +103,8 @@ func iptablesInUse() (state.IPTables, error) {
 // observeAllowances lists our rules in chains of iptables.
 func observeAllowances(o *state.Observed) error {
 	rules, err := iptablesRules()
-	for _, c := range iptablesChains {
-		o.Allowances = append(o.Allowances, state.ParseAllowances(c.program, rules[c.program])...)
+	for _, program := range state.IPTablesPrograms {
+		o.Allowances = append(o.Allowances, state.ParseAllowances(program, rules[program])...)
 	}
 	return err
 }

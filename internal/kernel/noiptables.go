@@ -3,6 +3,8 @@
 package kernel
 
 import (
+	"net/netip"
+
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -13,6 +15,9 @@ func iptablesInUse() (state.IPTables, error) { return nil, nil }
 func observeAllowances(*state.Observed) error { return nil }
 
 func changeAllowance(state.Allowance, string) error { return nil }
+
+// heldBy is for a VPS.
+func (k *Kernel) heldBy(*config.Relay, netip.Addr, netip.Addr) string { return "" }
 
 // flowTables is false, see state.Offloading.
 func flowTables([]*config.Relay) bool { return false }

@@ -24,6 +24,9 @@ type Kernel struct {
 	Run      string            // directory of run-time records, /run/ds4relay
 	Platform platform.Platform // nil: Debian
 
+	// KeepPeers uses the recorded addresses of DNS names, without a lookup, where there are some.
+	KeepPeers bool
+
 	looked map[string]lookedUp // DNS names
 	notes  []*message.Text     // about records, for Observe
 	made   bool                // Lock has made the directory Run

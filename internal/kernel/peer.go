@@ -36,6 +36,9 @@ func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (addr netip.Addr,
 	if err != nil {
 		return addr, note, err
 	}
+	if k.KeepPeers && known.IsValid() {
+		return known, note, nil
+	}
 	found, ok := k.looked[r.PeerName]
 	if !ok {
 		found.addrs, found.err = lookupPeer(r.PeerName)

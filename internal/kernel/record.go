@@ -329,6 +329,7 @@ func (k *Kernel) Clear() error {
 			strings.HasPrefix(name, tablePrefix) || name == PeerRecord+freshSuffix ||
 			strings.HasPrefix(name, PathPrefix) || strings.HasPrefix(name, appliedRecord) ||
 			strings.HasPrefix(name, watchRecord) ||
+			strings.HasPrefix(name, RivalRecord) ||
 			strings.HasPrefix(name, includeFile)
 		switch {
 		case ours:

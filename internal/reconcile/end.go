@@ -85,10 +85,17 @@ func running(o state.Observed) []string {
 	return names
 }
 
-// Running returns the names of the relays that are up, whatever the configuration says.
+// Running returns the names of the relays that are up, whatever the configuration says, and of those that should be:
+// somebody else may have removed a tunnel.
 func Running(k Kernel) ([]string, error) {
 	o, err := k.Observe(state.State{})
-	return slices.DeleteFunc(running(o), func(name string) bool { return name == "" }), err
+	names := k.Applied().Relays
+	for _, name := range running(o) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, err
 }
 
 // wantUp returns the relays that are up after `up names…`: all enabled ones, or the named ones and those that are
@@ -100,11 +107,9 @@ func (m *End) wantUp(names []string) ([]*config.Relay, error) {
 	}
 	var already []string
 	if len(names) > 0 {
-		o, err := m.Kernel.Observe(state.State{})
-		if err != nil {
+		if already, err = Running(m.Kernel); err != nil {
 			return nil, err
 		}
-		already = running(o)
 	}
 	var want []*config.Relay
 	for _, relay := range m.Config.Relays {
@@ -123,13 +128,13 @@ func (m *End) wantDown(names []string) ([]*config.Relay, error) {
 	if _, err := m.relays(names); err != nil {
 		return nil, err
 	}
-	o, err := m.Kernel.Observe(state.State{})
+	already, err := Running(m.Kernel)
 	if err != nil {
 		return nil, err
 	}
 	var want []*config.Relay
 	for _, relay := range m.Config.Relays {
-		if slices.Contains(running(o), relay.Name) && !slices.Contains(names, relay.Name) {
+		if slices.Contains(already, relay.Name) && !slices.Contains(names, relay.Name) {
 			want = append(want, relay)
 		}
 	}
@@ -192,44 +197,63 @@ func (m *End) Up(names []string, check func([]*config.Relay) error, show func(st
 			err = check(relays)
 		}
 		return relays, err
-	}, show, waiting, func(w way) error { return m.recordUp(w, len(names) > 0) })
+	}, show, waiting, func(w way) error { return m.recordUp(w) })
 }
 
 // Down takes down the named relays, or all.
 func (m *End) Down(names []string, show func(state.Step), waiting func(string)) (changed bool, err error) {
-	// Noted before the first step: whatever happens, Mend does not bring up what is to go down.
-	return m.change(func() ([]*config.Relay, error) {
+	var before kernel.Applied
+	changed, err = m.change(func() ([]*config.Relay, error) {
 		relays, err := m.wantDown(names)
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, err
-		case len(names) == 0:
-			return nil, m.Kernel.NoteApplied(kernel.Applied{})
 		}
-		if m.noteApplied(relays, true, names) != nil { // removing it needs no disk space
-			err = m.Kernel.NoteApplied(kernel.Applied{})
+		// First, so that nobody brings back what a killed down has removed.
+		before = m.Kernel.Applied()
+		if m.Kernel.NoteApplied(kernel.Applied{File: before.File, Relays: namesOf(relays, nil)}) != nil {
+			err = m.Kernel.NoteApplied(kernel.Applied{}) // removing it needs no disk space
 		}
 		return relays, err
-	}, show, waiting,
-		func(w way) error {
-			if len(w.relays) == 0 {
-				return m.Kernel.Clear()
-			}
-			failed := slices.DeleteFunc(m.Kernel.FailedRelays(), func(name string) bool {
-				return slices.Contains(names, name)
-			})
-			err := errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NoteFailed(failed))
-			for _, name := range names {
-				err = errors.Join(err, m.Kernel.NotePath(name, state.PathNote{}))
-			}
-			return err
+	}, show, waiting, func(w way) error {
+		if len(w.relays) == 0 {
+			return m.Kernel.Clear()
+		}
+		failed := slices.DeleteFunc(m.Kernel.FailedRelays(), func(name string) bool {
+			return slices.Contains(names, name)
 		})
+		err := errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NoteFailed(failed), m.noteApplied(w))
+		for _, name := range names {
+			err = errors.Join(err, m.Kernel.NotePath(name, state.PathNote{}))
+		}
+		return err
+	})
+	var some *SomeFailed
+	if err != nil && !errors.Is(err, ErrUnwritten) && !errors.As(err, &some) && before.File != 0 {
+		err = errors.Join(err, m.Kernel.NoteApplied(before))
+	}
+	return changed, err
+}
+
+// noteApplied records the relays that are up now, and those that wait for something.
+func (m *End) noteApplied(w way) error {
+	return m.Kernel.NoteApplied(kernel.Applied{File: m.Config.Sum, Relays: namesOf(w.relays, w.failed)})
+}
+
+// namesOf returns the names of relays without those that have failed.
+func namesOf(relays []*config.Relay, failed map[string]error) []string {
+	var names []string
+	for _, r := range relays {
+		if failed[r.Name] == nil {
+			names = append(names, r.Name)
+		}
+	}
+	return names
 }
 
 // recordUp writes the records that the kernel cannot keep. Relays that an earlier call could not bring up, and that
 // this call did not concern, will still be tried again. The names' addresses are the ones in use now: Facts has checked
-// them, and the tunnels send to them. others means that relays that are not in w stay as they are.
-func (m *End) recordUp(w way, others bool) error {
+// them, and the tunnels send to them.
+func (m *End) recordUp(w way) error {
 	peers := map[string]netip.Addr{}
 	for _, r := range w.relays {
 		up := slices.ContainsFunc(w.want.Links, func(l state.Link) bool { return l.Relay == r.Name })
@@ -245,7 +269,7 @@ func (m *End) recordUp(w way, others bool) error {
 	}
 	slices.Sort(failed)
 	return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NotePeers(peers), m.Kernel.NoteSysctls(),
-		m.Kernel.NoteFailed(failed), m.noteApplied(w.relays, others, nil))
+		m.Kernel.NoteFailed(failed), m.noteApplied(w))
 }
 
 func (m *End) change(want func() ([]*config.Relay, error), show func(state.Step), waiting func(string),

@@ -1,11 +1,11 @@
 package reconcile
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/config"
-	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -41,6 +41,9 @@ func (m *End) Mend(repairs *alive.Repairs, now int64, show func(state.Step), wai
 // mend returns the first step as a line.
 func (m *End) mend(show func(state.Step), waiting func(string)) (changed bool, first string, err error) {
 	relays, err := m.toMend()
+	if errors.Is(err, ErrEdited) { // status says what differs
+		err = nil
+	}
 	if err != nil || len(relays) == 0 {
 		return false, "", err
 	}
@@ -55,7 +58,7 @@ func (m *End) mend(show func(state.Step), waiting func(string)) (changed bool, f
 			first = state.Line(step)
 		}
 		show(step)
-	}, waiting, func(w way) error { return m.recordUp(w, true) })
+	}, waiting, m.recordUp)
 	return changed, first, err
 }
 
@@ -75,11 +78,17 @@ func (m *End) NoteWatched(w Watch) error {
 	return m.Kernel.NoteWatched(w)
 }
 
+// ErrEdited is returned where the relays are up by another text of the file than the present one.
+var ErrEdited = message.New("the file has changed since the relays were brought up")
+
 // toMend returns the relays that are to be up, and those that are.
 func (m *End) toMend() ([]*config.Relay, error) {
 	applied := m.Kernel.Applied()
-	if applied.File != m.Config.Sum {
+	switch {
+	case len(applied.Relays) == 0:
 		return nil, nil
+	case applied.File != m.Config.Sum:
+		return nil, message.New("%v: %s", ErrEdited, m.Config.Path)
 	}
 	failed := m.Kernel.FailedRelays() // Moved tries them again
 	names := slices.DeleteFunc(applied.Relays, func(name string) bool {
@@ -89,21 +98,4 @@ func (m *End) toMend() ([]*config.Relay, error) {
 		return nil, nil
 	}
 	return m.wantUp(names)
-}
-
-// noteApplied records which relays are to be up from now on. Those that are not concerned stay as they are.
-func (m *End) noteApplied(relays []*config.Relay, others bool, without []string) error {
-	now := kernel.Applied{File: m.Config.Sum}
-	for _, r := range relays {
-		now.Relays = append(now.Relays, r.Name)
-	}
-	if others {
-		for _, name := range m.Kernel.Applied().Relays {
-			if m.Config.Relay(name) != nil && !slices.Contains(now.Relays, name) {
-				now.Relays = append(now.Relays, name)
-			}
-		}
-	}
-	now.Relays = slices.DeleteFunc(now.Relays, func(name string) bool { return slices.Contains(without, name) })
-	return m.Kernel.NoteApplied(now)
 }

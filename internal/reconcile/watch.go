@@ -9,15 +9,19 @@ import (
 
 // Moved returns the relays that could not be brought up before but could be now, and those whose DNS name now has
 // another address than their tunnel uses. With missing, it adds those with a name that should be up, are not, and could
-// be now, except those that a person has taken down. Without names there are no lookups.
+// be now, except those that a person has taken down. Without names there are no lookups. There are none of a file that
+// was changed, and not applied yet.
 func (m *End) Moved(missing bool) ([]string, error) {
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {
 		return nil, err
 	}
 	failed, applied := m.Kernel.FailedRelays(), m.Kernel.Applied()
+	if len(applied.Relays) > 0 && applied.File != m.Config.Sum {
+		return nil, nil
+	}
 	downByHand := func(r *config.Relay) bool {
-		return applied.File == m.Config.Sum && applied.File != 0 && !slices.Contains(applied.Relays, r.Name)
+		return applied.File != 0 && !slices.Contains(applied.Relays, r.Name)
 	}
 	var moved []string
 	for _, r := range m.Config.Relays {

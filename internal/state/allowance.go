@@ -12,13 +12,18 @@ import (
 // Allowance is our rule in a chain of iptables(8). ufw and Docker make these chains drop unknown packets, and our own
 // table cannot overrule that.
 type Allowance struct {
-	Program string // iptables or ip6tables
+	Program string // of IPTablesPrograms
 	Chain   string // FORWARD or INPUT
 	Match   string // as iptables -S prints it
 }
 
 // AllowanceComment marks an iptables rule as ours.
 const AllowanceComment = "ds4relay"
+
+// IPTablesPrograms are the programs whose tables may drop packets. Those with a suffix are about the kind of tables
+// that iptables and ip6tables are not about on a machine.
+var IPTablesPrograms = []string{"ip6tables", "ip6tables-nft", "ip6tables-legacy", "iptables", "iptables-nft",
+	"iptables-legacy"}
 
 // IPTables says which of the programs have a table `filter` in the kernel.
 type IPTables map[string]bool
@@ -27,18 +32,23 @@ type IPTables map[string]bool
 // and answers to the home, and for packets from the home. (Our own table lets only configured hosts of the home pass.)
 func allowances(link Link, tables IPTables) []Allowance {
 	var wanted []Allowance
-	if tables["ip6tables"] {
-		program, match := link.Tunnel.Opening().IPTables()
-		wanted = append(wanted, Allowance{program, "INPUT", match})
-	}
-	if tables["iptables"] {
-		wanted = append(wanted,
-			Allowance{"iptables", "FORWARD", fmt.Sprintf("-o %s -m conntrack --ctstate RELATED,ESTABLISHED,DNAT",
-				link.Name)},
-			Allowance{"iptables", "FORWARD", "-i " + link.Name})
+	for _, program := range IPTablesPrograms {
+		switch {
+		case !tables[program]:
+		case forIPv6(program):
+			_, match := link.Tunnel.Opening().IPTables()
+			wanted = append(wanted, Allowance{program, "INPUT", match})
+		default:
+			wanted = append(wanted,
+				Allowance{program, "FORWARD", fmt.Sprintf("-o %s -m conntrack --ctstate RELATED,ESTABLISHED,DNAT",
+					link.Name)},
+				Allowance{program, "FORWARD", "-i " + link.Name})
+		}
 	}
 	return wanted
 }
+
+func forIPv6(program string) bool { return strings.HasPrefix(program, "ip6") }
 
 // ParseAllowances reads the output of `PROGRAM -S CHAIN` and returns the rules with our comment that could be ours.
 func ParseAllowances(program, listing string) []Allowance {
@@ -85,7 +95,7 @@ func (a Allowance) ours() bool {
 		return ""
 	}
 	link := Link{Name: at(1)}
-	if a.Program == "ip6tables" {
+	if forIPv6(a.Program) {
 		remote, err := netip.ParsePrefix(at(1))
 		local, localErr := netip.ParsePrefix(at(3))
 		if err != nil || localErr != nil {

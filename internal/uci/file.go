@@ -26,7 +26,6 @@ const MaxErrors = 100
 type File struct {
 	Path     string
 	Sections []Section
-	Sum      uint64 // checksum of the text, never 0
 }
 
 // Section is a `config` statement with its options. Sections with the same name are merged.
@@ -108,18 +107,9 @@ func parse(path, text string) (*File, error) {
 	if len(p.errors) > 0 {
 		return nil, p.errors
 	}
-	file := &File{Path: path, Sections: p.sections, Sum: checksum(text)}
+	file := &File{Path: path, Sections: p.sections}
 	if err := readBack(file); err != nil {
 		return nil, message.New("%s: %v", path, err)
 	}
 	return file, nil
-}
-
-// checksum is FNV-1a, which tells an edited file from the file before, and keeps nobody from making equal ones.
-func checksum(text string) uint64 {
-	sum := uint64(14695981039346656037)
-	for i := range len(text) {
-		sum = (sum ^ uint64(text[i])) * 1099511628211
-	}
-	return max(sum, 1)
 }

@@ -257,6 +257,10 @@ func (k *Kernel) LoseRecords(random *rand.Rand) (what string, kept []state.Sysct
 		what += " sysctls"
 	}
 	if random.IntN(2) == 0 {
+		k.records.applied = kernel.Applied{}
+		what += " applied"
+	}
+	if random.IntN(2) == 0 {
 		clear(k.records.peers)
 		what += " peers"
 	}
@@ -280,6 +284,9 @@ func (k *Kernel) Records() string {
 	}
 	for _, s := range k.records.saved {
 		lines = append(lines, "saved "+s.Key+" "+s.Value)
+	}
+	if a := k.records.applied; a.File != 0 {
+		lines = append(lines, fmt.Sprintf("applied %x %q", a.File, a.Relays))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")

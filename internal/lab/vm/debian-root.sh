@@ -28,6 +28,10 @@ if (cd opt/ifupdown-ng && apt-get -q download ifupdown-ng); then
 else
 	rmdir opt/ifupdown-ng
 fi
+# ufw's package does not go with these, and a machine that has both in files only is as good for a test.
+mkdir opt/netfilter-persistent
+(cd opt/netfilter-persistent && apt-get -q download netfilter-persistent iptables-persistent &&
+	for deb in *.deb; do dpkg -x "$deb" . && rm "$deb"; done)
 depmod -b "$root" "$version"
 echo "$version" >lab-kernel-version
 

@@ -1,0 +1,208 @@
+//go:build !openwrt
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
+	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/traffic"
+)
+
+func stayFlag(f *flag.FlagSet) *bool {
+	return f.Bool("stay", false, "stay, and put back at once what other programs take away from the relays that are up")
+}
+
+const (
+	// quiet is how long nothing has to change before a look: `ip address flush` and DHCP clients' scripts take a
+	// moment, and would take away again what is put back between their steps.
+	quiet = 300 * time.Millisecond
+	// latest limits how long changes may go on before a look.
+	latest = 3 * time.Second
+	// apart is the least time between two looks, except for what is urgent.
+	apart = time.Second
+	// regular is the time between looks without a change.
+	regular = time.Minute
+)
+
+// watcher puts back what other programs take away.
+type watcher struct {
+	*app
+	kernel   *kernel.Kernel
+	patience reconcile.Patience
+	by       *message.Text     // who has changed something since the last look, if known
+	said     map[string]string // the last error of each task
+	looked   time.Time
+	// since and due are when the first change was seen that nobody has looked at, and when that is to be done; zero
+	// without one.
+	since, due time.Time
+	urgent     bool // due does not wait for further changes
+}
+
+// stay watches the kernel as long as relays are to be up, and does each minute what `watch` does.
+func (a *app) stay() error {
+	if err := needRoot(); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	changes, err := kernel.Watch(ctx)
+	if err != nil {
+		return err
+	}
+	w := &watcher{app: a, kernel: &kernel.Kernel{Run: a.run}, said: map[string]string{}}
+	minute := time.NewTicker(regular)
+	defer minute.Stop()
+	if names := w.kernel.Applied().Relays; len(names) > 0 {
+		w.note(message.New("watching over %s", strings.Join(names, ", ")))
+	}
+	w.report("rival", w.kernel.ForgetRival())
+	w.look()
+	counting := make(chan struct{})
+	go func() {
+		defer close(counting)
+		if err := traffic.Run(ctx, a.trafficOptions()); err != nil {
+			a.say(err.Error()) // the relays are more important
+		}
+	}()
+	defer func() {
+		stop()
+		<-counting
+	}()
+	for w.kernel.Awaited() {
+		var due <-chan time.Time
+		if !w.due.IsZero() {
+			due = time.After(time.Until(w.due))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case change := <-changes:
+			w.changed(change, time.Now())
+		case <-due:
+			w.look()
+		case <-minute.C:
+			w.look()
+			w.report("watch", a.watchOnce(false, false))
+			debug.FreeOSMemory()
+		}
+	}
+	return w.kernel.ForgetRival()
+}
+
+// changed decides when to look at what has changed.
+func (w *watcher) changed(change kernel.Change, now time.Time) {
+	if change.By != nil {
+		w.by = change.By
+	}
+	if w.patience.Lost() {
+		return
+	}
+	if w.since.IsZero() {
+		w.since = now
+	}
+	due := now.Add(quiet)
+	if limit := w.since.Add(latest); due.After(limit) {
+		due = limit
+	}
+	if least := w.looked.Add(apart); due.Before(least) {
+		due = least
+	}
+	switch {
+	case w.urgent:
+	case change.Urgent:
+		w.urgent, w.due = true, now
+	default:
+		w.due = due
+	}
+}
+
+// look compares the kernel with the file, and puts back what is missing.
+func (w *watcher) look() {
+	w.since, w.due, w.urgent = time.Time{}, time.Time{}, false
+	var steps []string
+	changed, err := w.restore(func(step state.Step) { steps = append(steps, state.Line(step)) })
+	now := time.Now()
+	w.looked = now
+	by := w.by
+	w.by = nil
+	w.report("look", err)
+	if changed {
+		w.announce()
+		w.repaired(now, steps, by, err)
+	}
+	if w.patience.Regained(now) {
+		w.note(message.New("nothing was taken away for %d minutes: from now on it is put back at once again",
+			int(reconcile.QuietTime.Minutes())))
+		w.report("rival", w.kernel.ForgetRival())
+	}
+}
+
+// restore puts back what is missing. It looks no names up: the name servers may be what cannot be reached.
+func (w *watcher) restore(show func(state.Step)) (changed bool, err error) {
+	if len(w.kernel.Applied().Relays) == 0 {
+		return false, nil
+	}
+	for range 2 { // between the two reads `ds4relay reload` may have applied a change
+		var c *config.Config
+		var mistakes config.Problems
+		c, _, err = config.Load(w.path, w.defaults()) // without the warnings
+		if errors.As(err, &mistakes) {
+			return false, message.New("%v: %s", reconcile.ErrEdited, w.path)
+		}
+		if err != nil {
+			return false, err
+		}
+		m := &reconcile.End{Config: c, Kernel: &kernel.Kernel{Run: w.run, Platform: here(), KeepPeers: true}}
+		if changed, err = m.Restore(show, nil); !errors.Is(err, reconcile.ErrEdited) {
+			break
+		}
+	}
+	return changed, err
+}
+
+// repaired says what was put back, and gives up if there were too many repairs, or attempts at one.
+func (w *watcher) repaired(now time.Time, steps []string, by *message.Text, err error) {
+	program := "another program"
+	if by != nil {
+		program = by.Error()
+	}
+	lost := w.patience.Repaired(now)
+	if err == nil && (lost || !w.patience.Lost()) {
+		w.note(message.New("%s has removed or changed what the relays need; put back: %s", program,
+			strings.Join(steps, "; ")))
+	}
+	if !lost {
+		return
+	}
+	w.note(message.New("%d repairs within a minute: from now on what is taken away is put back once a minute, until "+
+		"nothing was taken away for %d minutes; stop %s from taking it away", reconcile.MaxRepairs,
+		int(reconcile.QuietTime.Minutes()), program))
+	w.report("rival", w.kernel.NoteRival(program, steps[0]))
+}
+
+// report prints a task's error, but not again while it stays the same.
+func (w *watcher) report(task string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if errors.Is(err, reconcile.ErrEdited) {
+		text += "; nothing is put back before `ds4relay reload`"
+	}
+	if text != "" && text != w.said[task] {
+		w.say(text)
+	}
+	w.said[task] = text
+}

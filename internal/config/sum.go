@@ -1,0 +1,32 @@
+package config
+
+import "github.com/ds4relay/ds4relay/internal/uci"
+
+// sumOf returns the checksum of all sections but those of proxies, which are not the kernel's matter. It is FNV-1a,
+// which tells an edited file from the one before, and keeps nobody from making equal ones; it is never 0.
+func sumOf(file *uci.File) uint64 {
+	sum := uint64(14695981039346656037)
+	add := func(word string) {
+		for i := range len(word) {
+			sum = (sum ^ uint64(word[i])) * 1099511628211
+		}
+		sum *= 1099511628211 // a zero byte at the end
+	}
+	for i := range file.Sections {
+		s := &file.Sections[i]
+		if s.Type == "proxy" {
+			continue
+		}
+		add(s.Type)
+		add(s.Name)
+		for j := range s.Options {
+			add(s.Options[j].Name)
+			for _, v := range s.Options[j].Values {
+				add(v.Text)
+			}
+			add("")
+		}
+		add("")
+	}
+	return max(sum, 1)
+}
