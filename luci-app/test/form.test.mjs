@@ -125,16 +125,26 @@ test('lists are lists, switches are switches, and the default is shown', async (
 		}
 });
 
-test('the first visit asks for four values, and has what is required among them', async () => {
+test('the first visit asks for four values and a protocol, and has what is required among them', async () => {
 	const sections = await formOf([], 'firstVisit');
 	const asked = Object.values(sections).flat().map((option) => option.option);
 
-	assert.deepEqual(asked, [ 'ipaddr', 'peeraddr', 'dest_ip', 'src_dport' ]);
+	assert.deepEqual(asked, [ 'ipaddr', 'peeraddr', 'dest_ip', 'src_dport', 'proto' ]);
 
 	for (const section of shown)
 		for (const spec of section.options.filter((one) => one.required))
 			assert.ok(asked.includes(spec.name), `${spec.name} is required, and not asked for`);
 
 	for (const option of Object.values(sections).flat())
-		assert.ok(option.spec.needed);
+		assert.ok(option.spec.needed || option.default, option.option);
+});
+
+test('a forward is called by what usually listens on its port', () => {
+	const services = load('ds4relay.services');
+
+	for (const [ ports, name ] of [
+		[ '443', 'Web server' ], [ '25565', 'Minecraft' ], [ '8123', 'Home Assistant' ], [ '25', 'Mail' ],
+		[ '4711', 'Port 4711' ], [ '8000-8010', 'Port 8000-8010' ], [ 'constructor', 'Port constructor' ]
+	])
+		assert.equal(services.name(ports), name);
 });

@@ -88,20 +88,26 @@ function noErrors(page) {
 test('first visit: four values, and the file is one that the program takes', async () => {
 	const page = await lab.open('settings');
 
-	assert.equal(await page.locator('.cbi-value').count(), 4);
+	assert.equal(await page.locator('.cbi-value').count(), 5);
+	assert.equal(await page.locator('.cbi-input-invalid').count(), 0);
 	assert.match(await page.locator('.ds4-defaults').innerText(), /2001:db8:100::\/56 on wan6/);
 
 	await field(page, 'home', 'ipaddr').fill('203.0.113.77');
+	await field(page, 'home', 'peeraddr').pressSequentially('2001');
+	assert.equal(await page.locator('.cbi-input-invalid').count(), 0, 'it is being typed');
+	await field(page, 'home', 'peeraddr').blur();
+	assert.equal(await page.locator('.cbi-input-invalid').count(), 1, 'it was left');
 	await field(page, 'home', 'peeraddr').fill('2001:db8:77::/64');
 
-	const server = page.locator('[id="cbid.ds4relay.web.dest_ip"]'),
+	const server = page.locator('[id="cbid.ds4relay.server.dest_ip"]'),
 	      choices = await server.locator('li')
 		.evaluateAll((items) => items.map((item) => item.getAttribute('data-value')));
 
 	assert.deepEqual([ ...new Set(choices.filter((value) => /^192/.test(value))) ],
-		[ '192.168.1.23', '192.168.1.40', '192.168.1.210' ]);
+		[ '192.168.1.23', '192.168.1.210', '192.168.1.40' ], 'those with a name come first');
 	await choose(page, server, '192.168.1.210');
-	await field(page, 'web', 'src_dport').fill('443');
+	await field(page, 'server', 'src_dport').fill('25565');
+	await field(page, 'server', 'proto').selectOption('tcp udp');
 	await applied(page);
 
 	const { file } = await page.state();
@@ -110,9 +116,11 @@ test('first visit: four values, and the file is one that the program takes', asy
 	assert.match(file, /option ipaddr '203\.0\.113\.77'/);
 	assert.match(file, /option peeraddr '2001:db8:77::\/64'/);
 	assert.match(file, /option dest_ip '192\.168\.1\.210'/);
-	assert.match(file, /option src_dport '443'/);
+	assert.match(file, /option src_dport '25565'/);
+	assert.match(file, /option name 'Minecraft'/);
+	assert.match(file, /list proto 'tcp'\n\s+list proto 'udp'/);
 	assert.match(file, /list keep 'tcp:22'/);
-	assert.doesNotMatch(file, /enabled '0'/);
+	assert.doesNotMatch(file, /enabled '0'|web/i);
 	noErrors(page);
 });
 
@@ -122,18 +130,20 @@ test('first visit without any section does the same', async () => {
 	await field(page, 'home', 'ipaddr').fill('203.0.113.77');
 	await field(page, 'home', 'peeraddr').fill('vps.example.org');
 
-	const host = page.locator('[id="cbid.ds4relay.web.dest_ip"]');
+	const host = page.locator('[id="cbid.ds4relay.server.dest_ip"]');
 
 	await host.click();
 	await host.locator('ul.dropdown input.create-item-input').fill('192.168.1.99');
 	await host.locator('ul.dropdown input.create-item-input').press('Enter');
-	await field(page, 'web', 'src_dport').fill('8000-8010');
+	await field(page, 'server', 'src_dport').fill('8000-8010');
 	await applied(page);
 
 	const { file } = await page.state();
 
 	assert.match(check(file), /correct \(relays: 1, forwards: 1\)/);
 	assert.match(file, /option dest_ip '192\.168\.1\.99'/);
+	assert.match(file, /option name 'Port 8000-8010'/);
+	assert.match(file, /list proto 'tcp'/);
 	assert.match(file, /list keep 'tcp:22'/);
 	noErrors(page);
 });

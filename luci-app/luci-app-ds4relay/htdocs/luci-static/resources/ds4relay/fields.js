@@ -13,6 +13,9 @@
  * with its value below the field, and has a name for screen readers.
  */
 
+/* The event that tells a field to show what is wrong with it, though it was not left yet. */
+const judge = 'ds4-judge';
+
 /* Other options of the same section, as the form has them. */
 function neighbours(option, sid) {
 	const values = {};
@@ -42,7 +45,10 @@ function validate(sid, value) {
 	return true;
 }
 
-/* Names what a label does not reach, and shows what is wrong below the field. */
+/*
+ * Names what a label does not reach, and shows what is wrong below the field, once the field was left. Until then it is
+ * not red either: nobody has done anything wrong yet.
+ */
 function describe(option, sid, node) {
 	const title = option.stripTags(option.title).trim(),
 	      id = option.cbid(sid) + '.error',
@@ -85,11 +91,27 @@ function describe(option, sid, node) {
 	};
 
 	(node.querySelector('.cbi-value-field') ?? node).appendChild(error);
-	node.addEventListener('validation-failure', (ev) => { message = ev.detail.message; soon(); });
+	node.addEventListener('validation-failure', (ev) => {
+		message = ev.detail.message;
+
+		if (!touched) {
+			ev.target.classList.remove('cbi-input-invalid');
+			ev.target.removeAttribute('data-tooltip');
+		}
+
+		soon();
+	});
 	node.addEventListener('validation-success', () => { message = ''; soon(); });
 
-	for (const event of [ 'focusout', 'change', 'cbi-dropdown-close' ])
-		node.addEventListener(event, () => { touched = true; soon(); });
+	for (const event of [ 'focusout', 'change', 'cbi-dropdown-close', judge ])
+		node.addEventListener(event, (ev) => {
+			if (touched || (ev.type == 'focusout' && node.contains(ev.relatedTarget)))
+				return;
+
+			touched = true;
+			option.triggerValidation(sid);
+			soon();
+		});
 
 	return node;
 }
@@ -148,6 +170,25 @@ const Protocols = form.MultiValue.extend({
 	}
 });
 
+/* TCP, UDP or both: all that a first forward needs. */
+const Transports = form.ListValue.extend({
+	__name__: 'DS4.Transports',
+
+	load(sid) {
+		this.keylist = [];
+		this.vallist = [];
+		this.value('tcp', 'TCP');
+		this.value('udp', 'UDP');
+		this.value('tcp udp', _('TCP and UDP'));
+
+		return form.ListValue.prototype.load.call(this, sid);
+	},
+
+	formvalue(sid) {
+		return L.toArray(form.ListValue.prototype.formvalue.call(this, sid));
+	}
+});
+
 /*
  * NetworkSelect, where no interface means that the program finds it, and a name that is no interface's stays as it is.
  * (Its class cannot be extended: its load() calls super() when other calls have run in between.)
@@ -181,7 +222,9 @@ const Words = form.Value.extend({
 
 return baseclass.extend({
 	Protocols,
+	Transports,
 	Words,
+	judge,
 	renderUplink,
 
 	specs: {},

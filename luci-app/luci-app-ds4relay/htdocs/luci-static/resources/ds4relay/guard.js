@@ -2,6 +2,7 @@
 'require baseclass';
 'require ds4relay.api as api';
 'require ds4relay.config as config';
+'require ds4relay.fields as fields';
 'require ds4relay.words as words';
 
 /*
@@ -52,6 +53,7 @@ return baseclass.extend({
 			const invalid = guard.invalid(this);
 
 			if (invalid.length) {
+				invalid.forEach((problem) => problem.field?.dispatchEvent(new CustomEvent(fields.judge)));
 				guard.show(this, invalid);
 
 				return Promise.reject(new TypeError(invalid.map((problem) => problem.text).join('\n')));

@@ -10,21 +10,29 @@
 'require ds4relay.guard as guard';
 'require ds4relay.page as page';
 'require ds4relay.rules as rules';
+'require ds4relay.services as services';
 'require ds4relay.words as words';
 
-/* Addresses of the home's hosts with their names, as choices of an option. The router's own are among the hints: who
-   wants its services on the Internet types one of them. */
+/*
+ * Addresses of the home's hosts, as choices of an option: those with a name first, then the others with their MAC
+ * address. The router's own are among the hints: who wants its services on the Internet types one of them.
+ */
 function addHosts(option, hosts, interfaces) {
-	const names = {},
+	const named = {},
+	      others = {},
 	      own = interfaces.flatMap((i) => L.toArray(i['ipv4-address']).map((a) => a.address));
 
 	for (const mac in hosts)
 		for (const ip of L.toArray(hosts[mac].ipaddrs ?? hosts[mac].ipv4))
 			if (!own.includes(ip))
-				names[ip] = hosts[mac].name ?? mac;
+				(hosts[mac].name ? named : others)[ip] = hosts[mac].name || mac;
 
-	for (const ip of L.sortedKeys(names, null, 'addr'))
-		option.value(ip, E('span', [ ip, ' (', E('strong', [ names[ip] ]), ')' ]));
+	for (const ip of L.sortedKeys(named, null, 'addr'))
+		option.value(ip, E('span', [ ip, ' (', E('strong', [ named[ip] ]), ')' ]));
+
+	for (const ip of L.sortedKeys(others, null, 'addr'))
+		if (!named[ip])
+			option.value(ip, E('span', [ ip, ' (', others[ip], ')' ]));
 
 	return option;
 }
@@ -175,10 +183,10 @@ return view.extend({
 			guard.locate(errors, config.sections(), titleOf).map((problem) => problem.text));
 	},
 
-	/* Four values, and the defaults of everything else. */
+	/* Four values and a choice, and the defaults of everything else. */
 	firstVisit() {
 		const relay = config.of('relay')[0]?.['.name'] ?? uci.add('ds4relay', 'relay', 'home'),
-		      forward = config.of('forward')[0]?.['.name'] ?? uci.add('ds4relay', 'forward', 'web'),
+		      forward = this.firstForward(),
 		      map = new form.Map('ds4relay', _('DS4Relay'),
 			_('Gives a server at home the public IPv4 address of a VPS that you rent. Four values are needed; everything else has a default.'));
 		let s;
@@ -199,6 +207,9 @@ return view.extend({
 			_('The port that the server listens on, such as 443 for a web site, or a range such as 8000-8010.'),
 			{ placeholder: '443', needed: true });
 
+		fields.add(s, null, fields.Transports, 'proto', _('Protocol'),
+			_('Most servers use TCP; many games and VPNs use UDP.'), { default: 'tcp' });
+
 		/* Examples are no values. */
 		for (const section of map.children)
 			for (const option of section.children) {
@@ -218,13 +229,24 @@ return view.extend({
 			return parse.call(this).then(() => {
 				uci.unset('ds4relay', relay, 'enabled');
 				uci.set('ds4relay', forward, 'relay', relay);
-
-				if (!uci.get('ds4relay', forward, 'proto'))
-					uci.set('ds4relay', forward, 'proto', [ 'tcp' ]);
+				uci.set('ds4relay', forward, 'name', services.name(uci.get('ds4relay', forward, 'src_dport')));
 			});
 		};
 
 		return map;
+	},
+
+	/* The forward of the first visit. The example's is a web server by its section's name too: it makes room. */
+	firstForward() {
+		const given = config.of('forward')[0]?.['.name'];
+
+		if (given && given != 'web')
+			return given;
+
+		if (given)
+			uci.remove('ds4relay', given);
+
+		return uci.add('ds4relay', 'forward', 'server');
 	},
 
 	/* What is not asked for on the first visit. */
@@ -240,7 +262,6 @@ return view.extend({
 				: _(
 					'made of the prefix that your provider delegates; there is none now: is IPv6 set up on this router?'
 				) ],
-			[ _('Protocol'), 'TCP' ],
 			[ _('Stays with the VPS'), _('its ssh (tcp:22)') ],
 			[ _('What goes out by the VPS'), _('Answers only') ],
 			[ _('MTU'), _('that of the way to the VPS, less what the tunnel needs') ],
@@ -321,7 +342,7 @@ return view.extend({
 		fields.add(s, 'advanced', form.Value, 'mtu', _('MTU'), _(
 			'Bytes of a packet in the tunnel. By itself it is that of the way to the VPS, less what the tunnel needs.'
 		));
-		fields.add(s, 'advanced', form.Value, 'encaplimit', _('Encapsulation limit'),
+		fields.add(s, 'advanced', form.Value, 'encaplimit', _('Encapsulation limit', 'RFC 2473'),
 			_('Most VPS networks drop packets with this option of RFC 2473.'));
 		fields.add(s, 'advanced', form.Value, 'ttl', _('Hop limit'));
 		fields.add(s, 'advanced', form.Value, 'device', _('Name of the tunnel device'), null, { placeholder: 'ds4-…' });
@@ -411,7 +432,7 @@ return view.extend({
 		const hosts = this.hosts,
 		      interfaces = this.interfaces,
 		      relays = config.of('relay').map((relay) => relay['.name']),
-		      s = map.section(form.GridSection, 'forward', _('Forwards'),
+		      s = map.section(form.GridSection, 'forward', _('Forwards', 'of ports'),
 			_('What comes to the public address and is let through: to which host, and to which of its ports.'));
 		let o;
 
@@ -443,7 +464,7 @@ return view.extend({
 		};
 
 		if (relays.length > 1) {
-			o = s.option(form.DummyValue, '_relay', _('Relay'));
+			o = s.option(form.DummyValue, '_relay', _('Relay', 'tunnel to a VPS'));
 			o.modalonly = false;
 			o.textvalue = (sid) => E('span', [ uci.get('ds4relay', sid, 'relay') ?? '' ]);
 		}
@@ -452,7 +473,7 @@ return view.extend({
 
 		fields.add(s, 'general', form.Value, 'name', _('Name'), _('Your words for it.'));
 
-		o = fields.add(s, 'general', form.ListValue, 'relay', _('Relay'), null, {
+		o = fields.add(s, 'general', form.ListValue, 'relay', _('Relay', 'tunnel to a VPS'), null, {
 			placeholder: (relays.length == 1) ? words.fill(_('the only one (%s)'), relays) : _('-- Please choose --')
 		});
 		o.load = function(sid) {
