@@ -16,6 +16,21 @@
 /* The event that tells a field to show what is wrong with it, though it was not left yet. */
 const judge = 'ds4-judge';
 
+/* What the form calls the options: section type → option → label. */
+const labels = { relay: {}, forward: {} };
+
+/* Names of options that are no words of a language, and mean the option without the word before them too. */
+const unmistakable = /[0-9_]|addr$|^(?:tunlink|encaplimit|killswitch|proto|egress)$/;
+
+/* Speaks of the form's fields where the program speaks of options of its file. */
+function label(type, text) {
+	return text.replace(/((?:\b(?:die |der ))?\b(?:option|list) )?\b([a-z0-9_]+)\b/gi, (found, option, name) => {
+		const known = labels[type]?.[name] ?? labels.relay[name] ?? labels.forward[name];
+
+		return (known && (option || unmistakable.test(name))) ? words.fill(_('“%s”'), [ known ]) : found;
+	});
+}
+
 /* Other options of the same section, as the form has them. */
 function neighbours(option, sid) {
 	const values = {};
@@ -33,13 +48,13 @@ function validate(sid, value) {
 	const words_ = this.spec.list ? L.toArray(value) : [ String(value ?? '') ].filter((text) => text != '');
 
 	if (this.spec.needed && !words_.length)
-		return words.missing(this.spec);
+		return label(this.spec.type, words.missing(this.spec));
 
 	for (const word of words_) {
 		const refused = rules.check(this.spec.type, this.spec.name, word, neighbours(this, sid));
 
 		if (refused)
-			return words.refusal(this.spec, refused);
+			return label(this.spec.type, words.refusal(this.spec, refused));
 	}
 
 	return true;
@@ -94,7 +109,8 @@ function describe(option, sid, node) {
 	node.addEventListener('validation-failure', (ev) => {
 		message = ev.detail.message;
 
-		if (!touched) {
+		/* LuCI takes no new item of a list from an input that is red. */
+		if (!touched && !ev.target.matches('.add-item *, .create-item-input')) {
 			ev.target.classList.remove('cbi-input-invalid');
 			ev.target.removeAttribute('data-tooltip');
 		}
@@ -225,9 +241,13 @@ return baseclass.extend({
 	Transports,
 	Words,
 	judge,
+	label,
 	renderUplink,
 
 	specs: {},
+
+	/* What the form calls an option, or its name where the form has none of it. */
+	title: (type, name) => labels[type]?.[name] ?? name,
 
 	/* Takes the program's answer to the method schema. */
 	use(schema) {
@@ -249,6 +269,8 @@ return baseclass.extend({
 		      option = tab
 			? section.taboption(tab, type, name, title, description)
 			: section.option(type, name, title, description);
+
+		labels[section.sectiontype][name] = title;
 
 		Object.assign(option, {
 			spec,

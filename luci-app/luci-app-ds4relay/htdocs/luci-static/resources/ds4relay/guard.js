@@ -103,10 +103,15 @@ return baseclass.extend({
 
 		return problems.map((problem) => {
 			const section = labels.get(problem.section),
-			      where = [ section ? title(section) : null, problem.option || null ]
-				.filter((word) => word != null).join(', ');
+			      type = section?.['.type'],
+			      where = [
+				section ? title(section) : null, problem.option ? fields.title(type, problem.option) : null
+			].filter((word) => word != null).join(', ');
 
-			return { text: (where ? where + ': ' : '') + words.message(problem), section, option: problem.option };
+			return {
+				text: (where ? where + ': ' : '') + fields.label(type, words.message(problem)), section,
+				option: problem.option
+			};
 		});
 	},
 

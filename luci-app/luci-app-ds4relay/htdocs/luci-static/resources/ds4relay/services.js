@@ -4,7 +4,7 @@
 
 /* What usually listens on a port: a forward's name, until its owner has a better one. */
 
-const web = _('Web server'), mail = _('Mail');
+const web = _('Web server'), mail = _('Mail server');
 
 const services = new Map(Object.entries({
 	21: 'FTP', 22: 'SSH', 25: mail, 53: 'DNS', 80: web, 143: mail, 443: web, 465: mail, 587: mail, 993: mail, 995: mail,
