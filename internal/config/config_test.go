@@ -566,6 +566,34 @@ func TestDisabled(t *testing.T) {
 	}
 }
 
+// TestExportOwn: what is about one machine only is not exported.
+func TestExportOwn(t *testing.T) {
+	for options, want := range map[string]string{
+		"option device 'wrap1'":                          "",
+		"option mtu '1460'":                              "option mtu '1460'",
+		"option mtu '1461'":                              "",
+		"option mtu '9000'":                              "",
+		"option ip4table '77'\n\toption priority '4700'": "",
+		"option tunlink 'eth0'\n\toption ttl '33'":       "",
+	} {
+		text := "config relay 'home'\n\toption role 'router'\n\toption ipaddr '198.51.100.144'\n" +
+			"\toption ip6addr '2001:db8:fdd2::1'\n\toption peeraddr '2001:db8:6ef9::1'\n\t" + options + "\n"
+		here, _, err := Parse("F", []byte(text), Defaults{Role: Router})
+		if err != nil {
+			t.Fatal(err)
+		}
+		exported := Export(here, here.Relays[0], here.Relays[0].Local, here.Relays[0].Peer)
+		for _, name := range []string{"device", "mtu", "ip4table", "priority", "tunlink", "ttl"} {
+			if strings.Contains(exported, "option "+name+" ") && !strings.HasPrefix(want, "option "+name+" ") {
+				t.Errorf("%s: %s is exported:\n%s", options, name, exported)
+			}
+		}
+		if !strings.Contains(exported, want) {
+			t.Errorf("%s: no %s in\n%s", options, want, exported)
+		}
+	}
+}
+
 // TestExportPorts: the other end reads the same ports from what is exported.
 func TestExportPorts(t *testing.T) {
 	for _, ports := range []string{

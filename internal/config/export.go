@@ -8,8 +8,12 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
+// internetMTU is a tunnel's MTU over a path of 1500 bytes, the most that the internet carries.
+const internetMTU = 1460
+
 // Export writes the file for the other end of a relay. local and peer are the endpoints known at this end; the
-// configuration may leave them open (auto, a DNS name).
+// configuration may leave them open (auto, a DNS name). What is about this machine only stays out of it: the names of
+// devices, routing, and an MTU that only a local network has. A smaller one is that of the path, which both ends share.
 func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 	var b strings.Builder
 	role := VPS
@@ -25,10 +29,7 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 	option("ipaddr", r.IPAddr)
 	option("ip6addr", peer)
 	option("peeraddr", local)
-	if r.Device != "ds4-"+r.Name {
-		option("device", r.Device)
-	}
-	if r.MTU != 0 {
+	if r.MTU != 0 && r.MTU <= internetMTU {
 		option("mtu", r.MTU)
 	}
 	if r.EncapLimit != transport.NoEncapLimit {

@@ -11,8 +11,9 @@ import (
 	"strings"
 )
 
-// translations puts the catalogues of LuCI's base and of the application where LuCI's _() looks for them. On a router
-// they are compiled; the keys are made by LuCI's own hash here.
+// translations puts the catalogues of the application and of LuCI's base where LuCI's _() looks for them. On a router
+// they are compiled; the keys are made by LuCI's own hash here. Where both have a text, LuCI's translation is used, as
+// it may be on a router.
 func (s *server) translations(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	language := s.setting.Language
@@ -24,8 +25,8 @@ func (s *server) translations(w http.ResponseWriter, r *http.Request) {
 	}
 	var pairs [][2]string
 	for _, file := range []string{
-		filepath.Join(s.luci, "modules/luci-base/po", language, "base.po"),
 		filepath.Join(s.app, "po", language, "ds4relay.po"),
+		filepath.Join(s.luci, "modules/luci-base/po", language, "base.po"),
 	} {
 		read, err := readCatalogue(file)
 		if err != nil {

@@ -47,7 +47,7 @@ form.Map = class {
 };
 
 // What the page builds for these sections, after its own load().
-async function formOf(sections, build) {
+async function formOf(sections, build, modules) {
 	let answered = 0;
 	const rpc = {
 		declare: ({ method }) => async () => {
@@ -70,7 +70,7 @@ async function formOf(sections, build) {
 			resolveDefault: (promise) => promise, toArray: (v) => (v == null ? [] : [].concat(v)),
 			sortedKeys: Object.keys
 		}
-	});
+	}, modules);
 
 	await view.load();
 	assert.ok(answered > 0);
@@ -125,16 +125,48 @@ test('lists are lists, switches are switches, and the default is shown', async (
 		}
 });
 
-test('the first visit asks for four values, and has what is required among them', async () => {
+test('the first visit asks for four values and a protocol, and has what is required among them', async () => {
 	const sections = await formOf([], 'firstVisit');
 	const asked = Object.values(sections).flat().map((option) => option.option);
 
-	assert.deepEqual(asked, [ 'ipaddr', 'peeraddr', 'dest_ip', 'src_dport' ]);
+	assert.deepEqual(asked, [ 'ipaddr', 'peeraddr', 'dest_ip', 'src_dport', 'proto' ]);
 
 	for (const section of shown)
 		for (const spec of section.options.filter((one) => one.required))
 			assert.ok(asked.includes(spec.name), `${spec.name} is required, and not asked for`);
 
 	for (const option of Object.values(sections).flat())
-		assert.ok(option.spec.needed);
+		assert.ok(option.spec.needed || option.default, option.option);
+});
+
+test('the form speaks of its fields, not of options', async () => {
+	const modules = new Map();
+
+	await formOf(complete, 'allSettings', modules);
+
+	const fields = modules.get('ds4relay.fields');
+
+	for (const [ type, said, wanted ] of [
+		[ 'relay', 'option ipaddr is missing', '“Public IPv4 address” is missing' ],
+		[ 'relay', 'die Option ipaddr fehlt', '“Public IPv4 address” fehlt' ],
+		[ 'forward', 'has 2 ports, src_dport has 1', 'has 2 ports, “External port” has 1' ],
+		[ 'forward', "is also kept for the VPS (list keep 'tcp:22' of relay home)",
+			"is also kept for the VPS (“Stays with the VPS” 'tcp:22' of relay home)" ],
+		[ 'relay', 'a name of its own for the tunnel device', 'a name of its own for the tunnel device' ]
+	])
+		assert.equal(fields.label(type, said), wanted);
+
+	for (const section of shown)
+		for (const { name } of section.options)
+			assert.notEqual(fields.title(section.type, name), name);
+});
+
+test('a forward is called by what usually listens on its port', () => {
+	const services = load('ds4relay.services');
+
+	for (const [ ports, name ] of [
+		[ '443', 'Web server' ], [ '25565', 'Minecraft' ], [ '8123', 'Home Assistant' ], [ '25', 'Mail server' ],
+		[ '4711', 'Port 4711' ], [ '8000-8010', 'Port 8000-8010' ], [ 'constructor', 'Port constructor' ]
+	])
+		assert.equal(services.name(ports), name);
 });

@@ -25,8 +25,11 @@ class Base {
 	}
 }
 
-export function load(name, stubs, globals) {
-	const loaded = new Map(Object.entries({ baseclass: Base, view: Base, ...stubs }));
+// `loaded` gets the modules that are loaded with it.
+export function load(name, stubs, globals, loaded = new Map()) {
+	for (const [ module, stub ] of Object.entries({ baseclass: Base, view: Base, ...stubs }))
+		loaded.set(module, stub);
+
 	const scope = {
 		_: (text) => text, L: { toArray }, E: () => ({}),
 		window: { matchMedia: () => ({ matches: false, addEventListener() {} }) }, document: {}, ...globals

@@ -136,6 +136,23 @@ test('what the program says is translated by its code', () => {
 	assert.equal(words.fill('%d%% of %[2]q, %[1]s', [ 5, 'b' ]), '5% of "b", 5');
 });
 
+test('a failed check has a title that says so', () => {
+	const doctor = readFileSync(new URL('../../internal/doctor/doctor.go', import.meta.url), 'utf8'),
+	      titles = [ ...doctor.matchAll(/\{id: "\w+", title: "([^"]+)"/g) ].map(([ , title ]) => title);
+
+	assert.ok(titles.length > 10);
+
+	for (const title of titles) {
+		assert.equal(words.title({ title, state: 'ok' }), title);
+		assert.notEqual(words.title({ title, state: 'failed' }), title);
+	}
+
+	assert.equal(words.title({ title: 'Packets of full size pass both ways', state: 'warning' }),
+		'Packets of full size do not pass both ways');
+	assert.equal(words.title({ title: 'Configuration', state: 'warning' }), 'Configuration');
+	assert.equal(words.title({ title: 'of another release', state: 'failed' }), 'of another release');
+});
+
 test('a program of the release before has English only', () => {
 	const translated = load('ds4relay.words', {}, { _: (text) => 'translated ' + text });
 

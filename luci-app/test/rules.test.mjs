@@ -199,3 +199,11 @@ test('an internal port stands for one external port', () => {
 		]);
 	}
 });
+
+test('one VPS is recognised by its network', () => {
+	for (const text of [ '2001:db8:1::/64', '2001:db8:1::5', '2001:DB8:1:0::/64', '2001:db8:1:0:198:51:100:144/128' ])
+		assert.equal(rules.network(text), '2001:db8:1::', text);
+
+	for (const text of [ 'vps.example.org', '', '192.0.2.1' ])
+		assert.equal(rules.network(text), null, text);
+});

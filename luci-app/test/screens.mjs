@@ -70,6 +70,7 @@ const later = structuredClone(status);
 
 later.relays[0].counters.rx_bytes += 512000;
 later.relays[0].counters.tx_bytes += 6800000;
+later.relays[0].forwards[0].flows.out.bytes += 5800000;
 
 const answers = { 'ds4relay.status': status, 'ds4relay.doctor.': { checks } };
 
@@ -101,6 +102,32 @@ pictures.push(
 	} ]
 );
 
+// The traffic of the last minutes, which ends with what the status says: a page that was open for long.
+function past(now) {
+	const { counters, forwards } = status.relays[0],
+	      samples = [];
+	let { rx_bytes: rx, tx_bytes: tx } = counters,
+	    inside = forwards[0].flows.in.bytes,
+	    outside = forwards[0].flows.out.bytes,
+	    nas = forwards[1].flows.out.bytes;
+
+	for (let i = 1; i < 60; i++) {
+		const wave = 1 + Math.sin(i / 4) * Math.sin(i / 11) + ((i * 7919) % 13) / 20;
+
+		nas -= (i > 20 && i < 45) ? 4e5 * wave * wave : 0;
+		rx -= 2e5 * wave;
+		tx -= 2.4e6 * wave;
+		inside -= 1.6e4 * wave;
+		outside -= 2e6 * wave;
+		samples.unshift({
+			time: now - i * 5000, tunnel: [ rx, tx ],
+			forwards: { web: [ inside, outside ], 'forward[0]': [ 61233, nas ] }
+		});
+	}
+
+	return JSON.stringify({ home: samples });
+}
+
 const lab = await start();
 
 for (const [ name, view, setting, options, act ] of pictures) {
@@ -109,9 +136,17 @@ for (const [ name, view, setting, options, act ] of pictures) {
 	await page.waitForTimeout(1200);
 
 	if (setting.answers?.['ds4relay.status'] === status && view == 'overview') {
+		await page.evaluate((text) => window.sessionStorage.setItem('ds4relay.graph', text), past(Date.now()));
+		await page.reload();
+		await page.waitForSelector('.ds4-graph polyline');
 		await page.change({ ...setting, answers: { ...answers, 'ds4relay.status': later } });
 		await page.waitForFunction(() =>
 			/[1-9][.0-9]* .?i?B\/s/.test(document.querySelector('svg.ds4-path').textContent));
+	}
+
+	if (view == 'diagnose') {
+		await page.locator('.ds4-run button').click();
+		await page.waitForSelector('.ds4-alert');
 	}
 
 	if (act)

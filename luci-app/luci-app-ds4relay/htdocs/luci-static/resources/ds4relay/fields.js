@@ -13,6 +13,24 @@
  * with its value below the field, and has a name for screen readers.
  */
 
+/* The event that tells a field to show what is wrong with it, though it was not left yet. */
+const judge = 'ds4-judge';
+
+/* What the form calls the options: section type → option → label. */
+const labels = { relay: {}, forward: {} };
+
+/* Names of options that are no words of a language, and mean the option without the word before them too. */
+const unmistakable = /[0-9_]|addr$|^(?:tunlink|encaplimit|killswitch|proto|egress)$/;
+
+/* Speaks of the form's fields where the program speaks of options of its file. */
+function label(type, text) {
+	return text.replace(/((?:\b(?:die |der ))?\b(?:option|list) )?\b([a-z0-9_]+)\b/gi, (found, option, name) => {
+		const known = labels[type]?.[name] ?? labels.relay[name] ?? labels.forward[name];
+
+		return (known && (option || unmistakable.test(name))) ? words.fill(_('“%s”'), [ known ]) : found;
+	});
+}
+
 /* Other options of the same section, as the form has them. */
 function neighbours(option, sid) {
 	const values = {};
@@ -30,19 +48,22 @@ function validate(sid, value) {
 	const words_ = this.spec.list ? L.toArray(value) : [ String(value ?? '') ].filter((text) => text != '');
 
 	if (this.spec.needed && !words_.length)
-		return words.missing(this.spec);
+		return label(this.spec.type, words.missing(this.spec));
 
 	for (const word of words_) {
 		const refused = rules.check(this.spec.type, this.spec.name, word, neighbours(this, sid));
 
 		if (refused)
-			return words.refusal(this.spec, refused);
+			return label(this.spec.type, words.refusal(this.spec, refused));
 	}
 
 	return true;
 }
 
-/* Names what a label does not reach, and shows what is wrong below the field. */
+/*
+ * Names what a label does not reach, and shows what is wrong below the field, once the field was left. Until then it is
+ * not red either: nobody has done anything wrong yet.
+ */
 function describe(option, sid, node) {
 	const title = option.stripTags(option.title).trim(),
 	      id = option.cbid(sid) + '.error',
@@ -85,11 +106,28 @@ function describe(option, sid, node) {
 	};
 
 	(node.querySelector('.cbi-value-field') ?? node).appendChild(error);
-	node.addEventListener('validation-failure', (ev) => { message = ev.detail.message; soon(); });
+	node.addEventListener('validation-failure', (ev) => {
+		message = ev.detail.message;
+
+		/* LuCI takes no new item of a list from an input that is red. */
+		if (!touched && !ev.target.matches('.add-item *, .create-item-input')) {
+			ev.target.classList.remove('cbi-input-invalid');
+			ev.target.removeAttribute('data-tooltip');
+		}
+
+		soon();
+	});
 	node.addEventListener('validation-success', () => { message = ''; soon(); });
 
-	for (const event of [ 'focusout', 'change', 'cbi-dropdown-close' ])
-		node.addEventListener(event, () => { touched = true; soon(); });
+	for (const event of [ 'focusout', 'change', 'cbi-dropdown-close', judge ])
+		node.addEventListener(event, (ev) => {
+			if (touched || (ev.type == 'focusout' && node.contains(ev.relatedTarget)))
+				return;
+
+			touched = true;
+			option.triggerValidation(sid);
+			soon();
+		});
 
 	return node;
 }
@@ -148,6 +186,25 @@ const Protocols = form.MultiValue.extend({
 	}
 });
 
+/* TCP, UDP or both: all that a first forward needs. */
+const Transports = form.ListValue.extend({
+	__name__: 'DS4.Transports',
+
+	load(sid) {
+		this.keylist = [];
+		this.vallist = [];
+		this.value('tcp', 'TCP');
+		this.value('udp', 'UDP');
+		this.value('tcp udp', _('TCP and UDP'));
+
+		return form.ListValue.prototype.load.call(this, sid);
+	},
+
+	formvalue(sid) {
+		return L.toArray(form.ListValue.prototype.formvalue.call(this, sid));
+	}
+});
+
 /*
  * NetworkSelect, where no interface means that the program finds it, and a name that is no interface's stays as it is.
  * (Its class cannot be extended: its load() calls super() when other calls have run in between.)
@@ -181,10 +238,16 @@ const Words = form.Value.extend({
 
 return baseclass.extend({
 	Protocols,
+	Transports,
 	Words,
+	judge,
+	label,
 	renderUplink,
 
 	specs: {},
+
+	/* What the form calls an option, or its name where the form has none of it. */
+	title: (type, name) => labels[type]?.[name] ?? name,
 
 	/* Takes the program's answer to the method schema. */
 	use(schema) {
@@ -206,6 +269,8 @@ return baseclass.extend({
 		      option = tab
 			? section.taboption(tab, type, name, title, description)
 			: section.option(type, name, title, description);
+
+		labels[section.sectiontype][name] = title;
 
 		Object.assign(option, {
 			spec,

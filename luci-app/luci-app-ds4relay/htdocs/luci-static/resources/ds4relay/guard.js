@@ -2,6 +2,7 @@
 'require baseclass';
 'require ds4relay.api as api';
 'require ds4relay.config as config';
+'require ds4relay.fields as fields';
 'require ds4relay.words as words';
 
 /*
@@ -52,6 +53,7 @@ return baseclass.extend({
 			const invalid = guard.invalid(this);
 
 			if (invalid.length) {
+				invalid.forEach((problem) => problem.field?.dispatchEvent(new CustomEvent(fields.judge)));
 				guard.show(this, invalid);
 
 				return Promise.reject(new TypeError(invalid.map((problem) => problem.text).join('\n')));
@@ -101,10 +103,15 @@ return baseclass.extend({
 
 		return problems.map((problem) => {
 			const section = labels.get(problem.section),
-			      where = [ section ? title(section) : null, problem.option || null ]
-				.filter((word) => word != null).join(', ');
+			      type = section?.['.type'],
+			      where = [
+				section ? title(section) : null, problem.option ? fields.title(type, problem.option) : null
+			].filter((word) => word != null).join(', ');
 
-			return { text: (where ? where + ': ' : '') + words.message(problem), section, option: problem.option };
+			return {
+				text: (where ? where + ': ' : '') + fields.label(type, words.message(problem)), section,
+				option: problem.option
+			};
 		});
 	},
 

@@ -17,6 +17,14 @@ return baseclass.extend({
 		return String(text).split('`').map((part, i) => ((i % 2) ? E('code', [ part ]) : part));
 	},
 
+	/* Where the service's messages are. LuCI's log cannot be opened with a filter. */
+	log() {
+		return E('div', { 'class': 'ds4-log' }, [
+			E('span', this.sentence(_('Its messages are the lines with `ds4relay` in the log:'))), ' ',
+			E('a', { 'href': L.url('admin/status/logs/syslog') }, [ _('System Log') ])
+		]);
+	},
+
 	/* A message of kind success, warning, error or notice, with sentences below its title, each a line. */
 	alert(kind, title, sentences, buttons) {
 		const lines = (sentences ?? []).flatMap((text) => String(text).split('\n'));

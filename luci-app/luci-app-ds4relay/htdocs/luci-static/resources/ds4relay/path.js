@@ -168,7 +168,7 @@ return baseclass.extend({
 			icon('router', router, y, state.router),
 			...lines(router, y + 46, 'middle', _('This router'), [ relay.local || _('no address yet') ]),
 			icon('host', host, y, state.host),
-			...lines(host, y + 46, 'middle', _('Host'), shorten(hostNames(relay, names), 4))
+			...lines(host, y + 46, 'middle', _('Host', 'server at home'), shorten(hostNames(relay, names), 4))
 		];
 	},
 
@@ -194,7 +194,7 @@ return baseclass.extend({
 			icon('router', x, router, state.router),
 			...beside(_('This router'), router, [ relay.local || _('no address yet') ]),
 			icon('host', x, host, state.host),
-			...beside(_('Host'), host, shorten(hostNames(relay, names), 3))
+			...beside(_('Host', 'server at home'), host, shorten(hostNames(relay, names), 3))
 		];
 	}
 });

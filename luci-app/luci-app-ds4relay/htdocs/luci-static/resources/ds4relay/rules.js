@@ -241,6 +241,13 @@ return baseclass.extend({
 		return format6(host6(text) ?? derive(prefix.address, prefix.bits, octets));
 	},
 
+	/* The network of 64 bits that an IPv6 address or prefix is in, or null. */
+	network(text) {
+		const address = host6(text) ?? parsePrefix(text, parse6, 128)?.address;
+
+		return address ? format6(mask6(address, 64)) : null;
+	},
+
 	/* Documentation has these addresses, and nobody else (RFC 5737, RFC 3849): examples that wait to be replaced. */
 	isExample(text) {
 		const address = host4(text ?? '');

@@ -50,8 +50,44 @@ function mistake(problem) {
 		.filter((part) => part).join(': ');
 }
 
+/*
+ * The titles of checks say what is so if all is well. These are for the other case: when a check has failed, and where
+ * the title would be wrong with a warning too, `[ failed, warning ]`.
+ */
+const otherwise = {
+	'Configuration': [ _('The configuration has mistakes') ],
+	'Kernel and programs': [ _('Something is missing in the kernel or its programs') ],
+	'Endpoints are known': [ _('An endpoint is not known') ],
+	'The kernel is as configured': [ _('The kernel is not as configured') ],
+	'Room for connections': both(_('Too little room for connections')),
+	'The other end is reached over IPv6': [ _('The other end is not reached over IPv6') ],
+	'This end\'s endpoint is routed to this machine': [
+		_('This end\'s endpoint is not routed to this machine')
+	],
+	'IPv4 in IPv6 (protocol 4) passes both ways': [ _('IPv4 in IPv6 (protocol 4) does not pass both ways') ],
+	'Packets of full size pass both ways': both(_('Packets of full size do not pass both ways')),
+	'This machine forwards a client\'s packet': [ _('This machine does not forward a client\'s packet') ],
+	'The hosts at home answer': [ _('A host at home does not answer') ],
+	'The answer goes back through the tunnel': [ _('The answer does not go back through the tunnel') ],
+	'The public address is reached from the internet': [
+		_('The public address is not reached from the internet')
+	],
+	'The clock is right': both(_('The clock is wrong'))
+};
+
+function both(text) {
+	return [ text, text ];
+}
+
 return baseclass.extend({
 	fill, say, message,
+
+	/* The title of a finding: what is so, not what should be. */
+	title(finding) {
+		const [ failed, warning ] = otherwise[finding.title] ?? [];
+
+		return { failed, warning }[finding.state] ?? _(finding.title);
+	},
 
 	/* A member of an answer that is English, and has a code beside it. */
 	of(answer, member) {

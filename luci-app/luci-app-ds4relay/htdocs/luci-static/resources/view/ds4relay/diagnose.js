@@ -11,7 +11,7 @@ const marks = { ok: '✓', warning: '!', failed: '✕', skipped: '–', waiting:
 function says(state) {
 	return {
 		ok: _('in order'), warning: _('needs attention'), failed: _('does not work'), skipped: _('not asked'),
-		waiting: _('waits'), running: _('runs')
+		waiting: _('not run yet'), running: _('runs')
 	}[state];
 }
 
@@ -29,7 +29,7 @@ function fromStatus() {
 			: [ { title: _('The kernel is as configured'), state: 'ok', evidence: '', remedy: '' } ],
 		words.list(status, 'notes').map((text) => ({ title: _('Note'), state: 'warning', evidence: text, remedy: '' }))
 	), (err) => [ {
-		title: _('Configuration'), state: 'failed', evidence: words.error(err), remedy: _('Mend it in the settings.')
+		title: _('Configuration'), state: 'failed', evidence: words.error(err), remedy: _('Correct it in the settings.')
 	} ]);
 }
 
@@ -48,18 +48,23 @@ return view.extend({
 		this.list = E('ol', { 'class': 'ds4-checks' });
 		this.result = E('div', { 'role': 'status' });
 		this.progress = E('progress', {
-			'class': 'ds4-progress', 'aria-label': _('Progress of the checks'), 'max': 1, 'value': 0
+			'class': 'ds4-progress', 'aria-label': _('Progress of the checks'), 'max': 1, 'value': 0,
+			'hidden': ''
 		});
 		this.start = E('button', {
 			'class': 'btn cbi-button cbi-button-action important', 'click': ui.createHandlerFn(this, 'run')
-		}, [ _('Check again') ]);
+		}, [ _('Run the checks') ]);
 
-		this.run();
+		/* The checks send packets: they wait until somebody asks for them, here or on the overview. */
+		if (!this.checks || window.location.hash == '#run')
+			this.run();
+		else
+			dom.content(this.list, this.waitingRows());
 
 		return E('div', { 'class': 'cbi-map ds4' }, [
 			E('h2', { 'name': 'content' }, [ _('DS4Relay – diagnose') ]),
 			E('div', { 'class': 'cbi-map-descr' }, [
-				_('Follows the way of a packet from the bottom up, and says where it ends and what to do.')
+				_('Tests each part of a packet’s path, and says where it fails and what to do.')
 			]),
 			(L.hasViewPermission() === false)
 				? page.alert('notice', _('The checks send test packets: you may read only'), [
@@ -68,8 +73,13 @@ return view.extend({
 				: '',
 			this.result,
 			E('div', { 'class': 'ds4-run' }, [ this.start, ' ', this.progress ]),
-			this.list
+			this.list,
+			page.log()
 		]);
+	},
+
+	waitingRows() {
+		return this.checks.map((check) => this.renderRow(Object.assign({ state: 'waiting' }, check)));
 	},
 
 	/* Runs the checks one after the other. */
@@ -83,13 +93,17 @@ return view.extend({
 			return findings;
 		});
 
-		return done.then((findings) => this.conclude(findings)).finally(() => { this.start.disabled = false; });
+		return done.then((findings) => this.conclude(findings)).finally(() => {
+			this.start.disabled = false;
+			this.start.textContent = _('Check again');
+		});
 	},
 
 	runChecks() {
-		const rows = this.checks.map((check) => this.renderRow(Object.assign({ state: 'waiting' }, check)));
+		const rows = this.waitingRows();
 
 		dom.content(this.list, rows);
+		this.progress.hidden = false;
 		this.progress.max = this.checks.length;
 		this.progress.value = 0;
 
@@ -115,7 +129,7 @@ return view.extend({
 			E('span', { 'class': 'ds4-sign', 'aria-hidden': 'true' }, [ marks[finding.state] ]),
 			E('div', { 'class': 'ds4-finding' }, [
 				E('div', [
-					E('strong', [ _(finding.title) ]),
+					E('strong', [ words.title(finding) ]),
 					finding.relay ? ' (' + finding.relay + ')' : '', ' ',
 					E('span', { 'class': 'ds4-verdict' }, [ says(finding.state) ])
 				]),
@@ -144,19 +158,13 @@ return view.extend({
 		]);
 	},
 
-	headline(finding) {
-		return words.fill((finding.state == 'failed') ? _('Does not work: %s') : _('Needs attention: %s'), [
-			_(finding.title)
-		]);
-	},
-
 	conclude(findings) {
 		const of = (state) => findings.filter((finding) => finding.state == state),
 		      worst = of('failed')[0] ?? of('warning')[0];
 
-		this.progress.value = this.progress.max;
+		this.progress.hidden = true;
 		dom.content(this.result, worst
-			? page.alert((worst.state == 'failed') ? 'error' : 'warning', this.headline(worst), [
+			? page.alert((worst.state == 'failed') ? 'error' : 'warning', words.title(worst), [
 				words.of(worst, worst.remedy ? 'remedy' : 'evidence')
 			])
 			: page.alert('success', _('Everything is in order'), [ words.fill(_('Checks: %d'), [ findings.length ]) ]));

@@ -6,6 +6,7 @@
 'require uci';
 'require ds4relay.api as api';
 'require ds4relay.config as config';
+'require ds4relay.graph as graph';
 'require ds4relay.model as model';
 'require ds4relay.page as page';
 'require ds4relay.path as path';
@@ -64,7 +65,7 @@ return view.extend({
 		return E('div', { 'class': 'cbi-map ds4' }, [
 			E('h2', { 'name': 'content' }, [ _('DS4Relay') ]),
 			E('div', { 'class': 'cbi-map-descr' }, [
-				_('The way from a client on the Internet to your server at home.')
+				_('The path from a client on the internet to your server at home.')
 			]),
 			this.head,
 			this.relays,
@@ -110,7 +111,8 @@ return view.extend({
 
 		if ([ 'settings', 'vps', 'diagnose' ].includes(action))
 			return E('a', {
-				'class': 'btn cbi-button cbi-button-action important', 'href': L.url('admin/services/ds4relay', action)
+				'class': 'btn cbi-button cbi-button-action important',
+				'href': L.url('admin/services/ds4relay', action) + ((action == 'diagnose') ? '#run' : '')
 			}, [ labels[action] ]);
 
 		return this.button(action, labels[action], 'cbi-button-action important');
@@ -159,9 +161,10 @@ return view.extend({
 						service.enabled ? _('starts at boot') : _('does not start at boot')
 					]), ' ',
 					service.enabled
-						? this.button('disable', _('Disable'), 'cbi-button-negative')
-						: this.button('enable', _('Enable'), 'cbi-button-positive')
-				])
+						? this.button('disable', _('Do not start at boot'), 'cbi-button-neutral')
+						: this.button('enable', _('Start at boot'), 'cbi-button-positive')
+				]),
+				page.log()
 			])
 		]));
 	},
@@ -174,10 +177,26 @@ return view.extend({
 		this.before[relay.name] = { now, rates };
 
 		return E('div', { 'class': 'cbi-section' }, [
-			E('h3', [ words.fill(_('Relay %s'), [ relay.name ]) ]),
+			E('h3', { 'class': 'ds4-relay' }, [ words.fill(_('Relay %s'), [ relay.name ]), this.renderSwitch(relay) ]),
 			E('div', { 'class': 'ds4-panel' }, [ path.render(relay, this.names, rates, narrow.matches) ]),
+			graph.render(relay, now.time),
 			this.renderForwards(relay)
 		]);
+	},
+
+	/* Switches a relay on or off in the configuration, and shows LuCI's dialogue with what is to be applied. */
+	renderSwitch(relay) {
+		return E('button', {
+			'class': 'btn cbi-button cbi-button-neutral',
+			'aria-label': words.fill('%s: %s', [ relay.name, relay.enabled ? _('Switch off') : _('Switch on') ]),
+			'disabled': (L.hasViewPermission() === false) || null,
+			'click': ui.createHandlerFn(this, () => {
+				uci.set('ds4relay', relay.name, 'enabled', relay.enabled ? '0' : '1');
+
+				return uci.save().then(() => ui.changes.init()).then(() => ui.changes.displayChanges())
+					.catch((err) => ui.addNotification(null, E('p', [ err.message ]), 'error'));
+			})
+		}, [ relay.enabled ? _('Switch off') : _('Switch on') ]);
 	},
 
 	renderForwards(relay) {

@@ -10,21 +10,29 @@
 'require ds4relay.guard as guard';
 'require ds4relay.page as page';
 'require ds4relay.rules as rules';
+'require ds4relay.services as services';
 'require ds4relay.words as words';
 
-/* Addresses of the home's hosts with their names, as choices of an option. The router's own are among the hints: who
-   wants its services on the Internet types one of them. */
+/*
+ * Addresses of the home's hosts, as choices of an option: those with a name first, then the others with their MAC
+ * address. The router's own are among the hints: who wants its services on the Internet types one of them.
+ */
 function addHosts(option, hosts, interfaces) {
-	const names = {},
+	const named = {},
+	      others = {},
 	      own = interfaces.flatMap((i) => L.toArray(i['ipv4-address']).map((a) => a.address));
 
 	for (const mac in hosts)
 		for (const ip of L.toArray(hosts[mac].ipaddrs ?? hosts[mac].ipv4))
 			if (!own.includes(ip))
-				names[ip] = hosts[mac].name ?? mac;
+				(hosts[mac].name ? named : others)[ip] = hosts[mac].name || mac;
 
-	for (const ip of L.sortedKeys(names, null, 'addr'))
-		option.value(ip, E('span', [ ip, ' (', E('strong', [ names[ip] ]), ')' ]));
+	for (const ip of L.sortedKeys(named, null, 'addr'))
+		option.value(ip, E('span', [ ip, ' (', E('strong', [ named[ip] ]), ')' ]));
+
+	for (const ip of L.sortedKeys(others, null, 'addr'))
+		if (!named[ip])
+			option.value(ip, E('span', [ ip, ' (', others[ip], ')' ]));
 
 	return option;
 }
@@ -125,11 +133,11 @@ function relayOptions(s, inModal) {
 	const tab = (name) => (inModal ? name : null);
 
 	fields.add(s, tab('general'), form.Value, 'ipaddr', _('Public IPv4 address'),
-		_('The IPv4 address of your VPS. Your server at home will be reached by it.'),
+		_('The IPv4 address of your VPS. Clients reach your server at home under this address.'),
 		{ placeholder: '198.51.100.144' });
 
 	fields.add(s, tab('general'), form.Value, 'peeraddr', _('IPv6 prefix of the VPS'),
-		_('The IPv6 prefix or address that your VPS has, or its DNS name. Of a prefix an address of its own is made for the tunnel.'),
+		_('The IPv6 prefix or address of your VPS, or its DNS name. With a prefix, the tunnel gets an address of its own in it.'),
 		{ placeholder: '2001:db8:6ef9::/64' });
 }
 
@@ -171,14 +179,14 @@ return view.extend({
 		if (!errors.length)
 			return E([]);
 
-		return page.alert('error', _('The configuration has mistakes; nothing is changed until they are mended'),
+		return page.alert('error', _('The configuration has mistakes; nothing changes until you correct them'),
 			guard.locate(errors, config.sections(), titleOf).map((problem) => problem.text));
 	},
 
-	/* Four values, and the defaults of everything else. */
+	/* Four values and a choice, and the defaults of everything else. */
 	firstVisit() {
 		const relay = config.of('relay')[0]?.['.name'] ?? uci.add('ds4relay', 'relay', 'home'),
-		      forward = config.of('forward')[0]?.['.name'] ?? uci.add('ds4relay', 'forward', 'web'),
+		      forward = this.firstForward(),
 		      map = new form.Map('ds4relay', _('DS4Relay'),
 			_('Gives a server at home the public IPv4 address of a VPS that you rent. Four values are needed; everything else has a default.'));
 		let s;
@@ -192,12 +200,15 @@ return view.extend({
 		s = map.section(form.NamedSection, forward, 'forward', _('Your server at home'));
 
 		addHosts(fields.add(s, null, form.Value, 'dest_ip', _('Server'),
-			_('The server that is to be reached from outside: one of the devices that your router knows, or another address of your network.'),
+			_('The server at home: a device that your router knows, or another address in your network.'),
 			{ placeholder: _('-- Please choose --') }), this.hosts, this.interfaces);
 
 		fields.add(s, null, form.Value, 'src_dport', _('Port'),
 			_('The port that the server listens on, such as 443 for a web site, or a range such as 8000-8010.'),
 			{ placeholder: '443', needed: true });
+
+		fields.add(s, null, fields.Transports, 'proto', _('Protocol'),
+			_('Most servers use TCP; many games and VPNs use UDP.'), { default: 'tcp' });
 
 		/* Examples are no values. */
 		for (const section of map.children)
@@ -219,12 +230,23 @@ return view.extend({
 				uci.unset('ds4relay', relay, 'enabled');
 				uci.set('ds4relay', forward, 'relay', relay);
 
-				if (!uci.get('ds4relay', forward, 'proto'))
-					uci.set('ds4relay', forward, 'proto', [ 'tcp' ]);
+				if (!uci.get('ds4relay', forward, 'name'))
+					uci.set('ds4relay', forward, 'name', services.name(uci.get('ds4relay', forward, 'src_dport')));
 			});
 		};
 
 		return map;
+	},
+
+	/* The forward of the first visit. The example's is a web server by its section's name too: it makes room. */
+	firstForward() {
+		const [ given ] = config.of('forward'),
+		      isExample = given?.['.name'] == 'web' && given.name == 'Web server';
+
+		if (isExample)
+			uci.remove('ds4relay', 'web');
+
+		return (given && !isExample) ? given['.name'] : uci.add('ds4relay', 'forward', 'server');
 	},
 
 	/* What is not asked for on the first visit. */
@@ -235,23 +257,22 @@ return view.extend({
 		      specs = fields.specs.relay,
 		      rows = [
 			[ _('IPv6 address of this home'), prefix
-				? words.fill(_('made of the prefix that your provider delegates, now %s on %s'), [
+				? words.fill(_('from the prefix that your provider delegates, now %s on %s'), [
 					prefix.address + '/' + prefix.mask, prefix.uplink
 				])
 				: _(
-					'made of the prefix that your provider delegates; there is none now: is IPv6 set up on this router?'
+					'from the prefix that your provider delegates; there is none now: is IPv6 set up on this router?'
 				) ],
-			[ _('Protocol'), 'TCP' ],
 			[ _('Stays with the VPS'), _('its ssh (tcp:22)') ],
 			[ _('What goes out by the VPS'), _('Answers only') ],
-			[ _('MTU'), _('that of the way to the VPS, less what the tunnel needs') ],
+			[ _('MTU'), _('that of the path to the VPS, minus the tunnel’s overhead') ],
 			[ _('Routing table'), specs.ip4table.default ],
 			[ _('Firewall'), _('opened for the tunnel and the server, nothing else') ]
 		];
 
 		return E('div', { 'class': 'cbi-section' }, [
 			E('h3', [ _('Everything else') ]),
-			E('p', [ _('This is so by itself, and can be changed here once the four values are saved.') ]),
+			E('p', [ _('Defaults. You can change them after saving.') ]),
 			E('dl', { 'class': 'ds4-defaults' }, rows.flatMap(([ name, value ]) => [
 				E('dt', [ name ]), E('dd', [ value ])
 			]))
@@ -293,15 +314,15 @@ return view.extend({
 		fields.add(s, null, form.Flag, 'enabled', _('Enabled'), null, { editable: true });
 
 		fields.add(s, 'general', form.Value, 'ip6addr', _('IPv6 address of this home'),
-			_('The prefix that your provider delegates is used, and followed when it changes. Or set a prefix, or an address.'),
+			_('By default from the prefix that your provider delegates, also after it changes. Or give a prefix or an address.'),
 			{ placeholder: 'auto' });
 
 		fields.add(s, 'general', widgets.NetworkSelect, 'tunlink', _('Interface to the Internet'),
-			_('The interface that gets the prefix, and that the tunnel goes through.'),
+			_('The interface with the delegated prefix, which carries the tunnel.'),
 			{ nocreate: true, renderWidget: fields.renderUplink });
 
 		fields.add(s, 'general', form.DynamicList, 'keep', _('Stays with the VPS'),
-			_('What of the public address is not for your home but for the VPS itself, such as tcp:22 for its ssh.'),
+			_('Protocols and ports of the public address that the VPS itself keeps, such as tcp:22 for its ssh.'),
 			{ placeholder: 'tcp:22' });
 
 		const role = fields.add(s, 'advanced', form.ListValue, 'role', _('This machine is'), null,
@@ -310,19 +331,19 @@ return view.extend({
 		role.value('vps', _('the VPS'));
 
 		egressChoices(fields.add(s, 'advanced', form.ListValue, 'egress', _('What goes out by the VPS'),
-			_('What of a host’s traffic uses the tunnel: answers to what came by it, or also what the host starts by itself. Each forward can say otherwise.'),
+			_('Which of a host’s traffic uses the tunnel: only answers to clients, or also the host’s own connections. A forward can differ.'),
 			{ placeholder: _('Answers only (default)') }));
 
 		fields.add(s, 'advanced', form.Flag, 'killswitch', _('Kill switch'),
-			_('Hosts that send everything by the VPS leave by the tunnel, or not at all. IPv6 is not affected.'))
+			_('Hosts that send everything through the VPS reach the IPv4 internet through the tunnel or not at all. IPv6 is not affected.'))
 			.depends({ role: 'vps', '!reverse': true });
 		fields.add(s, 'advanced', form.Flag, 'egress_private', _('Private networks of the VPS'),
-			_('Hosts that send everything by the VPS may reach its private networks too.')).depends('role', 'vps');
+			_('Hosts that send everything through the VPS may reach its private networks too.')).depends('role', 'vps');
 
 		fields.add(s, 'advanced', form.Value, 'mtu', _('MTU'), _(
-			'Bytes of a packet in the tunnel. By itself it is that of the way to the VPS, less what the tunnel needs.'
+			'The largest packet in the tunnel, in bytes. Default: the MTU of the path to the VPS, minus the tunnel’s overhead.'
 		));
-		fields.add(s, 'advanced', form.Value, 'encaplimit', _('Encapsulation limit'),
+		fields.add(s, 'advanced', form.Value, 'encaplimit', _('Encapsulation limit', 'RFC 2473'),
 			_('Most VPS networks drop packets with this option of RFC 2473.'));
 		fields.add(s, 'advanced', form.Value, 'ttl', _('Hop limit'));
 		fields.add(s, 'advanced', form.Value, 'device', _('Name of the tunnel device'), null, { placeholder: 'ds4-…' });
@@ -330,7 +351,7 @@ return view.extend({
 		fields.add(s, 'advanced', form.Value, 'priority', _('Priority of its rules'),
 			_('The first of six priorities of ip rules.'));
 		fields.add(s, 'advanced', form.Flag, 'flow_offloading', _('Flow offloading'),
-			_('Connections pass by the firewall’s rules once they are established, where the kernel can do it.'),
+			_('Established connections bypass the firewall’s rules if the kernel supports it.'),
 			{ retain: true }).depends('role', 'vps');
 		fields.add(s, 'advanced', form.Flag, 'target_local', _('Also for programs on the VPS'),
 			_('Programs on the VPS reach the home by the public address, as clients on the Internet do.'),
@@ -361,11 +382,9 @@ return view.extend({
 			if (!this.map.readonly)
 				ui.addValidator(input, 'string', true, (text) => {
 					if (text != '' && !rules.isRelayName(text))
-						return _(
-							'a relay needs a name of 1 to 11 characters out of a-z 0-9 _, as in: config relay \'home\''
-						);
+						return _('allowed are 1 to 11 characters out of a-z 0-9 _');
 
-					return (uci.get('ds4relay', text) == null) || _('there is a section of that name already');
+					return (uci.get('ds4relay', text) == null) || _('this name is taken');
 				}, 'blur', 'keyup');
 
 			return node;
@@ -415,8 +434,8 @@ return view.extend({
 		const hosts = this.hosts,
 		      interfaces = this.interfaces,
 		      relays = config.of('relay').map((relay) => relay['.name']),
-		      s = map.section(form.GridSection, 'forward', _('Forwards'),
-			_('What comes to the public address and is let through: to which host, and to which of its ports.'));
+		      s = map.section(form.GridSection, 'forward', _('Forwards', 'of ports'),
+			_('Which traffic to the public address is let through, and to which host and port.'));
 		let o;
 
 		s.addremove = true;
@@ -447,7 +466,7 @@ return view.extend({
 		};
 
 		if (relays.length > 1) {
-			o = s.option(form.DummyValue, '_relay', _('Relay'));
+			o = s.option(form.DummyValue, '_relay', _('Relay', 'tunnel to a VPS'));
 			o.modalonly = false;
 			o.textvalue = (sid) => E('span', [ uci.get('ds4relay', sid, 'relay') ?? '' ]);
 		}
@@ -456,7 +475,7 @@ return view.extend({
 
 		fields.add(s, 'general', form.Value, 'name', _('Name'), _('Your words for it.'));
 
-		o = fields.add(s, 'general', form.ListValue, 'relay', _('Relay'), null, {
+		o = fields.add(s, 'general', form.ListValue, 'relay', _('Relay', 'tunnel to a VPS'), null, {
 			placeholder: (relays.length == 1) ? words.fill(_('the only one (%s)'), relays) : _('-- Please choose --')
 		});
 		o.load = function(sid) {
@@ -484,7 +503,7 @@ return view.extend({
 		addHosts(o, hosts, interfaces);
 
 		o = fields.add(s, 'general', form.Value, 'dest_port', _('Internal port'),
-			_('The port on the host; of a range, the first ports correspond.'),
+			_('The port on the host, or the range with as many ports.'),
 			{ placeholder: _('the external port') });
 		o.checkDepends = needsPorts;
 
@@ -496,7 +515,7 @@ return view.extend({
 		egressChoices(o);
 
 		o = fields.add(s, 'advanced', form.ListValue, 'killswitch', _('Kill switch'),
-			_('The host leaves by the tunnel, or not at all. Only for hosts that send everything by the VPS.'),
+			_('The host reaches the IPv4 internet through the tunnel or not at all. Only for hosts that send everything through the VPS.'),
 			{ placeholder: _('as the relay has it') });
 		o.value('1', _('on'));
 		o.value('0', _('off'));

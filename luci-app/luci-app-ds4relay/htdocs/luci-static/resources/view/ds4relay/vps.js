@@ -43,32 +43,72 @@ function copyButton(text, what) {
 function step(number, title, text) {
 	return E('li', { 'class': 'ds4-step' }, [
 		E('h4', { 'id': 'ds4-step-' + number }, [ title ]),
-		E('pre', { 'tabindex': 0, 'aria-labelledby': 'ds4-step-' + number }, [ text ]),
-		copyButton(text, title)
+		copyButton(text, title),
+		E('pre', { 'tabindex': 0, 'aria-labelledby': 'ds4-step-' + number }, [ text ])
 	]);
 }
 
-/* A command that writes the file, whatever it has in it. */
-function write(file) {
+/* A line that ends the file, and is none of it. */
+function endOf(file) {
 	let end = 'EOF';
 
 	while (file.split('\n').includes(end))
 		end += 'F';
 
-	return "cat > /etc/config/ds4relay <<'" + end + "'\n" + file + end;
+	return end;
+}
+
+/*
+ * One command to paste into a shell: it writes the file beside the present one, and puts it there and starts the
+ * service only if it has no mistakes. Tabs would complete names in a shell, so the file has none.
+ */
+function setUp(file, start) {
+	const text = file.replace(/^\t+/gm, (tabs) => '    '.repeat(tabs.length)).replace(/\n*$/, '\n'),
+	      end = endOf(text);
+
+	return [
+		"mkdir -p /etc/config && cat >/etc/config/ds4relay.new <<'" + end + "' &&", text + end,
+		'ds4relay check /etc/config/ds4relay.new && {',
+		'    [ ! -e /etc/config/ds4relay ] || cp -p /etc/config/ds4relay /etc/config/ds4relay.old',
+		'} && mv /etc/config/ds4relay.new /etc/config/ds4relay &&', start
+	].join('\n');
+}
+
+function isEnabled(relay) {
+	return !/^(?:0|off|false|no|disabled)$/.test(relay.enabled ?? '1');
+}
+
+/*
+ * The machines at the other end, each with its relays. Relays that have the IPv6 prefix of their VPS in common, or its
+ * name, have one VPS, and one file.
+ */
+function machines(relays) {
+	const byPeer = new Map();
+
+	for (const relay of relays) {
+		const key = relay.role + ' ' + (rules.network(relay.peeraddr ?? '') ?? relay.peeraddr);
+
+		byPeer.set(key, (byPeer.get(key) ?? []).concat(relay));
+	}
+
+	return [ ...byPeer.values() ];
 }
 
 return view.extend({
 	load() {
 		return uci.load('ds4relay').then(() => {
-			const relays = config.isFresh((text) => rules.isExample(text)) ? [] : config.of('relay');
+			this.fresh = config.isFresh((text) => rules.isExample(text));
 
-			return Promise.all(relays.map((relay) => api.exportFile(relay['.name']).then(
-				(answer) => ({
-					name: relay['.name'], role: relay.role, auto: !relay.ip6addr || relay.ip6addr == 'auto',
-					file: answer.config
-				}),
-				(err) => ({ name: relay['.name'], error: words.error(err) }))));
+			return Promise.all(this.fresh ? [] : config.of('relay').filter(isEnabled).map((relay) => {
+				const known = {
+					name: relay['.name'], role: relay.role ?? 'router', peeraddr: relay.peeraddr,
+					auto: !relay.ip6addr || relay.ip6addr == 'auto'
+				};
+
+				return api.exportFile(known.name).then(
+					(answer) => Object.assign(known, { file: answer.config }),
+					(err) => Object.assign(known, { error: words.error(err) }));
+			}));
 		});
 	},
 
@@ -78,51 +118,67 @@ return view.extend({
 		return E('div', { 'class': 'cbi-map ds4' }, [
 			E('h2', { 'name': 'content' }, [ _('DS4Relay – the other end') ]),
 			E('div', { 'class': 'cbi-map-descr' }, [
-				_('A relay has two ends. This page has what the other one needs: three commands, and a file that is made of your settings.')
+				_('A relay has two ends. This page has what the other one needs: two commands to copy, with a file that is made of your settings.')
 			]),
-			relays.length ? '' : page.alert('notice', _('Nothing is set up yet'), [
-				_('The file is made of your settings.')
-			], [
-				E('a', {
-					'class': 'btn cbi-button cbi-button-action important',
-					'href': L.url('admin/services/ds4relay/settings')
-				}, [ _('Go to the settings') ])
-			])
-		].concat(relays.map((relay) => this.renderRelay(relay))));
+			relays.length ? '' : this.renderNothing()
+		].concat(machines(relays).map((machine) => this.renderMachine(machine))));
 	},
 
-	renderRelay(relay) {
-		return E('div', { 'class': 'cbi-section' }, [
-			E('h3', [ words.fill(_('Relay %s'), [ relay.name ]) ]),
-			relay.error
-				? page.alert('warning', _('The file cannot be made yet'), [ relay.error ])
-				: this.renderSteps(relay)
+	renderNothing() {
+		return page.alert('notice', this.fresh ? _('Nothing is set up yet') : _('No relay is switched on'), [
+			_('The file is made of your settings.')
+		], [
+			E('a', {
+				'class': 'btn cbi-button cbi-button-action important',
+				'href': L.url('admin/services/ds4relay/settings')
+			}, [ _('Go to the settings') ])
 		]);
 	},
 
-	renderSteps(relay) {
-		const steps = (relay.role == 'vps') ? [
+	/* A machine has one file. If a part of it cannot be made yet, the file would take the others' relays from it. */
+	renderMachine(relays) {
+		const failed = relays.filter((relay) => relay.error);
+
+		return E('div', { 'class': 'cbi-section' }, [
+			E('h3', [
+				words.fill((relays.length > 1) ? _('Relays %s') : _('Relay %s'), [
+					relays.map((relay) => relay.name).join(', ')
+				])
+			]),
+			failed.length
+				? page.alert('warning', _('The file cannot be made yet'), failed.map((relay) => relay.error))
+				: this.renderSteps(relays)
+		]);
+	},
+
+	renderSteps(relays) {
+		const [ { name, role } ] = relays,
+		      file = relays.map((relay) => relay.file.trim()).join('\n\n'),
+		      steps = (role == 'vps') ? [
 			[
 				_('On the router with OpenWrt, install the packages'),
 				'opkg update && opkg install ds4relay luci-app-ds4relay'
 			],
-			[ _('Write its configuration'), write(relay.file) ],
-			[ _('Start it'), '/etc/init.d/ds4relay enable && /etc/init.d/ds4relay restart' ]
+			[
+				_('Write its configuration, check it, and start it, now and after each restart'),
+				setUp(file, '/etc/init.d/ds4relay enable && /etc/init.d/ds4relay restart')
+			]
 		] : [
 			[ _('On the VPS with Debian, as root, install the package'), 'apt install ./ds4relay_*.deb' ],
-			[ _('Write its configuration'), write(relay.file) ],
 			[
-				_('Start it, now and after each restart'),
-				'systemctl enable ds4relay && systemctl reload-or-restart ds4relay'
+				_('Write its configuration, check it, and start it, now and after each restart'),
+				setUp(file, 'systemctl enable ds4relay && systemctl reload-or-restart ds4relay')
 			]
 		];
 
 		return E([], [
-			E('ol', { 'class': 'ds4-steps' }, steps.map(([ title, text ], i) =>
-				step(relay.name + '-' + i, title, text))),
-			(relay.role != 'vps' && relay.auto) ? E('p', { 'class': 'ds4-hint' }, [
-				_('The address of this home is made of the prefix that your provider delegates now. When the provider changes it, the VPS needs the second and the third command again; with a DNS name that follows the prefix in place of peeraddr it does not.')
-			]) : ''
+			E('ol', { 'class': 'ds4-steps' }, steps.map(([ title, text ], i) => step(name + '-' + i, title, text))),
+			E('p', { 'class': 'ds4-hint' }, page.sentence(
+				_('The file before is kept as `/etc/config/ds4relay.old`. If that machine has relays for other homes too, add the sections to its file instead.')
+			)),
+			(role != 'vps' && relays.some((relay) => relay.auto)) ? E('p', { 'class': 'ds4-hint' }, page.sentence(
+				_('The address of this home is made of the prefix that your provider delegates now. When the provider changes it, the VPS needs the second command again; with a DNS name that follows the prefix in place of the address in `peeraddr` it does not.')
+			)) : ''
 		]);
 	},
 

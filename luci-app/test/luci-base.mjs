@@ -1,0 +1,5 @@
+// Writes fixtures/luci-base.de.po, of LuCI source trees. Usage: luci-base.mjs TREE…
+import { writeFileSync } from 'node:fs';
+import { shared } from './catalogue.mjs';
+
+writeFileSync(new URL('fixtures/luci-base.de.po', import.meta.url), shared('de', process.argv.slice(2)));
