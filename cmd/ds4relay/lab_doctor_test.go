@@ -209,6 +209,10 @@ var atRouter = []fault{
 	{name: "line down", inject: []string{"END: ip link set wan down"}, check: "peer", says: "no IPv6 route",
 		repair: []string{"END: ip link set wan up", "END: ip -6 addr replace 2001:db8:fdd1::2/64 dev wan",
 			"END: ip -6 route replace default via 2001:db8:fdd1::1"}},
+	{name: "forward not in the VPS's file", inject: []string{"OTHER: file: /forward .web./,$d", "OTHER: ds4relay up"},
+		check: "internet", says: "the VPS sends packets to 198.51.100.144:8080 by the tunnel to 192.168.1.210:8080, " +
+			"not to 192.168.1.211:80", remedy: "give forward web the same values at both ends",
+		repair: []string{"OTHER: file:", "OTHER: ds4relay up"}},
 	{name: "the VPS answers itself",
 		inject: []string{"OTHER: nft -f - <<'E'\ntable ip own {\n chain pre { type nat hook prerouting priority " +
 			"-101; tcp dport 8080 redirect to :9; }\n}\nE"}, check: "internet",

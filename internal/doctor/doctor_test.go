@@ -488,6 +488,8 @@ var diagnoses = []diagnosis{
 	{"internet", config.Router, Failed, func(f *fake) { f.lineLost = true },
 		"198.51.100.144:443 does not answer from the internet"},
 	{"internet", config.Router, Failed, func(f *fake) { f.lineNotHere = true }, "the VPS answers itself"},
+	{"internet", config.Router, Failed, func(f *fake) { f.otherHost = netip.MustParseAddr("192.168.1.99") },
+		"by the tunnel to 192.168.1.99:443, not to 192.168.1.210:443"},
 	{"internet", config.Router, Failed, func(f *fake) { f.lineNoAnswer = true }, "no answer gets back"},
 	{"internet", config.Router, Warning, func(f *fake) {
 		f.lineLost, f.text = true, strings.Replace(f.text, "'443'", "'25'", 1)

@@ -22,7 +22,7 @@ var blocked = []uint16{25, 135, 139, 445}
 // line is the path of a packet that this router sends to the public address over its own IPv4 line.
 type line struct {
 	own      *Sighting // it left
-	outer    *Sighting // a client's packet came from the VPS in IPv6
+	outer    *Sighting // the VPS sent it here in IPv6
 	arrived  *Sighting // it came out of the tunnel
 	answered *Sighting // the public address answered
 }
@@ -34,7 +34,7 @@ func (p *patient) dial(w *walk) (l line) {
 	}
 	step := func(s Sighting) **Sighting {
 		switch {
-		case begins(s) && !s.Out && p.carrier().Receives(&s.Packet):
+		case begins(s) && !s.Out && p.carrier().Receives(&s.Packet) && l.own != nil && s.ID == l.own.ID:
 			return &l.outer
 		case s.Outer != nil:
 		case begins(s) && s.Out && s.Dst == p.IPAddr && s.DstPort == w.public:
@@ -93,7 +93,7 @@ func (p *patient) internet() Finding {
 	for _, w := range p.lines() {
 		f := p.overLine(w)
 		switch {
-		case f.State == Failed:
+		case f.State == Failed, f.State == Skipped: // the same would be said of the others
 			return f
 		case f.State == OK:
 			good = append(good, f.Codes.Evidence)
@@ -107,11 +107,16 @@ func (p *patient) internet() Finding {
 	return NewFinding(OK, message.Join("; ", good...), nil)
 }
 
-func (p *patient) overLine(w *walk) Finding {
-	target := p.IPAddr.String()
-	if w.public != 0 {
-		target = netip.AddrPortFrom(p.IPAddr, w.public).String()
+// address writes an address, with its port if it has one.
+func address(addr netip.Addr, port uint16) string {
+	if port == 0 {
+		return addr.String()
 	}
+	return netip.AddrPortFrom(addr, port).String()
+}
+
+func (p *patient) overLine(w *walk) Finding {
+	target := address(p.IPAddr, w.public)
 	l := p.dial(w)
 	if l.arrived == nil && l.answered == nil && w.proto != packet.TCP { // one datagram may be lost
 		l = p.dial(w)
@@ -130,6 +135,11 @@ func (p *patient) overLine(w *walk) Finding {
 		return failed(message.New("packets to %s come in by %s, and no answer gets back to a client on the internet",
 			target, p.Device), "run `ds4relay doctor` on the VPS: it needs an IPv4 default route, and its provider's "+
 			"firewall has to let answers out")
+	case l.outer != nil && (l.outer.Dst != w.forward.DestIP || l.outer.DstPort != w.port):
+		return failed(message.New("the VPS sends packets to %s by the tunnel to %s, not to %s", target,
+			address(l.outer.Dst, l.outer.DstPort), address(w.forward.DestIP, w.port)),
+			"give forward %s the same values at both ends (option src_dport, dest_ip and dest_port), then run "+
+				"`ds4relay up` there", w.forward.Section)
 	case l.answered != nil:
 		return failed(message.New("%s answers, but nothing comes in by %s: the VPS answers itself", target, p.Device),
 			"on the VPS forward %s has to be in the file, and option keep must not name it: run `ds4relay up` and "+

@@ -598,11 +598,7 @@ func (p *patient) hosts() Finding {
 
 // target is what an attempt tried: an address, and a port if there is only one.
 func (a *attempt) target() string {
-	w := a.best()
-	if w.port != 0 {
-		return netip.AddrPortFrom(w.forward.DestIP, w.port).String()
-	}
-	return w.forward.DestIP.String()
+	return address(a.forward.DestIP, a.best().port)
 }
 
 // ports are what was tried at the host, such as `tcp 80, tcp 443`.
