@@ -74,7 +74,7 @@ func (a *app) unchanged(changed bool, text string) {
 }
 
 func (a *app) up(f *flag.FlagSet) func([]string) error {
-	force := f.Bool("force", false, "hand over also the port of this ssh session, or of a tunnel that the relay runs in")
+	force := f.Bool("force", false, "hand over the port of this ssh session too, or of a tunnel that a relay runs in")
 	running := f.Bool("running", false, "take the relays that are up, and no others")
 	a.stepFlags(f)
 	return func(names []string) error { return a.bringUp(names, *force, *running) }

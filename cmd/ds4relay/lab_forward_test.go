@@ -557,7 +557,8 @@ func TestSameAddresses(t *testing.T) {
 			}
 			for to, want := range targets { // for the VPS's own programs, too
 				for _, network := range []string{"tcp4", "udp4"} {
-					if said, err := greeted(r.VPS, network, to); err != nil || !strings.HasPrefix(said, want+" 198.51.100.14") {
+					said, err := greeted(r.VPS, network, to)
+					if err != nil || !strings.HasPrefix(said, want+" 198.51.100.14") {
 						t.Errorf("the VPS itself to %s, %s: %q, %v, want %s", to, network, said, err, want)
 					}
 				}

@@ -394,8 +394,8 @@ func receives(r io.Reader, seed uint32, size int) error {
 }
 
 // TestNarrowPathFromEnds: packets that the router and the VPS themselves send into the tunnel find the path's MTU on a
-// path narrower than both lines, without an earlier forwarded packet. The VPS's programs may use the public address; what
-// they send there themselves finds it once it is measured (TestNarrowPathUnsaid).
+// path narrower than both lines, without an earlier forwarded packet. The VPS's programs may use the public address;
+// what they send there themselves finds it once it is measured (TestNarrowPathUnsaid).
 func TestNarrowPathFromEnds(t *testing.T) {
 	const router4 = "192.168.1.1"
 	own := strings.NewReplacer("192.168.1.211", router4, "8080", "8080-8081", "'80'", "'80-81'").Replace(forwardWeb) +

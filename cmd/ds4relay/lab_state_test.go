@@ -517,7 +517,8 @@ func TestLockout(t *testing.T) {
 		{"six9", "ip link add six9 type ip6tnl mode any local 2001:db8:6ef9::1 remote 2001:db8:c::10", ""},
 	} {
 		r.vps.write(vpsRelay + forwardAll)
-		if out, err := r.VPS.Run("sh", "-e", "-c", c.add+"; ip link set "+c.name+" up; "+relayRoute+c.name); err != nil {
+		script := c.add + "; ip link set " + c.name + " up; " + relayRoute + c.name
+		if out, err := r.VPS.Run("sh", "-e", "-c", script); err != nil {
 			t.Fatal(err, out)
 		}
 		code, stdout, stderr := r.vps.try("up")

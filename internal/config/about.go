@@ -42,8 +42,8 @@ var Abouts = map[string]map[string]About{
 			"not at all"},
 		"flow_offloading": {Meaning: "VPS: established TCP and UDP connections bypass the rules of nft and iptables, " +
 			"if the kernel has flowtables (the module nft_flow_offload)"},
-		"target_local": {Meaning: "VPS: its own programs reach the home by `ipaddr` like other clients; 0: they reach " +
-			"the VPS itself. 0 in one relay counts for all with the same `ipaddr`"},
+		"target_local": {Meaning: "VPS: its own programs reach the home by `ipaddr` like other clients; 0: they " +
+			"reach the VPS itself. 0 in one relay counts for all with the same `ipaddr`"},
 		"keep": {Meaning: "VPS, a list: what stays on the VPS, such as `tcp:22`, `udp:60000-61000` or " +
 			"`icmp`, also of a range that a forward has"},
 	},

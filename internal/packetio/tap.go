@@ -85,7 +85,7 @@ func (t *Tap) bind(index int) error {
 	return nil
 }
 
-// instruction is unix.SockFilter: what a socket's filter does (linux/filter.h), and how many instructions it skips then.
+// instruction is unix.SockFilter: what a socket's filter does (linux/filter.h), and how many instructions a jump skips.
 type instruction struct {
 	code    uint16
 	yes, no uint8

@@ -31,8 +31,8 @@ type sounding struct {
 }
 
 // MeasurePaths finds how large the packets are that pass to the other ends, and sets the paths' Passes; it stays 0
-// where the other end does not answer. If the tunnels' packets pass, that takes one packet for each relay. Others take some
-// seconds.
+// where the other end does not answer. If the tunnels' packets pass, that takes one packet for each relay. Others take
+// some seconds.
 func MeasurePaths(paths []*reconcile.Path, now time.Time) error {
 	tap, err := packetio.Open()
 	if err != nil {

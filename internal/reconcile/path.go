@@ -14,8 +14,8 @@ type Path struct {
 	Note   state.PathNote
 }
 
-// Paths returns the paths of the relays that are up, if the configuration leaves their MTU open. If somebody has changed
-// it in the file or in the kernel since `up`, it is not for us to change it.
+// Paths returns the paths of the relays that are up, if the configuration leaves their MTU open. If somebody has
+// changed it in the file or in the kernel since `up`, it is left alone.
 func (m *End) Paths() ([]*Path, error) {
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {

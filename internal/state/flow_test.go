@@ -23,7 +23,8 @@ func TestEnder(t *testing.T) {
 	limited := web + "\toption src_ip '192.0.2.0/24'\n"
 	still := web + "\toption src_ip '203.0.113.0/24'\n"
 	all := "config forward 'all'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n"
-	wide := "config forward 'wide'\n\toption relay 'home'\n\toption src_dport '30-1000'\n\toption dest_ip '192.168.1.210'\n"
+	wide := "config forward 'wide'\n\toption relay 'home'\n\toption src_dport '30-1000'\n\toption dest_ip " +
+		"'192.168.1.210'\n"
 	wideLimited, wideStill := wide+"\toption src_ip '192.0.2.0/24'\n", wide+"\toption src_ip '203.0.113.0/24'\n"
 	kept := "config relay 'other'\n\toption role 'vps'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr " +
 		"'2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:fdd6::/64'\n\tlist keep 'tcp:400-600'\n"

@@ -37,8 +37,8 @@ func ParsePathNote(text string) (n PathNote, ok bool) {
 		return n, false
 	}
 	passes, err := strconv.Atoi(words[1])
-	tried, err2 := strconv.Atoi(words[2])
-	return PathNote{words[0], passes, int64(tried)}, err == nil && err2 == nil && passes >= LeastMTU
+	tried, err2 := strconv.ParseInt(words[2], 10, 64)
+	return PathNote{words[0], passes, tried}, err == nil && err2 == nil && passes >= LeastMTU
 }
 
 // Due reports whether larger packets should be tried again, which is once an hour. The clock may have been set.
