@@ -481,7 +481,8 @@ func (r *RelayStatus) printHeard(w io.Writer) {
 	case r.OtherEnd == alive.Silent:
 		plain.Mark(w, plain.Bad, when+", the other end is silent")
 	case r.OtherEnd == alive.Unknown && r.HeardS == nil:
-		plain.Mark(w, plain.Warning, "not known")
+		plain.Mark(w, plain.Warning, "not known yet")
+		fmt.Fprint(w, " (`ds4relay watch` finds out)")
 	case r.OtherEnd == alive.Unknown || *r.HeardS > fresh:
 		plain.Mark(w, plain.Warning, when)
 	default:

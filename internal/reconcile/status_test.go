@@ -53,7 +53,7 @@ func TestHeard(t *testing.T) {
 		{alive.Silent, seconds(200), "  last heard      3 min ago, the other end is silent\n"},
 		{alive.Silent, nil, "  last heard      never, the other end is silent\n"},
 		{alive.Unknown, seconds(3 * 86400), "  last heard      3 days ago\n"},
-		{alive.Unknown, nil, "  last heard      not known\n"},
+		{alive.Unknown, nil, "  last heard      not known yet (`ds4relay watch` finds out)\n"},
 	} {
 		s := &Status{Relays: []RelayStatus{{Name: "home", Up: true, OtherEnd: c.state, HeardS: c.heard}}}
 		var out strings.Builder
