@@ -672,7 +672,7 @@ func (d *debianRelayLab) upgrade(t *testing.T) {
 	end("over the upgrade")
 	out := d.do("systemctl is-active ds4relay-watch.path ds4relay-watch.service; systemctl list-units --all --plain " +
 		"--no-legend 'ds4relay*'; ls /run/ds4relay* /usr/lib/systemd/system/*/ds4relay*")
-	for _, gone := range []string{"change", "restore", "timer", "failed ", "not-found", ".conf"} {
+	for _, gone := range []string{"change", "restore", "watch.timer", "failed ", "not-found", ".conf"} {
 		if strings.Contains(out, gone) {
 			t.Errorf("after the upgrade there is %q: %s", gone, out)
 		}
