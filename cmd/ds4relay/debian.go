@@ -153,6 +153,18 @@ func (a *app) unheard(relays []*config.Relay) (problems []*message.Text) {
 		if path, err := a.examined().Path(r); err == nil && path.Unheard != nil {
 			problems = append(problems, message.New("relay %q: %v", r.Name, path.Unheard))
 		}
+		facts, err := a.kernel().Facts([]*config.Relay{r})
+		if err != nil || facts.Failed[r.Name] != nil {
+			continue // this is reported
+		}
+		switch device := facts.Tunlink[r.Name]; {
+		case device != "" && !kernel.LinkUp(device):
+			problems = append(problems, message.New("relay %q: the device %s is down: nothing can arrive", r.Name,
+				device))
+		case r.Role == config.VPS && r.Tunlink == "" && !kernel.HasAddr(r.IPAddr):
+			problems = append(problems, message.New("relay %q: no device has the address %s (option ipaddr) any more: "+
+				"nothing can arrive", r.Name, r.IPAddr))
+		}
 	}
 	return problems
 }

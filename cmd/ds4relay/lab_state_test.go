@@ -584,6 +584,25 @@ func TestMissing(t *testing.T) {
 			t.Errorf("exit status %d, %q", code, stderr)
 		}
 		set(r.VPS, "eth0", "0")
+		// A device that is down is no mistake, but nothing can arrive.
+		run := func(command string) {
+			t.Helper()
+			if out, err := r.VPS.Run("sh", "-c", command); err != nil {
+				t.Fatal(err, out)
+			}
+		}
+		run("ip link set eth0 down")
+		if code, _, stderr := r.vps.try("check"); code != exitFailed || !strings.Contains(stderr, "eth0 is down") {
+			t.Errorf("check: exit status %d, %q", code, stderr)
+		}
+		if out := r.vps.do("up"); !strings.Contains(out, "[#] ip link set dev wrap1 up\n") {
+			t.Errorf("up: %s", out)
+		}
+		if _, out, _ := r.vps.try("status"); !strings.Contains(out, "eth0 is down: nothing can arrive") {
+			t.Errorf("status: %s", out)
+		}
+		r.vps.do("down")
+		run("ip link set eth0 up; ip route add default via 198.51.100.1 proto static")
 		if out, err := r.VPS.Run("sh", "-c", "ip -6 addr add 2001:db8:6ef9::1/64 dev eth0 nodad && ip -6 route add "+
 			"default via 2001:db8:6ef9::ff dev eth0 proto static"); err != nil {
 			t.Fatal(err, out)

@@ -199,6 +199,9 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 			f.Tunlink[r.Name], f.Access[r.Name] = tunlink, access
 		}
 	}
+	if device := f.Tunlink[r.Name]; device != "" && !LinkUp(device) {
+		f.Notes = append(f.Notes, message.New("relay %q: the device %s is down: nothing can arrive", r.Name, device))
+	}
 	if device := f.Tunlink[r.Name]; noIPv6(device) {
 		return message.New("IPv6 is off on %s; turn it on with `sysctl -w net.ipv6.conf.%s.disable_ipv6=0`, and in "+
 			"/etc/sysctl.d for the next boot", device, strings.ReplaceAll(device, ".", "/"))

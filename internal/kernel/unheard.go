@@ -5,6 +5,7 @@ package kernel
 import (
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -25,6 +26,12 @@ func Unheard(r *config.Relay, local netip.Addr, device string) *message.Text {
 		return translated(r, link)
 	}
 	return unanswered(local, link)
+}
+
+// HasAddr reports whether a device of this machine has the IPv4 address, or if that is not known.
+func HasAddr(addr netip.Addr) bool {
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, unix.AF_INET) })
+	return err != nil || slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.IP.Equal(addr.AsSlice()) })
 }
 
 // translated recognises a cloud that translates the public address: no device has it, and the card has private

@@ -314,6 +314,7 @@ _('relay %q: %v');
 _('relay %q: %v; the tunnel keeps the last address, %s');
 _('relay %q: %v; the tunnel stays as it is');
 _('relay %q: forward %q would hand over port %d of %s, which this ssh session uses: the VPS could not be reached by it any more; keep the port with: list keep \'tcp:%d\' (in the relay section), or go on with --force');
+_('relay %q: the device %s is down: nothing can arrive');
 _('relay %q: there is a device %s already that ds4relay did not make (%s); remove it, or give the tunnel another name with: option device');
 _('relay %q: there is no delegated prefix now; the tunnel keeps the endpoint of the last one');
 _('remove the rule that takes this port: `nft list chain %s %s %s`');
