@@ -64,11 +64,11 @@ func (a *app) stay() error {
 	w := &watcher{app: a, kernel: &kernel.Kernel{Run: a.run}, said: map[string]string{}}
 	minute := time.NewTicker(regular)
 	defer minute.Stop()
+	w.report("rival", w.kernel.ForgetRival())
+	w.look()
 	if names := w.kernel.Applied().Relays; len(names) > 0 {
 		w.note(message.New("watching over %s", strings.Join(names, ", ")))
 	}
-	w.report("rival", w.kernel.ForgetRival())
-	w.look()
 	counting := make(chan struct{})
 	go func() {
 		defer close(counting)
