@@ -228,6 +228,7 @@ func (f *fake) probe(t Trial, p packet.Packet, see func(string, bool, packet.Pac
 	from := &packet.Outer{Src: f.path.Peer, Dst: f.path.Local}
 	if f.others {
 		see(f.path.Uplink, false, packet.Packet{Src: host4, Dst: public, Proto: packet.UDP, Outer: from})
+		see(f.path.Uplink, false, packet.Packet{Src: public, Dst: p.Src, Proto: packet.UDP, Outer: from})
 	}
 	if f.lost || p.Len > f.there {
 		return

@@ -56,6 +56,13 @@ func (k *Knock) replied(s *Sighting) bool {
 	return s.Device == k.device && !s.Out && s.Outer == nil && s.Src == k.to && s.Dst == k.from
 }
 
+// answeredBy reports whether a packet is an answer, also while it is inside one of the tunnel's: others, of clients, may
+// have the same destination.
+func (k *Knock) answeredBy(s *Sighting) bool {
+	q := s.Quoted
+	return s.Dst == k.from && (s.Src == k.to || s.Proto == packet.ICMP && q != nil && q.Src == k.from && q.Dst == k.to)
+}
+
 // Answers reports whether a packet is the answer.
 func (k *Knock) Answers(s *Sighting) bool {
 	q := s.Quoted

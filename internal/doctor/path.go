@@ -219,7 +219,7 @@ func (p *patient) probe(size int, follow bool) probing {
 			result.mtu = max(result.mtu, s.MTU)
 		case arrived(s):
 			result.in++
-			if s.Dst == from {
+			if knock.answeredBy(&s) {
 				result.back++
 			}
 		}
