@@ -533,8 +533,8 @@ func TestLockout(t *testing.T) {
 			t.Errorf("%s: exit status %d\n%s%s", c.name, code, stdout, stderr)
 			continue
 		}
-		for _, command := range []string{"check", "plan"} {
-			if code, _, stderr := r.vps.try(command); code != 0 || !strings.Contains(stderr, keep[0]) {
+		for command, want := range map[string]int{"check": exitFailed, "plan": 0} {
+			if code, _, stderr := r.vps.try(command); code != want || !strings.Contains(stderr, keep[0]) {
 				t.Errorf("%s: %s: exit status %d\n%s", c.name, command, code, stderr)
 			}
 		}
