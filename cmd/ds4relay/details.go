@@ -144,6 +144,7 @@ var manual = map[string]detail{
 			"What another program has removed or changed is put back. If the same happens in five runs in a row, it " +
 			"is put back every ten minutes only. Relays that you took down stay down, and a file that was edited " +
 			"since the last `up` or `reload` is not applied.\n\n" +
+			"With `-q` an error that the run before has printed too is not printed again.\n\n" +
 			"With `--stay` it stays and does that every minute; what other programs take away it puts back at once. " +
 			"On Debian ds4relay-watch.service runs it. It ends when no relay is up any more.",
 		nil},

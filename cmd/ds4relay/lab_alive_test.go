@@ -129,6 +129,13 @@ func TestMends(t *testing.T) {
 	flushed := r.router.snapshot()
 	r.router.do("watch")
 	same(t, "the router after a run with an edited file", flushed, r.router.snapshot())
+	r.router.write("config relay\n")
+	for run, says := range []bool{true, false} {
+		code, _, stderr := r.router.try("-q", "watch")
+		if code != exitUsage || (stderr != "") != says {
+			t.Errorf("run %d with a mistake in the file: exit status %d, %q", run+1, code, stderr)
+		}
+	}
 	r.router.write(file)
 	if out, err := r.Router.Run("ip", "rule", "add", "priority", "32766", "lookup", "main"); err != nil {
 		t.Fatal(err, out)

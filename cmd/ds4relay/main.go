@@ -107,6 +107,9 @@ func (a *app) main(args []string) int {
 	var problems config.Problems
 	var bad usageError
 	var code exitCode
+	if errors.As(err, &said{}) {
+		a.stderr = plain.NewWriter(io.Discard)
+	}
 	switch {
 	case err == nil:
 		return 0

@@ -30,8 +30,35 @@ func (a *app) watch(f *flag.FlagSet) func([]string) error {
 		if *stay {
 			return a.stay()
 		}
-		return a.watchOnce(*missing, true)
+		err := a.watchOnce(*missing, true)
+		if a.quiet && needRoot() == nil {
+			return a.unlessSaid(err)
+		}
+		return err
 	}
+}
+
+// said is an error that the run before has printed too.
+type said struct{ error }
+
+func (s said) Unwrap() error { return s.error }
+
+// unlessSaid keeps a service's runs from filling the log, as with a mistake in the file or a name that is not resolved.
+func (a *app) unlessSaid(err error) error {
+	m := &reconcile.End{Kernel: a.kernel()}
+	watched := m.Kernel.Watched()
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != watched.Said {
+		watched.Said = text
+		return errors.Join(err, m.NoteWatched(watched))
+	}
+	if err != nil {
+		return said{err}
+	}
+	return nil
 }
 
 // watchOnce follows the DNS names of other ends, puts back what other programs have removed (mends), and listens

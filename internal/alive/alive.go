@@ -7,6 +7,7 @@ package alive
 type Watch struct {
 	Relays  map[string]*Record // by their names
 	Repairs Repairs
+	Said    string // the error of the last run of a service, empty without one
 }
 
 // Tunnel is a relay's tunnel as the kernel has it now.
