@@ -68,10 +68,6 @@ func (a *app) watchOnce(missing, mends bool) error {
 		return err
 	}
 	c, _, err := config.Load(a.path, a.defaults()) // do not repeat the warnings every minute
-	var mistakes config.Problems
-	if a.quiet && errors.As(err, &mistakes) {
-		return exitCode(exitUsage) // nor the mistakes, which the service has reported
-	}
 	if err != nil {
 		return err
 	}
