@@ -43,7 +43,7 @@ type said struct{ error }
 
 func (s said) Unwrap() error { return s.error }
 
-// unlessSaid keeps a service's runs from filling the log, as with a mistake in the file or a name that is not resolved.
+// unlessSaid keeps a service's runs from filling the log, as with a mistake in a file that has been edited.
 func (a *app) unlessSaid(err error) error {
 	m := &reconcile.End{Kernel: a.kernel()}
 	watched := m.Kernel.Watched()

@@ -123,10 +123,16 @@ func (d *Doctor) sys() System {
 	return *d.known
 }
 
-// nextPort returns a port for a test packet, so that no answer to an earlier one matches, not even of another run.
-func (d *Doctor) nextPort() uint16 {
-	const first, count = 20000, 40000
-	if d.port == 0 {
+// nextPort returns a port for a test packet, so that no answer to an earlier one matches, not even of another run. Both
+// ends may be examined at once, with packets of the same client to the same hosts: each role has ports of its own.
+func (p *patient) nextPort() uint16 {
+	const count = 20000
+	first := uint16(20000)
+	if p.Role == config.Router {
+		first += count
+	}
+	d := p.Doctor
+	if d.port < first || d.port >= first+count {
 		d.port = first + uint16(d.sys().Now.UnixMilli()%count)
 	}
 	d.port = first + (d.port-first+1)%count

@@ -361,15 +361,25 @@ func (p *patient) arrives() bool {
 	return len(seen.Sightings) > 0
 }
 
+// measured is what to do about an MTU that each end finds by itself.
+func measured(size int) *message.Text {
+	return message.New("wait, if `ds4relay watch` runs each minute at both ends: with mtu auto it lowers the tunnel's MTU "+
+		"to what passes, and tries larger packets again once an hour; else set option mtu '%d' in the relay's section "+
+		"at both ends, then run `ds4relay up` there", size)
+}
+
 func (p *patient) mtu() Finding {
 	mtu := p.path.MTU
 	if !p.passes && !p.probe(0, false).answered {
 		return skipped("no packet through the tunnel is answered")
 	}
 	lost := func(what *message.Text, size int) Finding {
-		return failed(message.New("packets of %d bytes %s are lost and nothing says so; %d pass", mtu, what, size),
-			"set option mtu '%d' in the relay's section at both ends, then run `ds4relay up` there; or let ICMPv6 "+
-				"\"packet too big\" through on the way", size)
+		evidence := message.New("packets of %d bytes %s are lost and nothing says so; %d pass", mtu, what, size)
+		if p.MTU == 0 {
+			return NewFinding(Failed, evidence, measured(size))
+		}
+		return failed(evidence, "set option mtu '%d' in the relay's section at both ends, then run `ds4relay up` there; "+
+			"or let ICMPv6 \"packet too big\" through on the way", size)
 	}
 	learnt := p.path.LearntMTU
 	there := mtu
@@ -388,9 +398,12 @@ func (p *patient) mtu() Finding {
 		})
 	}
 	if inner := learnt - p.carrier().Overhead(); learnt > 0 && inner < mtu {
-		return warning(message.New("the path carries %d bytes, the tunnel has an MTU of %d: large datagrams may be "+
-			"lost", inner, mtu),
-			"set option mtu '%d' in the relay's section, then run `ds4relay up`", inner)
+		evidence := message.New("the path carries %d bytes, the tunnel has an MTU of %d: large datagrams may be lost",
+			inner, mtu)
+		if p.MTU == 0 {
+			return NewFinding(Warning, evidence, measured(inner))
+		}
+		return warning(evidence, "set option mtu '%d' in the relay's section, then run `ds4relay up`", inner)
 	}
 	if there < mtu {
 		return lost(message.New("to %s", p.otherEnd()), there)

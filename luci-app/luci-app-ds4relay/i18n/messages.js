@@ -449,6 +449,7 @@ _('unknown section type %q is ignored; did you mean %q?');
 _('unknown word %q; a line begins with config, option or list');
 _('use the address %s: %v');
 _('version 1 knows only tcp; allowed with udp is 0 or 2');
+_('wait, if `ds4relay watch` runs each minute at both ends: with mtu auto it lowers the tunnel\'s MTU to what passes, and tries larger packets again once an hour; else set option mtu \'%d\' in the relay\'s section at both ends, then run `ds4relay up` there');
 _('what follows the ; would be dropped without a word; put it on a line of its own, or the ; into quotes');
 _('what is sent to %s over this router\'s own line comes in by %s');
 _('what it says cannot be');
