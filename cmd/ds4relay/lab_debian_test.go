@@ -797,7 +797,8 @@ func (d *debianRelayLab) restarts(t *testing.T) {
 // metrics: a real prometheus-node-exporter, whose textfile collector has a directory, passes on what the timer writes.
 func (d *debianRelayLab) metrics(t *testing.T) {
 	const dir, file = "/var/lib/prometheus/node-exporter", "/var/lib/prometheus/node-exporter/ds4relay.prom"
-	if out := d.do("for i in $(seq 200); do [ -s " + file + " ] && break; sleep 0.2; done; cat " + file); !strings.Contains(out, "ds4relay_relay_up{") {
+	if out := d.do("for i in $(seq 200); do [ -s " + file + " ] && break; sleep 0.2; done; cat " +
+		file); !strings.Contains(out, "ds4relay_relay_up{") {
 		t.Errorf("the timer has written %s", out)
 	}
 	d.do("for i in $(seq 50); do [ -S /run/ds4relay/traffic ] && " +

@@ -73,7 +73,8 @@ func (d *Doctor) system() Finding {
 	case d.proxiesOnly():
 		return ok("kernel %s", s.Kernel)
 	case !s.Tunnels:
-		return NewFinding(Failed, message.New("the module ip6_tunnel is not loaded, and the kernel %s cannot load it", s.Kernel), install[1])
+		return NewFinding(Failed, message.New("the module ip6_tunnel is not loaded, and the kernel %s cannot load it",
+			s.Kernel), install[1])
 	case s.NftErr != nil:
 		return NewFinding(Failed, message.New("the program nft does not run: %v", s.NftErr), install[0])
 	}

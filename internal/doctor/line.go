@@ -79,8 +79,9 @@ func (p *patient) internet() Finding {
 		case n > 0:
 			return ok("connections of clients that are open: %d", n)
 		case p.path.Unheard != nil:
-			return failed(message.New("nothing can arrive: %v", p.path.Unheard), "take a VPS that has its public IPv4 address on its network card, or have "+
-				"the provider route an address to it without translation")
+			return failed(message.New("nothing can arrive: %v", p.path.Unheard),
+				"take a VPS that has its public IPv4 address on its network card, or have "+
+					"the provider route an address to it without translation")
 		}
 		return skipped("no client's connection is open now; ds4relay doctor on the router tries it from outside, and " +
 			"ds4relay trace here shows whether a client's packets arrive")

@@ -363,9 +363,9 @@ func (p *patient) arrives() bool {
 
 // measured is what to do about an MTU that each end finds by itself.
 func measured(size int) *message.Text {
-	return message.New("wait, if `ds4relay watch` runs each minute at both ends: with mtu auto it lowers the tunnel's MTU "+
-		"to what passes, and tries larger packets again once an hour; else set option mtu '%d' in the relay's section "+
-		"at both ends, then run `ds4relay up` there", size)
+	return message.New("wait, if `ds4relay watch` runs each minute at both ends: with mtu auto it lowers the tunnel's "+
+		"MTU to what passes, and tries larger packets again once an hour; else set option mtu '%d' in the relay's "+
+		"section at both ends, then run `ds4relay up` there", size)
 }
 
 func (p *patient) mtu() Finding {
@@ -378,8 +378,8 @@ func (p *patient) mtu() Finding {
 		if p.MTU == 0 {
 			return NewFinding(Failed, evidence, measured(size))
 		}
-		return failed(evidence, "set option mtu '%d' in the relay's section at both ends, then run `ds4relay up` there; "+
-			"or let ICMPv6 \"packet too big\" through on the way", size)
+		return failed(evidence, "set option mtu '%d' in the relay's section at both ends, then run `ds4relay up` "+
+			"there; or let ICMPv6 \"packet too big\" through on the way", size)
 	}
 	learnt := p.path.LearntMTU
 	there := mtu

@@ -217,7 +217,8 @@ func TestProxyScript(t *testing.T) {
 		}
 	}
 	const stopped = "procd_kill\n"
-	if status, calls := r.run("restart"); status != 0 || !strings.HasPrefix(calls, "ds4relay check /etc/config/ds4relay\n"+stopped+open) {
+	if status, calls := r.run("restart"); status != 0 ||
+		!strings.HasPrefix(calls, "ds4relay check /etc/config/ds4relay\n"+stopped+open) {
 		t.Errorf("restart: exit status %d, calls %s", status, calls)
 	}
 	status, calls := r.run("restart", "FAILS=1")
