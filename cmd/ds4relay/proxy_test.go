@@ -350,7 +350,7 @@ func TestProxyService(t *testing.T) {
 	m := newManager(t)
 	target, address, other := echoing(t), freeAddress(t), freeAddress(t)
 	web := fmt.Sprintf(proxySection, "web", address, target) + fmt.Sprintf(proxySection, "quic", address, target) +
-		"\toption proto 'udp'\n\toption idle_timeout '1'\n" +
+		"\toption proto 'udp'\n\toption idle_timeout '3'\n" +
 		fmt.Sprintf(proxySection, "range", "127.0.0.77:20000-20299", target) // more sockets than fit into one message
 	more := web + fmt.Sprintf(proxySection, "more", other, target)
 
