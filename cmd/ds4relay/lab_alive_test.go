@@ -42,7 +42,8 @@ config forward 'itself'
 
 // TestAlive: both ends know whether the other one is alive, and which hosts are.
 func TestAlive(t *testing.T) {
-	r := newRelay(t, lab.Options{}, forwardAll+forwardMissing)
+	t.Parallel() // it mostly waits
+	r := newRelay(t, lab.Options{Prefix: "alive-"}, forwardAll+forwardMissing)
 	r.router.do("up")
 	if relay := r.router.listens(t, "the VPS never was up", "silent", exitSilent); relay.HeardS != nil {
 		t.Errorf("heard %d s ago of a VPS that never was up", *relay.HeardS)
@@ -94,7 +95,8 @@ func TestAlive(t *testing.T) {
 // TestMends: a run of each minute puts back what other programs have removed, but neither what a person has taken down
 // nor what an edited file says.
 func TestMends(t *testing.T) {
-	r := newRelay(t, lab.Options{}, forwardWeb)
+	t.Parallel()
+	r := newRelay(t, lab.Options{Prefix: "mends-"}, forwardWeb)
 	serveTCP(t, r.Host2, 80)
 	r.up()
 	second := strings.NewReplacer("'home'", "'cabin'", "'wrap1'", "'wrap2'", "6ef9", "6efa").Replace(routerRelay) +

@@ -205,7 +205,8 @@ const tooBigFilter = `table ip6 provider {
 // TestNarrowPathUnsaid: the path is narrower than both lines, nothing says so, and the senders ignore ICMP. Their
 // datagrams pass from the next run of watch on, in both directions; each end measures its own.
 func TestNarrowPathUnsaid(t *testing.T) {
-	r := newRelay(t, lab.Options{PathMTU: 1400}, forwardAll)
+	t.Parallel() // it mostly waits
+	r := newRelay(t, lab.Options{Prefix: "unsaid-", PathMTU: 1400}, forwardAll)
 	for _, h := range []*lab.Host{r.Core, r.ISP} {
 		if err := h.NFT(tooBigFilter); err != nil {
 			t.Fatal(err)

@@ -87,7 +87,8 @@ func (s *stays) settles(what string) {
 
 // TestStays: whatever somebody takes away comes back, while a relay is up; nothing else does.
 func TestStays(t *testing.T) {
-	r := newRelay(t, lab.Options{}, forwardAll)
+	t.Parallel() // it mostly waits
+	r := newRelay(t, lab.Options{Prefix: "stays-"}, forwardAll)
 	serveTCP(t, r.Host, 80)
 	r.up()
 	const reroute = "ip rule add priority 32766 lookup main; ip rule add priority 32767 lookup default"
