@@ -576,7 +576,8 @@ func TestBenchCounting(t *testing.T) {
 			for range 10 {
 				connects(t, r, public+":80")
 				// Otherwise the ends of these connections would be reported while others are measured.
-				if err := r.VPS.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }); err != nil {
+				flush := func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }
+				if err := r.VPS.Do(flush); err != nil {
 					t.Fatal(err)
 				}
 			}

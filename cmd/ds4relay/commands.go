@@ -231,7 +231,8 @@ func (a *app) compare(hosts []string, count int, interval float64) error {
 	}
 	known, err := who.home(v4.Addr, v4.Received)
 	if !known && !a.quiet {
-		fmt.Fprintf(a.stdout, "who has answered for %s is not known on this machine: the home, or the VPS itself\n", v4.Addr)
+		fmt.Fprintf(a.stdout, "who has answered for %s is not known on this machine: the home, or the VPS "+
+			"itself\n", v4.Addr)
 	}
 	return err
 }

@@ -102,8 +102,8 @@ var manual = map[string]detail{
 			"`last heard` says when something last came from the other end. The run of each minute (`ds4relay " +
 			"watch`) sends a test packet if nothing else comes. On a router, `host` says whether a host at home " +
 			"answers ARP: up, missing or unknown.\n\n" +
-			"Exit status 3: something differs. 5: nothing differs, but another end is silent. Without root the kernel " +
-			"shows tunnels, addresses, routes, rules and " +
+			"Exit status 3: something differs. 5: nothing differs, but another end is silent. Without root the " +
+			"kernel shows tunnels, addresses, routes, rules and " +
 			"traffic, but neither nft's tables nor open connections; `status` says so, and the exit status " +
 			"is 1 if nothing else differs.",
 		[]example{
@@ -112,8 +112,9 @@ var manual = map[string]detail{
 			{"ds4relay status --json", "for programs"},
 		}},
 	"metrics": {
-		"The format is OpenMetrics, or with `--format prometheus` the text format 0.0.4 that the textfile collector of " +
-			"prometheus-node-exporter reads. The timer ds4relay-metrics writes it there, if the collector's directory " +
+		"The format is OpenMetrics, or with `--format prometheus` the text format 0.0.4 that the textfile collector " +
+			"of prometheus-node-exporter reads. The timer ds4relay-metrics writes it there, if the collector's " +
+			"directory " +
 			"exists. Disabled relays are left out. If the configuration has mistakes, the output says so and has " +
 			"nothing else (exit status 0).",
 		[]example{

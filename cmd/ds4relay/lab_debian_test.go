@@ -827,8 +827,8 @@ func (d *debianRelayLab) metrics(t *testing.T) {
 		t.Errorf("promtool check metrics: %v %s\n%s", err, report, ours.String())
 	}
 	// Without the directory the timer does nothing, and says nothing.
-	d.do("mv " + dir + " /root/collector; systemctl start ds4relay-metrics; systemctl show -p ConditionResult --value " +
-		"ds4relay-metrics | grep -qx no")
+	d.do("mv " + dir + " /root/collector; systemctl start ds4relay-metrics; systemctl show -p ConditionResult " +
+		"--value ds4relay-metrics | grep -qx no")
 	if out := d.do("systemctl --failed --plain --no-legend; journalctl -q -b -u ds4relay-metrics"); out != "" {
 		t.Errorf("without the collector's directory: %s", out)
 	}

@@ -210,7 +210,8 @@ func TestCollector(t *testing.T) {
 		}
 		// The status does not say these.
 		want := slices.DeleteFunc(sorted(reconcile.Metrics("0.1.0", s).Text(false)), func(sample string) bool {
-			return strings.HasPrefix(sample, "ds4relay_info") || strings.HasPrefix(sample, "ds4relay_configuration_valid")
+			return strings.HasPrefix(sample, "ds4relay_info") ||
+				strings.HasPrefix(sample, "ds4relay_configuration_valid")
 		})
 		if got := sorted(out); !slices.Equal(got, want) {
 			t.Errorf("%s: the collector says\n%s\nwant\n%s", what, strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -246,7 +247,8 @@ func TestMetrics(t *testing.T) {
 		var out bytes.Buffer
 		a := &app{stdout: &out, stderr: &out, env: func(string) string { return "" },
 			apply: func(reconcile.Kernel) reconcile.Kernel { return fake.New("eth0") }}
-		return a.main(append([]string{"-c", path, "--run", filepath.Join(dir, "run"), "metrics"}, args...)), out.String()
+		args = append([]string{"-c", path, "--run", filepath.Join(dir, "run"), "metrics"}, args...)
+		return a.main(args), out.String()
 	}
 	read := func() string {
 		data, err := os.ReadFile(output)
@@ -366,7 +368,8 @@ func TestMetricsPage(t *testing.T) {
 	b.WriteString("groups:\n  - name: dashboard\n    rules:\n")
 	for _, panel := range parsed.Panels {
 		for _, target := range panel.Targets {
-			expr := strings.NewReplacer("$__rate_interval", "1m", "$instance", "x", "$relay", "home").Replace(target.Expr)
+			expr := strings.NewReplacer("$__rate_interval", "1m", "$instance", "x", "$relay",
+				"home").Replace(target.Expr)
 			fmt.Fprintf(&b, "      - {record: 'a:b', expr: '%s'}\n", expr)
 		}
 	}

@@ -56,7 +56,7 @@ func (k *Knock) replied(s *Sighting) bool {
 	return s.Device == k.device && !s.Out && s.Outer == nil && s.Src == k.to && s.Dst == k.from
 }
 
-// answeredBy reports whether a packet is an answer, also while it is inside one of the tunnel's: others, of clients, may
+// answeredBy reports whether a packet is an answer, also while it is inside one of the tunnel's. Clients' packets may
 // have the same destination.
 func (k *Knock) answeredBy(s *Sighting) bool {
 	q := s.Quoted

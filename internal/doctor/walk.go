@@ -405,8 +405,8 @@ func (p *patient) each(judge func(*attempt) Finding) Finding {
 	var first *Finding
 	var parts []Part
 	for _, a := range p.attempts() {
-		finding := skipped("nothing of it can be tried: keep and other forwards have its ports, or no test packet has " +
-			"its protocol")
+		finding := skipped("nothing of it can be tried: keep and other forwards have its ports, or no test packet " +
+			"has its protocol")
 		if len(a.walks) > 0 {
 			if err := a.walks[0].seen.Err; err != nil {
 				finding = skipped("cannot send a test packet: %v", err)

@@ -14,7 +14,7 @@ const (
 	HostUnknown = "unknown"
 )
 
-// freshTicks is the greatest age of a host's last answer, in hundredths of a second. AskHosts asks every minute, and the
+// freshTicks is the greatest age of a host's last answer, in hundredths of a second. AskHosts asks every minute; the
 // kernel waits some seconds before it asks.
 const freshTicks = 150 * 100
 

@@ -30,8 +30,8 @@ func (m *End) Mend(repairs *alive.Repairs, now int64, show func(state.Step), wai
 	switch {
 	case known:
 	case repairs.Rival() && first != "":
-		m.note(message.New("another program removes or changes what ds4relay installs, again and again: from now on it "+
-			"is put back every ten minutes only; the last step: %s", first))
+		m.note(message.New("another program removes or changes what ds4relay installs, again and again: from now on "+
+			"it is put back every ten minutes only; the last step: %s", first))
 	case changed && err == nil:
 		m.note(message.New("put back what another program has removed or changed: %s", first))
 	}

@@ -244,8 +244,8 @@ func (m *End) Status(names ...string) (*Status, error) {
 	}
 	flows, watched, hosts := openFlows(m.Config.Relays), m.Kernel.Watched(), hostStates(m.Config.Relays)
 	if watched.Repairs.Rival() {
-		status.note(message.New("another program removes or changes what ds4relay installs, again and again: it is put " +
-			"back every ten minutes only; the log has the step"))
+		status.note(message.New("another program removes or changes what ds4relay installs, again and again: it is " +
+			"put back every ten minutes only; the log has the step"))
 	}
 	for _, r := range m.Config.Relays {
 		if len(names) == 0 || slices.Contains(names, r.Name) {

@@ -61,7 +61,8 @@ func TestHeard(t *testing.T) {
 		if !strings.Contains(out.String(), c.want) || s.Silent() != (c.state == alive.Silent) {
 			t.Errorf("silent: %v, want %q in\n%s", s.Silent(), c.want, out.String())
 		}
-		if end := "another end is silent; find out why: ds4relay doctor"; strings.Contains(out.String(), end) != s.Silent() {
+		const end = "another end is silent; find out why: ds4relay doctor"
+		if strings.Contains(out.String(), end) != s.Silent() {
 			t.Errorf("%s: the last line of\n%s", c.state, out.String())
 		}
 	}
