@@ -186,6 +186,10 @@ func (w *watcher) repaired(now time.Time, steps []string, by *message.Text, err 
 	if !lost {
 		return
 	}
+	if err != nil { // that is no sign of another program
+		w.note(message.New("what is missing could not be put back; from now on it is tried once a minute"))
+		return
+	}
 	w.note(message.New("%d repairs within a minute: from now on what is taken away is put back once a minute, until "+
 		"nothing was taken away for %d minutes; stop %s from taking it away", reconcile.MaxRepairs,
 		int(reconcile.QuietTime.Minutes()), program))

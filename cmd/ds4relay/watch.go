@@ -73,7 +73,7 @@ func (a *app) watchOnce(missing, mends bool) error {
 	}
 	m := &reconcile.End{Config: c, Kernel: a.kernel(), Note: a.note} // which looks up each name once
 	watched := m.Kernel.Watched()
-	errs := []error{a.followNames(m, missing)}
+	errs := []error{a.followNames(m, missing), a.followPaths(m)}
 	if mends {
 		errs = append(errs, a.mend(m, &watched))
 	}
@@ -84,15 +84,8 @@ func (a *app) watchOnce(missing, mends bool) error {
 // followNames checks whether the DNS name of another end has a new address, and moves the tunnel there.
 func (a *app) followNames(m *reconcile.End, missing bool) error {
 	moved, err := m.Moved(missing)
-	if err != nil {
+	if err != nil || len(moved) == 0 {
 		return err
-	}
-	narrow, err := measurePaths(m)
-	if err != nil {
-		a.warning(err.Error()) // names are more important
-	}
-	if moved = append(moved, narrow...); len(moved) == 0 {
-		return nil
 	}
 	if here().Name() == platform.OpenWrtName {
 		reload := program.Command{Name: initScript, Args: []string{"reload"}, Output: a.stderr, Limit: reloadTime}
@@ -101,7 +94,21 @@ func (a *app) followNames(m *reconcile.End, missing bool) error {
 		}
 		return nil
 	}
-	changed, err := m.Up(moved, nil, a.show, a.waiting)
+	return a.changeRelays(m, moved)
+}
+
+// followPaths gives tunnels the MTU that passes. OpenWrt's firewall has no part in that.
+func (a *app) followPaths(m *reconcile.End) error {
+	narrow, err := measurePaths(m)
+	if err != nil || len(narrow) == 0 {
+		return err
+	}
+	return a.changeRelays(m, narrow)
+}
+
+// changeRelays applies what has changed for relays that are up.
+func (a *app) changeRelays(m *reconcile.End, names []string) error {
+	changed, err := m.Up(names, nil, a.show, a.waiting)
 	if changed {
 		a.announce()
 	}

@@ -26,7 +26,9 @@ func (m *End) Mend(repairs *alive.Repairs, now int64, show func(state.Step), wai
 		show = func(state.Step) {}
 	}
 	changed, first, err := m.mend(show, waiting)
-	*repairs = repairs.Next(changed || err != nil, now)
+	if err == nil { // a repair that fails is no sign of another program
+		*repairs = repairs.Next(changed, now)
+	}
 	switch {
 	case known:
 	case repairs.Rival() && first != "":
@@ -81,17 +83,19 @@ func (m *End) NoteWatched(w Watch) error {
 // ErrEdited is returned where the relays are up by another text of the file than the present one.
 var ErrEdited = message.New("the file has changed since the relays were brought up")
 
+// edited reports whether the relays are up by another text of the file: only `up` and `reload` may apply this one.
+func (m *End) edited() bool {
+	applied := m.Kernel.Applied()
+	return len(applied.Relays) > 0 && applied.File != m.Config.Sum
+}
+
 // toMend returns the relays that are to be up, and those that are.
 func (m *End) toMend() ([]*config.Relay, error) {
-	applied := m.Kernel.Applied()
-	switch {
-	case len(applied.Relays) == 0:
-		return nil, nil
-	case applied.File != m.Config.Sum:
+	if m.edited() {
 		return nil, message.New("%v: %s", ErrEdited, m.Config.Path)
 	}
 	failed := m.Kernel.FailedRelays() // Moved tries them again
-	names := slices.DeleteFunc(applied.Relays, func(name string) bool {
+	names := slices.DeleteFunc(m.Kernel.Applied().Relays, func(name string) bool {
 		return slices.Contains(failed, name) || m.Config.Relay(name) == nil
 	})
 	if len(names) == 0 {

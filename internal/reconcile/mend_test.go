@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -69,6 +70,21 @@ func TestMend(t *testing.T) {
 	if !mend(m, &alive.Repairs{}, 0) {
 		t.Error("a tunnel that was removed does not come back")
 	}
+
+	// A repair that fails is an error, and no sign of a rival.
+	damage()
+	failing := alive.Repairs{Count: 4}
+	k.Fail = func(o fake.Operation) error {
+		if o != fake.Dump {
+			return errors.New("no memory")
+		}
+		return nil
+	}
+	if _, err := m.Mend(&failing, 0, show, nil); err == nil || failing.Rival() {
+		t.Errorf("a repair that fails: %v, %+v", err, failing)
+	}
+	k.Fail = nil
+	mend(m, &alive.Repairs{}, 0)
 
 	// A rival is named once, and then left alone for ten minutes.
 	notes = nil

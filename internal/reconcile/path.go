@@ -14,9 +14,12 @@ type Path struct {
 	Note   state.PathNote
 }
 
-// Paths returns the paths of the relays that are up, if the configuration leaves their MTU open. If somebody has
-// changed it in the file or in the kernel since `up`, it is left alone.
+// Paths returns the paths of the relays that are up, if the configuration leaves their MTU open. There are none of a
+// file that was changed, and not applied yet; an MTU that somebody has changed in the kernel is left alone.
 func (m *End) Paths() ([]*Path, error) {
+	if m.edited() {
+		return nil, nil
+	}
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {
 		return nil, err

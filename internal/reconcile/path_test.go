@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
@@ -86,6 +87,14 @@ func TestPaths(t *testing.T) {
 		t.Errorf("an MTU of somebody else: %v, %v", paths, err)
 	}
 	k.links[0].MTU = 1460
+	k.applied = kernel.Applied{File: 1, Relays: []string{"home"}}
+	if paths, err := m.Paths(); len(paths) != 0 || err != nil {
+		t.Errorf("a file that was edited, and not applied: %v, %v", paths, err)
+	}
+	m.Config.Sum = 1
+	if paths, err := m.Paths(); len(paths) != 1 || err != nil {
+		t.Errorf("a file that was applied: %v, %v", paths, err)
+	}
 	relay.MTU = 1400
 	if paths, err := m.Paths(); len(paths) != 0 || err != nil {
 		t.Errorf("an MTU that is configured: %v, %v", paths, err)

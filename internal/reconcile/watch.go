@@ -17,7 +17,7 @@ func (m *End) Moved(missing bool) ([]string, error) {
 		return nil, err
 	}
 	failed, applied := m.Kernel.FailedRelays(), m.Kernel.Applied()
-	if len(applied.Relays) > 0 && applied.File != m.Config.Sum {
+	if m.edited() {
 		return nil, nil
 	}
 	downByHand := func(r *config.Relay) bool {
