@@ -770,8 +770,13 @@ func TestPing(t *testing.T) {
 	ping(client, 0, "--- "+public, "--- "+home6, "4 packets transmitted, 4 received, 0% packet loss",
 		"rtt min/avg/max/mdev = ", "IPv4 by relay - IPv6 direct: ", "is not known on this machine")
 	ping(r.router, 0)
+	ping(r.vps, 0)
+	r.vps.write(vpsRelay + "\toption target_local '0'\n" + forwardAll)
+	r.vps.do("reload")
+	ping(r.vps, exitFailed, "the home has not answered")
 	r.vps.write(vpsRelay + "\tlist keep 'icmp'\n" + forwardAll)
 	r.vps.do("reload")
+	ping(r.vps, exitFailed, "the VPS itself has answered")
 	ping(r.router, exitFailed, "the home has not answered")
 	r.router.write(routerRelay + forwardWeb)
 	r.router.do("reload")

@@ -74,6 +74,9 @@ func (s EndFlows) Ender() func(Flow) bool {
 		if !from.public[f.Dst] && !to.public[f.Dst] {
 			return false
 		}
+		if to.own(f) && from.elements["target_local"] == nil {
+			return false // the table of a release that left the VPS's own programs alone
+		}
 		was, is := from.of(f), to.of(f)
 		return was != is && is != way{f.AnswerSrc, f.AnswerPort}
 	}
@@ -117,8 +120,17 @@ func (w *ways) inRange(set string, packet Key) (value Value, ok bool) {
 	return Value{}, false
 }
 
+// own reports whether a VPS itself has opened the flow: nothing from outside has a public address as its source.
+func (w *ways) own(f Flow) bool {
+	_, ok := w.elements["public_address"][Key{Addr: f.Src}]
+	return ok
+}
+
 func (w *ways) of(f Flow) way {
 	unchanged, address := way{f.Dst, f.DstPort}, Key{Addr: f.Dst}
+	if _, ok := w.elements["target_local"][address]; !ok && w.own(f) {
+		return unchanged
+	}
 	client := netip.PrefixFrom(f.Src, f.Src.BitLen())
 	exceptions, clients, forwards, key := "protocol_exception", "protocol_client", "protocol_forward",
 		protoKey(f.Dst, f.Proto)

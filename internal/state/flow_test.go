@@ -32,6 +32,9 @@ func TestEnder(t *testing.T) {
 	flow := func(proto uint8, port uint16, answer netip.Addr) Flow {
 		return Flow{Proto: proto, Src: client, Dst: public, DstPort: port, AnswerSrc: answer, AnswerPort: port}
 	}
+	own := func(answer netip.Addr) Flow {
+		return Flow{Proto: 6, Src: public, Dst: public, DstPort: 80, AnswerSrc: answer, AnswerPort: 80}
+	}
 	for _, c := range []struct {
 		name     string
 		from, to string
@@ -43,6 +46,9 @@ func TestEnder(t *testing.T) {
 		{"a forward stays of the same table", web, web, flow(6, 80, host), false},
 		{"a forward comes", "", web, flow(17, 80, public), true},
 		{"a forward comes that was there by hand", "", web, flow(17, 80, host), false},
+		{"the VPS's own, which stays", web, web + ping, own(host), false},
+		{"the VPS's own, which is no client any more", web, "\toption target_local '0'\n" + web, own(host), true},
+		{"the VPS's own, which becomes a client", "\toption target_local '0'\n" + web, web, own(public), true},
 		{"another host", web, elsewhere, flow(6, 80, host), true},
 		{"another host, already there", web, elsewhere, flow(6, 80, other), false},
 		{"not for this client any more", web, limited, flow(6, 80, host), true},
