@@ -72,7 +72,8 @@ func TestFlowOffloading(t *testing.T) {
 		t.Fatal(err)
 	}
 	web := answer.Relays[0].Forwards[0]
-	if web.Flows == nil || web.Flows.In == nil || web.Flows.In.Bytes < size || web.Flows.Out.Bytes < size {
+	if web.Flows == nil || web.Flows.In == nil || web.Flows.In.Bytes < size || web.Flows.Out.Bytes < size ||
+		web.Flows.Answered == 0 {
 		t.Errorf("of %d bytes each way the status has %+v", size, web.Flows)
 	}
 

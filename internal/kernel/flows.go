@@ -63,8 +63,12 @@ func endFlows(step state.EndFlows) error {
 // ctaMarkMask is CTA_MARK_MASK of linux/netfilter/nfnetlink_conntrack.h.
 const ctaMarkMask = 21
 
-// statusDying is IPS_DYING of linux/netfilter/nf_conntrack_common.h.
-const statusDying = 1 << 9
+// Bits of a connection's status: IPS_SEEN_REPLY, IPS_ASSURED and IPS_DYING of linux/netfilter/nf_conntrack_common.h.
+const (
+	statusSeenReply = 1 << 1
+	statusAssured   = 1 << 2
+	statusDying     = 1 << 9
+)
 
 // errNoConntrack is returned where the kernel has no interface to its connections.
 var errNoConntrack = message.New("the kernel does not list its connections; the module nf_conntrack_netlink does")
@@ -114,6 +118,7 @@ func parseFlow(m []byte) (flow state.Flow, identity []byte, err error) {
 	if len(m) < nl.SizeofNfgenmsg {
 		return flow, nil, message.New("a short message of %d bytes", len(m))
 	}
+	var status uint64
 	err = eachAttribute(m[nl.SizeofNfgenmsg:], func(kind uint16, value, whole []byte) error {
 		switch kind {
 		case nl.CTA_TUPLE_ORIG:
@@ -136,10 +141,12 @@ func parseFlow(m []byte) (flow state.Flow, identity []byte, err error) {
 		case nl.CTA_MARK:
 			flow.Mark = uint32(number(value, 4))
 		case nl.CTA_STATUS:
-			flow.Dying = number(value, 4)&statusDying != 0
+			status = number(value, 4)
 		}
 		return nil
 	})
+	flow.Dying = status&statusDying != 0
+	flow.Answered = status&statusAssured != 0 || status&statusSeenReply != 0 && flow.Proto != unix.IPPROTO_TCP
 	return flow, identity, err
 }
 

@@ -40,13 +40,13 @@ func TestParseFlow(t *testing.T) {
 	first, zone, id := tuple(nl.CTA_TUPLE_ORIG, 1, 2, 3, 4), attribute(nl.CTA_ZONE, []byte{0, 7}),
 		attribute(nl.CTA_ID, []byte{1, 2, 3, 4})
 	parts := [][]byte{{2, 0, 0, 0}, first, tuple(nl.CTA_TUPLE_REPLY, 5, 1, 6, 3), zone,
-		attribute(nl.CTA_STATUS, []byte{0, 0, 2, 1}), count(nl.CTA_COUNTERS_ORIG, 10, 1<<40),
+		attribute(nl.CTA_STATUS, []byte{0, 0, 2, 5}), count(nl.CTA_COUNTERS_ORIG, 10, 1<<40),
 		count(nl.CTA_COUNTERS_REPLY, 20, 2000), attribute(nl.CTA_MARK, []byte{0x46, 0, 0, 1}), id}
 	message := slices.Concat(parts...)
 	flow, identity, err := parseFlow(message)
 	addr := func(last byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, last}) }
 	want := state.Flow{Proto: 6, Src: addr(1), Dst: addr(2), DstPort: 260, AnswerSrc: addr(5), AnswerPort: 262,
-		Mark: 0x46000001, Dying: true, Counted: true, In: state.Traffic{Packets: 10, Bytes: 1 << 40},
+		Mark: 0x46000001, Answered: true, Dying: true, Counted: true, In: state.Traffic{Packets: 10, Bytes: 1 << 40},
 		Out: state.Traffic{Packets: 20, Bytes: 2000}}
 	if err != nil || flow != want {
 		t.Errorf("got  %+v, %v\nwant %+v", flow, err, want)

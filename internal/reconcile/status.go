@@ -9,6 +9,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/plain"
@@ -142,6 +143,8 @@ func forwardStatus(f *config.Forward) ForwardStatus {
 // Flows are the open connections of a forward.
 type Flows struct {
 	Open int `json:"open"`
+	// Of these, those that the host has answered, without the doctor's.
+	Answered int `json:"answered"`
 	// From the clients, sum over the open connections; nil if the kernel does not count.
 	In  *state.Traffic `json:"in,omitempty"`
 	Out *state.Traffic `json:"out,omitempty"` // to the clients
@@ -149,6 +152,9 @@ type Flows struct {
 
 func (f *Flows) add(flow state.Flow) {
 	f.Open++
+	if flow.Answered && flow.Src != doctor.TestClient {
+		f.Answered++
+	}
 	if !flow.Counted {
 		return
 	}

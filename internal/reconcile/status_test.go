@@ -9,8 +9,10 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/message/messagetest"
 	"github.com/ds4relay/ds4relay/internal/plain"
+	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // TestStatusPage: docs/status.md names each member of the object.
@@ -65,5 +67,18 @@ func TestHeard(t *testing.T) {
 		if strings.Contains(out.String(), end) != s.Silent() {
 			t.Errorf("%s: the last line of\n%s", c.state, out.String())
 		}
+	}
+}
+
+// TestFlows: what the host has answered counts, and test packets of the doctor do not.
+func TestFlows(t *testing.T) {
+	client := netip.MustParseAddr("203.0.113.10")
+	var flows Flows
+	for _, flow := range []state.Flow{{Src: client}, {Src: client, Answered: true},
+		{Src: doctor.TestClient, Answered: true}} {
+		flows.add(flow)
+	}
+	if want := (Flows{Open: 3, Answered: 1}); flows != want {
+		t.Errorf("got %+v, want %+v", flows, want)
 	}
 }

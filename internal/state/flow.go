@@ -16,6 +16,7 @@ type Flow struct {
 	AnswerSrc  netip.Addr // who answers: the destination after DNAT
 	AnswerPort uint16
 	Mark       uint32
+	Answered   bool    // of TCP: it was established
 	Dying      bool    // it has ended, and leaves the table now
 	Counted    bool    // whether the kernel counts (net.netfilter.nf_conntrack_acct)
 	In, Out    Traffic // from and to the one who opened the connection
