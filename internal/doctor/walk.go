@@ -694,8 +694,10 @@ func (p *patient) answer() Finding {
 		switch {
 		case w.answer == nil:
 			return skipped("%s did not answer", host)
-		case w.back != nil && (p.Role == config.VPS || w.back.Outer != nil):
+		case w.back != nil && p.Role == config.VPS:
 			return ok("%s: out by %s", host, w.back.Device)
+		case w.back != nil && w.back.Outer != nil:
+			return ok("%s: into the tunnel %s", host, p.Device)
 		case w.back != nil:
 			return failed(message.New("the answer of %s goes into %s and does not leave this machine", host, p.Device),
 				"run `ds4relay doctor` again: the check tunnel says why")

@@ -139,12 +139,8 @@ test('the first visit asks for four values and a protocol, and has what is requi
 		assert.ok(option.spec.needed || option.default, option.option);
 });
 
-test('the form speaks of its fields, not of options', async () => {
-	const modules = new Map();
-
-	await formOf(complete, 'allSettings', modules);
-
-	const fields = modules.get('ds4relay.fields');
+test('the pages speak of their fields, not of options', () => {
+	const labels = load('ds4relay.labels');
 
 	for (const [ type, said, wanted ] of [
 		[ 'relay', 'option ipaddr is missing', '“Public IPv4 address” is missing' ],
@@ -152,13 +148,18 @@ test('the form speaks of its fields, not of options', async () => {
 		[ 'forward', 'has 2 ports, src_dport has 1', 'has 2 ports, “External port” has 1' ],
 		[ 'forward', "is also kept for the VPS (list keep 'tcp:22' of relay home)",
 			"is also kept for the VPS (“Stays with the VPS” 'tcp:22' of relay home)" ],
-		[ 'relay', 'a name of its own for the tunnel device', 'a name of its own for the tunnel device' ]
+		[ 'relay', 'a name of its own for the tunnel device', 'a name of its own for the tunnel device' ],
+		[
+			undefined, 'correct option dest_ip, or look at `ip route get dest_ip`',
+			'correct “Internal host”, or look at `ip route get dest_ip`'
+		],
+		[ undefined, 'relay "egress" waits', 'relay "egress" waits' ]
 	])
-		assert.equal(fields.label(type, said), wanted);
+		assert.equal(labels.speak(said, type), wanted);
 
 	for (const section of shown)
 		for (const { name } of section.options)
-			assert.notEqual(fields.title(section.type, name), name);
+			assert.notEqual(labels.of(section.type, name), name);
 });
 
 test('a forward is called by what usually listens on its port', () => {

@@ -97,6 +97,47 @@ test('a forward is put into words', () => {
 	assert.equal(split('192.168.1.40', [ { proto: 'all' } ]).opens, 'everything');
 });
 
+test('a forward has one name on all pages', () => {
+	const config = load('ds4relay.config', { uci: {}, form: {} });
+	const tcp = { proto: 'tcp', first: 443, last: 443 };
+
+	for (const [ forward, wanted ] of [
+		[ { section: 'web', name: 'Web server', mappings: [ tcp ] }, 'Web server' ],
+		[ { section: 'web', mappings: [ tcp ] }, 'web' ],
+		[ { section: 'forward[0]', mappings: [ tcp ] }, 'TCP 443' ],
+		[ { section: 'forward[0]', mappings: [ { proto: 'all' } ] }, 'everything' ]
+	])
+		assert.equal(model.name(forward), wanted);
+
+	for (const [ section, wanted ] of [
+		[ { name: 'Web server' }, 'Web server' ],
+		[ { '.name': 'web' }, 'web' ],
+		[ { proto: [ 'tcp' ], src_dport: '443' }, 'TCP 443' ],
+		[ { proto: 'TCPUDP', src_dport: '25 465 1024:1030' }, 'TCP, UDP 25, 465, 1024-1030' ],
+		[ { src_dport: [ '443', '8443' ] }, 'TCP, UDP 443, 8443' ],
+		[ { proto: 'Any' }, 'everything' ],
+		[ { proto: [ 'icmp' ] }, 'ICMP' ]
+	])
+		assert.equal(config.forwardName({ '.name': 'cfg012345', '.anonymous': !section['.name'], ...section }), wanted);
+});
+
+test('the program’s texts have the forwards’ names too', () => {
+	const own = load('ds4relay.words');
+	const refused = {
+		code: 'overlaps with forward %q of relay %q (%s); a port of %s can go to one host only',
+		args: [ 'forward[0]', 'forward[0]', 'tcp:443', '198.51.100.144' ]
+	};
+	const found = { code: 'forward %s: %s', args: [ 'web', { code: '%s answers', args: [ 'web' ] } ] };
+
+	assert.equal(own.say(found), 'forward web: web answers');
+	own.learn(new Map([ [ 'forward[0]', 'TCP 443' ], [ 'web', 'Web server' ] ]));
+	assert.equal(own.say(found), 'forward Web server: web answers');
+	assert.equal(own.say(refused),
+		'overlaps with forward "TCP 443" of relay "forward[0]" (tcp:443); a port of 198.51.100.144 can go to one host only');
+	assert.equal(own.error({ problems: [ { section: 'forward "web"', option: 'dest_ip', value: 'x', message: 'y' } ] }),
+		'Forward Web server, Internal host "x": y');
+});
+
 test('traffic per second needs two looks at the same counters', () => {
 	const at = (time, rx_bytes) => ({ time, counters: { rx_bytes, tx_bytes: 0 } });
 
@@ -124,8 +165,10 @@ test('what the program says is translated by its code', () => {
 	assert.equal(translated.message(problem), 'erlaubt ist replies oder all');
 	assert.equal(
 		translated.error({ message: 'x', problems: [ problem, { ...problem, option: undefined, value: undefined } ] }),
-		'FILE:3: relay "home": option egress "x: \\"y": erlaubt ist replies oder all\n' +
-		'FILE:3: relay "home": erlaubt ist replies oder all');
+		'Relay home, What goes out by the VPS "x: \\"y": erlaubt ist replies oder all\n' +
+		'Relay home: erlaubt ist replies oder all');
+	assert.equal(translated.error({ problems: [ { file: 'FILE', line: 3, message: 'no answer' } ] }),
+		'FILE:3: no answer');
 	assert.equal(translated.error({ message: 'no answer', code: 'no answer' }), 'keine Antwort');
 	assert.equal(
 		translated.of({ evidence: 'no answer', codes: { evidence: { code: 'no answer' } } }, 'evidence'),
@@ -149,6 +192,8 @@ test('a failed check has a title that says so', () => {
 
 	assert.equal(words.title({ title: 'Packets of full size pass both ways', state: 'warning' }),
 		'Packets of full size do not pass both ways');
+	assert.equal(words.title({ title: 'IPv4 in IPv6 (protocol 4) passes both ways', state: 'warning' }),
+		'It is not certain that IPv4 in IPv6 (protocol 4) passes both ways');
 	assert.equal(words.title({ title: 'Configuration', state: 'warning' }), 'Configuration');
 	assert.equal(words.title({ title: 'of another release', state: 'failed' }), 'of another release');
 });

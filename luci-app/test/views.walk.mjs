@@ -239,7 +239,7 @@ test('what spans sections is refused before it is saved', async () => {
 	await modal(page).locator('.cbi-button-positive').click();
 	await modal(page).locator('.ds4-problems').waitFor();
 	assert.match(await modal(page).locator('.ds4-problems').innerText(),
-		/Forward Dad's <b>NAS<\/b>, External port: overlaps with forward "web" of relay "home" \(tcp:8005 → 192\.168\.1\.210\); a port of 198\.51\.100\.144 can go to one host only/);
+		/Forward Dad's <b>NAS<\/b>, External port: overlaps with forward "Web server" of relay "home" \(tcp:8005 → 192\.168\.1\.210\); a port of 198\.51\.100\.144 can go to one host only/);
 
 	await field(page, 'web', 'src_dport').fill('22');
 	await modal(page).locator('.cbi-button-positive').click();
@@ -465,7 +465,9 @@ test('overview: a relay that runs, and one that does not', async () => {
 		config: complete.replace("dest_ip '192.168.1.23'", "dest_ip '300.1.1.1'").replace('198.51.100.144', '10.0.0.1')
 	});
 	assert.match(await page.locator('.ds4-alert').innerText(),
-		/The configuration has mistakes[^]*relay "home": option ipaddr "10\.0\.0\.1": allowed is/);
+		/The configuration has mistakes[^]*Relay home, Public IPv4 address "10\.0\.0\.1": allowed is/);
+	assert.match(await page.locator('.ds4-alert').innerText(),
+		/Forward Dad's <b>NAS<\/b>, Internal host "300\.1\.1\.1": allowed is/);
 	assert.equal(await page.locator('.ds4-alert li').count(), 2);
 	noErrors(page);
 
@@ -754,7 +756,7 @@ test('German: no text of the app is in English, on any tab', async () => {
 	await modal(page).locator('.cbi-button-positive').click();
 	await modal(page).locator('.ds4-problems').waitFor();
 	assert.match(await modal(page).locator('.ds4-problems').innerText(),
-		/Externer Port: überschneidet sich mit der Weiterleitung "web"/);
+		/Externer Port: überschneidet sich mit der Weiterleitung "Web server"/);
 	noErrors(page);
 });
 

@@ -47,6 +47,7 @@ _('%s, and run `ds4relay doctor` at the other end');
 _('%s, and run `ds4relay doctor` at the other end: it tells whether packets arrive there');
 _('%s, then run `ds4relay doctor` at the other end');
 _('%s: config interface \'%s\' has the name that the tunnel would have in netifd; nothing of it is changed: give that section another name, or the relay\'s');
+_('%s: into the tunnel %s');
 _('%s: longer than 4 MiB; that is no configuration of ds4relay');
 _('%s: on %s, which asks for %s');
 _('%s: out by %s');

@@ -2,6 +2,7 @@
 'require baseclass';
 'require uci';
 'require form';
+'require ds4relay.model as model';
 
 /* The configuration as a file's text, with what a form holds and has not saved, so that the program can check it. */
 
@@ -97,6 +98,35 @@ return baseclass.extend({
 
 			return [ type + ' "' + label + '"', section ];
 		}));
+	},
+
+	/* What a section of a forward opens, as the status has it. */
+	mappings(section) {
+		const protos = L.toArray(section.proto ?? 'tcp udp').map((word) => word.toLowerCase())
+			.flatMap((word) => ({ any: [ 'all' ], tcpudp: [ 'tcp', 'udp' ] }[word] ?? [ word ])),
+		      ports = L.toArray(section.src_dport).flatMap((text) => {
+			const [ , first, last ] = /^(\d+)(?:[-:](\d+))?$/.exec(text) ?? [];
+
+			return first ? [ { first: +first, last: +(last ?? first) } ] : [];
+		});
+
+		return (ports.length ? ports : [ {} ]).flatMap((range) => protos.map((proto) => ({ proto, ...range })));
+	},
+
+	/* What a section of a forward is called on all pages. */
+	forwardName(section) {
+		return model.name({
+			name: section.name, section: section['.anonymous'] ? '' : section['.name'],
+			mappings: this.mappings(section)
+		});
+	},
+
+	/* The names of all forwards, by what the program calls their sections: web, forward[0]. */
+	forwardNames(sections) {
+		return new Map([ ...this.labels(sections ?? this.sections()) ]
+			.map(([ label, section ]) => [ /^forward "(.*)"$/.exec(label)?.[1], section ])
+			.filter(([ id ]) => id)
+			.map(([ id, section ]) => [ id, this.forwardName(section) ]));
 	},
 
 	/*

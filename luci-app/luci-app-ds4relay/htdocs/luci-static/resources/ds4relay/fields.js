@@ -5,6 +5,7 @@
 'require ui';
 'require uci';
 'require tools.widgets as widgets';
+'require ds4relay.labels as labels';
 'require ds4relay.rules as rules';
 'require ds4relay.words as words';
 
@@ -15,21 +16,6 @@
 
 /* The event that tells a field to show what is wrong with it, though it was not left yet. */
 const judge = 'ds4-judge';
-
-/* What the form calls the options: section type → option → label. */
-const labels = { relay: {}, forward: {} };
-
-/* Names of options that are no words of a language, and mean the option without the word before them too. */
-const unmistakable = /[0-9_]|addr$|^(?:tunlink|encaplimit|killswitch|proto|egress)$/;
-
-/* Speaks of the form's fields where the program speaks of options of its file. */
-function label(type, text) {
-	return text.replace(/((?:\b(?:die |der ))?\b(?:option|list) )?\b([a-z0-9_]+)\b/gi, (found, option, name) => {
-		const known = labels[type]?.[name] ?? labels.relay[name] ?? labels.forward[name];
-
-		return (known && (option || unmistakable.test(name))) ? words.fill(_('“%s”'), [ known ]) : found;
-	});
-}
 
 /* Other options of the same section, as the form has them. */
 function neighbours(option, sid) {
@@ -48,13 +34,13 @@ function validate(sid, value) {
 	const words_ = this.spec.list ? L.toArray(value) : [ String(value ?? '') ].filter((text) => text != '');
 
 	if (this.spec.needed && !words_.length)
-		return label(this.spec.type, words.missing(this.spec));
+		return labels.speak(words.missing(this.spec), this.spec.type);
 
 	for (const word of words_) {
 		const refused = rules.check(this.spec.type, this.spec.name, word, neighbours(this, sid));
 
 		if (refused)
-			return label(this.spec.type, words.refusal(this.spec, refused));
+			return labels.speak(words.refusal(this.spec, refused), this.spec.type);
 	}
 
 	return true;
@@ -241,13 +227,9 @@ return baseclass.extend({
 	Transports,
 	Words,
 	judge,
-	label,
 	renderUplink,
 
 	specs: {},
-
-	/* What the form calls an option, or its name where the form has none of it. */
-	title: (type, name) => labels[type]?.[name] ?? name,
 
 	/* Takes the program's answer to the method schema. */
 	use(schema) {
@@ -261,16 +243,18 @@ return baseclass.extend({
 		}
 	},
 
-	/* Adds an option; properties override what the schema gives. */
-	add(section, tab, type, name, title, description, properties) {
-		const { needed, ...rest } = properties ?? {},
+	/* Adds an option; properties override what the schema gives, and the title that it has on all pages. */
+	add(section, tab, type, name, description, properties) {
+		const { needed, title: own, ...rest } = properties ?? {},
 		      known = this.specs[section.sectiontype][name],
 		      spec = Object.assign({}, known, { needed: needed ?? known.required }),
+		      title = own ?? labels.of(section.sectiontype, name),
 		      option = tab
 			? section.taboption(tab, type, name, title, description)
 			: section.option(type, name, title, description);
 
-		labels[section.sectiontype][name] = title;
+		if (own)
+			labels.set(section.sectiontype, name, own);
 
 		Object.assign(option, {
 			spec,

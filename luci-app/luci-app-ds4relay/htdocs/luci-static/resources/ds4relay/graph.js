@@ -173,7 +173,7 @@ function renderForwards(relay, samples, now) {
 	const top = scale(all[0].peak);
 
 	return E('div', { 'class': 'ds4-small' }, all.map(({ forward, found }) => {
-		const name = forward.name || model.split(forward).opens,
+		const name = model.name(forward),
 		      [ from, to ] = current(found);
 
 		return E('div', [

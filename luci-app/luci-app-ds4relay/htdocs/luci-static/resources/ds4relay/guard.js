@@ -3,6 +3,7 @@
 'require ds4relay.api as api';
 'require ds4relay.config as config';
 'require ds4relay.fields as fields';
+'require ds4relay.labels as labels';
 'require ds4relay.words as words';
 
 /*
@@ -99,17 +100,19 @@ return baseclass.extend({
 
 	/* Problems as sentences, with the section and field that each is about. */
 	locate(problems, sections, title) {
-		const labels = config.labels(sections);
+		const bySection = config.labels(sections);
+
+		words.learn(config.forwardNames(sections));
 
 		return problems.map((problem) => {
-			const section = labels.get(problem.section),
+			const section = bySection.get(problem.section),
 			      type = section?.['.type'],
 			      where = [
-				section ? title(section) : null, problem.option ? fields.title(type, problem.option) : null
+				section ? title(section) : null, problem.option ? labels.of(type, problem.option) : null
 			].filter((word) => word != null).join(', ');
 
 			return {
-				text: (where ? where + ': ' : '') + fields.label(type, words.message(problem)), section,
+				text: (where ? where + ': ' : '') + labels.speak(words.message(problem), type), section,
 				option: problem.option
 			};
 		});

@@ -172,7 +172,7 @@ function rates(now, before) {
 		return null;
 
 	const seconds = (now.time - before.time) / 1000,
-	      rate = (name) => (now.counters[name] - before.counters[name]) / seconds;
+	      rate = (counter) => (now.counters[counter] - before.counters[counter]) / seconds;
 
 	if (!(seconds > 0) || now.counters.rx_bytes < before.counters.rx_bytes ||
 		now.counters.tx_bytes < before.counters.tx_bytes)
@@ -191,7 +191,7 @@ function opens(mappings) {
 	if (mappings.some((m) => m.proto == 'all'))
 		return _('everything');
 
-	const byPorts = new Map();
+	const byPorts = new Map(), byProtos = new Map();
 
 	for (const { proto, first, last } of mappings) {
 		const ports = first ? range(first, last) : '';
@@ -199,7 +199,18 @@ function opens(mappings) {
 		byPorts.set(ports, (byPorts.get(ports) ?? []).concat(proto.toUpperCase()));
 	}
 
-	return [ ...byPorts ].map(([ ports, protos ]) => protos.join(', ') + (ports ? ' ' + ports : '')).join(', ');
+	for (const [ ports, protos ] of byPorts) {
+		const together = protos.join(', ');
+
+		byProtos.set(together, (byProtos.get(together) ?? []).concat(ports || []));
+	}
+
+	return [ ...byProtos ].map(([ protos, ports ]) => protos + (ports.length ? ' ' + ports.join(', ') : '')).join(', ');
+}
+
+/* What a forward is called on all pages: by the user's words for it, by its section, or by what it opens. */
+function name(forward) {
+	return forward.name || (/^\w+$/.test(forward.section) && forward.section) || opens(forward.mappings);
 }
 
 /*
@@ -220,4 +231,4 @@ function hosts(relay) {
 	return [ ...new Set(relay.forwards.map((forward) => split(forward).ip)) ];
 }
 
-return baseclass.extend({ condition, parts, summary, rates, opens, split, hosts, missing, ago });
+return baseclass.extend({ condition, parts, summary, rates, opens, name, split, hosts, missing, ago });

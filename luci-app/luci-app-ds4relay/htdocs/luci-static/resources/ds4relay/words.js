@@ -1,5 +1,6 @@
 'use strict';
 'require baseclass';
+'require ds4relay.labels as labels';
 
 /*
  * What the program says, in the user's language. It says a code, which is the English as a format and the catalogue's
@@ -22,12 +23,26 @@ function fill(format, args) {
 	});
 }
 
+/* What the pages call the forwards, by their sections. */
+let forwards = new Map();
+
+/* The numbers of the arguments that are sections of forwards: the English says so before them. */
+function sectionsIn(code) {
+	return [ ...code.matchAll(verb) ].filter(([ found ]) => found != '%%')
+		.flatMap(({ index }, i) => code.slice(0, index).endsWith('forward ') ? [ i ] : []);
+}
+
 /* A text `{ code, args }`, whose arguments may be texts too; everything else as it is. */
 function say(text) {
 	if (text?.code == null)
 		return String(text ?? '');
 
-	return text.code ? fill(_(text.code), (text.args ?? []).map(say)) : '';
+	if (!text.code)
+		return '';
+
+	const named = sectionsIn(text.code);
+
+	return fill(_(text.code), (text.args ?? []).map((arg, i) => say((named.includes(i) && forwards.get(arg)) || arg)));
 }
 
 /* The beginning of a long text, as the program shows it. */
@@ -40,14 +55,26 @@ function message(problem) {
 	return say((problem.code == null) ? problem.message : problem);
 }
 
-/* A problem with its place: FILE:LINE: SECTION: option NAME "VALUE": what is wrong. */
+/* What a section is called on the pages. */
+function section(label) {
+	const [ , type, name ] = /^(relay|forward) "(.*)"$/.exec(label) ?? [];
+
+	return { relay: fill(_('Relay %s'), [ name ]), forward: fill(_('Forward %s'), [ forwards.get(name) ?? name ]) }[type] ??
+		label;
+}
+
+/* A problem with its place: SECTION, FIELD "VALUE": what is wrong. What is in no section has a line. */
 function mistake(problem) {
-	const option = problem.option
-		? 'option ' + problem.option + (problem.value ? ' ' + JSON.stringify(short(problem.value)) : '')
+	if (!problem.section)
+		return [ problem.file + ':' + problem.line, message(problem) ].join(': ');
+
+	const [ type ] = problem.section.split(' '),
+	      field = problem.option
+		? labels.of(type, problem.option) + (problem.value ? ' ' + JSON.stringify(short(problem.value)) : '')
 		: '';
 
-	return [ problem.file + ':' + problem.line, problem.section, option, message(problem) ]
-		.filter((part) => part).join(': ');
+	return [ section(problem.section), field ].filter((part) => part).join(', ') + ': ' +
+		labels.speak(message(problem), type);
 }
 
 /*
@@ -64,15 +91,23 @@ const otherwise = {
 	'This end\'s endpoint is routed to this machine': [
 		_('This end\'s endpoint is not routed to this machine')
 	],
-	'IPv4 in IPv6 (protocol 4) passes both ways': [ _('IPv4 in IPv6 (protocol 4) does not pass both ways') ],
+	'IPv4 in IPv6 (protocol 4) passes both ways': [
+		_('IPv4 in IPv6 (protocol 4) does not pass both ways'),
+		_('It is not certain that IPv4 in IPv6 (protocol 4) passes both ways')
+	],
 	'Packets of full size pass both ways': both(_('Packets of full size do not pass both ways')),
 	'This machine forwards a client\'s packet': [ _('This machine does not forward a client\'s packet') ],
-	'The hosts at home answer': [ _('A host at home does not answer') ],
+	'The hosts at home answer': [
+		_('A host at home does not answer'), _('Not everything that is forwarded gets an answer')
+	],
 	'The answer goes back through the tunnel': [ _('The answer does not go back through the tunnel') ],
 	'The public address is reached from the internet': [
-		_('The public address is not reached from the internet')
+		_('The public address is not reached from the internet'),
+		_('It is not certain that the public address is reached from the internet')
 	],
-	'The clock is right': both(_('The clock is wrong'))
+	'The clock is right': both(_('The clock is wrong')),
+	'In the way': both(_('In the way')),
+	'Note': both(_('Note'))
 };
 
 function both(text) {
@@ -81,6 +116,11 @@ function both(text) {
 
 return baseclass.extend({
 	fill, say, message,
+
+	/* Takes the forwards' names, by their sections. */
+	learn(names) {
+		forwards = names;
+	},
 
 	/* The title of a finding: what is so, not what should be. */
 	title(finding) {
@@ -91,17 +131,19 @@ return baseclass.extend({
 
 	/* A member of an answer that is English, and has a code beside it. */
 	of(answer, member) {
-		return say(answer.codes?.[member] ?? answer[member]);
+		return labels.speak(say(answer.codes?.[member] ?? answer[member]));
 	},
 
 	/* The same of a member that is a list. */
 	list(answer, member) {
-		return (answer[member] ?? []).map((english, i) => say(answer.codes?.[member]?.[i] ?? english));
+		return (answer[member] ?? []).map((english, i) => labels.speak(say(answer.codes?.[member]?.[i] ?? english)));
 	},
 
 	/* What an error of the module api says; mistakes in the configuration have a line each. */
 	error(err) {
-		return err.problems ? err.problems.map(mistake).join('\n') : say((err.code == null) ? err.message : err);
+		return err.problems
+			? err.problems.map(mistake).join('\n')
+			: labels.speak(say((err.code == null) ? err.message : err));
 	},
 
 	/* What an option takes, as a refusal. */

@@ -2,7 +2,9 @@
 'require view';
 'require dom';
 'require ui';
+'require uci';
 'require ds4relay.api as api';
+'require ds4relay.config as config';
 'require ds4relay.page as page';
 'require ds4relay.words as words';
 
@@ -19,26 +21,30 @@ function says(state) {
 function fromStatus() {
 	return api.status().then((status) => [].concat(
 		words.list(status, 'blocked').map((text) => ({
-			title: _('In the way'), state: 'failed', evidence: text, remedy: ''
+			title: 'In the way', state: 'failed', evidence: text, remedy: ''
 		})),
 		status.differs.length
 			? [ {
-				title: _('The kernel is as configured'), state: 'failed', evidence: status.differs.join('\n'),
+				title: 'The kernel is as configured', state: 'failed', evidence: status.differs.join('\n'),
 				remedy: _('Start or restart the service.')
 			} ]
-			: [ { title: _('The kernel is as configured'), state: 'ok', evidence: '', remedy: '' } ],
-		words.list(status, 'notes').map((text) => ({ title: _('Note'), state: 'warning', evidence: text, remedy: '' }))
+			: [ { title: 'The kernel is as configured', state: 'ok', evidence: '', remedy: '' } ],
+		words.list(status, 'notes').map((text) => ({ title: 'Note', state: 'warning', evidence: text, remedy: '' }))
 	), (err) => [ {
-		title: _('Configuration'), state: 'failed', evidence: words.error(err), remedy: _('Correct it in the settings.')
+		title: 'Configuration', state: 'failed', evidence: words.error(err), remedy: _('Correct it in the settings.')
 	} ]);
 }
 
 return view.extend({
 	load() {
-		if (L.hasViewPermission() === false)
-			return null;
+		return L.resolveDefault(uci.load('ds4relay')).then(() => {
+			words.learn(config.forwardNames());
 
-		return api.doctor('', '').then((answer) => answer.checks, () => null);
+			if (L.hasViewPermission() === false)
+				return null;
+
+			return api.doctor('', '').then((answer) => answer.checks, () => null);
+		});
 	},
 
 	render(checks) {

@@ -25,6 +25,7 @@ return view.extend({
 			L.resolveDefault(uci.load('ds4relay')),
 			this.fetch()
 		]).then(([ hosts ]) => {
+			words.learn(config.forwardNames());
 			this.names = {};
 
 			for (const mac in hosts)
@@ -211,9 +212,7 @@ return view.extend({
 			      flows = forward.flows;
 
 			return [
-				(forward.name || !forward.section.includes('['))
-					? E('strong', [ forward.name || forward.section ])
-					: E('em', [ _('unnamed') ]),
+				E('strong', [ model.name(forward) ]),
 				E('span', [ opens, clients ? E('small', [ E('br'), words.fill(_('for %s'), [ clients ]) ]) : '' ]),
 				E('span', [
 					ip + (port ? ':' + port : ''), this.names[ip] ? E('small', [ E('br'), this.names[ip] ]) : '',

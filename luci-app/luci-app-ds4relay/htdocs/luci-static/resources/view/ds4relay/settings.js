@@ -8,6 +8,7 @@
 'require ds4relay.config as config';
 'require ds4relay.fields as fields';
 'require ds4relay.guard as guard';
+'require ds4relay.model as model';
 'require ds4relay.page as page';
 'require ds4relay.rules as rules';
 'require ds4relay.services as services';
@@ -49,26 +50,14 @@ function relayTitle(sid) {
 	return sid;
 }
 
-/* What a forward is called: the user's words, or what it opens. */
 function forwardTitle(sid) {
-	return uci.get('ds4relay', sid, 'name') || opens(sid);
-}
-
-function opens(sid) {
-	const protos = L.toArray(uci.get('ds4relay', sid, 'proto') ?? fields.specs.forward.proto.default),
-	      ports = L.toArray(uci.get('ds4relay', sid, 'src_dport')).join(', ');
-
-	if (protos.some((proto) => /^(?:all|any)$/i.test(proto)))
-		return _('everything');
-
-	return protos.map((proto) => /^tcpudp$/i.test(proto) ? 'TCP, UDP' : proto.toUpperCase()).join(', ') +
-		(ports ? ' ' + ports : '');
+	return config.forwardName(uci.get('ds4relay', sid));
 }
 
 function titleOf(section) {
 	return (section['.type'] == 'relay')
 		? words.fill(_('Relay %s'), [ section['.name'] ])
-		: words.fill(_('Forward %s'), [ section.name || section.dest_ip || section['.name'] ]);
+		: words.fill(_('Forward %s'), [ config.forwardName(section) ]);
 }
 
 /* LuCI strips what looks like HTML from titles, and takes a dialogue's title for HTML: a name is text. */
@@ -132,11 +121,11 @@ function egressChoices(option) {
 function relayOptions(s, inModal) {
 	const tab = (name) => (inModal ? name : null);
 
-	fields.add(s, tab('general'), form.Value, 'ipaddr', _('Public IPv4 address'),
+	fields.add(s, tab('general'), form.Value, 'ipaddr',
 		_('The IPv4 address of your VPS. Clients reach your server at home under this address.'),
 		{ placeholder: '198.51.100.144' });
 
-	fields.add(s, tab('general'), form.Value, 'peeraddr', _('IPv6 prefix of the VPS'),
+	fields.add(s, tab('general'), form.Value, 'peeraddr',
 		_('The IPv6 prefix or address of your VPS, or its DNS name. With a prefix, the tunnel gets an address of its own in it.'),
 		{ placeholder: '2001:db8:6ef9::/64' });
 }
@@ -153,6 +142,7 @@ return view.extend({
 			this.schema = schema;
 			this.hosts = hosts;
 			this.interfaces = interfaces;
+			words.learn(config.forwardNames());
 
 			return L.resolveDefault(guard.checkSaved(), null);
 		}).then((answer) => {
@@ -199,15 +189,15 @@ return view.extend({
 
 		s = map.section(form.NamedSection, forward, 'forward', _('Your server at home'));
 
-		addHosts(fields.add(s, null, form.Value, 'dest_ip', _('Server'),
+		addHosts(fields.add(s, null, form.Value, 'dest_ip',
 			_('The server at home: a device that your router knows, or another address in your network.'),
-			{ placeholder: _('-- Please choose --') }), this.hosts, this.interfaces);
+			{ title: _('Server'), placeholder: _('-- Please choose --') }), this.hosts, this.interfaces);
 
-		fields.add(s, null, form.Value, 'src_dport', _('Port'),
+		fields.add(s, null, form.Value, 'src_dport',
 			_('The port that the server listens on, such as 443 for a web site, or a range such as 8000-8010.'),
-			{ placeholder: '443', needed: true });
+			{ title: _('Port'), placeholder: '443', needed: true });
 
-		fields.add(s, null, fields.Transports, 'proto', _('Protocol'),
+		fields.add(s, null, fields.Transports, 'proto',
 			_('Most servers use TCP; many games and VPNs use UDP.'), { default: 'tcp' });
 
 		/* Examples are no values. */
@@ -311,49 +301,49 @@ return view.extend({
 			if (option.option == 'ipaddr' || option.option == 'peeraddr')
 				option.modalonly = null;
 
-		fields.add(s, null, form.Flag, 'enabled', _('Enabled'), null, { editable: true });
+		fields.add(s, null, form.Flag, 'enabled', null, { editable: true });
 
-		fields.add(s, 'general', form.Value, 'ip6addr', _('IPv6 address of this home'),
+		fields.add(s, 'general', form.Value, 'ip6addr',
 			_('By default from the prefix that your provider delegates, also after it changes. Or give a prefix or an address.'),
 			{ placeholder: 'auto' });
 
-		fields.add(s, 'general', widgets.NetworkSelect, 'tunlink', _('Interface to the Internet'),
+		fields.add(s, 'general', widgets.NetworkSelect, 'tunlink',
 			_('The interface with the delegated prefix, which carries the tunnel.'),
 			{ nocreate: true, renderWidget: fields.renderUplink });
 
-		fields.add(s, 'general', form.DynamicList, 'keep', _('Stays with the VPS'),
+		fields.add(s, 'general', form.DynamicList, 'keep',
 			_('Protocols and ports of the public address that the VPS itself keeps, such as tcp:22 for its ssh.'),
 			{ placeholder: 'tcp:22' });
 
-		const role = fields.add(s, 'advanced', form.ListValue, 'role', _('This machine is'), null,
+		const role = fields.add(s, 'advanced', form.ListValue, 'role', null,
 			{ placeholder: _('the router at home (default)') });
 		role.value('router', _('the router at home'));
 		role.value('vps', _('the VPS'));
 
-		egressChoices(fields.add(s, 'advanced', form.ListValue, 'egress', _('What goes out by the VPS'),
+		egressChoices(fields.add(s, 'advanced', form.ListValue, 'egress',
 			_('Which of a host’s traffic uses the tunnel: only answers to clients, or also the host’s own connections. A forward can differ.'),
 			{ placeholder: _('Answers only (default)') }));
 
-		fields.add(s, 'advanced', form.Flag, 'killswitch', _('Kill switch'),
+		fields.add(s, 'advanced', form.Flag, 'killswitch',
 			_('Hosts that send everything through the VPS reach the IPv4 internet through the tunnel or not at all. IPv6 is not affected.'))
 			.depends({ role: 'vps', '!reverse': true });
-		fields.add(s, 'advanced', form.Flag, 'egress_private', _('Private networks of the VPS'),
+		fields.add(s, 'advanced', form.Flag, 'egress_private',
 			_('Hosts that send everything through the VPS may reach its private networks too.')).depends('role', 'vps');
 
-		fields.add(s, 'advanced', form.Value, 'mtu', _('MTU'), _(
+		fields.add(s, 'advanced', form.Value, 'mtu', _(
 			'The largest packet in the tunnel, in bytes. Default: the MTU of the path to the VPS, minus the tunnel’s overhead.'
 		));
-		fields.add(s, 'advanced', form.Value, 'encaplimit', _('Encapsulation limit', 'RFC 2473'),
+		fields.add(s, 'advanced', form.Value, 'encaplimit',
 			_('Most VPS networks drop packets with this option of RFC 2473.'));
-		fields.add(s, 'advanced', form.Value, 'ttl', _('Hop limit'));
-		fields.add(s, 'advanced', form.Value, 'device', _('Name of the tunnel device'), null, { placeholder: 'ds4-…' });
-		fields.add(s, 'advanced', form.Value, 'ip4table', _('Routing table'), _('Each relay needs its own.'));
-		fields.add(s, 'advanced', form.Value, 'priority', _('Priority of its rules'),
+		fields.add(s, 'advanced', form.Value, 'ttl');
+		fields.add(s, 'advanced', form.Value, 'device', null, { placeholder: 'ds4-…' });
+		fields.add(s, 'advanced', form.Value, 'ip4table', _('Each relay needs its own.'));
+		fields.add(s, 'advanced', form.Value, 'priority',
 			_('The first of six priorities of ip rules.'));
-		fields.add(s, 'advanced', form.Flag, 'flow_offloading', _('Flow offloading'),
+		fields.add(s, 'advanced', form.Flag, 'flow_offloading',
 			_('Established connections bypass the firewall’s rules if the kernel supports it.'),
 			{ retain: true }).depends('role', 'vps');
-		fields.add(s, 'advanced', form.Flag, 'target_local', _('Also for programs on the VPS'),
+		fields.add(s, 'advanced', form.Flag, 'target_local',
 			_('Programs on the VPS reach the home by the public address, as clients on the Internet do.'),
 			{ retain: true }).depends('role', 'vps');
 
@@ -453,7 +443,7 @@ return view.extend({
 
 		o = s.option(form.DummyValue, '_opens', _('Opens'));
 		o.modalonly = false;
-		o.textvalue = (sid) => E('span', [ opens(sid) ]);
+		o.textvalue = (sid) => E('span', [ model.opens(config.mappings(uci.get('ds4relay', sid))) ]);
 
 		o = s.option(form.DummyValue, '_to', _('To'));
 		o.modalonly = false;
@@ -471,11 +461,11 @@ return view.extend({
 			o.textvalue = (sid) => E('span', [ uci.get('ds4relay', sid, 'relay') ?? '' ]);
 		}
 
-		fields.add(s, null, form.Flag, 'enabled', _('Enabled'), null, { editable: true });
+		fields.add(s, null, form.Flag, 'enabled', null, { editable: true });
 
-		fields.add(s, 'general', form.Value, 'name', _('Name'), _('Your words for it.'));
+		fields.add(s, 'general', form.Value, 'name', _('Your words for it.'));
 
-		o = fields.add(s, 'general', form.ListValue, 'relay', _('Relay', 'tunnel to a VPS'), null, {
+		o = fields.add(s, 'general', form.ListValue, 'relay', null, {
 			placeholder: (relays.length == 1) ? words.fill(_('the only one (%s)'), relays) : _('-- Please choose --')
 		});
 		o.load = function(sid) {
@@ -490,31 +480,31 @@ return view.extend({
 			return given;
 		};
 
-		fields.add(s, 'general', fields.Protocols, 'proto', _('Protocol'),
+		fields.add(s, 'general', fields.Protocols, 'proto',
 			_('All protocols and ports make the public address the host’s own, except what stays with the VPS.'));
 
-		o = fields.add(s, 'general', fields.Words, 'src_dport', _('External port'),
+		o = fields.add(s, 'general', fields.Words, 'src_dport',
 			_('The port of the public address, or a range such as 8000-8010; several with blanks between them.'),
 			{ needed: true });
 		o.checkDepends = needsPorts;
 
-		o = fields.add(s, 'general', form.Value, 'dest_ip', _('Internal host'), _('The server in your network.'),
+		o = fields.add(s, 'general', form.Value, 'dest_ip', _('The server in your network.'),
 			{ placeholder: _('-- Please choose --') });
 		addHosts(o, hosts, interfaces);
 
-		o = fields.add(s, 'general', form.Value, 'dest_port', _('Internal port'),
+		o = fields.add(s, 'general', form.Value, 'dest_port',
 			_('The port on the host, or the range with as many ports.'),
 			{ placeholder: _('the external port') });
 		o.checkDepends = needsPorts;
 
-		fields.add(s, 'advanced', form.DynamicList, 'src_ip', _('For these clients only'),
+		fields.add(s, 'advanced', form.DynamicList, 'src_ip',
 			_('Addresses or networks that may use it. Without one: everybody.'), { placeholder: '203.0.113.0/24' });
 
-		o = fields.add(s, 'advanced', form.ListValue, 'egress', _('What goes out by the VPS'), null,
+		o = fields.add(s, 'advanced', form.ListValue, 'egress', null,
 			{ placeholder: _('as the relay has it') });
 		egressChoices(o);
 
-		o = fields.add(s, 'advanced', form.ListValue, 'killswitch', _('Kill switch'),
+		o = fields.add(s, 'advanced', form.ListValue, 'killswitch',
 			_('The host reaches the IPv4 internet through the tunnel or not at all. Only for hosts that send everything through the VPS.'),
 			{ placeholder: _('as the relay has it') });
 		o.value('1', _('on'));

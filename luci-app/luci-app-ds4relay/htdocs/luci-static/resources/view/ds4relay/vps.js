@@ -97,6 +97,7 @@ function machines(relays) {
 return view.extend({
 	load() {
 		return uci.load('ds4relay').then(() => {
+			words.learn(config.forwardNames());
 			this.fresh = config.isFresh((text) => rules.isExample(text));
 
 			return Promise.all(this.fresh ? [] : config.of('relay').filter(isEnabled).map((relay) => {

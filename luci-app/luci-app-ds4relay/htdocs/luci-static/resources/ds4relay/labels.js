@@ -1,0 +1,47 @@
+'use strict';
+'require baseclass';
+
+/* What the pages call the options of the file. The form may have other words where it asks for few of them. */
+
+const labels = {
+	relay: {
+		enabled: _('Enabled'), ipaddr: _('Public IPv4 address'), peeraddr: _('IPv6 prefix of the VPS'),
+		ip6addr: _('IPv6 address of this home'), tunlink: _('Interface to the Internet'),
+		keep: _('Stays with the VPS'), role: _('This machine is'), egress: _('What goes out by the VPS'),
+		killswitch: _('Kill switch'), egress_private: _('Private networks of the VPS'), mtu: _('MTU'),
+		encaplimit: _('Encapsulation limit', 'RFC 2473'), ttl: _('Hop limit'),
+		device: _('Name of the tunnel device'), ip4table: _('Routing table'), priority: _('Priority of its rules'),
+		flow_offloading: _('Flow offloading'), target_local: _('Also for programs on the VPS')
+	},
+	forward: {
+		enabled: _('Enabled'), name: _('Name'), relay: _('Relay', 'tunnel to a VPS'), proto: _('Protocol'),
+		src_dport: _('External port'), dest_ip: _('Internal host'), dest_port: _('Internal port'),
+		src_ip: _('For these clients only'), egress: _('What goes out by the VPS'), killswitch: _('Kill switch')
+	}
+};
+
+/* Names of options that are no words of a language, and mean the option without the word before them too. */
+const unmistakable = /[0-9_]|addr$|^(?:tunlink|encaplimit|killswitch|proto|egress)$/;
+
+return baseclass.extend({
+	/* What an option is called, or its name where the form has none of it. */
+	of: (type, name) => labels[type]?.[name] ?? name,
+
+	/* Calls an option otherwise. */
+	set(type, name, label) {
+		labels[type][name] = label;
+	},
+
+	/*
+	 * Speaks of the form's fields where the program speaks of options of its file, but not in commands (between
+	 * backquotes) and not in names (between quotes). `type` is of the section that it is about, if that is known.
+	 */
+	speak(text, type) {
+		return text.split('`').map((part, i) => (i % 2) ? part : part.replace(
+			/((?:\b(?:die |der ))?\b(?:option|list) )?(?<!["\w])([a-z0-9_]+)\b/gi, (found, option, name) => {
+				const known = labels[type]?.[name] ?? labels.relay[name] ?? labels.forward[name];
+
+				return (known && (option || unmistakable.test(name))) ? _('“%s”').replace('%s', () => known) : found;
+			})).join('`');
+	}
+});
