@@ -545,12 +545,23 @@ function paste(text, files = {}) {
 		writeFileSync(join(etc, name), files[name]);
 
 	writeFileSync(join(bin, 'ds4relay'), `#!/bin/sh\nexec ${process.env.DS4RELAY_BINARY} "$@"\n`, { mode: 0o755 });
+	writeFileSync(join(bin, 'apt'), '#!/bin/sh\n', { mode: 0o755 });
 	writeFileSync(join(bin, 'systemctl'), `#!/bin/sh\necho "$@" >>${etc}/started\n`, { mode: 0o755 });
 	spawnSync('sh', [], {
 		input: text.replaceAll('/etc/config', etc), env: { PATH: `${bin}:${process.env.PATH}` }
 	});
 
 	return Object.fromEntries(readdirSync(etc).map((name) => [ name, readFileSync(join(etc, name), 'utf8') ]));
+}
+
+// Presses the button that copies everything, and returns the clipboard.
+async function copyAll(page) {
+	const button = page.locator('.ds4-copy', { hasText: 'Copy all' });
+
+	await button.locator('button').click();
+	await button.getByText('Copied').waitFor();
+
+	return page.evaluate(() => (window.held ?? navigator.clipboard).readText());
 }
 
 test('VPS: one command writes the file, checks it and starts it', async () => {
@@ -565,7 +576,7 @@ test('VPS: one command writes the file, checks it and starts it', async () => {
 	assert.match(text, /option name 'Dad'\\''s <b>NAS<\/b>'/);
 	assert.match(text, /option peeraddr '2001:db8:100:0:198:51:100:144'/);
 	await steps.nth(1).locator('button').click();
-	await page.waitForFunction(() => document.querySelectorAll('.ds4-said')[1].textContent == 'Copied');
+	await steps.nth(1).getByText('Copied').waitFor();
 	assert.equal(await page.evaluate(() => navigator.clipboard.readText()), text);
 
 	const files = paste(text, { ds4relay: 'before' });
@@ -573,6 +584,32 @@ test('VPS: one command writes the file, checks it and starts it', async () => {
 	assert.equal(files['ds4relay.old'], 'before');
 	assert.match(check(files.ds4relay), /correct \(relays: 1, forwards: 2\)/);
 	assert.match(files.started, /enable ds4relay\nreload-or-restart ds4relay/);
+
+	// All at once: the file is written only if the package could be installed.
+	const all = await copyAll(page);
+
+	assert.ok(all.startsWith('apt install ./ds4relay_*.deb &&\n') && all.endsWith(text));
+	assert.match(check(paste(all).ds4relay), /correct \(relays: 1, forwards: 2\)/);
+	assert.deepEqual(paste(all.replace('apt install', 'false')), {});
+
+	// Over http there is no clipboard, and the clipboard may be refused.
+	await page.evaluate(() => {
+		window.held = navigator.clipboard;
+		Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true });
+	});
+	await page.evaluate(() => window.held.writeText('nothing'));
+	assert.equal(await copyAll(page), all);
+	await page.evaluate(() => {
+		Object.defineProperty(navigator, 'clipboard', { value: { writeText: () => Promise.reject(new Error()) } });
+		document.execCommand = () => false;
+	});
+	await page.locator('.ds4-copy button', { hasText: 'Copy all' }).click();
+	await page.getByText('It is marked now').waitFor();
+	assert.equal(await page.evaluate(() => {
+		const area = document.activeElement;
+
+		return area.value.slice(area.selectionStart, area.selectionEnd);
+	}), all);
 
 	// A file with a mistake stays beside the one that runs.
 	const wrong = paste(text.replace("role 'vps'", "role 'x'"), { ds4relay: 'before' });

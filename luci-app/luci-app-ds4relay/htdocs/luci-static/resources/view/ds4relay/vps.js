@@ -7,43 +7,59 @@
 'require ds4relay.rules as rules';
 'require ds4relay.words as words';
 
-/* Puts the text into the clipboard. Browsers offer theirs only over https; a router is often reached over http. */
-function copy(text) {
-	if (navigator.clipboard && window.isSecureContext)
-		return navigator.clipboard.writeText(text);
-
-	const area = document.body.appendChild(E('textarea', { 'style': 'position:fixed;opacity:0' }, [ text ]));
+/* Copies out of a field: the way of browsers that offer no clipboard, since they do so only over https. */
+function copyFromField(text) {
+	const area = document.body.appendChild(E('textarea', { 'readonly': '', 'style': 'position:fixed;opacity:0' }, [ text ]));
 
 	area.select();
 
-	const done = document.execCommand('copy');
-
-	area.remove();
-
-	return done ? Promise.resolve() : Promise.reject(new Error());
+	try {
+		return document.execCommand('copy');
+	}
+	catch {
+		return false;
+	}
+	finally {
+		area.remove();
+	}
 }
 
-function copyButton(text, what) {
+/* Puts the text into the clipboard, and tells whether that was possible. */
+function copy(text) {
+	if (!navigator.clipboard?.writeText)
+		return Promise.resolve(copyFromField(text));
+
+	return navigator.clipboard.writeText(text).then(() => true, () => copyFromField(text));
+}
+
+/* A button that copies. Where the browser does not let it, the text is there, marked. */
+function copyButton(text, label, name) {
 	const button = E('button', {
-		'class': 'btn cbi-button cbi-button-action', 'aria-label': words.fill(_('Copy: %s'), [ what ])
-	}, [ _('Copy') ]),
-	      said = E('span', { 'role': 'status', 'class': 'ds4-said' });
+		'class': 'btn cbi-button cbi-button-action', 'aria-label': name
+	}, [ label ]),
+	      said = E('span', { 'role': 'status', 'class': 'ds4-said' }),
+	      area = E('textarea', { 'class': 'ds4-marked', 'readonly': '', 'rows': 8, 'aria-label': name, 'hidden': '' }, [ text ]);
 
-	button.addEventListener('click', () => copy(text)
-		.then(() => _('Copied'), () => _('Your browser does not let it be copied: mark it and copy it yourself'))
-		.then((answer) => {
-			said.textContent = answer;
-			window.setTimeout(() => { said.textContent = ''; }, 4000);
-		}));
+	button.addEventListener('click', () => copy(text).then((done) => {
+		said.textContent = done ? _('Copied') : _('Your browser does not let it be copied. It is marked now: press Ctrl+C');
+		area.hidden = done;
 
-	return E('div', { 'class': 'ds4-copy' }, [ button, ' ', said ]);
+		if (!done) {
+			area.focus();
+			area.select();
+		}
+
+		window.setTimeout(() => { said.textContent = ''; }, done ? 4000 : 20000);
+	}));
+
+	return E('div', { 'class': 'ds4-copy' }, [ button, ' ', said, area ]);
 }
 
 /* A step: what it is for, and what to type. */
 function step(number, title, text) {
 	return E('li', { 'class': 'ds4-step' }, [
 		E('h4', { 'id': 'ds4-step-' + number }, [ title ]),
-		copyButton(text, title),
+		copyButton(text, _('Copy'), words.fill(_('Copy: %s'), [ title ])),
 		E('pre', { 'tabindex': 0, 'aria-labelledby': 'ds4-step-' + number }, [ text ])
 	]);
 }
@@ -119,7 +135,7 @@ return view.extend({
 		return E('div', { 'class': 'cbi-map ds4' }, [
 			E('h2', { 'name': 'content' }, [ _('DS4Relay – the other end') ]),
 			E('div', { 'class': 'cbi-map-descr' }, [
-				_('A relay has two ends. This page has what the other one needs: two commands to copy, with a file that is made of your settings.')
+				_('A relay has two ends. This page has what the other one needs: two commands, which you can copy together, with a file that is made of your settings.')
 			]),
 			relays.length ? '' : this.renderNothing()
 		].concat(machines(relays).map((machine) => this.renderMachine(machine))));
@@ -172,7 +188,11 @@ return view.extend({
 			]
 		];
 
+		/* One list of commands: a shell reads it to its end before the first one runs, which may ask something. */
+		const all = steps.map(([ , text ]) => text).join(' &&\n');
+
 		return E([], [
+			copyButton(all, _('Copy all'), words.fill('%s: %s', [ _('Copy all'), relays.map((relay) => relay.name).join(', ') ])),
 			E('ol', { 'class': 'ds4-steps' }, steps.map(([ title, text ], i) => step(name + '-' + i, title, text))),
 			E('p', { 'class': 'ds4-hint' }, page.sentence(
 				_('The file before is kept as `/etc/config/ds4relay.old`. If that machine has relays for other homes too, add the sections to its file instead.')
