@@ -24,7 +24,7 @@ test('each state has its sentence and the button that mends it', () => {
 			problems: [ { file: 'FILE', line: 1, message: 'unknown word', code: 'unknown word' } ]
 		} }, 'error', 'settings' ],
 		[ { status: running, error: new Error('RPC call failed') }, 'error', 'diagnose' ],
-		[ { status: { relays: [], differs: [] } }, 'warning', 'settings' ],
+		[ { status: { relays: [], differs: [] } }, 'warning', 'switch' ],
 		[ { status: running, service: { started: false, enabled: true } }, 'warning', 'start' ],
 		[ { status: running, service: { started: true, enabled: false } }, 'warning', 'enable' ],
 		[ { status: with_((s) => ({ ...s, differs: [ 'ip link set dev ds4-home up' ] })) }, 'warning', 'reload' ],
@@ -45,7 +45,7 @@ test('each state has its sentence and the button that mends it', () => {
 		}, 'error', 'diagnose' ],
 		[ { status: with_((s) => { s.relays[0].forwards[1].host = 'missing'; return s; }) }, 'warning', 'diagnose' ],
 		[ { status: with_((s) => { s.relays[0].forwards[1].host = 'unknown'; return s; }) }, 'success', undefined ],
-		[ { status: with_((s) => { s.relays[0].enabled = false; return s; }) }, 'warning', 'settings' ]
+		[ { status: with_((s) => { s.relays[0].enabled = false; return s; }) }, 'warning', 'switch' ]
 	]) {
 		const said = summary(state);
 
@@ -55,10 +55,110 @@ test('each state has its sentence and the button that mends it', () => {
 	}
 });
 
+test('three steps lead to a relay that works', () => {
+	const running = status('running');
+	const state = (change, more) => {
+		const now = structuredClone(running);
+
+		change(now.relays[0], now);
+
+		return { status: now, service, fresh: false, error: null, ...more };
+	};
+	const nothing = (relay) => relay;
+	const unheard = (relay) => { Object.assign(relay, { other_end: 'silent' }); delete relay.heard_s; };
+
+	for (const [ what, given, step, ...actions ] of [
+		[ 'stopped', state(nothing, { service: { started: false, enabled: true } }), 0, 'start' ],
+		[ 'not as the file says', state((r, s) => { s.differs = [ 'ip link set dev ds4-home up' ]; }), 0, 'reload' ],
+		[ 'down', state((r) => { r.up = false; delete r.other_end; }), 0, 'start', 'diagnose' ],
+		[ 'waits', { status: status('broken'), service, fresh: false, error: null }, 0, 'diagnose' ],
+		[ 'another relay waits', state((r, s) => { s.blocked = [ 'relay "x" waits' ]; }), 2, 'diagnose', 'confirm' ],
+		[ 'never heard', state(unheard), 1, 'vps', 'diagnose' ],
+		[ 'never heard of a router', state((r) => { unheard(r); r.role = 'vps'; }), 1, 'router', 'diagnose' ],
+		[ 'silent again', state((r) => { r.other_end = 'silent'; }), 1, 'diagnose', 'vps' ],
+		[ 'no forward', state((r) => { r.forwards = []; r.other_end = 'unknown'; delete r.heard_s; }), 1, 'settings' ],
+		[ 'no forward, but heard', state((r) => { r.forwards = []; }), 2, 'settings' ],
+		[ 'heard', state(nothing), 2, 'diagnose', 'confirm' ]
+	]) {
+		const { summary: said, guides } = model.head(given, () => false);
+
+		assert.equal(said, null, what);
+		assert.deepEqual(guides[0].steps.map((one) => one.state),
+			[ 0, 1, 2 ].map((i) => (i < step) ? 'done' : (i == step) ? 'current' : 'open'), what);
+		assert.deepEqual(guides[0].steps[step].actions, actions, what);
+		assert.ok(guides[0].steps[step].texts.every((text) => text), what);
+	}
+
+	assert.deepEqual(model.head(state(nothing), () => true).guides, []);
+	assert.equal(model.head(state(nothing), () => true).summary.kind, 'success');
+	assert.equal(model.head(state(nothing, { fresh: true }), () => false).summary.action, 'settings');
+
+	// Of two relays each has its own; what is wrong with the one that is in use is said too.
+	const two = (change) => state((r, s) => {
+		s.relays.push({ ...structuredClone(r), name: 'second' });
+		change(r);
+	});
+
+	assert.deepEqual(model.head(two(nothing), () => false).guides.map((one) => one.title),
+		[ 'Relay home: Setting up: step 3 of 3', 'Relay second: Setting up: step 3 of 3' ]);
+	assert.equal(model.head(two(nothing), (r) => r.name == 'home').summary, null, 'not green');
+	assert.equal(model.head(two((r) => { r.other_end = 'silent'; }), (r) => r.name == 'home').summary.kind, 'error');
+});
+
+test('a relay is in use if a host answers a client, or if its tunnel has carried much', () => {
+	const relay = (answered, rx_bytes, tx_bytes) => ({
+		forwards: [ { flows: { open: 3, answered } }, { flows: undefined } ], counters: { rx_bytes, tx_bytes }
+	});
+
+	assert.ok(model.serves(relay(1, 0, 0)));
+	assert.ok(!model.serves(relay(0, 1e7, 1e12)));
+	assert.ok(model.serves(relay(0, 1e8, 1e8)));
+	assert.ok(!model.serves({ forwards: [] }));
+});
+
+test('what a client has to do suits the service', () => {
+	const services = load('ds4relay.services');
+	const port = (first, proto = 'tcp', last = first) => ({ proto, first, last });
+	const best = (...mappings) => services.attempt('198.51.100.144',
+		services.easiest({ forwards: mappings.map((mapping) => ({ mappings: [ mapping ] })) }).mapping);
+
+	for (const [ mappings, wanted ] of [
+		[ [ port(443) ], /`https:\/\/198\.51\.100\.144\/`/ ],
+		[ [ port(8080) ], /`http:\/\/198\.51\.100\.144:8080\/`/ ],
+		[ [ port(1, 'tcp', 1000) ], /`https:\/\/198\.51\.100\.144\/`/ ],
+		[ [ port(25565) ], /connect to `198\.51\.100\.144`, port 25565 \(TCP, Minecraft\)/ ],
+		[ [ port(8000, 'tcp', 8100) ], /port 8000 \(TCP\)/ ],
+		[ [ port(51820, 'udp'), port(22) ], /port 22 \(TCP, SSH\)/ ],
+		[ [ port(51820, 'udp') ], /port 51820 \(UDP, WireGuard\)/ ],
+		[ [ { proto: 'all' } ], /a service of your server/ ],
+		[ [ { proto: 'icmp' } ], /ping/ ],
+		[ [ { proto: 'gre' } ], /by the protocol GRE/ ]
+	])
+		assert.match(best(...mappings), wanted);
+
+	const limited = { clients: [ '203.0.113.0/24' ], mappings: [ port(443) ] };
+
+	assert.equal(services.easiest({ forwards: [ limited, { mappings: [ port(22) ] } ] }).mapping.first, 22);
+	assert.equal(services.easiest({ forwards: [] }), undefined);
+});
+
+test('a remedy that is one click has a button', () => {
+	const listed = readFileSync(new URL('../luci-app-ds4relay/i18n/messages.js', import.meta.url), 'utf8');
+
+	for (const code in model.remedies) {
+		assert.ok(listed.includes("_('" + code.replace(/[\\']/g, '\\$&') + "');"), code);
+		assert.equal(model.remedy({ codes: { remedy: { code } } }, { started: true }), model.remedies[code]);
+	}
+
+	assert.equal(model.remedy({ codes: { remedy: { code: 'run `ds4relay up`' } } }, { started: false }), 'start');
+	assert.equal(model.remedy({ codes: {} }, null), undefined);
+});
+
 test('the parts of the path show where it ends', () => {
 	const relay = status('running').relays[0];
 
-	assert.deepEqual(new Set(Object.values(model.parts(relay))), new Set([ 'good' ]));
+	assert.deepEqual(new Set(Object.values(model.parts(relay, true))), new Set([ 'good' ]));
+	assert.equal(model.parts(relay, false).client, 'unknown', 'no client has come yet');
 	assert.equal(model.parts({ ...relay, up: false }).tunnel, 'bad');
 	assert.equal(model.parts({ ...relay, up: false, waiting: 'a delegated prefix' }).router, 'warning');
 	assert.equal(model.parts({ ...relay, other_end: 'silent' }).vps, 'bad');

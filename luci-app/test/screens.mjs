@@ -72,6 +72,19 @@ later.relays[0].counters.rx_bytes += 512000;
 later.relays[0].counters.tx_bytes += 6800000;
 later.relays[0].forwards[0].flows.out.bytes += 5800000;
 
+// The same before its first client, and before the VPS is set up.
+const unused = structuredClone(status);
+
+Object.assign(unused.relays[0].counters, { rx_bytes: 840, rx_packets: 10, tx_bytes: 840, tx_packets: 10 });
+
+for (const forward of unused.relays[0].forwards)
+	forward.flows = { open: 0, answered: 0 };
+
+const unheard = structuredClone(unused);
+
+unheard.relays[0].other_end = 'silent';
+delete unheard.relays[0].heard_s;
+
 const answers = { 'ds4relay.status': status, 'ds4relay.doctor.': { checks } };
 
 for (const check of checks)
@@ -92,6 +105,11 @@ pictures.push(
 		config: complete, answers: { ...answers, 'ds4relay.status': fixture('broken') }
 	} ],
 	[ 'overview-german', 'overview', { ...running, language: 'de' } ],
+	[ 'steps', 'overview', { config: complete, answers: { ...answers, 'ds4relay.status': unused } } ],
+	[ 'steps-phone', 'overview', {
+		config: complete, answers: { ...answers, 'ds4relay.status': unheard }
+	}, { width: 360, touch: true } ],
+	[ 'steps-dark', 'overview', { config: complete, dark: true, answers: { ...answers, 'ds4relay.status': unheard } } ],
 	[ 'forward', 'settings', running, {}, async (page) => {
 		await page.locator('tr[data-sid="nas"] .cbi-button-edit').click();
 		await page.locator('.modal .cbi-map').waitFor();

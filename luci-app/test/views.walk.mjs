@@ -110,6 +110,8 @@ test('first visit: four values, and the file is one that the program takes', asy
 	await field(page, 'server', 'src_dport').fill('25565');
 	await field(page, 'server', 'proto').selectOption('tcp udp');
 	await applied(page);
+	await page.waitForURL(/\/ds4relay\/overview$/);
+	await reaches(page, 'This router');
 
 	const { file } = await page.state();
 
@@ -452,12 +454,12 @@ test('overview: a relay that runs, and one that does not', async () => {
 
 	// The program itself: nothing is installed on this router yet.
 	page = await lab.open('overview', { config: complete });
-	assert.match(await page.locator('.ds4-alert').innerText(), /The router is not as the configuration says/);
+	assert.match(await page.locator('.ds4-guide').innerText(), /The router is not as the configuration says/);
 	assert.equal(await page.locator('.ds4-pipe.ds4-bad').count(), 1);
-	await page.locator('.ds4-alert summary').click();
-	assert.match(await page.locator('.ds4-alert pre').innerText(), /ip link add name ds4-home/);
-	await page.locator('.ds4-alert .cbi-button-action').click();
-	await page.waitForFunction(() => !document.querySelector('.ds4-alert .cbi-button-action').disabled);
+	await page.locator('.ds4-guide summary').click();
+	assert.match(await page.locator('.ds4-guide pre').innerText(), /ip link add name ds4-home/);
+	await page.locator('.ds4-guide .cbi-button-action').click();
+	await page.waitForFunction(() => !document.querySelector('.ds4-guide .cbi-button-action').disabled);
 	assert.ok((await page.state()).calls.some((call) => /^control .*"reload"/.test(call)));
 	noErrors(page);
 
@@ -472,8 +474,102 @@ test('overview: a relay that runs, and one that does not', async () => {
 	noErrors(page);
 
 	page = await lab.open('overview', { config: complete, answers: { 'ds4relay.status': fixture('broken') } });
-	assert.match(await page.locator('.ds4-alert').innerText(), /The relay waits[^]*waits for/);
+	assert.match(await page.locator('.ds4-guide').innerText(), /step 1 of 3[^]*The relay waits[^]*waits for/);
 	noErrors(page);
+});
+
+// A relay that no client has used: its status, changed.
+function unused(change) {
+	const status = fixture('running'), [ relay ] = status.relays;
+
+	Object.assign(relay.counters, { rx_bytes: 840, rx_packets: 10, tx_bytes: 840, tx_packets: 10 });
+	relay.forwards.forEach(({ flows }) => { flows.answered = 0; });
+	change?.(relay, status);
+
+	return { config: complete, answers: { 'ds4relay.status': status } };
+}
+
+function unheard(relay) {
+	delete relay.heard_s;
+	relay.other_end = 'silent';
+}
+
+const current = (page) => page.locator('.ds4-todo[aria-current="step"]');
+
+// Waits for the step that the overview is at.
+async function reaches(page, title) {
+	await page.waitForFunction((text) =>
+		document.querySelector('.ds4-todo[aria-current="step"] strong')?.textContent == text, title, { timeout: 15000 });
+}
+
+test('overview: three steps lead to a relay that works', async () => {
+	const page = await lab.open('overview', {
+		config: complete, answers: { 'ds4relay.status': fixture('broken') }
+	});
+
+	await reaches(page, 'This router');
+	assert.match(await current(page).innerText(), /waits for[^]*Find out why/);
+
+	await page.change(unused(unheard));
+	await reaches(page, 'The VPS');
+	assert.match(await current(page).innerText(), /On the VPS, as root, run what the tab VPS shows[^]*Set up the VPS/);
+	assert.equal(await page.locator('.ds4-todo.ds4-done').count(), 1);
+	assert.equal(await page.locator('.ds4-alert').count(), 0, 'the steps are the message');
+
+	await page.change(unused());
+	await reaches(page, 'The first client');
+	assert.match(await current(page).innerText(), /Wi-Fi off, open https:\/\/198\.51\.100\.144\/ in a browser[^]*Find out why/);
+	assert.equal(await page.locator('.ds4-todo.ds4-done').count(), 2);
+	assert.match(await page.locator('svg.ds4-path').getAttribute('aria-label'), /tunnel ds4-home \(works\)/);
+
+	await page.change(unused((relay) => { relay.forwards[0].flows.answered = 1; }));
+	await page.locator('.ds4-alert.success').waitFor({ timeout: 15000 });
+	assert.equal(await page.locator('.ds4-guide').count(), 0);
+
+	// The connection has ended, and the router was restarted: the browser remembers.
+	await page.change(unused());
+	await page.reload();
+	await page.locator('.ds4-alert.success').waitFor();
+	noErrors(page);
+
+	// Another browser does not. Its user may have seen a client that the page cannot see.
+	const other = await lab.open('overview', unused());
+
+	await reaches(other, 'The first client');
+	await other.locator('button', { hasText: 'I have tried it' }).click();
+	await other.locator('.ds4-alert.success').waitFor();
+	noErrors(other);
+
+	// What has carried much works.
+	const third = await lab.open('overview', unused((relay) => {
+		Object.assign(relay.counters, { rx_bytes: 5e8, tx_bytes: 5e8 });
+	}));
+
+	await third.locator('.ds4-alert.success').waitFor();
+	noErrors(third);
+});
+
+test('overview: two relays have steps of their own, and a user who may read sees them', async () => {
+	const page = await lab.open('overview', {
+		...unused((relay, status) => {
+			status.relays.push({ ...structuredClone(relay), name: 'second', ipaddr: '198.51.100.7' });
+			unheard(status.relays[1]);
+			relay.forwards[0].flows.answered = 1;
+		}), readonly: true
+	});
+
+	assert.match(await page.locator('.ds4-guide').innerText(), /Relay second: Setting up: step 2 of 3/);
+	assert.equal(await page.locator('.ds4-alert').count(), 0, 'not green');
+
+	noErrors(page);
+
+	const one = await lab.open('overview', {
+		...unused((relay, status) => { status.differs = [ 'ip link set dev ds4-home up' ]; }), readonly: true
+	});
+
+	await reaches(one, 'This router');
+	assert.ok(await current(one).locator('button').isDisabled());
+	noErrors(one);
 });
 
 test('overview: the traffic of the last minutes is drawn', async () => {
@@ -683,6 +779,55 @@ test('diagnose: the checks run one after the other', async () => {
 	noErrors(page);
 });
 
+test('diagnose: a remedy that is one click is a button, and all is checked again', async () => {
+	const installed = { id: 'installed', relay: '', title: 'The kernel is as configured' };
+	const code = 'run `ds4relay up`; if it comes back, another program takes it away';
+	const failed = {
+		...installed, state: 'failed', evidence: 'missing or changed: ip link add', remedy: code,
+		codes: {
+			evidence: { code: 'missing or changed: %s', args: [ 'ip link add' ] }, remedy: { code }
+		}
+	};
+	const setting = (finding) => ({
+		config: complete, answers: { 'ds4relay.doctor.': { checks: [ installed ] }, 'ds4relay.doctor.installed': finding }
+	});
+	const page = await lab.open('diagnose#run', setting(failed));
+
+	await page.locator('.ds4-alert button').waitFor();
+	assert.match(await page.locator('.ds4-alert').innerText(), /The kernel is not as configured/);
+	await page.locator('.ds4-check button', { hasText: 'Set it right' }).click();
+	await page.waitForFunction(() => !document.querySelector('.ds4-run button').disabled);
+	assert.ok((await page.state()).calls.some((call) => /^control .*"reload"/.test(call)));
+	assert.equal((await page.state()).calls.filter((call) => /"check":"installed"/.test(call)).length, 2);
+	await page.change(setting({ ...installed, state: 'ok', evidence: '', remedy: '' }));
+	await page.locator('.ds4-alert button').click();
+	await page.locator('.ds4-alert.success').waitFor();
+	noErrors(page);
+
+	// Who may only read sees the button, and cannot press it.
+	const reading = await lab.open('diagnose', {
+		config: complete, readonly: true, answers: {
+			'ds4relay.status': { ...fixture('running'), differs: [ 'ip link set dev ds4-home up' ] }
+		}
+	});
+
+	await reading.locator('.ds4-check button').waitFor();
+	assert.ok(await reading.locator('.ds4-check button').isDisabled());
+	noErrors(reading);
+});
+
+test('overview: the only relay is switched on by a button', async () => {
+	const page = await lab.open('overview', {
+		config: complete.replace("'home'\n", "'home'\n\toption enabled '0'\n").replace('198.51.100.144', '8.8.8.8')
+	});
+
+	assert.match(await page.locator('.ds4-alert').innerText(), /No relay is switched on/);
+	await page.locator('.ds4-alert button', { hasText: 'Switch on' }).click();
+	await modal(page).locator('.cbi-button-apply, .cbi-button-positive.important').first().waitFor();
+	assert.match((await page.state()).staged, /config relay 'home'[^]*option enabled '1'/);
+	noErrors(page);
+});
+
 test('a user who may read sees all, and can change nothing', async () => {
 	const setting = { config: complete, readonly: true };
 	let page = await lab.open('settings', setting);
@@ -757,6 +902,7 @@ test('German: no text of the app is in English, on any tab', async () => {
 		[ 'settings', { config: complete } ], [ 'settings', { config: example } ], [ 'overview', { config: example } ],
 		[ 'overview', { config: complete } ], [ 'vps', { config: complete } ], [ 'vps', { config: example } ],
 		[ 'overview', { config: complete, answers: { 'ds4relay.status': fixture('running') } } ],
+		[ 'overview', unused() ], [ 'overview', unused(unheard) ],
 		[ 'diagnose', { config: complete, readonly: true } ]
 	]) {
 		const page = await lab.open(view, { ...setting, language: 'de' });
@@ -778,7 +924,7 @@ test('German: no text of the app is in English, on any tab', async () => {
 		config: complete, answers: { 'ds4relay.status': fixture('broken') }, language: 'de'
 	});
 
-	assert.match(await waiting.locator('.ds4-alert').innerText(), /das Relay "home" wartet auf [^]*wan6/);
+	assert.match(await waiting.locator('.ds4-guide').innerText(), /das Relay "home" wartet auf [^]*wan6/);
 	noErrors(waiting);
 
 	const page = await lab.open('settings', { config: complete, language: 'de' });

@@ -1,5 +1,6 @@
 'use strict';
 'require baseclass';
+'require ds4relay.services as services';
 'require ds4relay.words as words';
 
 /* What the program's answers mean: pure, so that it can be tested without a page. */
@@ -52,12 +53,12 @@ function ago(seconds) {
 		: words.fill(_('%d days ago'), [ Math.floor(seconds / 86400) ]);
 }
 
-/* How well the parts of a relay's path do: good, warning, bad, or unknown. */
-function parts(relay) {
+/* How well the parts of a relay's path do: good, warning, bad, or unknown. `served`: a client has used it. */
+function parts(relay, served) {
 	const is = condition(relay);
 
 	return {
-		client: (is == 'working') ? 'good' : 'unknown',
+		client: (is == 'working' && served) ? 'good' : 'unknown',
 		vps: { working: 'good', unsure: 'warning', silent: 'bad' }[is] ?? 'unknown',
 		tunnel: { working: 'good', unsure: 'warning', silent: 'bad', waiting: 'warning', down: 'bad' }[is] ?? 'unknown',
 		router: { working: 'good', unsure: 'good', silent: 'good', waiting: 'warning' }[is] ?? 'unknown',
@@ -69,13 +70,8 @@ function label(relay, relays) {
 	return (relays.length > 1) ? words.fill(_('Relay %s: '), [ relay.name ]) : '';
 }
 
-/*
- * What is wrong, in one sentence, and what mends it: `{ kind, title, text, details, action }`. An action is `start`,
- * `reload` or `enable` of the service, or a page to go to: `settings`, `vps`, `diagnose`.
- */
-function summary(state) {
-	const { status, service, fresh, error } = state;
-
+/* What is wrong before any relay is looked at, or null. */
+function general({ status, fresh, error }) {
 	if (fresh)
 		return {
 			kind: 'notice', title: _('Nothing is set up yet'),
@@ -90,13 +86,18 @@ function summary(state) {
 	if (error)
 		return { kind: 'error', title: _('The state is not known'), text: words.error(error), action: 'diagnose' };
 
-	const relays = status.relays.filter((relay) => relay.enabled);
-
-	if (!relays.length)
+	if (!status.relays.some((relay) => relay.enabled))
 		return {
 			kind: 'warning', title: _('No relay is switched on'),
-			text: _('Switch one on in the settings.'), action: 'settings'
+			text: _('Nothing reaches your home by the public address.'), action: 'switch'
 		};
+
+	return null;
+}
+
+/* What is wrong on this router, or null. */
+function here({ status, service }, relays) {
+	const blocked = words.list(status, 'blocked').join('; ');
 
 	if (service && !service.started)
 		return {
@@ -104,17 +105,10 @@ function summary(state) {
 			text: _('Nothing reaches your home by the public address.'), action: 'start'
 		};
 
-	if (status.blocked?.length && status.blocked.length == relays.filter((relay) => relay.waiting).length)
-		return {
-			kind: 'warning', title: _('The relay waits'),
-			text: words.list(status, 'blocked').join('; '), action: 'diagnose'
-		};
-
-	if (status.blocked?.length)
-		return {
-			kind: 'error', title: _('Something is in the way'),
-			text: words.list(status, 'blocked').join('; '), action: 'diagnose'
-		};
+	if (blocked)
+		return (status.blocked.length == relays.filter((relay) => relay.waiting).length)
+			? { kind: 'warning', title: _('The relay waits'), text: blocked, action: 'diagnose' }
+			: { kind: 'error', title: _('Something is in the way'), text: blocked, action: 'diagnose' };
 
 	if (status.differs.length)
 		return {
@@ -123,24 +117,59 @@ function summary(state) {
 			details: status.differs, action: 'reload'
 		};
 
-	for (const relay of relays)
-		if (condition(relay) == 'silent')
-			return {
-				kind: 'error', title: label(relay, relays) + _('The other end is silent'), ...silence(relay)
-			};
+	return null;
+}
 
-	for (const relay of relays)
-		if (condition(relay) != 'working')
-			return {
-				kind: 'warning', title: label(relay, relays) + _('It is not known whether the other end answers'),
-				text: (relay.heard_s == null)
-					? _('Nothing has been heard of it yet.')
-					: words.fill(_('It was last heard of %s.'), [ ago(relay.heard_s) ]),
-				action: 'diagnose'
-			};
+/* What is wrong with the other end of a relay, or null. */
+function there(relay) {
+	switch (condition(relay)) {
+	case 'working':
+		return null;
 
-	const notes = words.list(status, 'notes').concat(relays.flatMap(missing).map((ip) =>
-		words.fill(_('%s does not answer: switch it on, or correct its address'), [ ip ])));
+	case 'silent':
+		return { kind: 'error', title: _('The other end is silent'), ...silence(relay) };
+
+	default:
+		return {
+			kind: 'warning', title: _('It is not known whether the other end answers'),
+			text: (relay.heard_s == null)
+				? _('Nothing has been heard of it yet.')
+				: words.fill(_('It was last heard of %s.'), [ ago(relay.heard_s) ]),
+			action: 'diagnose'
+		};
+	}
+}
+
+/* What to say of hosts that do not answer. */
+function absent(relays) {
+	return relays.flatMap(missing).map((ip) =>
+		words.fill(_('%s does not answer: switch it on, or correct its address'), [ ip ]));
+}
+
+/*
+ * What is wrong, in one sentence, and what mends it: `{ kind, title, text, details, action }`. An action is one of the
+ * module actions.
+ */
+function summary(state) {
+	const wrong = general(state);
+
+	if (wrong)
+		return wrong;
+
+	const { status, service } = state,
+	      relays = status.relays.filter((relay) => relay.enabled),
+	      local = here(state, relays);
+
+	if (local)
+		return local;
+
+	const ends = relays.map((relay) => [ relay, there(relay) ]).filter(([ , problem ]) => problem),
+	      [ relay, problem ] = ends.find(([ , { kind } ]) => kind == 'error') ?? ends[0] ?? [];
+
+	if (problem)
+		return { ...problem, title: label(relay, relays) + problem.title };
+
+	const notes = words.list(status, 'notes').concat(absent(relays));
 
 	if (notes.length)
 		return { kind: 'warning', title: _('It works, but'), text: notes.join('; '), action: 'diagnose' };
@@ -158,12 +187,150 @@ function summary(state) {
 function silence(relay) {
 	return (relay.heard_s == null)
 		? {
-			text: _('Nothing has ever come from it. Is it set up, and does it have the same addresses?'), action: 'vps'
+			text: _('Nothing has ever come from it. Is it set up, and does it have the same addresses?'),
+			action: other(relay)
 		}
 		: {
 			text: words.fill(_('It was last heard of %s. Is it switched on, and online?'), [ ago(relay.heard_s) ]),
 			action: 'diagnose'
 		};
+}
+
+/* The other end of a relay. */
+function other(relay) {
+	return (relay.role == 'vps') ? 'router' : 'vps';
+}
+
+/* Both ways of a tunnel, in bytes: test packets alone take months for it. */
+const plenty = 2 ** 25;
+
+/* Whether a client reaches a host now, or has since the tunnel came up. */
+function serves(relay) {
+	const { counters } = relay;
+
+	return relay.forwards.some(({ flows }) => flows?.answered > 0) ||
+		(counters != null && Math.min(counters.rx_bytes, counters.tx_bytes) > plenty);
+}
+
+/* What is to be done on this router for a relay, as the texts and actions of a step; or null. */
+function firstStep(state, relay) {
+	const blocked = !relay.up && state.status.blocked?.length,
+	      status = { ...state.status, blocked: blocked ? state.status.blocked : [] },
+	      problem = here({ ...state, status }, [ relay ]);
+
+	if (problem)
+		return {
+			texts: [ blocked ? problem.text : problem.title + ': ' + problem.text ], details: problem.details,
+			actions: [ problem.action ]
+		};
+
+	return relay.up ? null : { texts: [ _('The tunnel is not up.') ], actions: [ 'start', 'diagnose' ] };
+}
+
+/* The same for the other end. */
+function secondStep(relay) {
+	const problem = there(relay),
+	      end = other(relay);
+
+	if (!problem)
+		return null;
+
+	if (!relay.forwards.length)
+		return { texts: [ _('The relay has no forward, so that the other end is not asked. Add one.') ], actions: [ 'settings' ] };
+
+	if (relay.heard_s != null)
+		return { texts: [ problem.text ], actions: [ 'diagnose', end ] };
+
+	return {
+		texts: [
+			(end == 'vps')
+				? _('Nothing has come from it yet. On the VPS, as root, run what the tab VPS shows; one button copies all of it.')
+				: _('Nothing has come from it yet. On the router, run what the tab VPS shows; one button copies all of it.'),
+			_('This end asks once a minute. If it is set up already, find out what is in the way.')
+		],
+		actions: [ end, 'diagnose' ]
+	};
+}
+
+/* The same for the first client. */
+function thirdStep(relay) {
+	const easiest = services.easiest(relay);
+
+	if (!easiest)
+		return { texts: [ _('The relay has no forward: nothing is let through. Add one.') ], actions: [ 'settings' ] };
+
+	const { forward, mapping } = easiest;
+
+	return {
+		texts: [
+			services.attempt(relay.ipaddr, mapping),
+			forward.clients ? words.fill(_('Only these clients may: %s.'), [ forward.clients.join(', ') ]) : '',
+			...absent([ relay ]),
+			_('This page notices a connection that your server answers while it is open. If none comes, find out why.')
+		].filter((text) => text),
+		actions: [ 'diagnose', 'confirm' ]
+	};
+}
+
+/*
+ * The steps to a relay that works, for one that no client has used yet: `{ relay, title, steps }`, each step
+ * `{ title, state, texts, details, actions }`.
+ */
+function guide(state, relay) {
+	const relays = state.status.relays.filter((one) => one.enabled),
+	      todo = [ firstStep(state, relay), secondStep(relay), thirdStep(relay) ],
+	      current = todo.findIndex((step) => step),
+	      titles = [
+		(relay.role == 'vps') ? _('This VPS') : _('This router'),
+		(relay.role == 'vps') ? _('The router at home') : _('The VPS'),
+		_('The first client')
+	];
+
+	return {
+		relay, title: label(relay, relays) + words.fill(_('Setting up: step %d of %d'), [ current + 1, todo.length ]),
+		steps: titles.map((title, i) => ({
+			title, state: (i < current) ? 'done' : (i == current) ? 'current' : 'open', ...((i == current) ? todo[i] : {})
+		}))
+	};
+}
+
+/*
+ * What the overview begins with: the steps of relays that no client has used yet (`served` says of which one has), and
+ * the summary of the others. It is green only if all relays are in use.
+ */
+function head(state, served) {
+	if (general(state))
+		return { summary: summary(state), guides: [] };
+
+	const { status } = state,
+	      enabled = status.relays.filter((relay) => relay.enabled),
+	      begun = enabled.filter((relay) => !served(relay));
+
+	if (!begun.length)
+		return { summary: summary(state), guides: [] };
+
+	const rest = { ...state, status: { ...status, relays: enabled.filter((relay) => !begun.includes(relay)) } },
+	      said = rest.status.relays.length ? summary(rest) : null;
+
+	return { summary: (said?.kind == 'success') ? null : said, guides: begun.map((relay) => guide(state, relay)) };
+}
+
+/* Remedies of the doctor that are one click, by their codes. */
+const remedies = {
+	'run `ds4relay up`': 'reload',
+	'run `ds4relay up`; if it comes back, another program takes it away': 'reload',
+	'run `ds4relay down` and `ds4relay up`': 'renew',
+	'add a section `config relay`, or set option enabled \'1\'': 'switch',
+	'add a section `config forward`, or set option enabled \'1\'': 'settings',
+	'correct line %d of %s; `ds4relay check` names every mistake': 'settings',
+	'write the configuration in LuCI (Services → DS4Relay), or correct the file; `ds4relay check` names mistakes': 'settings'
+};
+
+/* The action that does what a finding of the doctor asks for, if there is one. A service that is stopped is started. */
+function remedy(finding, service) {
+	const action = finding.action ?? remedies[finding.codes?.remedy?.code];
+
+	return (action == 'reload' && service?.started === false) ? 'start' : action;
 }
 
 /* Traffic per second since the time before, or null where there is none to compare with. */
@@ -231,4 +398,6 @@ function hosts(relay) {
 	return [ ...new Set(relay.forwards.map((forward) => split(forward).ip)) ];
 }
 
-return baseclass.extend({ condition, parts, summary, rates, opens, name, split, hosts, missing, ago });
+return baseclass.extend({
+	condition, parts, summary, head, serves, remedies, remedy, rates, opens, name, split, hosts, missing, ago
+});

@@ -1,5 +1,6 @@
 'use strict';
 'require baseclass';
+'require ds4relay.words as words';
 
 /* What the pages have in common. */
 
@@ -15,6 +16,13 @@ return baseclass.extend({
 	/* A sentence, where what stands between backquotes is a command to type. */
 	sentence(text) {
 		return String(text).split('`').map((part, i) => ((i % 2) ? E('code', [ part ]) : part));
+	},
+
+	/* Commands, for who wants to see them. */
+	commands(list) {
+		return E('details', [
+			E('summary', [ words.fill(_('Commands: %d'), [ list.length ]) ]), E('pre', [ list.join('\n') ])
+		]);
 	},
 
 	/* Where the service's messages are. LuCI's log cannot be opened with a filter. */

@@ -131,9 +131,9 @@ function tunnelLines(relay) {
 return baseclass.extend({
 	S,
 
-	/* `names` gives hosts' names by address, `rates` bytes per second, `tall` is for narrow screens. */
-	render(relay, names, rates, tall) {
-		const state = model.parts(relay),
+	/* `names` gives hosts' names by address, `rates` bytes per second; `tall` is for narrow screens. */
+	render(relay, names, rates, tall, served) {
+		const state = model.parts(relay, served),
 		      busy = rates != null && rates.rx + rates.tx > 0;
 
 		return S('svg', {

@@ -3,8 +3,10 @@
 'require dom';
 'require ui';
 'require uci';
+'require ds4relay.actions as actions';
 'require ds4relay.api as api';
 'require ds4relay.config as config';
+'require ds4relay.model as model';
 'require ds4relay.page as page';
 'require ds4relay.words as words';
 
@@ -26,12 +28,12 @@ function fromStatus() {
 		status.differs.length
 			? [ {
 				title: 'The kernel is as configured', state: 'failed', evidence: status.differs.join('\n'),
-				remedy: _('Start or restart the service.')
+				remedy: _('Start or restart the service.'), action: 'reload'
 			} ]
 			: [ { title: 'The kernel is as configured', state: 'ok', evidence: '', remedy: '' } ],
 		words.list(status, 'notes').map((text) => ({ title: 'Note', state: 'warning', evidence: text, remedy: '' }))
 	), (err) => [ {
-		title: 'Configuration', state: 'failed', evidence: words.error(err), remedy: _('Correct it in the settings.')
+		title: 'Configuration', state: 'failed', evidence: words.error(err), remedy: _('Correct it in the settings.'), action: 'settings'
 	} ]);
 }
 
@@ -91,17 +93,24 @@ return view.extend({
 	/* Runs the checks one after the other. */
 	run() {
 		this.start.disabled = true;
+		this.progress.value = 0;
 		dom.content(this.result, []);
 
-		const done = this.checks ? this.runChecks() : fromStatus().then((findings) => {
+		return L.resolveDefault(api.service(), null).then((service) => {
+			this.service = service;
+
+			return this.checks ? this.runChecks() : this.showStatus();
+		}).then((findings) => this.conclude(findings)).finally(() => {
+			this.start.disabled = false;
+			this.start.textContent = _('Check again');
+		});
+	},
+
+	showStatus() {
+		return fromStatus().then((findings) => {
 			dom.content(this.list, findings.map((finding) => this.renderRow(finding)));
 
 			return findings;
-		});
-
-		return done.then((findings) => this.conclude(findings)).finally(() => {
-			this.start.disabled = false;
-			this.start.textContent = _('Check again');
 		});
 	},
 
@@ -111,14 +120,13 @@ return view.extend({
 		dom.content(this.list, rows);
 		this.progress.hidden = false;
 		this.progress.max = this.checks.length;
-		this.progress.value = 0;
 
 		return this.checks.reduce((before, check, i) => before.then((findings) => {
 			rows[i].className = 'ds4-check ds4-running';
 			rows[i].querySelector('.ds4-verdict').textContent = says('running');
 
 			return api.doctor(check.id, check.relay).catch((err) => ({
-				title: check.title, relay: check.relay, state: 'failed', evidence: words.error(err), remedy: ''
+				...check, state: 'failed', evidence: words.error(err), remedy: ''
 			})).then((finding) => {
 				const row = this.renderRow(finding);
 
@@ -128,6 +136,11 @@ return view.extend({
 				return findings.concat(finding);
 			});
 		}), Promise.resolve([]));
+	},
+
+	/* The button that does what a finding asks for, if there is one. Then all is checked again. */
+	renderAction(finding) {
+		return actions.render(model.remedy(finding, this.service), () => this.run());
 	},
 
 	renderRow(finding) {
@@ -142,8 +155,9 @@ return view.extend({
 				this.renderEvidence(words.of(finding, 'evidence')),
 				finding.remedy
 					? E('div', { 'class': 'ds4-remedy' }, [
-						E('strong', [ _('What to do:') ]), ' '
-					].concat(page.sentence(words.of(finding, 'remedy'))))
+						E('strong', [ _('What to do:') ]), ' ',
+						...page.sentence(words.of(finding, 'remedy')), ' ', this.renderAction(finding)
+					])
 					: ''
 			])
 		]);
@@ -172,7 +186,7 @@ return view.extend({
 		dom.content(this.result, worst
 			? page.alert((worst.state == 'failed') ? 'error' : 'warning', words.title(worst), [
 				words.of(worst, worst.remedy ? 'remedy' : 'evidence')
-			])
+			], [ this.renderAction(worst) ])
 			: page.alert('success', _('Everything is in order'), [ words.fill(_('Checks: %d'), [ findings.length ]) ]));
 	},
 

@@ -4,7 +4,9 @@
 'require poll';
 'require ui';
 'require uci';
+'require ds4relay.actions as actions';
 'require ds4relay.api as api';
+'require ds4relay.checklist as checklist';
 'require ds4relay.config as config';
 'require ds4relay.graph as graph';
 'require ds4relay.model as model';
@@ -60,7 +62,7 @@ return view.extend({
 		this.service = E('div');
 		this.update();
 
-		poll.add(() => this.fetch().then(() => this.update()));
+		poll.add(() => this.refresh());
 		narrow.addEventListener('change', () => this.update());
 
 		return E('div', { 'class': 'cbi-map ds4' }, [
@@ -78,12 +80,15 @@ return view.extend({
 		this.state.fresh = config.isFresh((text) => rules.isExample(text));
 
 		/* Said again only when it is something else: a screen reader would read it each time. */
-		const summary = model.summary(this.state),
-		      key = JSON.stringify(summary);
+		const { summary, guides } = model.head(this.state, (relay) => checklist.served(relay)),
+		      key = JSON.stringify([ summary, guides.map(checklist.identity) ]);
 
 		if (key != this.said) {
 			this.said = key;
-			dom.content(this.head, this.renderSummary(summary));
+			dom.content(this.head, [
+				summary ? this.renderSummary(summary) : '',
+				...guides.map((guide) => checklist.render(guide, () => this.refresh()))
+			]);
 		}
 
 		dom.content(this.relays,
@@ -91,44 +96,21 @@ return view.extend({
 		this.updateService();
 	},
 
+	/* Asks again, and shows it. */
+	refresh() {
+		return this.fetch().then(() => this.update());
+	},
+
 	renderSummary(summary) {
 		return page.alert(summary.kind, summary.title, [ summary.text ], [
-			summary.details ? E('details', [
-				E('summary', [ words.fill(_('Commands: %d'), [ summary.details.length ]) ]),
-				E('pre', [ summary.details.join('\n') ])
-			]) : '',
-			this.renderAction(summary.action)
+			summary.details ? page.commands(summary.details) : '',
+			actions.render(summary.action, () => this.refresh())
 		]);
 	},
 
-	renderAction(action) {
-		const labels = {
-			settings: _('Go to the settings'), vps: _('Set up the VPS'), diagnose: _('Find out why'),
-			start: _('Start'), reload: _('Set it right'), enable: _('Start at boot')
-		};
-
-		if (!action)
-			return '';
-
-		if ([ 'settings', 'vps', 'diagnose' ].includes(action))
-			return E('a', {
-				'class': 'btn cbi-button cbi-button-action important',
-				'href': L.url('admin/services/ds4relay', action) + ((action == 'diagnose') ? '#run' : '')
-			}, [ labels[action] ]);
-
-		return this.button(action, labels[action], 'cbi-button-action important');
-	},
-
-	/* A button for an action of the service; who may only read cannot press it. */
+	/* A button for an action of the service. */
 	button(action, label, style) {
-		return E('button', {
-			'class': 'btn cbi-button ' + style,
-			'disabled': (L.hasViewPermission() === false) || null,
-			'click': ui.createHandlerFn(this, () => api.control(action)
-				.catch((err) => ui.addNotification(null, E('p', [ words.error(err) ]), 'error'))
-				.then(() => this.fetch())
-				.then(() => this.update()))
-		}, [ label ]);
+		return actions.control(action, label, style, () => this.refresh());
 	},
 
 	updateService() {
@@ -179,25 +161,23 @@ return view.extend({
 
 		return E('div', { 'class': 'cbi-section' }, [
 			E('h3', { 'class': 'ds4-relay' }, [ words.fill(_('Relay %s'), [ relay.name ]), this.renderSwitch(relay) ]),
-			E('div', { 'class': 'ds4-panel' }, [ path.render(relay, this.names, rates, narrow.matches) ]),
+			E('div', { 'class': 'ds4-panel' }, [ this.renderPath(relay, rates) ]),
 			graph.render(relay, now.time),
 			this.renderForwards(relay)
 		]);
 	},
 
-	/* Switches a relay on or off in the configuration, and shows LuCI's dialogue with what is to be applied. */
-	renderSwitch(relay) {
-		return E('button', {
-			'class': 'btn cbi-button cbi-button-neutral',
-			'aria-label': words.fill('%s: %s', [ relay.name, relay.enabled ? _('Switch off') : _('Switch on') ]),
-			'disabled': (L.hasViewPermission() === false) || null,
-			'click': ui.createHandlerFn(this, () => {
-				uci.set('ds4relay', relay.name, 'enabled', relay.enabled ? '0' : '1');
+	renderPath(relay, rates) {
+		return path.render(relay, this.names, rates, narrow.matches, checklist.served(relay));
+	},
 
-				return uci.save().then(() => ui.changes.init()).then(() => ui.changes.displayChanges())
-					.catch((err) => ui.addNotification(null, E('p', [ err.message ]), 'error'));
-			})
-		}, [ relay.enabled ? _('Switch off') : _('Switch on') ]);
+	renderSwitch(relay) {
+		const label = relay.enabled ? _('Switch off') : _('Switch on'),
+		      button = actions.turn(relay.name, !relay.enabled, label, 'cbi-button-neutral');
+
+		button.setAttribute('aria-label', words.fill('%s: %s', [ relay.name, label ]));
+
+		return button;
 	},
 
 	renderForwards(relay) {

@@ -154,6 +154,12 @@ return view.extend({
 		page.style();
 
 		this.fresh = config.isFresh((text) => rules.isExample(text));
+
+		/* LuCI loads the page again once the changes are applied: after the first ones that is the overview. */
+		if (this.fresh)
+			document.addEventListener('uci-applied', () =>
+				window.history.replaceState(null, '', L.url('admin/services/ds4relay/overview')));
+
 		this.map = this.fresh ? this.firstVisit() : this.allSettings();
 		guard.protect(this.map, titleOf);
 

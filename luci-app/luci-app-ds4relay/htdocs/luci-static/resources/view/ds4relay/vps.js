@@ -33,9 +33,9 @@ function copy(text) {
 }
 
 /* A button that copies. Where the browser does not let it, the text is there, marked. */
-function copyButton(text, label, name) {
+function copyButton(text, label, name, style) {
 	const button = E('button', {
-		'class': 'btn cbi-button cbi-button-action', 'aria-label': name
+		'class': 'btn cbi-button cbi-button-action ' + (style ?? ''), 'aria-label': name
 	}, [ label ]),
 	      said = E('span', { 'role': 'status', 'class': 'ds4-said' }),
 	      area = E('textarea', { 'class': 'ds4-marked', 'readonly': '', 'rows': 8, 'aria-label': name, 'hidden': '' }, [ text ]);
@@ -192,8 +192,14 @@ return view.extend({
 		const all = steps.map(([ , text ]) => text).join(' &&\n');
 
 		return E([], [
-			copyButton(all, _('Copy all'), words.fill('%s: %s', [ _('Copy all'), relays.map((relay) => relay.name).join(', ') ])),
+			copyButton(all, _('Copy all'), words.fill('%s: %s', [
+				_('Copy all'), relays.map((relay) => relay.name).join(', ')
+			]), 'important'),
 			E('ol', { 'class': 'ds4-steps' }, steps.map(([ title, text ], i) => step(name + '-' + i, title, text))),
+			E('p', { 'class': 'ds4-hint' }, [
+				_('The overview notices the other end within a minute.'), ' ',
+				E('a', { 'href': L.url('admin/services/ds4relay/overview') }, [ _('Overview') ])
+			]),
 			E('p', { 'class': 'ds4-hint' }, page.sentence(
 				_('The file before is kept as `/etc/config/ds4relay.old`. If that machine has relays for other homes too, add the sections to its file instead.')
 			)),
