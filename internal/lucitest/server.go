@@ -32,6 +32,7 @@ type setting struct {
 	ReadOnly bool    `json:"readonly"`
 	Language string  `json:"language"`
 	Dark     bool    `json:"dark"`
+	Network  bool    `json:"network"` // LuCI's own pages of the menu Network are there too
 	// OBJECT.METHOD, or ds4relay.doctor.CHECK → what is answered in place of the program.
 	Answers map[string]json.RawMessage `json:"answers"`
 	Ubus    map[string]json.RawMessage `json:"ubus"` // OBJECT.METHOD → what the program `ubus` answers
@@ -75,17 +76,21 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("/cgi-bin/luci/admin/menu", s.menu)
 	mux.HandleFunc("/cgi-bin/luci/admin/uci/", s.applied)
 	mux.HandleFunc("/cgi-bin/luci/admin/services/", s.page)
+	mux.HandleFunc("/cgi-bin/luci/admin/network/network", s.page)
 	mux.HandleFunc("/test/translations.js", s.translations)
 	mux.HandleFunc("/test/set", s.set)
 	mux.HandleFunc("/test/state", s.state)
 	return mux
 }
 
+// networkModule has LuCI's pages of the menu Network.
+const networkModule = "modules/luci-mod-network"
+
 // static serves the application's files, then LuCI's.
 func (s *server) static(w http.ResponseWriter, r *http.Request) {
 	name := path.Clean(r.URL.Path)
 	dirs := []string{s.app, filepath.Join(s.luci, "modules/luci-base"),
-		filepath.Join(s.luci, "themes/luci-theme-bootstrap")}
+		filepath.Join(s.luci, "themes/luci-theme-bootstrap"), filepath.Join(s.luci, networkModule)}
 	for _, dir := range dirs {
 		file := filepath.Join(dir, "htdocs", name)
 		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
@@ -102,7 +107,7 @@ func (s *server) page(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	request := strings.Split(strings.TrimPrefix(path.Clean(r.URL.Path), "/cgi-bin/luci/"), "/")
-	if len(request) == 3 {
+	if len(request) == 3 && request[1] == "services" {
 		request = append(request, "overview")
 	}
 	env := map[string]any{
@@ -117,6 +122,10 @@ func (s *server) page(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
+	}
+	view := strings.Join(request[2:], "/")
+	if request[1] == "network" {
+		view = "network/interfaces"
 	}
 	language := s.setting.Language
 	if language == "" {
@@ -149,7 +158,7 @@ func (s *server) page(w http.ResponseWriter, r *http.Request) {
 </body>
 </html>
 `, html.EscapeString(language), s.setting.Dark, html.EscapeString(strings.Join(request, "-")), data,
-		html.EscapeString(strings.Join(request[2:], "/")))
+		html.EscapeString(view))
 }
 
 // menu is the tree of the application's menu file, with the entries above it.

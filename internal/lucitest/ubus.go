@@ -80,9 +80,12 @@ func (s *server) answer(q request) response {
 
 // rights are those of LuCI's base and of the application: what other applications grant is not relied on.
 func (s *server) rights() (rights, error) {
-	return readRights(!s.setting.ReadOnly,
-		filepath.Join(s.luci, "modules/luci-base/root/usr/share/rpcd/acl.d/luci-base.json"),
-		filepath.Join(s.app, "root/usr/share/rpcd/acl.d/*.json"))
+	patterns := []string{filepath.Join(s.luci, "modules/luci-base/root/usr/share/rpcd/acl.d/luci-base.json"),
+		filepath.Join(s.app, "root/usr/share/rpcd/acl.d/*.json")}
+	if s.setting.Network {
+		patterns = append(patterns, filepath.Join(s.luci, networkModule, "root/usr/share/rpcd/acl.d/*.json"))
+	}
+	return readRights(!s.setting.ReadOnly, patterns...)
 }
 
 func (s *server) call(granted rights, object, method string, arguments json.RawMessage) (int, any) {

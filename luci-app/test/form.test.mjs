@@ -153,7 +153,8 @@ test('the pages speak of their fields, not of options', () => {
 			undefined, 'correct option dest_ip, or look at `ip route get dest_ip`',
 			'correct “Internal host”, or look at `ip route get dest_ip`'
 		],
-		[ undefined, 'relay "egress" waits', 'relay "egress" waits' ]
+		[ undefined, 'relay "egress" waits', 'relay "egress" waits' ],
+		[ undefined, 'the option name "a-b" has a character', 'the option name "a-b" has a character' ]
 	])
 		assert.equal(labels.speak(said, type), wanted);
 

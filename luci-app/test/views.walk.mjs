@@ -5,7 +5,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { example, fixture, start } from './browser.mjs';
+import { example, fixture, home, start } from './browser.mjs';
 import { base, conflicts, ours, read } from './catalogue.mjs';
 
 const complete = `config relay 'home'
@@ -80,6 +80,14 @@ async function applied(page) {
 
 	await page.locator('.cbi-button-apply').first().click();
 	await confirmed;
+}
+
+// Waits for a condition.
+async function until(condition) {
+	for (let i = 0; i < 100 && !await condition(); i++)
+		await new Promise((resolve) => { setTimeout(resolve, 100); });
+
+	assert.ok(await condition());
 }
 
 function noErrors(page) {
@@ -474,7 +482,7 @@ test('overview: a relay that runs, and one that does not', async () => {
 	noErrors(page);
 
 	page = await lab.open('overview', { config: complete, answers: { 'ds4relay.status': fixture('broken') } });
-	assert.match(await page.locator('.ds4-guide').innerText(), /step 1 of 3[^]*The relay waits[^]*waits for/);
+	assert.match(await page.locator('.ds4-guide').innerText(), /step 1 of 3[^]*waits for/);
 	noErrors(page);
 });
 
@@ -618,6 +626,34 @@ test('overview: a relay is switched off and on', async () => {
 	assert.match((await page.state()).staged, /config relay 'home'[^]*option enabled '0'/);
 	assert.doesNotMatch((await page.state()).file, /enabled/, 'not before it is confirmed');
 	noErrors(page);
+});
+
+test('overview: the tunnel is among LuCI’s own interfaces, with its counters', async () => {
+	const status = fixture('running'),
+	      counters = { rx_bytes: 1843920113, rx_packets: 1503377, tx_bytes: 23190227344, tx_packets: 17220391 };
+	const page = await lab.open('overview', {
+		config: complete, network: true,
+		answers: {
+			'ds4relay.status': status,
+			'network.get_proto_handlers': { static: {}, none: {} },
+			'luci-rpc.getNetworkDevices': {
+				...home.answers['luci-rpc.getNetworkDevices'],
+				'ds4-home': { name: 'ds4-home', up: true, type: 769, devtype: 'tunnel', flags: { up: true }, stats: counters }
+			},
+			'file.read': { data: '' }
+		},
+		ubus: { 'network.interface.dump': {
+			interface: [ {
+				interface: 'ds4_home', up: true, dynamic: true, l3_device: 'ds4-home', device: 'ds4-home', proto: 'none', uptime: 60
+			} ]
+		} }
+	});
+
+	await page.locator('a', { hasText: 'Interfaces' }).click();
+	await page.locator('tr[data-sid="ds4_home"]').waitFor();
+	await page.waitForFunction(() =>
+		/1\.84 GB \(1503377/.test(document.querySelector('tr[data-sid="ds4_home"]').textContent), null, { timeout: 15000 });
+	assert.match(await page.locator('tr[data-sid="ds4_home"]').textContent(), /ds4-home[^]*Virtual dynamic interface/);
 });
 
 test('overview: a first visit leads to the settings', async () => {
@@ -796,9 +832,9 @@ test('diagnose: a remedy that is one click is a button, and all is checked again
 	await page.locator('.ds4-alert button').waitFor();
 	assert.match(await page.locator('.ds4-alert').innerText(), /The kernel is not as configured/);
 	await page.locator('.ds4-check button', { hasText: 'Set it right' }).click();
-	await page.waitForFunction(() => !document.querySelector('.ds4-run button').disabled);
+	await until(async () => (await page.state()).calls.filter((call) => /"check":"installed"/.test(call)).length == 2);
 	assert.ok((await page.state()).calls.some((call) => /^control .*"reload"/.test(call)));
-	assert.equal((await page.state()).calls.filter((call) => /"check":"installed"/.test(call)).length, 2);
+	await page.locator('.ds4-alert button').waitFor();
 	await page.change(setting({ ...installed, state: 'ok', evidence: '', remedy: '' }));
 	await page.locator('.ds4-alert button').click();
 	await page.locator('.ds4-alert.success').waitFor();

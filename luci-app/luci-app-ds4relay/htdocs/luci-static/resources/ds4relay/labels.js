@@ -20,6 +20,9 @@ const labels = {
 	}
 };
 
+/* An option that no message is about; but there are words such as “the option name”. */
+const unsaid = 'name';
+
 /* Names of options that are no words of a language, and mean the option without the word before them too. */
 const unmistakable = /[0-9_]|addr$|^(?:tunlink|encaplimit|killswitch|proto|egress)$/;
 
@@ -41,7 +44,7 @@ return baseclass.extend({
 			/((?:\b(?:die |der ))?\b(?:option|list) )?(?<!["\w])([a-z0-9_]+)\b/gi, (found, option, name) => {
 				const known = labels[type]?.[name] ?? labels.relay[name] ?? labels.forward[name];
 
-				return (known && (option || unmistakable.test(name))) ? _('“%s”').replace('%s', () => known) : found;
+				return (known && name != unsaid && (option || unmistakable.test(name))) ? _('“%s”').replace('%s', () => known) : found;
 			})).join('`');
 	}
 });

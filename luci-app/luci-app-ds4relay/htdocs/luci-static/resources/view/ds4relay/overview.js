@@ -163,7 +163,8 @@ return view.extend({
 			E('h3', { 'class': 'ds4-relay' }, [ words.fill(_('Relay %s'), [ relay.name ]), this.renderSwitch(relay) ]),
 			E('div', { 'class': 'ds4-panel' }, [ this.renderPath(relay, rates) ]),
 			graph.render(relay, now.time),
-			this.renderForwards(relay)
+			this.renderForwards(relay),
+			relay.up ? this.renderInterface(relay) : ''
 		]);
 	},
 
@@ -178,6 +179,14 @@ return view.extend({
 		button.setAttribute('aria-label', words.fill('%s: %s', [ relay.name, label ]));
 
 		return button;
+	},
+
+	/* Where LuCI has the tunnel among the interfaces. */
+	renderInterface(relay) {
+		return E('div', { 'class': 'ds4-hint' }, [
+			...page.sentence(words.fill(_('Among the router’s interfaces the tunnel is `%s`:'), [ 'ds4_' + relay.name ])), ' ',
+			E('a', { 'href': L.url('admin/network/network') }, [ _('Interfaces') ])
+		]);
 	},
 
 	renderForwards(relay) {
