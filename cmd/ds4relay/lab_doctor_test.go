@@ -434,7 +434,7 @@ func TestDoctorWithoutBPF(t *testing.T) {
 	})
 	if code != 0 ||
 		!strings.Contains(out.String(), "ok       home: The answer goes back through the tunnel: 192.168.1.210: "+
-			"into the tunnel ds4-home") {
+			"into the tunnel wrap1") {
 		t.Errorf("doctor: %d\n%s%s", code, out.String(), problems.String())
 	}
 }

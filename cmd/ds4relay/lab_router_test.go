@@ -78,7 +78,8 @@ func TestRouterVM(t *testing.T) {
 	transfers(t, n.Client, public+":80", 4<<20)
 	doctor := onRouter(t, "", "ds4relay", "doctor").Output
 	if strings.Contains(doctor, "cannot send a test packet") ||
-		!strings.Contains(doctor, "ok       home: The answer goes back through the tunnel: 192.168.1.210: into the tunnel ds4-home") {
+		!strings.Contains(doctor, "ok       home: The answer goes back through the tunnel: 192.168.1.210: "+
+			"into the tunnel wrap1") {
 		t.Errorf("doctor:\n%s", doctor)
 	}
 	seenTCP(t, n.Host, client4+":90", public)
