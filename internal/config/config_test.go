@@ -52,6 +52,16 @@ config relay 'cabin'
 	option ip4table '43'
 `
 
+// delegated and delegatedSecond are base and second with an endpoint that is made of a delegated prefix.
+func delegated(peer string) string {
+	return strings.NewReplacer("\toption ip6addr '2001:db8:fdd2::/64'\n", "", "2001:db8:6ef9::/64", peer).Replace(base)
+}
+
+func delegatedSecond(public, peer string) string {
+	return strings.NewReplacer("option ip6addr '2001:db8:fdd2::/64'", "option tunlink 'wan6'",
+		"198.51.100.145", public, "2001:db8:6efa::/64", peer).Replace(second)
+}
+
 // speak: the codes of problems make their English, and translators have them.
 func speak(t *testing.T, problems Problems) {
 	t.Helper()
@@ -404,6 +414,12 @@ func TestMistakes(t *testing.T) {
 		{base, base + strings.Replace(strings.Replace(second, "6efa", "6ef9", 1), "145", "144", 1),
 			`F:31: relay "cabin": option peeraddr "2001:db8:6ef9:0:198:51:100:144": relay "home" has a tunnel ` +
 				`between the same two endpoints; one of the four must differ`},
+		{base, delegated("2001:db8:6ef9::/64") + delegatedSecond("198.51.100.144", "2001:db8:6ef9::/64"),
+			`F:30: relay "cabin": option peeraddr "2001:db8:6ef9:0:198:51:100:144": relay "home" has a tunnel ` +
+				`between the same two endpoints; one of the four must differ`},
+		{base, delegated("vps.example.org") + delegatedSecond("198.51.100.144", "vps.example.org"),
+			`F:30: relay "cabin": option peeraddr "vps.example.org": relay "home" has a tunnel between the same two ` +
+				`endpoints; one of the four must differ`},
 		{base, base + second + "\nconfig forward\n\toption src_dport '1'\n\toption dest_ip '192.168.1.2'\n",
 			`F:34: forward "forward[0]": option relay is missing; with several relays it takes one of: home, cabin`},
 		{base, base + "\nconfig forward 'too'\n\toption src_dport '440-450'\n\toption dest_ip " +

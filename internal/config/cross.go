@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"sort"
@@ -11,7 +12,7 @@ import (
 // cross reports conflicts between sections. Only enabled relays, forwards and proxies count.
 func (r *reader) cross() {
 	devices, tables, marks, tunnels := map[string]*Relay{}, map[uint32]*Relay{}, map[uint32]*Relay{},
-		map[[2]netip.Addr]*Relay{}
+		map[pair]*Relay{}
 	type public struct {
 		addr netip.Addr
 		role Role
@@ -40,12 +41,14 @@ func (r *reader) cross() {
 			}
 			tables[relay.Table], marks[relay.Mark()] = relay, relay
 		}
-		pair := [2]netip.Addr{relay.Local, relay.Peer}
-		if other := tunnels[pair]; other != nil && relay.Peer.IsValid() && relay.Local.IsValid() {
-			r.relayProblem(relay, "peeraddr", relay.Peer.String(),
+		ends := endpoints(relay)
+		known := (relay.Local.IsValid() || relay.Auto && relay.IPAddr.IsValid()) &&
+			(relay.Peer.IsValid() || relay.PeerName != "")
+		if other := tunnels[ends]; other != nil && known {
+			r.relayProblem(relay, "peeraddr", cmp.Or(relay.PeerName, relay.Peer.String()),
 				"relay %q has a tunnel between the same two endpoints; one of the four must differ", other.Name)
 		}
-		tunnels[pair] = relay
+		tunnels[ends] = relay
 		enabled = append(enabled, relay)
 		key := public{relay.IPAddr, relay.Role}
 		if addresses[key] == nil {
@@ -66,6 +69,21 @@ func (r *reader) cross() {
 
 func (r *reader) relayProblem(relay *Relay, option, value, code string, args ...any) {
 	r.problems.add(r.at(r.lines[relay](option), label("relay", relay.Name), option, value, message.New(code, args...)))
+}
+
+// pair is what a tunnel's endpoints are made of. An end that is not known yet has what makes it: the public address in
+// the prefix that the link gets delegated, or the other end's name.
+type pair struct {
+	local, peer, public netip.Addr
+	link, name          string
+}
+
+func endpoints(relay *Relay) pair {
+	ends := pair{local: relay.Local, peer: relay.Peer, name: relay.PeerName}
+	if relay.Auto {
+		ends.public, ends.link = relay.IPAddr, relay.Tunlink
+	}
+	return ends
 }
 
 // claim is a set of ports of a public address that a forward uses; order is its place in the file.
