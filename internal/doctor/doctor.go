@@ -282,6 +282,13 @@ type Answered struct {
 	Finding
 }
 
+// Listed is a Check in the list of all: Needs are the checks of the same relay or of the machine without which it says
+// nothing. Whoever runs one after the other skips it if one of them has failed, as RunAll does.
+type Listed struct {
+	Check
+	Needs []string `json:"needs"`
+}
+
 // Answer is the method doctor of ubus and D-Bus: without a check the list of all, else the finding of one.
 func Answer(m Prober, check, relay string) (any, error) {
 	d := New(m)
@@ -290,8 +297,17 @@ func Answer(m Prober, check, relay string) (any, error) {
 		return Answered{message.AnswersVersion, finding}, err
 	}
 	checks, err := d.Checks()
+	list := make([]Listed, len(checks))
+	for i, c := range checks {
+		list[i] = Listed{c, []string{}}
+		for _, e := range examinations {
+			if e.id == c.ID {
+				list[i].Needs = append(list[i].Needs, e.needs...)
+			}
+		}
+	}
 	return struct {
-		Version int     `json:"version"`
-		Checks  []Check `json:"checks"`
-	}{message.AnswersVersion, checks}, err
+		Version int      `json:"version"`
+		Checks  []Listed `json:"checks"`
+	}{message.AnswersVersion, list}, err
 }

@@ -683,7 +683,7 @@ func TestAnswer(t *testing.T) {
 	m := well(config.VPS)
 	list, err := Answer(m, "", "")
 	if text := fmt.Sprint(list); err != nil || !strings.Contains(text, "{config  Configuration}") ||
-		!strings.Contains(text, "{tunnel home IPv4 in IPv6 (protocol 4) passes both ways}") {
+		!strings.Contains(text, "{{tunnel home IPv4 in IPv6 (protocol 4) passes both ways} [peer routed]}") {
 		t.Errorf("the list: %v %s", err, text)
 	}
 	if one, err := Answer(m, "tunnel", "home"); err != nil || one.(Answered).State != OK ||
