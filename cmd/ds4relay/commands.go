@@ -21,7 +21,7 @@ import (
 )
 
 func (a *app) kernel() reconcile.Kernel {
-	var k reconcile.Kernel = &kernel.Kernel{Run: a.run, Platform: here()}
+	var k reconcile.Kernel = &kernel.Kernel{Run: a.run, Kept: kernel.KeptDir, Platform: here()}
 	if a.apply != nil {
 		k = a.apply(k)
 	}

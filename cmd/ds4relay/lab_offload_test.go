@@ -5,12 +5,15 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/lab"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
@@ -40,6 +43,15 @@ func forwarded(t *testing.T, h *lab.Host) func() int {
 	}
 }
 
+// decoded reads the output of status --json.
+func decoded(t *testing.T, output string) (status reconcile.Status) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(output), &status); err != nil {
+		t.Fatal(err)
+	}
+	return status
+}
+
 // TestFlowOffloading: established flows bypass the VPS's rules and are still counted, also when devices come and go,
 // but not if the configuration turns this off.
 func TestFlowOffloading(t *testing.T) {
@@ -67,14 +79,18 @@ func TestFlowOffloading(t *testing.T) {
 		}
 	}
 	few("after up")
-	var answer struct{ Relays []reconcile.RelayStatus }
-	if err := json.Unmarshal([]byte(r.vps.do("status", "--json")), &answer); err != nil {
-		t.Fatal(err)
-	}
-	web := answer.Relays[0].Forwards[0]
+	web := decoded(t, r.vps.do("status", "--json")).Relays[0].Forwards[0]
 	if web.Flows == nil || web.Flows.In == nil || web.Flows.In.Bytes < size || web.Flows.Out.Bytes < size ||
 		web.Flows.Answered == 0 {
 		t.Errorf("of %d bytes each way the status has %+v", size, web.Flows)
+	}
+
+	// The router remembers that a client has come.
+	r.router.do("watch")
+	home := decoded(t, r.router.do("status", "--json")).Relays[0]
+	note := filepath.Join(kernel.KeptDir, "served", home.Name)
+	if text, err := os.ReadFile(note); err != nil || string(text) != public+"\n" || home.Served == nil || !*home.Served {
+		t.Errorf("after a client has come: served %v, %s has %q, %v", home.Served, note, text, err)
 	}
 
 	// The kernel removes a deleted device from the flowtable.

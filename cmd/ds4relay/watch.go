@@ -61,8 +61,8 @@ func (a *app) unlessSaid(err error) error {
 	return nil
 }
 
-// watchOnce follows the DNS names of other ends, puts back what other programs have removed (mends), and listens
-// whether the other ends are alive. One failure does not keep it from the rest.
+// watchOnce follows the DNS names of other ends, puts back what other programs have removed (mends), notes which relays
+// clients have used, and listens whether the other ends are alive. One failure does not keep it from the rest.
 func (a *app) watchOnce(missing, mends bool) error {
 	if err := needRoot(); err != nil {
 		return err
@@ -77,6 +77,7 @@ func (a *app) watchOnce(missing, mends bool) error {
 	if mends {
 		errs = append(errs, a.mend(m, &watched))
 	}
+	m.NoteServed()
 	watched.Relays, err = (&probe.Prober{Kernel: m.Kernel}).Listen(c.Relays, watched.Relays)
 	return errors.Join(append(errs, err, m.NoteWatched(watched))...)
 }

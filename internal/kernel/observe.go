@@ -22,6 +22,7 @@ import (
 // Kernel is the network namespace that the process runs in.
 type Kernel struct {
 	Run      string            // directory of run-time records, /run/ds4relay
+	Kept     string            // directory of records that outlive a restart, KeptDir; only Served uses it
 	Platform platform.Platform // nil: Debian
 
 	// KeepPeers uses the recorded addresses of DNS names, without a lookup, where there are some.

@@ -110,7 +110,7 @@ func problems(name string, contents map[string]string) (found []string) {
 		case strings.HasPrefix(file, "lib/upgrade/keep.d/"):
 			// sysupgrade would overwrite the newer image's files with those listed there.
 			for line := range strings.Lines(text) {
-				if !strings.HasPrefix(line, "/etc/config/") {
+				if !strings.HasPrefix(line, "/etc/config/") && line != "/etc/ds4relay/\n" { // records and keys
 					report("%s has sysupgrade keep %s", file, strings.TrimSpace(line))
 				}
 			}
@@ -134,7 +134,7 @@ func problems(name string, contents map[string]string) (found []string) {
 // TestProblems: each kind of problem is found.
 func TestProblems(t *testing.T) {
 	for _, c := range []struct{ file, text, want string }{
-		{"lib/upgrade/keep.d/ds4relay", "/etc/config/ds4relay\n", ""},
+		{"lib/upgrade/keep.d/ds4relay", "/etc/config/ds4relay\n/etc/ds4relay/\n", ""},
 		{"lib/upgrade/keep.d/ds4relay", "/etc/config/ds4relay\n/usr/sbin/ds4relay\n",
 			"has sysupgrade keep /usr/sbin/ds4relay"},
 		{"etc/uci-defaults/90-ds4relay", "exit 0\n", "opkg commits every edit"},

@@ -33,6 +33,8 @@ type Kernel interface {
 	Applied() kernel.Applied
 	NoteWatched(alive.Watch) error
 	Watched() alive.Watch
+	Served(relay string) (address string, err error)
+	NoteServed(relay, address string) error
 	Clear() error
 }
 

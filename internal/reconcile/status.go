@@ -82,6 +82,7 @@ type RelayStatus struct {
 	Counters   *kernel.Counters `json:"counters,omitempty"`
 	HeardS     *int64           `json:"heard_s,omitempty"`   // seconds since the other end was last heard of, at most
 	OtherEnd   alive.State      `json:"other_end,omitempty"` // "" unless the relay is up
+	Served     *bool            `json:"served,omitempty"`    // a router's host has answered a client at some time
 	Forwards   []ForwardStatus  `json:"forwards"`
 	Keep       []Ports          `json:"keep,omitempty"`
 	Codes      RelayCodes       `json:"codes,omitzero"`
@@ -255,7 +256,9 @@ func (m *End) Status(names ...string) (*Status, error) {
 	}
 	for _, r := range m.Config.Relays {
 		if len(names) == 0 || slices.Contains(names, r.Name) {
-			status.Relays = append(status.Relays, relayStatus(r, facts, have, flows, watched, hosts))
+			s := relayStatus(r, facts, have, flows, watched, hosts)
+			s.Served = m.served(r, flows)
+			status.Relays = append(status.Relays, s)
 		}
 	}
 	return status, nil

@@ -44,6 +44,8 @@ func (k *watched) NoteApplied(kernel.Applied) error {
 func (k *watched) Applied() kernel.Applied       { return k.applied }
 func (k *watched) NoteWatched(alive.Watch) error { return errors.New("a look changes nothing") }
 func (k *watched) Watched() alive.Watch          { return alive.Watch{} }
+func (k *watched) Served(string) (string, error) { return "", nil }
+func (k *watched) NoteServed(_, _ string) error  { return errors.New("a look changes nothing") }
 func (k *watched) NoteSysctls() error            { return nil }
 
 func (k *watched) NotePeers(map[string]netip.Addr) error {

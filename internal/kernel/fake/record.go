@@ -24,7 +24,8 @@ type records struct {
 	paths    map[string]state.PathNote
 	applied  kernel.Applied
 	watched  alive.Watch
-	included bool // the file for nftables.conf exists
+	served   map[string]string // relay → public address
+	included bool              // the file for nftables.conf exists
 }
 
 // record is what package kernel records about a table.
@@ -138,6 +139,21 @@ func (k *Kernel) NoteWatched(w alive.Watch) error {
 
 // Watched implements reconcile.Kernel.
 func (k *Kernel) Watched() alive.Watch { return k.records.watched }
+
+// Served implements reconcile.Kernel.
+func (k *Kernel) Served(relay string) (string, error) { return k.records.served[relay], nil }
+
+// NoteServed implements reconcile.Kernel.
+func (k *Kernel) NoteServed(relay, address string) error {
+	if err := k.fail(Write); err != nil {
+		return err
+	}
+	if k.records.served == nil {
+		k.records.served = map[string]string{}
+	}
+	k.records.served[relay] = address
+	return nil
+}
 
 // NoteSysctls implements reconcile.Kernel.
 func (k *Kernel) NoteSysctls() error {
