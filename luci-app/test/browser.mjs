@@ -21,6 +21,7 @@ export const home = {
 			'AA:BB:CC:00:00:01': { ipaddrs: [ '192.168.1.210' ], name: 'nas' },
 			'AA:BB:CC:00:00:02': { ipaddrs: [ '192.168.1.23' ], name: 'raspberrypi' },
 			'AA:BB:CC:00:00:03': { ipaddrs: [ '192.168.1.40' ] },
+			'AA:BB:CC:00:00:FE': { ipaddrs: [ '100.64.0.1' ] }, // the provider's gateway
 			'AA:BB:CC:00:00:FF': { ipaddrs: [ '192.168.1.1' ] } // the router itself
 		},
 		'luci-rpc.getNetworkDevices': {
@@ -35,6 +36,11 @@ export const home = {
 				{
 					interface: 'lan', up: true, l3_device: 'br-lan', device: 'br-lan', proto: 'static',
 					'ipv4-address': [ { address: '192.168.1.1', mask: 24 } ]
+				},
+				{
+					interface: 'wan', up: true, l3_device: 'pppoe-wan', device: 'eth1', proto: 'pppoe',
+					'ipv4-address': [ { address: '100.64.0.7', mask: 10 } ],
+					route: [ { target: '0.0.0.0', mask: 0, nexthop: '100.64.0.1', source: '0.0.0.0/0' } ]
 				},
 				{
 					interface: 'wan6', up: true, l3_device: 'pppoe-wan', device: 'eth1', proto: 'dhcpv6',

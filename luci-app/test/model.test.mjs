@@ -35,7 +35,12 @@ test('each state has its sentence and the button that mends it', () => {
 		[ { status: with_((s) => ({ ...s, notes: [ 'a note' ] })) }, 'warning', 'diagnose' ],
 		[ { status: with_((s) => { s.relays[0].other_end = 'silent'; return s; }) }, 'error', 'diagnose' ],
 		[ {
-			status: with_((s) => { s.relays[0].other_end = 'silent'; delete s.relays[0].heard_s; return s; })
+			status: with_((s) => {
+				Object.assign(s.relays[0], { other_end: 'silent', served: false });
+				delete s.relays[0].heard_s;
+
+				return s;
+			})
 		}, 'error', 'vps' ],
 		[ { status: with_((s) => { s.relays[0].other_end = 'unknown'; return s; }) }, 'warning', 'diagnose' ],
 		[ { status: with_((s) => { s.relays[0].heard_s = 151; return s; }) }, 'warning', 'diagnose' ],
@@ -45,6 +50,15 @@ test('each state has its sentence and the button that mends it', () => {
 		}, 'error', 'diagnose' ],
 		[ { status: with_((s) => { s.relays[0].forwards[1].host = 'missing'; return s; }) }, 'warning', 'diagnose' ],
 		[ { status: with_((s) => { s.relays[0].forwards[1].host = 'unknown'; return s; }) }, 'success', undefined ],
+		[ { status: with_((s) => { s.relays[0].forwards.forEach((f) => { f.host = 'missing'; }); return s; }) }, 'error', 'diagnose' ],
+		[ {
+			status: with_((s) => {
+				Object.assign(s.relays[0], { other_end: 'silent', served: true });
+				delete s.relays[0].heard_s;
+
+				return s;
+			})
+		}, 'error', 'diagnose' ],
 		[ { status: with_((s) => { s.relays[0].enabled = false; return s; }) }, 'warning', 'switch' ]
 	]) {
 		const said = summary(state);
@@ -75,7 +89,8 @@ test('three steps lead to a relay that works', () => {
 		[ 'another relay waits', state((r, s) => { s.blocked = [ 'relay "x" waits' ]; }), 2, 'diagnose', 'confirm' ],
 		[ 'never heard', state(unheard), 1, 'vps', 'diagnose' ],
 		[ 'never heard of a router', state((r) => { unheard(r); r.role = 'vps'; }), 1, 'router', 'diagnose' ],
-		[ 'silent again', state((r) => { r.other_end = 'silent'; }), 1, 'diagnose', 'vps' ],
+		[ 'heard, not known now', state((r) => { r.other_end = 'unknown'; }), 2, 'diagnose', 'confirm' ],
+		[ 'not started at boot', state(nothing, { service: { started: true, enabled: false } }), 0, 'enable' ],
 		[ 'no forward', state((r) => { r.forwards = []; r.other_end = 'unknown'; delete r.heard_s; }), 1, 'settings' ],
 		[ 'no forward, but heard', state((r) => { r.forwards = []; }), 2, 'settings' ],
 		[ 'heard', state(nothing), 2, 'diagnose', 'confirm' ]
@@ -88,6 +103,12 @@ test('three steps lead to a relay that works', () => {
 		assert.deepEqual(guides[0].steps[step].actions, actions, what);
 		assert.ok(guides[0].steps[step].texts.every((text) => text), what);
 	}
+
+	// An end that has been heard is set up: its silence is a fault.
+	const fallen = model.head(state((r) => { r.other_end = 'silent'; }), () => false);
+
+	assert.deepEqual(fallen.guides, []);
+	assert.equal(fallen.summary.title, 'The other end is silent');
 
 	assert.deepEqual(model.head(state(nothing), () => true).guides, []);
 	assert.equal(model.head(state(nothing), () => true).summary.kind, 'success');
@@ -105,15 +126,90 @@ test('three steps lead to a relay that works', () => {
 	assert.equal(model.head(two((r) => { r.other_end = 'silent'; }), (r) => r.name == 'home').summary.kind, 'error');
 });
 
-test('a relay is in use if a host answers a client, or if its tunnel has carried much', () => {
-	const relay = (answered, rx_bytes, tx_bytes) => ({
-		forwards: [ { flows: { open: 3, answered } }, { flows: undefined } ], counters: { rx_bytes, tx_bytes }
+test('a relay is in use if a host answers a client, or has at some time', () => {
+	const relay = (served, answered) => ({
+		served, forwards: [ { flows: { open: 3, answered } }, { flows: undefined } ]
 	});
 
-	assert.ok(model.serves(relay(1, 0, 0)));
-	assert.ok(!model.serves(relay(0, 1e7, 1e12)));
-	assert.ok(model.serves(relay(0, 1e8, 1e8)));
+	assert.ok(model.serves(relay(false, 1)));
+	assert.ok(model.serves(relay(true, 0)));
+	assert.ok(!model.serves(relay(false, 0)));
 	assert.ok(!model.serves({ forwards: [] }));
+});
+
+test('who may only read is told what the status knows', () => {
+	const relay = status('running').relays[0];
+	const findings = (change) => model.observed({ relays: [ { ...relay, ...change } ] })
+		.map(({ title, state }) => [ title, state ]);
+
+	assert.deepEqual(findings({}), [ [ 'The other end answers', 'ok' ], [ 'The hosts at home answer', 'ok' ] ]);
+	assert.deepEqual(findings({ other_end: 'silent' })[0], [ 'The other end is silent', 'failed' ]);
+	assert.deepEqual(findings({ other_end: 'unknown', forwards: [] }),
+		[ [ 'It is not known whether the other end answers', 'warning' ] ]);
+	assert.deepEqual(findings({ forwards: [ { ...relay.forwards[0], host: 'missing' } ] })[1],
+		[ 'The hosts at home answer', 'failed' ]);
+	assert.deepEqual(findings({ up: false }), []);
+});
+
+test('a check is skipped if one that it needs has failed', () => {
+	const failed = new Map([ [ 'home peer', { title: 'peer' } ], [ ' system', { title: 'system' } ] ]);
+	const first = (id, relay, ...needs) => model.obstacle({ id, relay, needs }, failed)?.title;
+
+	assert.equal(first('tunnel', 'home', 'routed', 'peer'), 'peer');
+	assert.equal(first('mtu', 'home', 'tunnel'), 'peer', 'what failed first');
+	assert.equal(first('tunnel', 'second', 'peer'), undefined, 'of another relay');
+	assert.equal(first('installed', 'second', 'system'), 'system', 'of the machine');
+	assert.equal(model.obstacle({ id: 'tunnel', relay: 'home' }, failed), undefined, 'an older program');
+});
+
+test('hosts at home are in networks that lead to no provider', () => {
+	const lan = { 'ipv4-address': [ { address: '192.168.1.1', mask: 24 } ], route: [] },
+	      guests = { 'ipv4-address': [ { address: '10.9.1.1', mask: 20 } ] },
+	      wan = {
+			'ipv4-address': [ { address: '100.64.0.7', mask: 10 } ],
+			route: [ { target: '0.0.0.0', mask: 0, nexthop: '100.64.0.1' } ]
+		};
+
+	for (const [ interfaces, ip, wanted ] of [
+		[ [ lan, wan, guests ], '192.168.1.210', true ],
+		[ [ lan, wan, guests ], '10.9.15.3', true ],
+		[ [ lan, wan, guests ], '192.168.1.1', false ],
+		[ [ lan, wan, guests ], '100.64.0.1', false ],
+		[ [ lan, wan, guests ], '192.168.2.210', false ],
+		[ [ wan ], '192.168.1.210', true ],
+		[ [], '192.168.1.210', true ]
+	])
+		assert.equal(model.homes(interfaces)(ip), wanted, ip);
+});
+
+test('texts about the other end’s file have its words, all others the labels of the page', () => {
+	const labels = load('ds4relay.labels'),
+	      codes = readFileSync(new URL('../luci-app-ds4relay/i18n/messages.js', import.meta.url), 'utf8').split('\n')
+		.filter((line) => line.startsWith("_('")).map((line) => line.slice(3, -3).replace(/\\(.)/g, '$1'));
+
+	for (const [ code, args, wanted ] of [
+		[
+			'on the VPS forward %s has to be in the file, and option keep must not name it: run `ds4relay up` and `ds4relay doctor` there',
+			[ 'web' ], /and option `keep` must not/
+		],
+		[
+			'option ip6addr has to lie in the prefix that the provider delegates to this router (`ifstatus wan6`: ipv6-prefix), and peeraddr at the VPS has to be the same',
+			[], /^“IPv6 address of this home” has to lie [^]* and `peeraddr` at the VPS/
+		],
+		[
+			'at the VPS run `ds4relay status`: its endpoint has to be %s (else correct option peeraddr here), and it has to be up; then `ds4relay doctor` there',
+			[ '2001:db8::1' ], /correct “IPv6 prefix of the VPS” here/
+		]
+	]) {
+		assert.ok(codes.includes(code), code);
+		assert.match(labels.speak(words.say({ code, args })), wanted);
+	}
+
+	// Each text about the other end that has one of these options is of the one kind or the other.
+	const here = /^(?:.* is the endpoint of both|both endpoints|give %s an AAAA|is also kept|peeraddr %s has the address|relay %q: forward %q would)|option peeraddr here\b/;
+
+	for (const code of codes.filter((one) => /\b(?:peeraddr|keep)\b/.test(one) && /VPS|other end|there\b/.test(one)))
+		assert.notEqual(/`(?:peeraddr|keep)`/.test(words.say({ code, args: [] })), here.test(code), code);
 });
 
 test('what a client has to do suits the service', () => {

@@ -161,7 +161,7 @@ test('what is missing is said as the program says it', () => {
 	]) {
 		const spec = schema.sections.find((section) => section.type == type).options.find((one) => one.name == name);
 
-		assert.ok(said.includes(words.missing(spec)), `${words.missing(spec)}\nis none of\n${said.join('\n')}`);
+		assert.ok(said.includes(words.missing(spec, true)), `${words.missing(spec)}\nis none of\n${said.join('\n')}`);
 	}
 });
 

@@ -101,18 +101,20 @@ test('first visit: four values, and the file is one that the program takes', asy
 	assert.equal(await page.locator('.cbi-input-invalid').count(), 0);
 	assert.match(await page.locator('.ds4-defaults').innerText(), /2001:db8:100::\/56 on wan6/);
 
-	await field(page, 'home', 'ipaddr').fill('203.0.113.77');
+	await field(page, 'home', 'ipaddr').fill(' 203.0.113.77\t');
 	await field(page, 'home', 'peeraddr').pressSequentially('2001');
 	assert.equal(await page.locator('.cbi-input-invalid').count(), 0, 'it is being typed');
 	await field(page, 'home', 'peeraddr').blur();
 	assert.equal(await page.locator('.cbi-input-invalid').count(), 1, 'it was left');
-	await field(page, 'home', 'peeraddr').fill('2001:db8:77::/64');
+	await field(page, 'home', 'peeraddr').fill(' 2001:db8:77::/64 ');
+	await field(page, 'home', 'peeraddr').blur();
+	assert.equal(await page.locator('.cbi-input-invalid').count(), 0, 'it was pasted with blanks');
 
 	const server = page.locator('[id="cbid.ds4relay.server.dest_ip"]'),
 	      choices = await server.locator('li')
 		.evaluateAll((items) => items.map((item) => item.getAttribute('data-value')));
 
-	assert.deepEqual([ ...new Set(choices.filter((value) => /^192/.test(value))) ],
+	assert.deepEqual([ ...new Set(choices.filter((value) => /^\d/.test(value))) ],
 		[ '192.168.1.23', '192.168.1.210', '192.168.1.40' ], 'those with a name come first');
 	await choose(page, server, '192.168.1.210');
 	await field(page, 'server', 'src_dport').fill('25565');
@@ -170,7 +172,7 @@ test('first visit: what is left out is named, and nothing is saved', async () =>
 	assert.match(said,
 		/Public IPv4 address: allowed is the VPS's public IPv4 address \(not a private, multicast or reserved one\)/);
 	assert.match(said, /“IPv6 prefix of the VPS” is missing; it takes an IPv6 address such as/);
-	assert.match(said, /“Port” is missing; it takes [^]*\(or set “Protocol” to all/);
+	assert.match(said, /“Port” is missing; it takes [^\n]*such as 8000-8010$/m, 'this form cannot take all');
 	assert.ok(await page.locator('.cbi-input-invalid').count() >= 4);
 	assert.equal((await page.state()).changes, 0);
 	assert.equal(await page.evaluate(() => document.activeElement.id), 'widget.cbid.ds4relay.home.ipaddr');
@@ -432,6 +434,51 @@ test('all protocols stand alone, and need no port', async () => {
 	noErrors(page);
 });
 
+test('a forward without a protocol has the default, and its port', async () => {
+	const page = await lab.open('settings', { config: complete });
+
+	await edit(page, 'Web server');
+
+	const proto = modal(page).locator('[id="cbid.ds4relay.web.proto"]');
+
+	await choose(page, proto, 'tcp');
+	await modal(page).locator('h4').first().click();
+	assert.equal(await proto.locator('ul.dropdown li[selected]').count(), 0);
+	await field(page, 'web', 'src_dport').waitFor();
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).waitFor({ state: 'hidden' });
+
+	const { staged } = await page.state();
+
+	assert.match(staged, /src_dport '443'/);
+	assert.match(check(staged), /correct/);
+	noErrors(page);
+});
+
+test('with several relays a new forward asks which one it is of', async () => {
+	const page = await lab.open('settings', {
+		config: complete + "config relay 'second'\n\toption ipaddr '203.0.113.5'\n\toption peeraddr '2001:db8:5::/64'\n" +
+			"\toption ip4table '43'\n"
+	});
+
+	await page.locator('#cbi-ds4relay-forward .cbi-button-add').click();
+	await modal(page).locator('.cbi-map').waitFor();
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).locator('.ds4-problems').waitFor();
+	assert.deepEqual((await modal(page).locator('.ds4-problems li').allTextContents()).map((text) => text.split(':')[0]),
+		[ 'Relay', 'External port', 'Internal host' ]);
+
+	const sid = await modal(page).locator('[data-section-id]').first().getAttribute('data-section-id');
+
+	await field(page, sid, 'relay').selectOption('second');
+	await field(page, sid, 'src_dport').fill('443');
+	await choose(page, modal(page).locator(`[id="cbid.ds4relay.${sid}.dest_ip"]`), '192.168.1.23');
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).waitFor({ state: 'hidden' });
+	assert.match(check((await page.state()).staged), /correct \(relays: 2, forwards: 3\)/);
+	noErrors(page);
+});
+
 test('overview: a relay that runs, and one that does not', async () => {
 	let page = await lab.open('overview', { config: complete, answers: { 'ds4relay.status': fixture('running') } });
 
@@ -449,6 +496,7 @@ test('overview: a relay that runs, and one that does not', async () => {
 	// The other end falls silent, and a host does not answer.
 	const silent = fixture('running');
 
+	silent.relays[0].forwards[0].flows.in.packets = 1;
 	Object.assign(silent.relays[0], { other_end: 'silent', heard_s: 200 });
 	silent.relays[0].forwards[1].host = 'missing';
 	await page.change({ config: complete, answers: { 'ds4relay.status': silent } });
@@ -457,7 +505,17 @@ test('overview: a relay that runs, and one that does not', async () => {
 	assert.match(await page.locator('.ds4-alert').innerText(), /last heard of 3 min ago/);
 	assert.match(await page.locator('svg.ds4-path').getAttribute('aria-label'),
 		/\(does not work\), tunnel ds4-home \(does not work\)[^]*192\.168\.1\.23[^,]*no answer/);
-	assert.match(await page.locator('.ds4-forwards').innerText(), /192\.168\.1\.210[^]*answers[^]*does not answer/);
+	assert.match(await page.locator('.ds4-forwards').innerText(),
+		/192\.168\.1\.210[^]*answers[^]*\b1 packet\s[^]*does not answer/);
+	noErrors(page);
+
+	// Nothing works while no host answers.
+	const deserted = fixture('running');
+
+	deserted.relays[0].forwards.forEach((forward) => { forward.host = 'missing'; });
+	await page.change({ config: complete, answers: { 'ds4relay.status': deserted } });
+	await page.waitForFunction(() => /No server at home answers/.test(document.querySelector('.ds4-alert.error')?.innerText),
+		null, { timeout: 15000 });
 	noErrors(page);
 
 	// The program itself: nothing is installed on this router yet.
@@ -490,6 +548,7 @@ test('overview: a relay that runs, and one that does not', async () => {
 function unused(change) {
 	const status = fixture('running'), [ relay ] = status.relays;
 
+	relay.served = false;
 	Object.assign(relay.counters, { rx_bytes: 840, rx_packets: 10, tx_bytes: 840, tx_packets: 10 });
 	relay.forwards.forEach(({ flows }) => { flows.answered = 0; });
 	change?.(relay, status);
@@ -522,6 +581,7 @@ test('overview: three steps lead to a relay that works', async () => {
 	await reaches(page, 'The VPS');
 	assert.match(await current(page).innerText(), /On the VPS, as root, run what the tab VPS shows[^]*Set up the VPS/);
 	assert.equal(await page.locator('.ds4-todo.ds4-done').count(), 1);
+	assert.equal(await current(page).locator('.important').count(), 1);
 	assert.equal(await page.locator('.ds4-alert').count(), 0, 'the steps are the message');
 
 	await page.change(unused());
@@ -534,27 +594,43 @@ test('overview: three steps lead to a relay that works', async () => {
 	await page.locator('.ds4-alert.success').waitFor({ timeout: 15000 });
 	assert.equal(await page.locator('.ds4-guide').count(), 0);
 
-	// The connection has ended, and the router was restarted: the browser remembers.
+	// The connection has ended: the page goes on as before until the program has noted it.
 	await page.change(unused());
-	await page.reload();
-	await page.locator('.ds4-alert.success').waitFor();
+	await page.waitForResponse((response) => response.url().includes('/ubus'));
+	assert.equal(await page.locator('.ds4-guide').count(), 0);
 	noErrors(page);
 
-	// Another browser does not. Its user may have seen a client that the page cannot see.
-	const other = await lab.open('overview', unused());
+	// Another browser knows what the program has noted.
+	const other = await lab.open('overview', unused((relay) => { relay.served = true; }));
 
-	await reaches(other, 'The first client');
-	await other.locator('button', { hasText: 'I have tried it' }).click();
 	await other.locator('.ds4-alert.success').waitFor();
 	noErrors(other);
 
-	// What has carried much works.
-	const third = await lab.open('overview', unused((relay) => {
-		Object.assign(relay.counters, { rx_bytes: 5e8, tx_bytes: 5e8 });
-	}));
+	// A user may have seen a client that the page cannot see. The browser remembers the button.
+	const third = await lab.open('overview', unused());
 
+	await reaches(third, 'The first client');
+	await third.locator('button', { hasText: 'I have tried it' }).click();
+	await third.locator('.ds4-alert.success').waitFor();
+	await third.reload();
 	await third.locator('.ds4-alert.success').waitFor();
 	noErrors(third);
+
+	// An end that has been heard is set up. Its silence is a fault, also before the first client.
+	const fourth = await lab.open('overview', unused((relay) => Object.assign(relay, { other_end: 'silent', heard_s: 200 })));
+
+	await fourth.locator('.ds4-alert.error').waitFor();
+	assert.match(await fourth.locator('.ds4-alert').innerText(), /The other end is silent[^]*last heard of 3 min ago/);
+	assert.equal(await fourth.locator('.ds4-guide').count(), 0);
+	noErrors(fourth);
+
+	// A router that forgets the relay at its next start is not finished.
+	const fifth = await lab.open('overview', { ...unused(), enabled: false });
+
+	await reaches(fifth, 'This router');
+	await current(fifth).locator('button', { hasText: 'Start at boot' }).click();
+	await reaches(fifth, 'The first client');
+	noErrors(fifth);
 });
 
 test('overview: two relays have steps of their own, and a user who may read sees them', async () => {
@@ -781,37 +857,43 @@ config forward
 
 test('diagnose: the checks run one after the other', async () => {
 	const checks = [
-		{ id: 'config', relay: '', title: 'Configuration' },
-		{ id: 'peer', relay: 'home', title: 'The other end is reached over IPv6' },
-		{ id: 'mtu', relay: 'home', title: 'Packets of full size pass both ways' }
+		{ id: 'config', relay: '', title: 'Configuration', needs: [] },
+		{ id: 'peer', relay: 'home', title: 'The other end is reached over IPv6', needs: [ 'config' ] },
+		{ id: 'tunnel', relay: 'home', title: 'IPv4 in IPv6 (protocol 4) passes both ways', needs: [ 'peer' ] },
+		{ id: 'mtu', relay: 'home', title: 'Packets of full size pass both ways', needs: [ 'tunnel' ] },
+		{ id: 'forward', relay: 'home', title: 'This machine forwards a client\'s packet', needs: [ 'config' ] }
 	];
 	const answers = { 'ds4relay.doctor.': { checks } };
 
 	answers['ds4relay.doctor.config'] = { ...checks[0], state: 'ok', evidence: 'no mistakes', remedy: '' };
 	answers['ds4relay.doctor.peer'] = {
-		...checks[1], state: 'failed', evidence: 'no answer from <b>', remedy: 'Start the relay on the VPS'
+		...checks[1], state: 'failed', evidence: 'no answer from <b>', remedy: 'start the relay on the VPS'
 	};
-	answers['ds4relay.doctor.mtu'] = { ...checks[2], state: 'skipped', evidence: '', remedy: '' };
+	answers['ds4relay.doctor.forward'] = { ...checks[4], state: 'skipped', evidence: '', remedy: '' };
 
 	const page = await lab.open('diagnose', { config: complete, answers });
 
-	assert.equal(await page.locator('.ds4-check.ds4-waiting').count(), 3);
+	assert.equal(await page.locator('.ds4-check.ds4-waiting').count(), 5);
 	assert.ok(!(await page.state()).calls.some((call) => /^doctor .*"check":"\w/.test(call)), 'nobody has asked');
 	await page.locator('button', { hasText: 'Run the checks' }).click();
-	await page.waitForFunction(() => document.querySelector('.ds4-progress').value == 3);
+	await page.waitForFunction(() => document.querySelector('.ds4-progress').value == 5);
 	assert.deepEqual(
 		await page.locator('.ds4-check').evaluateAll((rows) => rows.map((one) => one.className.split(' ')[1])),
-		[ 'ds4-ok', 'ds4-failed', 'ds4-skipped' ]);
+		[ 'ds4-ok', 'ds4-failed', 'ds4-skipped', 'ds4-skipped', 'ds4-skipped' ]);
+
+	for (const row_ of [ 2, 3 ])
+		assert.match(await page.locator('.ds4-check').nth(row_).innerText(), /needs: The other end is reached over IPv6/);
+
 	assert.match(await page.locator('.ds4-alert').innerText(),
 		/The other end is not reached over IPv6[^]*Start the relay on the VPS/);
 	assert.ok((await page.locator('.ds4-checks').innerText()).includes('no answer from <b>'));
 	await page.locator('button', { hasText: 'Check again' }).click();
-	await page.waitForFunction(() => document.querySelector('.ds4-progress').value == 3);
+	await page.waitForFunction(() => document.querySelector('.ds4-progress').value == 5);
 
 	const asked = (await page.state()).calls.filter((call) => /^doctor .*"check":"\w/.test(call))
 		.map((call) => /"check":"(\w+)"/.exec(call)[1]);
 
-	assert.deepEqual(asked, [ 'config', 'peer', 'mtu', 'config', 'peer', 'mtu' ]);
+	assert.deepEqual(asked, [ 'config', 'peer', 'forward', 'config', 'peer', 'forward' ]);
 	noErrors(page);
 });
 
@@ -896,7 +978,18 @@ test('a user who may read sees all, and can change nothing', async () => {
 	page = await lab.open('diagnose', { ...setting, answers: { 'ds4relay.status': fixture('running') } });
 	await page.waitForSelector('.ds4-check');
 	assert.match(await page.locator('.ds4-alert').first().innerText(), /you may read only/);
+	assert.match(await page.locator('.ds4-alert.success').innerText(), /Everything is in order/);
+	assert.match(await page.locator('.ds4-checks').innerText(), /The other end answers[^]*The hosts at home answer/);
 	assert.deepEqual((await page.state()).calls.filter((call) => /^doctor /.test(call)), []);
+	noErrors(page);
+
+	const silent = fixture('running');
+
+	silent.relays[0].other_end = 'silent';
+	silent.relays.push({ ...silent.relays[0], name: 'second', other_end: 'heard' });
+	page = await lab.open('diagnose', { ...setting, answers: { 'ds4relay.status': silent } });
+	await page.locator('.ds4-alert.error').waitFor();
+	assert.match(await page.locator('.ds4-alert.error').innerText(), /^Relay home: The other end is silent/);
 	noErrors(page);
 });
 
@@ -960,7 +1053,7 @@ test('German: no text of the app is in English, on any tab', async () => {
 		config: complete, answers: { 'ds4relay.status': fixture('broken') }, language: 'de'
 	});
 
-	assert.match(await waiting.locator('.ds4-guide').innerText(), /das Relay "home" wartet auf [^]*wan6/);
+	assert.match(await waiting.locator('.ds4-guide').innerText(), /Das Relay "home" wartet auf [^]*wan6/);
 	noErrors(waiting);
 
 	const page = await lab.open('settings', { config: complete, language: 'de' });

@@ -48,10 +48,10 @@ return baseclass.extend({
 
 	/*
 	 * What mends something: `start`, `reload`, `enable` or `renew` of the service, `switch` to switch the only relay
-	 * on, or a page to go to.
+	 * on, or a page to go to. `second`: another button beside it comes first.
 	 */
-	render(action, then) {
-		const style = 'cbi-button-action important',
+	render(action, then, second) {
+		const style = second ? 'cbi-button-neutral' : 'cbi-button-action important',
 		      relays = uci.sections('ds4relay', 'relay');
 
 		if (!action)

@@ -6,7 +6,11 @@
 
 /* Leads on after the first Save & Apply: this router, the VPS, the first client. */
 
+/* What the user has said with a button, in the browser's storage. */
 const key = 'ds4relay.served';
+
+/* What this page has seen itself: the program's note of it may come a minute later. */
+const seen = new Set();
 
 const signs = { done: '✓', current: '➜', open: '○' };
 
@@ -33,28 +37,22 @@ function renderStep(step, then, confirm) {
 		E('span', { 'class': 'ds4-sign', 'aria-hidden': 'true' }, [ signs[step.state] ]),
 		E('div', { 'class': 'ds4-finding' }, [
 			E('div', [ E('strong', [ step.title ]), ' ', E('span', { 'class': 'ds4-verdict' }, [ says[step.state] ]) ]),
-			...(step.texts ?? []).map((text) => E('p', page.sentence(text))),
+			...(step.texts ?? []).map((text) => E('p', page.sentence(page.capital(text)))),
 			step.details ? page.commands(step.details) : '',
 			step.actions ? E('div', { 'class': 'ds4-buttons' }, step.actions.flatMap((action) => [
-				(action == 'confirm') ? confirm() : actions.render(action, then), ' '
+				(action == 'confirm') ? confirm() : actions.render(action, then, action != step.actions[0]), ' '
 			])) : ''
 		])
 	]);
 }
 
 return baseclass.extend({
-	/*
-	 * Whether a client has reached a relay's host at some time. That is seen in the status while it lasts; the browser
-	 * remembers it, since counters begin anew with each start of the router.
-	 */
+	/* Whether a client has reached a relay's host at some time. */
 	served(relay) {
-		if (load()[id(relay)])
-			return true;
+		if (model.serves(relay))
+			seen.add(id(relay));
 
-		if (relay.up && model.serves(relay))
-			this.remember(relay);
-
-		return relay.up && model.serves(relay);
+		return seen.has(id(relay)) || load()[id(relay)] === true;
 	},
 
 	remember(relay) {

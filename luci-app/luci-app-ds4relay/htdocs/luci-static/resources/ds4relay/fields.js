@@ -34,7 +34,7 @@ function validate(sid, value) {
 	const words_ = this.spec.list ? L.toArray(value) : [ String(value ?? '') ].filter((text) => text != '');
 
 	if (this.spec.needed && !words_.length)
-		return labels.speak(words.missing(this.spec), this.spec.type);
+		return labels.speak(words.missing(this.spec, !(this.section.getOption('proto') instanceof Transports)), this.spec.type);
 
 	for (const word of words_) {
 		const refused = rules.check(this.spec.type, this.spec.name, word, neighbours(this, sid));
@@ -44,6 +44,12 @@ function validate(sid, value) {
 	}
 
 	return true;
+}
+
+/* Values are pasted with blanks around them. This comes before LuCI looks at them. */
+function trim(ev) {
+	if (ev.target.matches('input[type="text"]') && (ev.type != 'keydown' || ev.key == 'Enter'))
+		ev.target.value = ev.target.value.trim();
 }
 
 /*
@@ -83,6 +89,9 @@ function describe(option, sid, node) {
 
 	if (inTable)
 		return node;
+
+	for (const event of [ 'change', 'keydown' ])
+		node.addEventListener(event, trim, true);
 
 	/* Not at once: what moves down when the line appears may be just what is being clicked. */
 	let timer;

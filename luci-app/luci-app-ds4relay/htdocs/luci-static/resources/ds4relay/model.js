@@ -1,5 +1,6 @@
 'use strict';
 'require baseclass';
+'require ds4relay.rules as rules';
 'require ds4relay.services as services';
 'require ds4relay.words as words';
 
@@ -66,6 +67,7 @@ function parts(relay, served) {
 	};
 }
 
+/* What a text about a relay begins with, where there are several. */
 function label(relay, relays) {
 	return (relays.length > 1) ? words.fill(_('Relay %s: '), [ relay.name ]) : '';
 }
@@ -146,6 +148,31 @@ function absent(relays) {
 		words.fill(_('%s does not answer: switch it on, or correct its address'), [ ip ]));
 }
 
+/* What is wrong if no host of a relay answers, or null. */
+function deserted(relay) {
+	return (hostsState(relay) == 'bad')
+		? {
+			kind: 'error', title: _('No server at home answers'), text: absent([ relay ]).join('; '), action: 'diagnose'
+		}
+		: null;
+}
+
+/* What the status knows of relays that are up, as findings like those of the doctor. */
+function observed(status) {
+	return status.relays.filter((relay) => relay.enabled && relay.up).flatMap((relay) => {
+		const problem = there(relay),
+		      answer = { good: 'ok', warning: 'warning', bad: 'failed' }[hostsState(relay)],
+		      finding = (title, state, evidence) => ({ relay: relay.name, title, state, evidence, remedy: '' });
+
+		return [
+			problem
+				? finding(problem.title, (problem.kind == 'error') ? 'failed' : 'warning', problem.text)
+				: finding(_('The other end answers'), 'ok', ''),
+			...(answer ? [ finding('The hosts at home answer', answer, absent([ relay ]).join('; ')) ] : [])
+		];
+	});
+}
+
 /*
  * What is wrong, in one sentence, and what mends it: `{ kind, title, text, details, action }`. An action is one of the
  * module actions.
@@ -163,7 +190,7 @@ function summary(state) {
 	if (local)
 		return local;
 
-	const ends = relays.map((relay) => [ relay, there(relay) ]).filter(([ , problem ]) => problem),
+	const ends = relays.map((relay) => [ relay, there(relay) ?? deserted(relay) ]).filter(([ , problem ]) => problem),
 	      [ relay, problem ] = ends.find(([ , { kind } ]) => kind == 'error') ?? ends[0] ?? [];
 
 	if (problem)
@@ -183,16 +210,22 @@ function summary(state) {
 	return { kind: 'success', title: _('It works'), text: _('The tunnel is up, and the other end answers.') };
 }
 
-/* What to say of an end that does not answer, and what to do. */
+/* What to say of an end that does not answer, and what to do. A new tunnel knows nothing of the one before. */
 function silence(relay) {
-	return (relay.heard_s == null)
-		? {
-			text: _('Nothing has ever come from it. Is it set up, and does it have the same addresses?'),
-			action: other(relay)
-		}
-		: {
+	if (relay.heard_s != null)
+		return {
 			text: words.fill(_('It was last heard of %s. Is it switched on, and online?'), [ ago(relay.heard_s) ]),
 			action: 'diagnose'
+		};
+
+	return relay.served
+		? {
+			text: _('Nothing has come from it since the tunnel was made. Is it switched on, and online?'),
+			action: 'diagnose'
+		}
+		: {
+			text: _('Nothing has ever come from it. Is it set up, and does it have the same addresses?'),
+			action: other(relay)
 		};
 }
 
@@ -201,15 +234,9 @@ function other(relay) {
 	return (relay.role == 'vps') ? 'router' : 'vps';
 }
 
-/* Both ways of a tunnel, in bytes: test packets alone take months for it. */
-const plenty = 2 ** 25;
-
-/* Whether a client reaches a host now, or has since the tunnel came up. */
+/* Whether a client reaches a host now, or has at some time: a router's program remembers that. */
 function serves(relay) {
-	const { counters } = relay;
-
-	return relay.forwards.some(({ flows }) => flows?.answered > 0) ||
-		(counters != null && Math.min(counters.rx_bytes, counters.tx_bytes) > plenty);
+	return relay.served === true || relay.forwards.some(({ flows }) => flows?.answered > 0);
 }
 
 /* What is to be done on this router for a relay, as the texts and actions of a step; or null. */
@@ -224,22 +251,23 @@ function firstStep(state, relay) {
 			actions: [ problem.action ]
 		};
 
-	return relay.up ? null : { texts: [ _('The tunnel is not up.') ], actions: [ 'start', 'diagnose' ] };
+	if (!relay.up)
+		return { texts: [ _('The tunnel is not up.') ], actions: [ 'start', 'diagnose' ] };
+
+	return (state.service && !state.service.enabled)
+		? { texts: [ _('The service is not started at boot.') ], actions: [ 'enable' ] }
+		: null;
 }
 
-/* The same for the other end. */
+/* The same for the other end, which is set up once something has come from it. */
 function secondStep(relay) {
-	const problem = there(relay),
-	      end = other(relay);
+	const end = other(relay);
 
-	if (!problem)
+	if (relay.heard_s != null || !there(relay))
 		return null;
 
 	if (!relay.forwards.length)
 		return { texts: [ _('The relay has no forward, so that the other end is not asked. Add one.') ], actions: [ 'settings' ] };
-
-	if (relay.heard_s != null)
-		return { texts: [ problem.text ], actions: [ 'diagnose', end ] };
 
 	return {
 		texts: [
@@ -294,6 +322,11 @@ function guide(state, relay) {
 	};
 }
 
+/* Whether an end that was set up has fallen silent: that is a fault, not a step. */
+function fallen(relay) {
+	return relay.heard_s != null && condition(relay) == 'silent';
+}
+
 /*
  * What the overview begins with: the steps of relays that no client has used yet (`served` says of which one has), and
  * the summary of the others. It is green only if all relays are in use.
@@ -304,7 +337,7 @@ function head(state, served) {
 
 	const { status } = state,
 	      enabled = status.relays.filter((relay) => relay.enabled),
-	      begun = enabled.filter((relay) => !served(relay));
+	      begun = enabled.filter((relay) => !served(relay) && !fallen(relay));
 
 	if (!begun.length)
 		return { summary: summary(state), guides: [] };
@@ -313,6 +346,20 @@ function head(state, served) {
 	      said = rest.status.relays.length ? summary(rest) : null;
 
 	return { summary: (said?.kind == 'success') ? null : said, guides: begun.map((relay) => guide(state, relay)) };
+}
+
+/*
+ * What a check needs first: the check that has failed, so that this one would say nothing, or undefined. `failed` are
+ * those that have, by relay and id; it learns of checks that are skipped for this reason.
+ */
+function obstacle(check, failed) {
+	const first = (check.needs ?? []).flatMap((id) => [ '', check.relay ].map((relay) => failed.get(relay + ' ' + id)))
+		.find((found) => found);
+
+	if (first)
+		failed.set(check.relay + ' ' + check.id, first);
+
+	return first;
 }
 
 /* Remedies of the doctor that are one click, by their codes. */
@@ -398,6 +445,21 @@ function hosts(relay) {
 	return [ ...new Set(relay.forwards.map((forward) => split(forward).ip)) ];
 }
 
+/*
+ * Tells whether an address can be a host at home, by the interfaces of netifd: in the network of one without a default
+ * route over IPv4, and not the router's own. The provider's gateway is a neighbour too.
+ */
+function homes(interfaces) {
+	const addresses = (one) => L.toArray(one['ipv4-address']),
+	      own = interfaces.flatMap(addresses).map(({ address }) => address),
+	      inside = interfaces.filter((one) => !L.toArray(one.route).some(({ target, mask }) => target == '0.0.0.0' && !mask))
+		.flatMap(addresses);
+
+	return (ip) => !own.includes(ip) &&
+		(!inside.length || inside.some(({ address, mask }) => rules.isWithin4(ip, address, mask)));
+}
+
 return baseclass.extend({
-	condition, parts, summary, head, serves, remedies, remedy, rates, opens, name, split, hosts, missing, ago
+	condition, parts, summary, head, label, serves, observed, obstacle, remedies, remedy, rates, opens, name, split,
+	hosts, homes, missing, ago
 });

@@ -18,6 +18,9 @@ return baseclass.extend({
 		return String(text).split('`').map((part, i) => ((i % 2) ? E('code', [ part ]) : part));
 	},
 
+	/* A sentence that begins with a word, not with a name or a command, begins with a capital letter. */
+	capital: (text) => String(text).replace(/^\p{Ll}(?=\p{Ll}* )/u, (letter) => letter.toUpperCase()),
+
 	/* Commands, for who wants to see them. */
 	commands(list) {
 		return E('details', [
@@ -35,7 +38,7 @@ return baseclass.extend({
 
 	/* A message of kind success, warning, error or notice, with sentences below its title, each a line. */
 	alert(kind, title, sentences, buttons) {
-		const lines = (sentences ?? []).flatMap((text) => String(text).split('\n'));
+		const lines = (sentences ?? []).flatMap((text) => String(text).split('\n')).map(this.capital);
 
 		return E('div', {
 			'class': 'alert-message ' + kind + ' ds4-alert', 'role': (kind == 'error') ? 'alert' : 'status'

@@ -230,6 +230,13 @@ return baseclass.extend({
 
 	parsePorts: firewallPorts,
 
+	/* Whether an IPv4 address lies in the network of another one with so many bits. */
+	isWithin4(text, address, bits) {
+		const [ one, other ] = [ parse4(text), parse4(address) ];
+
+		return one != null && other != null && within4(one, { address: other, bits });
+	},
+
 	/* The endpoint that the program makes of a prefix and the public address, or null. */
 	endpoint(text, ipaddr) {
 		const prefix = parsePrefix(text, parse6, 128),

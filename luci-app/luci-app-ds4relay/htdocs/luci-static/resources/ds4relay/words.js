@@ -32,6 +32,21 @@ function sectionsIn(code) {
 		.flatMap(({ index }, i) => code.slice(0, index).endsWith('forward ') ? [ i ] : []);
 }
 
+/*
+ * Where a text is about the other end's file, by its code: that end has no page, so that the file's words are shown, as
+ * commands are. All other texts have the labels of this page.
+ */
+const theirs = {
+	peeraddr: /^at (?:the VPS option|%s) peeraddr |\bpeeraddr at the (?:VPS|other end)\b/,
+	keep: /^on the VPS .* option keep |\bkeep there \(option keep\)/
+};
+
+/* A code in the user's language, with the options of the other end's file between backquotes. */
+function localise(code) {
+	return Object.keys(theirs).filter((option) => theirs[option].test(code)).reduce((text, option) =>
+		text.replace(new RegExp('(?<![`\\w])' + option + '\\b', 'g'), '`$&`'), _(code));
+}
+
 /* A text `{ code, args }`, whose arguments may be texts too; everything else as it is. */
 function say(text) {
 	if (text?.code == null)
@@ -42,7 +57,8 @@ function say(text) {
 
 	const named = sectionsIn(text.code);
 
-	return fill(_(text.code), (text.args ?? []).map((arg, i) => say((named.includes(i) && forwards.get(arg)) || arg)));
+	return fill(localise(text.code),
+		(text.args ?? []).map((arg, i) => say((named.includes(i) && forwards.get(arg)) || arg)));
 }
 
 /* The beginning of a long text, as the program shows it. */
@@ -151,8 +167,9 @@ return baseclass.extend({
 		return say({ code: 'allowed is %s', args: [ { code: spec.allowed } ] });
 	},
 
-	missing(spec) {
-		if (spec.name == 'src_dport')
+	/* What to say of an option without a value. `all`: the form may be set to all protocols in place of a port. */
+	missing(spec, all) {
+		if (spec.name == 'src_dport' && all)
 			return say({
 				code: 'option src_dport is missing; it takes %s (or set proto to all: every protocol and port)',
 				args: [ { code: spec.allowed } ]

@@ -31,6 +31,7 @@ function fromStatus() {
 				remedy: _('Start or restart the service.'), action: 'reload'
 			} ]
 			: [ { title: 'The kernel is as configured', state: 'ok', evidence: '', remedy: '' } ],
+		model.observed(status),
 		words.list(status, 'notes').map((text) => ({ title: 'Note', state: 'warning', evidence: text, remedy: '' }))
 	), (err) => [ {
 		title: 'Configuration', state: 'failed', evidence: words.error(err), remedy: _('Correct it in the settings.'), action: 'settings'
@@ -115,7 +116,8 @@ return view.extend({
 	},
 
 	runChecks() {
-		const rows = this.waitingRows();
+		const rows = this.waitingRows(),
+		      failed = new Map();
 
 		dom.content(this.list, rows);
 		this.progress.hidden = false;
@@ -125,10 +127,11 @@ return view.extend({
 			rows[i].className = 'ds4-check ds4-running';
 			rows[i].querySelector('.ds4-verdict').textContent = says('running');
 
-			return api.doctor(check.id, check.relay).catch((err) => ({
-				...check, state: 'failed', evidence: words.error(err), remedy: ''
-			})).then((finding) => {
+			return this.ask(check, failed).then((finding) => {
 				const row = this.renderRow(finding);
+
+				if (finding.state == 'failed')
+					failed.set(check.relay + ' ' + check.id, finding);
 
 				rows[i].replaceWith(row);
 				this.progress.value = i + 1;
@@ -136,6 +139,21 @@ return view.extend({
 				return findings.concat(finding);
 			});
 		}), Promise.resolve([]));
+	},
+
+	/* Does a check, unless one that it needs has failed. */
+	ask(check, failed) {
+		const first = model.obstacle(check, failed);
+
+		if (first) {
+			const evidence = { code: 'needs: %s', args: [ { code: first.title } ] };
+
+			return Promise.resolve({ ...check, state: 'skipped', evidence: words.say(evidence), remedy: '' });
+		}
+
+		return api.doctor(check.id, check.relay).catch((err) => ({
+			...check, state: 'failed', evidence: words.error(err), remedy: ''
+		}));
 	},
 
 	/* The button that does what a finding asks for, if there is one. Then all is checked again. */
@@ -180,13 +198,14 @@ return view.extend({
 
 	conclude(findings) {
 		const of = (state) => findings.filter((finding) => finding.state == state),
-		      worst = of('failed')[0] ?? of('warning')[0];
+		      worst = of('failed')[0] ?? of('warning')[0],
+		      relays = [ ...new Set(findings.map(({ relay }) => relay).filter((relay) => relay)) ];
 
 		this.progress.hidden = true;
 		dom.content(this.result, worst
-			? page.alert((worst.state == 'failed') ? 'error' : 'warning', words.title(worst), [
-				words.of(worst, worst.remedy ? 'remedy' : 'evidence')
-			], [ this.renderAction(worst) ])
+			? page.alert((worst.state == 'failed') ? 'error' : 'warning',
+				(worst.relay ? model.label({ name: worst.relay }, relays) : '') + words.title(worst),
+				[ words.of(worst, worst.remedy ? 'remedy' : 'evidence') ], [ this.renderAction(worst) ])
 			: page.alert('success', _('Everything is in order'), [ words.fill(_('Checks: %d'), [ findings.length ]) ]));
 	},
 

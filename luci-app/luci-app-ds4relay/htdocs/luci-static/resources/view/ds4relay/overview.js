@@ -232,7 +232,7 @@ return view.extend({
 		return traffic
 			? E('span', [
 				'%1024.1mB'.format(traffic.bytes),
-				E('small', [ E('br'), words.fill(_('%d packets'), [ traffic.packets ]) ])
+				E('small', [ E('br'), (traffic.packets == 1) ? _('1 packet') : words.fill(_('%d packets'), [ traffic.packets ]) ])
 			])
 			: E('span', [ '–' ]);
 	},

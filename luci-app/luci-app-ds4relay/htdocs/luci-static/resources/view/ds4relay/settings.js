@@ -21,11 +21,11 @@
 function addHosts(option, hosts, interfaces) {
 	const named = {},
 	      others = {},
-	      own = interfaces.flatMap((i) => L.toArray(i['ipv4-address']).map((a) => a.address));
+	      isAtHome = model.homes(interfaces);
 
 	for (const mac in hosts)
 		for (const ip of L.toArray(hosts[mac].ipaddrs ?? hosts[mac].ipv4))
-			if (!own.includes(ip))
+			if (isAtHome(ip))
 				(hosts[mac].name ? named : others)[ip] = hosts[mac].name || mac;
 
 	for (const ip of L.sortedKeys(named, null, 'addr'))
@@ -472,7 +472,8 @@ return view.extend({
 		fields.add(s, 'general', form.Value, 'name', _('Your words for it.'));
 
 		o = fields.add(s, 'general', form.ListValue, 'relay', null, {
-			placeholder: (relays.length == 1) ? words.fill(_('the only one (%s)'), relays) : _('-- Please choose --')
+			placeholder: (relays.length == 1) ? words.fill(_('the only one (%s)'), relays) : _('-- Please choose --'),
+			needed: relays.length > 1
 		});
 		o.load = function(sid) {
 			const given = uci.get('ds4relay', sid, 'relay');
@@ -542,7 +543,8 @@ return view.extend({
 
 /* Ports are for protocols that have them. */
 function needsPorts(sid) {
-	const proto = this.section.getOption('proto');
+	const proto = this.section.getOption('proto'),
+	      given = L.toArray(proto?.formvalue(sid));
 
-	return !proto || rules.hasPorts(L.toArray(proto.formvalue(sid)));
+	return !given.length || rules.hasPorts(given);
 }
