@@ -505,6 +505,7 @@ test('overview: a relay that runs, and one that does not', async () => {
 	assert.match(await page.locator('.ds4-alert').innerText(), /last heard of 3 min ago/);
 	assert.match(await page.locator('svg.ds4-path').getAttribute('aria-label'),
 		/\(does not work\), tunnel ds4-home \(does not work\)[^]*192\.168\.1\.23[^,]*no answer/);
+	assert.match(await page.locator('svg.ds4-path').textContent(), /✕ 192\.168\.1\.23 \(raspberrypi\)/);
 	assert.match(await page.locator('.ds4-forwards').innerText(),
 		/192\.168\.1\.210[^]*answers[^]*\b1 packet\s[^]*does not answer/);
 	noErrors(page);

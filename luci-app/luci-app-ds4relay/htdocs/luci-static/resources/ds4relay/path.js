@@ -76,11 +76,17 @@ function pipe(from, to, state, busy) {
 	]);
 }
 
-function hostNames(relay, names) {
-	const missing = model.missing(relay);
+/* The hosts by address and name; `absent` marks those that do not answer. */
+function hostNames(relay, names, absent) {
+	const missing = model.missing(relay),
+	      named = (ip) => (names[ip] ? ip + ' (' + names[ip] + ')' : ip);
 
-	return model.hosts(relay).map((ip) => (names[ip] ? ip + ' (' + names[ip] + ')' : ip) +
-		(missing.includes(ip) ? ' – ' + _('no answer') : ''));
+	return model.hosts(relay).map((ip) => (missing.includes(ip) ? absent(named(ip)) : named(ip)));
+}
+
+/* The same for the drawing, which has no room for words. */
+function hostLines(relay, names, count) {
+	return shorten(hostNames(relay, names, (host) => '✕ ' + host), count);
 }
 
 function shorten(list, count) {
@@ -97,7 +103,7 @@ function sentence(relay, state, names) {
 
 	return words.fill(_('Client, then VPS %s (%s), tunnel %s (%s), router %s (%s), host %s'), [
 		relay.ipaddr, how[state.vps], relay.device, how[state.tunnel], relay.local || '–', how[state.router],
-		hostNames(relay, names).join(', ') || '–'
+		hostNames(relay, names, (host) => host + ' – ' + _('no answer')).join(', ') || '–'
 	]);
 }
 
@@ -168,7 +174,7 @@ return baseclass.extend({
 			icon('router', router, y, state.router),
 			...lines(router, y + 46, 'middle', _('This router'), [ relay.local || _('no address yet') ]),
 			icon('host', host, y, state.host),
-			...lines(host, y + 46, 'middle', _('Host', 'server at home'), shorten(hostNames(relay, names), 4))
+			...lines(host, y + 46, 'middle', _('Host', 'server at home'), hostLines(relay, names, 4))
 		];
 	},
 
@@ -194,7 +200,7 @@ return baseclass.extend({
 			icon('router', x, router, state.router),
 			...beside(_('This router'), router, [ relay.local || _('no address yet') ]),
 			icon('host', x, host, state.host),
-			...beside(_('Host', 'server at home'), host, shorten(hostNames(relay, names), 3))
+			...beside(_('Host', 'server at home'), host, hostLines(relay, names, 3))
 		];
 	}
 });
