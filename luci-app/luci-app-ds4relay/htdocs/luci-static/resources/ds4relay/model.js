@@ -175,9 +175,9 @@ function observed(status) {
 
 /*
  * What is wrong, in one sentence, and what mends it: `{ kind, title, text, details, action }`. An action is one of the
- * module actions.
+ * module actions. `all`: the relays that are enabled, where the state has only some of them.
  */
-function summary(state) {
+function summary(state, all) {
 	const wrong = general(state);
 
 	if (wrong)
@@ -194,7 +194,7 @@ function summary(state) {
 	      [ relay, problem ] = ends.find(([ , { kind } ]) => kind == 'error') ?? ends[0] ?? [];
 
 	if (problem)
-		return { ...problem, title: label(relay, relays) + problem.title };
+		return { ...problem, title: label(relay, all ?? relays) + problem.title };
 
 	const notes = words.list(status, 'notes').concat(absent(relays));
 
@@ -343,7 +343,7 @@ function head(state, served) {
 		return { summary: summary(state), guides: [] };
 
 	const rest = { ...state, status: { ...status, relays: enabled.filter((relay) => !begun.includes(relay)) } },
-	      said = rest.status.relays.length ? summary(rest) : null;
+	      said = rest.status.relays.length ? summary(rest, enabled) : null;
 
 	return { summary: (said?.kind == 'success') ? null : said, guides: begun.map((relay) => guide(state, relay)) };
 }
