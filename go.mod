@@ -16,3 +16,7 @@ require github.com/godbus/dbus/v5 v5.2.4
 require github.com/pires/go-proxyproto v0.15.0
 
 require github.com/gopacket/gopacket v1.7.7
+
+require filippo.io/edwards25519 v1.2.0
+
+require golang.org/x/crypto v0.45.0 // indirect

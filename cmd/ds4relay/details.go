@@ -131,7 +131,7 @@ var manual = map[string]detail{
 		}},
 	"trace": {
 		"It waits for the next connection, of one client if its IPv4 address is given, and prints a line for each " +
-			"step of a packet on this machine's devices: in, into the tunnel, in IPv6, out of the tunnel, and so " +
+			"step of a packet on this machine's devices: in, into the tunnel, in IPv6 or UDP, out of it, and so " +
 			"on; then where it stopped.",
 		[]example{
 			{"ds4relay trace", "the next connection of anybody"},
@@ -164,6 +164,19 @@ var manual = map[string]detail{
 			"configuration has only one relay.",
 		[]example{
 			{"ds4relay export home >home.conf", "the file for the other end"},
+		}},
+	"genkey": {
+		"The key goes into /etc/ds4relay/keys/RELAY, or into the file that option private_key_file names. Only root may " +
+			"read it, and it never leaves this machine. An existing key is not overwritten.\n\n" +
+			"`genkey --preshared` prints a key for option preshared_key_file; copy it to both ends by a safe way.",
+		[]example{
+			{"ds4relay genkey home", "make a key; option public_key at the other end takes what is printed"},
+			{"(umask 077; ds4relay genkey --preshared >/etc/ds4relay/keys/home.psk)", "make a preshared key"},
+		}},
+	"pubkey": {
+		"The other end needs it in option public_key.",
+		[]example{
+			{"ds4relay pubkey home", "the public half of /etc/ds4relay/keys/home"},
 		}},
 	"ping": {"Both addresses belong to one server: the difference is what the path through the relay costs.\n\n" +
 		"Exit status 1: an address has not answered, or, on the router or the VPS, the VPS itself has answered " +

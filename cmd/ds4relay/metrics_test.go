@@ -26,7 +26,7 @@ import (
 
 // everything is a status with all metrics, and some text that must be escaped.
 func everything() *reconcile.Status {
-	heard := int64(18)
+	heard, shaken := int64(18), int64(95)
 	forwards := []reconcile.ForwardStatus{
 		{Section: "web", Name: `Mum's "web" \ server`, DestIP: "192.168.1.210", Host: "up",
 			Flows: &reconcile.Flows{Open: 2, In: &state.Traffic{Bytes: 1 << 50}, Out: &state.Traffic{Bytes: 8}}},
@@ -34,12 +34,17 @@ func everything() *reconcile.Status {
 		{Section: "mail", DestIP: "192.168.1.212", Host: "unknown"},
 	}
 	relay := reconcile.RelayStatus{Name: "home", Enabled: true, Role: config.Router, Up: true, IPAddr: "198.51.100.144",
-		Device: "wrap1", MTU: 1452, OtherEnd: "heard", HeardS: &heard, Forwards: forwards,
+		Device: "wrap1", Transport: config.IPIP6, MTU: 1452, OtherEnd: "heard", HeardS: &heard, Forwards: forwards,
 		Counters: &kernel.Counters{RxBytes: 1, RxPackets: 2, TxBytes: 3, TxPackets: 4, RxErrors: 5, TxErrors: 6}}
 	silent := relay
 	silent.Name, silent.OtherEnd, silent.HeardS, silent.Counters, silent.Forwards = "cabin", "silent", nil, nil,
 		[]reconcile.ForwardStatus{}
-	return &reconcile.Status{Relays: []reconcile.RelayStatus{relay, silent, {Name: "off"}}, Differs: []string{},
+	encrypted := silent
+	encrypted.Name, encrypted.Transport = "mill", config.WireGuard
+	encrypted.KeysStatus = reconcile.KeysStatus{Port: 51847, PeerPublicKey: "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=",
+		Endpoint:   "[2001:db8::7]:40112",
+		HandshakeS: &shaken}
+	return &reconcile.Status{Relays: []reconcile.RelayStatus{relay, silent, encrypted, {Name: "off"}}, Differs: []string{},
 		Connections: &kernel.Connections{Count: 9, Max: 10}}
 }
 
@@ -321,7 +326,7 @@ func TestMetricsPage(t *testing.T) {
 				continue
 			}
 			var has []string
-			for _, label := range regexp.MustCompile(`(\w+)="`).FindAllStringSubmatch(sample[1], -1) {
+			for _, label := range regexp.MustCompile(`(?:^|,)(\w+)="`).FindAllStringSubmatch(sample[1], -1) {
 				has = append(has, label[1])
 			}
 			if !slices.Equal(has, labels) {
@@ -360,7 +365,7 @@ func TestMetricsPage(t *testing.T) {
 	if err := os.WriteFile(rules, []byte(strings.ReplaceAll(alerts, "\n    ", "\n")), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, ok := promtool(t, "", "check", "rules", rules); !ok || !strings.Contains(out, "5 rules found") {
+	if out, ok := promtool(t, "", "check", "rules", rules); !ok || !strings.Contains(out, "6 rules found") {
 		t.Errorf("promtool check rules: %s", out)
 	}
 	// Prometheus parses the dashboard's expressions too, with variables replaced by what they may be.

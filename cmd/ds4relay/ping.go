@@ -8,13 +8,14 @@ import (
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/packet"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // answerers tells whether answers of a public address come from the home: the VPS itself answers pings that no forward
 // takes.
 type answerers struct {
 	relays []*config.Relay // of this machine
-	before []uint64        // packets that had come out of their tunnels
+	before []uint64        // what had come out of their tunnels, see outOfTunnel
 }
 
 // answerers reads the configuration, if there is one, and the tunnels' counters before the first ping.
@@ -25,9 +26,19 @@ func (a *app) answerers() answerers {
 	}
 	for _, r := range w.relays {
 		counters, _ := kernel.LinkCounters(r.Device) // 0 if it is not up
-		w.before = append(w.before, counters.RxPackets)
+		w.before = append(w.before, outOfTunnel(r, &counters))
 	}
 	return w
+}
+
+// outOfTunnel is the number of packets that came out of a tunnel. Those of WireGuard also have keepalives and handshakes
+// among them, so it is how many echoes fit into their bytes.
+func outOfTunnel(r *config.Relay, c *kernel.Counters) uint64 {
+	const echo = 84 // bytes, as ping sends it
+	if r.Transport == config.WireGuard {
+		return c.RxBytes / uint64(transport.Padded(echo, transport.DefaultPathMTU))
+	}
+	return c.RxPackets
 }
 
 // home returns an error if the home has not sent so many answers. known is false if the address is not one of this
@@ -45,7 +56,8 @@ func (w answerers) home(addr netip.Addr, answers int) (known bool, err error) {
 			taken = taken || !slices.ContainsFunc(r.Keep, echo) && (f.All || slices.ContainsFunc(f.Ports, echo))
 		}
 		if counters, err := kernel.LinkCounters(r.Device); err == nil {
-			through += counters.RxPackets - min(w.before[i], counters.RxPackets)
+			now := outOfTunnel(r, &counters)
+			through += now - min(w.before[i], now)
 		}
 	}
 	switch {

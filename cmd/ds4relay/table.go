@@ -40,8 +40,11 @@ func commands() []command {
 			setup: (*app).watch},
 		{name: "check", args: "[FILE]", summary: "report every mistake in the configuration",
 			setup: bare((*app).check)},
-		{name: "export", args: "[RELAY]", summary: "print the configuration of the other end",
-			setup: bare((*app).export)},
+		{name: "export", args: "[RELAY]", summary: "print the configuration of the other end", setup: (*app).export},
+		{name: "genkey", args: "[RELAY]", setup: (*app).genkey,
+			summary: "make this end's private key for transport wireguard, and print its public half"},
+		{name: "pubkey", args: "RELAY", summary: "print the public half of this end's private key",
+			setup: bare((*app).pubkey)},
 		{name: "ping", args: "HOST4 HOST6", setup: (*app).ping,
 			summary: "compare the round trip over IPv4, through the relay, with the one over IPv6"},
 	}, hostCommands(), []command{

@@ -77,8 +77,8 @@ func (a *app) ways(c *config.Config) ([]*trace.Way, error) {
 		if err != nil {
 			return nil, err
 		}
-		ways = append(ways, &trace.Way{Relay: r, Access: path.Access, LAN: path.LAN,
-			Tunnel: state.TunnelOf(r, path.Local, path.Peer)})
+		ways = append(ways, &trace.Way{Relay: r, Access: path.Access, LAN: path.LAN, MTU: path.MTU,
+			Remote: path.Remote, Tunnel: state.TunnelOf(r, path.Local, path.Peer)})
 	}
 	return ways, nil
 }
@@ -113,11 +113,10 @@ func (a *app) follow(f *trace.Follower, client netip.Addr, count int, limit time
 			continue
 		}
 		found := f.Connection()
-		if event, ok := f.Frame(trace.Frame{At: time.Now(), Device: frame.Device, Out: frame.Out, Packet: p}); ok {
-			if w := f.Connection().Way; found == nil {
-				local, peer := w.Tunnel.Endpoints()
-				fmt.Fprintf(a.stdout, "relay %s (%s), %s is here, %s is the other end\n", w.Relay.Name, w.Relay.Role,
-					local, peer)
+		for _, event := range f.Frame(trace.Frame{At: time.Now(), Device: frame.Device, Out: frame.Out, Packet: p}) {
+			if found == nil {
+				found = f.Connection()
+				fmt.Fprintln(a.stdout, found.Way.Ends())
 			}
 			fmt.Fprintln(a.stdout, event)
 			lines++

@@ -13,9 +13,18 @@ type Watch struct {
 // Tunnel is a relay's tunnel as the kernel has it now.
 type Tunnel struct {
 	Index   int    // of the device: down and up make another one
-	Peer    string // the other end's endpoint
+	Peer    string // the other end's endpoint, or its public key; "" where only root may read it
 	Packets uint64 // that have come out of it
+
+	Keyed  bool  // it has keys that the ends agree on again and again (WireGuard)
+	Shaken int64 // when they last did, in seconds since boot; 0: never, or it is not known
+
+	Endpoint string // where the other end was last, with its UDP port; "" if that is not known
 }
+
+// keyLife is how long, in seconds, keys of WireGuard are valid (REJECT_AFTER_TIME). An end that is asked to agree on new
+// ones after that, and does not, is silent.
+const keyLife = 180
 
 // Record is what is known about the other end of one relay.
 type Record struct {
@@ -49,25 +58,37 @@ const (
 )
 
 // Look begins a run. It reports whether a probe is needed: nothing has come since the run before, or this is the first
-// one with this tunnel.
+// one with this tunnel. With keys something comes always: there one has to be answered once, so that Judge knows what it
+// means if one is not.
 func (r *Record) Look(t *Tunnel, now int64) (probe bool) {
 	if !r.about(t) {
 		*r = Record{Tunnel: *t}
 		return true
 	}
 	if t.Packets == r.Packets {
+		r.see(t)
 		r.Probe = ""
 		return true
 	}
-	r.Packets, r.Run, r.Heard, r.Probe = t.Packets, now, now, Needless
-	return false
+	r.see(t)
+	r.Run, r.Heard, r.Probe = now, now, Needless
+	return t.Keyed && !r.Answered
 }
 
-// Tried ends a run with a probe, which may have been needless. answered means that the answer itself came; packets is
-// the tunnel's counter after the wait for it.
-func (r *Record) Tried(sent, answered bool, packets uint64, now int64) {
-	came := answered || packets != r.Packets || r.Probe == Needless
-	r.Packets, r.Run, r.Answered = packets, now, r.Answered || answered
+// see takes over what has changed of the same tunnel.
+func (r *Record) see(t *Tunnel) {
+	r.Packets, r.Shaken = t.Packets, t.Shaken
+	if t.Endpoint != "" {
+		r.Endpoint = t.Endpoint
+	}
+}
+
+// Tried ends a run with a probe, which may have been needless. answered means that the answer itself came; t is the
+// tunnel after the wait for it.
+func (r *Record) Tried(sent, answered bool, t *Tunnel, now int64) {
+	came := answered || t.Packets != r.Packets || r.Probe == Needless
+	r.see(t)
+	r.Run, r.Answered = now, r.Answered || answered
 	switch {
 	case came:
 		r.Heard, r.Probe = now, Answered
@@ -94,22 +115,29 @@ func (r *Record) TryClient(now int64) bool {
 
 // Judge says whether the other end is alive, and how many seconds ago it was last heard of, at most; -1 means never.
 //
-// An end that answers no probes is not called silent once packets have come (see TryClient).
+// An end that has never answered a probe is not called silent once packets have come (see TryClient). With keys it is,
+// but not while those that it has agreed on are valid.
 func (r *Record) Judge(t *Tunnel, now int64) (state State, ago int64) {
 	switch {
 	case !r.about(t):
 		return Unknown, -1
 	case t.Packets != r.Packets: // some time since the last run
-		return Heard, max(now-r.Run, 0)
+		return Heard, max(now-max(r.Run, t.Shaken), 0)
 	}
+	shaken := max(r.Shaken, t.Shaken)
 	ago = -1
-	if r.Heard > 0 {
-		ago = max(now-r.Heard, 0)
+	if heard := max(r.Heard, shaken); heard > 0 {
+		ago = max(now-heard, 0)
 	}
 	switch {
 	case r.Probe == Needless || r.Probe == Answered:
 		return Heard, ago
-	case r.Probe == Lost && (r.Answered || r.Packets == 0):
+	case r.Probe == Lost && r.Answered:
+		return Silent, ago
+	case shaken > 0 && now-shaken <= keyLife:
+		return Heard, ago
+	case r.Probe == Lost && (t.Keyed || r.Packets == 0),
+		r.Probe == Unsent && t.Keyed && r.Endpoint == "": // it has never said where it is
 		return Silent, ago
 	}
 	return Unknown, ago
@@ -117,7 +145,7 @@ func (r *Record) Judge(t *Tunnel, now int64) (state State, ago int64) {
 
 // about reports whether the record is about this tunnel, with this other end.
 func (r *Record) about(t *Tunnel) bool {
-	return r != nil && r.Run > 0 && r.Index == t.Index && r.Peer == t.Peer
+	return r != nil && r.Run > 0 && r.Index == t.Index && (r.Peer == t.Peer || t.Keyed && t.Peer == "")
 }
 
 // Limits of repairs.

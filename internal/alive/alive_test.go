@@ -53,11 +53,70 @@ func TestJudge(t *testing.T) {
 				if run.answered {
 					packets++
 				}
-				r.Tried(!run.unsent, run.answered, packets, now)
+				tunnel.Packets = packets
+				r.Tried(!run.unsent, run.answered, &tunnel, now)
 			}
 		}
 		if state, ago := r.Judge(&c.now, now+20); state != c.state || ago != c.ago {
 			t.Errorf("%s: %s, %d s ago, want %s, %d", c.what, state, ago, c.state, c.ago)
+		}
+	}
+}
+
+// TestKeyed: an end that agrees on keys and has never answered a probe is alive while they are valid, and silent after
+// that.
+func TestKeyed(t *testing.T) {
+	const now = 10000
+	for _, c := range []struct {
+		what            string
+		shaken, packets int64 // before the run
+		answered        bool
+		after           Tunnel // 20 s after the run
+		state           State
+		ago             int64
+	}{
+		{"it answered before", now - 10, 3, false, Tunnel{Packets: 3, Shaken: now - 10}, Silent, 30},
+		{"no handshake ever", 0, 0, false, Tunnel{}, Silent, -1},
+		{"a handshake, but no answer", now - 100, 3, false, Tunnel{Packets: 3, Shaken: now - 100}, Heard, 120},
+		{"the keys are old", now - 170, 3, false, Tunnel{Packets: 3, Shaken: now - 170}, Silent, 190},
+		{"an answer with old keys", now - 170, 3, true, Tunnel{Packets: 4, Shaken: now - 170}, Heard, 20},
+		{"a handshake since the run", 0, 0, false, Tunnel{Packets: 2, Shaken: now + 15}, Heard, 5},
+		{"without root", now - 170, 3, false, Tunnel{Packets: 3}, Silent, 190},
+		{"without root, recently", now - 30, 3, false, Tunnel{Packets: 3}, Heard, 50},
+		{"another key", now - 30, 3, true, Tunnel{Peer: "other", Packets: 4}, Unknown, -1},
+	} {
+		tunnel := Tunnel{Index: 7, Peer: "key", Keyed: true, Shaken: c.shaken, Packets: uint64(c.packets)}
+		r := &Record{}
+		r.Look(&tunnel, now)
+		r.Answered = c.what == "it answered before"
+		if c.answered {
+			tunnel.Packets++
+		}
+		r.Tried(true, c.answered, &tunnel, now)
+		c.after.Index, c.after.Keyed = 7, true
+		if state, ago := r.Judge(&c.after, now+20); state != c.state || ago != c.ago {
+			t.Errorf("%s: %s, %d s ago, want %s, %d", c.what, state, ago, c.state, c.ago)
+		}
+	}
+}
+
+// TestEndpoint: where the other end was last is known while its address is not.
+func TestEndpoint(t *testing.T) {
+	r := &Record{}
+	tunnel := Tunnel{Index: 7, Peer: "key", Keyed: true}
+	r.Look(&tunnel, 900)
+	r.Tried(false, false, &tunnel, 900)
+	if state, _ := r.Judge(&tunnel, 920); state != Silent {
+		t.Errorf("an end that never said where it is is %s", state)
+	}
+	for i, c := range []struct{ now, want string }{{"", ""}, {"192.0.2.1:9", "192.0.2.1:9"}, {"", "192.0.2.1:9"},
+		{"[2001:db8::1]:7", "[2001:db8::1]:7"}} {
+		tunnel := Tunnel{Index: 7, Peer: "key", Keyed: true, Packets: uint64(i / 2), Endpoint: c.now}
+		if r.Look(&tunnel, int64(1000+60*i)) {
+			r.Tried(true, false, &tunnel, int64(1000+60*i))
+		}
+		if r.Endpoint != c.want {
+			t.Errorf("%d: %q, want %q", i, r.Endpoint, c.want)
 		}
 	}
 }
@@ -68,7 +127,7 @@ func TestTryClient(t *testing.T) {
 	r := &Record{}
 	for minute := range int64(40) {
 		if now := 60 + 60*minute; r.Look(tunnel, now) {
-			r.Tried(true, false, 0, now)
+			r.Tried(true, false, tunnel, now)
 			if r.TryClient(now) {
 				tries++
 			}
@@ -77,8 +136,9 @@ func TestTryClient(t *testing.T) {
 	if tries != 4 {
 		t.Errorf("the way of a client was tried %d times in 40 minutes", tries)
 	}
-	r.Tried(true, false, 1, 5000)
-	r.Tried(true, false, 1, 6000)
+	tunnel.Packets = 1
+	r.Tried(true, false, tunnel, 5000)
+	r.Tried(true, false, tunnel, 6000)
 	if r.Probe != Lost || r.TryClient(6000) {
 		t.Error("the way of a client is tried although packets have come")
 	}

@@ -21,13 +21,28 @@ var Abouts = map[string]map[string]About{
 		"ipaddr":  {Meaning: "the VPS's public IPv4 address"},
 		"ip6addr": {Default: "OpenWrt: auto; else required", Meaning: "this end's endpoint: an IPv6 address, " +
 			"a prefix of at most 64 bits, or `auto` (OpenWrt): from the prefix delegated to `tunlink`"},
-		"peeraddr": {Meaning: "the other end's endpoint: an address, a prefix, or a DNS name"},
+		"transport": {Meaning: "what carries the packets: `ipip6` (IPv4 in IPv6, not encrypted) or " +
+			"[`wireguard`](wireguard.md) (encrypted, over UDP and IPv4 or IPv6)"},
+		"peeraddr": {Default: "required, but not on a VPS with wireguard", Meaning: "the other end's endpoint: an " +
+			"address, a prefix, or a DNS name; with wireguard an IPv4 or IPv6 address or a DNS name of the VPS"},
+		"public_key": {Default: "required with wireguard", Meaning: "wireguard: the other end's public key"},
+		"private_key_file": {Default: "/etc/ds4relay/keys/NAME", Meaning: "wireguard: the file with this end's " +
+			"private key, which `ds4relay genkey` makes; only root may read it"},
+		"preshared_key_file": {Default: "none", Meaning: "wireguard: a file with a key that both ends have besides " +
+			"(`ds4relay genkey --preshared`)"},
+		"listen_port":   {Meaning: "wireguard, VPS: its UDP port, a different one for each relay; it is kept by itself"},
+		"endpoint_port": {Meaning: "wireguard, router: the VPS's `listen_port`"},
+		"peer": {Default: "none", Meaning: "wireguard, VPS: `plain` if the home is a [WireGuard client without " +
+			"ds4relay](wireguard.md#a-home-without-ds4relay), such as a FRITZ!Box; hosts see the VPS's address " +
+			"10.46.46.1 instead of the client's"},
+		"persistent_keepalive": {Meaning: "wireguard, router: seconds between packets to the VPS when there are no " +
+			"others; they keep firewalls and NAT on the way open"},
 		"tunlink": {Default: "VPS: the device that has `ipaddr`; OpenWrt: the interface with the " +
 			"delegated prefix", Meaning: "the device that carries the tunnel's packets; on OpenWrt the name of an " +
 			"interface (`wan6`)"},
 		"device": {Default: "ds4-NAME; with ifupdown its stanza's name", Meaning: "name of the tunnel device"},
-		"mtu": {Meaning: "auto: the MTU of the route to the other end, at most 1500, minus 40, or minus 48 with an " +
-			"encaplimit; less if packets of that size do not arrive there"},
+		"mtu": {Meaning: "auto: the MTU of the route to the other end, at most 1500, minus 40 (48 with an encaplimit), or " +
+			"with wireguard minus 60 over IPv4 and 80 over IPv6; less if packets of that size do not arrive there"},
 		"encaplimit": {Meaning: "how many more levels of tunnelling a packet may enter (RFC 2473 section " +
 			"4.1.1): none (or ignore), or 0 to 255"},
 		"ttl": {Meaning: "hop limit of the outer packets"},

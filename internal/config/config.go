@@ -5,6 +5,8 @@ import (
 	"math"
 	"net/netip"
 	"strings"
+
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // DefaultPath is where both ends keep their configuration.
@@ -28,6 +30,22 @@ const (
 	All     Egress = "all"     // the host's own connections too
 )
 
+// Transport is what carries a relay's packets between its ends.
+type Transport string
+
+// The values of `option transport`.
+const (
+	IPIP6     Transport = "ipip6"     // IPv4 in IPv6 (RFC 2473), without encryption
+	WireGuard Transport = "wireguard" // encrypted, over UDP
+)
+
+// KeyDir is where the files with the keys are, unless the configuration says another place.
+const KeyDir = "/etc/ds4relay/keys/"
+
+// PlainAddr is the address that hosts see instead of a client's behind a WireGuard client without ds4relay: such a home
+// cannot route answers to any address back into the tunnel.
+var PlainAddr = netip.AddrFrom4([4]byte{10, 46, 46, 1})
+
 // Config is a configuration file without mistakes.
 type Config struct {
 	Path    string
@@ -42,10 +60,11 @@ type Relay struct {
 	Line       int // of the section
 	Enabled    bool
 	Role       Role
+	Transport  Transport
 	IPAddr     netip.Addr // the VPS's public IPv4 address
 	Local      netip.Addr // this end's endpoint; not valid where Auto is set
 	Auto       bool       // the endpoint is made of the prefix that tunlink gets delegated
-	Peer       netip.Addr // the other end's endpoint; not valid where PeerName is set
+	Peer       netip.Addr // the other end's endpoint; not valid where PeerName is set, or where it is learned
 	PeerName   string     // DNS name of the other end's endpoint
 	Tunlink    string     // "" where it is to be found out
 	Device     string
@@ -62,8 +81,20 @@ type Relay struct {
 	EgressPrivate bool // on a VPS: hosts with egress all may open connections to private addresses
 	KillSwitch    bool // on a router: what its forwards have by default
 
-	Keep     []PortSet
+	WireGuard WireGuardOptions
+
+	Keep     []PortSet  // with the port of WireGuard
 	Forwards []*Forward // enabled ones only
+}
+
+// WireGuardOptions are the options of a relay with the transport WireGuard.
+type WireGuardOptions struct {
+	PublicKey     transport.Key // the other end's
+	PrivateFile   string        // with this end's private key
+	PresharedFile string        // "" for none
+	Port          uint16        // UDP port of the VPS
+	Keepalive     int           // on a router, in seconds; 0 for none
+	Plain         bool          // on a VPS: the home is a WireGuard client without ds4relay
 }
 
 // PortSet is a range of ports of one IP protocol, or the whole protocol if First is 0.
@@ -129,6 +160,11 @@ func (c *Config) Relay(name string) *Relay {
 		}
 	}
 	return nil
+}
+
+// KeptPort is the port of the VPS that the relay's transport uses itself, if it uses one.
+func (r *Relay) KeptPort() (PortSet, bool) {
+	return PortSet{UDP, r.WireGuard.Port, r.WireGuard.Port}, r.Transport == WireGuard
 }
 
 // Names are the relays' names, for messages.

@@ -100,7 +100,7 @@ func TestLoad(t *testing.T) {
 		t.Fatal(err, warnings)
 	}
 	addr := netip.MustParseAddr
-	want := &Relay{Name: "home", Line: 1, Enabled: true, Role: Router, IPAddr: addr("198.51.100.144"),
+	want := &Relay{Name: "home", Line: 1, Enabled: true, Role: Router, Transport: IPIP6, IPAddr: addr("198.51.100.144"),
 		Local: addr("2001:db8:fdd2:0:198:51:100:144"), Peer: addr("2001:db8:6ef9:0:198:51:100:144"), Tunlink: "wan6",
 		Device: "wrap1", EncapLimit: transport.NoEncapLimit, TTL: 64, Table: 42, Priority: 4600, Egress: Replies,
 		Offloading: true, TargetLocal: true, Keep: []PortSet{{6, 22, 22}},
@@ -598,7 +598,7 @@ func TestExportOwn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		exported := Export(here, here.Relays[0], here.Relays[0].Local, here.Relays[0].Peer)
+		exported := Export(here, here.Relays[0], Known{Local: here.Relays[0].Local, Peer: here.Relays[0].Peer})
 		for _, name := range []string{"device", "mtu", "ip4table", "priority", "tunlink", "ttl"} {
 			if strings.Contains(exported, "option "+name+" ") && !strings.HasPrefix(want, "option "+name+" ") {
 				t.Errorf("%s: %s is exported:\n%s", options, name, exported)
@@ -626,7 +626,7 @@ func TestExportPorts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		exported := Export(here, here.Relays[0], here.Relays[0].Local, here.Relays[0].Peer)
+		exported := Export(here, here.Relays[0], Known{Local: here.Relays[0].Local, Peer: here.Relays[0].Peer})
 		there, _, err := Parse("F", []byte(exported), Defaults{Role: VPS})
 		if err != nil {
 			t.Fatalf("%v\n%s", err, exported)

@@ -41,6 +41,7 @@ func (r *reader) cross() {
 			}
 			tables[relay.Table], marks[relay.Mark()] = relay, relay
 		}
+		r.wireguard(relay, enabled)
 		ends := endpoints(relay)
 		known := (relay.Local.IsValid() || relay.Auto && relay.IPAddr.IsValid()) &&
 			(relay.Peer.IsValid() || relay.PeerName != "")
@@ -64,6 +65,26 @@ func (r *reader) cross() {
 	if relays := r.config.Relays; len(enabled) == 0 && len(relays) > 0 && len(r.config.Proxies) == 0 {
 		r.warnings.add(r.at(r.lines[relays[0]]("enabled"), label("relay", relays[0].Name), "enabled", "0",
 			message.New("no relay is enabled, so `up` brings up nothing; write '1' here once the values are yours")))
+	}
+}
+
+// wireguard reports what relays with the transport WireGuard cannot share: the port of a VPS, and on a router the VPS's
+// address, port and key.
+func (r *reader) wireguard(relay *Relay, others []*Relay) {
+	for _, other := range others {
+		if relay.Transport != WireGuard || other.Transport != WireGuard || other.Role != relay.Role ||
+			other.WireGuard.Port != relay.WireGuard.Port {
+			continue
+		}
+		port := fmt.Sprint(relay.WireGuard.Port)
+		switch {
+		case relay.Role == VPS:
+			r.relayProblem(relay, "listen_port", port, "relay %q has the same port; give each relay its own",
+				other.Name)
+		case relay.Peer == other.Peer && relay.PeerName == other.PeerName:
+			r.relayProblem(relay, "endpoint_port", port, "relay %q has the same VPS and port; give each relay its own "+
+				"port there", other.Name)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/transport"
@@ -11,10 +12,15 @@ import (
 // internetMTU is a tunnel's MTU over a path of 1500 bytes, the most that the internet carries.
 const internetMTU = 1460
 
-// Export writes the file for the other end of a relay. local and peer are the endpoints known at this end; the
-// configuration may leave them open (auto, a DNS name). What is about this machine only stays out of it: the names of
+// Known is what this end knows of a relay, and its configuration may leave open.
+type Known struct {
+	Local, Peer netip.Addr    // endpoints (auto, a DNS name)
+	PublicKey   transport.Key // of this end's private key, with transport wireguard
+}
+
+// Export writes the file for the other end of a relay. No secret is in it. What is about this machine only stays out of it: the names of
 // devices, routing, and an MTU that only a local network has. A smaller one is that of the path, which both ends share.
-func Export(c *Config, r *Relay, local, peer netip.Addr) string {
+func Export(c *Config, r *Relay, known Known) string {
 	var b strings.Builder
 	role := VPS
 	if r.Role == VPS {
@@ -27,8 +33,12 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 	section("relay", r.Name)
 	option("role", role)
 	option("ipaddr", r.IPAddr)
-	option("ip6addr", peer)
-	option("peeraddr", local)
+	if r.Transport == WireGuard {
+		exportWireGuard(r, role, known, option)
+	} else {
+		option("ip6addr", known.Peer)
+		option("peeraddr", known.Local)
+	}
 	if r.MTU != 0 && r.MTU <= internetMTU {
 		option("mtu", r.MTU)
 	}
@@ -44,11 +54,13 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 	if !r.TargetLocal {
 		option("target_local", 0)
 	}
-	for _, keep := range r.Keep {
+	own, hasOwn := r.KeptPort()
+	keeps := slices.DeleteFunc(slices.Clone(r.Keep), func(p PortSet) bool { return hasOwn && p == own })
+	for _, keep := range keeps {
 		list("keep", keep.String())
 	}
 	for _, f := range r.Forwards {
-		if f.All && len(r.Keep) == 0 && role == VPS {
+		if f.All && len(keeps) == 0 && role == VPS {
 			b.WriteString("\t# ssh stays the VPS's own; all else goes to the home\n")
 			list("keep", "tcp:22")
 		}
@@ -92,6 +104,40 @@ func Export(c *Config, r *Relay, local, peer netip.Addr) string {
 			}
 		}
 	}
+	return b.String()
+}
+
+// exportWireGuard writes the options of the transport.
+func exportWireGuard(r *Relay, role Role, known Known, option func(string, any)) {
+	option("transport", WireGuard)
+	option("public_key", known.PublicKey)
+	if role == Router {
+		option("peeraddr", r.IPAddr)
+	}
+	if port := r.WireGuard.Port; port != transport.DefaultPort {
+		if role == Router {
+			option("endpoint_port", port)
+		} else {
+			option("listen_port", port)
+		}
+	}
+	if r.WireGuard.PresharedFile != "" {
+		option("preshared_key_file", r.WireGuard.PresharedFile)
+	}
+}
+
+// ExportPlain writes a file for a WireGuard client without ds4relay (wg-quick(8)) at the home end of a relay. address is
+// the client's own, with its prefix. Its private key never was at this end.
+func ExportPlain(r *Relay, known Known, address netip.Prefix) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# WireGuard client at home for relay %s\n[Interface]\n# the private key whose public half is %s\n"+
+		"PrivateKey = \nAddress = %s\n\n[Peer]\nPublicKey = %s\n", r.Name, r.WireGuard.PublicKey, address,
+		known.PublicKey)
+	if r.WireGuard.PresharedFile != "" {
+		fmt.Fprintf(&b, "# the key in %s of the VPS\nPresharedKey = \n", r.WireGuard.PresharedFile)
+	}
+	fmt.Fprintf(&b, "Endpoint = %s\nAllowedIPs = %s/32\nPersistentKeepalive = 25\n",
+		netip.AddrPortFrom(r.IPAddr, r.WireGuard.Port), PlainAddr)
 	return b.String()
 }
 

@@ -159,7 +159,7 @@ func (r *reader) sections(defaults Defaults) {
 		s.collect(raw)
 		switch raw.Type {
 		case "relay":
-			if raw.Anonymous || !relayName(name) {
+			if raw.Anonymous || !RelayName(name) {
 				s.problem("", "a relay needs a name of 1 to 11 characters out of a-z 0-9 _, as in: config relay 'home'")
 			}
 			if len(r.config.Relays) == maxRelays {
@@ -218,7 +218,8 @@ func (r *reader) withoutRelay(forward *section) bool {
 	return len(r.config.Relays) == 0 && len(r.unfinished) > 0
 }
 
-func relayName(s string) bool {
+// RelayName reports whether a section of type relay may have the name.
+func RelayName(s string) bool {
 	return s != "" && len(s) <= 11 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
 }
 
@@ -257,7 +258,7 @@ func (s *section) collect(raw *uci.Section) {
 	}
 	for _, spec := range s.spec.Options {
 		if spec.Required && !s.has(spec.Name) {
-			s.problem("", "option %s is missing; it takes %s", spec.Name, allowed(spec.Allowed))
+			s.missing(spec.Name)
 		}
 	}
 }
@@ -389,6 +390,13 @@ func deviceName(s string) (string, bool) {
 func linkName(s string) (string, bool) {
 	return s, s != "" && len(s) <= 15 && s != "." && s != ".." && !strings.ContainsFunc(s, func(c rune) bool {
 		return unicode.IsSpace(c) || unicode.IsControl(c) || c == '/' || c == ':' || c == '"'
+	})
+}
+
+// fileName reads a path. It goes into commands that a person may type, so it has no blanks or quotes.
+func fileName(s string) (string, bool) {
+	return s, len(s) > 1 && len(s) <= 255 && s[0] == '/' && !strings.ContainsFunc(s, func(c rune) bool {
+		return unicode.IsSpace(c) || unicode.IsControl(c) || strings.ContainsRune("\"'\\$`;&|<>()*?[]#~!{}", c)
 	})
 }
 
@@ -558,6 +566,7 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 		Line:       s.line,
 		Enabled:    parse(s, "enabled", boolean),
 		Role:       defaults.Role,
+		Transport:  parse(s, "transport", oneOf(IPIP6, WireGuard)),
 		IPAddr:     parse(s, "ipaddr", public4),
 		Tunlink:    parse(s, "tunlink", linkName),
 		Device:     "ds4-" + name,
@@ -586,6 +595,30 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 	if s.has("egress") {
 		relay.Egress = parse(s, "egress", oneOf(Replies, All))
 	}
+	if relay.Transport == WireGuard {
+		s.wireguard(relay)
+	} else {
+		s.ipip6(relay)
+	}
+	if s.has("tunlink") && relay.Tunlink == relay.Device {
+		s.problem("device", "%s is also the tunlink; allowed is a name of its own for the tunnel", relay.Device)
+	}
+	for _, value := range s.values("keep") {
+		if set, ok := portSet(value.Text); ok {
+			relay.Keep = append(relay.Keep, set)
+		} else {
+			s.refuse(value, "keep")
+		}
+	}
+	if port, ok := relay.KeptPort(); ok && !slices.Contains(relay.Keep, port) {
+		relay.Keep = append(relay.Keep, port)
+	}
+	s.r.lines[relay] = s.lineOf
+	return relay
+}
+
+// ipip6 reads the options of the transport IPIP6.
+func (s *section) ipip6(relay *Relay) {
 	ip6addr := "auto"
 	if s.has("ip6addr") {
 		ip6addr = s.values("ip6addr")[0].Text
@@ -598,7 +631,12 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 	case s.has("ip6addr"):
 		s.problem("ip6addr", "is for routers, which get a prefix delegated; on a VPS allowed is %s", allowed(addrWords))
 	default:
-		s.problem("", "option %s is missing; it takes %s", "ip6addr", allowed(addrWords))
+		s.missing("ip6addr")
+	}
+	s.unused(message.New("is ignored: it is for transport %s", WireGuard), "public_key", "private_key_file",
+		"preshared_key_file", "listen_port", "endpoint_port", "persistent_keepalive", "peer")
+	if !s.has("peeraddr") {
+		s.missing("peeraddr")
 	}
 	if s.has("peeraddr") && dnsName(s.values("peeraddr")[0].Text) {
 		relay.PeerName = s.values("peeraddr")[0].Text
@@ -608,18 +646,74 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 	if relay.Local.IsValid() && relay.Local == relay.Peer {
 		s.problem("peeraddr", "both endpoints are %s; ip6addr is this end's, peeraddr the other end's", relay.Local)
 	}
-	if s.has("tunlink") && relay.Tunlink == relay.Device {
-		s.problem("device", "%s is also the tunlink; allowed is a name of its own for the tunnel", relay.Device)
+}
+
+// wireguard reads the options of the transport WireGuard.
+func (s *section) wireguard(relay *Relay) {
+	s.unused(message.New("is ignored: it is for transport %s", IPIP6), "ip6addr", "encaplimit", "ttl")
+	w := &relay.WireGuard
+	w.PublicKey = parse(s, "public_key", transport.ParseKey)
+	if !s.has("public_key") {
+		s.missing("public_key")
 	}
-	for _, value := range s.values("keep") {
-		if set, ok := portSet(value.Text); ok {
-			relay.Keep = append(relay.Keep, set)
-		} else {
-			s.refuse(value, "keep")
+	w.PrivateFile = KeyDir + relay.Name
+	if s.has("private_key_file") {
+		w.PrivateFile = parse(s, "private_key_file", fileName)
+	}
+	w.PresharedFile = parse(s, "preshared_key_file", fileName)
+	if w.PresharedFile == w.PrivateFile {
+		s.problem("preshared_key_file", "%s has the private key; allowed is a file of its own", w.PrivateFile)
+	}
+	port := "endpoint_port"
+	if relay.Role == VPS {
+		port = "listen_port"
+		s.unused(message.New("is ignored: with transport wireguard it is for the router"), "endpoint_port",
+			"persistent_keepalive", "peeraddr")
+		w.Plain = s.has("peer") && parse(s, "peer", oneOf(plainPeer)) == plainPeer
+	} else {
+		s.unused(message.New("is ignored: with transport wireguard it is for the VPS"), "listen_port", "peer")
+		w.Keepalive = parse(s, "persistent_keepalive", number(0, 65535))
+		s.peer(relay)
+	}
+	w.Port = uint16(parse(s, port, number(1, 65535)))
+}
+
+// plainPeer is the value of option peer.
+const plainPeer = "plain"
+
+// peer reads where a router finds the VPS.
+func (s *section) peer(relay *Relay) {
+	if !s.has("peeraddr") {
+		s.problem("", "option %s is missing; it takes %s", "peeraddr",
+			message.New("the VPS's IPv4 or IPv6 address, or its DNS name"))
+		return
+	}
+	value := s.values("peeraddr")[0]
+	if dnsName(value.Text) {
+		relay.PeerName = value.Text
+		return
+	}
+	addr, ok := hostAddr(value.Text)
+	if !ok || !unicast6(addr) && !(addr.Is4() && addr.IsGlobalUnicast()) {
+		s.problemAt(value, "peeraddr", "with transport wireguard allowed is an IPv4 address such as 198.51.100.144, an "+
+			"IPv6 address such as 2001:db8::1, or a DNS name")
+		return
+	}
+	relay.Peer = addr
+}
+
+// missing reports that a required option is missing.
+func (s *section) missing(option string) {
+	s.problem("", "option %s is missing; it takes %s", option, allowed(s.spec.option(option).Allowed))
+}
+
+// unused warns about options that the section has and that do nothing there.
+func (s *section) unused(why *message.Text, options ...string) {
+	for _, option := range options {
+		if s.has(option) {
+			s.r.warnings.add(s.r.at(s.lineOf(option), s.label(), option, s.values(option)[0].Text, why))
 		}
 	}
-	s.r.lines[relay] = s.lineOf
-	return relay
 }
 
 func (s *section) forward(name string) pending {

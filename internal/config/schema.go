@@ -23,6 +23,9 @@ const (
 	autoWords = "auto (the prefix that tunlink gets delegated), "
 	addrWords = "an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64"
 
+	keyWords  = "the other end's public key: 44 characters, as `ds4relay pubkey` prints it there"
+	fileWords = "the name of a file from its root, such as /etc/ds4relay/keys/home"
+
 	secondWords = "a number of seconds from 1 to 2592000"
 )
 
@@ -33,13 +36,22 @@ var Schema = []SectionSpec{
 		{Name: "role", Allowed: "router or vps"},
 		{Name: "ipaddr", Required: true, Allowed: "the VPS's public IPv4 address (not a private, multicast or " +
 			"reserved one)"},
+		{Name: "transport", Default: "ipip6", Allowed: "ipip6 or wireguard"},
 		{Name: "ip6addr", Allowed: addrWords}, // a router's default is auto
-		{Name: "peeraddr", Required: true, Allowed: addrWords + ", or a DNS name"},
+		// Required, but not on a VPS with wireguard.
+		{Name: "peeraddr", Allowed: addrWords + ", or a DNS name"},
 		{Name: "tunlink", Allowed: "the name of a network device, at most 15 characters"},
 		{Name: "device", Allowed: "a device name of 1 to 15 characters out of a-z A-Z 0-9 _ . -"},
 		{Name: "mtu", Default: "auto", Allowed: "auto, or a number from 576 to 65000"},
 		{Name: "encaplimit", Default: "none", Allowed: "none, or a number from 0 to 255"},
 		{Name: "ttl", Default: "64", Allowed: "a number from 1 to 255"},
+		{Name: "public_key", Allowed: keyWords},        // required with wireguard
+		{Name: "private_key_file", Allowed: fileWords}, // the default has the relay's name
+		{Name: "preshared_key_file", Allowed: fileWords},
+		{Name: "listen_port", Default: "51846", Allowed: "a port from 1 to 65535"},
+		{Name: "endpoint_port", Default: "51846", Allowed: "a port from 1 to 65535"},
+		{Name: "peer", Allowed: "plain, or left out"},
+		{Name: "persistent_keepalive", Default: "25", Allowed: "a number of seconds from 0 (none) to 65535"},
 		{Name: "ip4table", Default: "42", Allowed: "a routing table number from 1 to 4294967295, except 253, " +
 			"254 and 255"},
 		{Name: "priority", Default: "4600", Allowed: "a number from 1 to 32000, the first of six priorities " +

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,8 +15,11 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 )
 
-// scripts are files, besides ifupdown's, in which people set up tunnels and NAT.
-var scripts = []string{"/etc/rc.local", "/etc/nftables.conf", "/etc/iptables/rules.v4"}
+// scripts are files, besides ifupdown's, in which people set up tunnels and NAT; wg-quick's are among them.
+var scripts = []string{"/etc/rc.local", "/etc/nftables.conf", "/etc/iptables/rules.v4", "/etc/wireguard/*.conf"}
+
+// secret recognises a line with a key of wg-quick(8), which is never shown.
+var secret = regexp.MustCompile(`(?i)^\s*(private|preshared)key\s*=`)
 
 // Script reads the lines of a file that may be missing.
 func Script(path string) ([]Line, error) {
@@ -35,6 +39,9 @@ var (
 // byHand is what a line does that ds4relay does for a relay: nothing without a code.
 func byHand(r *config.Relay, line Line) *message.Text {
 	words := line.Words()
+	if secret.MatchString(line.Text) {
+		return nil
+	}
 	has := func(all ...string) bool {
 		return !slices.ContainsFunc(all, func(word string) bool { return !slices.Contains(words, word) })
 	}
@@ -49,6 +56,8 @@ func byHand(r *config.Relay, line Line) *message.Text {
 			slices.ContainsFunc(r.Forwards, func(f *config.Forward) bool { return f.DestIP == addr }))
 	})
 	switch {
+	case r.Transport == config.WireGuard && strings.Contains(line.Text, r.WireGuard.PublicKey.String()):
+		return makesTunnel
 	case !mentions || words[0] == "ds4relay" || words[0] == "address" || words[0] == "gateway":
 		return nil
 	case has("tunnel", "add"), has("tun", "add"), has("link", "add", "type", "ip6tnl"):

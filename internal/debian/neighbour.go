@@ -31,11 +31,17 @@ func Observe(root string) (n Neighbours, err error) {
 		return n, err
 	}
 	for _, script := range scripts {
-		lines, err := Script(filepath.Join(root, script))
+		paths, err := filepath.Glob(filepath.Join(root, script))
 		if err != nil {
 			return n, err
 		}
-		n.Scripts = append(n.Scripts, lines...)
+		for _, path := range paths {
+			lines, err := Script(path)
+			if err != nil {
+				return n, err
+			}
+			n.Scripts = append(n.Scripts, lines...)
+		}
 	}
 	for _, s := range n.Stanzas {
 		data, err := os.ReadFile(s.File)
@@ -131,8 +137,8 @@ func (n Neighbours) Notes(relays []*config.Relay) []*message.Text {
 				link.Name, link.Name, link.Relay))
 		}
 		for _, chain := range n.Drop {
-			if !r.Peer.IsValid() && chain.Hook == "input" {
-				continue // the other end has a DNS name: no fixed rule is possible
+			if r.PeerName != "" && chain.Hook == "input" {
+				continue // no fixed rule is possible
 			}
 			if commands := chain.Lacking(link); len(commands) > 0 {
 				notes = append(notes, message.New("the chain %s of table %s %s drops what it does not know, and no "+

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 func testRelay() *config.Relay {
@@ -34,6 +35,30 @@ iface wrap1 inet manual
     post-down ip tunnel del wrap1
 `
 
+// keyedRelay is a relay with transport wireguard, which listens.
+func keyedRelay() *config.Relay {
+	r := testRelay()
+	r.Transport, r.Local, r.Peer = config.WireGuard, netip.Addr{}, netip.Addr{}
+	r.WireGuard = config.WireGuardOptions{PublicKey: transport.Key{7}, Port: 51846}
+	return r
+}
+
+// wgQuick is the same with wg-quick(8), and roadWarriors what is not about it.
+const wgQuick = `[Interface]
+PrivateKey = 6Ls2cVIX1g6VpQ1dPLDSy3CgE8Ihl3/cJhDxsVhgYFA=
+Address = 10.66.66.1/24
+PostUp = iptables -t nat -A PREROUTING -d 198.51.100.144 -p tcp --dport 443 -j DNAT --to-destination 192.168.1.210
+ListenPort = 51820
+[Peer]
+PublicKey = BwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
+AllowedIPs = 10.66.66.2/32, 192.168.7.0/24
+`
+
+const roadWarriors = `[Interface]
+Address = 10.9.0.1/24
+PostUp = iptables -t nat -A POSTROUTING -s 10.9.0.0/24 -j MASQUERADE
+`
+
 // TestByHand: lines to delete are named with file and line number, unrelated lines are not.
 func TestByHand(t *testing.T) {
 	for _, c := range []struct {
@@ -56,15 +81,21 @@ func TestByHand(t *testing.T) {
 			"10.0.0.1\n", []string{"rules.v4:2: translates addresses"}},
 		{"NAT of nftables", "", "table ip nat {\nchain pre {\nip daddr 198.51.100.144 tcp dport { 80, 443 } dnat to " +
 			"192.168.1.210\n}\n}", []string{"rules.v4:3: translates addresses"}},
+		{"wg-quick", "", "", []string{"wg0.conf:4: translates addresses", "wg0.conf:7: makes the tunnel"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := write(t, map[string]string{"etc/network/interfaces": c.interfaces, "etc/iptables/rules.v4": c.rules})
+			relay := testRelay()
+			if c.name == "wg-quick" {
+				relay = keyedRelay()
+				dir = write(t, map[string]string{"etc/wireguard/wg0.conf": wgQuick, "etc/wireguard/wg1.conf": roadWarriors})
+			}
 			n, err := Observe(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got []string
-			for _, text := range ByHand([]*config.Relay{testRelay()}, n.Stanzas, n.Scripts) {
+			for _, text := range ByHand([]*config.Relay{relay}, n.Stanzas, n.Scripts) {
 				got = append(got, text.Error())
 			}
 			if len(got) != len(c.want) {
@@ -132,5 +163,23 @@ func TestNeighbours(t *testing.T) {
 				t.Errorf("%q\nwant %q", notes, c.want)
 			}
 		})
+	}
+}
+
+// TestNeighboursWireGuard: what WireGuard needs of other firewalls is its port.
+func TestNeighboursWireGuard(t *testing.T) {
+	for _, c := range []struct{ family, rules, want string }{
+		{"inet", "tcp dport 22 accept", "type: nft insert rule inet filter input meta l4proto 17 th dport 51846 accept"},
+		{"ip6", "tcp dport 22 accept", "type: nft insert rule ip6 filter input meta l4proto 17 th dport 51846 accept"},
+		{"ip", "tcp dport 51846 accept", "type: nft insert rule ip filter input meta l4proto 17 th dport 51846 accept"},
+		{"inet", "udp dport { 53, 51846 } accept", ""},
+	} {
+		n := Neighbours{Drop: []state.DropChain{{Family: c.family, Table: "filter", Name: "input", Hook: "input",
+			Text: c.rules}}}
+		notes := n.Notes([]*config.Relay{keyedRelay()})
+		if c.want == "" && len(notes) > 0 || c.want != "" &&
+			(len(notes) != 1 || !strings.HasSuffix(notes[0].Error(), c.want)) {
+			t.Errorf("%s, %s: %q, want %q", c.family, c.rules, notes, c.want)
+		}
 	}
 }

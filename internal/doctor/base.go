@@ -60,25 +60,56 @@ func (d *Doctor) proxiesOnly() bool {
 		!slices.ContainsFunc(d.config.Relays, func(r *config.Relay) bool { return r.Enabled })
 }
 
+// The kernel's modules of the transports.
+const (
+	ModuleIPIP6     = "ip6_tunnel"
+	ModuleWireGuard = "wireguard"
+)
+
+// packages are OpenWrt's packages of the modules.
+var packages = map[string]string{ModuleIPIP6: "kmod-ip6-tunnel", ModuleWireGuard: "kmod-wireguard"}
+
+// modules returns what the kernel needs for the relays.
+func (d *Doctor) modules() (names []string) {
+	of := map[config.Transport]string{config.IPIP6: ModuleIPIP6, config.WireGuard: ModuleWireGuard}
+	for _, kind := range []config.Transport{config.IPIP6, config.WireGuard} {
+		if d.config != nil && slices.ContainsFunc(d.config.Relays, func(r *config.Relay) bool {
+			return r.Enabled && r.Transport == kind
+		}) {
+			names = append(names, of[kind])
+		}
+	}
+	if len(names) == 0 {
+		names = []string{ModuleIPIP6}
+	}
+	return names
+}
+
 func (d *Doctor) system() Finding {
 	s := d.sys()
-	install := map[bool][2]*message.Text{
-		false: {message.New("`apt install nftables`"),
-			message.New("`modprobe ip6_tunnel` says why; a container needs the module loaded on its host, " +
-				"a kernel of the provider's may lack it")},
-		true: {message.New("`opkg install nftables`"),
-			message.New("`opkg install kmod-ip6-tunnel`, which has to be of this kernel's release")},
-	}[s.OpenWrt]
-	switch {
-	case d.proxiesOnly():
+	if d.proxiesOnly() {
 		return ok("kernel %s", s.Kernel)
-	case !s.Tunnels:
-		return NewFinding(Failed, message.New("the module ip6_tunnel is not loaded, and the kernel %s cannot load it",
-			s.Kernel), install[1])
-	case s.NftErr != nil:
-		return NewFinding(Failed, message.New("the program nft does not run: %v", s.NftErr), install[0])
 	}
-	return ok("kernel %s with ip6_tunnel, and nft", s.Kernel)
+	for _, name := range d.modules() {
+		if s.Modules[name] {
+			continue
+		}
+		remedy := message.New("`modprobe %s` says why; a container needs the module loaded on its host, a kernel of "+
+			"the provider's may lack it", name)
+		if s.OpenWrt {
+			remedy = message.New("`opkg install %s`, which has to be of this kernel's release", packages[name])
+		}
+		return NewFinding(Failed, message.New("the module %s is not loaded, and the kernel %s cannot load it", name,
+			s.Kernel), remedy)
+	}
+	if s.NftErr != nil {
+		remedy := message.New("`apt install nftables`")
+		if s.OpenWrt {
+			remedy = message.New("`opkg install nftables`")
+		}
+		return NewFinding(Failed, message.New("the program nft does not run: %v", s.NftErr), remedy)
+	}
+	return ok("kernel %s with %s, and nft", s.Kernel, strings.Join(d.modules(), ", "))
 }
 
 func (d *Doctor) conntrack() Finding {
@@ -98,20 +129,30 @@ func (d *Doctor) conntrack() Finding {
 	return NewFinding(OK, evidence, nil)
 }
 
+// minutes is how times are written.
+const minutes = "2006-01-02 15:04 UTC"
+
+// setClock is what to do about a wrong clock.
+func (d *Doctor) setClock() *message.Text {
+	if d.sys().OpenWrt {
+		return message.New("set the clock: `service sysntpd restart`")
+	}
+	return message.New("set the clock: `timedatectl set-ntp true`")
+}
+
 // firstYear is the earliest year that a correct clock can show.
 const firstYear = 2026
 
 func (d *Doctor) clock() Finding {
-	s := d.sys()
-	set := message.New("set the clock: `timedatectl set-ntp true`")
-	if s.OpenWrt {
-		set = message.New("set the clock: `service sysntpd restart`")
-	}
-	now := s.Now.UTC().Format("2006-01-02 15:04 UTC")
+	s, set := d.sys(), d.setClock()
+	now := s.Now.UTC().Format(minutes)
+	handshakes := slices.Contains(d.modules(), ModuleWireGuard)
 	switch {
 	case s.Now.Year() < firstYear:
 		return NewFinding(Failed, message.New("it is %s here: names that are signed and certificates are refused", now),
 			set)
+	case s.Unsynced && handshakes:
+		return ok("%s; no time synchronisation is running (WireGuard needs a clock that does not go back)", now)
 	case s.Unsynced:
 		return ok("%s; nobody keeps it right (the relay itself needs no clock)", now)
 	}
@@ -119,9 +160,15 @@ func (d *Doctor) clock() Finding {
 }
 
 func (p *patient) endpoints() Finding {
+	encrypted := p.Transport == config.WireGuard
 	if p.pathErr != nil {
 		remedy := message.New("correct what it names in the relay's section, then run `ds4relay up`")
-		if p.PeerName != "" && strings.Contains(p.pathErr.Error(), p.PeerName) {
+		if p.PeerName != "" && strings.Contains(p.pathErr.Error(), p.PeerName) && encrypted {
+			remedy = message.New("give %s an A or AAAA record, or write the VPS's address into option peeraddr; then "+
+				"run `ds4relay up`", p.PeerName)
+		} else if encrypted {
+			remedy = message.New("do what it says, then run `ds4relay up`")
+		} else if p.PeerName != "" && strings.Contains(p.pathErr.Error(), p.PeerName) {
 			remedy = message.New("give %s an AAAA record, or write the other end's address into option peeraddr; "+
 				"then run `ds4relay up`", p.PeerName)
 		} else if state.Waits(p.pathErr) {
@@ -132,6 +179,12 @@ func (p *patient) endpoints() Finding {
 	}
 	if p.path.PeerNote != nil {
 		return warning(p.path.PeerNote, "make the name resolve again; the relay goes on meanwhile")
+	}
+	switch {
+	case encrypted && p.Role == config.Router:
+		return ok("%s, UDP port %d (the VPS); the home's address may be any", p.path.Peer, p.WireGuard.Port)
+	case encrypted:
+		return ok("UDP port %d (here); the home's address may be any", p.WireGuard.Port)
 	}
 	return ok("%s (here), %s (the other end)", p.path.Local, p.path.Peer)
 }

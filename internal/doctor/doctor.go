@@ -68,9 +68,15 @@ func warning(evidence *message.Text, code string, args ...any) Finding {
 // examination is a kind of check; exactly one of machine and relay is set.
 type examination struct {
 	id, title string
-	needs     []string // checks of the same relay or of the machine without which this one says nothing
+	transport config.Transport // "" for relays of all transports
+	needs     []string         // checks of the same relay or of the machine without which this one says nothing
 	machine   func(*Doctor) Finding
 	relay     func(*patient) Finding
+}
+
+// isFor reports whether a relay's transport has the check.
+func (e *examination) isFor(r *config.Relay) bool {
+	return e.transport == "" || e.transport == r.Transport
 }
 
 // examinations are all kinds of checks, in order: each may depend on earlier ones.
@@ -81,12 +87,16 @@ var examinations = []examination{
 	{id: "installed", title: "The kernel is as configured", machine: (*Doctor).installed,
 		needs: []string{"config", "system"}},
 	{id: "conntrack", title: "Room for connections", machine: (*Doctor).conntrack},
-	{id: "peer", title: "The other end is reached over IPv6", relay: (*patient).peer,
+	{id: "peer", title: "The other end is reached over IPv6", transport: config.IPIP6, relay: (*patient).peer,
 		needs: []string{"endpoints", "installed"}},
-	{id: "routed", title: "This end's endpoint is routed to this machine", relay: (*patient).routed,
-		needs: []string{"peer"}},
-	{id: "tunnel", title: "IPv4 in IPv6 (protocol 4) passes both ways", relay: (*patient).tunnel,
-		needs: []string{"peer", "routed"}},
+	{id: "peer", title: "The other end is reached", transport: config.WireGuard, relay: (*patient).peerOfWireGuard,
+		needs: []string{"endpoints", "installed"}},
+	{id: "routed", title: "This end's endpoint is routed to this machine", transport: config.IPIP6,
+		relay: (*patient).routed, needs: []string{"peer"}},
+	{id: "tunnel", title: "IPv4 in IPv6 (protocol 4) passes both ways", transport: config.IPIP6,
+		relay: (*patient).tunnel, needs: []string{"peer", "routed"}},
+	{id: "tunnel", title: "WireGuard's packets pass both ways", transport: config.WireGuard,
+		relay: (*patient).tunnelOfWireGuard, needs: []string{"peer"}},
 	{id: "mtu", title: "Packets of full size pass both ways", relay: (*patient).mtu, needs: []string{"tunnel"}},
 	{id: "forward", title: "This machine forwards a client's packet", relay: (*patient).forward,
 		needs: []string{"endpoints", "installed"}},
@@ -185,7 +195,9 @@ func (d *Doctor) Checks(names ...string) ([]Check, error) {
 			continue
 		}
 		for _, r := range relays {
-			checks = append(checks, Check{e.id, r.Name, e.title})
+			if e.isFor(r) {
+				checks = append(checks, Check{e.id, r.Name, e.title})
+			}
 		}
 	}
 	return checks, nil
@@ -197,7 +209,9 @@ func (d *Doctor) Run(id, relay string) (Finding, error) {
 	if i < 0 {
 		var ids []string
 		for _, e := range examinations {
-			ids = append(ids, e.id)
+			if !slices.Contains(ids, e.id) {
+				ids = append(ids, e.id)
+			}
 		}
 		return Finding{}, message.New("there is no check %q; there are: %s", id, strings.Join(ids, ", "))
 	}
@@ -218,11 +232,16 @@ func (d *Doctor) Run(id, relay string) (Finding, error) {
 	if r == nil {
 		return Finding{}, message.New("unknown relay %q", relay)
 	}
-	check.Relay = r.Name
+	if j := slices.IndexFunc(examinations, func(e examination) bool { return e.id == id && e.isFor(r) }); j >= 0 {
+		e = examinations[j]
+	}
+	check.Title, check.Relay = e.title, r.Name
 	var f Finding
 	switch p := d.patient(r); {
 	case !r.Enabled:
 		f = skipped("the relay is disabled (option enabled)")
+	case !e.isFor(r):
+		f = skipped("there is no such check with transport %s", string(r.Transport))
 	case p.pathErr != nil && e.id != "endpoints":
 		f = skipped("%v", p.pathErr)
 	case len(r.Forwards) == 0 && e.id != "endpoints":
@@ -262,7 +281,7 @@ func (d *Doctor) RunAll(checks []Check, done func(Finding)) (bool, error) {
 // needs finds a failed check that c depends on.
 func needs(c Check, broken map[[2]string]Check) (Check, bool) {
 	for _, e := range examinations {
-		if e.id != c.ID {
+		if e.id != c.ID || e.title != c.Title {
 			continue
 		}
 		for _, need := range e.needs {
@@ -301,7 +320,7 @@ func Answer(m Prober, check, relay string) (any, error) {
 	for i, c := range checks {
 		list[i] = Listed{c, []string{}}
 		for _, e := range examinations {
-			if e.id == c.ID {
+			if e.id == c.ID && e.title == c.Title {
 				list[i].Needs = append(list[i].Needs, e.needs...)
 			}
 		}

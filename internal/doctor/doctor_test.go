@@ -16,6 +16,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message/messagetest"
 	"github.com/ds4relay/ds4relay/internal/packet"
 	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 var update = flag.Bool("update", false, "write docs/troubleshooting.md anew")
@@ -38,11 +39,26 @@ config forward 'web'
 	option dest_ip '192.168.1.210'
 `
 
+const encryptedText = `config relay 'home'
+	option role '%s'
+	option transport 'wireguard'
+	option ipaddr '198.51.100.144'
+	option public_key '%s'
+	option device 'ds4-home'
+%sconfig forward 'web'
+	option proto 'tcp'
+	option src_dport '443'
+	option dest_ip '192.168.1.210'
+`
+
 var (
+	now    = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 	vps6   = netip.MustParseAddr("2001:db8:6ef9:0:198:51:100:144")
 	home6  = netip.MustParseAddr("2001:db8:fdd2:0:198:51:100:144")
 	host4  = netip.MustParseAddr("192.168.1.210")
 	public = netip.MustParseAddr("198.51.100.144")
+	home4  = netip.MustParseAddrPort("203.0.113.77:40123")
+	vps4   = netip.AddrPortFrom(public, transport.DefaultPort)
 )
 
 // fake is a machine without faults, except what a case changes.
@@ -84,11 +100,29 @@ type fake struct {
 	lineNoAnswer bool       // nothing comes back
 	otherHost    netip.Addr // where the VPS sends it
 	direct       bool       // the line has a public address
+
+	// With WireGuard.
+	session Session
+	shakes  []shake // of the handshake, in order
+	foreign bool    // an initiation for another key
+	taker   netip.AddrPort
+	plain   bool // the home has no ds4relay
+}
+
+// withoutDS4relay makes the home of a VPS a WireGuard client without ds4relay.
+func withoutDS4relay(f *fake) {
+	f.plain, f.text = true, strings.Replace(f.text, "\toption device", "\toption peer 'plain'\n\toption device", 1)
+}
+
+// shake is a packet of WireGuard by its type.
+type shake struct {
+	out  bool
+	kind uint8
 }
 
 func well(role config.Role) *fake {
-	f := &fake{role: role, sys: System{Kernel: "6.6.1", Tunnels: true, MaxTracked: 65536,
-		Now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), IPv4Default: true},
+	f := &fake{role: role, sys: System{Kernel: "6.6.1", MaxTracked: 65536, Now: now, IPv4Default: true,
+		Modules: map[string]bool{ModuleIPIP6: true, ModuleWireGuard: true}},
 		path: Path{Local: vps6, Peer: home6, MTU: 1460, Uplink: "eth0", Access: "eth0"}, there: 65536}
 	if role == config.Router {
 		f.path = Path{Local: home6, Peer: vps6, MTU: 1460, Uplink: "eth1", LAN: map[netip.Addr]string{host4: "br-lan"}}
@@ -99,6 +133,35 @@ func well(role config.Role) *fake {
 	f.hostAnswer = &packet.Packet{Src: host4, Dst: TestClient, Proto: packet.TCP, Flags: packet.SYN | packet.ACK}
 	return f
 }
+
+// encrypted is like well, with transport wireguard.
+func encrypted(role config.Role) *fake {
+	f := well(role)
+	f.path = Path{MTU: 1420, Uplink: "eth0", Access: "eth0", Remote: home4}
+	peer := ""
+	if role == config.Router {
+		f.path = Path{Peer: public, Remote: vps4, MTU: 1440, Uplink: "eth1",
+			LAN: map[netip.Addr]string{host4: "br-lan"}}
+		peer = "\toption peeraddr '198.51.100.144'\n"
+	}
+	f.text = fmt.Sprintf(encryptedText, role, transport.Key{1}, peer)
+	f.session = Session{Key: transport.Key{2}, Remote: f.path.Remote, Handshake: now.Add(-12 * time.Second), Now: now}
+	return f
+}
+
+// noHandshake is a machine whose handshakes get as far as the packets, after the last one that was so long ago (0: never).
+func noHandshake(f *fake, ago time.Duration, shakes ...shake) {
+	e := encrypted(f.role)
+	e.lost, e.lineLost, e.shakes = true, true, shakes
+	e.session.Handshake = time.Time{}
+	if ago != 0 {
+		e.session.Handshake = now.Add(-ago)
+	}
+	*f = *e
+}
+
+func (f *fake) Session(*config.Relay) Session                         { return f.session }
+func (f *fake) Taker(_ *config.Relay, from netip.Addr) netip.AddrPort { return f.taker }
 
 func (f *fake) Config() (*config.Config, config.Problems, error) {
 	file, err := os.CreateTemp("", "ds4relay")
@@ -149,6 +212,13 @@ func (f *fake) Try(t Trial) (seen Seen) {
 				SrcPort: d.Port, Flags: packet.SYN | packet.ACK})
 		}
 	}
+	seen.Foreign = f.foreign
+	if t.FollowPort != 0 && len(t.Packets) == 0 {
+		f.handshake(t, see)
+		if f.probeDrop != nil {
+			seen.Verdicts = []Verdict{*f.probeDrop}
+		}
+	}
 	for _, data := range t.Packets {
 		p, ok := packet.Decode(data)
 		if !ok {
@@ -160,6 +230,7 @@ func (f *fake) Try(t Trial) (seen Seen) {
 			verdict = f.probeDrop
 			seen.Err = f.sendErr
 			f.probe(t, p, see)
+			f.handshake(t, see)
 		case t.By == "":
 			if f.arrives {
 				see(f.path.Uplink, false, packet.Packet{Src: f.path.Peer, Dst: f.path.Local, Proto: packet.ICMPv6,
@@ -171,7 +242,7 @@ func (f *fake) Try(t Trial) (seen Seen) {
 				seen.Counters = f.counters
 			}
 		}
-		if verdict != nil && t.Follow.IsValid() {
+		if verdict != nil && (t.Follow.IsValid() || t.FollowPort != 0) {
 			seen.Verdicts = []Verdict{*verdict}
 		}
 	}
@@ -201,11 +272,17 @@ func (f *fake) line(t Dial, see func(string, bool, packet.Packet)) {
 		}
 		outer := p
 		outer.Outer = &packet.Outer{Src: f.path.Peer, Dst: f.path.Local}
+		if f.path.Remote.IsValid() {
+			outer = f.udp(shake{false, transport.Data})
+		}
 		see(f.path.Uplink, false, outer)
-		if p.Dst != host4 {
+		if p.Dst != host4 && outer.Outer != nil {
 			return
 		}
 		see("ds4-home", false, p)
+		if p.Dst != host4 {
+			return
+		}
 	}
 	if !f.direct && !f.lineNoAnswer {
 		see("ds-wan6_4", false, answer)
@@ -218,10 +295,16 @@ func (f *fake) probe(t Trial, p packet.Packet, see func(string, bool, packet.Pac
 	}
 	outer := p
 	outer.Outer = &packet.Outer{Src: f.path.Local, Dst: f.path.Peer}
+	if f.path.Remote.IsValid() {
+		outer = f.udp(shake{true, transport.Data})
+	}
 	see(f.path.Uplink, true, outer)
 	if f.refusal != nil {
 		r := *f.refusal
-		r.Proto, r.Dst, r.Quoted = packet.ICMPv6, f.path.Local, &outer
+		r.Dst, r.Quoted = f.path.Local, &outer
+		if r.Proto == 0 {
+			r.Proto = packet.ICMPv6
+		}
 		see(f.path.Uplink, false, r)
 		return
 	}
@@ -241,9 +324,35 @@ func (f *fake) probe(t Trial, p packet.Packet, see func(string, bool, packet.Pac
 	}
 	arrived := answer
 	arrived.Outer = from
+	if f.path.Remote.IsValid() {
+		arrived = f.udp(shake{false, transport.Data})
+	}
 	see(f.path.Uplink, false, arrived)
 	if !f.notIn {
 		see(t.Into, false, answer)
+	}
+}
+
+// udp is a packet of WireGuard on the wire.
+func (f *fake) udp(s shake) packet.Packet {
+	here, there := netip.AddrPortFrom(public, transport.DefaultPort), home4
+	if f.role == config.Router {
+		here, there = netip.MustParseAddrPort("192.168.178.2:40123"), vps4
+	}
+	if !s.out {
+		here, there = there, here
+	}
+	return packet.Packet{Src: here.Addr(), SrcPort: here.Port(), Dst: there.Addr(), DstPort: there.Port(),
+		Proto: packet.UDP, Type: s.kind}
+}
+
+// handshake shows WireGuard's packets to a trial that waits for them.
+func (f *fake) handshake(t Trial, see func(string, bool, packet.Packet)) {
+	if t.FollowPort == 0 || f.notOut {
+		return
+	}
+	for _, s := range f.shakes {
+		see(f.path.Uplink, s.out, f.udp(s))
 	}
 }
 
@@ -269,18 +378,24 @@ func (f *fake) walk(p packet.Packet, see func(string, bool, packet.Packet)) {
 		if f.stuck {
 			return
 		}
+		through := answer
+		if f.plain {
+			inner.Src, through.Dst = config.PlainAddr, config.PlainAddr
+		}
 		see("ds4-home", true, inner)
 		if f.hostAnswer == nil {
 			return
 		}
-		see("ds4-home", false, answer)
+		see("ds4-home", false, through)
 		answer.Src = public
 		if !f.answerStuck {
 			see("eth0", true, answer)
 		}
 		return
 	}
-	see("eth1", false, p)
+	if p.Outer != nil {
+		see("eth1", false, p)
+	}
 	if f.outside {
 		return
 	}
@@ -305,8 +420,10 @@ func (f *fake) walk(p packet.Packet, see func(string, bool, packet.Packet)) {
 		return
 	}
 	see("ds4-home", true, answer)
-	answer.Outer = &packet.Outer{Src: f.path.Local, Dst: f.path.Peer}
-	see("eth1", true, answer)
+	if p.Outer != nil {
+		answer.Outer = &packet.Outer{Src: f.path.Local, Dst: f.path.Peer}
+		see("eth1", true, answer)
+	}
 }
 
 // diagnosis is a fault and the check that finds it. They are in the order of the checks.
@@ -332,8 +449,12 @@ var diagnoses = []diagnosis{
 		f.text = strings.Replace(f.text, "option role", "option enabled '0'\n\toption role", 1)
 	}, "no relay that is enabled"},
 	{"config", config.VPS, Warning, func(f *fake) { f.text += "\toption colour 'red'\n" }, "colour"},
-	{"system", config.VPS, Failed, func(f *fake) { f.sys.Tunnels = false }, "the module ip6_tunnel is not loaded"},
-	{"system", config.Router, Failed, func(f *fake) { f.sys.Tunnels = false }, "the module ip6_tunnel is not loaded"},
+	{"system", config.VPS, Failed, func(f *fake) { f.sys.Modules = nil }, "the module ip6_tunnel is not loaded"},
+	{"system", config.Router, Failed, func(f *fake) { f.sys.Modules = nil }, "the module ip6_tunnel is not loaded"},
+	{"system", config.Router, Failed, func(f *fake) {
+		*f = *encrypted(f.role)
+		f.sys.Modules[ModuleWireGuard] = false
+	}, "the module wireguard is not loaded"},
 	{"system", config.VPS, Failed, func(f *fake) { f.sys.NftErr = errors.New("the program nft is missing") },
 		"nft does not run"},
 	{"endpoints", config.VPS, Failed, func(f *fake) {
@@ -352,6 +473,17 @@ var diagnoses = []diagnosis{
 		f.pathErr = message.New("relay %q: %v", "home",
 			message.New("there is no device %s (option tunlink); this machine has: %s", "ens3", "lo, eth0"))
 	}, "no device ens3"},
+	{"endpoints", config.Router, Failed, func(f *fake) {
+		*f = *encrypted(f.role)
+		f.text = strings.Replace(f.text, "peeraddr '198.51.100.144'", "peeraddr 'vps.example.org'", 1)
+		f.pathErr = message.New("relay %q: %v", "home",
+			message.New("look up peeraddr %s: %v", "vps.example.org", errors.New("no such host")))
+	}, "no such host"},
+	{"endpoints", config.VPS, Failed, func(f *fake) {
+		*f = *encrypted(f.role)
+		f.pathErr = message.New("relay %q: %v", "home", message.New("there is no file %s with the private key; make "+
+			"one: ds4relay genkey %s", "/etc/ds4relay/keys/home", "home"))
+	}, "there is no file"},
 	{"installed", config.VPS, Failed, func(f *fake) {
 		f.installed.Differs = []string{"ip -4 route add 192.168.1.210/32 dev ds4-home proto 46"}
 	}, "ip -4 route add"},
@@ -369,6 +501,10 @@ var diagnoses = []diagnosis{
 		}
 		f.lost = true
 	}, "does not answer ping: 2001:db8:fdd1::1 says"},
+	{"peer", config.Router, Failed, func(f *fake) {
+		*f = *encrypted(f.role)
+		f.path.Uplink = ""
+	}, "no route to 198.51.100.144"},
 	{"routed", config.VPS, Failed, func(f *fake) {
 		f.ping = func(from netip.Addr, _ int) Pong { return Pong{Answered: from != vps6} }
 	}, "answers to it do not arrive"},
@@ -412,12 +548,122 @@ var diagnoses = []diagnosis{
 		f.notIn, f.probeDrop = true, &Verdict{Family: "inet", Table: "fw4", Chain: "input_wan", Drop: true, Hint: "fw4"}
 	}, "nft table inet fw4"},
 	{"tunnel", config.VPS, Failed, func(f *fake) { f.notIn = true }, "do not come out of ds4-home"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		noHandshake(f, 0)
+		f.sendErr = errors.New("send into ds4-home: network is down")
+	}, "no packet goes into the tunnel"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		noHandshake(f, 0)
+		f.notOut, f.probeDrop = true, &Verdict{Family: "inet", Table: "filter", Chain: "output", Drop: true}
+	}, "no packet out: this machine's firewall drops WireGuard's packets"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		noHandshake(f, 0)
+		f.notOut = true
+	}, "no packet out: what goes into the tunnel does not leave"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		noHandshake(f, 0, begins, answersIt)
+		f.probeDrop = &foreign
+	}, "this machine's firewall drops them"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		noHandshake(f, 0, begins)
+		f.refusal = &packet.Packet{Src: public, Proto: packet.ICMP, Type: packet.Unreachable, Code: 3}
+	}, "nothing listens on UDP port 51846"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		noHandshake(f, 0, begins)
+		f.refusal = &packet.Packet{Src: netip.MustParseAddr("203.0.113.1"), Proto: packet.ICMP,
+			Type: packet.Unreachable, Code: 13}
+	}, "refused on the way: 203.0.113.1 says: forbidden by a firewall"},
+	{"tunnel", config.Router, Failed, func(f *fake) { noHandshake(f, 0, begins, answersIt) }, "its answer is not valid here"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		noHandshake(f, 0, begins)
+		f.session.Now = time.Date(2025, 10, 1, 3, 0, 0, 0, time.UTC)
+	}, "it is 2025-10-01 03:00 UTC here"},
+	{"tunnel", config.Router, Failed, func(f *fake) { noHandshake(f, -time.Hour, begins) },
+		"it is 2026-11-01 12:00 UTC here"},
+	{"tunnel", config.Router, Failed, func(f *fake) { noHandshake(f, time.Hour, begins) },
+		"no packet in: 2 went out to 198.51.100.144:51846"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		noHandshake(f, time.Hour, begins, shake{false, transport.Initiation})
+	}, "packets come from the VPS, but no answer"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		noHandshake(f, time.Minute, shake{false, transport.Data})
+	}, "no answer to what goes through ds4-home"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		noHandshake(f, time.Minute, shake{false, transport.Data})
+		f.lineLost, f.otherHost = false, netip.MustParseAddr("192.168.1.99")
+	}, "sends packets to 192.168.1.99"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		noHandshake(f, 0)
+		f.path.Remote, f.session.Remote, f.sendErr = netip.AddrPort{}, netip.AddrPort{}, errors.New("no endpoint")
+	}, "no packet in: nothing came to UDP port 51846"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { noHandshake(f, time.Hour) }, "(the last handshake was 3600 s ago)"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		noHandshake(f, 0)
+		f.path.Unheard = message.Plain("no device has the address 198.51.100.144 (option ipaddr), and ens5 has only " +
+			"10.0.0.5: the provider translates the address, and clients' packets carry the private one")
+	}, "the provider translates"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		noHandshake(f, 0, arrivesThere)
+		f.probeDrop = &foreign
+	}, "this machine's firewall drops them"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		noHandshake(f, time.Hour, arrivesThere)
+		f.taker = netip.MustParseAddrPort("172.17.0.2:51820")
+	}, "sends them on to 172.17.0.2:51820"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		noHandshake(f, 0, arrivesThere)
+		f.foreign = true
+	}, "made for another public key"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { noHandshake(f, 0, arrivesThere) }, "with another key than option"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		noHandshake(f, 0, arrivesThere)
+		withoutDS4relay(f)
+	}, "with another key than option"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		noHandshake(f, 0)
+		withoutDS4relay(f)
+	}, "no packet in: nothing came to UDP port 51846"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		noHandshake(f, time.Minute, shake{false, transport.Data})
+		withoutDS4relay(f)
+	}, "but no answer to what goes through ds4-home"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { noHandshake(f, time.Hour, arrivesThere) }, "with a time before the last one's"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { noHandshake(f, 0, arrivesThere, shake{true, transport.Response}) },
+		"are answered, but never completed"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		noHandshake(f, 0, arrivesThere, shake{true, transport.Response})
+		f.text = strings.Replace(f.text, "\toption device", "\toption preshared_key_file '/etc/ds4relay/keys/psk'\n"+
+			"\toption device", 1)
+	}, "are answered, but never completed"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { noHandshake(f, time.Minute, shake{false, transport.Data}) },
+		"but no answer to what goes through ds4-home"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		noHandshake(f, time.Hour, shake{true, transport.Initiation}, shake{false, transport.Response})
+	}, "the home answers the handshake, but its answer"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { noHandshake(f, 0, shake{false, transport.Data}) },
+		"encrypted with old keys"},
+	{"tunnel", config.VPS, Failed, func(f *fake) {
+		noHandshake(f, time.Hour)
+		f.refusal = &packet.Packet{Src: home4.Addr(), Proto: packet.ICMP, Type: packet.Unreachable, Code: 3}
+	}, "packets to the home at 203.0.113.77:40123 are refused: 203.0.113.77 says: port unreachable"},
 	{"mtu", config.VPS, Failed, func(f *fake) { f.there = 1372 }, "packets of 1460 bytes to the router at " +
 		"home are lost"},
 	{"mtu", config.VPS, Failed, func(f *fake) {
 		f.ping = func(_ netip.Addr, bytes int) Pong { return Pong{Answered: bytes <= 1412} }
 	}, "packets of 1460 bytes from the router at home are lost"},
 	{"mtu", config.VPS, Warning, func(f *fake) { f.path.LearntMTU = 1492 }, "the path carries 1452 bytes"},
+	{"mtu", config.Router, Failed, func(f *fake) {
+		*f = *encrypted(f.role)
+		f.there = 1372
+	}, "packets of 1440 bytes to the VPS are lost"},
+	{"mtu", config.Router, Failed, func(f *fake) {
+		*f = *encrypted(f.role)
+		f.there, f.text = 1372, strings.Replace(f.text, "\toption device", "\toption mtu '1440'\n\toption device", 1)
+	}, "packets of 1440 bytes to the VPS are lost"},
+	{"mtu", config.Router, Warning, func(f *fake) {
+		*f = *encrypted(f.role)
+		f.path.LearntMTU = 1492
+	}, "large packets go in fragments"},
 	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("") },
 		"nft table ip filter, the policy of chain FORWARD"},
 	{"forward", config.VPS, Failed, func(f *fake) { f.stuck, f.walkVerdict = true, forwardChain("firewalld") },
@@ -503,12 +749,19 @@ var diagnoses = []diagnosis{
 	{"clock", config.Router, Failed, func(f *fake) { f.sys.Now = time.Unix(0, 0) }, "1970-01-01"},
 }
 
+// The first two packets of a handshake at the home, and the first one at the VPS.
+var (
+	begins       = shake{true, transport.Initiation}
+	answersIt    = shake{false, transport.Response}
+	arrivesThere = shake{false, transport.Initiation}
+)
+
 func itself(f *fake) { f.path.Self = map[netip.Addr]bool{host4: true} }
 
 // TestProxiesOnly: a proxy does not need what a relay needs, such as a kernel with tunnels.
 func TestProxiesOnly(t *testing.T) {
 	m := well(config.VPS)
-	m.sys.Tunnels = false
+	m.sys.Modules = nil
 	m.text = "config proxy 'web'\n\toption listen '0.0.0.0:443'\n\toption target '[2001:db8:fdd2::210]:443'\n"
 	d := New(m)
 	checks, err := d.Checks()
@@ -606,9 +859,12 @@ func compare(t *testing.T, doc string) {
 // TestWell: if nothing is wrong all checks say so, at both ends, also for a host with a forward of all.
 func TestWell(t *testing.T) {
 	nearVPS, nearRouter := well(config.VPS), well(config.Router) // the host is the router
+	client := encrypted(config.VPS)
+	withoutDS4relay(client)
 	nearVPS.hostAtEnd = true
 	itself(nearRouter)
-	for _, m := range []*fake{well(config.VPS), well(config.Router), nearVPS, nearRouter} {
+	for _, m := range []*fake{well(config.VPS), well(config.Router), nearVPS, nearRouter, encrypted(config.VPS),
+		encrypted(config.Router), client} {
 		d, role := New(m), m.role
 		checks, _ := d.Checks()
 		ran := 0

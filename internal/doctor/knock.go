@@ -13,6 +13,7 @@ type Knock struct {
 	Packet   []byte
 	device   string
 	from, to netip.Addr
+	ttl      uint8
 }
 
 // NewKnock makes one for a relay and one of its forwards. id is the port, or the ID of an echo request; size is in
@@ -24,14 +25,23 @@ func NewKnock(r *config.Relay, f *config.Forward, id uint16, size int) *Knock {
 }
 
 func (p *patient) knockBy(e entry, id uint16, size int) *Knock {
-	k := &Knock{device: p.Device, from: e.forward.DestIP, to: Nowhere}
+	k := &Knock{device: p.Device, from: e.forward.DestIP, to: Nowhere, ttl: p.knockTTL()}
 	if p.Role == config.VPS {
-		k.from, k.to = clientOf(e.forward), e.forward.DestIP
-		k.Packet = p.testPacket(e.proto, k.from, k.to, e.port, id, 1, size)
+		k.from, k.to = p.clientInside(e.forward), e.forward.DestIP
+		k.Packet = p.testPacket(e.proto, k.from, k.to, e.port, id, k.ttl, size)
 		return k
 	}
 	k.Packet = packet.MakeEcho(k.from, k.to, 1, id, 1, max(size-28, 8))
 	return k
+}
+
+// knockTTL is one, so that the other end's machine answers. That of a home without ds4relay would answer with an address
+// that WireGuard does not let through: there the host has to.
+func (p *patient) knockTTL() uint8 {
+	if p.WireGuard.Plain {
+		return 64
+	}
+	return 1
 }
 
 // Entrance returns the port of a forward of TCP that is open to everybody, or 0 for one of ICMP.
@@ -76,5 +86,5 @@ func (k *Knock) HangUp(s *Sighting) []byte {
 		return nil
 	}
 	return packet.MakeTCP(netip.AddrPortFrom(k.from, s.DstPort), netip.AddrPortFrom(k.to, s.SrcPort),
-		packet.RST, 1, 2, 0)
+		packet.RST, k.ttl, 2, 0)
 }

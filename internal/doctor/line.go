@@ -22,7 +22,7 @@ var blocked = []uint16{25, 135, 139, 445}
 // line is the path of a packet that this router sends to the public address over its own IPv4 line.
 type line struct {
 	own      *Sighting // it left
-	outer    *Sighting // the VPS sent it here in IPv6
+	outer    *Sighting // the VPS sent it here, to whatever host
 	arrived  *Sighting // it came out of the tunnel
 	answered *Sighting // the public address answered
 }
@@ -41,6 +41,9 @@ func (p *patient) dial(w *walk) (l line) {
 			return &l.own
 		case begins(s) && !s.Out && s.Device == p.Device && s.Dst == w.forward.DestIP && s.DstPort == w.port:
 			return &l.arrived
+		case begins(s) && !s.Out && s.Device == p.Device && p.Transport == config.WireGuard && l.own != nil &&
+			s.ID == l.own.ID:
+			return &l.outer
 		case !s.Out && s.Device != p.Device && s.Proto == w.proto && s.Src == p.IPAddr && s.SrcPort == w.public &&
 			!s.IsError():
 			return &l.answered

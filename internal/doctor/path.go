@@ -145,6 +145,14 @@ func clientOf(f *config.Forward) netip.Addr {
 	return f.Clients[0].Addr()
 }
 
+// clientInside returns the client's address inside the tunnel: a home without ds4relay sees the VPS's instead.
+func (p *patient) clientInside(f *config.Forward) netip.Addr {
+	if p.WireGuard.Plain {
+		return config.PlainAddr
+	}
+	return clientOf(f)
+}
+
 // lone is a relay alone, for which packets are made.
 func lone(r *config.Relay) *patient {
 	return &patient{Doctor: &Doctor{config: &config.Config{Relays: []*config.Relay{r}}}, Relay: r}
@@ -193,8 +201,8 @@ func (p *patient) probe(size int, follow bool) probing {
 	knock := p.knockBy(p.via, p.nextPort(), size)
 	from, to := knock.from, knock.to
 	answer := func(s Sighting) bool { return knock.Answers(&s) }
-	own := func(s Sighting) bool { // the outer packet, or an error about it
-		return s.Out && s.Src == from && s.Dst == to && carrier.Sends(&s.Packet)
+	own := func(s Sighting) bool { // the outer packet; of WireGuard any one
+		return s.Out && carrier.Sends(&s.Packet) && (p.Transport == config.WireGuard || s.Src == from && s.Dst == to)
 	}
 	refusal := func(s Sighting) bool { return !s.Out && carrier.Refused(&s.Packet) }
 	arrived := func(s Sighting) bool { return !s.Out && carrier.Receives(&s.Packet) }
@@ -282,7 +290,7 @@ func (p *patient) tunnel() Finding {
 	case t.out == 0:
 		if drop := dropped(t.seen.Verdicts); drop != nil {
 			return NewFinding(Failed, message.New("no packet out: this machine's firewall drops protocol 4 (%s)",
-				drop.name()), drop.allow(p.carrier().Opening().Anywhere().Outwards().Nft()))
+				drop.name()), drop.allow(p.opening().Anywhere().Outwards().Nft()))
 		}
 		return failed(message.New("no packet out: what goes into the tunnel does not leave this machine"),
 			"look at `ip -6 route get %s`, and run `ds4relay up`", p.path.Peer)
@@ -290,7 +298,7 @@ func (p *patient) tunnel() Finding {
 		if drop := dropped(t.seen.Verdicts); drop != nil {
 			return NewFinding(Failed, message.New("packets of the tunnel arrive, and this machine's firewall drops "+
 				"them (%s)", drop.name()),
-				drop.allow(p.carrier().Opening().Anywhere().Nft()))
+				drop.allow(p.opening().Anywhere().Nft()))
 		}
 		return failed(message.New("packets of the tunnel arrive on %s, and do not come out of %s", p.path.Uplink,
 			p.Device), "run `ds4relay down` and `ds4relay up`")
@@ -356,7 +364,7 @@ func (p *patient) arrives() bool {
 		return !s.Out && s.Src == p.path.Peer && s.Dst == p.path.Local && s.Proto == packet.ICMPv6 &&
 			s.Type == packet.Parameter6
 	}
-	data := carrier.Puzzle(packet.MakeEcho(p.via.forward.DestIP, Nowhere, 1, p.nextPort(), 1, 8))
+	data := carrier.(transport.IPIP6).Puzzle(packet.MakeEcho(p.via.forward.DestIP, Nowhere, 1, p.nextPort(), 1, 8))
 	seen := p.prober.Try(Trial{Packets: [][]byte{data}, Wait: probeTime, Match: says, Done: says})
 	return len(seen.Sightings) > 0
 }
@@ -378,24 +386,20 @@ func (p *patient) mtu() Finding {
 		if p.MTU == 0 {
 			return NewFinding(Failed, evidence, measured(size))
 		}
+		if p.Transport == config.WireGuard {
+			return failed(evidence, "set option mtu '%d' in the relay's section at both ends, then run `ds4relay up` "+
+				"there", size)
+		}
 		return failed(evidence, "set option mtu '%d' in the relay's section at both ends, then run `ds4relay up` "+
 			"there; or let ICMPv6 \"packet too big\" through on the way", size)
+	}
+	if p.Transport == config.WireGuard {
+		return p.mtuOfWireGuard(lost)
 	}
 	learnt := p.path.LearntMTU
 	there := mtu
 	if learnt == 0 || learnt-p.carrier().Overhead() >= mtu {
-		there = largest(mtu, func(size int) bool {
-			for range 2 {
-				t := p.probe(size, false)
-				if t.mtu > 0 {
-					learnt = t.mtu
-				}
-				if t.answered {
-					return true
-				}
-			}
-			return false
-		})
+		there = largest(mtu, func(size int) bool { return p.passesWith(size, &learnt) })
 	}
 	if inner := learnt - p.carrier().Overhead(); learnt > 0 && inner < mtu {
 		evidence := message.New("the path carries %d bytes, the tunnel has an MTU of %d: large datagrams may be lost",
@@ -420,10 +424,27 @@ func (p *patient) mtu() Finding {
 	return ok("%d bytes pass both ways", mtu)
 }
 
-// carrier returns the relay's tunnel as it should be.
+// passesWith reports whether a packet of a size is answered, and notes the MTU that an error names.
+func (p *patient) passesWith(size int, learnt *int) bool {
+	for range 2 {
+		t := p.probe(size, false)
+		if t.mtu > 0 {
+			*learnt = t.mtu
+		}
+		if t.answered {
+			return true
+		}
+	}
+	return false
+}
+
+// carrier returns the relay's tunnel as it should be. A VPS's tunnel of WireGuard has no fixed other end.
 func (p *patient) carrier() transport.Tunnel {
 	return state.TunnelOf(p.Relay, p.path.Local, p.path.Peer)
 }
+
+// opening is what the relay's tunnel of IPIP6 needs let in.
+func (p *patient) opening() transport.Opening { return p.carrier().(transport.IPIP6).Opening() }
 
 // largest finds the largest size up to mtu that passes, to within eight bytes.
 func largest(mtu int, passes func(size int) bool) int {

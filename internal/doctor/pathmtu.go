@@ -5,20 +5,21 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/packet"
-	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Sounding is a packet of the tunnel that tells whether packets of its size reach the other end: hop limit one inside
-// makes that answer. It is sent past this end's tunnel, so that neither the tunnel's MTU nor what the kernel has learnt
-// about the path stops it.
+// makes that answer. One of IPIP6 is sent past this end's tunnel, so that neither the tunnel's MTU nor what the kernel
+// has learnt about the path stops it. One of WireGuard, which only the kernel can encrypt, goes through it.
 type Sounding struct {
-	Packet []byte // with the IPv6 header
+	Packet []byte // with the IPv6 header, unless Into is set
+	Into   string // the tunnel that it is put into
 
 	relay    *config.Relay
 	carrier  transport.Tunnel
 	from, to netip.Addr
 	id       uint16
+	size     int // of the inner packet
 }
 
 // NewSounding makes one for a relay with a forward. size is that of a packet inside the tunnel, in bytes; id is the
@@ -30,12 +31,19 @@ func NewSounding(r *config.Relay, tunnel transport.Tunnel, id uint16, size int) 
 	proto, port := uint8(packet.ICMP), uint16(0)
 	if r.Role == config.VPS {
 		proto, port = e.proto, e.port
-		s.from, s.to = clientOf(e.forward), e.forward.DestIP
+		s.from, s.to = p.clientInside(e.forward), e.forward.DestIP
 	}
-	size += s.carrier.Overhead() - transport.OuterHeader // in place of the option, which an answer does not need
-	inner := p.testPacket(proto, s.from, s.to, port, id, 1, size)
-	local, peer := tunnel.Endpoints()
-	s.Packet = state.TunnelOf(r, peer, local).Encapsulate(inner) // it makes what comes from the other end
+	ipip6, ok := tunnel.(transport.IPIP6)
+	if ok {
+		size += ipip6.Overhead() - transport.OuterHeader // in place of the option, which an answer does not need
+	}
+	s.Packet = p.testPacket(proto, s.from, s.to, port, id, p.knockTTL(), size)
+	s.size = len(s.Packet)
+	if ok { // it makes what comes from the other end
+		s.Packet = transport.IPIP6{Local: ipip6.Remote, Remote: ipip6.Local}.Encapsulate(s.Packet)
+	} else {
+		s.Into = r.Device
+	}
 	return s
 }
 
@@ -45,16 +53,16 @@ func (s *Sounding) Answer(device string, p packet.Packet) bool {
 		return false
 	}
 	if q := p.Quoted; p.Proto == packet.ICMP && q != nil {
-		return q.Src == s.from && q.Dst == s.to && q.Len == len(s.Packet)-transport.OuterHeader &&
+		return q.Src == s.from && q.Dst == s.to && q.Len == s.size &&
 			(q.SrcPort|q.EchoID == s.id || q.SrcPort|q.EchoID == 0) // zero: a protocol without ports
 	}
 	return p.Src == s.to && p.Dst == s.from && p.DstPort|p.EchoID == s.id // of a host that is the other end itself
 }
 
 // TooBig returns how large a packet inside the tunnel may be by an ICMPv6 error about the relay's packets, in bytes, or
-// 0 if the packet is none.
+// 0 if the packet is none. WireGuard's packets go in fragments after such an error.
 func (s *Sounding) TooBig(p packet.Packet) int {
-	if p.Type != packet.TooBig6 || !s.carrier.Refused(&p) {
+	if s.Into != "" || p.Type != packet.TooBig6 || !s.carrier.Refused(&p) {
 		return 0
 	}
 	return p.MTU - s.carrier.Overhead()

@@ -114,3 +114,23 @@ func TestSounding(t *testing.T) {
 		t.Errorf("packet too big about something else: %d", got)
 	}
 }
+
+// TestSoundingWireGuard: the packet goes through the tunnel, and has the size of what goes into it.
+func TestSoundingWireGuard(t *testing.T) {
+	r := &config.Relay{Name: "home", Role: config.Router, Transport: config.WireGuard, Device: "wrap1", IPAddr: public,
+		Forwards: []*config.Forward{{All: true, DestIP: host4}}}
+	s := NewSounding(r, transport.WireGuard{Remote: vps4}, 0xb507, 1420)
+	inner, ok := packet.Decode(s.Packet)
+	if !ok || s.Into != "wrap1" || len(s.Packet) != 1420 || inner.Outer != nil || inner.TTL != 1 || inner.Src != host4 {
+		t.Errorf("into %q, %d bytes: %+v", s.Into, len(s.Packet), inner)
+	}
+	exceeded := packet.Packet{Src: public, Dst: host4, Proto: packet.ICMP, Type: packet.TimeExceeded, Quoted: &inner}
+	if !s.Answer("wrap1", exceeded) || s.Answer("eth0", exceeded) {
+		t.Error("the answer is not the answer")
+	}
+	refused := packet.Packet{Src: public, Proto: packet.ICMP, Type: packet.Unreachable, Code: 4, MTU: 1300,
+		Quoted: &packet.Packet{Dst: public, DstPort: transport.DefaultPort, Proto: packet.UDP}}
+	if told := s.TooBig(refused); told != 0 {
+		t.Errorf("told %d by an error, after which packets go in fragments", told)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/packet"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Prober gathers evidence: it reads this machine and sends test packets.
@@ -22,6 +23,10 @@ type Prober interface {
 	Ping(from, to netip.Addr, bytes int) Pong
 	// Try sends packets and observes what happens to them.
 	Try(Trial) Seen
+	// Session returns what the kernel knows about the other end of a relay with the transport WireGuard.
+	Session(*config.Relay) Session
+	// Taker finds where connection tracking sends packets from an address to the port of a VPS's relay, if elsewhere.
+	Taker(r *config.Relay, from netip.Addr) netip.AddrPort
 	// Clients counts the open forwarded connections to a relay's public address; it is negative if that is not known.
 	Clients(*config.Relay) int
 	// Neighbour looks for a host on a device: "answers", NoAnswer, or "" if the kernel does not know it.
@@ -31,11 +36,11 @@ type Prober interface {
 // System is evidence that does not depend on the configuration.
 type System struct {
 	OpenWrt     bool
-	Tunnels     bool   // the module ip6_tunnel is loaded or can be
-	Kernel      string // its release
-	NftErr      error  // why the program nft does not run
-	Tracked     int    // connections
-	MaxTracked  int    // that may be tracked; 0 where the kernel does not track any
+	Modules     map[string]bool // kinds of tunnels, by their modules: ip6_tunnel, wireguard; loaded, or can be
+	Kernel      string          // its release
+	NftErr      error           // why the program nft does not run
+	Tracked     int             // connections
+	MaxTracked  int             // that may be tracked; 0 where the kernel does not track any
 	Now         time.Time
 	Unsynced    bool // the kernel says that nobody sets the clock
 	IPv4Default bool // there is an IPv4 default route
@@ -50,11 +55,12 @@ type Installed struct {
 // Path is the path of a relay's packets.
 type Path struct {
 	Local, Peer netip.Addr
-	PeerNote    *message.Text // where the peer's address is not what its name says now
-	MTU         int           // of the tunnel, in bytes
-	Uplink      string        // device of the route to the peer; "" without one
-	Access      string        // VPS: the device that clients come by
-	LearntMTU   int           // what the kernel has learnt about the path, or the MTU of the route
+	Remote      netip.AddrPort // with WireGuard: the other end as the kernel knows it now
+	PeerNote    *message.Text  // where the peer's address is not what its name says now
+	MTU         int            // of the tunnel, in bytes
+	Uplink      string         // device of the route to the peer; "" without one
+	Access      string         // VPS: the device that clients come by
+	LearntMTU   int            // what the kernel has learnt about the path, or the MTU of the route
 	LAN         map[netip.Addr]string
 	Self        map[netip.Addr]bool // hosts that are this router itself
 	RxPackets   uint64              // out of the tunnel since it was made
@@ -81,8 +87,20 @@ type Trial struct {
 	More   func(Sighting) bool
 	Longer time.Duration
 	// Follow asks for the nft chains and counters that show why packets of this address, also inside the tunnel, go no
-	// further.
-	Follow netip.Addr
+	// further; FollowPort for those of UDP packets from or to a port.
+	Follow     netip.Addr
+	FollowPort uint16
+	// Key, if set, is this end's, for Seen.Foreign.
+	Key transport.Key
+}
+
+// Session is WireGuard's connection to the other end.
+type Session struct {
+	Key       transport.Key  // this end's public key
+	Remote    netip.AddrPort // where the other end is; not valid while that is not known
+	Handshake time.Time      // the last one; zero for never
+	Now       time.Time      // by this machine's clock, when this was read
+	RxBytes   uint64         // that the other end has sent and the kernel has accepted
 }
 
 // Dial is the first packet of a connection to an address.
@@ -106,6 +124,7 @@ type Seen struct {
 	Verdicts  []Verdict // with Follow, in order
 	// With Follow: counters of the kernel that moved, by their names in /proc/net/snmp and netstat.
 	Counters map[string]uint64
+	Foreign  bool // an initiation of WireGuard came that is made for another key than Trial.Key
 }
 
 // Verdict is the decision of an nft chain about a packet.

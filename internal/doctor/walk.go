@@ -9,6 +9,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/packet"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // maxAttempts limits how much is tested, maxPorts how many ports of a range, the others how long it takes. This machine
@@ -257,7 +258,7 @@ func (p *patient) nothingComes() bool { return p.Role == config.VPS && p.blocked
 func (p *patient) send(walks []*walk, wait time.Duration, follow bool) {
 	t := Trial{By: p.path.Access, Wait: ownTime, Longer: wait}
 	if p.Role == config.Router {
-		t.By = p.path.Uplink
+		t.By = p.injected()
 	}
 	for _, w := range walks {
 		w.id = p.nextPort()
@@ -310,17 +311,47 @@ func (p *patient) clientPacket(w *walk, of func(client, to netip.Addr, port uint
 	if p.Role == config.VPS {
 		return of(w.client, p.IPAddr, w.public)
 	}
-	return p.carrier().Encapsulate(of(w.client, w.forward.DestIP, w.port))
+	inner := of(w.client, w.forward.DestIP, w.port)
+	if tunnel, ok := p.carrier().(transport.IPIP6); ok {
+		return tunnel.Encapsulate(inner)
+	}
+	return inner
+}
+
+// injected is the device that a client's packet seems to come in by at a router. WireGuard's are encrypted before: it
+// is the tunnel itself.
+func (p *patient) injected() string {
+	if p.Transport == config.WireGuard {
+		return p.Device
+	}
+	return p.path.Uplink
+}
+
+// left reports whether the answer has left this machine. WireGuard's packets cannot be told apart after the tunnel.
+func (p *patient) left(w *walk) bool {
+	return w.back != nil && (p.Role == config.VPS || p.Transport == config.WireGuard || w.back.Outer != nil)
 }
 
 // ended reports whether nothing more is to be seen of a walk.
 func (p *patient) ended(w *walk) bool {
-	return w.self != nil || w.astray != nil || w.hidden != nil || p.nothingComes() && w.on != nil ||
-		w.back != nil && (p.Role == config.VPS || w.back.Outer != nil)
+	return w.self != nil || w.astray != nil || w.hidden != nil || p.nothingComes() && w.on != nil || p.left(w)
+}
+
+// unhidden returns a packet with the client's address, where a home without ds4relay sees the VPS's instead.
+func (p *patient) unhidden(w *walk, s Sighting) Sighting {
+	if p.WireGuard.Plain && s.Device == p.Device {
+		for _, addr := range []*netip.Addr{&s.Src, &s.Dst} {
+			if *addr == config.PlainAddr {
+				*addr = w.client
+			}
+		}
+	}
+	return s
 }
 
 // has reports whether a packet belongs to the walk.
 func (p *patient) has(w *walk, s Sighting) bool {
+	s = p.unhidden(w, s)
 	mine := func(q *packet.Packet) bool {
 		switch {
 		case q.Proto != w.proto:
@@ -340,6 +371,7 @@ func (p *patient) has(w *walk, s Sighting) bool {
 
 // sight assigns a packet to a step of the path.
 func (p *patient) sight(w *walk, s Sighting) {
+	s = p.unhidden(w, s)
 	set := func(step **Sighting) {
 		if *step == nil {
 			*step = &s
@@ -376,6 +408,9 @@ func (p *patient) sight(w *walk, s Sighting) {
 	case s.Outer != nil:
 	case !s.Out && s.Device == p.Device && s.Src == w.client:
 		set(&w.inside)
+		if p.Transport == config.WireGuard {
+			set(&w.entered)
+		}
 	case s.Out && s.Device == p.Device && toClient && p.path.Self[w.forward.DestIP]:
 		set(&w.answer)
 		set(&w.back)
@@ -464,12 +499,12 @@ func (p *patient) forward() Finding {
 		case p.path.Self[host] && w.inside != nil && (w.answer != nil || dropped(w.seen.Verdicts) == nil):
 			return ok("%s: this router itself", host)
 		case w.entered == nil:
-			return skipped("the test packet was not seen on %s", p.path.Uplink)
+			return skipped("the test packet was not seen on %s", p.injected())
 		case w.inside == nil:
 			if drop := dropped(w.seen.Verdicts); drop != nil {
 				return NewFinding(Failed, message.New("this machine's firewall drops the tunnel's packets (%s)",
 					drop.name()),
-					drop.allow(p.carrier().Opening().Anywhere().Nft()))
+					drop.allow(p.opening().Anywhere().Nft()))
 			}
 			return failed(message.New("a packet from %s did not come out of %s", p.path.Peer, p.Device),
 				"run `ds4relay down` and `ds4relay up`")
@@ -696,7 +731,7 @@ func (p *patient) answer() Finding {
 			return skipped("%s did not answer", host)
 		case w.back != nil && p.Role == config.VPS:
 			return ok("%s: out by %s", host, w.back.Device)
-		case w.back != nil && w.back.Outer != nil:
+		case p.left(w):
 			return ok("%s: into the tunnel %s", host, p.Device)
 		case w.back != nil:
 			return failed(message.New("the answer of %s goes into %s and does not leave this machine", host, p.Device),

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Records of what should be in the kernel, and of what the run of each minute has seen.
@@ -70,7 +72,49 @@ func Uptime() int64 {
 	return int64(t.Sec) + 1 // 0 means never
 }
 
-// TunnelOf returns what tells whether something has come out of a tunnel.
+// TunnelOf returns what tells whether something has come out of a tunnel. A tunnel of WireGuard is the same one while
+// the other end has the same key, wherever that is. Its counters include handshakes (update_rx_stats in
+// drivers/net/wireguard/receive.c).
 func TunnelOf(link *state.Link, c *Counters) *alive.Tunnel {
-	return &alive.Tunnel{Index: c.Index, Peer: link.Remote().String(), Packets: c.RxPackets}
+	t := &alive.Tunnel{Index: c.Index, Peer: link.Remote().String(), Packets: c.RxPackets}
+	w, ok := link.Tunnel.(transport.WireGuard)
+	if !ok {
+		return t
+	}
+	t.Keyed, t.Peer = true, ""
+	if w.Peer.Valid() {
+		t.Peer = w.Peer.String()
+	}
+	if device, err := ReadWireGuard(link.Name); err == nil && len(device.Peers) > 0 {
+		if endpoint := device.Peers[0].Endpoint; endpoint.IsValid() {
+			t.Endpoint = endpoint.String()
+		}
+		if age, ok := device.Peers[0].Age(); ok {
+			t.Shaken = max(Uptime()-age, 1)
+		}
+	}
+	return t
+}
+
+// located adds to a new peer of WireGuard where it was last, if the configuration leaves that open: a tunnel that was
+// removed and comes back works at once, not only when the other end notices that its keys are worth nothing.
+func (k *Kernel) located(s state.SetPeer) state.SetPeer {
+	if s.To.Remote.IsValid() || s.From.Peer == s.To.Peer {
+		return s
+	}
+	found := 0 // a home may use a key for several relays
+	var last netip.AddrPort
+	for _, record := range k.Watched().Relays {
+		if record == nil || record.Peer != s.To.Peer.String() {
+			continue
+		}
+		if endpoint, err := netip.ParseAddrPort(record.Endpoint); err == nil {
+			last = endpoint
+			found++
+		}
+	}
+	if found == 1 {
+		s.To.Remote = last
+	}
+	return s
 }

@@ -50,6 +50,9 @@ func (e *StepError) remedy() *message.Text {
 	case ok && isErrno(e.Err, unix.EACCES):
 		return message.New("turn on IPv6 on the device: `sysctl -w net.ipv6.conf.%s.disable_ipv6=0`",
 			strings.ReplaceAll(added.Addr.Device, ".", "/"))
+	case isErrno(e.Err, unix.EADDRINUSE):
+		return message.New("the relay's UDP port is in use; find out who has it with `ss -ulpn` and `wg show`, or give " +
+			"the relay another one (option listen_port, at the other end endpoint_port)")
 	case isErrno(e.Err, unix.EPERM, unix.EACCES, unix.EROFS):
 		return message.New("run it as root; in a container its host has to allow it (CAP_NET_ADMIN, and /proc/sys " +
 			"writable)")
@@ -103,6 +106,8 @@ func (k *Kernel) Apply(step state.Step) error {
 		return onLink(s.Link.Name, netlink.LinkDel)
 	case state.ChangeLink:
 		return setLink(s.To, netlink.LinkModify)
+	case state.SetPeer:
+		return setPeer(k.located(s))
 	case state.SetAlias:
 		return onLink(s.Device, func(l netlink.Link) error { return netlink.LinkSetAlias(l, s.Alias()) })
 	case state.SetMTU:

@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 )
@@ -145,94 +143,25 @@ func sourceTo(remote netip.Addr) netip.Addr {
 	return source
 }
 
-// Numbers of linux/wireguard.h.
-const (
-	wgFamily      = "wireguard"
-	wgGetDevice   = 0
-	wgVersion     = 1
-	wgIfName      = 2
-	wgListenPort  = 6
-	wgPeers       = 8
-	wgEndpoint    = 4
-	wgKeepalive   = 5
-	wgAllowedIPs  = 9
-	wgAllowedAddr = 2
-	wgAllowedBits = 3
-)
-
 // wireguard returns the port of a WireGuard device and the endpoint of the peer that gets packets to an address. A peer
 // with an endpoint and a keepalive gets packets from here first.
 func wireguard(device string, inner netip.Addr) (carriers []Carrier, remote netip.Addr) {
-	family, err := netlink.GenlFamilyGet(wgFamily)
+	d, err := wireGuardDevice(device)
 	if err != nil {
 		return nil, remote
 	}
-	request := nl.NewNetlinkRequest(int(family.ID), unix.NLM_F_DUMP)
-	request.AddData(&nl.Genlmsg{Command: wgGetDevice, Version: wgVersion})
-	request.AddData(nl.NewRtAttr(wgIfName, nl.ZeroTerminated(device)))
-	messages, err := request.Execute(unix.NETLINK_GENERIC, 0)
-	if err != nil {
-		return nil, remote
-	}
-	port, best, calls := uint16(0), -1, false
-	for _, m := range messages {
-		device, err := attributes(m[min(len(m), nl.SizeofGenlmsg):])
-		if err != nil {
-			return nil, remote
-		}
-		if value := device[wgListenPort]; len(value) == 2 {
-			port = nl.NativeEndian().Uint16(value)
-		}
-		for _, data := range list(device[wgPeers]) {
-			if p := wireguardPeer(data, inner); p.bits > best {
-				best, remote, calls = p.bits, p.endpoint, p.endpoint.IsValid() && p.keepalive
+	best, calls := -1, false
+	for _, p := range d.Peers {
+		for _, network := range p.Allowed {
+			if network.Contains(inner) && network.Bits() > best {
+				best, remote, calls = network.Bits(), p.Endpoint.Addr(), p.Endpoint.IsValid() && p.Keepalive > 0
 			}
 		}
 	}
-	if port == 0 || calls {
+	if d.ListenPort == 0 || calls {
 		return nil, remote
 	}
-	return []Carrier{{Set: config.PortSet{Proto: config.UDP, First: port, Last: port}}}, remote
-}
-
-type wgPeer struct {
-	endpoint  netip.Addr
-	keepalive bool
-	bits      int // of the longest network that contains the address; -1 if there is none
-}
-
-func wireguardPeer(data []byte, inner netip.Addr) wgPeer {
-	p := wgPeer{bits: -1}
-	peer, err := attributes(data)
-	if err != nil {
-		return p
-	}
-	switch endpoint := peer[wgEndpoint]; { // a sockaddr
-	case len(endpoint) >= 24:
-		p.endpoint = netip.AddrFrom16([16]byte(endpoint[8:])).Unmap()
-	case len(endpoint) >= 8:
-		p.endpoint = netip.AddrFrom4([4]byte(endpoint[4:]))
-	}
-	if value := peer[wgKeepalive]; len(value) == 2 {
-		p.keepalive = nl.NativeEndian().Uint16(value) > 0
-	}
-	for _, data := range list(peer[wgAllowedIPs]) {
-		allowed, _ := attributes(data)
-		network, _ := netip.AddrFromSlice(allowed[wgAllowedAddr])
-		if bits := allowed[wgAllowedBits]; len(bits) == 1 && netip.PrefixFrom(network, int(bits[0])).Contains(inner) {
-			p.bits = max(p.bits, int(bits[0]))
-		}
-	}
-	return p
-}
-
-// list returns the values of nested attributes.
-func list(data []byte) (values [][]byte) {
-	attrs, _ := nl.ParseRouteAttr(data)
-	for _, a := range attrs {
-		values = append(values, a.Value)
-	}
-	return values
+	return []Carrier{{Set: config.PortSet{Proto: config.UDP, First: d.ListenPort, Last: d.ListenPort}}}, remote
 }
 
 // tunSockets returns the UDP and TCP ports on which the process of a tun device (OpenVPN, WireGuard in user space)

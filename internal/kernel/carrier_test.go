@@ -27,25 +27,26 @@ func TestWireguardPeer(t *testing.T) {
 	ipv6 := append(nl.Uint16Attr(unix.AF_INET6), 0xca, 0x6c, 0, 0, 0, 0)
 	ipv6 = append(append(ipv6, netip.MustParseAddr("2001:db8::7").AsSlice()...), 0, 0, 0, 0)
 	for _, c := range []struct {
-		inner     string
 		endpoint  []byte
 		keepalive uint16
-		want      wgPeer
+		want      string
 	}{
-		{"2001:db8:fdd2::1", ipv4, 0, wgPeer{netip.MustParseAddr("203.0.113.10"), false, 56}},
-		{"2001:db8:9::1", ipv6, 25, wgPeer{netip.MustParseAddr("2001:db8::7"), true, 0}},
-		{"10.0.1.1", nil, 0, wgPeer{bits: -1}},
+		{ipv4, 0, "203.0.113.10:51820"},
+		{ipv6, 25, "[2001:db8::7]:51820"},
+		{nil, 0, "invalid AddrPort"},
 	} {
 		data := networks.Serialize()
 		if c.endpoint != nil {
 			data = append(data, nl.NewRtAttr(wgEndpoint, c.endpoint).Serialize()...)
 		}
 		data = append(data, nl.NewRtAttr(wgKeepalive, nl.Uint16Attr(c.keepalive)).Serialize()...)
-		if got := wireguardPeer(data, netip.MustParseAddr(c.inner)); got != c.want {
-			t.Errorf("%s: %+v, want %+v", c.inner, got, c.want)
+		p, err := wireGuardPeer(data)
+		if err != nil || p.Endpoint.String() != c.want || p.Keepalive != int(c.keepalive) ||
+			allowedText(p.Allowed) != "10.0.0.0/24,::/0,2001:db8:fdd2::/56" {
+			t.Errorf("%s: %+v, %v", c.want, p, err)
 		}
 	}
-	if got := wireguardPeer([]byte{1, 2}, netip.MustParseAddr("10.0.0.1")); got.bits != -1 {
-		t.Errorf("no attributes: %+v", got)
+	if _, err := wireGuardPeer([]byte{1, 0, 0, 0}); err == nil {
+		t.Error("a truncated attribute is taken")
 	}
 }

@@ -21,7 +21,7 @@ import (
 // Facts collects what Compile needs for the relays. Errors about single relays are in Failed.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
-		PathMTU: map[string]int{}, Uplink: map[string]string{}, Narrow: map[string]int{},
+		Keys: map[string]state.Keys{}, PathMTU: map[string]int{}, Uplink: map[string]string{}, Narrow: map[string]int{},
 		LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
 	own, err := ownRoutes()
 	if err != nil {
@@ -95,12 +95,16 @@ func inside() (networks, connected []netip.Prefix, err error) {
 		}
 	}
 	for _, list := range [][]netip.Prefix{networks, connected} {
-		sort.SliceStable(list, func(i, j int) bool {
-			a, b := list[i], list[j]
-			return a.Addr().Less(b.Addr()) || a.Addr() == b.Addr() && a.Bits() < b.Bits()
-		})
+		sortPrefixes(list)
 	}
 	return networks, connected, nil
+}
+
+func sortPrefixes(list []netip.Prefix) {
+	sort.SliceStable(list, func(i, j int) bool {
+		a, b := list[i], list[j]
+		return a.Addr().Less(b.Addr()) || a.Addr() == b.Addr() && a.Bits() < b.Bits()
+	})
 }
 
 // maskBits returns an IPv4 network's prefix length and address; nil means the default route.
@@ -141,6 +145,14 @@ func (k *Kernel) closed(devices []string) (map[string]bool, error) {
 // relayFacts collects the facts about one relay; an error says why it cannot be brought up.
 func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Relay, networks platform.Networks,
 	networksErr error) error {
+	if r.Transport == config.WireGuard {
+		keys, err := readKeys(r)
+		if err != nil && !forRoot(err) {
+			return err
+		}
+		f.Keys[r.Name] = keys
+		f.IPv6 = f.IPv6 || hasIPv6()
+	}
 	local := r.Local
 	if r.Auto {
 		if networksErr != nil {
@@ -173,13 +185,13 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 		}
 		f.Peer[r.Name] = peer
 	}
-	if peer == local {
+	if peer == local && peer.IsValid() {
 		return message.New("%s is the endpoint of both ends; ip6addr is this end's, peeraddr the other end's", peer)
 	}
 	if err := k.free(r, networks); err != nil {
 		return err
 	}
-	if route, err := routeTo(peer, local); err == nil {
+	if route, err := routeTo(peer, local); peer.IsValid() && err == nil {
 		f.PathMTU[r.Name], f.Uplink[r.Name] = route.mtu, route.device
 	}
 	k.narrow(f, r, local, peer)
@@ -202,7 +214,7 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 	if device := f.Tunlink[r.Name]; device != "" && !LinkUp(device) {
 		f.Notes = append(f.Notes, message.New("relay %q: the device %s is down: nothing can arrive", r.Name, device))
 	}
-	if device := f.Tunlink[r.Name]; noIPv6(device) {
+	if device := f.Tunlink[r.Name]; r.Transport == config.IPIP6 && noIPv6(device) {
 		return message.New("IPv6 is off on %s; turn it on with `sysctl -w net.ipv6.conf.%s.disable_ipv6=0`, and in "+
 			"/etc/sysctl.d for the next boot", device, strings.ReplaceAll(device, ".", "/"))
 	}

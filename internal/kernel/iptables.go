@@ -19,7 +19,8 @@ import (
 )
 
 // iptablesChains are the chains that may contain our rules, by program.
-var iptablesChains = []struct{ program, chain string }{{"iptables", "FORWARD"}, {"ip6tables", "INPUT"}}
+var iptablesChains = []struct{ program, chain string }{{"iptables", "FORWARD"}, {"iptables", "INPUT"},
+	{"ip6tables", "INPUT"}}
 
 // backend is one of the two kinds of tables that iptables(8) may be about; both can be there at once, and a packet has
 // to pass both.
@@ -83,7 +84,7 @@ func iptablesRules() (map[string]string, error) {
 				return nil, err // unknown whether there are rules of ours
 			}
 			if err == nil {
-				rules[b.program] = listing
+				rules[b.program] += listing
 			}
 		}
 	}

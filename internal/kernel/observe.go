@@ -17,6 +17,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/state"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Kernel is the network namespace that the process runs in.
@@ -123,9 +124,21 @@ func (k *Kernel) observeLinks(o *state.Observed) (map[int]string, error) {
 	for _, link := range all {
 		attrs := link.Attrs()
 		names[attrs.Index] = attrs.Name
-		tunnel, typical := observeTunnel(link)
 		relay, marked := strings.CutPrefix(attrs.Alias, state.AliasPrefix)
-		if tunnel == nil || !marked && (attrs.Alias != "" || attrs.Group != state.Group || !typical) {
+		var tunnel transport.Tunnel
+		var typical bool
+		if marked || attrs.Alias == "" && attrs.Group == state.Group {
+			tunnel, typical, err = observeTunnel(link)
+			if forRoot(err) {
+				unseen := message.New("WireGuard's keys")
+				if !slices.ContainsFunc(o.Unseen, func(t *message.Text) bool { return t.Code == unseen.Code }) {
+					o.Unseen = append(o.Unseen, unseen)
+				}
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		if tunnel == nil || !marked && !typical {
 			o.ForeignLinks[attrs.Name] = link.Type()
 			continue
 		}
@@ -339,9 +352,9 @@ func LinkCounters(device string) (Counters, error) {
 	return Counters{link.Attrs().Index, s.RxBytes, s.RxPackets, s.TxBytes, s.TxPackets, s.RxErrors, s.TxErrors}, nil
 }
 
-// HasTunnels reports whether the module ip6_tunnel is loaded or built in.
-func HasTunnels() bool {
-	_, err := os.Stat("/sys/module/ip6_tunnel")
+// HasModule reports whether a module is loaded.
+func HasModule(name string) bool {
+	_, err := os.Stat("/sys/module/" + name)
 	return err == nil
 }
 

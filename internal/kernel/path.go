@@ -3,6 +3,8 @@ package kernel
 import (
 	"net/netip"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -40,4 +42,9 @@ func (k *Kernel) narrow(f *state.Facts, r *config.Relay, local, peer netip.Addr)
 	if note := k.PathNote(r.Name); note.Path == state.PathKey(r, f, local, peer) {
 		f.Narrow[r.Name] = note.Passes
 	}
+}
+
+// SetMTU changes the MTU of a device, in bytes.
+func SetMTU(device string, mtu int) error {
+	return onLink(device, func(l netlink.Link) error { return netlink.LinkSetMTU(l, mtu) })
 }

@@ -86,7 +86,8 @@ func TestDamagedRecords(t *testing.T) {
 			case recordName(table):
 				err = k.write(name, tableRecord{Sum: "00", Ruleset: "x"})
 			case PeerRecord:
-				err = k.NotePeers(map[string]netip.Addr{"home.example.org": netip.MustParseAddr("2001:db8::2")})
+				err = k.NotePeers([]*config.Relay{{Name: "home", PeerName: "home.example.org"}},
+					map[string]netip.Addr{"home": netip.MustParseAddr("2001:db8::2")})
 			default:
 				err = k.saveSysctl("net/ipv4/conf/eth0.5/forwarding", "1")
 			}
@@ -152,7 +153,8 @@ func TestNoRoom(t *testing.T) {
 		"a sysctl": func() error { return k.saveSysctl("net/ipv4/conf/eth1/forwarding", "0") },
 		"a table":  func() error { return k.write(recordName(table), tableRecord{Sum: "11", Ruleset: "x"}) },
 		"a peer": func() error {
-			return k.NotePeers(map[string]netip.Addr{"x": netip.MustParseAddr("2001:db8::2")})
+			return k.NotePeers([]*config.Relay{{Name: "x", PeerName: "x"}},
+				map[string]netip.Addr{"x": netip.MustParseAddr("2001:db8::2")})
 		},
 		"a file":    func() error { return k.replace("tables.nft", []byte("table")) },
 		"a new one": func() error { return k.replace("another", []byte("table")) },
@@ -304,7 +306,7 @@ func TestReadingWritesNothing(t *testing.T) {
 	if _, err := os.Stat(k.Run); !os.IsNotExist(err) {
 		t.Errorf("looking the name up made %s: %v", k.Run, err)
 	}
-	if err := k.NotePeers(map[string]netip.Addr{r.PeerName: home}); err != nil {
+	if err := k.NotePeers([]*config.Relay{r}, map[string]netip.Addr{r.Name: home}); err != nil {
 		t.Fatal(err)
 	}
 	noted := listing(t, k.Run)

@@ -15,13 +15,14 @@ import (
 type driver interface {
 	// link returns the link for rtnetlink to add or change.
 	link(attrs netlink.LinkAttrs, t transport.Tunnel) netlink.Link
-	// observe reads a link; t is nil for another kind. typical reports whether it has the mode of our tunnels.
-	observe(link netlink.Link) (t transport.Tunnel, typical bool)
+	// observe reads a link; t is nil for another kind. typical reports whether it has the mode of our tunnels. An error
+	// is about what only root may read: t has the rest.
+	observe(link netlink.Link) (t transport.Tunnel, typical bool, err error)
 	// missing says what to install where the kernel does not know the kind.
 	missing() *message.Text
 }
 
-var drivers = map[string]driver{transport.IPIP6Kind: ip6tnl{}}
+var drivers = map[string]driver{transport.IPIP6Kind: ip6tnl{}, transport.WireGuardKind: wireGuard{}}
 
 // setLink creates or changes a tunnel by rtnetlink. It identifies the link by name: with an index, the message would
 // mean renaming, which fails for a link that is up.
@@ -36,11 +37,11 @@ func setLink(l state.Link, set func(netlink.Link) error) error {
 }
 
 // observeTunnel reads a link that may be one of our tunnels; t is nil if it has none of our kinds.
-func observeTunnel(link netlink.Link) (t transport.Tunnel, typical bool) {
+func observeTunnel(link netlink.Link) (t transport.Tunnel, typical bool, err error) {
 	if d := drivers[link.Type()]; d != nil {
 		return d.observe(link)
 	}
-	return nil, false
+	return nil, false, nil
 }
 
 // ip6tnl is the driver of transport.IPIP6 (net/ipv6/ip6_tunnel.c).
@@ -59,10 +60,10 @@ func (ip6tnl) link(attrs netlink.LinkAttrs, t transport.Tunnel) netlink.Link {
 	return link
 }
 
-func (ip6tnl) observe(link netlink.Link) (t transport.Tunnel, typical bool) {
+func (ip6tnl) observe(link netlink.Link) (t transport.Tunnel, typical bool, err error) {
 	tunnel, ok := link.(*netlink.Ip6tnl)
 	if !ok {
-		return nil, false
+		return nil, false, nil
 	}
 	p := transport.IPIP6{EncapLimit: int(tunnel.EncapLimit), TTL: int(tunnel.Ttl)}
 	if tunnel.Flags&flagIgnoreEncapLimit != 0 {
@@ -70,7 +71,7 @@ func (ip6tnl) observe(link netlink.Link) (t transport.Tunnel, typical bool) {
 	}
 	p.Local, _ = netip.AddrFromSlice(tunnel.Local.To16())
 	p.Remote, _ = netip.AddrFromSlice(tunnel.Remote.To16())
-	return p, tunnel.Proto == unix.IPPROTO_IPIP
+	return p, tunnel.Proto == unix.IPPROTO_IPIP, nil
 }
 
 func (ip6tnl) missing() *message.Text {

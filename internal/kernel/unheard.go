@@ -34,6 +34,30 @@ func HasAddr(addr netip.Addr) bool {
 	return err != nil || slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.IP.Equal(addr.AsSlice()) })
 }
 
+// PortTaken reports whether another program, or another tunnel, has the UDP port of a VPS's relay.
+func PortTaken(r *config.Relay) bool {
+	if device, err := ReadWireGuard(r.Device); err == nil && device.ListenPort == r.WireGuard.Port && LinkUp(r.Device) {
+		return false
+	}
+	for _, a := range []unix.Sockaddr{&unix.SockaddrInet6{Port: int(r.WireGuard.Port)},
+		&unix.SockaddrInet4{Port: int(r.WireGuard.Port)}} {
+		family := unix.AF_INET6
+		if _, ok := a.(*unix.SockaddrInet4); ok {
+			family = unix.AF_INET
+		}
+		socket, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			continue // without IPv6
+		}
+		err = unix.Bind(socket, a)
+		_ = unix.Close(socket)
+		if err == unix.EADDRINUSE {
+			return true
+		}
+	}
+	return false
+}
+
 // translated recognises a cloud that translates the public address: no device has it, and the card has private
 // addresses only.
 func translated(r *config.Relay, link netlink.Link) *message.Text {

@@ -15,6 +15,8 @@ relay_info What a relay is.
 relay_up Whether the tunnel is set up (1) or not (0).
 peer_heard_seconds Time since the other end was last heard.
 peer_silent Whether the other end is silent (1) or heard (0).
+wireguard_info Which key the other end has, and where it is.
+wireguard_handshake_seconds Time since the last handshake.
 tunnel_mtu_bytes The tunnel's MTU.
 tunnel_receive_bytes_total Bytes from the other end.
 tunnel_receive_packets_total Packets from the other end.

@@ -97,8 +97,9 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 		}
 		label := "ds4relay " + r.Name + ": "
 		one := func(name, value string) Option { return Option{name, []string{value}} }
-		opening := state.TunnelOf(r, r.Local, peers[r.Name]).Opening()
-		rules = append(rules, openingRule(opening, label+"tunnel", zoneOf(zones, uplink[r.Name], netip.Addr{})))
+		for _, opening := range state.TunnelOf(r, r.Local, peers[r.Name]).Openings() {
+			rules = append(rules, openingRule(opening, label+"tunnel", zoneOf(zones, uplink[r.Name], netip.Addr{})))
+		}
 		opened := map[netip.Addr]bool{}
 		for _, f := range r.Forwards {
 			lan := zoneOf(zones, lanOf(interfaces, f.DestIP), f.DestIP)
@@ -148,7 +149,7 @@ func Rules(relays []*config.Relay, peers map[string]netip.Addr, uplink map[strin
 // openingRule admits an opening from a zone.
 func openingRule(o transport.Opening, name, zone string) Rule {
 	family, from, to, port := "ipv4", "", "", ""
-	if o.IPv6() {
+	if o.Family == transport.IPv6 {
 		family = "ipv6"
 	}
 	if o.From.IsValid() {

@@ -13,6 +13,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/message/messagetest"
+	"github.com/ds4relay/ds4relay/internal/transport"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
@@ -199,6 +200,31 @@ func TestRules(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+
+	// WireGuard needs no opening at home, and no delegated prefix.
+	c, _, err = config.New(file(strings.NewReplacer("option ip6addr '2001:db8:100::/56'", "option transport 'wireguard'",
+		"'2001:db8:6ef9::/64'", "'192.0.2.7'\n\toption public_key '"+transport.Key{7}.String()+"'").Replace(relays)),
+		config.Defaults{Role: config.Router})
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := c.Relays[0]
+	if i := UplinkOf(home, interfaces); i != nil {
+		t.Errorf("the tunnel depends on %s", i.Name)
+	}
+	rules := Rules(c.Relays, map[string]netip.Addr{"home": home.Peer}, map[string]*Interface{"home": nil}, interfaces,
+		Zones(file(firewall)))
+	got = nil
+	for _, rule := range rules {
+		text, err := json.Marshal(rule.Map())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(text))
+	}
+	if !reflect.DeepEqual(got, want[1:]) {
+		t.Errorf("wireguard: got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want[1:], "\n"))
 	}
 }
 

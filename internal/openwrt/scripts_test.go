@@ -29,7 +29,7 @@ func installation(t *testing.T, script string) (run func(env ...string) (calls s
 	write("script", strings.NewReplacer("/lib/functions.sh", path("functions.sh"), "/etc/init.d/rpcd", path("rpcd"),
 		"/etc/init.d/prometheus-node-exporter-lua", path("exporter"),
 		"/etc/init.d/ds4relay-killswitch", path("killswitch"), "/etc/init.d/ds4relay", path("service"),
-		"/var/run/config.md5", path("config.md5"), "/etc/uci-defaults", dir, "/tmp/luci-indexcache",
+		"/etc/ds4relay", path("etc"), "/var/run/config.md5", path("config.md5"), "/etc/uci-defaults", dir, "/tmp/luci-indexcache",
 		path("luci-indexcache"), "@PACKAGE@", "luci-i18n-ds4relay-de").Replace(string(text)))
 	write("functions.sh", `default_postinst() { echo "default_postinst $pkgname" >>"$CALLS"; }`+"\n")
 	for _, program := range []string{"rpcd", "reload_config", "ubus", "killswitch", "service", "exporter"} {
@@ -74,6 +74,13 @@ func TestInstallNotesOnlyOurs(t *testing.T) {
 		}
 		if text, err := os.ReadFile(path("config.md5")); err != nil || string(text) != noted {
 			t.Errorf("after %s it is noted (%v):\n%swant\n%s", when, err, text, noted)
+		}
+		for _, dir := range []string{"etc", "etc/keys"} {
+			info, err := os.Stat(path(dir))
+			if err != nil || info.Mode() != os.ModeDir|0o700 {
+				t.Errorf("after %s: the directory for keys: %v, %v", when, info, err)
+			}
+			_ = os.Chmod(path(dir), 0o755)
 		}
 	}
 	image := t.TempDir()

@@ -13,6 +13,13 @@ var unreachable6 = [...]message.Text{
 	{Code: "the route rejects it"},
 }
 
+// PortUnreachable reports whether it is an error which says that nobody listens at a port.
+func (p *Packet) PortUnreachable() bool {
+	const code6 = 4 // RFC 4443 §3.1
+	return p.Proto == ICMP && p.Type == Unreachable && p.Code == PortUnreachable ||
+		p.Proto == ICMPv6 && p.Type == Unreachable6 && p.Code == code6
+}
+
 // Refusal writes an error of ICMP or ICMPv6 in words.
 func (p *Packet) Refusal() *message.Text {
 	if p.Proto == ICMPv6 {

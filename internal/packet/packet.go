@@ -66,7 +66,7 @@ type Packet struct {
 	SrcPort, DstPort uint16
 	Flags            uint8  // of TCP
 	MSS              int    // the option of TCP, 0 without
-	Type, Code       uint8  // of ICMP or ICMPv6; of SCTP the type of the first chunk
+	Type, Code       uint8  // of ICMP or ICMPv6; of SCTP the type of the first chunk; of UDP the payload's first byte
 	EchoID, EchoSeq  uint16 // of an echo request or reply
 	MTU              int    // of "fragmentation needed" and "packet too big"
 	Quoted           *Packet
@@ -173,8 +173,11 @@ func (p *Packet) transport(data []byte) {
 		if len(data) >= 4 {
 			p.ports(data)
 		}
-		if p.Proto == SCTP && len(data) > 12 {
+		switch {
+		case p.Proto == SCTP && len(data) > 12:
 			p.Type = data[12]
+		case p.Proto == UDP && len(data) > 8:
+			p.Type = data[8]
 		}
 	case ICMP, ICMPv6:
 		if len(data) >= 8 {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink/nl"
@@ -48,6 +49,23 @@ table ip6 NAME {
 	chain output { type filter hook output priority -500; meta l4proto 4 jump tunnel; }
 }
 `
+	// followPort does the same for UDP packets from or to PORT.
+	followPort = `table FAMILY NAME
+delete table FAMILY NAME
+table FAMILY NAME {
+	chain followed { meta nftrace set 1; }
+	chain prerouting {
+		type filter hook prerouting priority -500;
+		udp dport PORT jump followed
+		udp sport PORT jump followed
+	}
+	chain output {
+		type filter hook output priority -500;
+		udp dport PORT jump followed
+		udp sport PORT jump followed
+	}
+}
+`
 	unfollow = "delete table ip NAME\ndelete table ip6 NAME\n"
 )
 
@@ -76,8 +94,8 @@ func ours(listing string) bool {
 }
 
 // follow returns nil if nft cannot do that, or somebody else has a table of that name. Then it is known where a packet
-// was dropped, but not by which chain.
-func follow(addr netip.Addr) *following {
+// was dropped, but not by which chain. With a port it follows UDP packets from or to that.
+func follow(addr netip.Addr, port uint16) *following {
 	for _, family := range []string{"ip", "ip6"} {
 		if listing, err := kernel.Nft("", "list", "table", family, followName); err == nil && !ours(listing) {
 			return nil
@@ -87,8 +105,15 @@ func follow(addr netip.Addr) *following {
 	if err != nil {
 		return nil
 	}
-	ruleset := strings.NewReplacer("NAME", followName, "ADDR", addr.String(), "HEX",
-		fmt.Sprintf("%#x", addr.As4())).Replace(followTable)
+	ruleset := ""
+	for _, family := range []string{"ip", "ip6"} {
+		ruleset += strings.NewReplacer("FAMILY", family, "NAME", followName, "PORT", strconv.Itoa(int(port))).
+			Replace(followPort)
+	}
+	if port == 0 {
+		ruleset = strings.NewReplacer("NAME", followName, "ADDR", addr.String(), "HEX",
+			fmt.Sprintf("%#x", addr.As4())).Replace(followTable)
+	}
 	if _, err := kernel.Nft(ruleset, "-f", "-"); err != nil {
 		socket.Close()
 		return nil

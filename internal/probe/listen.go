@@ -26,6 +26,7 @@ const (
 // listening is one relay in a run.
 type listening struct {
 	relay  *config.Relay
+	link   *state.Link
 	record *alive.Record
 	knock  *doctor.Knock
 	tap    *packetio.Tap
@@ -60,7 +61,7 @@ func (m *Prober) Listen(relays []*config.Relay, last map[string]*alive.Record) (
 			}
 			records[r.Name] = record
 			if record.Look(kernel.TunnelOf(link, &counters), now) || r.Role == config.VPS && apart(&o, link.Name) {
-				quiet = append(quiet, &listening{relay: r, record: record})
+				quiet = append(quiet, &listening{relay: r, link: link, record: record})
 			}
 			if r.Role == config.Router {
 				for _, f := range r.Forwards {
@@ -168,9 +169,9 @@ func (l *listening) wait(deadline time.Time) {
 
 // end writes down what has come.
 func (l *listening) end(now int64) {
-	packets := l.record.Packets
+	tunnel := &l.record.Tunnel
 	if c, err := kernel.LinkCounters(l.relay.Device); err == nil && c.Index == l.record.Index {
-		packets = c.RxPackets
+		tunnel = kernel.TunnelOf(l.link, &c)
 	}
-	l.record.Tried(l.sent, l.answer, packets, now)
+	l.record.Tried(l.sent, l.answer, tunnel, now)
 }

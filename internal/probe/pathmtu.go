@@ -1,9 +1,12 @@
 package probe
 
 import (
+	"cmp"
 	"time"
 
+	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/doctor"
+	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/packet"
 	"github.com/ds4relay/ds4relay/internal/packetio"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
@@ -78,7 +81,16 @@ func (s *sounder) all(paths []*reconcile.Path, size func(*reconcile.Path) int) [
 	return passed
 }
 
+// measure looks for the largest packet that passes. A larger packet than WireGuard's device may have goes into it only
+// while the device has the MTU of the route.
 func (s *sounder) measure(p *reconcile.Path, higher bool, now time.Time) {
+	if higher && p.Config.Transport == config.WireGuard {
+		if err := kernel.SetMTU(p.Name, p.Route); err != nil {
+			s.err = err
+			return
+		}
+		defer func() { s.err = cmp.Or(s.err, kernel.SetMTU(p.Name, p.MTU)) }()
+	}
 	p.Passes = doctor.PathMTU(p.MTU, p.Route, higher, func(size int) (passed bool, told int) {
 		one := s.sounding(p, size)
 		s.send(one)
@@ -95,7 +107,11 @@ func (s *sounder) sounding(p *reconcile.Path, size int) *sounding {
 // send sends packets, and waits until all are answered or considered lost. One that cannot be sent is lost.
 func (s *sounder) send(soundings ...*sounding) {
 	for _, one := range soundings {
-		_ = packetio.SendIPv6(one.Packet)
+		if one.Into != "" {
+			_ = packetio.Send(one.Into, one.Packet)
+		} else {
+			_ = packetio.SendIPv6(one.Packet)
+		}
 	}
 	left := len(soundings)
 	for deadline := time.Now().Add(soundingTime); left > 0 && s.err == nil; {

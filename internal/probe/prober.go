@@ -18,6 +18,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/packet"
 	"github.com/ds4relay/ds4relay/internal/ping"
 	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
@@ -46,7 +47,10 @@ func (m *Prober) Config() (*config.Config, config.Problems, error) {
 // System implements doctor.Prober.
 func (m *Prober) System() doctor.System {
 	s := doctor.System{OpenWrt: m.Platform.Name() == platform.OpenWrtName, Kernel: release(), Now: time.Now()}
-	s.Tunnels = kernel.HasTunnels() || hasModule(s.Kernel, "ip6_tunnel") && loadable("/", "ip6_tunnel")
+	s.Modules = map[string]bool{}
+	for _, name := range []string{doctor.ModuleIPIP6, doctor.ModuleWireGuard} {
+		s.Modules[name] = kernel.HasModule(name) || hasModule(s.Kernel, name) && loadable("/", name)
+	}
 	if c := kernel.CountConnections(); c != nil {
 		s.Tracked, s.MaxTracked = c.Count, c.Max
 	}
@@ -113,7 +117,14 @@ func (m *Prober) Path(r *config.Relay) (doctor.Path, error) {
 			path.RxPackets = s.RxPackets
 		}
 	}
-	path.Uplink, path.LearntMTU = uplink(path.Local, path.Peer)
+	outer := path.Peer
+	if r.Transport == config.WireGuard {
+		path.Remote = session(r).Remote
+		if r.Role == config.VPS {
+			outer = path.Remote.Addr()
+		}
+	}
+	path.Uplink, path.LearntMTU = uplink(path.Local, outer)
 	device := path.Uplink
 	if r.Role == config.VPS {
 		device = path.Access
@@ -122,9 +133,41 @@ func (m *Prober) Path(r *config.Relay) (doctor.Path, error) {
 	return path, nil
 }
 
+// session reads what the kernel knows about the other end.
+func session(r *config.Relay) doctor.Session {
+	device, err := kernel.ReadWireGuard(r.Device)
+	s := doctor.Session{Key: device.Public, Now: time.Now()}
+	if err != nil || len(device.Peers) != 1 {
+		return s
+	}
+	p := &device.Peers[0]
+	s.Remote, s.RxBytes = p.Endpoint, p.RxBytes
+	if p.Handshake != 0 {
+		s.Handshake = time.Unix(p.Handshake, 0)
+	}
+	return s
+}
+
+// Session implements doctor.Prober.
+func (m *Prober) Session(r *config.Relay) doctor.Session { return session(r) }
+
+// Taker implements doctor.Prober.
+func (m *Prober) Taker(r *config.Relay, from netip.Addr) (to netip.AddrPort) {
+	_ = kernel.Flows(func(f state.Flow) {
+		if f.Proto == packet.UDP && f.Src == from && f.DstPort == r.WireGuard.Port &&
+			(f.AnswerSrc != f.Dst || f.AnswerPort != f.DstPort) {
+			to = netip.AddrPortFrom(f.AnswerSrc, f.AnswerPort)
+		}
+	}, func() { to = netip.AddrPort{} })
+	return to
+}
+
 // uplink returns the device through which the tunnel's packets leave, and the path's MTU as far as the kernel knows it.
 // Routes may depend on the source (OpenWrt's default routes do).
 func uplink(local, peer netip.Addr) (device string, mtu int) {
+	if !peer.IsValid() {
+		return "", 0
+	}
 	for _, options := range []*netlink.RouteGetOptions{{SrcAddr: local.AsSlice()}, nil} {
 		routes, err := netlink.RouteGetWithOptions(peer.AsSlice(), options)
 		if err != nil || len(routes) == 0 {

@@ -9,6 +9,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/packet"
 	"github.com/ds4relay/ds4relay/internal/packetio"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Try implements doctor.Prober.
@@ -21,8 +22,8 @@ func (m *Prober) Try(t doctor.Trial) (seen doctor.Seen) {
 	}
 	defer tap.Close()
 	var before map[string]uint64
-	if t.Follow.IsValid() {
-		if f := follow(t.Follow); f != nil {
+	if t.Follow.IsValid() || t.FollowPort != 0 {
+		if f := follow(t.Follow, t.FollowPort); f != nil {
 			defer func() { seen.Verdicts = f.end() }()
 		}
 		before = counters()
@@ -68,6 +69,9 @@ func (m *Prober) Try(t doctor.Trial) (seen doctor.Seen) {
 			continue
 		}
 		seen.Sightings = append(seen.Sightings, s)
+		if t.Key.Valid() && !s.Out && s.Proto == packet.UDP && s.Type == transport.Initiation {
+			seen.Foreign = seen.Foreign || !t.Key.Addressed(udpPayload(frame.Data))
+		}
 		if t.Done(s) {
 			break
 		}
@@ -83,6 +87,15 @@ func (m *Prober) Try(t doctor.Trial) (seen doctor.Seen) {
 		}
 	}
 	return seen
+}
+
+// udpPayload returns the payload of a UDP packet without IPv6 extension headers.
+func udpPayload(data []byte) []byte {
+	header := 40
+	if data[0]>>4 == 4 {
+		header = int(data[0]&0xf) * 4
+	}
+	return data[min(header+8, len(data)):]
 }
 
 // begin sends the first packet of a connection, as this machine's programs do, and returns the socket.

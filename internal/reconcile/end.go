@@ -24,7 +24,8 @@ type Kernel interface {
 	Lock(waiting func(holder string)) (unlock func(), err error)
 	KeepTables([]state.Table) error
 	NoteSysctls() error
-	NotePeers(map[string]netip.Addr) error
+	NotePeers(relays []*config.Relay, used map[string]netip.Addr) error
+	NextPeer(r *config.Relay, used netip.Addr) (netip.Addr, error)
 	PathNote(relay string) state.PathNote
 	NotePath(relay string, note state.PathNote) error
 	NoteFailed(relays []string) error
@@ -260,7 +261,7 @@ func (m *End) recordUp(w way) error {
 	for _, r := range w.relays {
 		up := slices.ContainsFunc(w.want.Links, func(l state.Link) bool { return l.Relay == r.Name })
 		if addr := w.facts.Peer[r.Name]; up && addr.IsValid() {
-			peers[r.PeerName] = addr
+			peers[r.Name] = addr
 		}
 	}
 	failed := slices.Collect(maps.Keys(w.failed))
@@ -270,7 +271,7 @@ func (m *End) recordUp(w way) error {
 		}
 	}
 	slices.Sort(failed)
-	return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NotePeers(peers), m.Kernel.NoteSysctls(),
+	return errors.Join(m.Kernel.KeepTables(w.want.Tables), m.Kernel.NotePeers(w.relays, peers), m.Kernel.NoteSysctls(),
 		m.Kernel.NoteFailed(failed), m.noteApplied(w))
 }
 

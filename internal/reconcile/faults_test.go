@@ -115,6 +115,7 @@ func newWalk(t *testing.T, random *rand.Rand, role string) *walk {
 	w := &walk{t: t, kernel: fake.New(devices...), known: map[string]string{}, base: map[string]string{},
 		own: netip.MustParseAddr("2001:db8:" + map[string]string{"vps": "6ef9", "router": "fdd2"}[role] +
 			":0:198:51:100:144")}
+	w.kernel.Own = []netip.Addr{w.own}
 	w.kernel.Names = w.names(random, false)
 	if random.IntN(2) == 0 {
 		w.kernel.IPTables = state.IPTables{"iptables": true, "ip6tables": true}
@@ -136,15 +137,18 @@ func newWalk(t *testing.T, random *rand.Rand, role string) *walk {
 
 var peeraddr = regexp.MustCompile(`option peeraddr '[^']*'`)
 
-// named replaces some relays' peeraddr by names.
+// named replaces some relays' peeraddr by names of their own.
 func named(random *rand.Rand, text string) string {
-	relay := -1
-	return peeraddr.ReplaceAllStringFunc(text, func(option string) string {
-		if relay++; random.IntN(3) > 0 {
-			return option
-		}
-		return fmt.Sprintf("option peeraddr 'r%d.example.org'", relay)
-	})
+	sections := strings.SplitAfter(text, "config relay 'r")
+	for i := range sections {
+		sections[i] = peeraddr.ReplaceAllStringFunc(sections[i], func(option string) string {
+			if random.IntN(3) > 0 {
+				return option
+			}
+			return fmt.Sprintf("option peeraddr 'r%c.example.org'", sections[i][0])
+		})
+	}
+	return strings.Join(sections, "")
 }
 
 // names returns DNS records for all relays' names: one or two addresses; with wrong also none, or this machine's own.

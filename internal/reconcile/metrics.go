@@ -34,13 +34,20 @@ func Metrics(version string, s *Status) *metrics.Set {
 func (r *RelayStatus) metrics(set *metrics.Set) {
 	relay := metrics.Label("relay", r.Name)
 	set.Add("relay_info", 1, relay+","+metrics.Label("role", string(r.Role))+","+metrics.Label("ipaddr", r.IPAddr)+","+
-		metrics.Label("device", r.Device))
+		metrics.Label("device", r.Device)+","+metrics.Label("transport", string(r.Transport)))
 	set.Is("relay_up", r.Up, relay)
 	if r.HeardS != nil {
 		set.Add("peer_heard_seconds", uint64(*r.HeardS), relay)
 	}
 	if r.OtherEnd == "heard" || r.OtherEnd == "silent" {
 		set.Is("peer_silent", r.OtherEnd == "silent", relay)
+	}
+	if r.PeerPublicKey != "" {
+		set.Add("wireguard_info", 1, relay+","+metrics.Label("peer_public_key", r.PeerPublicKey)+","+
+			metrics.Label("endpoint", r.Endpoint))
+	}
+	if r.HandshakeS != nil {
+		set.Add("wireguard_handshake_seconds", uint64(*r.HandshakeS), relay)
 	}
 	set.Add("tunnel_mtu_bytes", uint64(r.MTU), relay)
 	if c := r.Counters; c != nil {

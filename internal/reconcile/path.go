@@ -40,6 +40,9 @@ func (m *End) Paths() ([]*Path, error) {
 	for _, p := range paths {
 		p.Route = state.RouteMTU(p.Config, facts)
 		local, peer := p.Tunnel.Endpoints()
+		if p.Config.Transport == config.WireGuard { // the home may be anywhere
+			peer = state.PeerOf(p.Config, facts)
+		}
 		key := state.PathKey(p.Config, &facts, local, peer)
 		p.Note = m.Kernel.PathNote(p.Relay)
 		if p.MTU == p.Route || p.MTU == p.Note.Passes {

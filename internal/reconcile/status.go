@@ -74,11 +74,13 @@ type RelayStatus struct {
 	Waiting    string           `json:"waiting,omitempty"` // for what
 	IPAddr     string           `json:"ipaddr"`            // the public IPv4 address
 	Device     string           `json:"device"`
+	Transport  config.Transport `json:"transport"`
 	Tunlink    string           `json:"tunlink,omitempty"`
 	Local      string           `json:"local"` // endpoints
 	Peer       string           `json:"peer"`
 	MTU        int              `json:"mtu"`        // bytes
 	EncapLimit *int             `json:"encaplimit"` // nil for none
+	KeysStatus                  // with the transport WireGuard
 	Counters   *kernel.Counters `json:"counters,omitempty"`
 	HeardS     *int64           `json:"heard_s,omitempty"`   // seconds since the other end was last heard of, at most
 	OtherEnd   alive.State      `json:"other_end,omitempty"` // "" unless the relay is up
@@ -86,6 +88,15 @@ type RelayStatus struct {
 	Forwards   []ForwardStatus  `json:"forwards"`
 	Keep       []Ports          `json:"keep,omitempty"`
 	Codes      RelayCodes       `json:"codes,omitzero"`
+}
+
+// KeysStatus is what only a tunnel of WireGuard has. No secret is in it.
+type KeysStatus struct {
+	Port          uint16 `json:"port,omitempty"`            // UDP port of the VPS
+	PublicKey     string `json:"public_key,omitempty"`      // of this end; "" where only root may know it
+	PeerPublicKey string `json:"peer_public_key,omitempty"` // of the other end
+	Endpoint      string `json:"endpoint,omitempty"`        // where the kernel sends packets for the other end
+	HandshakeS    *int64 `json:"handshake_s,omitempty"`     // seconds since the last handshake; nil for none
 }
 
 // RelayCodes are what English is made of in a RelayStatus.
@@ -186,7 +197,7 @@ func (s *Status) Silent() bool {
 // onlyForRoot reports whether a step changes something that the kernel shows only to root.
 func onlyForRoot(step state.Step) bool {
 	switch step.(type) {
-	case state.LoadTables, state.AddAllowance, state.DelAllowance, state.EndFlows:
+	case state.LoadTables, state.AddAllowance, state.DelAllowance, state.EndFlows, state.SetPeer:
 		return true
 	}
 	return false
@@ -300,10 +311,6 @@ func hostStates(relays []*config.Relay) map[netip.Addr]string {
 
 func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows map[*config.Forward]*Flows,
 	watched alive.Watch, hosts map[netip.Addr]string) RelayStatus {
-	peer := r.Peer
-	if r.PeerName != "" {
-		peer = facts.Peer[r.Name]
-	}
 	local := r.Local
 	if r.Auto {
 		local = facts.Local[r.Name]
@@ -311,13 +318,20 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 	waiting := facts.Waiting[r.Name]
 	s := RelayStatus{Waiting: waiting.Error(), Codes: RelayCodes{waiting}, Name: r.Name, Enabled: r.Enabled,
 		Role: r.Role, IPAddr: r.IPAddr.String(), Device: r.Device,
-		Tunlink: facts.Tunlink[r.Name], Local: addrText(local), Peer: addrText(peer), MTU: state.TunnelMTU(r, facts),
-		EncapLimit: limitOf(r.EncapLimit), Forwards: []ForwardStatus{}}
+		Transport: r.Transport, Tunlink: facts.Tunlink[r.Name], Local: addrText(local),
+		Peer: addrText(state.PeerOf(r, facts)), MTU: state.TunnelMTU(r, facts), Forwards: []ForwardStatus{}}
+	if r.Transport == config.WireGuard {
+		s.KeysStatus = KeysStatus{Port: r.WireGuard.Port, PeerPublicKey: r.WireGuard.PublicKey.String()}
+	} else {
+		s.EncapLimit = limitOf(r.EncapLimit)
+	}
 	for _, link := range have.Links {
 		if link.Name == r.Device && link.Relay == r.Name {
-			s.Up, s.Local, s.Peer, s.MTU = link.Up, link.Local().String(), link.Remote().String(), link.MTU
+			s.Up, s.MTU = link.Up, link.MTU
 			if tunnel, ok := link.Tunnel.(transport.IPIP6); ok {
-				s.EncapLimit = limitOf(tunnel.EncapLimit)
+				s.Local, s.Peer, s.EncapLimit = tunnel.Local.String(), tunnel.Remote.String(), limitOf(tunnel.EncapLimit)
+			} else {
+				s.readKeys(link.Name)
 			}
 			if counters, err := kernel.LinkCounters(link.Name); err == nil {
 				s.Counters = &counters
@@ -328,6 +342,9 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 				}
 			}
 		}
+	}
+	if keys := facts.Keys[r.Name]; s.PublicKey == "" && keys.Private.Valid() {
+		s.PublicKey = keys.Private.Public().String()
 	}
 	for _, f := range r.Forwards {
 		forward := forwardStatus(f)
@@ -345,6 +362,25 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 		s.Keep = append(s.Keep, portsOf(keep))
 	}
 	return s
+}
+
+// readKeys reads what the kernel has learned of the other end of a tunnel of WireGuard, if this process may.
+func (r *RelayStatus) readKeys(device string) {
+	found, err := kernel.ReadWireGuard(device)
+	if err != nil {
+		return
+	}
+	r.PublicKey = found.Public.String()
+	for i := range found.Peers {
+		peer := &found.Peers[i]
+		r.PeerPublicKey = peer.Key.String()
+		if peer.Endpoint.IsValid() {
+			r.Endpoint, r.Peer = peer.Endpoint.String(), peer.Endpoint.Addr().String()
+		}
+		if age, ok := peer.Age(); ok {
+			r.HandshakeS = &age
+		}
+	}
 }
 
 func limitOf(limit int) *int {
@@ -386,18 +422,7 @@ func (s *Status) Print(w io.Writer) {
 		plain.Mark(w, style, condition)
 		fmt.Fprintln(w)
 		fmt.Fprintf(w, "  public address  %s\n", r.IPAddr)
-		limit := "none"
-		if r.EncapLimit != nil {
-			limit = fmt.Sprint(*r.EncapLimit)
-		}
-		on := ""
-		if r.Tunlink != "" {
-			on = " on " + r.Tunlink
-		}
-		fmt.Fprintf(w, "  tunnel          %s%s, mtu %d, encaplimit %s\n", r.Device, on, r.MTU, limit)
-		if r.Local != "" {
-			fmt.Fprintf(w, "  endpoints       %s (here) - %s\n", r.Local, r.Peer)
-		}
+		r.printTunnel(w)
 		if c := r.Counters; c != nil {
 			fmt.Fprintf(w, "  traffic         %d packets, %s in; %d packets, %s out\n", c.RxPackets,
 				units.Bytes(c.RxBytes), c.TxPackets, units.Bytes(c.TxBytes))
@@ -477,6 +502,37 @@ func (s *Status) Print(w io.Writer) {
 		fmt.Fprintln(w)
 		plain.Mark(w, plain.Good, "The kernel is as the configuration says.")
 		fmt.Fprintln(w)
+	}
+}
+
+// printTunnel writes what carries the relay's packets.
+func (r *RelayStatus) printTunnel(w io.Writer) {
+	on := ""
+	if r.Tunlink != "" {
+		on = " on " + r.Tunlink
+	}
+	if r.Transport == config.WireGuard {
+		fmt.Fprintf(w, "  tunnel          %s%s, wireguard, port %d, mtu %d\n", r.Device, on, r.Port, r.MTU)
+		if !r.Up || r.PublicKey == "" { // without root there is nothing to know
+			return
+		}
+		end, shaken := "not known yet", "no handshake yet"
+		if r.Endpoint != "" {
+			end = r.Endpoint
+		}
+		if r.HandshakeS != nil {
+			shaken = "handshake " + since(*r.HandshakeS)
+		}
+		fmt.Fprintf(w, "  other end       %s, %s\n", end, shaken)
+		return
+	}
+	limit := "none"
+	if r.EncapLimit != nil {
+		limit = fmt.Sprint(*r.EncapLimit)
+	}
+	fmt.Fprintf(w, "  tunnel          %s%s, mtu %d, encaplimit %s\n", r.Device, on, r.MTU, limit)
+	if r.Local != "" {
+		fmt.Fprintf(w, "  endpoints       %s (here) - %s\n", r.Local, r.Peer)
 	}
 }
 

@@ -3,12 +3,14 @@ package reconcile
 import (
 	"slices"
 
+	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // Moved returns the relays that could not be brought up before but could be now, and those whose DNS name now has
-// another address than their tunnel uses. With missing, it adds those with a name that should be up, are not, and could
+// another address than their tunnel uses. Tunnels of WireGuard from whose address nothing comes take the name's next
+// one, which may be of the other version of IP. With missing, it adds those with a name that should be up, are not, and could
 // be now, except those that a person has taken down. Without names there are no lookups. There are none of a file that
 // was changed, and not applied yet.
 func (m *End) Moved(missing bool) ([]string, error) {
@@ -37,9 +39,25 @@ func (m *End) Moved(missing bool) ([]string, error) {
 		if facts.Failed[r.Name] != nil || facts.Waiting[r.Name] != nil {
 			continue
 		}
-		if i < 0 || o.Links[i].Remote() != facts.Peer[r.Name] {
+		peer := facts.Peer[r.Name]
+		if i >= 0 && r.Transport == config.WireGuard && o.Links[i].Remote() == peer && m.silent(r.Name) {
+			if peer, err = m.Kernel.NextPeer(r, peer); err != nil {
+				return nil, err
+			}
+		}
+		if i < 0 || o.Links[i].Remote() != peer {
 			moved = append(moved, r.Name)
 		}
 	}
 	return moved, nil
+}
+
+// silent reports whether the last run of each minute found the other end silent.
+func (m *End) silent(relay string) bool {
+	record := m.Kernel.Watched().Relays[relay]
+	if record == nil {
+		return false
+	}
+	state, _ := record.Judge(&record.Tunnel, record.Run)
+	return state == alive.Silent
 }

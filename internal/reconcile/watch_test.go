@@ -9,6 +9,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/kernel/fake"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
@@ -48,8 +49,12 @@ func (k *watched) Served(string) (string, error) { return "", nil }
 func (k *watched) NoteServed(_, _ string) error  { return errors.New("a look changes nothing") }
 func (k *watched) NoteSysctls() error            { return nil }
 
-func (k *watched) NotePeers(map[string]netip.Addr) error {
+func (k *watched) NotePeers([]*config.Relay, map[string]netip.Addr) error {
 	return errors.New("a look changes nothing")
+}
+
+func (k *watched) NextPeer(*config.Relay, netip.Addr) (netip.Addr, error) {
+	return netip.Addr{}, errors.New("a look changes nothing")
 }
 func (k *watched) PathNote(string) state.PathNote { return state.PathNote{} }
 func (k *watched) NotePath(string, state.PathNote) error {
@@ -99,5 +104,62 @@ func TestMoved(t *testing.T) {
 	k := &watched{links: up("other"), err: errors.New("look up peeraddr other.example.org: no such host")}
 	if moved, err := (&End{Config: c, Kernel: k}).Moved(false); err == nil || moved != nil {
 		t.Errorf("a name that never was known: %q, %v", moved, err)
+	}
+}
+
+// TestMovedWireGuard: a router with WireGuard follows the name of its VPS from one version of IP to the other, keeps an
+// address that works, and tries the next one if nothing comes from it.
+func TestMovedWireGuard(t *testing.T) {
+	const name = "vps.example.org"
+	four, six := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")
+	k := fake.New("eth0", "br-lan")
+	m := &End{Kernel: k, Config: parsed(t, "config relay 'home'\n\toption role 'router'\n\toption transport 'wireguard'\n"+
+		"\toption device 'wrap1'\n\toption ipaddr '198.51.100.144'\n\toption peeraddr '"+name+"'\n\toption public_key '"+
+		transport.Key{7}.String()+"'\n\nconfig forward\n\toption src_dport '80'\n\toption dest_ip '192.168.1.2'\n")}
+	const never, lately = 0, 100
+	for _, c := range []struct {
+		what   string
+		names  []netip.Addr
+		shaken int64 // the last handshake before a run at 120 s whose probe was lost
+		want   netip.Addr
+		mtu    int
+	}{
+		{"up", []netip.Addr{six}, lately, six, 1420},
+		{"the same", []netip.Addr{six}, never, six, 1420},
+		{"another version", []netip.Addr{four}, lately, four, 1440},
+		{"one more", []netip.Addr{six, four}, lately, four, 1440},
+		{"nothing comes", []netip.Addr{six, four}, never, six, 1420},
+		{"nor from there", []netip.Addr{six, four}, never, four, 1440},
+		{"no answer of a name server", nil, lately, four, 1440},
+		{"nothing comes, and no answer", nil, never, four, 1440},
+	} {
+		k.Names = map[string][]netip.Addr{name: c.names}
+		record := &alive.Record{Run: 120, Probe: alive.Lost, Tunnel: alive.Tunnel{Keyed: true, Shaken: c.shaken}}
+		if err := k.NoteWatched(alive.Watch{Relays: map[string]*alive.Record{"home": record}}); err != nil {
+			t.Fatal(err)
+		}
+		moved, err := m.Moved(true)
+		if err != nil {
+			t.Fatalf("%s: %v", c.what, err)
+		}
+		before, err := k.Observe(state.State{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(moved) > 0 {
+			if _, err := m.Up(moved, nil, func(state.Step) {}, nil); err != nil {
+				t.Fatalf("%s: %v", c.what, err)
+			}
+		}
+		o, err := k.Observe(state.State{})
+		if err != nil || len(o.Links) != 1 {
+			t.Fatalf("%s: %v, %v", c.what, o.Links, err)
+		}
+		link := o.Links[0]
+		changed := len(before.Links) == 0 || before.Links[0].Remote() != c.want
+		if link.Remote() != c.want || link.MTU != c.mtu || len(moved) > 0 != changed {
+			t.Errorf("%s: the tunnel goes to %s, MTU %d; want %s, %d; moved %q", c.what, link.Remote(), link.MTU, c.want,
+				c.mtu, moved)
+		}
 	}
 }

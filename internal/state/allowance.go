@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/transport"
@@ -36,13 +37,23 @@ func allowances(link Link, tables IPTables) []Allowance {
 		switch {
 		case !tables[program]:
 		case forIPv6(program):
-			_, match := link.Tunnel.Opening().IPTables()
-			wanted = append(wanted, Allowance{program, "INPUT", match})
+			wanted = append(wanted, openings(link, program, transport.IPv6)...)
 		default:
-			wanted = append(wanted,
+			wanted = append(append(wanted, openings(link, program, transport.IPv4)...),
 				Allowance{program, "FORWARD", fmt.Sprintf("-o %s -m conntrack --ctstate RELATED,ESTABLISHED,DNAT",
 					link.Name)},
 				Allowance{program, "FORWARD", "-i " + link.Name})
+		}
+	}
+	return wanted
+}
+
+// openings are the rules for packets of the tunnel itself, of one family.
+func openings(link Link, program string, family transport.Family) (wanted []Allowance) {
+	for _, opening := range link.Tunnel.Openings() {
+		if opening.Family == family {
+			_, match := opening.IPTables()
+			wanted = append(wanted, Allowance{program, "INPUT", match})
 		}
 	}
 	return wanted
@@ -70,7 +81,13 @@ func ParseAllowances(program, listing string) []Allowance {
 			case words[i] == "-m" && i+1 < len(words) && words[i+1] == "comment":
 				i++
 			case words[i] == "-p" && i+1 < len(words): // by the name that /etc/protocols has, if it is there
-				match = append(match, "-p", "4")
+				number := "4"
+				if words[i+1] == "udp" {
+					number = "17"
+				}
+				match = append(match, "-p", number)
+				i++
+			case words[i] == "-m" && i+1 < len(words) && words[i+1] == "udp":
 				i++
 			default:
 				match = append(match, words[i])
@@ -94,8 +111,10 @@ func (a Allowance) ours() bool {
 		}
 		return ""
 	}
-	link := Link{Name: at(1)}
-	if forIPv6(a.Program) {
+	link := Link{Name: at(1), Tunnel: transport.IPIP6{}}
+	if port, err := strconv.ParseUint(at(3), 10, 16); a.Chain == "INPUT" && at(2) == "--dport" && err == nil {
+		link.Tunnel = transport.WireGuard{ListenPort: uint16(port)}
+	} else if forIPv6(a.Program) {
 		remote, err := netip.ParsePrefix(at(1))
 		local, localErr := netip.ParsePrefix(at(3))
 		if err != nil || localErr != nil {
@@ -154,17 +173,40 @@ type DropChain struct {
 	Text                string // its table, as nft lists it
 }
 
+// sees reports whether packets of a family come through the chain.
+func (c DropChain) sees(family transport.Family) bool {
+	return c.Family == "inet" || c.Family == "ip6" == (family == transport.IPv6)
+}
+
+// mentions reports whether the chain's table seems to let an opening of the tunnel in.
+func (c DropChain) mentions(link Link, opening transport.Opening) bool {
+	if opening.Port != 0 {
+		for line := range strings.Lines(c.Text) {
+			numbers := strings.FieldsFunc(line, func(r rune) bool { return r < '0' || r > '9' })
+			if !strings.Contains(line, "tcp dport") && slices.Contains(numbers, strconv.Itoa(int(opening.Port))) {
+				return true
+			}
+		}
+		return false
+	}
+	return strings.Contains(c.Text, link.Remote().String()) || strings.Contains(c.Text, "l4proto ipencap accept") ||
+		strings.Contains(c.Text, "l4proto 4 accept")
+}
+
 // Lacking returns the commands that would let a tunnel through the chain. A table that mentions the tunnel is assumed
 // to let it through.
 func (c DropChain) Lacking(link Link) []string {
 	add := fmt.Sprintf("nft insert rule %s %s %s ", c.Family, c.Table, c.Name)
 	switch {
-	case c.Hook == "input" && c.Family != "ip":
-		if strings.Contains(c.Text, link.Remote().String()) || strings.Contains(c.Text, "l4proto ipencap accept") ||
-			strings.Contains(c.Text, "l4proto 4 accept") {
-			return nil
+	case c.Hook == "input":
+		var commands []string
+		for _, opening := range link.Tunnel.Openings() {
+			command := add + opening.Anywhere().Nft() + " accept"
+			if c.sees(opening.Family) && !c.mentions(link, opening) && !slices.Contains(commands, command) {
+				commands = append(commands, command)
+			}
 		}
-		return []string{add + link.Tunnel.Opening().Anywhere().Nft() + " accept"}
+		return commands
 	case c.Hook == "forward" && c.Family != "ip6":
 		if strings.Contains(c.Text, `"`+link.Name+`"`) || strings.Contains(c.Text, fmt.Sprintf("ifgroup %d ", Group)) {
 			return nil

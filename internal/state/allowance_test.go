@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ds4relay/ds4relay/internal/transport"
@@ -55,5 +56,24 @@ func TestAllowances(t *testing.T) {
 		if undo := steps[i].Undo(); len(undo) != 1 || !reflect.DeepEqual(undo[0].Undo()[0], steps[i]) {
 			t.Errorf("undo of %s: %v", command, undo)
 		}
+	}
+}
+
+// TestAllowancesOfWireGuard: the port is open over both families, and our rules for it are recognised.
+func TestAllowancesOfWireGuard(t *testing.T) {
+	link := Link{Name: "wrap1", Tunnel: transport.WireGuard{ListenPort: 51846}}
+	want := allowances(link, IPTables{"iptables": true, "ip6tables": true})
+	port := "-p udp -m udp --dport 51846 -m comment --comment ds4relay -j ACCEPT\n"
+	have := slices.Concat(ParseAllowances("ip6tables", "-P INPUT DROP\n-A INPUT "+port+"-A INPUT -s 2001:db8::1/128 "+port),
+		ParseAllowances("iptables", "-A FORWARD -o wrap1 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -m comment "+
+			"--comment ds4relay -j ACCEPT\n-A FORWARD -i wrap1 -m comment --comment ds4relay -j ACCEPT\n-P INPUT DROP\n"+
+			"-A INPUT -i eth0 "+port+"-A INPUT "+port))
+	for _, list := range [][]Allowance{have, want} {
+		slices.SortFunc(list, func(a, b Allowance) int {
+			return strings.Compare(a.Program+a.Chain+a.Match, b.Program+b.Chain+b.Match)
+		})
+	}
+	if len(want) != 4 || !reflect.DeepEqual(have, want) {
+		t.Errorf("listed %+v\nwanted %+v", have, want)
 	}
 }

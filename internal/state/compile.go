@@ -20,6 +20,8 @@ type Facts struct {
 	Access  map[string]string     // relay → on a VPS the device with its IPv4 address; missing where none has
 	PathMTU map[string]int        // relay → MTU in bytes of the route to the other end; missing without a route
 	Uplink  map[string]string     // relay → device of the route to the other end; missing without a route
+	Keys    map[string]Keys       // relay → its secrets, with transport wireguard
+	IPv6    bool                  // on a VPS: there is a route to the internet of IPv6
 	Narrow  map[string]int        // relay → the largest packet of the tunnel that passes, if a probe has measured it
 	LAN     map[netip.Addr]string // host → device of the route to it; missing where there is none
 	Self    map[netip.Addr]bool   // hosts that are this router itself
@@ -35,6 +37,11 @@ type Facts struct {
 
 	IPTables   IPTables
 	FlowTables bool // whether the kernel and nft have them
+}
+
+// Keys are the secrets of one end of a relay.
+type Keys struct {
+	Private, Preshared transport.Secret
 }
 
 // Resolve fills in endpoints that the configuration leaves open. It drops relays that wait for an endpoint or cannot be
@@ -66,6 +73,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 	relays = Resolve(relays, facts)
 	vps := &vpsTables{elements: elements{}}
 	router := newRouterTables(relays, facts)
+	outer := outerMark(relays, router.egress)
 	var onVPS []*config.Relay
 	for _, r := range relays {
 		if r.Role == config.VPS {
@@ -77,25 +85,27 @@ func Compile(relays []*config.Relay, facts Facts) State {
 	vps.addSlots(onVPS)
 	vps.addOwn(onVPS)
 	for _, r := range relays {
-		peer := r.Peer
-		if r.PeerName != "" {
-			peer = facts.Peer[r.Name]
-		}
-		link := Link{Name: r.Device, Relay: r.Name, Tunnel: TunnelOf(r, r.Local, peer), MTU: TunnelMTU(r, facts),
+		link := Link{Name: r.Device, Relay: r.Name, Tunnel: tunnel(r, facts, outer), MTU: TunnelMTU(r, facts),
 			Group: Group, Up: true}
 		s.Links = append(s.Links, link)
 		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(link.Name, "forwarding"), Value: "1", Device: link.Name})
+		if r.Transport == config.WireGuard {
+			s.Sysctls = append(s.Sysctls, Sysctl{Key: redirectsKey, Value: "0"})
+		}
 		if r.Role == config.VPS {
 			s.compileVPS(r, facts, vps.slots)
 			s.Allowances = append(s.Allowances, allowances(link, facts.IPTables)...)
 			vps.add(r, link)
 		} else {
-			s.compileRouter(r, facts, link.MTU, router.egress)
+			s.compileRouter(r, facts, link, router.egress)
 			router.add(r, link, facts)
 		}
 	}
 	if table, ok := natTable(vps, router, s.fenced(facts)); ok {
-		s.Tables = append(s.Tables, table, outerTable(vps, router))
+		s.Tables = append(s.Tables, table)
+	}
+	if table, ok := outerTable(vps, router); ok {
+		s.Tables = append(s.Tables, table)
 	}
 	if table, ok := offloadTable(onVPS, facts, vps.slots); ok {
 		s.Tables = append(s.Tables, table)
@@ -103,6 +113,10 @@ func Compile(relays []*config.Relay, facts Facts) State {
 	s.normalize()
 	return s
 }
+
+// redirectsKey is the sysctl that the kernel turns off when a device of WireGuard is set up (wg_open in
+// drivers/net/wireguard/device.c). A step does it before, so that `down` puts it back.
+const redirectsKey = "net/ipv4/conf/all/send_redirects"
 
 // TunnelMTU is the MTU of a relay's tunnel in bytes.
 func TunnelMTU(r *config.Relay, facts Facts) int {
@@ -123,13 +137,66 @@ func RouteMTU(r *config.Relay, facts Facts) int {
 	if !ok {
 		mtu = transport.DefaultPathMTU
 	}
-	return min(mtu, transport.DefaultPathMTU) - TunnelOf(r, r.Local, netip.Addr{}).Overhead()
+	peer := PeerOf(r, facts)
+	if r.Transport == config.WireGuard && r.Role == config.VPS && !facts.IPv6 {
+		peer = netip.IPv4Unspecified() // wherever it is
+	}
+	return min(mtu, transport.DefaultPathMTU) - TunnelOf(r, r.Local, peer).Overhead()
+}
+
+// PeerOf is the other end's endpoint, as far as it is known before the tunnel is up.
+func PeerOf(r *config.Relay, facts Facts) netip.Addr {
+	if r.PeerName != "" {
+		return facts.Peer[r.Name]
+	}
+	return r.Peer
 }
 
 // TunnelOf is a relay's tunnel between these endpoints, as far as they are known: the configuration may leave them open
 // (auto, a DNS name).
 func TunnelOf(r *config.Relay, local, peer netip.Addr) transport.Tunnel {
+	if r.Transport == config.WireGuard {
+		w := r.WireGuard
+		t := transport.WireGuard{Peer: w.PublicKey, Keepalive: w.Keepalive, PrivateFile: w.PrivateFile,
+			PresharedFile: w.PresharedFile}
+		if r.Role == config.VPS {
+			t.ListenPort = w.Port
+		}
+		if peer.IsValid() {
+			t.Remote = netip.AddrPortFrom(peer, w.Port)
+		}
+		return t
+	}
 	return transport.IPIP6{Local: local, Remote: peer, EncapLimit: r.EncapLimit, TTL: r.TTL}
+}
+
+// tunnel is a relay's tunnel with all that it has in the kernel; outer is the mark of WireGuard's outer packets.
+func tunnel(r *config.Relay, facts Facts, outer uint32) transport.Tunnel {
+	t := TunnelOf(r, r.Local, PeerOf(r, facts))
+	w, ok := t.(transport.WireGuard)
+	if !ok {
+		return t
+	}
+	w.Private, w.Preshared, w.Mark = facts.Keys[r.Name].Private, facts.Keys[r.Name].Preshared, outer
+	w.AllowedIPs = "0.0.0.0/0"
+	if r.Role == config.VPS {
+		var list []string
+		for _, host := range hosts(r) {
+			list = append(list, host.String()+"/32")
+		}
+		w.AllowedIPs = strings.Join(list, ",")
+	}
+	return w
+}
+
+// outerMark is the packet mark of WireGuard's outer packets: the highest one that no relay's connections use, and that is
+// not the one of hosts with egress all. Otherwise a machine that is such a host itself would send them into the tunnel.
+func outerMark(relays []*config.Relay, egress uint32) uint32 {
+	mark := egress - 1<<24
+	for slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router && r.Mark() == mark }) {
+		mark -= 1 << 24
+	}
+	return mark
 }
 
 // fenced returns the devices that forward for us and did not forward before.
@@ -151,7 +218,7 @@ func ForwardingKey(device string) string { return deviceKey(device, "forwarding"
 func deviceKey(device, name string) string { return "net/ipv4/conf/" + device + "/" + name }
 
 func (s *State) compileVPS(r *config.Relay, facts Facts, slots slots) {
-	if tunlink := facts.Tunlink[r.Name]; tunlink != "" {
+	if tunlink := facts.Tunlink[r.Name]; tunlink != "" && r.Transport == config.IPIP6 {
 		s.Addrs = append(s.Addrs, Addr{Addr: r.Local, Device: tunlink})
 		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(tunlink, "forwarding"), Value: "1"})
 	}
@@ -195,12 +262,14 @@ var icmpErrors = [][2]uint16{{3 << 8, 3<<8 | 0xff}, {11 << 8, 12<<8 | 0xff}}
 // minIPv6MTU is the least MTU in bytes of a device with IPv6 addresses (IPV6_MIN_MTU; RFC 8200 §5).
 const minIPv6MTU = 1280
 
-func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int, egress uint32) {
-	endpoint := Addr{Addr: r.Local, Device: r.Device}
-	if mtu < minIPv6MTU {
-		endpoint.Device = "lo"
+func (s *State) compileRouter(r *config.Relay, facts Facts, link Link, egress uint32) {
+	if r.Transport == config.IPIP6 {
+		endpoint := Addr{Addr: r.Local, Device: r.Device}
+		if link.MTU < minIPv6MTU {
+			endpoint.Device = "lo"
+		}
+		s.Addrs = append(s.Addrs, endpoint)
 	}
-	s.Addrs = append(s.Addrs, endpoint)
 	// The mark also applies to the reverse path (ip-sysctl: src_valid_mark): marked packets out of the tunnel pass
 	// rp_filter, strict or loose, with or without another default route.
 	s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(r.Device, "src_valid_mark"), Value: "1", Device: r.Device})
@@ -230,6 +299,15 @@ func (s *State) compileRouter(r *config.Relay, facts Facts, mtu int, egress uint
 	for _, host := range hosts(r) {
 		if facts.Self[host] {
 			s.Rules = append(s.Rules, Rule{Priority: lastPriority, From: netip.PrefixFrom(host, 32), Table: lastTable})
+		}
+	}
+	if outer, ok := link.Tunnel.(transport.WireGuard); ok {
+		// The tunnel's own packets may come from a host that leaves by the tunnel only: the router itself.
+		for _, host := range killSwitched(r) {
+			if facts.Self[host] {
+				s.Rules = append(s.Rules, Rule{Priority: r.Priority + 3, Mark: outer.Mark, Mask: config.MarkMask,
+					Table: MainTable})
+			}
 		}
 	}
 	for _, host := range egressHosts(r) {

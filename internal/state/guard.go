@@ -57,11 +57,13 @@ const guardChain = `
 const guardRules = `		ip6 daddr @endpoint goto to_endpoint
 `
 
-// outerTable is table ip6 ds4relay, for the tunnels' outer packets.
-func outerTable(vps *vpsTables, router *routerTables) Table {
+// outerTable is table ip6 ds4relay, for the outer packets of tunnels of IPv4 in IPv6; false if there are none. WireGuard
+// knows its packets by their keys.
+func outerTable(vps *vpsTables, router *routerTables) (Table, bool) {
 	table := Table{Family: "ip6", Name: TableName}
 	var sets, rules string
-	if vps.any {
+	endpoints := len(vps.elements["endpoint"]) > 0
+	if endpoints {
 		sets, rules = guardSets+guardChain, guardRules
 		table.Sets = filled([]Set{{Name: "endpoint", Key: []Type{IPv6}}, {Name: "peer", Key: []Type{IPv6}}},
 			vps.elements)
@@ -71,5 +73,5 @@ func outerTable(vps *vpsTables, router *routerTables) Table {
 		type filter hook input priority mangle; policy accept;
 `+rules+router.errorRules.String()+`	}
 `)
-	return table
+	return table, endpoints || router.errorRules.Len() > 0
 }

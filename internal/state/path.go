@@ -24,7 +24,15 @@ type PathNote struct {
 // PathKey says what a relay's path is made of: endpoints, device and MTU of the route. What is known about a path holds
 // as long as all of this stays.
 func PathKey(r *config.Relay, facts *Facts, local, peer netip.Addr) string {
-	return local.String() + "-" + peer.String() + "-" + facts.Uplink[r.Name] + "-" + strconv.Itoa(RouteMTU(r, *facts))
+	from := local.String()
+	if r.Transport == config.WireGuard {
+		from = string(config.WireGuard)
+	}
+	to := "any" // where a VPS learns the home's address
+	if peer.IsValid() {
+		to = peer.String()
+	}
+	return from + "-" + to + "-" + facts.Uplink[r.Name] + "-" + strconv.Itoa(RouteMTU(r, *facts))
 }
 
 // String writes the note for ParsePathNote.

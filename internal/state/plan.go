@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Plan returns the steps from the observed to the wanted state, or the reasons why there are none. A tunnel becomes
@@ -17,7 +18,9 @@ func Plan(have Observed, want State) ([]Step, error) {
 	if err := conflicts(have, want); err != nil {
 		return nil, err
 	}
-	p := &planner{have: have, want: want}
+	want.adopt(&have.State)
+	first, have := replaced(have, want)
+	p := &planner{have: have, want: want, steps: first}
 	p.offload = p.have.flows()
 	p.removeOffload()
 	p.removeRules()
@@ -27,7 +30,7 @@ func Plan(have Observed, want State) ([]Step, error) {
 	p.removeAllowances()
 	p.links()
 	p.addAddrs()
-	p.restoreSysctls() // before the fence is removed
+	p.restoreSysctls(isForwarding) // before the fence is removed
 	p.tables()
 	p.addAllowances()
 	p.sysctls()
@@ -35,7 +38,54 @@ func Plan(have Observed, want State) ([]Step, error) {
 	p.addRoutes()
 	p.addRules()
 	p.endFlows()
+	// Last: only a fence can stand in for a record that an undo cannot write.
+	p.restoreSysctls(func(key string) bool { return !isForwarding(key) })
 	return p.steps, nil
+}
+
+// adopt takes over what tunnels have and the configuration leaves to the kernel.
+func (s *State) adopt(have *State) {
+	s.Links = slices.Clone(s.Links)
+	for i := range s.Links {
+		peer, ok := s.Links[i].Tunnel.(transport.WireGuard)
+		if found := have.link(s.Links[i].Name); ok && found != nil {
+			if before, ok := found.Tunnel.(transport.WireGuard); ok {
+				s.Links[i].Tunnel = peer.Adopt(before)
+			}
+		}
+	}
+}
+
+// replaced returns the steps that remove tunnels of another kind than the wanted ones of the same name, and what is left
+// then. A device cannot change its kind.
+func replaced(have Observed, want State) ([]Step, Observed) {
+	other := map[string]bool{}
+	for _, link := range want.Links {
+		if found := have.link(link.Name); found != nil && found.Tunnel.Kind() != link.Tunnel.Kind() {
+			other[link.Name] = true
+		}
+	}
+	if len(other) == 0 {
+		return nil, have
+	}
+	left := have
+	left.Links = without(have.Links, func(l Link) bool { return other[l.Name] })
+	left.Routes = without(have.Routes, func(r Route) bool { return other[r.Device] })
+	left.Addrs = without(have.Addrs, func(a Addr) bool { return other[a.Device] })
+	left.Sysctls = without(have.Sysctls, func(s Sysctl) bool { return other[s.Device] })
+	p := &planner{have: have, want: left.State, offload: have.flows()}
+	p.removeOffload()
+	if p.offload == nil {
+		left.Tables = without(have.Tables, func(t Table) bool { return t.Name == FlowTableName })
+	}
+	p.removeRoutes()
+	p.removeAddrs()
+	p.removeLinks()
+	return p.steps, left
+}
+
+func without[T any](items []T, drop func(T) bool) []T {
+	return slices.DeleteFunc(slices.Clone(items), drop)
 }
 
 type planner struct {
@@ -184,10 +234,20 @@ func (p *planner) links() {
 		have := p.have.link(want.Name)
 		if have == nil {
 			p.add(AddLink{want}, SetAlias{Device: want.Name, To: want.Relay}, SetMTU{Device: want.Name, To: want.MTU})
+			if peer, ok := want.Tunnel.(transport.WireGuard); ok {
+				p.add(SetPeer{Device: want.Name, To: peer})
+			}
 			continue
 		}
 		changed := have.Tunnel != want.Tunnel
-		if changed {
+		peer, ok := want.Tunnel.(transport.WireGuard)
+		switch {
+		case changed && ok:
+			if from := have.Tunnel.(transport.WireGuard); !peer.Same(from) {
+				p.add(SetPeer{want.Name, from, peer})
+			}
+			changed = false
+		case changed:
 			p.add(ChangeLink{*have, want})
 		}
 		if have.Group != want.Group {
@@ -272,10 +332,12 @@ func (p *planner) saved(key string) bool {
 	return slices.ContainsFunc(p.have.SavedSysctls, func(s Sysctl) bool { return s.Key == key })
 }
 
-// restoreSysctls restores sysctls that are no longer wanted.
-func (p *planner) restoreSysctls() {
+func isForwarding(key string) bool { return strings.HasSuffix(key, "/forwarding") }
+
+// restoreSysctls restores sysctls of a kind that are no longer wanted.
+func (p *planner) restoreSysctls(kind func(key string) bool) {
 	for _, saved := range p.have.SavedSysctls {
-		if slices.ContainsFunc(p.want.Sysctls, func(s Sysctl) bool { return s.Key == saved.Key }) {
+		if !kind(saved.Key) || slices.ContainsFunc(p.want.Sysctls, func(s Sysctl) bool { return s.Key == saved.Key }) {
 			continue
 		}
 		p.add(SetSysctl{Key: saved.Key, From: p.have.SysctlValues[saved.Key], To: saved.Value, Forget: true})

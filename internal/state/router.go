@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // routerSets are the declarations of the router's sets: what may come out of a tunnel, and for whom.
@@ -61,6 +62,13 @@ var egressRules string
 //go:embed nft/router_self.nft
 var selfRules string
 
+// wireGuardErrors are for a tunnel of WireGuard, which brings the VPS only packets from hosts with a forward. Errors about
+// clients' packets may come from the router too; they get the address of the host that they are about, which is the
+// destination of the packet that they quote (RFC 792).
+//
+//go:embed nft/tunnel_wireguard.nft
+var wireGuardErrors string
+
 // sharedRules are for a tunnel to a host that another relay also leads to. One client may use both from the same port,
 // and the host could not tell the two connections apart. In a separate zone the second one is a connection of its own,
 // and the kernel changes its client port.
@@ -85,6 +93,7 @@ type routerTables struct {
 	inside                          string                  // list of networks
 	selves                          []string                // hosts that are the router itself
 	egress                          uint32                  // packet mark of hosts with egress all
+	outer                           uint32                  // packet mark of WireGuard's outer packets; 0: none
 }
 
 func newRouterTables(relays []*config.Relay, facts Facts) *routerTables {
@@ -167,7 +176,12 @@ func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
 	if len(egressHosts(r)) > 0 {
 		fill.WriteString(&t.rules, apart(egressRules))
 	}
-	fill.WriteString(&t.errorRules, errorRules)
+	if r.Transport == config.IPIP6 {
+		fill.WriteString(&t.errorRules, errorRules)
+	} else {
+		fill.WriteString(&t.rules, apart(wireGuardErrors))
+		t.outer = link.Tunnel.(transport.WireGuard).Mark
+	}
 	t.addHairpin(r, facts)
 }
 
@@ -242,8 +256,12 @@ func (t *routerTables) text() (string, []Set) {
 	chains := strings.NewReplacer("PUBLIC", strings.Join(public, ", "), "INSIDE", t.inside).Replace(apart(routerChains))
 	body := apart(routerSets) + t.declarations.String() + chains + t.rules.String()
 	if len(t.elements["egress_host"]) > 0 {
-		body += strings.NewReplacer("GROUP", strconv.Itoa(Group), "EGRESS", fmt.Sprintf("%#08x", t.egress)).
-			Replace(apart(egressChains))
+		outer := ""
+		if t.outer != 0 {
+			outer = fmt.Sprintf("meta mark & 0xff000000 != %#08x ", t.outer)
+		}
+		body += strings.NewReplacer("GROUP", strconv.Itoa(Group), "EGRESS", fmt.Sprintf("%#08x", t.egress),
+			"OUTER", outer).Replace(apart(egressChains))
 	}
 	if len(t.selves) > 0 {
 		body += strings.NewReplacer("SELVES", strings.Join(t.selves, ", "), "INSIDE",

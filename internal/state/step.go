@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // A Step is one change of the kernel.
@@ -26,6 +27,11 @@ type (
 	}
 	// ChangeLink changes a tunnel's endpoints, encapsulation limit or hop limit.
 	ChangeLink struct{ From, To Link }
+	// SetPeer sets keys, port, mark and the other end of a tunnel of WireGuard. From is zero for a new one.
+	SetPeer struct {
+		Device   string
+		From, To transport.WireGuard
+	}
 	// SetAlias marks a link with its relay; "" means no alias.
 	SetAlias struct{ Device, From, To string }
 	// SetMTU changes a link's MTU in bytes.
@@ -77,6 +83,8 @@ func Device(step Step) string {
 		return s.Link.Name
 	case ChangeLink:
 		return s.To.Name
+	case SetPeer:
+		return s.Device
 	case SetAlias:
 		return s.Device
 	case SetMTU:
@@ -114,6 +122,9 @@ func (s DelLink) Undo() []Step {
 	if s.Link.MTU != 0 {
 		steps = append(steps, SetMTU{Device: s.Link.Name, To: s.Link.MTU})
 	}
+	if peer, ok := s.Link.Tunnel.(transport.WireGuard); ok {
+		steps = append(steps, SetPeer{Device: s.Link.Name, To: peer})
+	}
 	for _, sysctl := range s.Sysctls {
 		steps = append(steps, sysctl)
 	}
@@ -131,6 +142,19 @@ func (s ChangeLink) Commands() []string {
 // Undo implements Step. The kernel resets a tunnel's MTU when it changes (ip6_tnl_link_config).
 func (s ChangeLink) Undo() []Step {
 	return []Step{ChangeLink{s.To, s.From}, SetMTU{s.From.Name, s.To.MTU, s.From.MTU}}
+}
+
+// Commands implements Step with wg(8).
+func (s SetPeer) Commands() []string {
+	return []string{"wg set " + s.Device + " " + s.To.Settings(s.From)}
+}
+
+// Undo implements Step. A new tunnel is removed.
+func (s SetPeer) Undo() []Step {
+	if s.From == (transport.WireGuard{}) {
+		return nil
+	}
+	return []Step{SetPeer{s.Device, s.To, s.From}}
 }
 
 // Commands implements Step with ip-link(8).

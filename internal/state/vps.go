@@ -23,6 +23,7 @@ type vpsTables struct {
 	any   bool
 	slots slots
 	keeps map[Key][]span // by public address and protocol
+	plain []string       // tunnels to homes without ds4relay
 }
 
 func (t *vpsTables) add(r *config.Relay, link Link) {
@@ -30,8 +31,13 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 	public := Key{Addr: r.IPAddr}
 	t.insert("public_address", public)
 	t.insert("inside", public)
-	t.insert("endpoint", Key{Addr: link.Local()})
-	t.insert("peer", Key{Addr: link.Remote()})
+	if r.WireGuard.Plain {
+		t.plain = append(t.plain, quote(link.Name))
+	}
+	if r.Transport == config.IPIP6 {
+		t.insert("endpoint", Key{Addr: link.Local()})
+		t.insert("peer", Key{Addr: link.Remote()})
+	}
 	opens := egressHosts(r)
 	for _, host := range hosts(r) {
 		key := Key{Device: link.Name, Addr: host}
@@ -212,6 +218,11 @@ func (t *vpsTables) text() (string, []Set) {
 		body += apart(slotChains)
 		sets = append(sets, filled(slotSetTypes, t.elements)...)
 	}
-	fill := strings.NewReplacer("GROUP", strconv.Itoa(Group), "PRIVATE", prefixList(config.ReservedNetworks()))
+	plain := ""
+	if len(t.plain) > 0 {
+		plain = fmt.Sprintf("\t\toifname { %s } snat to %s\n", strings.Join(t.plain, ", "), config.PlainAddr)
+	}
+	fill := strings.NewReplacer("GROUP", strconv.Itoa(Group), "PRIVATE", prefixList(config.ReservedNetworks()),
+		"PLAIN", plain)
 	return fill.Replace(body), sets
 }

@@ -17,12 +17,14 @@ type Step string
 const (
 	FromInternet Step = "from the internet"
 	FromPeer     Step = "in IPv6, from the other end"
+	FromPeerUDP  Step = "in UDP, from the other end"
 	OutOfTunnel  Step = "out of the tunnel"
 	Translated   Step = "into the tunnel, DNAT done"
 	IntoTunnel   Step = "into the tunnel"
 	ToHost       Step = "to the host"
 	FromHost     Step = "from the host"
 	ToPeer       Step = "in IPv6, to the other end"
+	ToPeerUDP    Step = "in UDP, to the other end"
 	ToInternet   Step = "to the internet"
 	ByItself     Step = "answered by this machine itself"
 	Astray       Step = "astray: not by the tunnel"
@@ -40,7 +42,7 @@ func (c *Connection) step(f Frame) Step {
 	w, r := c.Way, c.Way.Relay
 	fromClient := f.Src == c.Client
 	switch {
-	case f.Src.Is6():
+	case f.Src.Is6(), w.encrypted() && w.Tunnel.Refused(&f.Packet):
 		return Refused
 	case f.Outer != nil && f.Out:
 		return ToPeer
@@ -68,12 +70,15 @@ func (c *Connection) step(f Frame) Step {
 
 // String is a line of columns: time, device, direction, packet, step.
 func (l Event) String() string {
-	direction := "in "
+	direction, note := "in ", ""
 	if l.Out {
 		direction = "out"
 	}
-	return fmt.Sprintf("%9.3f ms  %-11s %s  %-28s %s", float64(l.After)/float64(time.Millisecond), l.Device, direction,
-		l.Step, Describe(&l.Packet))
+	if l.Step == FromPeerUDP || l.Step == ToPeerUDP {
+		note = ", encrypted"
+	}
+	return fmt.Sprintf("%9.3f ms  %-11s %s  %-28s %s%s", float64(l.After)/float64(time.Millisecond), l.Device,
+		direction, l.Step, Describe(&l.Packet), note)
 }
 
 // Describe writes a packet in words: the inner one of a tunnel's, with the length of the outer one.
@@ -128,10 +133,16 @@ func flags(f uint8) string {
 	return b.String()
 }
 
-// ways are the steps that a connection from the internet has to come by, there and back.
-var ways = map[config.Role][]Step{
-	config.VPS:    {FromInternet, Translated, ToPeer, FromPeer, OutOfTunnel, ToInternet},
-	config.Router: {FromPeer, OutOfTunnel, ToHost, FromHost, IntoTunnel, ToPeer},
+// steps are those that a connection from the internet has to come by, there and back.
+func (w *Way) steps() []Step {
+	from, to := FromPeer, ToPeer
+	if w.encrypted() {
+		from, to = FromPeerUDP, ToPeerUDP
+	}
+	if w.Relay.Role == config.VPS {
+		return []Step{FromInternet, Translated, to, from, OutOfTunnel, ToInternet}
+	}
+	return []Step{from, OutOfTunnel, ToHost, FromHost, IntoTunnel, to}
 }
 
 // End says where the connection stopped, as far as this machine sees; "" where all steps were seen, both ways.
@@ -143,7 +154,7 @@ func (f *Follower) End() string {
 		return "It does not go by the tunnel: another rule or route of this machine comes first. `ds4relay doctor` " +
 			"looks for it."
 	}
-	steps := ways[f.found.Way.Relay.Role]
+	steps := f.found.Way.steps()
 	if !f.seen[steps[0]] { // a connection of the host's own
 		return ""
 	}
@@ -153,7 +164,7 @@ func (f *Follower) End() string {
 		}
 		where := "on this machine"
 		switch step {
-		case FromPeer:
+		case FromPeer, FromPeerUDP:
 			where = "on the way, or at the other end"
 		case FromHost:
 			where = "at the host, or on its way to it"

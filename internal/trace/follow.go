@@ -16,6 +16,24 @@ type Way struct {
 	Access string                // VPS: the device that clients come by
 	Tunnel transport.Tunnel      // with the endpoints that it has now
 	LAN    map[netip.Addr]string // router: host → device
+	MTU    int                   // of the tunnel in bytes
+	Remote netip.AddrPort        // with WireGuard: where the other end is; not valid if that is not known
+}
+
+// encrypted reports whether the tunnel's packets on the wire do not show what is inside.
+func (w *Way) encrypted() bool { return w.Relay.Transport == config.WireGuard }
+
+// Ends says what the ends of the tunnel are.
+func (w *Way) Ends() string {
+	name := "relay " + w.Relay.Name + " (" + string(w.Relay.Role) + ")"
+	local, peer := w.Tunnel.Endpoints()
+	switch {
+	case !w.encrypted():
+		return name + ", " + local.String() + " is here, " + peer.String() + " is the other end"
+	case !w.Remote.IsValid():
+		return name + ", WireGuard; the other end has not begun"
+	}
+	return name + ", WireGuard; " + w.Remote.String() + " is the other end"
 }
 
 // Frame is a packet on a device.
@@ -42,30 +60,96 @@ type Follower struct {
 	client netip.Addr // not valid: anybody
 	found  *Connection
 	start  time.Time
-	last   Step
 	seen   map[Step]bool
+
+	came  map[*Way][]Frame // encrypted packets that came in, and did not come out of a tunnel yet
+	going []int            // sizes of the encrypted packets that the connection's packets are to leave in
 }
 
 // New follows the next connection of a client, or of anybody where client is not valid.
 func New(ways []*Way, client netip.Addr) *Follower {
-	return &Follower{ways: ways, client: client, seen: map[Step]bool{}}
+	return &Follower{ways: ways, client: client, seen: map[Step]bool{}, came: map[*Way][]Frame{}}
 }
 
 // Connection is what was found, or nil.
 func (f *Follower) Connection() *Connection { return f.found }
 
-// Frame takes the next packet on any device; ok is false for what is not of the connection.
-func (f *Follower) Frame(frame Frame) (event Event, ok bool) {
+// Frame takes the next packet on any device, and returns what it shows of the connection: nothing, a step, or also an
+// earlier one, which is known only now.
+func (f *Follower) Frame(frame Frame) []Event {
+	if sent, ok := f.encrypted(frame); ok {
+		return sent
+	}
 	if f.found == nil && !f.begins(frame) {
-		return Event{}, false
+		return nil
 	}
 	if !f.found.has(&frame.Packet) {
-		return Event{}, false
+		return nil
 	}
-	step := f.found.step(frame)
-	f.last = step
+	w := f.found.Way
+	var events []Event
+	if w.encrypted() && frame.Device == w.Relay.Device {
+		size := transport.Padded(frame.Len, w.MTU)
+		if frame.Out {
+			f.going = append(f.going, size)
+		} else if before, ok := f.take(w, size); ok {
+			if f.start == frame.At {
+				f.start = before.At
+			}
+			events = append(events, f.event(before, FromPeerUDP))
+		}
+	}
+	return append(events, f.event(frame, f.found.step(frame)))
+}
+
+func (f *Follower) event(frame Frame, step Step) Event {
 	f.seen[step] = true
-	return Event{After: frame.At.Sub(f.start), Step: step, Frame: frame}, true
+	return Event{After: frame.At.Sub(f.start), Step: step, Frame: frame}
+}
+
+// maxWaiting limits how many encrypted packets may be on their way through this machine.
+const maxWaiting = 64
+
+// encrypted tells whether a packet is one of WireGuard's on the wire. Its size and the time tell which inner packet it
+// has. Those without an inner packet do not count.
+func (f *Follower) encrypted(frame Frame) (events []Event, ok bool) {
+	for _, w := range f.ways {
+		switch {
+		case !w.encrypted() || frame.Device == w.Relay.Device:
+		case frame.Out && w.Tunnel.Sends(&frame.Packet):
+			if i := slices.Index(f.going, payload(&frame.Packet)); i >= 0 && f.found.Way == w &&
+				frame.Type == transport.Data {
+				f.going = f.going[i+1:]
+				events = []Event{f.event(frame, ToPeerUDP)}
+			}
+			return events, true
+		case !frame.Out && w.Tunnel.Receives(&frame.Packet):
+			if frame.Type == transport.Data && payload(&frame.Packet) > transport.Padded(0, w.MTU) {
+				f.came[w] = append(f.came[w][max(len(f.came[w])-maxWaiting+1, 0):], frame)
+			}
+			return nil, true
+		}
+	}
+	return nil, false
+}
+
+// take returns the first encrypted packet of a size, without those before it: they come out of the tunnel in order.
+func (f *Follower) take(w *Way, size int) (frame Frame, ok bool) {
+	i := slices.IndexFunc(f.came[w], func(c Frame) bool { return payload(&c.Packet) == size })
+	if i < 0 {
+		return frame, false
+	}
+	frame = f.came[w][i]
+	f.came[w] = f.came[w][i+1:]
+	return frame, true
+}
+
+// payload is the size in bytes of a UDP packet's payload.
+func payload(p *packet.Packet) int {
+	if p.Src.Is6() {
+		return p.Len - 48
+	}
+	return p.Len - 28
 }
 
 // begins tells whether a packet is the first one of a connection to follow.
@@ -122,6 +206,9 @@ func (c *Connection) port(p *packet.Packet) uint16 {
 
 // has tells whether a packet belongs to the connection: also a later fragment, or an error about one of its packets.
 func (c *Connection) has(p *packet.Packet) bool {
+	if c.Way.encrypted() && c.Way.Tunnel.Refused(p) {
+		return true
+	}
 	if p.Src.Is6() {
 		return p.IsError() && p.Quoted != nil && p.Quoted.Src.Is4() && c.has(p.Quoted)
 	}

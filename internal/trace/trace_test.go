@@ -47,7 +47,7 @@ func tcp(t *testing.T, device string, out bool, src, dst netip.AddrPort, flags, 
 // follow returns the steps that frames are told as.
 func follow(f *Follower, frames []Frame) (steps []Step) {
 	for _, frame := range frames {
-		if event, ok := f.Frame(frame); ok {
+		for _, event := range f.Frame(frame) {
 			steps = append(steps, event.Step)
 		}
 	}
@@ -159,5 +159,79 @@ func TestLine(t *testing.T) {
 		"203.0.113.10:40000 > 192.168.1.210:8443 tcp SYN, ttl 59, 80 bytes"
 	if event.String() != want {
 		t.Errorf("%s\nwant\n%s", event, want)
+	}
+}
+
+// outer is a packet of WireGuard on the wire that has an inner packet of a size, or a message of another type.
+func outer(t *testing.T, device string, out bool, src, dst netip.AddrPort, kind byte, inner int) Frame {
+	t.Helper()
+	payload := make([]byte, transport.Padded(inner, 1420))
+	payload[0] = kind
+	p, ok := packet.Decode(packet.MakeUDP(src, dst, 64, payload))
+	if !ok {
+		t.Fatal("a packet that cannot be read")
+	}
+	return Frame{At: time.Unix(0, 0), Device: device, Out: out, Packet: p}
+}
+
+// TestWireGuard: of the encrypted packets those count that the connection's are in: not keepalives, handshakes, and
+// those of other sizes.
+func TestWireGuard(t *testing.T) {
+	here, there := netip.AddrPortFrom(public.Addr(), 51846), netip.MustParseAddrPort("192.0.2.7:40123")
+	r := relay(config.VPS)
+	r.Transport = config.WireGuard
+	r.Keep = append(r.Keep, config.PortSet{Proto: packet.UDP, First: 51846, Last: 51846})
+	w := &Way{Relay: r, Access: "eth0", Tunnel: transport.WireGuard{ListenPort: 51846}, MTU: 1420, Remote: there}
+	f := New([]*Way{w}, netip.Addr{})
+	frames := []Frame{
+		outer(t, "eth0", false, there, here, transport.Data, 60),
+		tcp(t, "eth0", false, client, public, packet.SYN, 60),
+		outer(t, "eth0", true, here, there, transport.Data, 40), // of another connection
+		tcp(t, "wrap1", true, client, host, packet.SYN, 59),
+		outer(t, "eth0", true, here, there, transport.Response, 40),
+		outer(t, "eth0", true, here, there, transport.Data, 0), // keepalive
+		outer(t, "eth0", true, here, there, transport.Data, 40),
+		outer(t, "eth0", false, there, here, transport.Data, 0),
+		outer(t, "eth0", false, there, here, transport.Initiation, 40),
+		outer(t, "eth0", false, there, here, transport.Data, 1420),
+		outer(t, "eth0", false, there, here, transport.Data, 40),
+		tcp(t, "wrap1", false, host, client, packet.SYN|packet.ACK, 63),
+		tcp(t, "eth0", true, public, client, packet.SYN|packet.ACK, 62),
+	}
+	same(t, follow(f, frames), FromInternet, Translated, ToPeerUDP, FromPeerUDP, OutOfTunnel, ToInternet)
+	if end := f.End(); end != "" {
+		t.Errorf("a connection that goes both ways: %s", end)
+	}
+	f = New([]*Way{w}, netip.Addr{})
+	follow(f, frames[:7])
+	if end := f.End(); !strings.Contains(end, `It stops after "in UDP, to the other end", on the way`) {
+		t.Errorf("without an answer: %q", end)
+	}
+
+	atHome := &Way{Relay: relay(config.Router), Tunnel: transport.WireGuard{Remote: here}, MTU: 1420, Remote: here,
+		LAN: map[netip.Addr]string{host.Addr(): "br-lan"}}
+	atHome.Relay.Transport = config.WireGuard
+	near := netip.MustParseAddrPort("192.168.178.2:40123")
+	f = New([]*Way{atHome}, netip.Addr{})
+	sent := outer(t, "wan", true, near, here, transport.Data, 40)
+	refused, _ := packet.Decode(packet.Make4(here.Addr(), near.Addr(), packet.ICMP, 64, append([]byte{
+		packet.Unreachable, 3, 0, 0, 0, 0, 0, 0}, packet.MakeUDP(near, here, 64, []byte{transport.Data})...)))
+	came := outer(t, "wan", false, here, near, transport.Data, 40)
+	came.At = time.Unix(-1, 0)
+	frames = []Frame{came, tcp(t, "wrap1", false, client, host, packet.SYN, 59),
+		tcp(t, "br-lan", true, client, host, packet.SYN, 58),
+		tcp(t, "br-lan", false, host, client, packet.SYN|packet.ACK, 64),
+		tcp(t, "wrap1", true, host, client, packet.SYN|packet.ACK, 63), sent, {Device: "wan", Packet: refused}}
+	same(t, follow(f, frames), FromPeerUDP, OutOfTunnel, ToHost, FromHost, IntoTunnel, ToPeerUDP, Refused)
+	const want = "        0.000 ms  wan         out  in UDP, to the other end     " +
+		"192.168.178.2:40123 > 198.51.100.144:51846 udp, ttl 64, 108 bytes, encrypted"
+	if got := (Event{Step: ToPeerUDP, Frame: sent}).String(); "    "+got != want {
+		t.Errorf("%q\nwant\n%q", got, want)
+	}
+	for way, want := range map[*Way]string{w: "relay home (vps), WireGuard; 192.0.2.7:40123 is the other end",
+		onRouter: "relay home (router), " + home6.String() + " is here, " + vps6.String() + " is the other end"} {
+		if got := way.Ends(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

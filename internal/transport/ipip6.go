@@ -52,18 +52,24 @@ func (t IPIP6) Overhead() int {
 	return OuterHeader
 }
 
-// Opening implements Tunnel.
-func (t IPIP6) Opening() Opening { return Opening{Proto: ProtoIPIP, From: t.Remote, To: t.Local} }
+// Openings implements Tunnel.
+func (t IPIP6) Openings() []Opening { return []Opening{t.Opening()} }
+
+// Opening returns the only one of Openings.
+func (t IPIP6) Opening() Opening {
+	return Opening{Family: IPv6, Proto: ProtoIPIP, From: t.Remote, To: t.Local}
+}
 
 // testHopLimit is the hop limit in packets from Encapsulate.
 const testHopLimit = 64
 
-// Encapsulate implements Tunnel.
+// Encapsulate returns the packet that arrives here when the other end sends an IPv4 packet through the tunnel.
 func (t IPIP6) Encapsulate(inner []byte) []byte {
 	return packet.Make4in6(t.Remote, t.Local, testHopLimit, inner)
 }
 
-// Puzzle implements Tunnel.
+// Puzzle returns a packet to the other end, with an IPv4 packet inside, that it answers with an error outside the tunnel
+// if the firewalls on the way let the tunnel's packets through.
 func (t IPIP6) Puzzle(inner []byte) []byte {
 	return packet.MakePuzzle(t.Local, t.Remote, testHopLimit, inner)
 }

@@ -8,13 +8,20 @@ import (
 // Opening is traffic that a firewall must allow. Rules for nft(8), iptables(8) and OpenWrt's firewall are built from
 // it, and so are the commands that messages suggest.
 type Opening struct {
+	Family   Family
 	Proto    uint8      // IP protocol
 	Port     uint16     // destination; 0 for protocols without ports
-	From, To netip.Addr // same family; invalid: any
+	From, To netip.Addr // of the family; invalid: any
 }
 
-// IPv6 reports whether the family is IPv6.
-func (o Opening) IPv6() bool { return o.From.Is6() || o.To.Is6() }
+// Family is the version of the internet protocol.
+type Family uint8
+
+// The families.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
 
 // Anywhere returns the opening for any local address.
 func (o Opening) Anywhere() Opening {
@@ -32,15 +39,22 @@ func (o Opening) Outwards() Opening {
 // addresses and port that the opening has.
 func (o Opening) Nft() string {
 	family := "ip"
-	if o.IPv6() {
+	if o.Family == IPv6 {
 		family = "ip6"
 	}
 	return words(family+" saddr ", family+" daddr ", "", "meta l4proto ", "th dport ", o)
 }
 
+// NftFrom is like Nft for packets that have the opening's port as their source: answers.
+func (o Opening) NftFrom() string {
+	text := o
+	text.Port = 0
+	return text.Nft() + " th sport " + strconv.Itoa(int(o.Port))
+}
+
 // IPTables returns the program and the match of a rule, as `iptables -S` prints it (iptables(8)).
 func (o Opening) IPTables() (program, match string) {
-	if o.IPv6() {
+	if o.Family == IPv6 {
 		return "ip6tables", words("-s ", "-d ", "/128", "-p ", "--dport ", o)
 	}
 	return "iptables", words("-s ", "-d ", "/32", "-p ", "--dport ", o)

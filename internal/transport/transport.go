@@ -19,13 +19,8 @@ type Tunnel interface {
 	Endpoints() (local, remote netip.Addr)
 	// Overhead returns how many bytes the tunnel adds to a packet.
 	Overhead() int
-	// Opening returns the traffic from the other end that must come in.
-	Opening() Opening
-	// Encapsulate returns the packet that arrives here when the other end sends an IPv4 packet through the tunnel.
-	Encapsulate(inner []byte) []byte
-	// Puzzle returns a packet to the other end, with an IPv4 packet inside, that it answers with an error outside the
-	// tunnel if the firewalls on the way let the tunnel's packets through.
-	Puzzle(inner []byte) []byte
+	// Openings returns the traffic from the other end that must come in.
+	Openings() []Opening
 	// Sends and Receives report whether a packet on the wire belongs to the tunnel, on its way to or from the other
 	// end.
 	Sends(*packet.Packet) bool

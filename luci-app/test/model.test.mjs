@@ -207,7 +207,7 @@ test('texts about the other end’s file have its words, all others the labels o
 	}
 
 	// Each text about the other end that has one of these options is of the one kind or the other.
-	const here = /^(?:.* is the endpoint of both|both endpoints|give %s an AAAA|is also kept|peeraddr %s has the address|relay %q: forward %q would)|option peeraddr here\b/;
+	const here = /^(?:.* is the endpoint of both|both endpoints|give %s an |is also kept|peeraddr %s has the address|relay %q: forward %q would)|option peeraddr here\b/;
 
 	for (const code of codes.filter((one) => /\b(?:peeraddr|keep)\b/.test(one) && /VPS|other end|there\b/.test(one)))
 		assert.notEqual(/`(?:peeraddr|keep)`/.test(words.say({ code, args: [] })), here.test(code), code);

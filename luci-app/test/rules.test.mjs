@@ -10,6 +10,10 @@ const words = load('ds4relay.words');
 rules.protocols = schema.protocols;
 
 const relay = { ipaddr: '198.51.100.144', ip6addr: '2001:db8:1::/64', peeraddr: '2001:db8:2::/64', role: 'router' };
+const key = 'hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=';
+const overWireGuard = {
+	ipaddr: '198.51.100.144', transport: 'wireguard', public_key: key, peeraddr: '2001:db8:2::1', role: 'router'
+};
 const forward = { proto: 'tcp', src_dport: '443', dest_ip: '192.168.1.210' };
 
 const addresses6 = [
@@ -56,6 +60,17 @@ const table = {
 		],
 		priority: [ '1', '4600', '32000', '32001', '0', '-1', 'x' ],
 		egress: [ 'replies', 'all', 'none', 'All' ],
+		transport: [ 'ipip6', 'wireguard', 'WireGuard', 'wg' ],
+		public_key: [
+			key, 'hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmp=',
+			'hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo', 'x', 'hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066Spjqqb TmoA='
+		],
+		private_key_file: [ '/etc/ds4relay/keys/home', 'keys/home', '/', '/a b', "/a'b", '/ä', '/a;b', '/' + 'x'.repeat(255) ],
+		preshared_key_file: [ '/etc/ds4relay/keys/home.psk', 'home.psk' ],
+		listen_port: [ '51846', '0', '65535', '65536', 'x' ],
+		endpoint_port: [ '51846', '0', '65535', '65536', 'x' ],
+		persistent_keepalive: [ '0', '25', '65535', '65536', '-1' ],
+		peer: [ 'plain', 'Plain', 'x' ],
 		egress_private: [ '0', '1', 'yes', 'x' ],
 		killswitch: [ '0', '1', 'off', 'x' ],
 		flow_offloading: [ '0', '1', 'off', 'x' ],
@@ -93,8 +108,8 @@ const table = {
 const quote = (text) => "'" + text.replace(/'/g, "'\\''") + "'";
 
 // A file with that one value, as the program sees it: null, or the message about the option.
-function refusedByProgram(type, option, value) {
-	const given = { relay: { ...relay }, forward: { ...forward } };
+function refusedByProgram(type, option, value, others) {
+	const given = { relay: { ...relay }, forward: { ...forward }, [type]: { ...others } };
 	let file = '';
 
 	given[type][option] = value;
@@ -117,9 +132,23 @@ function refusedByProgram(type, option, value) {
 // Between options, which the method check is asked about: not the rule of one value.
 const spanning = [ /^both endpoints are/, /^overlaps with/, /^is also the tunlink/, /^the device/ ];
 
-for (const [ type, options ] of Object.entries(table))
+/* The other options of a section with this one: some count with one transport only, and some at one end. */
+function othersOf(type, option) {
+	if (type != 'relay')
+		return forward;
+
+	if ([ 'listen_port', 'peer' ].includes(option))
+		return { ...overWireGuard, role: 'vps' };
+
+	return [ 'public_key', 'private_key_file', 'preshared_key_file', 'endpoint_port', 'persistent_keepalive' ].includes(option)
+		? overWireGuard
+		: relay;
+}
+
+function compare(type, options, base) {
 	for (const [ option, values ] of Object.entries(options))
-		test(`${type}.${option}`, () => {
+		test(`${type}.${option}${base ? ' with wireguard' : ''}`, () => {
+			const others = base ?? othersOf(type, option);
 			const spec = schema.sections.find((section) => section.type == type)
 				.options.find((one) => one.name == option);
 
@@ -128,18 +157,29 @@ for (const [ type, options ] of Object.entries(table))
 				if (spec.list && value.includes(' '))
 					continue;
 
-				const expected = refusedByProgram(type, option, value);
+				const expected = refusedByProgram(type, option, value, others);
 
 				if (expected && spanning.some((pattern) => pattern.test(expected)))
 					continue;
 
 				const refused = rules.check(type, option, value,
-					{ ...(type == 'relay' ? relay : forward), [option]: value });
+					{ ...others, [option]: value });
 
 				assert.equal(refused ? words.refusal(spec, refused) : null, expected,
 					`${option} ${JSON.stringify(value)}`);
 			}
 		});
+}
+
+for (const [ type, options ] of Object.entries(table))
+	compare(type, options);
+
+compare('relay', {
+	peeraddr: addresses6.concat([
+		'198.51.100.144', '10.0.0.1', '127.0.0.1', '0.0.0.0', '255.255.255.255', '224.0.0.1', '169.254.1.1', '240.0.0.1',
+		'198.51.100.144/24', '198.51.100.0/24', 'vps.example.net', 'vps'
+	])
+}, overWireGuard);
 
 test('every option has a rule, and a test', () => {
 	for (const section of schema.sections.filter((one) => table[one.type]))

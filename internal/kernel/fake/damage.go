@@ -29,9 +29,15 @@ func (k *Kernel) Damage(random *rand.Rand) string {
 		k.setMTU(link, 1250+random.IntN(100))
 		return fmt.Sprintf("link %s with MTU %d", link.Name, link.MTU)
 	case kind == 3:
-		tunnel := link.Tunnel.(transport.IPIP6)
-		tunnel.TTL, tunnel.EncapLimit = 9, 3
-		link.Tunnel, link.Group = tunnel, random.IntN(2)*state.Group
+		switch tunnel := link.Tunnel.(type) {
+		case transport.IPIP6:
+			tunnel.TTL, tunnel.EncapLimit = 9, 3
+			link.Tunnel = tunnel
+		case transport.WireGuard:
+			tunnel.Keepalive, tunnel.AllowedIPs, tunnel.Peer = 9, "10.0.0.0/8", transport.Key{byte(random.IntN(2))}
+			link.Tunnel = tunnel
+		}
+		link.Group = random.IntN(2) * state.Group
 		return fmt.Sprintf("link %s changed: %+v", link.Name, *link)
 	case kind == 4:
 		k.routes = nil

@@ -28,6 +28,8 @@ type Kernel struct {
 	Fail func(Operation) error
 	// Names are the DNS records; a lookup of a name without addresses fails.
 	Names map[string][]netip.Addr
+	// Own are addresses that the machine has anyway, which are no other end's.
+	Own []netip.Addr
 
 	links      []state.Link
 	addrs      []state.Addr
@@ -57,7 +59,7 @@ func New(devices ...string) *Kernel {
 // Facts implements reconcile.Kernel: every relay has its devices, every path an MTU of 1500 bytes, and every host is in
 // the network LAN.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
-	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
+	f := state.Facts{Keys: map[string]state.Keys{}, Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
 		PathMTU: map[string]int{}, LAN: map[netip.Addr]string{},
 		Own: slices.Clone(k.routes), IPTables: k.IPTables, FlowTables: true}
 	if err := k.fail(Dump); err != nil {
@@ -68,6 +70,13 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 			var err error
 			if f.Peer[r.Name], err = k.peer(r, relays); err != nil {
 				return f, err
+			}
+		}
+		if r.Transport == config.WireGuard {
+			f.Keys[r.Name] = state.Keys{Private: transport.Secret{byte(len(r.Name)), 1}}
+			if r.WireGuard.PresharedFile != "" {
+				f.Keys[r.Name] = state.Keys{Private: transport.Secret{byte(len(r.Name)), 1},
+					Preshared: transport.Secret{2}}
 			}
 		}
 		f.Tunlink[r.Name], f.PathMTU[r.Name] = k.Tunlink, 1500
@@ -172,16 +181,24 @@ func (k *Kernel) hasDevice(name string) bool {
 	return name == "lo" || slices.Contains(k.Devices, name) || k.link(name) != nil
 }
 
-// sysctl returns a value below net/ipv4/conf: 0 unless it was changed.
+// initial returns the value of a sysctl that nobody has changed.
+func initial(key string) string {
+	if strings.HasSuffix(key, "/send_redirects") {
+		return "1"
+	}
+	return "0"
+}
+
+// sysctl returns a value below net/ipv4/conf.
 func (k *Kernel) sysctl(key string) (string, error) {
 	parts := strings.Split(key, "/")
-	if len(parts) != 5 || !k.hasDevice(parts[3]) {
+	if len(parts) != 5 || !k.hasDevice(parts[3]) && parts[3] != "all" {
 		return "", fmt.Errorf("%s: %w", key, syscall.ENOENT)
 	}
 	if value, ok := k.sysctls[key]; ok {
 		return value, nil
 	}
-	return "0", nil
+	return initial(key), nil
 }
 
 func (k *Kernel) interrupt() {
@@ -252,6 +269,8 @@ func (k *Kernel) Apply(step state.Step) error {
 		return k.setSysctl(s)
 	case state.LoadTables:
 		return k.loadTables(s)
+	case state.SetPeer:
+		return k.setPeer(s)
 	case state.AddAllowance:
 		return add(&k.allowances, s.Allowance)
 	case state.DelAllowance:
@@ -271,16 +290,22 @@ func (k *Kernel) onLink(name string, f func(*state.Link)) error {
 	return nil
 }
 
+// newWireGuardMTU is the MTU of a new device (wg_setup in drivers/net/wireguard/device.c).
+const newWireGuardMTU = 1420
+
 // tunnelMTU is the MTU that the kernel gives a tunnel over a path of 1500 bytes (ip6_tnl_link_config in
 // net/ipv6/ip6_tunnel.c).
 func tunnelMTU(l state.Link) int {
+	if l.Tunnel.Kind() == transport.WireGuardKind {
+		return newWireGuardMTU
+	}
 	return transport.DefaultPathMTU - l.Tunnel.Overhead()
 }
 
 // sameEnds reports whether another tunnel has the same addresses; the kernel allows only one (ip6_tnl_locate).
 func (k *Kernel) sameEnds(l state.Link) bool {
-	return slices.ContainsFunc(k.links, func(other state.Link) bool {
-		return other.Name != l.Name && other.Local() == l.Local() && other.Remote() == l.Remote()
+	return l.Tunnel.Kind() == transport.IPIP6Kind && slices.ContainsFunc(k.links, func(other state.Link) bool {
+		return other.Tunnel.Kind() == l.Tunnel.Kind() && other.Name != l.Name && other.Local() == l.Local() && other.Remote() == l.Remote()
 	})
 }
 
@@ -289,6 +314,9 @@ func (k *Kernel) addLink(l state.Link) error {
 		return syscall.EEXIST
 	}
 	l.Relay, l.Up, l.MTU = "", false, tunnelMTU(l)
+	if l.Tunnel.Kind() == transport.WireGuardKind {
+		l.Tunnel = transport.WireGuard{} // until a SetPeer
+	}
 	k.links = append(k.links, l)
 	return nil
 }
@@ -308,6 +336,19 @@ func (k *Kernel) delLink(name string) error {
 func (k *Kernel) flush(device string) {
 	k.addrs = slices.DeleteFunc(k.addrs, func(a state.Addr) bool { return a.Device == device })
 	k.routes = slices.DeleteFunc(k.routes, func(r state.Route) bool { return r.Device == device })
+}
+
+// setPeer sets up a tunnel of WireGuard. Its kernel knows no names of files.
+func (k *Kernel) setPeer(s state.SetPeer) error {
+	link := k.link(s.Device)
+	if link == nil {
+		return syscall.ENODEV
+	}
+	if link.Tunnel.Kind() != transport.WireGuardKind {
+		return syscall.EOPNOTSUPP
+	}
+	link.Tunnel = s.To.InKernel()
+	return nil
 }
 
 func (k *Kernel) changeLink(l state.Link) error {
@@ -335,6 +376,9 @@ func (k *Kernel) setMTU(l *state.Link, mtu int) {
 
 func (k *Kernel) setUp(l *state.Link, up bool) {
 	l.Up = up
+	if up && l.Tunnel.Kind() == transport.WireGuardKind { // wg_open in drivers/net/wireguard/device.c
+		k.sysctls["net/ipv4/conf/all/send_redirects"] = "0"
+	}
 	if !up {
 		k.flush(l.Name)
 	}
@@ -429,7 +473,7 @@ func (k *Kernel) Snapshot() string {
 		lines = append(lines, "rule "+strings.Join(state.AddRule{Rule: r}.Commands(), ""))
 	}
 	for key, value := range k.sysctls {
-		if value != "0" {
+		if value != initial(key) {
 			lines = append(lines, "sysctl "+key+" "+value)
 		}
 	}

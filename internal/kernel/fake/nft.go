@@ -409,6 +409,7 @@ func (t *table) complete() error {
 			words := strings.Fields(rule)
 			for i, word := range words {
 				target, isSet := strings.CutPrefix(word, "@")
+				isSet = isSet && !strings.Contains(target, ",") // a part of the packet (nft(8), raw payload expression)
 				isChain := i > 0 && (words[i-1] == "goto" || words[i-1] == "jump")
 				if isSet && t.sets[target] == nil && t.flowtables[target] == nil || isChain && t.chains[word] == nil {
 					return fmt.Errorf("chain %s: %s: %w", name, rule, syscall.ENOENT)

@@ -72,14 +72,18 @@ func (k *Kernel) KeepTables(tables []state.Table) error {
 }
 
 // NotePeers implements reconcile.Kernel.
-func (k *Kernel) NotePeers(addrs map[string]netip.Addr) error {
-	if len(addrs) == 0 {
+func (k *Kernel) NotePeers(relays []*config.Relay, used map[string]netip.Addr) error {
+	if len(used) == 0 {
 		return nil
 	}
 	if err := k.fail(Write); err != nil {
 		return err
 	}
-	maps.Copy(k.records.peers, addrs)
+	for _, r := range relays {
+		if addr, ok := used[r.Name]; ok {
+			k.records.peers[r.PeerName] = addr
+		}
+	}
 	return nil
 }
 
@@ -218,7 +222,8 @@ func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (netip.Addr, erro
 		}
 	}
 	addrs := slices.DeleteFunc(slices.Clone(k.Names[r.PeerName]), func(a netip.Addr) bool {
-		return slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Local == a }) ||
+		return slices.Contains(k.Own, a) ||
+			slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Local == a }) ||
 			slices.ContainsFunc(k.addrs, func(own state.Addr) bool { return own.Addr == a })
 	})
 	switch {
@@ -228,6 +233,16 @@ func (k *Kernel) peer(r *config.Relay, relays []*config.Relay) (netip.Addr, erro
 		return known, nil
 	}
 	return addrs[0], nil
+}
+
+// NextPeer implements reconcile.Kernel.
+func (k *Kernel) NextPeer(r *config.Relay, used netip.Addr) (netip.Addr, error) {
+	addrs := k.Names[r.PeerName]
+	if len(addrs) == 0 {
+		return used, nil
+	}
+	next := addrs[(slices.Index(addrs, used)+1)%len(addrs)]
+	return next, k.NotePeers([]*config.Relay{r}, map[string]netip.Addr{r.Name: next})
 }
 
 // savedSysctls returns the previous values of sysctls from the records and from state.FenceSet, like package kernel.

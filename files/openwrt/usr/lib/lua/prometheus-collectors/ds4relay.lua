@@ -35,10 +35,16 @@ local function collect(answer, add)
     if relay.enabled then
       local counters, name = relay.counters or {}, escape(relay.name)
       local labels = { relay = name }
-      add("relay_info", 1, { relay = name, role = relay.role, ipaddr = relay.ipaddr, device = escape(relay.device) })
+      add("relay_info", 1, { relay = name, role = relay.role, ipaddr = relay.ipaddr, device = escape(relay.device),
+        transport = relay.transport })
       add("relay_up", truth(relay.up), labels)
       add("peer_heard_seconds", relay.heard_s, labels)
       add("peer_silent", ({ heard = 0, silent = 1 })[relay.other_end or ""], labels)
+      if relay.peer_public_key then
+        add("wireguard_info", 1, { relay = name, peer_public_key = relay.peer_public_key,
+          endpoint = relay.endpoint or "" })
+      end
+      add("wireguard_handshake_seconds", relay.handshake_s, labels)
       add("tunnel_mtu_bytes", relay.mtu, labels)
       for _, what in ipairs({ "bytes", "packets", "errors" }) do
         add("tunnel_receive_" .. what .. "_total", counters["rx_" .. what], labels)

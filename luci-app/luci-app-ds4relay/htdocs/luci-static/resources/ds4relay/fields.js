@@ -21,7 +21,7 @@ const judge = 'ds4-judge';
 function neighbours(option, sid) {
 	const values = {};
 
-	for (const name of [ 'ipaddr', 'role', 'src_dport' ]) {
+	for (const name of [ 'ipaddr', 'role', 'src_dport', 'transport' ]) {
 		const other = option.section.getOption(name);
 
 		values[name] = (other ? other.formvalue(sid) : null) ?? uci.get('ds4relay', sid, name) ?? '';
@@ -33,8 +33,13 @@ function neighbours(option, sid) {
 function validate(sid, value) {
 	const words_ = this.spec.list ? L.toArray(value) : [ String(value ?? '') ].filter((text) => text != '');
 
-	if (this.spec.needed && !words_.length)
-		return labels.speak(words.missing(this.spec, !(this.section.getOption('proto') instanceof Transports)), this.spec.type);
+	const needed = (typeof(this.spec.needed) == 'function')
+		? this.spec.needed(neighbours(this, sid))
+		: this.spec.needed;
+
+	if (needed && !words_.length)
+		return labels.speak(words.missing(this.spec, !(this.section.getOption('proto') instanceof Transports)),
+			this.spec.type);
 
 	for (const word of words_) {
 		const refused = rules.check(this.spec.type, this.spec.name, word, neighbours(this, sid));

@@ -124,6 +124,16 @@ function traffic(relay, rates) {
 	];
 }
 
+/* What the tunnel is, above its drawing. */
+function tunnelName(relay) {
+	return (relay.transport == 'wireguard') ? _('Tunnel (WireGuard)') : _('Tunnel (IPv4 in IPv6)');
+}
+
+/* The addresses of a router; with WireGuard its own outer one does not matter. */
+function routerLines(relay) {
+	return (relay.transport == 'wireguard') ? [] : [ relay.local || _('no address yet') ];
+}
+
 function tunnelLines(relay) {
 	return [
 		relay.device + (relay.tunlink ? ' – ' + relay.tunlink : ''),
@@ -159,7 +169,7 @@ return baseclass.extend({
 			line([ client + 34, y ], [ vps - 34, y ], state.client, busy),
 			text((client + vps) / 2, y - 10, 'ds4-note', 'middle', 'IPv4'),
 			pipe([ vps + 34, y ], [ router - 34, y ], state.tunnel, busy),
-			text(middle, y - 42, 'ds4-name', 'middle', _('Tunnel (IPv4 in IPv6)')),
+			text(middle, y - 42, 'ds4-name', 'middle', tunnelName(relay)),
 			text(middle, y - 22, 'ds4-note', 'middle', traffic(relay, rates).join('\u2003')),
 			S('g', {
 				transform: 'translate(' + middle + ' ' + y + ')', 'class': 'ds4-node ds4-' + state.tunnel
@@ -172,7 +182,7 @@ return baseclass.extend({
 			icon('vps', vps, y, state.vps),
 			...lines(vps, y + 46, 'middle', _('VPS'), [ relay.ipaddr, relay.peer ].filter((a) => a)),
 			icon('router', router, y, state.router),
-			...lines(router, y + 46, 'middle', _('This router'), [ relay.local || _('no address yet') ]),
+			...lines(router, y + 46, 'middle', _('This router'), routerLines(relay)),
 			icon('host', host, y, state.host),
 			...lines(host, y + 46, 'middle', _('Host', 'server at home'), hostLines(relay, names, 4))
 		];
@@ -191,7 +201,7 @@ return baseclass.extend({
 				transform: 'translate(' + x + ' ' + (vps + router) / 2 + ')', 'class': 'ds4-node ds4-' + state.tunnel
 			}, [ mark(state.tunnel, 0, 0) ]),
 			line([ x, router + 32 ], [ x, host - 32 ], state.host, busy),
-			...lines(x + 46, (vps + router) / 2 - 24, 'start', _('Tunnel (IPv4 in IPv6)'),
+			...lines(x + 46, (vps + router) / 2 - 24, 'start', tunnelName(relay),
 				tunnelLines(relay).concat(traffic(relay, rates))),
 			icon('client', x, client, state.client),
 			...beside(_('Client'), client, [ _('anywhere') ]),

@@ -196,6 +196,16 @@ function checkEndpoint(text, ipaddr) {
 	return null;
 }
 
+/* An address of one host that may be anywhere (Go's netip.Addr.IsGlobalUnicast). */
+function isUnicast4(address) {
+	return address[0] != 127 && !(address[0] == 169 && address[1] == 254) && !(address[0] >= 224 && address[0] < 240) &&
+		![ 0, 2 ** 32 - 1 ].includes(number4(address));
+}
+
+function isFileName(text) {
+	return /^\/[^\s\p{Cc}"'\\$`;&|<>()*?[\]#~!{}]+$/u.test(text) && new TextEncoder().encode(text).length <= 255;
+}
+
 const allowed = (ok) => (ok ? null : {});
 
 function isNetwork4(text) {
@@ -293,7 +303,30 @@ return baseclass.extend({
 					}
 					: null;
 			},
-			peeraddr: (text, values) => (isDNSName(text) ? null : checkEndpoint(text, values.ipaddr)),
+			transport: (text) => allowed(text == 'ipip6' || text == 'wireguard'),
+			peeraddr(text, values) {
+				if (isDNSName(text))
+					return null;
+
+				if (values.transport != 'wireguard')
+					return checkEndpoint(text, values.ipaddr);
+
+				const address4 = host4(text), address6 = host6(text);
+
+				return (values.role == 'vps' || (address6 && isUnicast6(address6)) || (address4 && isUnicast4(address4)))
+					? null
+					: {
+						code: 'with transport wireguard allowed is an IPv4 address such as 198.51.100.144, an IPv6 address such as 2001:db8::1, or a DNS name',
+						args: []
+					};
+			},
+			public_key: (text) => allowed(/^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/.test(text)),
+			private_key_file: (text) => allowed(isFileName(text)),
+			preshared_key_file: (text) => allowed(isFileName(text)),
+			listen_port: (text) => allowed(isNumber(text, 1, 65535)),
+			endpoint_port: (text) => allowed(isNumber(text, 1, 65535)),
+			persistent_keepalive: (text) => allowed(isNumber(text, 0, 65535)),
+			peer: (text) => allowed(text == 'plain'),
 			tunlink: (text) => allowed(text != '.' && text != '..' && !/[\s\p{Cc}\/:"]/u.test(text) &&
 				new TextEncoder().encode(text).length <= 15),
 			device: (text) => allowed(/^[a-zA-Z0-9_.][a-zA-Z0-9_.-]{0,14}$/.test(text) &&

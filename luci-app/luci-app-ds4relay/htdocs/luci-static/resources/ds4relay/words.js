@@ -37,7 +37,7 @@ function sectionsIn(code) {
  * commands are. All other texts have the labels of this page.
  */
 const theirs = {
-	peeraddr: /^at (?:the VPS option|%s) peeraddr |\bpeeraddr at the (?:VPS|other end)\b/,
+	peeraddr: /^at (?:the VPS option|%s) peeraddr |\bpeeraddr (?:there|at the (?:VPS|other end))\b/,
 	keep: /^on the VPS .* option keep |\bkeep there \(option keep\)/
 };
 
@@ -104,12 +104,17 @@ const otherwise = {
 	'The kernel is as configured': [ _('The kernel is not as configured') ],
 	'Room for connections': both(_('Too little room for connections')),
 	'The other end is reached over IPv6': [ _('The other end is not reached over IPv6') ],
+	'The other end is reached': both(_('The other end is not reached')),
 	'This end\'s endpoint is routed to this machine': [
 		_('This end\'s endpoint is not routed to this machine')
 	],
 	'IPv4 in IPv6 (protocol 4) passes both ways': [
 		_('IPv4 in IPv6 (protocol 4) does not pass both ways'),
 		_('It is not certain that IPv4 in IPv6 (protocol 4) passes both ways')
+	],
+	'WireGuard\'s packets pass both ways': [
+		_('WireGuard\'s packets do not pass both ways'),
+		_('It is not certain that WireGuard\'s packets pass both ways')
 	],
 	'Packets of full size pass both ways': both(_('Packets of full size do not pass both ways')),
 	'This machine forwards a client\'s packet': [ _('This machine does not forward a client\'s packet') ],

@@ -111,6 +111,12 @@ function sortByKeys(section) {
 	};
 }
 
+/* An option of WireGuard for a router only. */
+function atHome(option) {
+	for (const role of [ '', 'router' ])
+		option.depends({ transport: 'wireguard', role });
+}
+
 function egressChoices(option) {
 	option.value('replies', _('Answers only'));
 	option.value('all', _('Everything that the host sends'));
@@ -127,7 +133,10 @@ function relayOptions(s, inModal) {
 
 	fields.add(s, tab('general'), form.Value, 'peeraddr',
 		_('The IPv6 prefix or address of your VPS, or its DNS name. With a prefix, the tunnel gets an address of its own in it.'),
-		{ placeholder: '2001:db8:6ef9::/64' });
+		{
+			placeholder: '2001:db8:6ef9::/64',
+			needed: inModal ? (values) => values.role != 'vps' || values.transport != 'wireguard' : true
+		});
 }
 
 return view.extend({
@@ -303,6 +312,18 @@ return view.extend({
 
 		relayOptions(s, true);
 
+		const transport = fields.add(s, 'general', form.ListValue, 'transport',
+			_('WireGuard encrypts, and works where there is no IPv6 or where IPv4 in IPv6 is filtered. It needs the package kmod-wireguard, and the VPS’s address in place of its IPv6 prefix.'),
+			{ placeholder: _('IPv4 in IPv6, not encrypted (default)') });
+		transport.value('ipip6', _('IPv4 in IPv6, not encrypted'));
+		transport.value('wireguard', _('WireGuard, encrypted'));
+
+		const wireguard = (tab, name, description, properties) =>
+			fields.add(s, tab, form.Value, name, description, { retain: true, ...properties });
+		wireguard('general', 'public_key',
+			_('On the VPS, “ds4relay genkey” and the relay’s name make a key and print its public half. Do the same on this router; the tab VPS then has this router’s.'),
+			{ needed: (values) => values.transport == 'wireguard' }).depends('transport', 'wireguard');
+
 		for (const option of s.children)
 			if (option.option == 'ipaddr' || option.option == 'peeraddr')
 				option.modalonly = null;
@@ -311,7 +332,7 @@ return view.extend({
 
 		fields.add(s, 'general', form.Value, 'ip6addr',
 			_('By default from the prefix that your provider delegates, also after it changes. Or give a prefix or an address.'),
-			{ placeholder: 'auto' });
+			{ placeholder: 'auto', retain: true }).depends({ transport: 'wireguard', '!reverse': true });
 
 		fields.add(s, 'general', widgets.NetworkSelect, 'tunlink',
 			_('The interface with the delegated prefix, which carries the tunnel.'),
@@ -340,8 +361,23 @@ return view.extend({
 			'The largest packet in the tunnel, in bytes. Default: the MTU of the path to the VPS, minus the tunnel’s overhead.'
 		));
 		fields.add(s, 'advanced', form.Value, 'encaplimit',
-			_('Most VPS networks drop packets with this option of RFC 2473.'));
-		fields.add(s, 'advanced', form.Value, 'ttl');
+			_('Most VPS networks drop packets with this option of RFC 2473.'), { retain: true })
+			.depends({ transport: 'wireguard', '!reverse': true });
+		fields.add(s, 'advanced', form.Value, 'ttl', null, { retain: true })
+			.depends({ transport: 'wireguard', '!reverse': true });
+		atHome(wireguard('advanced', 'endpoint_port', null));
+		wireguard('advanced', 'listen_port', _('Each relay of the VPS needs its own.'))
+			.depends({ transport: 'wireguard', role: 'vps' });
+		atHome(wireguard('advanced', 'persistent_keepalive',
+			_('Seconds between packets to the VPS if there are no others. They keep firewalls on the way open.')));
+		wireguard('advanced', 'private_key_file', null, { placeholder: '/etc/ds4relay/keys/…' })
+			.depends('transport', 'wireguard');
+		wireguard('advanced', 'preshared_key_file', _('A key that both ends have besides.'))
+			.depends('transport', 'wireguard');
+		const peer = fields.add(s, 'advanced', form.ListValue, 'peer', null,
+			{ retain: true, placeholder: _('DS4Relay (default)') });
+		peer.value('plain', _('any WireGuard client, such as a FRITZ!Box'));
+		peer.depends({ transport: 'wireguard', role: 'vps' });
 		fields.add(s, 'advanced', form.Value, 'device', null, { placeholder: 'ds4-…' });
 		fields.add(s, 'advanced', form.Value, 'ip4table', _('Each relay needs its own.'));
 		fields.add(s, 'advanced', form.Value, 'priority',
