@@ -16,6 +16,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/lab"
 	"github.com/ds4relay/ds4relay/internal/lab/remote"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // server is a VPS on its own virtual machine: a Debian with systemd.
@@ -752,11 +753,38 @@ func (d *debianRelayLab) memory(t *testing.T) {
 func (d *debianRelayLab) units(t *testing.T) {
 	d.do("ifdown wrap1; rm /etc/network/interfaces.d/wrap1; systemctl enable --now ds4relay; systemctl reload ds4relay")
 	d.works("with the unit")
+	d.keys(t)
 	d.restarts(t)
 	out := d.do("cd /usr/lib/systemd/system; ls ds4relay*.service; " +
 		"systemd-analyze security --threshold=40 ds4relay*.service | grep 'Overall exposure'")
 	if units := strings.Count(out, ".service\n"); units < 4 || strings.Count(out, " OK ") != units {
 		t.Errorf("systemd-analyze security: %s", out)
+	}
+}
+
+// keys: the package's directory for keys is root's, and the units, which have few rights, can read what is in it. Rules
+// of iptables let WireGuard's port in, over IPv4 and IPv6.
+func (d *debianRelayLab) keys(t *testing.T) {
+	public := strings.TrimSpace(d.do("cp -p /etc/config/ds4relay /root/relays; ds4relay genkey mill"))
+	const tables = "for f in iptables ip6tables; do $f -A INPUT -i lo -j ACCEPT; done"
+	defer func() {
+		d.do("mv /root/relays /etc/config/ds4relay; systemctl restart ds4relay; rm /etc/ds4relay/keys/mill; " +
+			strings.Replace(tables, "-A", "-D", 1))
+	}()
+	if modes := d.do("stat -c %a.%U /etc/ds4relay /etc/ds4relay/keys /etc/ds4relay/keys/mill"); modes !=
+		"700.root\n700.root\n600.root\n" {
+		t.Errorf("modes of the directories and the file: %q", modes)
+	}
+	d.server.write("/etc/config/ds4relay", "config relay 'mill'\n\toption transport 'wireguard'\n\toption ipaddr '"+
+		"198.51.100.144'\n\toption public_key '"+transport.Key{7}.String()+"'\n"+forwardAll)
+	d.do(tables + "; systemctl restart ds4relay; systemctl is-active ds4relay; ip link show ds4-mill type wireguard")
+	if out := d.do("ds4relay up; iptables -S INPUT; ip6tables -S INPUT"); !strings.HasPrefix(out, "Nothing to do") ||
+		strings.Count(out, "-p udp -m udp --dport 51846") != 2 {
+		t.Errorf("up again, and the rules of iptables: %s", out)
+	}
+	if out := d.do("busctl call net.ds4relay /net/ds4relay net.ds4relay Export s mill"); !strings.Contains(out, public) ||
+		strings.Contains(out, strings.TrimSpace(d.do("cat /etc/ds4relay/keys/mill"))) {
+		t.Errorf("export: %s", out)
 	}
 }
 

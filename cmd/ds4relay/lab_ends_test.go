@@ -81,7 +81,8 @@ type end struct {
 	dir    string
 	env    map[string]string
 	apply  func(reconcile.Kernel) reconcile.Kernel
-	config string
+	config string // its path
+	text   string // and what is in it
 }
 
 func newEnd(t *testing.T, host *lab.Host, config string) *end {
@@ -94,6 +95,10 @@ func newEnd(t *testing.T, host *lab.Host, config string) *end {
 func (e *end) write(config string) {
 	e.t.Helper()
 	e.config = filepath.Join(e.dir, "ds4relay")
+	e.text = config
+	if os.Getenv(transportEnv) == "wireguard" {
+		config = e.overWireGuard(config)
+	}
 	if err := os.WriteFile(e.config, []byte(config), 0o644); err != nil {
 		e.t.Fatal(err)
 	}

@@ -178,7 +178,7 @@ func TestFaults(t *testing.T) {
 			return code == 0
 		}
 		for round := range rounds / 2 {
-			next, command := configtest.Random(random, role), "up"
+			next, command := e.withKeys(configtest.Random(random, role)), "up"
 			if random.IntN(6) == 0 {
 				next, command = "", "down"
 			}
@@ -344,7 +344,7 @@ func TestFakeKernel(t *testing.T) {
 			e.apply = func(k reconcile.Kernel) reconcile.Kernel {
 				return faulty{Kernel: mirrored{k, t, twin}, at: &left}
 			}
-			file := configtest.Random(random, role)
+			file := e.withKeys(configtest.Random(random, role))
 			e.write(file)
 			if code, _, stderr := e.try("-q", "up"); code != 0 && !strings.Contains(stderr, errInjected.Error()) {
 				t.Fatalf("up: exit status %d, %s\n%s", code, stderr, file)

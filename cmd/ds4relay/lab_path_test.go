@@ -29,12 +29,15 @@ func (r *relay) reaches(t *testing.T) {
 	pings(t, r.Client, public)
 }
 
-// TestReversePath tests all combinations of the router's rp_filter, with and without another IPv4 default route, for
-// both kinds of egress, before and after the WAN's addresses were set again.
+// TestReversePath tests all combinations of the router's rp_filter, with and without another IPv4 default route, before
+// and after the WAN's addresses were set again; each with one kind of egress, the strict filter with both.
 func TestReversePath(t *testing.T) {
 	for _, filter := range []int{0, 1, 2} {
 		for _, noDefault := range []bool{false, true} {
-			for _, egress := range []string{"replies", "all"} {
+			for i, egress := range []string{"replies", "all"} {
+				if filter != 1 && noDefault == (i == filter/2) {
+					continue
+				}
 				t.Run(fmt.Sprintf("rp_filter=%d,no_default=%v,egress=%s", filter, noDefault, egress),
 					func(t *testing.T) {
 						r := newRelay(t, lab.Options{RPFilter: filter, NoIPv4Default: noDefault},
@@ -123,7 +126,7 @@ func TestOnTheWire(t *testing.T) {
 
 // TestTransfer moves much data and large packets through paths of different MTU.
 func TestTransfer(t *testing.T) {
-	for _, options := range []lab.Options{{}, {PathMTU: 1400}, {PathMTU: 1400, NoIPv4Default: true}} {
+	for _, options := range []lab.Options{{}, {PathMTU: 1400, NoIPv4Default: true}} {
 		t.Run(fmt.Sprintf("path=%d,no_default=%v", options.PathMTU, options.NoIPv4Default), func(t *testing.T) {
 			r := newRelay(t, options, forwardAll)
 			serveUDP(t, r.Host, 5000)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/lab"
 	"github.com/ds4relay/ds4relay/internal/lab/remote"
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // onRouter runs a command on the router, which must succeed.
@@ -92,4 +93,30 @@ func TestRouterVM(t *testing.T) {
 	alive(t, "what stays", conn)
 	onRouter(t, "", "ds4relay", "down")
 	same(t, "the router after down", before, onRouter(t, "", "sh", "-c", show).Output)
+
+	vps.do("down")
+	here := vps.newKey()
+	public64 := strings.TrimSpace(onRouter(t, "", "ds4relay", "genkey", "home").Output)
+	there, ok := transport.ParseKey(public64)
+	if again := strings.TrimSpace(onRouter(t, "", "ds4relay", "pubkey", "home").Output); !ok || again != public64 {
+		t.Fatalf("genkey: %q, pubkey: %q", public64, again)
+	}
+	vps.write(vps.wireGuardHead("vps", there, "") + forwards)
+	vps.do("up")
+	head := strings.Replace(vps.wireGuardHead("router", here, "\toption peeraddr '"+lab.VPSIPv6.String()+"'\n"),
+		vps.keyFile(), "/etc/ds4relay/keys/home", 1)
+	onRouter(t, head+forwards, "sh", "-c", "cat >/etc/config/ds4relay")
+	up = onRouter(t, "", "ds4relay", "-q", "up")
+	if up.Memory > memoryLimit || up.Memory == 0 {
+		t.Errorf("up with wireguard had %d bytes, want at most %d", up.Memory, memoryLimit)
+	}
+	if out := onRouter(t, "", "ds4relay", "up").Output; !strings.HasPrefix(out, "Nothing to do") {
+		t.Errorf("a second up with wireguard: %s", out)
+	}
+	seenTCP(t, n.Client, public+":80", client4)
+	seenUDP(t, n.Client, public+":5000", client4, 1400)
+	transfers(t, n.Client, public+":80", 1<<20)
+	seenTCP(t, n.Host, client4+":90", public)
+	onRouter(t, "", "ds4relay", "down")
+	same(t, "the router after down with wireguard", before, onRouter(t, "", "sh", "-c", show).Output)
 }

@@ -16,6 +16,16 @@ import (
 
 // UDP4 returns an IPv4 packet with a UDP datagram and correct checksums, DF not set.
 func UDP4(src, dst netip.AddrPort, payload []byte) []byte {
+	return IPv4(src.Addr(), dst.Addr(), unix.IPPROTO_UDP, udp(src, dst, payload))
+}
+
+// SendUDP6 sends a UDP datagram over IPv6 from any source address.
+func SendUDP6(h *Host, src, dst netip.AddrPort, payload []byte) error {
+	return SendRaw6(h, src.Addr(), dst.Addr(), "", unix.IPPROTO_UDP, udp(src, dst, payload))
+}
+
+// udp returns a datagram with a correct checksum; both kinds of addresses have the same pseudo-header, but for zeros.
+func udp(src, dst netip.AddrPort, payload []byte) []byte {
 	udp := binary.BigEndian.AppendUint16(nil, src.Port())
 	udp = binary.BigEndian.AppendUint16(udp, dst.Port())
 	udp = binary.BigEndian.AppendUint16(udp, uint16(8+len(payload)))
@@ -28,7 +38,7 @@ func UDP4(src, dst netip.AddrPort, payload []byte) []byte {
 		sum = 0xffff // RFC 768: 0 means no checksum
 	}
 	binary.BigEndian.PutUint16(udp[6:], sum)
-	return IPv4(src.Addr(), dst.Addr(), unix.IPPROTO_UDP, udp)
+	return udp
 }
 
 // IPv4 returns an IPv4 packet without options.

@@ -11,13 +11,14 @@ mkdir -p usr/lib/modules
 mv lab-kernel/boot/vmlinuz-* boot/
 modules=$(echo lab-kernel/lib/modules/* lab-kernel/usr/lib/modules/* | tr ' ' '\n' | grep -v '\*')
 # Without what udev would load for the emulated CPU and its devices, and what no test needs.
-for part in sound arch drivers/gpu drivers/media drivers/infiniband drivers/scsi drivers/iio drivers/usb drivers/hid \
+for part in sound drivers/gpu drivers/media drivers/infiniband drivers/scsi drivers/iio drivers/usb drivers/hid \
 	drivers/staging drivers/net/ethernet drivers/net/wireless drivers/acpi drivers/ata drivers/char drivers/cpufreq \
 	drivers/edac drivers/hwmon drivers/i2c drivers/input drivers/leds drivers/mmc drivers/mtd drivers/nvme \
 	drivers/parport drivers/pcmcia drivers/platform drivers/powercap drivers/thermal drivers/video fs/btrfs fs/xfs \
 	fs/ocfs2 net/bluetooth net/mac80211; do
 	rm -rf "$modules/kernel/$part"
 done
+find "$modules/kernel/arch" -type f ! -name 'chacha-*' ! -name 'poly1305-*' ! -name 'curve25519-*' -delete # wireguard's
 mv "$modules" usr/lib/modules/
 rm -r lab-kernel
 # Another ifupdown beside the one that is installed, where the release has it.

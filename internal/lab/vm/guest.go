@@ -20,7 +20,7 @@ import (
 // networkModules are loaded before the program runs, so that nothing loads one later: a new module adds devices and
 // sysctls, which would show in a comparison of before and after.
 var networkModules = []string{
-	"ip6_tunnel", "veth", "bridge", "dummy", "ifb", "8021q",
+	"ip6_tunnel", "wireguard", "veth", "bridge", "dummy", "ifb", "8021q",
 	"nf_conntrack", "nf_nat", "nf_conntrack_netlink", "nf_tables",
 	"nft_chain_nat", "nft_ct", "nft_nat", "nft_masq", "nft_redir", "nft_fib_inet", "nft_limit", "nft_log",
 	"nft_reject_inet", "nft_flow_offload", "nf_flow_table_inet", "nf_log_syslog",
@@ -95,6 +95,9 @@ func setUp(s spec) error {
 		if err := unix.Mount(m.source, m.target, m.kind, m.flags, m.options); err != nil {
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}
+	}
+	if err := os.Symlink("/proc/self/fd", "/dev/fd"); err != nil && !os.IsExist(err) { // bash's <(…), in wg-quick
+		return err
 	}
 	if err := unix.Sethostname([]byte("lab")); err != nil {
 		return fmt.Errorf("hostname: %w", err)
