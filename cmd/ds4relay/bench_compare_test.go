@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +18,7 @@ import (
 const (
 	compareBytes       = 8 << 20
 	compareTrips       = 200
-	compareRepetitions = 5
+	compareRepetitions = 3
 )
 
 // way is one of the compared paths to a home server.
@@ -118,46 +117,6 @@ ip rule add from 192.168.1.210 lookup 42
 	"router down": "ip link del wrap1; ip rule del from 192.168.1.210 lookup 42\n",
 }
 
-// wireGuard returns the scripts of a WireGuard tunnel with the NAT and marks of byHand.
-func wireGuard(t *testing.T, r *relay) (vps, router string) {
-	t.Helper()
-	key := func() (private, public string) {
-		private, err := r.VPS.Run("wg", "genkey")
-		if err != nil {
-			t.Fatal(err)
-		}
-		public, err = r.VPS.RunInput(private, "wg", "pubkey")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.TrimSpace(private), strings.TrimSpace(public)
-	}
-	vpsKey, vpsPublic := key()
-	homeKey, homePublic := key()
-	file := func(key string) string {
-		name := filepath.Join(t.TempDir(), "key")
-		if err := os.WriteFile(name, []byte(key), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
-	_, nat, _ := strings.Cut(byHand["vps"], "up\n")
-	_, marks, _ := strings.Cut(byHand["router"], "up\n")
-	vps = fmt.Sprintf(`
-ip link add wrap1 type wireguard
-wg set wrap1 listen-port 51820 private-key %s peer %s allowed-ips 192.168.1.0/24
-ip link set wrap1 mtu 1420 up
-`, file(vpsKey), homePublic) + nat
-	router = fmt.Sprintf(`
-nft insert rule inet fw input udp dport 51820 accept
-ip link add wrap1 type wireguard
-wg set wrap1 listen-port 51820 private-key %s peer %s endpoint '[2001:db8:6ef9::1]:51820' allowed-ips 0.0.0.0/0 \
-	persistent-keepalive 25
-ip link set wrap1 mtu 1420 up
-`, file(homeKey), vpsPublic) + strings.ReplaceAll(marks, "size set 1420", "size set 1380")
-	return vps, router
-}
-
 // proxies are the programs in user space, set up as in their manuals. frp's programs are in the directory DS4RELAY_FRP.
 func proxies(t *testing.T, r *relay) []way {
 	t.Helper()
@@ -233,31 +192,62 @@ func exchanges(t *testing.T, r *relay, to string) float64 {
 	return median(times)
 }
 
+// compareMetrics are measured on each path.
+var compareMetrics = []benchmark.Metric{
+	{Name: "TCP up", Unit: "MB/s"}, {Name: "TCP down", Unit: "MB/s"},
+	{Name: "round trip", Unit: "us", LessIsBetter: true}, {Name: "new connections", Unit: "/s"},
+}
+
+// newCompared is a relay of everything to the host with benchServer, behind a router with a firewall. Without offloads
+// packets pass one by one.
+func newCompared(t *testing.T, offloads bool) *relay {
+	t.Helper()
+	r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll)
+	if err := r.OpenRouterFirewall("wrap1", lab.VPSPrefix); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Router.NFT("insert rule inet fw forward ip6 daddr " + home6 + " tcp dport 80 accept"); err != nil {
+		t.Fatal(err)
+	}
+	benchServer(t, r.Host)
+	if !offloads {
+		for _, h := range []*lab.Host{r.Client, r.VPS, r.Host} {
+			if out, err := h.Run("ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off"); err != nil {
+				t.Fatal(err, out)
+			}
+		}
+	}
+	return r
+}
+
+// compareWays measures each of the ways, taking turns.
+func compareWays(t *testing.T, r *relay, c *benchmark.Comparison, ways []way, repetitions int) {
+	t.Helper()
+	for _, w := range ways {
+		ours := w.name == "ds4relay" || w.name == oursWireGuard
+		c.Paths = append(c.Paths, &benchmark.Path{Name: w.name, Ours: ours})
+	}
+	for repetition := range repetitions + 1 {
+		for i, w := range ways {
+			t.Log(repetition, w.name)
+			stop := w.start()
+			f := measure(t, r, w.to, compareBytes, compareTrips)
+			exchange := exchanges(t, r, w.to)
+			stop()
+			if repetition > 0 { // the first is a warm-up
+				c.Paths[i].Values = append(c.Paths[i].Values,
+					[]float64{f.up / 1e6, f.down / 1e6, f.trip * 1e6, 1 / exchange})
+			}
+		}
+	}
+}
+
 // TestBenchCompare compares common ways to reach a home server, with and without segmentation offloads, and writes the
 // data for the benchmark page.
 func TestBenchCompare(t *testing.T) {
-	metrics := []benchmark.Metric{
-		{Name: "TCP up", Unit: "MB/s"}, {Name: "TCP down", Unit: "MB/s"},
-		{Name: "round trip", Unit: "us", LessIsBetter: true}, {Name: "new connections", Unit: "/s"},
-	}
 	compare := func(t *testing.T, offloads bool) *benchmark.Comparison {
-		r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll)
-		if err := r.OpenRouterFirewall("wrap1", lab.VPSPrefix); err != nil {
-			t.Fatal(err)
-		}
-		if err := r.Router.NFT("insert rule inet fw forward ip6 daddr " + home6 + " tcp dport 80 accept"); err != nil {
-			t.Fatal(err)
-		}
-		benchServer(t, r.Host)
-		if !offloads {
-			for _, h := range []*lab.Host{r.Client, r.VPS, r.Host} {
-				if out, err := h.Run("ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off"); err != nil {
-					t.Fatal(err, out)
-				}
-			}
-		}
-		wireGuardVPS, wireGuardRouter := wireGuard(t, r)
-		ways := append([]way{
+		r := newCompared(t, offloads)
+		ways := []way{
 			{"plain IPv6 routing", func() func() { return func() {} }, "[" + home6 + "]:80"},
 			{"ds4relay", func() func() {
 				r.vps.do("-q", "up")
@@ -269,28 +259,10 @@ func TestBenchCompare(t *testing.T) {
 			scriptWay(r, "4in6 as blogs have it",
 				map[*lab.Host]string{r.VPS: asBlogsHaveIt["vps"], r.Router: asBlogsHaveIt["router"]},
 				map[*lab.Host]string{r.VPS: byHand["vps down"], r.Router: asBlogsHaveIt["router down"]}),
-			scriptWay(r, "WireGuard, the same NAT",
-				map[*lab.Host]string{r.VPS: wireGuardVPS, r.Router: wireGuardRouter},
-				map[*lab.Host]string{r.VPS: "ip link del wrap1; nft delete table ip byhand; sysctl -qw " +
-					"net.ipv4.ip_forward=0\n", r.Router: byHand["router down"]}),
-		}, proxies(t, r)...)
-		c := &benchmark.Comparison{Metrics: metrics}
-		for _, w := range ways {
-			c.Paths = append(c.Paths, &benchmark.Path{Name: w.name, Ours: w.name == "ds4relay"})
 		}
-		for repetition := range compareRepetitions + 1 {
-			for i, w := range ways {
-				t.Log(repetition, w.name)
-				stop := w.start()
-				f := measure(t, r, w.to, compareBytes, compareTrips)
-				exchange := exchanges(t, r, w.to)
-				stop()
-				if repetition > 0 { // the first is a warm-up
-					c.Paths[i].Values = append(c.Paths[i].Values,
-						[]float64{f.up / 1e6, f.down / 1e6, f.trip * 1e6, 1 / exchange})
-				}
-			}
-		}
+		ways = append(append(ways, wireGuardWays(t, r, r.newKeys())...), proxies(t, r)...)
+		c := &benchmark.Comparison{Metrics: compareMetrics}
+		compareWays(t, r, c, ways, compareRepetitions)
 		return c
 	}
 	write := func(t *testing.T, name, text string) {
