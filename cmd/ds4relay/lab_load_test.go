@@ -276,9 +276,8 @@ func TestEverySize(t *testing.T) {
 		access, path int
 		vps, router  string // encaplimit
 	}{
-		{1500, 1500, "none", "none"}, {1500, 1500, "4", "none"}, {1500, 1500, "0", "255"},
-		{1492, 1500, "none", "none"}, {1400, 1500, "none", "4"}, {1280, 1500, "none", "none"},
-		{1500, 1492, "255", "none"}, {1500, 1400, "none", "none"}, {1500, 1280, "4", "4"},
+		{1500, 1500, "none", "none"}, {1500, 1500, "0", "255"}, {1492, 1500, "none", "none"}, {1400, 1500, "none", "4"},
+		{1280, 1500, "none", "none"}, {1500, 1280, "4", "4"},
 	} {
 		t.Run(fmt.Sprintf("access=%d,path=%d,encaplimit=%s,%s", c.access, c.path, c.vps, c.router), func(t *testing.T) {
 			smallest := 1150 // smaller sizes are far from every limit, and are tested once

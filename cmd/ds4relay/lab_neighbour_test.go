@@ -85,6 +85,9 @@ func TestNeighbours(t *testing.T) {
 			if name == "mwan3" && egress == "all" {
 				continue // mwan3's rules come first: for egress all, users must configure mwan3
 			}
+			if strings.HasPrefix(name, "flow offloading of") && egress == "all" {
+				continue // as without "of …"
+			}
 			t.Run(name+" "+egress, func(t *testing.T) {
 				r := newRelay(t, lab.Options{RouterFirewall: true}, forwardAll+"\toption egress '"+egress+"'\n"+
 					forwardWeb)

@@ -16,6 +16,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/lab"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
+	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // forwarded counts the IPv4 packets that reach the VPS's rules from now on, until the returned function is called.
@@ -125,37 +126,32 @@ func TestFlowOffloading(t *testing.T) {
 	}
 }
 
-// TestFlowTableFull: the kernel accepts a configuration with more relays than fit into a flowtable.
+// TestFlowTableFull: the kernel takes as many devices in a flowtable as package state gives it at most, and no more.
 func TestFlowTableFull(t *testing.T) {
-	const relays, devices = 260, 255
-	e := newRelay(t, lab.Options{}, "").vps
-	e.write(manyRelays(relays, func(i int) string { return fmt.Sprintf("10.%d.%d.210", i/250, i%250) }))
-	before := e.snapshot()
-	e.do("up")
-	out, err := e.host.Run("nft", "-j", "list", "flowtables", "ip")
-	if err != nil {
+	const most = 255
+	host := newRelay(t, lab.Options{}, "").VPS
+	var batch strings.Builder
+	var devices []string
+	for i := range most {
+		devices = append(devices, fmt.Sprintf("d%d", i))
+		fmt.Fprintf(&batch, "link add d%d type dummy\n", i)
+	}
+	file := filepath.Join(t.TempDir(), "batch")
+	if err := os.WriteFile(file, []byte(batch.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := host.Run("ip", "-batch", file); err != nil {
 		t.Fatal(err, out)
 	}
-	var answer struct {
-		NFTables []struct{ FlowTable struct{ Dev []string } }
+	if err := host.NFT(state.OffloadTable(devices[1:], []string{"eth0"}).Ruleset); err != nil {
+		t.Errorf("%d devices: %v", most, err)
 	}
-	if err := json.Unmarshal([]byte(out), &answer); err != nil {
+	if out, err := host.Run("nft", "delete table ip "+state.FlowTableName); err != nil {
 		t.Fatal(err, out)
 	}
-	var n []int
-	for _, object := range answer.NFTables {
-		if dev := object.FlowTable.Dev; dev != nil {
-			n = append(n, len(dev))
-		}
+	if err := host.NFT(state.OffloadTable(devices, []string{"eth0"}).Ruleset); err == nil {
+		t.Errorf("%d devices are taken: there is room for more tunnels", most+1)
 	}
-	if len(n) != 1 || n[0] != devices {
-		t.Errorf("%d relays: flowtables of %d devices", relays, n)
-	}
-	if out := e.do("up"); !strings.HasPrefix(out, "Nothing to do") {
-		t.Errorf("a second up: %s", out)
-	}
-	e.do("down")
-	same(t, "the kernel after down", before, e.snapshot())
 }
 
 // TestWithoutFlowTables: on a kernel without flowtables everything works, through the rules.

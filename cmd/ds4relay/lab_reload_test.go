@@ -65,6 +65,9 @@ func TestConnectionsEnd(t *testing.T) {
 	two = strings.Replace(strings.Replace(two, "8080", "8081", 1), "'80'", "'81'", 1)
 	for _, egress := range []string{"replies", "all"} {
 		for _, ends := range []string{"both", "vps", "router"} {
+			if egress == "all" && ends != "both" {
+				continue
+			}
 			t.Run(egress+" "+ends, func(t *testing.T) {
 				option := "\toption egress '" + egress + "'\n"
 				both, one := forwardWeb+option+two+option, forwardWeb+option
