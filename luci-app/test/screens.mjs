@@ -75,6 +75,7 @@ later.relays[0].forwards[0].flows.out.bytes += 5800000;
 // The same before its first client, and before the VPS is set up.
 const unused = structuredClone(status);
 
+unused.relays[0].served = false;
 Object.assign(unused.relays[0].counters, { rx_bytes: 840, rx_packets: 10, tx_bytes: 840, tx_packets: 10 });
 
 for (const forward of unused.relays[0].forwards)
