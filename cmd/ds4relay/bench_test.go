@@ -593,3 +593,14 @@ func TestBenchCounting(t *testing.T) {
 		fmt.Printf("%-24s %12.3f   %.3f\n", variant.name, took, took/median(results[0]))
 	}
 }
+
+// manyRelays is the configuration of a VPS with a relay for each of n homes, with one host each.
+func manyRelays(n int, host func(int) string) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "config relay 'r%d'\n\toption ipaddr '%s'\n\toption ip6addr '2001:db8:6ef9::/64'\n\toption "+
+			"peeraddr '2001:db8:1:%x::/64'\n\toption tunlink 'eth0'\n\nconfig forward 'f%d'\n\toption relay "+
+			"'r%d'\n\toption src_dport '%d'\n\toption dest_ip '%s'\n\n", i, public, i+1, i, i, 1000+i, host(i))
+	}
+	return b.String()
+}

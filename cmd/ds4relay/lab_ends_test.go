@@ -172,17 +172,6 @@ func (r *relay) atOnce(t *testing.T, test func(t *testing.T, e *end)) {
 	}
 }
 
-// manyRelays is the configuration of a VPS with a relay for each of n homes, with one host each.
-func manyRelays(n int, host func(int) string) string {
-	var b strings.Builder
-	for i := range n {
-		fmt.Fprintf(&b, "config relay 'r%d'\n\toption ipaddr '%s'\n\toption ip6addr '2001:db8:6ef9::/64'\n\toption "+
-			"peeraddr '2001:db8:1:%x::/64'\n\toption tunlink 'eth0'\n\nconfig forward 'f%d'\n\toption relay "+
-			"'r%d'\n\toption src_dport '%d'\n\toption dest_ip '%s'\n\n", i, public, i+1, i, i, 1000+i, host(i))
-	}
-	return b.String()
-}
-
 func (r *relay) up() {
 	r.vps.t.Helper()
 	r.vps.do("up")
