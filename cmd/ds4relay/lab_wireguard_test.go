@@ -328,3 +328,36 @@ func shakesAgain(t *testing.T, e *end) {
 		}
 	}
 }
+
+// TestWireGuardItself: the home's end is the server itself, behind a router without ds4relay and a carrier's NAT, and all
+// that leaves from its only address goes through the tunnel, or not at all. The tunnel's own packets have that address
+// too, and must not go into their own tunnel.
+func TestWireGuardItself(t *testing.T) {
+	t.Parallel()
+	r := newRelay(t, lab.Options{Prefix: "wgself-"}, "")
+	home := newEnd(t, r.Host, "")
+	vps, host := r.vps.newKey(), home.newKey()
+	forward := forwardAll + "\toption egress 'all'\n"
+	r.vps.write(r.vps.wireGuardHead("vps", host, "\tlist keep 'tcp:22'\n") + forward)
+	home.write(home.wireGuardHead("router", vps, "\toption peeraddr '"+public+"'\n\toption killswitch '1'\n") + forward)
+	first := home.snapshot()
+	serveTCP(t, r.Host, 80)
+	serveUDP(t, r.Host, 5000)
+	serveTCP(t, r.Client, 90)
+	seenTCP(t, r.Host, client4+":90", natted4)
+	r.vps.do("up")
+	home.do("up")
+	for range 2 { // the second time the kernel knows the source of the tunnel's packets
+		r.reaches(t)
+		seenTCP(t, r.Host, client4+":90", public)
+	}
+	r.run(t, r.Host, "wg set wrap1 peer "+vps.String()+" remove") // a new session has to begin with that source
+	home.do("up")
+	r.reaches(t)
+	seenTCP(t, r.Host, client4+":90", public)
+	r.vps.do("down")
+	refusedTCP(t, r.Host, client4+":90")
+	home.do("down")
+	seenTCP(t, r.Host, client4+":90", natted4)
+	same(t, "the home after down", first, home.snapshot())
+}
