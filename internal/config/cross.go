@@ -161,11 +161,18 @@ func (r *reader) overlaps(relays []*Relay) {
 				claims[set.Proto] = append(claims[set.Proto], claim{set, f, relay, order})
 				order++
 				i, ok := find(keptPorts[set.Proto], set.First, set.Last)
-				if ok && keep[i].First <= set.First && keep[i].Last >= set.Last { // nothing of it is left
-					r.forwardProblem(f, "src_dport", set.String(),
-						"is also kept for the VPS (list keep '%s' of relay %q); remove one of the two",
-						keep[i].PortSet, keep[i].relay.Name)
+				if !ok || keep[i].First > set.First || keep[i].Last < set.Last { // something of it is left
+					continue
 				}
+				if own, has := keep[i].relay.KeptPort(); has && own == keep[i].PortSet {
+					r.forwardProblem(f, "src_dport", set.String(),
+						"is the port of relay %q's own WireGuard; allowed is another one, or another port for the relay "+
+							"(option listen_port on the VPS, endpoint_port at home)", keep[i].relay.Name)
+					continue
+				}
+				r.forwardProblem(f, "src_dport", set.String(),
+					"is also kept for the VPS (list keep '%s' of relay %q); remove one of the two", keep[i].PortSet,
+					keep[i].relay.Name)
 			}
 		}
 	}

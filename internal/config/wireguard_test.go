@@ -60,6 +60,9 @@ func TestWireGuardMistakes(t *testing.T) {
 		{VPS, "\nconfig forward 'web'\n", second, `relay "home" has the same port; give each relay its own`},
 		{Router, "\nconfig forward 'web'\n", second, `relay "home" has the same VPS and port; give each ` +
 			`relay its own port there`},
+		{VPS, "'443'", "'51846'", `F:9: forward "web": option src_dport "udp:51846": is the port of relay "home"'s own ` +
+			`WireGuard; allowed is another one, or another port for the relay (option listen_port on the VPS, ` +
+			`endpoint_port at home)`},
 		{Router, "peeraddr '", "listen_port '51850'\n\toption peeraddr '", `F:6: relay "home": option listen_port ` +
 			`"51850": is ignored: with transport wireguard it is for the VPS`},
 		{Router, "peeraddr '", "ip6addr '2001:db8::/64'\n\toption peeraddr '", `F:6: relay "home": option ip6addr ` +

@@ -222,6 +222,7 @@ _('is given %d times as a list; allowed is one option');
 _('is ignored: it is for transport %s');
 _('is ignored: with transport wireguard it is for the VPS');
 _('is ignored: with transport wireguard it is for the router');
+_('is the port of relay %q\'s own WireGuard; allowed is another one, or another port for the relay (option listen_port on the VPS, endpoint_port at home)');
 _('is the public address itself; allowed is %s');
 _('is what it listens on itself (%s); allowed is another address or port');
 _('it has %d bytes, at most %d are expected');
