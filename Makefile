@@ -2,8 +2,8 @@
 # What a target does is in scripts/, in the file of its name or the one that it calls.
 
 # The lab needs QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
-LAB_PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm qemu-utils busybox-static wireguard-tools cpio kmod xz-utils zstd \
-	iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 mmdebstrap e2fsprogs
+LAB_PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm qemu-utils busybox-static cpio kmod xz-utils zstd \
+	wireguard-tools iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 mmdebstrap e2fsprogs
 TEST_PACKAGES := shellcheck zopfli lintian dbus-daemon zsh fish lua5.1 python3-prometheus-client
 BENCH_PACKAGES := haproxy socat 6tunnel nginx-light libnginx-mod-stream
 
@@ -13,7 +13,8 @@ export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT
 
 .PHONY: all demo test unit labs lab lab-alone lab-first lab-second lab-routers lab-mipsel lab-arm64 lab-debian \
 	lab-bookworm lab-trixie test-one flaky boots lint ipk apk deb test-packages size test-luci-app test-luci luci-pot \
-	luci-po luci-screens bench bench-up bench-path bench-wireguard bench-compare bench-proxy fuzz race-proxy soak-proxy idle-proxy \
+	luci-po luci-screens bench bench-up bench-path bench-wireguard bench-compare \
+	bench-proxy fuzz race-proxy soak-proxy idle-proxy \
 	deps labctl test-deps packages node clean stages
 
 all: ; scripts/build

@@ -23,8 +23,8 @@ const (
 // benchPeer is where the home finds the VPS in all of them: over IPv6, as with the other tunnels.
 const benchPeer = "2001:db8:6ef9::1"
 
-// wireGuardWays are ds4relay's transport wireguard, and WireGuard set up with wg, ip and nft: as people do who know nft,
-// with the NAT and marks of byHand, and as blogs have it, like asBlogsHaveIt.
+// wireGuardWays are ds4relay's transport wireguard, and WireGuard set up with wg, ip and nft: as people do who know
+// nft, with the NAT and marks of byHand, and as blogs have it, like asBlogsHaveIt.
 func wireGuardWays(t *testing.T, r *relay, ours keys) []way {
 	t.Helper()
 	vps, router := tunnelByHand(t, r)
@@ -100,8 +100,8 @@ ip link set wrap1 mtu 1420 up
 	return vps, router
 }
 
-// TestBenchWireGuard compares ds4relay's transport wireguard, with and without a flowtable on the VPS, with WireGuard by
-// hand.
+// TestBenchWireGuard compares ds4relay's transport wireguard, with and without a flowtable on the VPS, with WireGuard
+// by hand.
 func TestBenchWireGuard(t *testing.T) {
 	for _, offloads := range []bool{true, false} {
 		r := newCompared(t, offloads)

@@ -154,7 +154,8 @@ func (a *app) unheard(relays []*config.Relay) (problems []*message.Text) {
 			problems = append(problems, message.New("relay %q: %v", r.Name, path.Unheard))
 		}
 		if r.Transport == config.WireGuard && r.Role == config.VPS && kernel.PortTaken(r) {
-			problems = append(problems, message.New("relay %q: UDP port %d (option listen_port) is in use; find out who "+
+			problems = append(problems, message.New("relay %q: UDP port %d (option listen_port) is in use; find out "+
+				"who "+
 				"has it with `ss -ulpn` and `wg show`, or give the relay another one", r.Name, int(r.WireGuard.Port)))
 		}
 		facts, err := a.kernel().Facts([]*config.Relay{r})

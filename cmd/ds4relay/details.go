@@ -166,7 +166,8 @@ var manual = map[string]detail{
 			{"ds4relay export home >home.conf", "the file for the other end"},
 		}},
 	"genkey": {
-		"The key goes into /etc/ds4relay/keys/RELAY, or into the file that option private_key_file names. Only root may " +
+		"The key goes into /etc/ds4relay/keys/RELAY, or into the file that option private_key_file names. Only root " +
+			"may " +
 			"read it, and it never leaves this machine. An existing key is not overwritten.\n\n" +
 			"`genkey --preshared` prints a key for option preshared_key_file; copy it to both ends by a safe way.",
 		[]example{

@@ -43,7 +43,8 @@ func (a *app) exportPlain(c *config.Config, names []string, address string) (str
 		return "", err
 	}
 	if !relay.WireGuard.Plain {
-		return "", usageError(fmt.Sprintf("export --wireguard is for relays with option peer 'plain'; relay %q has ds4relay "+
+		return "", usageError(fmt.Sprintf("export --wireguard is for relays with option peer 'plain'; relay %q has "+
+			"ds4relay "+
 			"at home", relay.Name))
 	}
 	own, err := netip.ParsePrefix(address)
@@ -53,11 +54,13 @@ func (a *app) exportPlain(c *config.Config, names []string, address string) (str
 			hosts[f.DestIP], own = true, netip.PrefixFrom(f.DestIP, f.DestIP.BitLen())
 		}
 		if len(hosts) != 1 {
-			return "", usageError("export --wireguard: add --address with the client's own address, such as 192.168.178.1/24 " +
+			return "", usageError("export --wireguard: add --address with the client's own address, such as " +
+				"192.168.178.1/24 " +
 				"of a FRITZ!Box: the forwards have no or several hosts")
 		}
 	} else if err != nil {
-		return "", usageError(fmt.Sprintf("export --address %q: allowed is an address with the length of its prefix, such as "+
+		return "", usageError(fmt.Sprintf("export --address %q: allowed is an address with the length of its prefix, "+
+			"such as "+
 			"192.168.178.1/24", address))
 	}
 	secret, err := kernel.ReadSecret(relay.WireGuard.PrivateFile)
@@ -85,7 +88,8 @@ func (a *app) exportText(c *config.Config, names []string) (string, error) {
 		return "", err
 	}
 	if relay.WireGuard.Plain {
-		return "", message.New("relay %q has no ds4relay at home (option peer 'plain'); for a WireGuard client: ds4relay "+
+		return "", message.New("relay %q has no ds4relay at home (option peer 'plain'); for a WireGuard client: "+
+			"ds4relay "+
 			"export --wireguard %s", relay.Name, relay.Name)
 	}
 	known := config.Known{Local: relay.Local, Peer: relay.Peer}

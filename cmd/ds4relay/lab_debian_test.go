@@ -783,7 +783,8 @@ func (d *debianRelayLab) keys(t *testing.T) {
 		strings.Count(out, "-p udp -m udp --dport 51846") != 2 {
 		t.Errorf("up again, and the rules of iptables: %s", out)
 	}
-	if out := d.do("busctl call net.ds4relay /net/ds4relay net.ds4relay Export s mill"); !strings.Contains(out, public) ||
+	out := d.do("busctl call net.ds4relay /net/ds4relay net.ds4relay Export s mill")
+	if !strings.Contains(out, public) ||
 		strings.Contains(out, strings.TrimSpace(d.do("cat /etc/ds4relay/keys/mill"))) {
 		t.Errorf("export: %s", out)
 	}

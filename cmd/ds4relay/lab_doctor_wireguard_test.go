@@ -51,7 +51,10 @@ func (l *wireGuardLab) configure(vps, router string) {
 		role string
 		peer transport.Key
 		more string
-	}{{l.vps, "vps", l.routerKey, vps}, {l.router, "router", l.vpsKey, "\toption peeraddr '" + public + "'\n" + router}} {
+	}{
+		{l.vps, "vps", l.routerKey, vps},
+		{l.router, "router", l.vpsKey, "\toption peeraddr '" + public + "'\n" + router},
+	} {
 		c.end.write(c.end.wireGuardHead(c.role, c.peer, c.more) + forwardAll)
 	}
 }
@@ -136,7 +139,8 @@ func (l *wireGuardLab) run(h *lab.Host, command string) {
 // both restarts both ends.
 func (l *wireGuardLab) both() { l.again(l.vps, l.router) }
 
-const filtered = "nft -f - <<'E'\ntable inet filter {\n chain HOOK { type filter hook HOOK priority 0; udp dport 51846 " +
+const filtered = "nft -f - <<'E'\ntable inet filter {\n chain HOOK { type filter hook HOOK priority 0; udp dport " +
+	"51846 " +
 	"drop; }\n}\nE"
 
 // TestDoctorWireGuard breaks WireGuard's handshake, and asks doctor at both ends.
@@ -186,7 +190,8 @@ func TestDoctorWireGuard(t *testing.T) {
 			l.run(l.Router, strings.ReplaceAll(filtered, "HOOK", "output"))
 			l.both()
 		}, repair: func(l *wireGuardLab) { l.run(l.Router, "nft delete table inet filter") },
-			vps: nothing, router: [2]string{"no packet out: this machine's firewall drops WireGuard's packets (nft table " +
+			vps: nothing, router: [2]string{"no packet out: this machine's firewall drops WireGuard's packets (nft " +
+				"table " +
 				"inet filter, a rule of chain output)", "allow it with `nft insert rule inet filter output"},
 		}, handshakeFault{name: "wrong key at home", inject: func(l *wireGuardLab) {
 			right := l.vpsKey

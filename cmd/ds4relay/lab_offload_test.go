@@ -90,7 +90,8 @@ func TestFlowOffloading(t *testing.T) {
 	r.router.do("watch")
 	home := decoded(t, r.router.do("status", "--json")).Relays[0]
 	note := filepath.Join(kernel.KeptDir, "served", home.Name)
-	if text, err := os.ReadFile(note); err != nil || string(text) != public+"\n" || home.Served == nil || !*home.Served {
+	if text, err := os.ReadFile(note); err != nil || string(text) != public+"\n" ||
+		home.Served == nil || !*home.Served {
 		t.Errorf("after a client has come: served %v, %s has %q, %v", home.Served, note, text, err)
 	}
 

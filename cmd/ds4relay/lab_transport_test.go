@@ -46,7 +46,8 @@ func (e *end) overWireGuard(text string) string {
 		sum := fnv.New32()
 		fmt.Fprint(sum, name)
 		port := 40000 + sum.Sum32()%10000
-		head := fmt.Sprintf("\toption transport 'wireguard'\n\toption private_key_file '%s'\n\toption public_key '%s'\n",
+		head := fmt.Sprintf("\toption transport 'wireguard'\n\toption private_key_file '%s'\n"+
+			"\toption public_key '%s'\n",
 			e.secretOf(name, role), keyOf(name, other).Public())
 		if role == "router" {
 			head += fmt.Sprintf("\toption peeraddr '%s'\n\toption endpoint_port '%d'\n", peer, port)

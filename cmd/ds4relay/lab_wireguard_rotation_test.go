@@ -80,8 +80,8 @@ func onePeer(t *testing.T, e, other *end) {
 }
 
 // TestWireGuardRotation: a TCP stream goes on while keys are replaced as docs/wireguard.md says: a new file, the public
-// half into the other end's configuration, reload on the VPS, reload at home. The former keys are worth nothing then. It
-// also goes on over another address of the VPS, and no packet that comes by the former one leads back.
+// half into the other end's configuration, reload on the VPS, reload at home. The former keys are worth nothing then.
+// It also goes on over another address of the VPS, and no packet that comes by the former one leads back.
 func TestWireGuardRotation(t *testing.T) {
 	t.Parallel() // it mostly waits
 	r := newWireGuard(t, lab.Options{Prefix: "wgkeys-"}, public, forwardAll)
@@ -110,7 +110,9 @@ func TestWireGuardRotation(t *testing.T) {
 				e.edit("\toption public_key", "\toption preshared_key_file '"+file+".psk'\n\toption public_key")
 			}
 		}},
-		{"the VPS's IPv6 address", true, func() { r.router.edit("peeraddr '"+public+"'", "peeraddr '2001:db8:6ef9::1'") }},
+		{"the VPS's IPv6 address", true, func() {
+			r.router.edit("peeraddr '"+public+"'", "peeraddr '2001:db8:6ef9::1'")
+		}},
 	} {
 		conn := open(t, r.Client, public+":80")
 		stop := func() time.Duration { return 0 }

@@ -34,8 +34,8 @@ func (e *end) asNobody(args ...string) (code int, stdout string) {
 	return code, stdout
 }
 
-// TestWireGuardStatus: what status, metrics and the run of each minute say of a tunnel of WireGuard, also while the home
-// moves, and without root; and what is said where another program has the port.
+// TestWireGuardStatus: what status, metrics and the run of each minute say of a tunnel of WireGuard, also while the
+// home moves, and without root; and what is said where another program has the port.
 func TestWireGuardStatus(t *testing.T) {
 	t.Parallel()
 	r := newWireGuard(t, lab.Options{Prefix: "wgstat-"}, "2001:db8:6ef9::1", forwardAll)

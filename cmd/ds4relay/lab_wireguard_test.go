@@ -83,7 +83,8 @@ func TestWireGuard(t *testing.T) {
 			}
 		}
 		r.reaches(t)
-		for e, mtu := range map[*end]int{r.vps: 1500 - 60, r.router: 1460 - 60} { // the home's path is DS-Lite's softwire
+		// The home's path is DS-Lite's softwire.
+		for e, mtu := range map[*end]int{r.vps: 1500 - 60, r.router: 1460 - 60} {
 			if out := e.do("status", "--json"); !strings.Contains(out, fmt.Sprintf(`"mtu": %d`, mtu)) {
 				t.Errorf("%s: the MTU is not %d: %s", e.host.Name, mtu, out)
 			}
@@ -101,10 +102,12 @@ func TestWireGuard(t *testing.T) {
 		t.Parallel()
 		r := newWireGuard(t, lab.Options{Prefix: "wg6-"}, lab.VPSIPv6.String(), forwardAll)
 		r.run(t, r.ISP, "sysctl -qw net.netfilter.nf_conntrack_udp_timeout=3 "+
-			"net.netfilter.nf_conntrack_udp_timeout_stream=3; nft add table ip6 f; nft add chain ip6 f c '{ type filter "+
+			"net.netfilter.nf_conntrack_udp_timeout_stream=3; nft add table ip6 f; nft add chain ip6 f c '{ type "+
+			"filter "+
 			"hook forward priority 0; policy accept; meta l4proto 4 drop; iifname core ct state new drop; }'")
 		serveTCP(t, r.Host, 80)
-		r.router.write(strings.Replace(r.router.text, "\toption peeraddr", "\toption persistent_keepalive '1'\n\toption "+
+		r.router.write(strings.Replace(r.router.text, "\toption peeraddr", "\toption persistent_keepalive "+
+			"'1'\n\toption "+
 			"peeraddr", 1))
 		r.up()
 		seenTCP(t, r.Client, public+":80", client4)
@@ -149,7 +152,8 @@ func (r *relay) moves(t *testing.T) {
 		}
 	}
 	echo("before")
-	r.run(t, r.Router, "ip -6 addr add 2001:db8:fdd1::77/64 dev wan nodad; ip -6 addr del 2001:db8:fdd1::2/64 dev wan; "+
+	r.run(t, r.Router, "ip -6 addr add 2001:db8:fdd1::77/64 dev wan nodad; ip -6 addr del 2001:db8:fdd1::2/64 dev "+
+		"wan; "+
 		"ip -6 route replace default via 2001:db8:fdd1::1 dev wan")
 	r.run(t, r.ISP, "ip -6 route replace 2001:db8:fdd2::/56 via 2001:db8:fdd1::77 dev router")
 	echo("after the home has moved")
@@ -243,8 +247,8 @@ func (r *relay) drops(t *testing.T) {
 	}
 	again := func(payload []byte) {
 		t.Helper()
-		err := lab.SendUDP6(r.ISP, netip.AddrPortFrom(last.Src, last.SrcPort), netip.AddrPortFrom(last.Dst, last.DstPort),
-			payload)
+		err := lab.SendUDP6(r.ISP, netip.AddrPortFrom(last.Src, last.SrcPort),
+			netip.AddrPortFrom(last.Dst, last.DstPort), payload)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,8 +276,8 @@ func (r *relay) drops(t *testing.T) {
 	}
 }
 
-// TestWireGuardPlain: the home is a WireGuard client that wg-quick has set up with the exported file, and has nothing of
-// ours.
+// TestWireGuardPlain: the home is a WireGuard client that wg-quick has set up with the exported file, and has nothing
+// of ours.
 func TestWireGuardPlain(t *testing.T) {
 	t.Parallel()
 	r := newRelay(t, lab.Options{Prefix: "wgplain-"}, "")
@@ -329,9 +333,9 @@ func shakesAgain(t *testing.T, e *end) {
 	}
 }
 
-// TestWireGuardItself: the home's end is the server itself, behind a router without ds4relay and a carrier's NAT, and all
-// that leaves from its only address goes through the tunnel, or not at all. The tunnel's own packets have that address
-// too, and must not go into their own tunnel.
+// TestWireGuardItself: the home's end is the server itself, behind a router without ds4relay and a carrier's NAT, and
+// all that leaves from its only address goes through the tunnel, or not at all. The tunnel's own packets have that
+// address too, and must not go into their own tunnel.
 func TestWireGuardItself(t *testing.T) {
 	t.Parallel()
 	r := newRelay(t, lab.Options{Prefix: "wgself-"}, "")

@@ -41,11 +41,11 @@ func everything() *reconcile.Status {
 		[]reconcile.ForwardStatus{}
 	encrypted := silent
 	encrypted.Name, encrypted.Transport = "mill", config.WireGuard
-	encrypted.KeysStatus = reconcile.KeysStatus{Port: 51847, PeerPublicKey: "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=",
-		Endpoint:   "[2001:db8::7]:40112",
+	encrypted.KeysStatus = reconcile.KeysStatus{Port: 51847,
+		PeerPublicKey: "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", Endpoint: "[2001:db8::7]:40112",
 		HandshakeS: &shaken}
-	return &reconcile.Status{Relays: []reconcile.RelayStatus{relay, silent, encrypted, {Name: "off"}}, Differs: []string{},
-		Connections: &kernel.Connections{Count: 9, Max: 10}}
+	return &reconcile.Status{Relays: []reconcile.RelayStatus{relay, silent, encrypted, {Name: "off"}},
+		Differs: []string{}, Connections: &kernel.Connections{Count: 9, Max: 10}}
 }
 
 func everyMetric() *metrics.Set {

@@ -31,8 +31,8 @@ func (a *app) answerers() answerers {
 	return w
 }
 
-// outOfTunnel is the number of packets that came out of a tunnel. Those of WireGuard also have keepalives and handshakes
-// among them, so it is how many echoes fit into their bytes.
+// outOfTunnel is the number of packets that came out of a tunnel. Those of WireGuard also have keepalives and
+// handshakes among them, so it is how many echoes fit into their bytes.
 func outOfTunnel(r *config.Relay, c *kernel.Counters) uint64 {
 	const echo = 84 // bytes, as ping sends it
 	if r.Transport == config.WireGuard {

@@ -22,8 +22,8 @@ type Tunnel struct {
 	Endpoint string // where the other end was last, with its UDP port; "" if that is not known
 }
 
-// keyLife is how long, in seconds, keys of WireGuard are valid (REJECT_AFTER_TIME). An end that is asked to agree on new
-// ones after that, and does not, is silent.
+// keyLife is how long, in seconds, keys of WireGuard are valid (REJECT_AFTER_TIME). An end that is asked to agree on
+// new ones after that, and does not, is silent.
 const keyLife = 180
 
 // Record is what is known about the other end of one relay.
@@ -58,8 +58,8 @@ const (
 )
 
 // Look begins a run. It reports whether a probe is needed: nothing has come since the run before, or this is the first
-// one with this tunnel. With keys something comes always: there one has to be answered once, so that Judge knows what it
-// means if one is not.
+// one with this tunnel. With keys something comes always: there one has to be answered once, so that Judge knows what
+// it means if one is not.
 func (r *Record) Look(t *Tunnel, now int64) (probe bool) {
 	if !r.about(t) {
 		*r = Record{Tunnel: *t}

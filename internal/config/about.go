@@ -30,7 +30,8 @@ var Abouts = map[string]map[string]About{
 			"private key, which `ds4relay genkey` makes; only root may read it"},
 		"preshared_key_file": {Default: "none", Meaning: "wireguard: a file with a key that both ends have besides " +
 			"(`ds4relay genkey --preshared`)"},
-		"listen_port":   {Meaning: "wireguard, VPS: its UDP port, a different one for each relay; it is kept by itself"},
+		"listen_port": {Meaning: "wireguard, VPS: its UDP port, a different one for each relay; it is kept by " +
+			"itself"},
 		"endpoint_port": {Meaning: "wireguard, router: the VPS's `listen_port`"},
 		"peer": {Default: "none", Meaning: "wireguard, VPS: `plain` if the home is a [WireGuard client without " +
 			"ds4relay](wireguard.md#a-home-without-ds4relay), such as a FRITZ!Box; hosts see the VPS's address " +
@@ -41,7 +42,8 @@ var Abouts = map[string]map[string]About{
 			"delegated prefix", Meaning: "the device that carries the tunnel's packets; on OpenWrt the name of an " +
 			"interface (`wan6`)"},
 		"device": {Default: "ds4-NAME; with ifupdown its stanza's name", Meaning: "name of the tunnel device"},
-		"mtu": {Meaning: "auto: the MTU of the route to the other end, at most 1500, minus 40 (48 with an encaplimit), or " +
+		"mtu": {Meaning: "auto: the MTU of the route to the other end, at most 1500, minus 40 (48 with an " +
+			"encaplimit), or " +
 			"with wireguard minus 60 over IPv4 and 80 over IPv6; less if packets of that size do not arrive there"},
 		"encaplimit": {Meaning: "how many more levels of tunnelling a packet may enter (RFC 2473 section " +
 			"4.1.1): none (or ignore), or 0 to 255"},

@@ -18,8 +18,9 @@ type Known struct {
 	PublicKey   transport.Key // of this end's private key, with transport wireguard
 }
 
-// Export writes the file for the other end of a relay. No secret is in it. What is about this machine only stays out of it: the names of
-// devices, routing, and an MTU that only a local network has. A smaller one is that of the path, which both ends share.
+// Export writes the file for the other end of a relay. No secret is in it. What is about this machine only stays out of
+// it: the names of devices, routing, and an MTU that only a local network has. A smaller one is that of the path, which
+// both ends share.
 func Export(c *Config, r *Relay, known Known) string {
 	var b strings.Builder
 	role := VPS
@@ -126,8 +127,8 @@ func exportWireGuard(r *Relay, role Role, known Known, option func(string, any))
 	}
 }
 
-// ExportPlain writes a file for a WireGuard client without ds4relay (wg-quick(8)) at the home end of a relay. address is
-// the client's own, with its prefix. Its private key never was at this end.
+// ExportPlain writes a file for a WireGuard client without ds4relay (wg-quick(8)) at the home end of a relay. address
+// is the client's own, with its prefix. Its private key never was at this end.
 func ExportPlain(r *Relay, known Known, address netip.Prefix) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# WireGuard client at home for relay %s\n[Interface]\n# the private key whose public half is %s\n"+

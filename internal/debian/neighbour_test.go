@@ -88,7 +88,8 @@ func TestByHand(t *testing.T) {
 			relay := testRelay()
 			if c.name == "wg-quick" {
 				relay = keyedRelay()
-				dir = write(t, map[string]string{"etc/wireguard/wg0.conf": wgQuick, "etc/wireguard/wg1.conf": roadWarriors})
+				dir = write(t, map[string]string{"etc/wireguard/wg0.conf": wgQuick,
+					"etc/wireguard/wg1.conf": roadWarriors})
 			}
 			n, err := Observe(dir)
 			if err != nil {
@@ -169,7 +170,8 @@ func TestNeighbours(t *testing.T) {
 // TestNeighboursWireGuard: what WireGuard needs of other firewalls is its port.
 func TestNeighboursWireGuard(t *testing.T) {
 	for _, c := range []struct{ family, rules, want string }{
-		{"inet", "tcp dport 22 accept", "type: nft insert rule inet filter input meta l4proto 17 th dport 51846 accept"},
+		{"inet", "tcp dport 22 accept", "type: nft insert rule inet filter input meta l4proto 17 th dport 51846 " +
+			"accept"},
 		{"ip6", "tcp dport 22 accept", "type: nft insert rule ip6 filter input meta l4proto 17 th dport 51846 accept"},
 		{"ip", "tcp dport 51846 accept", "type: nft insert rule ip filter input meta l4proto 17 th dport 51846 accept"},
 		{"inet", "udp dport { 53, 51846 } accept", ""},

@@ -149,7 +149,8 @@ func encrypted(role config.Role) *fake {
 	return f
 }
 
-// noHandshake is a machine whose handshakes get as far as the packets, after the last one that was so long ago (0: never).
+// noHandshake is a machine whose handshakes get as far as the packets, after the last one that was so long ago (0:
+// never).
 func noHandshake(f *fake, ago time.Duration, shakes ...shake) {
 	e := encrypted(f.role)
 	e.lost, e.lineLost, e.shakes = true, true, shakes
@@ -573,7 +574,8 @@ var diagnoses = []diagnosis{
 		f.refusal = &packet.Packet{Src: netip.MustParseAddr("203.0.113.1"), Proto: packet.ICMP,
 			Type: packet.Unreachable, Code: 13}
 	}, "refused on the way: 203.0.113.1 says: forbidden by a firewall"},
-	{"tunnel", config.Router, Failed, func(f *fake) { noHandshake(f, 0, begins, answersIt) }, "its answer is not valid here"},
+	{"tunnel", config.Router, Failed, func(f *fake) { noHandshake(f, 0, begins, answersIt) }, "its answer is not " +
+		"valid here"},
 	{"tunnel", config.Router, Failed, func(f *fake) {
 		noHandshake(f, 0, begins)
 		f.session.Now = time.Date(2025, 10, 1, 3, 0, 0, 0, time.UTC)
@@ -627,7 +629,8 @@ var diagnoses = []diagnosis{
 		noHandshake(f, time.Minute, shake{false, transport.Data})
 		withoutDS4relay(f)
 	}, "but no answer to what goes through ds4-home"},
-	{"tunnel", config.VPS, Failed, func(f *fake) { noHandshake(f, time.Hour, arrivesThere) }, "with a time before the last one's"},
+	{"tunnel", config.VPS, Failed, func(f *fake) { noHandshake(f, time.Hour, arrivesThere) }, "with a time before " +
+		"the last one's"},
 	{"tunnel", config.VPS, Failed, func(f *fake) { noHandshake(f, 0, arrivesThere, shake{true, transport.Response}) },
 		"are answered, but never completed"},
 	{"tunnel", config.VPS, Failed, func(f *fake) {

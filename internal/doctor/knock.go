@@ -35,8 +35,8 @@ func (p *patient) knockBy(e entry, id uint16, size int) *Knock {
 	return k
 }
 
-// knockTTL is one, so that the other end's machine answers. That of a home without ds4relay would answer with an address
-// that WireGuard does not let through: there the host has to.
+// knockTTL is one, so that the other end's machine answers. That of a home without ds4relay would answer with an
+// address that WireGuard does not let through: there the host has to.
 func (p *patient) knockTTL() uint8 {
 	if p.WireGuard.Plain {
 		return 64

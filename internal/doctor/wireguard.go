@@ -278,7 +278,8 @@ func (p *patient) failedAtRouter(x *exchange) Finding {
 			"run `ds4relay doctor` at the VPS: it tells whether packets arrive there; UDP port %d has to be open in "+
 				"the firewall of its provider (security group, control panel)", port)
 	}
-	remedy := message.New("run `ds4relay doctor` at the VPS: it tells whether packets arrive there. If none does, open "+
+	remedy := message.New("run `ds4relay doctor` at the VPS: it tells whether packets arrive there. If none does, "+
+		"open "+
 		"UDP port %d in the firewall of its provider (security group, control panel), or this home's network forbids "+
 		"it: try another port, such as 443 or 53. If they do, the keys are wrong: option public_key at each end is "+
 		"what `ds4relay pubkey %s` prints at the other", port, p.Name)
@@ -300,7 +301,8 @@ func (p *patient) failedAtVPS(x *exchange) Finding {
 	case x.sent[transport.Response] > 0 && p.WireGuard.PresharedFile != "":
 		return failed(message.New("the handshakes of the home at %s are answered, but never completed", x.from),
 			"the preshared key has to be the same at both ends (option preshared_key_file): compare the "+
-				"files, then run `ds4relay up` at both; else run `ds4relay doctor` at home: it tells whether the answers "+
+				"files, then run `ds4relay up` at both; else run `ds4relay doctor` at home: it tells whether the "+
+				"answers "+
 				"arrive")
 	case x.sent[transport.Response] > 0:
 		return failed(message.New("the handshakes of the home at %s are answered, but never completed", x.from),

@@ -28,7 +28,8 @@ func TestLocated(t *testing.T) {
 		want     netip.AddrPort
 	}{
 		{"a new tunnel", transport.WireGuard{}, transport.WireGuard{Peer: transport.Key{1}}, known},
-		{"a peer that was removed", transport.WireGuard{ListenPort: 5}, transport.WireGuard{Peer: transport.Key{1}}, known},
+		{"a peer that was removed", transport.WireGuard{ListenPort: 5},
+			transport.WireGuard{Peer: transport.Key{1}}, known},
 		{"the peer is there", transport.WireGuard{Peer: transport.Key{1}}, transport.WireGuard{Peer: transport.Key{1}},
 			netip.AddrPort{}},
 		{"a router", transport.WireGuard{}, transport.WireGuard{Peer: transport.Key{1}, Remote: given}, given},

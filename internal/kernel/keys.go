@@ -20,7 +20,8 @@ func readKeys(r *config.Relay) (keys state.Keys, err error) {
 	if file := r.WireGuard.PresharedFile; err == nil && file != "" {
 		keys.Preshared, err = ReadSecret(file)
 		if errors.Is(err, os.ErrNotExist) {
-			err = message.New("there is no file %s with the preshared key; both ends need the same one: ds4relay genkey "+
+			err = message.New("there is no file %s with the preshared key; both ends need the same one: ds4relay "+
+				"genkey "+
 				"--preshared", file)
 		}
 	}
@@ -38,7 +39,8 @@ func ReadPrivate(path, relay string) (transport.Secret, error) {
 	case errors.Is(err, os.ErrNotExist):
 		err = message.New("there is no file %s with the private key; make one: ds4relay genkey %s", path, relay)
 	case errors.Is(err, os.ErrPermission):
-		err = message.New("the private key cannot be read: %v; only root may, and a service of systemd sees nothing in "+
+		err = message.New("the private key cannot be read: %v; only root may, and a service of systemd sees nothing "+
+			"in "+
 			"/root and /home", err)
 	}
 	return s, err

@@ -56,7 +56,8 @@ func TestReadKeys(t *testing.T) {
 		{"a key of zeros", write(transport.Key{}.String(), 0o600), config.WireGuardOptions{}, "has no key in it"},
 		{"cut off", write(key[:43], 0o600), config.WireGuardOptions{}, "has no key in it"},
 		{"more than a key", write(key+"\nPrivateKey = x\n", 0o600), config.WireGuardOptions{}, "has no key in it"},
-		{"large", write(strings.Repeat(key, 100), 0o600), config.WireGuardOptions{}, "has no key in it, but 4400 bytes"},
+		{"large", write(strings.Repeat(key, 100), 0o600), config.WireGuardOptions{}, "has no key in it, but 4400 " +
+			"bytes"},
 		{"this end's key as the other end's", write(key, 0o600), config.WireGuardOptions{PublicKey: own},
 			"option public_key is this end's own; it takes the other end's"},
 		{"no preshared key", write(key, 0o600), config.WireGuardOptions{PresharedFile: path + ".psk"},

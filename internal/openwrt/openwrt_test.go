@@ -203,7 +203,8 @@ func TestRules(t *testing.T) {
 	}
 
 	// WireGuard needs no opening at home, and no delegated prefix.
-	c, _, err = config.New(file(strings.NewReplacer("option ip6addr '2001:db8:100::/56'", "option transport 'wireguard'",
+	c, _, err = config.New(file(strings.NewReplacer("option ip6addr '2001:db8:100::/56'", "option transport "+
+		"'wireguard'",
 		"'2001:db8:6ef9::/64'", "'192.0.2.7'\n\toption public_key '"+transport.Key{7}.String()+"'").Replace(relays)),
 		config.Defaults{Role: config.Router})
 	if err != nil {

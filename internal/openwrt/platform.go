@@ -54,7 +54,8 @@ func (n networks) Awaited(r *config.Relay) *message.Text {
 func (n networks) Free(relay string, tunnels []string) error { return Free(n, relay, tunnels) }
 
 // UplinkOf returns the interface that carries a router's tunnel: the one that tunlink names (directly or by its
-// device), otherwise the first one with a delegated prefix, or nil. WireGuard needs no prefix: the routing table decides.
+// device), otherwise the first one with a delegated prefix, or nil. WireGuard needs no prefix: the routing table
+// decides.
 func UplinkOf(r *config.Relay, interfaces []Interface) *Interface {
 	switch {
 	case r.Tunlink != "":

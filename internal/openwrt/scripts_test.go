@@ -29,8 +29,8 @@ func installation(t *testing.T, script string) (run func(env ...string) (calls s
 	write("script", strings.NewReplacer("/lib/functions.sh", path("functions.sh"), "/etc/init.d/rpcd", path("rpcd"),
 		"/etc/init.d/prometheus-node-exporter-lua", path("exporter"),
 		"/etc/init.d/ds4relay-killswitch", path("killswitch"), "/etc/init.d/ds4relay", path("service"),
-		"/etc/ds4relay", path("etc"), "/var/run/config.md5", path("config.md5"), "/etc/uci-defaults", dir, "/tmp/luci-indexcache",
-		path("luci-indexcache"), "@PACKAGE@", "luci-i18n-ds4relay-de").Replace(string(text)))
+		"/etc/ds4relay", path("etc"), "/var/run/config.md5", path("config.md5"), "/etc/uci-defaults", dir,
+		"/tmp/luci-indexcache", path("luci-indexcache"), "@PACKAGE@", "luci-i18n-ds4relay-de").Replace(string(text)))
 	write("functions.sh", `default_postinst() { echo "default_postinst $pkgname" >>"$CALLS"; }`+"\n")
 	for _, program := range []string{"rpcd", "reload_config", "ubus", "killswitch", "service", "exporter"} {
 		write(program, "#!/bin/sh\necho \""+program+" $*\" >>\"$CALLS\"\n")

@@ -61,8 +61,8 @@ forward_open_bytes{relay="home",forward="web",direction="out"} 8
 		t.Errorf("all:\n%s\nwant\n%s", got, want)
 	}
 	down := RelayStatus{Name: "cabin", Enabled: true, Role: config.VPS, IPAddr: "198.51.100.145", Device: "wrap2",
-		Transport: config.IPIP6, MTU: 1460, OtherEnd: "unknown", Forwards: []ForwardStatus{{Section: "web", DestIP: "192.168.1.210",
-			Host: "unknown"}}}
+		Transport: config.IPIP6, MTU: 1460, OtherEnd: "unknown",
+		Forwards: []ForwardStatus{{Section: "web", DestIP: "192.168.1.210", Host: "unknown"}}}
 	s = &Status{Relays: []RelayStatus{down, {Name: "off"}}, Unseen: []*message.Text{message.New("nft's tables")}}
 	if got, want := samples(s), `info{version="0.1.0"} 1
 configuration_valid 1

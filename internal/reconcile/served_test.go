@@ -41,7 +41,8 @@ func TestServed(t *testing.T) {
 		{"not known before, a client now", unreadable{fake.New("eth0")}, home("198.51.100.144"), 1, &yes},
 		{"a VPS", noted, &config.Relay{Name: "home", Role: config.VPS, Forwards: []*config.Forward{web}}, 1, nil},
 	} {
-		got := (&End{Kernel: c.kernel}).served(c.relay, map[*config.Forward]*Flows{web: {Open: 2, Answered: c.answered}})
+		got := (&End{Kernel: c.kernel}).served(c.relay,
+			map[*config.Forward]*Flows{web: {Open: 2, Answered: c.answered}})
 		if (got == nil) != (c.want == nil) || got != nil && *got != *c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}

@@ -329,7 +329,8 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 		if link.Name == r.Device && link.Relay == r.Name {
 			s.Up, s.MTU = link.Up, link.MTU
 			if tunnel, ok := link.Tunnel.(transport.IPIP6); ok {
-				s.Local, s.Peer, s.EncapLimit = tunnel.Local.String(), tunnel.Remote.String(), limitOf(tunnel.EncapLimit)
+				s.Local, s.Peer = tunnel.Local.String(), tunnel.Remote.String()
+				s.EncapLimit = limitOf(tunnel.EncapLimit)
 			} else {
 				s.readKeys(link.Name)
 			}

@@ -113,8 +113,10 @@ func TestMovedWireGuard(t *testing.T) {
 	const name = "vps.example.org"
 	four, six := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")
 	k := fake.New("eth0", "br-lan")
-	m := &End{Kernel: k, Config: parsed(t, "config relay 'home'\n\toption role 'router'\n\toption transport 'wireguard'\n"+
-		"\toption device 'wrap1'\n\toption ipaddr '198.51.100.144'\n\toption peeraddr '"+name+"'\n\toption public_key '"+
+	m := &End{Kernel: k, Config: parsed(t, "config relay 'home'\n\toption role 'router'\n\toption transport "+
+		"'wireguard'\n"+
+		"\toption device 'wrap1'\n\toption ipaddr '198.51.100.144'\n\toption peeraddr '"+name+"'\n\toption "+
+		"public_key '"+
 		transport.Key{7}.String()+"'\n\nconfig forward\n\toption src_dport '80'\n\toption dest_ip '192.168.1.2'\n")}
 	const never, lately = 0, 100
 	for _, c := range []struct {
@@ -158,8 +160,8 @@ func TestMovedWireGuard(t *testing.T) {
 		link := o.Links[0]
 		changed := len(before.Links) == 0 || before.Links[0].Remote() != c.want
 		if link.Remote() != c.want || link.MTU != c.mtu || len(moved) > 0 != changed {
-			t.Errorf("%s: the tunnel goes to %s, MTU %d; want %s, %d; moved %q", c.what, link.Remote(), link.MTU, c.want,
-				c.mtu, moved)
+			t.Errorf("%s: the tunnel goes to %s, MTU %d; want %s, %d; moved %q", c.what, link.Remote(), link.MTU,
+				c.want, c.mtu, moved)
 		}
 	}
 }

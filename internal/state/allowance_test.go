@@ -64,9 +64,11 @@ func TestAllowancesOfWireGuard(t *testing.T) {
 	link := Link{Name: "wrap1", Tunnel: transport.WireGuard{ListenPort: 51846}}
 	want := allowances(link, IPTables{"iptables": true, "ip6tables": true})
 	port := "-p udp -m udp --dport 51846 -m comment --comment ds4relay -j ACCEPT\n"
-	have := slices.Concat(ParseAllowances("ip6tables", "-P INPUT DROP\n-A INPUT "+port+"-A INPUT -s 2001:db8::1/128 "+port),
+	have := slices.Concat(
+		ParseAllowances("ip6tables", "-P INPUT DROP\n-A INPUT "+port+"-A INPUT -s 2001:db8::1/128 "+port),
 		ParseAllowances("iptables", "-A FORWARD -o wrap1 -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -m comment "+
-			"--comment ds4relay -j ACCEPT\n-A FORWARD -i wrap1 -m comment --comment ds4relay -j ACCEPT\n-P INPUT DROP\n"+
+			"--comment ds4relay -j ACCEPT\n-A FORWARD -i wrap1 -m comment --comment ds4relay -j ACCEPT\n"+
+			"-P INPUT DROP\n"+
 			"-A INPUT -i eth0 "+port+"-A INPUT "+port))
 	for _, list := range [][]Allowance{have, want} {
 		slices.SortFunc(list, func(a, b Allowance) int {

@@ -189,8 +189,9 @@ func tunnel(r *config.Relay, facts Facts, outer uint32) transport.Tunnel {
 	return w
 }
 
-// outerMark is the packet mark of WireGuard's outer packets: the highest one that no relay's connections use, and that is
-// not the one of hosts with egress all. Otherwise a machine that is such a host itself would send them into the tunnel.
+// outerMark is the packet mark of WireGuard's outer packets: the highest one that no relay's connections use, and that
+// is not the one of hosts with egress all. Otherwise a machine that is such a host itself would send them into the
+// tunnel.
 func outerMark(relays []*config.Relay, egress uint32) uint32 {
 	mark := egress - 1<<24
 	for slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router && r.Mark() == mark }) {

@@ -57,8 +57,8 @@ const guardChain = `
 const guardRules = `		ip6 daddr @endpoint goto to_endpoint
 `
 
-// outerTable is table ip6 ds4relay, for the outer packets of tunnels of IPv4 in IPv6; false if there are none. WireGuard
-// knows its packets by their keys.
+// outerTable is table ip6 ds4relay, for the outer packets of tunnels of IPv4 in IPv6; false if there are none.
+// WireGuard knows its packets by their keys.
 func outerTable(vps *vpsTables, router *routerTables) (Table, bool) {
 	table := Table{Family: "ip6", Name: TableName}
 	var sets, rules string

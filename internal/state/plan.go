@@ -56,8 +56,8 @@ func (s *State) adopt(have *State) {
 	}
 }
 
-// replaced returns the steps that remove tunnels of another kind than the wanted ones of the same name, and what is left
-// then. A device cannot change its kind.
+// replaced returns the steps that remove tunnels of another kind than the wanted ones of the same name, and what is
+// left then. A device cannot change its kind.
 func replaced(have Observed, want State) ([]Step, Observed) {
 	other := map[string]bool{}
 	for _, link := range want.Links {

@@ -62,9 +62,9 @@ var egressRules string
 //go:embed nft/router_self.nft
 var selfRules string
 
-// wireGuardErrors are for a tunnel of WireGuard, which brings the VPS only packets from hosts with a forward. Errors about
-// clients' packets may come from the router too; they get the address of the host that they are about, which is the
-// destination of the packet that they quote (RFC 792).
+// wireGuardErrors are for a tunnel of WireGuard, which brings the VPS only packets from hosts with a forward. Errors
+// about clients' packets may come from the router too; they get the address of the host that they are about, which is
+// the destination of the packet that they quote (RFC 792).
 //
 //go:embed nft/tunnel_wireguard.nft
 var wireGuardErrors string

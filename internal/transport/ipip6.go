@@ -68,8 +68,8 @@ func (t IPIP6) Encapsulate(inner []byte) []byte {
 	return packet.Make4in6(t.Remote, t.Local, testHopLimit, inner)
 }
 
-// Puzzle returns a packet to the other end, with an IPv4 packet inside, that it answers with an error outside the tunnel
-// if the firewalls on the way let the tunnel's packets through.
+// Puzzle returns a packet to the other end, with an IPv4 packet inside, that it answers with an error outside the
+// tunnel if the firewalls on the way let the tunnel's packets through.
 func (t IPIP6) Puzzle(inner []byte) []byte {
 	return packet.MakePuzzle(t.Local, t.Remote, testHopLimit, inner)
 }

@@ -121,8 +121,8 @@ func (t WireGuard) Settings(before WireGuard) string {
 	return text[1:]
 }
 
-// Renews reports whether the peer of a device with the settings before is removed, and added with all settings of t. That
-// is so for another peer, and at the end with a keepalive also for another private key: the kernel sends the first
+// Renews reports whether the peer of a device with the settings before is removed, and added with all settings of t.
+// That is so for another peer, and at the end with a keepalive also for another private key: the kernel sends the first
 // keepalive of a new peer at once, and with it the handshake that the other end waits for. Else the tunnel would be
 // silent for up to persistent-keepalive seconds.
 func (t WireGuard) Renews(before WireGuard) bool {

@@ -90,7 +90,8 @@ func TestSettings(t *testing.T) {
 		}), "private-key FILE peer " + key + " remove peer " + key + " endpoint 198.51.100.144:51846 " +
 			"persistent-keepalive 25 allowed-ips 0.0.0.0/0"},
 		{"another address", a, change(func(t *WireGuard) { t.Remote = netip.MustParseAddrPort("[2001:db8::1]:7") }),
-			"peer " + key + " persistent-keepalive 0 peer " + key + " endpoint [2001:db8::1]:7 persistent-keepalive 25"},
+			"peer " + key + " persistent-keepalive 0 peer " + key + " endpoint [2001:db8::1]:7 persistent-keepalive " +
+				"25"},
 		{"the VPS's other private key", change(func(t *WireGuard) { t.Keepalive = 0 }), change(func(t *WireGuard) {
 			t.Private, t.Keepalive = Secret{3}, 0
 		}), "private-key /etc/ds4relay/keys/home peer " + key},

@@ -45,7 +45,8 @@ func Random(r *rand.Rand, role string) string {
 			writeMore(&b, r, i)
 			continue
 		}
-		fmt.Fprintf(&b, "\toption ip6addr '2001:db8:%s::/64'\n\toption peeraddr '2001:db8:%x::/64'\n", map[string]string{"vps": "6ef9", "router": "fdd2"}[role],
+		fmt.Fprintf(&b, "\toption ip6addr '2001:db8:%s::/64'\n\toption peeraddr '2001:db8:%x::/64'\n",
+			map[string]string{"vps": "6ef9", "router": "fdd2"}[role],
 			map[string]int{"vps": 0xfdd2, "router": 0x6efa}[role]+4*i+r.IntN(2))
 		if r.IntN(3) == 0 {
 			fmt.Fprintf(&b, "\toption encaplimit '%d'\n", r.IntN(256))

@@ -59,7 +59,8 @@ func New(devices ...string) *Kernel {
 // Facts implements reconcile.Kernel: every relay has its devices, every path an MTU of 1500 bytes, and every host is in
 // the network LAN.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
-	f := state.Facts{Keys: map[string]state.Keys{}, Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
+	f := state.Facts{Keys: map[string]state.Keys{}, Peer: map[string]netip.Addr{},
+		Tunlink: map[string]string{}, Access: map[string]string{},
 		PathMTU: map[string]int{}, LAN: map[netip.Addr]string{},
 		Own: slices.Clone(k.routes), IPTables: k.IPTables, FlowTables: true}
 	if err := k.fail(Dump); err != nil {
@@ -305,7 +306,8 @@ func tunnelMTU(l state.Link) int {
 // sameEnds reports whether another tunnel has the same addresses; the kernel allows only one (ip6_tnl_locate).
 func (k *Kernel) sameEnds(l state.Link) bool {
 	return l.Tunnel.Kind() == transport.IPIP6Kind && slices.ContainsFunc(k.links, func(other state.Link) bool {
-		return other.Tunnel.Kind() == l.Tunnel.Kind() && other.Name != l.Name && other.Local() == l.Local() && other.Remote() == l.Remote()
+		return other.Tunnel.Kind() == l.Tunnel.Kind() && other.Name != l.Name &&
+			other.Local() == l.Local() && other.Remote() == l.Remote()
 	})
 }
 

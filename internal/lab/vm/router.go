@@ -59,8 +59,8 @@ var routerArchs = map[string]routerArch{
 }
 
 // routerModules are loaded in this order, after their dependencies.
-var routerModules = []string{"virtio_pci", "virtio_net", "ip6_tunnel", "wireguard", "nf_tables", "nft_ct", "nft_chain_nat",
-	"nft_nat", "nft_masq", "nft_reject_ipv4", "nf_conntrack_netlink"}
+var routerModules = []string{"virtio_pci", "virtio_net", "ip6_tunnel", "wireguard", "nf_tables", "nft_ct",
+	"nft_chain_nat", "nft_nat", "nft_masq", "nft_reject_ipv4", "nf_conntrack_netlink"}
 
 // routerPackages are the router's Debian programs with their libraries. Everything else is in the package.
 var routerPackages = []string{"busybox-static", "nftables", "libnftables1", "libnftnl11", "libmnl0", "libjansson4",
