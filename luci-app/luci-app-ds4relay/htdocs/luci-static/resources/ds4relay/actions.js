@@ -71,7 +71,8 @@ return baseclass.extend({
 
 		return E('a', {
 			'class': 'btn cbi-button ' + style,
-			'href': L.url('admin/services/ds4relay', (page == 'router') ? 'vps' : page) + ((page == 'diagnose') ? '#run' : '')
+			'href': L.url('admin/services/ds4relay', (page == 'router') ? 'vps' : page) +
+				((page == 'diagnose') ? '#run' : '')
 		}, [ pages[page] ]);
 	}
 });

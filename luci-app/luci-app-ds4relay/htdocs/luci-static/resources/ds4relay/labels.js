@@ -11,8 +11,8 @@ const labels = {
 		killswitch: _('Kill switch'), egress_private: _('Private networks of the VPS'), mtu: _('MTU'),
 		encaplimit: _('Encapsulation limit', 'RFC 2473'), ttl: _('Hop limit'),
 		device: _('Name of the tunnel device'), ip4table: _('Routing table'), priority: _('Priority of its rules'),
-		transport: _('Tunnel'), public_key: _('The other end’s public key'), private_key_file: _('File with the private key'),
-		preshared_key_file: _('File with the preshared key'), listen_port: _('UDP port of the VPS'),
+		transport: _('Tunnel'), public_key: _('The other end’s public key'),
+		private_key_file: _('File with the private key'), preshared_key_file: _('File with the preshared key'), listen_port: _('UDP port of the VPS'),
 		endpoint_port: _('UDP port of the VPS'), persistent_keepalive: _('Keepalive'), peer: _('The home has'),
 		flow_offloading: _('Flow offloading'), target_local: _('Also for programs on the VPS')
 	},
@@ -47,7 +47,9 @@ return baseclass.extend({
 			/((?:\b(?:die |der ))?\b(?:option|list) )?(?<!["\w])([a-z0-9_]+)\b/gi, (found, option, name) => {
 				const known = labels[type]?.[name] ?? labels.relay[name] ?? labels.forward[name];
 
-				return (known && name != unsaid && (option || unmistakable.test(name))) ? _('“%s”').replace('%s', () => known) : found;
+				return (known && name != unsaid && (option || unmistakable.test(name)))
+					? _('“%s”').replace('%s', () => known)
+					: found;
 			})).join('`');
 	}
 });

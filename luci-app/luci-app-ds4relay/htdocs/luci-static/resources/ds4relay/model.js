@@ -317,7 +317,8 @@ function guide(state, relay) {
 	return {
 		relay, title: label(relay, relays) + words.fill(_('Setting up: step %d of %d'), [ current + 1, todo.length ]),
 		steps: titles.map((title, i) => ({
-			title, state: (i < current) ? 'done' : (i == current) ? 'current' : 'open', ...((i == current) ? todo[i] : {})
+			title, state: (i < current) ? 'done' : (i == current) ? 'current' : 'open',
+			...((i == current) ? todo[i] : {})
 		}))
 	};
 }
@@ -452,8 +453,8 @@ function hosts(relay) {
 function homes(interfaces) {
 	const addresses = (one) => L.toArray(one['ipv4-address']),
 	      own = interfaces.flatMap(addresses).map(({ address }) => address),
-	      inside = interfaces.filter((one) => !L.toArray(one.route).some(({ target, mask }) => target == '0.0.0.0' && !mask))
-		.flatMap(addresses);
+	      isDefault = ({ target, mask }) => target == '0.0.0.0' && !mask,
+	      inside = interfaces.filter((one) => !L.toArray(one.route).some(isDefault)).flatMap(addresses);
 
 	return (ip) => !own.includes(ip) &&
 		(!inside.length || inside.some(({ address, mask }) => rules.isWithin4(ip, address, mask)));

@@ -313,7 +313,8 @@ return baseclass.extend({
 
 				const address4 = host4(text), address6 = host6(text);
 
-				return (values.role == 'vps' || (address6 && isUnicast6(address6)) || (address4 && isUnicast4(address4)))
+				return (values.role == 'vps' || (address6 && isUnicast6(address6)) ||
+					(address4 && isUnicast4(address4)))
 					? null
 					: {
 						code: 'with transport wireguard allowed is an IPv4 address such as 198.51.100.144, an IPv6 address such as 2001:db8::1, or a DNS name',

@@ -75,8 +75,9 @@ function message(problem) {
 function section(label) {
 	const [ , type, name ] = /^(relay|forward) "(.*)"$/.exec(label) ?? [];
 
-	return { relay: fill(_('Relay %s'), [ name ]), forward: fill(_('Forward %s'), [ forwards.get(name) ?? name ]) }[type] ??
-		label;
+	return {
+		relay: fill(_('Relay %s'), [ name ]), forward: fill(_('Forward %s'), [ forwards.get(name) ?? name ])
+	}[type] ?? label;
 }
 
 /* A problem with its place: SECTION, FIELD "VALUE": what is wrong. What is in no section has a line. */

@@ -34,7 +34,8 @@ function fromStatus() {
 		model.observed(status),
 		words.list(status, 'notes').map((text) => ({ title: 'Note', state: 'warning', evidence: text, remedy: '' }))
 	), (err) => [ {
-		title: 'Configuration', state: 'failed', evidence: words.error(err), remedy: _('Correct it in the settings.'), action: 'settings'
+		title: 'Configuration', state: 'failed', evidence: words.error(err),
+		remedy: _('Correct it in the settings.'), action: 'settings'
 	} ]);
 }
 

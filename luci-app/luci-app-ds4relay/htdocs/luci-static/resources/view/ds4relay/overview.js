@@ -184,7 +184,8 @@ return view.extend({
 	/* Where LuCI has the tunnel among the interfaces. */
 	renderInterface(relay) {
 		return E('div', { 'class': 'ds4-hint' }, [
-			...page.sentence(words.fill(_('Among the router’s interfaces the tunnel is `%s`:'), [ 'ds4_' + relay.name ])), ' ',
+			...page.sentence(words.fill(_('Among the router’s interfaces the tunnel is `%s`:'),
+				[ 'ds4_' + relay.name ])), ' ',
 			E('a', { 'href': L.url('admin/network/network') }, [ _('Interfaces') ])
 		]);
 	},
@@ -232,7 +233,9 @@ return view.extend({
 		return traffic
 			? E('span', [
 				'%1024.1mB'.format(traffic.bytes),
-				E('small', [ E('br'), (traffic.packets == 1) ? _('1 packet') : words.fill(_('%d packets'), [ traffic.packets ]) ])
+				E('small', [
+					E('br'), (traffic.packets == 1) ? _('1 packet') : words.fill(_('%d packets'), [ traffic.packets ])
+				])
 			])
 			: E('span', [ '–' ]);
 	},

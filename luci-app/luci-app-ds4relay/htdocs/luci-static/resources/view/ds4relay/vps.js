@@ -9,7 +9,8 @@
 
 /* Copies out of a field: the way of browsers that offer no clipboard, since they do so only over https. */
 function copyFromField(text) {
-	const area = document.body.appendChild(E('textarea', { 'readonly': '', 'style': 'position:fixed;opacity:0' }, [ text ]));
+	const area = document.body.appendChild(
+		E('textarea', { 'readonly': '', 'style': 'position:fixed;opacity:0' }, [ text ]));
 
 	area.select();
 
@@ -38,7 +39,9 @@ function copyButton(text, label, name, style) {
 		'class': 'btn cbi-button cbi-button-action ' + (style ?? ''), 'aria-label': name
 	}, [ label ]),
 	      said = E('span', { 'role': 'status', 'class': 'ds4-said' }),
-	      area = E('textarea', { 'class': 'ds4-marked', 'readonly': '', 'rows': 8, 'aria-label': name, 'hidden': '' }, [ text ]);
+	      area = E('textarea', {
+		'class': 'ds4-marked', 'readonly': '', 'rows': 8, 'aria-label': name, 'hidden': ''
+	      }, [ text ]);
 
 	button.addEventListener('click', () => copy(text).then((done) => {
 		said.textContent = done ? _('Copied') : _('Your browser does not let it be copied. It is marked now: press Ctrl+C');
