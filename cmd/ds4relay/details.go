@@ -171,7 +171,7 @@ var manual = map[string]detail{
 			"read it, and it never leaves this machine. An existing key is not overwritten.\n\n" +
 			"`genkey --preshared` prints a key for option preshared_key_file; copy it to both ends by a safe way.",
 		[]example{
-			{"ds4relay genkey home", "make a key; option public_key at the other end takes what is printed"},
+			{"ds4relay genkey home", "make a key, and print what the other end has to know"},
 			{"(umask 077; ds4relay genkey --preshared >/etc/ds4relay/keys/home.psk)", "make a preshared key"},
 		}},
 	"pubkey": {

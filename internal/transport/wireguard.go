@@ -185,32 +185,24 @@ func (t WireGuard) Openings() []Opening {
 }
 
 // Sends implements Tunnel. What is inside of a packet on the wire is encrypted; inner packets have no outer one.
-func (t WireGuard) Sends(p *packet.Packet) bool { return t.to(p) }
+func (t WireGuard) Sends(p *packet.Packet) bool { return t.between(p, p.SrcPort, p.Dst, p.DstPort) }
 
 // Receives implements Tunnel.
-func (t WireGuard) Receives(p *packet.Packet) bool { return t.from(p) }
+func (t WireGuard) Receives(p *packet.Packet) bool { return t.between(p, p.DstPort, p.Src, p.SrcPort) }
 
-func (t WireGuard) to(p *packet.Packet) bool {
-	if p.Proto != packet.UDP || p.Outer != nil {
+// between reports whether a packet goes between the ends, of which as much has to fit as is known of the tunnel: a port
+// of this machine, and an address and a port of the other one.
+func (t WireGuard) between(p *packet.Packet, port uint16, there netip.Addr, portThere uint16) bool {
+	switch {
+	case p.Proto != packet.UDP || p.Outer != nil || t.ListenPort == 0 && !t.Remote.IsValid():
+		return false
+	case t.Remote.IsValid() && t.Remote != netip.AddrPortFrom(there, portThere):
 		return false
 	}
-	if t.Remote.IsValid() && (p.Dst != t.Remote.Addr() || p.DstPort != t.Remote.Port()) {
-		return false
-	}
-	return t.ListenPort == 0 && t.Remote.IsValid() || p.SrcPort == t.ListenPort
-}
-
-func (t WireGuard) from(p *packet.Packet) bool {
-	if p.Proto != packet.UDP || p.Outer != nil {
-		return false
-	}
-	if t.Remote.IsValid() && (p.Src != t.Remote.Addr() || p.SrcPort != t.Remote.Port()) {
-		return false
-	}
-	return t.ListenPort == 0 && t.Remote.IsValid() || p.DstPort == t.ListenPort
+	return t.ListenPort == 0 || t.ListenPort == port
 }
 
 // Refused implements Tunnel. It recognises ICMP errors that quote an outer packet.
 func (t WireGuard) Refused(p *packet.Packet) bool {
-	return p.IsError() && p.Quoted != nil && t.to(p.Quoted)
+	return p.IsError() && p.Quoted != nil && t.Sends(p.Quoted)
 }

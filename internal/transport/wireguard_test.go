@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/packet"
 )
 
 // TestPublic: a public key is the one that another implementation computes.
@@ -98,6 +100,58 @@ func TestSettings(t *testing.T) {
 	} {
 		if got := c.want.Settings(c.before); got != c.text {
 			t.Errorf("%s: %q, want %q", c.name, got, c.text)
+		}
+	}
+}
+
+// TestWireOfWireGuard: each end recognises its own packets, also before it knows where the other one is, and errors about
+// them.
+func TestWireOfWireGuard(t *testing.T) {
+	vps, home := netip.MustParseAddrPort("198.51.100.144:51846"), netip.MustParseAddrPort("192.0.2.1:40112")
+	other := netip.MustParseAddrPort("192.0.2.1:40113")
+	router := WireGuard{Remote: vps}
+	knows, learns := WireGuard{ListenPort: 51846, Remote: home}, WireGuard{ListenPort: 51846}
+	udp := func(from, to netip.AddrPort) packet.Packet {
+		return packet.Packet{Proto: packet.UDP, Src: from.Addr(), SrcPort: from.Port(), Dst: to.Addr(), DstPort: to.Port()}
+	}
+	inner := udp(vps, home)
+	inner.Outer = &packet.Outer{}
+	tcp := udp(vps, home)
+	tcp.Proto = packet.TCP
+	refusal := func(about packet.Packet) packet.Packet {
+		return packet.Packet{Proto: packet.ICMP, Type: packet.Unreachable, Code: packet.PortUnreachable, Quoted: &about}
+	}
+	for _, c := range []struct {
+		name   string
+		tunnel WireGuard
+		packet packet.Packet
+		want   string // Sends, Receives, Refused
+	}{
+		{"to the VPS", router, udp(home, vps), "s--"},
+		{"from the VPS", router, udp(vps, home), "-r-"},
+		{"from another port of the VPS", router, udp(netip.MustParseAddrPort("198.51.100.144:53"), home), "---"},
+		{"to the home", knows, udp(vps, home), "s--"},
+		{"from the home", knows, udp(home, vps), "-r-"},
+		{"from another port of the home", knows, udp(other, vps), "---"},
+		{"from a home that is not known yet", learns, udp(other, vps), "-r-"},
+		{"to it", learns, udp(vps, other), "s--"},
+		{"from another program of the VPS", learns, udp(netip.MustParseAddrPort("198.51.100.144:53"), home), "---"},
+		{"a tunnel without either", WireGuard{}, udp(vps, home), "---"},
+		{"an inner packet", router, inner, "---"},
+		{"no UDP", router, tcp, "---"},
+		{"nobody listens there", router, refusal(udp(home, vps)), "--e"},
+		{"nobody listens elsewhere", router, refusal(udp(home, netip.MustParseAddrPort("198.51.100.144:53"))), "---"},
+	} {
+		got := ""
+		for i, yes := range []bool{c.tunnel.Sends(&c.packet), c.tunnel.Receives(&c.packet), c.tunnel.Refused(&c.packet)} {
+			if yes {
+				got += "sre"[i : i+1]
+			} else {
+				got += "-"
+			}
+		}
+		if got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}
 }
