@@ -89,8 +89,8 @@ func TestWireGuard(t *testing.T) {
 				t.Errorf("%s: the MTU is not %d: %s", e.host.Name, mtu, out)
 			}
 		}
-		// The home has no service on port 81: the router's own errors come through, too.
 		seenUDP(t, r.Client, public+":5000", client4, 1300)
+		// The router's own errors about clients' packets come through, too.
 		r.run(t, r.Host, "ip addr del 192.168.1.210/24 dev eth0")
 		r.run(t, r.Router, "ip neigh flush dev br-lan")
 		if _, _, err := askTCP(r.Client, public+":80"); !errors.Is(err, syscall.EHOSTUNREACH) {
@@ -209,34 +209,49 @@ func (r *relay) hides(t *testing.T) {
 // drops sends what the VPS has to drop, each with a control that passes.
 func (r *relay) drops(t *testing.T) {
 	t.Helper()
-	arrived := func(send func()) (n int) {
+	const port, lastPort = 4242, 4243
+	from := func(host string, to uint16) {
 		t.Helper()
-		stop := capture(t, r.VPS, "wrap1")
-		send()
-		time.Sleep(300 * time.Millisecond)
-		for _, p := range stop() {
-			if !p.Outgoing && p.Proto == unix.IPPROTO_UDP && p.DstPort == 4242 {
-				n++
-			}
-		}
-		return n
-	}
-	from := func(host string) {
-		t.Helper()
-		packet := lab.UDP4(netip.MustParseAddrPort(host+":5000"), netip.MustParseAddrPort(client4+":4242"), []byte("x"))
+		packet := lab.UDP4(netip.MustParseAddrPort(host+":5000"),
+			netip.AddrPortFrom(netip.MustParseAddr(client4), to), []byte("x"))
 		if err := lab.SendRaw4(r.Router, "wrap1", packet); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := arrived(func() { from(home4) }); n != 1 {
+	// arrived counts what comes out of the VPS's tunnel, until a packet does that was sent after it.
+	arrived := func(send func()) int {
+		t.Helper()
+		s, err := lab.Capture(r.VPS, "wrap1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Stop()
+		send()
+		from(home4, lastPort)
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+			n, last := 0, false
+			for _, p := range s.Packets() {
+				if !p.Outgoing && p.Proto == unix.IPPROTO_UDP && (p.DstPort == port || p.DstPort == lastPort) {
+					n++
+					last = last || p.DstPort == lastPort
+				}
+			}
+			if last {
+				return n - 1
+			}
+		}
+		t.Fatal("the packet that should arrive has not")
+		return 0
+	}
+	if n := arrived(func() { from(home4, port) }); n != 1 {
 		t.Fatalf("%d packets of the host with a forward came out of the VPS's tunnel, want 1", n)
 	}
-	if n := arrived(func() { from("192.168.1.99") }); n != 0 {
+	if n := arrived(func() { from("192.168.1.99", port) }); n != 0 {
 		t.Errorf("%d packets of another host came out of the VPS's tunnel", n)
 	}
 	// The packet of a former connection once more.
 	stop := capture(t, r.ISP, "core")
-	if n := arrived(func() { from(home4) }); n != 1 {
+	if n := arrived(func() { from(home4, port) }); n != 1 {
 		t.Fatal("no packet to repeat")
 	}
 	var last lab.Packet

@@ -104,15 +104,16 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestWireOfWireGuard: each end recognises its own packets, also before it knows where the other one is, and errors about
-// them.
+// TestWireOfWireGuard: each end recognises its own packets, also before it knows where the other one is, and errors
+// about them.
 func TestWireOfWireGuard(t *testing.T) {
 	vps, home := netip.MustParseAddrPort("198.51.100.144:51846"), netip.MustParseAddrPort("192.0.2.1:40112")
 	other := netip.MustParseAddrPort("192.0.2.1:40113")
 	router := WireGuard{Remote: vps}
 	knows, learns := WireGuard{ListenPort: 51846, Remote: home}, WireGuard{ListenPort: 51846}
 	udp := func(from, to netip.AddrPort) packet.Packet {
-		return packet.Packet{Proto: packet.UDP, Src: from.Addr(), SrcPort: from.Port(), Dst: to.Addr(), DstPort: to.Port()}
+		return packet.Packet{Proto: packet.UDP, Src: from.Addr(), SrcPort: from.Port(), Dst: to.Addr(),
+			DstPort: to.Port()}
 	}
 	inner := udp(vps, home)
 	inner.Outer = &packet.Outer{}
@@ -143,7 +144,8 @@ func TestWireOfWireGuard(t *testing.T) {
 		{"nobody listens elsewhere", router, refusal(udp(home, netip.MustParseAddrPort("198.51.100.144:53"))), "---"},
 	} {
 		got := ""
-		for i, yes := range []bool{c.tunnel.Sends(&c.packet), c.tunnel.Receives(&c.packet), c.tunnel.Refused(&c.packet)} {
+		p := &c.packet
+		for i, yes := range []bool{c.tunnel.Sends(p), c.tunnel.Receives(p), c.tunnel.Refused(p)} {
 			if yes {
 				got += "sre"[i : i+1]
 			} else {
