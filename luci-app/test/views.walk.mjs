@@ -411,6 +411,72 @@ test('a second relay gets a name, a table of its own, and is checked', async () 
 	noErrors(page);
 });
 
+test('a relay changes to WireGuard and back, each with its own fields', async () => {
+	const page = await lab.open('settings', { config: complete });
+	const tab = (name) => modal(page).locator(`.cbi-tabmenu [data-tab="${name}"] a`).click();
+	const shown = async (options) => {
+		const all = [ 'ip6addr', 'tunlink', 'public_key', 'endpoint_port', 'listen_port', 'persistent_keepalive',
+			'private_key_file', 'preshared_key_file', 'peer', 'encaplimit', 'ttl' ];
+		const visible = [];
+
+		for (const option of all)
+			if (await modal(page).locator(`[data-name="${option}"]:not(.hidden)`).count())
+				visible.push(option);
+
+		assert.deepEqual(visible, all.filter((option) => options.includes(option)));
+	};
+	const overIPv6 = [ 'ip6addr', 'tunlink', 'encaplimit', 'ttl' ];
+
+	await edit(page, 'home');
+	await shown(overIPv6);
+	await field(page, 'home', 'transport').selectOption('wireguard');
+	await shown([ 'public_key', 'endpoint_port', 'persistent_keepalive', 'private_key_file', 'preshared_key_file' ]);
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).locator('.ds4-problems').waitFor();
+	assert.match(await modal(page).locator('.ds4-problems').innerText(), /The other end’s public key/);
+	await field(page, 'home', 'public_key').fill('hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=');
+	await field(page, 'home', 'peeraddr').fill('198.51.100.144');
+	await tab('advanced');
+	await field(page, 'home', 'endpoint_port').fill('443');
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).waitFor({ state: 'hidden' });
+
+	const { staged } = await page.state();
+
+	assert.match(staged, /option transport 'wireguard'/);
+	assert.match(check(staged), /correct \(relays: 1/);
+
+	await edit(page, 'home');
+	await field(page, 'home', 'transport').selectOption('ipip6');
+	await shown(overIPv6);
+	await field(page, 'home', 'peeraddr').fill('2001:db8:6ef9::/64');
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).waitFor({ state: 'hidden' });
+	assert.match(check((await page.state()).staged), /correct \(relays: 1/);
+	noErrors(page);
+});
+
+test('overview: a tunnel of WireGuard', async () => {
+	const status = fixture('running'),
+	      relay = status.relays[0];
+
+	Object.assign(relay, {
+		transport: 'wireguard', local: '', peer: '198.51.100.144', endpoint: '198.51.100.144:51846', handshake_s: 24,
+		public_key: 'hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=', mtu: 1420, encaplimit: null
+	});
+
+	for (const screen of [ {}, { width: 360, touch: true } ]) {
+		const page = await lab.open('overview', { config: complete, answers: { 'ds4relay.status': status } }, screen),
+		      drawing = await page.locator('svg.ds4-path').first().textContent();
+
+		assert.match(drawing, /Tunnel \(WireGuard\)/);
+		assert.doesNotMatch(drawing, /IPv4 in IPv6|no address yet|undefined|null/);
+		assert.equal(drawing.split('198.51.100.144').length, 2, 'the address is there once');
+		assert.match(await page.locator('.ds4-alert').innerText(), /It works/);
+		noErrors(page);
+	}
+});
+
 test('all protocols stand alone, and need no port', async () => {
 	const page = await lab.open('settings', { config: complete });
 

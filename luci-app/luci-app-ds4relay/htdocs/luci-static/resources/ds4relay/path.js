@@ -129,6 +129,11 @@ function tunnelName(relay) {
 	return (relay.transport == 'wireguard') ? _('Tunnel (WireGuard)') : _('Tunnel (IPv4 in IPv6)');
 }
 
+/* The addresses of the VPS; WireGuard may use the public one too. */
+function vpsLines(relay) {
+	return [ ...new Set([ relay.ipaddr, relay.peer ]) ].filter((address) => address);
+}
+
 /* The addresses of a router; with WireGuard its own outer one does not matter. */
 function routerLines(relay) {
 	return (relay.transport == 'wireguard') ? [] : [ relay.local || _('no address yet') ];
@@ -180,7 +185,7 @@ return baseclass.extend({
 			icon('client', client, y, state.client),
 			...lines(client, y + 46, 'middle', _('Client'), [ _('anywhere') ]),
 			icon('vps', vps, y, state.vps),
-			...lines(vps, y + 46, 'middle', _('VPS'), [ relay.ipaddr, relay.peer ].filter((a) => a)),
+			...lines(vps, y + 46, 'middle', _('VPS'), vpsLines(relay)),
 			icon('router', router, y, state.router),
 			...lines(router, y + 46, 'middle', _('This router'), routerLines(relay)),
 			icon('host', host, y, state.host),
@@ -206,9 +211,9 @@ return baseclass.extend({
 			icon('client', x, client, state.client),
 			...beside(_('Client'), client, [ _('anywhere') ]),
 			icon('vps', x, vps, state.vps),
-			...beside(_('VPS'), vps, [ relay.ipaddr, relay.peer ].filter((a) => a)),
+			...beside(_('VPS'), vps, vpsLines(relay)),
 			icon('router', x, router, state.router),
-			...beside(_('This router'), router, [ relay.local || _('no address yet') ]),
+			...beside(_('This router'), router, routerLines(relay)),
 			icon('host', x, host, state.host),
 			...beside(_('Host', 'server at home'), host, hostLines(relay, names, 3))
 		];

@@ -132,7 +132,8 @@ function relayOptions(s, inModal) {
 		{ placeholder: '198.51.100.144' });
 
 	fields.add(s, tab('general'), form.Value, 'peeraddr',
-		_('The IPv6 prefix or address of your VPS, or its DNS name. With a prefix, the tunnel gets an address of its own in it.'),
+		_('The IPv6 prefix or address of your VPS, or its DNS name. With a prefix, the tunnel gets an address of its own in it.') +
+			(inModal ? ' ' + _('With WireGuard: its IPv4 or IPv6 address, or its DNS name.') : ''),
 		{
 			placeholder: '2001:db8:6ef9::/64',
 			needed: inModal ? (values) => values.role != 'vps' || values.transport != 'wireguard' : true
@@ -336,7 +337,8 @@ return view.extend({
 
 		fields.add(s, 'general', widgets.NetworkSelect, 'tunlink',
 			_('The interface with the delegated prefix, which carries the tunnel.'),
-			{ nocreate: true, renderWidget: fields.renderUplink });
+			{ nocreate: true, retain: true, renderWidget: fields.renderUplink })
+			.depends({ transport: 'wireguard', role: '', '!reverse': true });
 
 		fields.add(s, 'general', form.DynamicList, 'keep',
 			_('Protocols and ports of the public address that the VPS itself keeps, such as tcp:22 for its ssh.'),
