@@ -114,9 +114,8 @@ var manual = map[string]detail{
 	"metrics": {
 		"The format is OpenMetrics, or with `--format prometheus` the text format 0.0.4 that the textfile collector " +
 			"of prometheus-node-exporter reads. The timer ds4relay-metrics writes it there, if the collector's " +
-			"directory " +
-			"exists. Disabled relays are left out. If the configuration has mistakes, the output says so and has " +
-			"nothing else (exit status 0).",
+			"directory exists. Disabled relays are left out. If the configuration has mistakes, the output says so " +
+			"and has nothing else (exit status 0).",
 		[]example{
 			{"ds4relay metrics", "print OpenMetrics"},
 			{"ds4relay metrics --format prometheus --output /var/lib/prometheus/node-exporter/ds4relay.prom",
@@ -167,8 +166,7 @@ var manual = map[string]detail{
 		}},
 	"genkey": {
 		"The key goes into /etc/ds4relay/keys/RELAY, or into the file that option private_key_file names. Only root " +
-			"may " +
-			"read it, and it never leaves this machine. An existing key is not overwritten.\n\n" +
+			"may read it, and it never leaves this machine. An existing key is not overwritten.\n\n" +
 			"`genkey --preshared` prints a key for option preshared_key_file; copy it to both ends by a safe way.",
 		[]example{
 			{"ds4relay genkey home", "make a key, and print what the other end has to know"},

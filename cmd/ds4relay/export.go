@@ -44,8 +44,7 @@ func (a *app) exportPlain(c *config.Config, names []string, address string) (str
 	}
 	if !relay.WireGuard.Plain {
 		return "", usageError(fmt.Sprintf("export --wireguard is for relays with option peer 'plain'; relay %q has "+
-			"ds4relay "+
-			"at home", relay.Name))
+			"ds4relay at home", relay.Name))
 	}
 	own, err := netip.ParsePrefix(address)
 	if address == "" {
@@ -55,13 +54,11 @@ func (a *app) exportPlain(c *config.Config, names []string, address string) (str
 		}
 		if len(hosts) != 1 {
 			return "", usageError("export --wireguard: add --address with the client's own address, such as " +
-				"192.168.178.1/24 " +
-				"of a FRITZ!Box: the forwards have no or several hosts")
+				"192.168.178.1/24 of a FRITZ!Box: the forwards have no or several hosts")
 		}
 	} else if err != nil {
 		return "", usageError(fmt.Sprintf("export --address %q: allowed is an address with the length of its prefix, "+
-			"such as "+
-			"192.168.178.1/24", address))
+			"such as 192.168.178.1/24", address))
 	}
 	secret, err := kernel.ReadSecret(relay.WireGuard.PrivateFile)
 	return config.ExportPlain(relay, config.Known{PublicKey: secret.Public()}, own), err
@@ -89,8 +86,7 @@ func (a *app) exportText(c *config.Config, names []string) (string, error) {
 	}
 	if relay.WireGuard.Plain {
 		return "", message.New("relay %q has no ds4relay at home (option peer 'plain'); for a WireGuard client: "+
-			"ds4relay "+
-			"export --wireguard %s", relay.Name, relay.Name)
+			"ds4relay export --wireguard %s", relay.Name, relay.Name)
 	}
 	known := config.Known{Local: relay.Local, Peer: relay.Peer}
 	if relay.Transport == config.WireGuard {

@@ -140,8 +140,7 @@ func (l *wireGuardLab) run(h *lab.Host, command string) {
 func (l *wireGuardLab) both() { l.again(l.vps, l.router) }
 
 const filtered = "nft -f - <<'E'\ntable inet filter {\n chain HOOK { type filter hook HOOK priority 0; udp dport " +
-	"51846 " +
-	"drop; }\n}\nE"
+	"51846 drop; }\n}\nE"
 
 // TestDoctorWireGuard breaks WireGuard's handshake, and asks doctor at both ends.
 func TestDoctorWireGuard(t *testing.T) {
@@ -191,8 +190,7 @@ func TestDoctorWireGuard(t *testing.T) {
 			l.both()
 		}, repair: func(l *wireGuardLab) { l.run(l.Router, "nft delete table inet filter") },
 			vps: nothing, router: [2]string{"no packet out: this machine's firewall drops WireGuard's packets (nft " +
-				"table " +
-				"inet filter, a rule of chain output)", "allow it with `nft insert rule inet filter output"},
+				"table inet filter, a rule of chain output)", "allow it with `nft insert rule inet filter output"},
 		}, handshakeFault{name: "wrong key at home", inject: func(l *wireGuardLab) {
 			right := l.vpsKey
 			l.vpsKey = transport.Secret{7}.Public()

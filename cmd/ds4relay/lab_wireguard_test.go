@@ -103,12 +103,10 @@ func TestWireGuard(t *testing.T) {
 		r := newWireGuard(t, lab.Options{Prefix: "wg6-"}, lab.VPSIPv6.String(), forwardAll)
 		r.run(t, r.ISP, "sysctl -qw net.netfilter.nf_conntrack_udp_timeout=3 "+
 			"net.netfilter.nf_conntrack_udp_timeout_stream=3; nft add table ip6 f; nft add chain ip6 f c '{ type "+
-			"filter "+
-			"hook forward priority 0; policy accept; meta l4proto 4 drop; iifname core ct state new drop; }'")
+			"filter hook forward priority 0; policy accept; meta l4proto 4 drop; iifname core ct state new drop; }'")
 		serveTCP(t, r.Host, 80)
 		r.router.write(strings.Replace(r.router.text, "\toption peeraddr", "\toption persistent_keepalive "+
-			"'1'\n\toption "+
-			"peeraddr", 1))
+			"'1'\n\toption peeraddr", 1))
 		r.up()
 		seenTCP(t, r.Client, public+":80", client4)
 		time.Sleep(5 * time.Second) // longer than the firewall remembers
@@ -153,8 +151,7 @@ func (r *relay) moves(t *testing.T) {
 	}
 	echo("before")
 	r.run(t, r.Router, "ip -6 addr add 2001:db8:fdd1::77/64 dev wan nodad; ip -6 addr del 2001:db8:fdd1::2/64 dev "+
-		"wan; "+
-		"ip -6 route replace default via 2001:db8:fdd1::1 dev wan")
+		"wan; ip -6 route replace default via 2001:db8:fdd1::1 dev wan")
 	r.run(t, r.ISP, "ip -6 route replace 2001:db8:fdd2::/56 via 2001:db8:fdd1::77 dev router")
 	echo("after the home has moved")
 	if out := r.vps.do("status", "--json"); !strings.Contains(out, "2001:db8:fdd1::77") {

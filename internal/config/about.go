@@ -43,8 +43,8 @@ var Abouts = map[string]map[string]About{
 			"interface (`wan6`)"},
 		"device": {Default: "ds4-NAME; with ifupdown its stanza's name", Meaning: "name of the tunnel device"},
 		"mtu": {Meaning: "auto: the MTU of the route to the other end, at most 1500, minus 40 (48 with an " +
-			"encaplimit), or " +
-			"with wireguard minus 60 over IPv4 and 80 over IPv6; less if packets of that size do not arrive there"},
+			"encaplimit), or with wireguard minus 60 over IPv4 and 80 over IPv6; less if packets of that size do not " +
+			"arrive there"},
 		"encaplimit": {Meaning: "how many more levels of tunnelling a packet may enter (RFC 2473 section " +
 			"4.1.1): none (or ignore), or 0 to 255"},
 		"ttl": {Meaning: "hop limit of the outer packets"},

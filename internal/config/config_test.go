@@ -322,8 +322,7 @@ func TestMistakes(t *testing.T) {
 			`first of six priorities for ip rules`},
 		{"'replies'", "'some'", `F:14: relay "home": option egress "some": allowed is replies or all`},
 		{"'all'\n", "'replies'\n\toption killswitch '1'\n", `F:26: forward "web": option killswitch "1": is for ` +
-			`hosts whose own ` +
-			`connections go through the tunnel; allowed is 0, or egress all beside it`},
+			`hosts whose own connections go through the tunnel; allowed is 0, or egress all beside it`},
 		{"'tcp:22'", "'22'", `F:15: relay "home": option keep "22": ` + keepWords},
 		{"'tcp:22'", "'tcp'", `F:15: relay "home": option keep "tcp": ` + keepWords},
 		{"'tcp:22'", "'ssh:22'", `F:15: relay "home": option keep "ssh:22": ` + keepWords},

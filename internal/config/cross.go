@@ -167,8 +167,7 @@ func (r *reader) overlaps(relays []*Relay) {
 				if own, has := keep[i].relay.KeptPort(); has && own == keep[i].PortSet {
 					r.forwardProblem(f, "src_dport", set.String(),
 						"is the port of relay %q's own WireGuard; allowed is another one, or another port for the "+
-							"relay "+
-							"(option listen_port on the VPS, endpoint_port at home)", keep[i].relay.Name)
+							"relay (option listen_port on the VPS, endpoint_port at home)", keep[i].relay.Name)
 					continue
 				}
 				r.forwardProblem(f, "src_dport", set.String(),

@@ -696,8 +696,7 @@ func (s *section) peer(relay *Relay) {
 	addr, ok := hostAddr(value.Text)
 	if !ok || !unicast6(addr) && !(addr.Is4() && addr.IsGlobalUnicast()) {
 		s.problemAt(value, "peeraddr", "with transport wireguard allowed is an IPv4 address such as 198.51.100.144, "+
-			"an "+
-			"IPv6 address such as 2001:db8::1, or a DNS name")
+			"an IPv6 address such as 2001:db8::1, or a DNS name")
 		return
 	}
 	relay.Peer = addr

@@ -51,8 +51,7 @@ func TestWireGuardMistakes(t *testing.T) {
 			`private_key_file "/k; reboot": ` + fileWords},
 		{Router, "peeraddr '", "preshared_key_file '/etc/ds4relay/keys/home'\n\toption peeraddr '", `F:6: relay ` +
 			`"home": option preshared_key_file "/etc/ds4relay/keys/home": /etc/ds4relay/keys/home has the private ` +
-			`key; ` +
-			`allowed is a file of its own`},
+			`key; allowed is a file of its own`},
 		{Router, "peeraddr '", "endpoint_port '0'\n\toption peeraddr '", `F:6: relay "home": option endpoint_port ` +
 			`"0": allowed is a port from 1 to 65535`},
 		{Router, "peeraddr '", "persistent_keepalive '-1'\n\toption peeraddr '", `F:6: relay "home": option ` +
@@ -63,16 +62,14 @@ func TestWireGuardMistakes(t *testing.T) {
 		{Router, "\nconfig forward 'web'\n", second, `relay "home" has the same VPS and port; give each ` +
 			`relay its own port there`},
 		{VPS, "'443'", "'51846'", `F:9: forward "web": option src_dport "udp:51846": is the port of relay "home"'s ` +
-			`own ` +
-			`WireGuard; allowed is another one, or another port for the relay (option listen_port on the VPS, ` +
+			`own WireGuard; allowed is another one, or another port for the relay (option listen_port on the VPS, ` +
 			`endpoint_port at home)`},
 		{Router, "peeraddr '", "listen_port '51850'\n\toption peeraddr '", `F:6: relay "home": option listen_port ` +
 			`"51850": is ignored: with transport wireguard it is for the VPS`},
 		{Router, "peeraddr '", "ip6addr '2001:db8::/64'\n\toption peeraddr '", `F:6: relay "home": option ip6addr ` +
 			`"2001:db8::/64": is ignored: it is for transport ipip6`},
 		{VPS, "x", "x", `F:6: relay "home": option peeraddr "198.51.100.144": is ignored: with transport wireguard ` +
-			`it ` +
-			`is for the router`},
+			`it is for the router`},
 	} {
 		text := strings.ReplaceAll(strings.Replace(keyed, c.old, c.new, 1), "ROLE", string(c.role))
 		_, warnings, err := load(t, text)

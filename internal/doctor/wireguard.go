@@ -279,10 +279,9 @@ func (p *patient) failedAtRouter(x *exchange) Finding {
 				"the firewall of its provider (security group, control panel)", port)
 	}
 	remedy := message.New("run `ds4relay doctor` at the VPS: it tells whether packets arrive there. If none does, "+
-		"open "+
-		"UDP port %d in the firewall of its provider (security group, control panel), or this home's network forbids "+
-		"it: try another port, such as 443 or 53. If they do, the keys are wrong: option public_key at each end is "+
-		"what `ds4relay pubkey %s` prints at the other", port, p.Name)
+		"open UDP port %d in the firewall of its provider (security group, control panel), or this home's network "+
+		"forbids it: try another port, such as 443 or 53. If they do, the keys are wrong: option public_key at each "+
+		"end is what `ds4relay pubkey %s` prints at the other", port, p.Name)
 	return NewFinding(Failed, message.New("no packet in: %d went out to %s, and nothing comes back", x.out,
 		netip.AddrPortFrom(p.path.Peer, p.WireGuard.Port)), remedy)
 }
@@ -302,8 +301,7 @@ func (p *patient) failedAtVPS(x *exchange) Finding {
 		return failed(message.New("the handshakes of the home at %s are answered, but never completed", x.from),
 			"the preshared key has to be the same at both ends (option preshared_key_file): compare the "+
 				"files, then run `ds4relay up` at both; else run `ds4relay doctor` at home: it tells whether the "+
-				"answers "+
-				"arrive")
+				"answers arrive")
 	case x.sent[transport.Response] > 0:
 		return failed(message.New("the handshakes of the home at %s are answered, but never completed", x.from),
 			"run `ds4relay doctor` at home: it tells whether the answers arrive. If they do, the home has a "+

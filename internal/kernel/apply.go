@@ -52,8 +52,7 @@ func (e *StepError) remedy() *message.Text {
 			strings.ReplaceAll(added.Addr.Device, ".", "/"))
 	case isErrno(e.Err, unix.EADDRINUSE):
 		return message.New("the relay's UDP port is in use; find out who has it with `ss -ulpn` and `wg show`, or " +
-			"give " +
-			"the relay another one (option listen_port, at the other end endpoint_port)")
+			"give the relay another one (option listen_port, at the other end endpoint_port)")
 	case isErrno(e.Err, unix.EPERM, unix.EACCES, unix.EROFS):
 		return message.New("run it as root; in a container its host has to allow it (CAP_NET_ADMIN, and /proc/sys " +
 			"writable)")

@@ -44,8 +44,7 @@ func endFlows(step state.EndFlows) error {
 		switch {
 		case isErrno(err, unix.EBUSY): // ctnetlink_del_conntrack, before 2023's commit 9b7c68b3911a
 			return message.New("end a connection: %v: a flowtable has it, and kernels before Linux 6.1.32 do not let "+
-				"it go; "+
-				"update the kernel, or turn offloading off before: option flow_offloading '0'", err)
+				"it go; update the kernel, or turn offloading off before: option flow_offloading '0'", err)
 		case err != nil && !isErrno(err, unix.ENOENT): // ended by itself
 			return message.New("end a connection: %v", err)
 		}

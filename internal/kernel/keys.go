@@ -21,8 +21,7 @@ func readKeys(r *config.Relay) (keys state.Keys, err error) {
 		keys.Preshared, err = ReadSecret(file)
 		if errors.Is(err, os.ErrNotExist) {
 			err = message.New("there is no file %s with the preshared key; both ends need the same one: ds4relay "+
-				"genkey "+
-				"--preshared", file)
+				"genkey --preshared", file)
 		}
 	}
 	keys.Private = keys.Private.Clamp() // as the kernel does
@@ -40,8 +39,7 @@ func ReadPrivate(path, relay string) (transport.Secret, error) {
 		err = message.New("there is no file %s with the private key; make one: ds4relay genkey %s", path, relay)
 	case errors.Is(err, os.ErrPermission):
 		err = message.New("the private key cannot be read: %v; only root may, and a service of systemd sees nothing "+
-			"in "+
-			"/root and /home", err)
+			"in /root and /home", err)
 	}
 	return s, err
 }

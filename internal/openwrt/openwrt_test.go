@@ -266,8 +266,8 @@ func TestServe(t *testing.T) {
 		{`{"text":"` + strings.Repeat("x", 65536-9), `{"version":1,"error":"only the first 65536 bytes of the ` +
 			`arguments have arrived: rpcd hands over no more; ` +
 			`to check a longer configuration: ds4relay check FILE","code":"only the first %d bytes of the arguments ` +
-			`have arrived: ` +
-			`rpcd hands over no more; to check a longer configuration: ds4relay check FILE","args":[65536]}`,
+			`have arrived: rpcd hands over no more; to check a longer configuration: ds4relay check ` +
+			`FILE","args":[65536]}`,
 			[]string{"call", "echo"}},
 		{`{"text":"x`, `{"version":1,"error":"the arguments are no JSON object: unexpected end of JSON ` +
 			`input","code":"the arguments are no JSON object: %v","args":["unexpected end of JSON input"]}`,

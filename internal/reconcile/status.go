@@ -256,9 +256,8 @@ func (m *End) Status(names ...string) (*Status, error) {
 	status.Connections = kernel.CountConnections()
 	if c := status.Connections; c != nil && c.Count*100 >= c.Max*fullPercent {
 		status.note(message.New("the kernel keeps track of %d connections of at most %d: when there is no room, new "+
-			"ones are dropped and "+
-			"those that are open go on; find out who opens so many (conntrack -L), or allow more: sysctl -w "+
-			"net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
+			"ones are dropped and those that are open go on; find out who opens so many (conntrack -L), or allow "+
+			"more: sysctl -w net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
 	}
 	flows, watched, hosts := openFlows(m.Config.Relays), m.Kernel.Watched(), hostStates(m.Config.Relays)
 	if watched.Repairs.Rival() {
