@@ -77,3 +77,30 @@ func TestOutput(t *testing.T) {
 		}
 	}
 }
+
+// TestMakeKey: over a bus a key is made in the default file only.
+func TestMakeKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config")
+	elsewhere := filepath.Join(t.TempDir(), "key")
+	text := "config relay 'home'\n\toption role 'router'\n\toption ipaddr '198.51.100.144'\n" +
+		"\toption transport 'wireguard'\n\toption peeraddr '198.51.100.144'\n" +
+		"\toption public_key 'hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo='\n" +
+		"\toption private_key_file '" + elsewhere + "'\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	a := &app{path: path, env: func(string) string { return "" }}
+	for relay, want := range map[string]string{
+		"home":   "option private_key_file names " + elsewhere + "; make the key on the command line: ds4relay genkey home",
+		"":       `genkey "": allowed is a relay's name of 1 to 11 characters out of a-z 0-9 _`,
+		"../etc": `genkey "../etc": allowed is a relay's name of 1 to 11 characters out of a-z 0-9 _`,
+	} {
+		public, err := a.makeKey(relay)
+		if err == nil || err.Error() != want || public != "" {
+			t.Errorf("%q: %q, %v", relay, public, err)
+		}
+	}
+	if _, err := os.Stat(elsewhere); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the key of the option: %v", err)
+	}
+}

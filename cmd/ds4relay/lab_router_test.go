@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -96,7 +97,14 @@ func TestRouterVM(t *testing.T) {
 
 	vps.do("down")
 	here := vps.newKey()
-	public64 := strings.TrimSpace(onRouter(t, "", "ds4relay", "genkey", "home").Output)
+	var made struct { // as LuCI has it made
+		PublicKey string `json:"public_key"`
+	}
+	answer := onRouter(t, `{"relay":"home"}`, "ds4relay", "rpcd", "call", "genkey").Output
+	if err := json.Unmarshal([]byte(answer), &made); err != nil {
+		t.Fatalf("%v: %s", err, answer)
+	}
+	public64 := made.PublicKey
 	there, ok := transport.ParseKey(public64)
 	if again := strings.TrimSpace(onRouter(t, "", "ds4relay", "pubkey", "home").Output); !ok || again != public64 {
 		t.Fatalf("genkey: %q, pubkey: %q", public64, again)

@@ -220,6 +220,10 @@ func (a *app) rpcd(args []string) error {
 			text, err := a.output(command...)
 			return map[string]any{"version": message.AnswersVersion, "config": text}, err
 		}},
+		"genkey": {Arguments: []string{"relay"}, Call: func(arguments map[string]string) (any, error) {
+			public, err := a.makeKey(arguments["relay"])
+			return map[string]any{"version": message.AnswersVersion, "public_key": public}, err
+		}},
 		"service": {Call: func(map[string]string) (any, error) { return openwrt.ReadService() }},
 		"control": {Arguments: []string{"action"}, Call: func(arguments map[string]string) (any, error) {
 			if err := openwrt.Control(arguments["action"]); err != nil {

@@ -21,8 +21,8 @@ test('nothing runs programs, and no file is read or written', () => {
 });
 
 test('what is written is the configuration, and the state of this one service; ' +
-	'its test packets are a right to write too', () => {
-	assert.deepEqual(acl.write, { ubus: { ds4relay: [ 'control', 'doctor' ] }, uci: [ 'ds4relay' ] });
+	'its test packets and its keys are a right to write too', () => {
+	assert.deepEqual(acl.write, { ubus: { ds4relay: [ 'control', 'doctor', 'genkey' ] }, uci: [ 'ds4relay' ] });
 });
 
 test('the program\'s own rights, without the pages, have the same rule', () => {

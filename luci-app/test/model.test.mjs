@@ -12,6 +12,15 @@ const status = (name) => JSON.parse(readFileSync(new URL(name + '.json', fixture
 const service = { started: true, enabled: true };
 const summary = (state) => model.summary({ service, fresh: false, error: null, ...state });
 
+/* A router that has no key for WireGuard. */
+const keyMissing = {
+	code: 'relay %q: %v', args: [ 'home', {
+		code: 'there is no file %s with the private key; make one: ds4relay genkey %s',
+		args: [ '/etc/ds4relay/keys/home', 'home' ]
+	} ]
+};
+const noKey = { blocked: [ 'relay "home": there is no file' ], codes: { blocked: [ keyMissing ] } };
+
 test('each state has its sentence and the button that mends it', () => {
 	const running = status('running');
 	const with_ = (change) => change(structuredClone(running)) ;
@@ -31,6 +40,7 @@ test('each state has its sentence and the button that mends it', () => {
 		[ {
 			status: with_((s) => ({ ...s, blocked: [ 'relay "home" waits for a delegated prefix' ] }))
 		}, 'error', 'diagnose' ],
+		[ { status: with_((s) => ({ ...s, ...noKey })) }, 'warning', 'key home' ],
 		[ { status: status('broken') }, 'warning', 'diagnose' ],
 		[ { status: with_((s) => ({ ...s, notes: [ 'a note' ] })) }, 'warning', 'diagnose' ],
 		[ { status: with_((s) => { s.relays[0].other_end = 'silent'; return s; }) }, 'error', 'diagnose' ],
@@ -86,6 +96,7 @@ test('three steps lead to a relay that works', () => {
 		[ 'not as the file says', state((r, s) => { s.differs = [ 'ip link set dev ds4-home up' ]; }), 0, 'reload' ],
 		[ 'down', state((r) => { r.up = false; delete r.other_end; }), 0, 'start', 'diagnose' ],
 		[ 'waits', { status: status('broken'), service, fresh: false, error: null }, 0, 'diagnose' ],
+		[ 'without a key', state((r, s) => { r.up = false; Object.assign(s, noKey); }), 0, 'key home' ],
 		[ 'another relay waits', state((r, s) => { s.blocked = [ 'relay "x" waits' ]; }), 2, 'diagnose', 'confirm' ],
 		[ 'never heard', state(unheard), 1, 'vps', 'diagnose' ],
 		[ 'never heard of a router', state((r) => { unheard(r); r.role = 'vps'; }), 1, 'router', 'diagnose' ],
@@ -249,6 +260,11 @@ test('a remedy that is one click has a button', () => {
 
 	assert.equal(model.remedy({ codes: { remedy: { code: 'run `ds4relay up`' } } }, { started: false }), 'start');
 	assert.equal(model.remedy({ codes: {} }, null), undefined);
+
+	const { code } = keyMissing.args[1];
+
+	assert.ok(listed.includes("_('" + code + "');"), code);
+	assert.equal(model.remedy({ codes: { evidence: keyMissing } }, { started: true }), 'key home');
 });
 
 test('the parts of the path show where it ends', () => {

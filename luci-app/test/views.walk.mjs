@@ -456,6 +456,28 @@ test('a relay changes to WireGuard and back, each with its own fields', async ()
 	noErrors(page);
 });
 
+test('the router makes its key for WireGuard, and the file for the VPS has the public half', async () => {
+	const page = await lab.open('vps', {
+		config: complete.replace("option peeraddr '2001:db8:6ef9::/64'", [
+			"option transport 'wireguard'", "option peeraddr '198.51.100.144'",
+			"option public_key 'hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo='"
+		].join('\n\t'))
+	});
+
+	assert.match(await page.locator('.ds4-alert').innerText(), /This router has no key yet/);
+	await page.locator('.ds4-alert .cbi-button-action').click();
+	await page.locator('.ds4-steps').waitFor();
+	assert.equal(await page.locator('.ds4-alert').count(), 0);
+
+	const file = await page.locator('.ds4-steps pre').last().innerText();
+
+	assert.match(file, /option transport 'wireguard'/);
+	assert.match(file, /option public_key '[A-Za-z0-9+/]{43}='/);
+	assert.doesNotMatch(file, /hSDwCYkwp1R0i33ctD73Wg2/, 'not the VPS’s own');
+	assert.ok((await page.state()).calls.some((call) => /^genkey .*"home"/.test(call)));
+	noErrors(page);
+});
+
 test('overview: a tunnel of WireGuard', async () => {
 	const status = fixture('running'),
 	      relay = status.relays[0];

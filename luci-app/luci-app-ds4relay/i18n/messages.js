@@ -321,6 +321,7 @@ _('option dest_ip names another host');
 _('option ip4table names another table');
 _('option ip6addr has to lie in the prefix that the provider delegates to this router (`ifstatus wan6`: ipv6-prefix), and peeraddr at the VPS has to be the same');
 _('option ip6addr is auto: %v; give an address or a prefix');
+_('option private_key_file names %s; make the key on the command line: ds4relay genkey %s');
 _('option public_key is this end\'s own; it takes the other end\'s');
 _('option relay is missing; with several relays it takes one of: %s');
 _('option src_dport is missing; it takes %s (or set proto to all: every protocol and port)');

@@ -46,9 +46,15 @@ return baseclass.extend({
 		});
 	},
 
+	/* Makes this router's key for a relay that has none; then the relay can be brought up. */
+	makeKey(relay, style, then) {
+		return this.button(_('Make the key'), style,
+			() => api.genkey(relay).then(() => api.service()).then(({ started }) => started && api.control('reload')), then);
+	},
+
 	/*
 	 * What mends something: `start`, `reload`, `enable` or `renew` of the service, `switch` to switch the only relay
-	 * on, or a page to go to. `second`: another button beside it comes first.
+	 * on, `key RELAY` to make a key, or a page to go to. `second`: another button beside it comes first.
 	 */
 	render(action, then, second) {
 		const style = second ? 'cbi-button-neutral' : 'cbi-button-action important',
@@ -59,6 +65,11 @@ return baseclass.extend({
 
 		if (action == 'switch' && relays.length == 1)
 			return this.turn(relays[0]['.name'], true, _('Switch on'), style);
+
+		const [ , keyless ] = /^key (.*)$/.exec(action) ?? [];
+
+		if (keyless)
+			return this.makeKey(keyless, style, then);
 
 		if (controls[action]) {
 			const [ label, ...steps ] = controls[action];

@@ -27,6 +27,7 @@ return baseclass.extend({
 	exportFile: declare('export', [ 'relay' ]),
 	service: declare('service'),
 	control: declare('control', [ 'action' ]),
+	genkey: declare('genkey', [ 'relay' ]),
 	doctor: declare('doctor', [ 'check', 'relay' ]),
 
 	/* Interfaces of netifd, with the prefixes that they get delegated. */

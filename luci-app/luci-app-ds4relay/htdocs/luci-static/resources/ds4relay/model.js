@@ -72,6 +72,24 @@ function label(relay, relays) {
 	return (relays.length > 1) ? words.fill(_('Relay %s: '), [ relay.name ]) : '';
 }
 
+/* The relay of which a text, or one of its arguments, says that this router has no key for it. */
+function keyless(text) {
+	if (text?.code == 'there is no file %s with the private key; make one: ds4relay genkey %s')
+		return text.args[1];
+
+	return (text?.args ?? []).map(keyless).find((relay) => relay);
+}
+
+/* What is missing, if it is this router's key. */
+function withoutKey(relay) {
+	return {
+		kind: 'warning', title: _('This router has no key yet'),
+		text: words.fill(
+			_('Relay %s needs a key for WireGuard. It stays on this router; the VPS gets its public half.'), [ relay ]),
+		action: 'key ' + relay
+	};
+}
+
 /* What is wrong before any relay is looked at, or null. */
 function general({ status, fresh, error }) {
 	if (fresh)
@@ -106,6 +124,11 @@ function here({ status, service }, relays) {
 			kind: 'warning', title: _('DS4Relay is stopped'),
 			text: _('Nothing reaches your home by the public address.'), action: 'start'
 		};
+
+	const unable = blocked && keyless({ args: status.codes?.blocked });
+
+	if (unable)
+		return withoutKey(unable);
 
 	if (blocked)
 		return (status.blocked.length == relays.filter((relay) => relay.waiting).length)
@@ -376,7 +399,8 @@ const remedies = {
 
 /* The action that does what a finding of the doctor asks for, if there is one. A service that is stopped is started. */
 function remedy(finding, service) {
-	const action = finding.action ?? remedies[finding.codes?.remedy?.code];
+	const unable = keyless(finding.codes?.evidence),
+	      action = unable ? 'key ' + unable : finding.action ?? remedies[finding.codes?.remedy?.code];
 
 	return (action == 'reload' && service?.started === false) ? 'start' : action;
 }
@@ -461,6 +485,6 @@ function homes(interfaces) {
 }
 
 return baseclass.extend({
-	condition, parts, summary, head, label, serves, observed, obstacle, remedies, remedy, rates, opens, name, split,
-	hosts, homes, missing, ago
+	condition, parts, summary, head, label, serves, observed, obstacle, remedies, remedy, keyless, withoutKey, rates,
+	opens, name, split, hosts, homes, missing, ago
 });

@@ -322,7 +322,7 @@ return view.extend({
 		const wireguard = (tab, name, description, properties) =>
 			fields.add(s, tab, form.Value, name, description, { retain: true, ...properties });
 		wireguard('general', 'public_key',
-			_('On the VPS, “ds4relay genkey” and the relay’s name make a key and print its public half. Do the same on this router; the tab VPS then has this router’s.'),
+			_('On the VPS, “ds4relay genkey” and the relay’s name make a key and print its public half. The tab VPS makes this router’s key.'),
 			{ needed: (values) => values.transport == 'wireguard' }).depends('transport', 'wireguard');
 
 		for (const option of s.children)

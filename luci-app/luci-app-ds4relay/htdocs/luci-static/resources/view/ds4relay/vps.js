@@ -1,8 +1,10 @@
 'use strict';
 'require view';
 'require uci';
+'require ds4relay.actions as actions';
 'require ds4relay.api as api';
 'require ds4relay.config as config';
+'require ds4relay.model as model';
 'require ds4relay.page as page';
 'require ds4relay.rules as rules';
 'require ds4relay.words as words';
@@ -127,7 +129,7 @@ return view.extend({
 
 				return api.exportFile(known.name).then(
 					(answer) => Object.assign(known, { file: answer.config }),
-					(err) => Object.assign(known, { error: words.error(err) }));
+					(err) => Object.assign(known, { error: words.error(err), keyless: model.keyless(err) }));
 			}));
 		});
 	},
@@ -166,9 +168,24 @@ return view.extend({
 				])
 			]),
 			failed.length
-				? page.alert('warning', _('The file cannot be made yet'), failed.map((relay) => relay.error))
+				? failed.map((relay) => this.renderFailed(relay))
 				: this.renderSteps(relays)
 		]);
+	},
+
+	/* Shows the page as it is now. */
+	again() {
+		return this.load().then((relays) => document.querySelector('.cbi-map.ds4').replaceWith(this.render(relays)));
+	},
+
+	/* Why there is no file, and what mends it. */
+	renderFailed({ error, keyless }) {
+		if (!keyless)
+			return page.alert('warning', _('The file cannot be made yet'), [ error ]);
+
+		const { kind, title, text, action } = model.withoutKey(keyless);
+
+		return page.alert(kind, title, [ text ], [ actions.render(action, () => this.again()) ]);
 	},
 
 	renderSteps(relays) {
