@@ -4,9 +4,11 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/lab"
@@ -162,4 +164,29 @@ func TestMends(t *testing.T) {
 	if code, out, _ := r.router.try("status"); code != exitDiffers || !strings.Contains(out, "again and again") {
 		t.Errorf("with a rival: exit status %d\n%s", code, out)
 	}
+}
+
+// TestKeepsOpen: a stateful firewall in front of the home, whose memory is shorter than the test, lets clients in as
+// long as the router's runs remind it, also when something came since the run before.
+func TestKeepsOpen(t *testing.T) {
+	t.Parallel() // it mostly waits
+	const memory = 4 * time.Second
+	r := newRelay(t, lab.Options{Prefix: "open-"}, forwardAll)
+	r.run(t, r.ISP, fmt.Sprintf("sysctl -qw net.netfilter.nf_conntrack_generic_timeout=%d; nft add table ip6 f; "+
+		"nft add chain ip6 f c '{ type filter hook forward priority 0; policy accept; }'; "+
+		"nft add rule ip6 f c iifname core meta l4proto 4 ct state new drop", int(memory.Seconds())))
+	serveTCP(t, r.Host, 80)
+	r.up()
+	refusedTCP(t, r.Client, public+":80")
+	r.router.do("watch")
+	for range 2 {
+		seenTCP(t, r.Client, public+":80", client4)
+		time.Sleep(memory * 3 / 5)
+		r.router.do("watch")
+		time.Sleep(memory * 3 / 5)
+	}
+	seenTCP(t, r.Client, public+":80", client4)
+	r.run(t, r.ISP, "i=0; until [ $(cat /proc/sys/net/netfilter/nf_conntrack_count) = 0 ]; do "+
+		"i=$((i + 1)); [ $i -lt 60 ]; sleep 1; done")
+	refusedTCP(t, r.Client, public+":80") // the runs were it
 }

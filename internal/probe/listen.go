@@ -34,8 +34,12 @@ type listening struct {
 	answer bool
 }
 
+// keepsOpen reports whether an end's probe has another purpose, for which it is sent each minute: a firewall in front of
+// the home lets the VPS's packets in only as long as it remembers one of the home's. WireGuard has its own keepalive.
+func keepsOpen(r *config.Relay) bool { return r.Role == config.Router && r.Transport == config.IPIP6 }
+
 // Listen compares the relays' tunnels with the records of the last run. It probes the other ends of which nothing has
-// come since, and returns the records of the relays that are up. On a router it makes the kernel ask for the hosts.
+// come since, on a router over IPv6 always, and returns the records of the relays that are up. On a router it makes the kernel ask for the hosts.
 func (m *Prober) Listen(relays []*config.Relay, last map[string]*alive.Record) (map[string]*alive.Record, error) {
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {
@@ -60,7 +64,8 @@ func (m *Prober) Listen(relays []*config.Relay, last map[string]*alive.Record) (
 				record = &alive.Record{}
 			}
 			records[r.Name] = record
-			if record.Look(kernel.TunnelOf(link, &counters), now) || r.Role == config.VPS && apart(&o, link.Name) {
+			needed := record.Look(kernel.TunnelOf(link, &counters), now)
+			if needed || keepsOpen(r) || r.Role == config.VPS && apart(&o, link.Name) {
 				quiet = append(quiet, &listening{relay: r, link: link, record: record})
 			}
 			if r.Role == config.Router {
