@@ -209,7 +209,7 @@ func (m *Prober) Neighbour(device string, host netip.Addr) string {
 	if err != nil {
 		return ""
 	}
-	asked, asking := false, false
+	asked, asking := false, false // by this function; by the kernel, still without an answer
 	for deadline := time.Now().Add(neighbourTime); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		neighbours, err := netlink.NeighList(link.Attrs().Index, unix.AF_INET)
 		if err != nil {
@@ -220,7 +220,7 @@ func (m *Prober) Neighbour(device string, host netip.Addr) string {
 			return ""
 		}
 		n := neighbours[i]
-		asking = n.State&unix.NUD_INCOMPLETE != 0 // the kernel is
+		asking = n.State&unix.NUD_INCOMPLETE != 0 || asked && n.State&unix.NUD_PROBE != 0
 		switch {
 		case n.State&unix.NUD_FAILED != 0:
 			return doctor.NoAnswer
@@ -235,7 +235,7 @@ func (m *Prober) Neighbour(device string, host netip.Addr) string {
 			asked = true
 		}
 	}
-	if asking { // clients' packets make the kernel ask again as soon as it has failed
+	if asking { // clients' packets make the kernel ask again as soon as it has failed; or its timers are late
 		return doctor.NoAnswer
 	}
 	return ""
