@@ -162,6 +162,9 @@ func (a *app) unheard(relays []*config.Relay) (problems []*message.Text) {
 		if err != nil || facts.Failed[r.Name] != nil {
 			continue // this is reported
 		}
+		if awaited := facts.Waiting[r.Name]; awaited != nil {
+			problems = append(problems, state.Waiting(r.Name, awaited))
+		}
 		switch device := facts.Tunlink[r.Name]; {
 		case device != "" && !kernel.LinkUp(device):
 			problems = append(problems, message.New("relay %q: the device %s is down: nothing can arrive", r.Name,

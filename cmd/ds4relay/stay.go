@@ -8,6 +8,7 @@ import (
 	"flag"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -92,6 +93,7 @@ func (a *app) stay() error {
 			w.changed(change, time.Now())
 		case <-due:
 			w.look()
+			w.follow()
 		case <-minute.C:
 			w.look()
 			w.report("watch", a.watchOnce(false, false))
@@ -164,12 +166,24 @@ func (w *watcher) restore(show func(state.Step)) (changed bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		m := &reconcile.End{Config: c, Kernel: &kernel.Kernel{Run: w.run, Platform: here(), KeepPeers: true}}
+		m := &reconcile.End{Config: c, Kernel: &kernel.Kernel{Run: w.run, Platform: here(), KeepPeers: true,
+			KeepLocals: true}}
 		if changed, err = m.Restore(show, nil); !errors.Is(err, reconcile.ErrEdited) {
 			break
 		}
 	}
 	return changed, err
+}
+
+// follow gives tunnels the endpoint that the prefix of this moment makes, where the file has auto. Names are followed
+// once a minute.
+func (w *watcher) follow() {
+	c, _, err := config.Load(w.path, w.defaults())
+	if err != nil || !slices.ContainsFunc(c.Relays, func(r *config.Relay) bool { return r.Auto }) {
+		return // look reports errors
+	}
+	w.report("prefix", w.followNames(&reconcile.End{Config: c, Note: w.note,
+		Kernel: &kernel.Kernel{Run: w.run, Platform: here(), KeepPeers: true}}, false))
 }
 
 // repaired says what was put back, and gives up if there were too many repairs, or attempts at one.

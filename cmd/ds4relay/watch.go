@@ -61,7 +61,7 @@ func (a *app) unlessSaid(err error) error {
 	return nil
 }
 
-// watchOnce follows the DNS names of other ends, puts back what other programs have removed (mends), notes which relays
+// watchOnce follows the DNS names of other ends and the prefixes of this one, puts back what other programs have removed (mends), notes which relays
 // clients have used, and listens whether the other ends are alive. One failure does not keep it from the rest.
 func (a *app) watchOnce(missing, mends bool) error {
 	if err := needRoot(); err != nil {
@@ -82,7 +82,8 @@ func (a *app) watchOnce(missing, mends bool) error {
 	return errors.Join(append(errs, err, m.NoteWatched(watched))...)
 }
 
-// followNames checks whether the DNS name of another end has a new address, and moves the tunnel there.
+// followNames checks whether the DNS name of another end has a new address, or this end another prefix, and moves the
+// tunnel there.
 func (a *app) followNames(m *reconcile.End, missing bool) error {
 	moved, err := m.Moved(missing)
 	if err != nil || len(moved) == 0 {

@@ -19,8 +19,9 @@ var Abouts = map[string]map[string]About{
 		"enabled": {Meaning: "0: `up` brings the relay up only if it is named"},
 		"role":    {Default: "router on OpenWrt, else vps", Meaning: "which end this machine is"},
 		"ipaddr":  {Meaning: "the VPS's public IPv4 address"},
-		"ip6addr": {Default: "OpenWrt: auto; else required", Meaning: "this end's endpoint: an IPv6 address, " +
-			"a prefix of at most 64 bits, or `auto` (OpenWrt): from the prefix delegated to `tunlink`"},
+		"ip6addr": {Default: "router: auto; VPS: required", Meaning: "this end's endpoint: an IPv6 address, " +
+			"a prefix of at most 64 bits, or `auto` (router): from the prefix delegated to `tunlink` (OpenWrt), else " +
+			"from the /64 that its lasting global address is in"},
 		"transport": {Meaning: "what carries the packets: `ipip6` (IPv4 in IPv6, not encrypted) or " +
 			"[`wireguard`](wireguard.md) (encrypted, over UDP and IPv4 or IPv6)"},
 		"peeraddr": {Default: "required, but not on a VPS with wireguard", Meaning: "the other end's endpoint: an " +
@@ -39,7 +40,7 @@ var Abouts = map[string]map[string]About{
 		"persistent_keepalive": {Meaning: "wireguard, router: seconds between packets to the VPS when there are no " +
 			"others; they keep firewalls and NAT on the way open"},
 		"tunlink": {Default: "VPS: the device that has `ipaddr`; OpenWrt: the interface with the " +
-			"delegated prefix", Meaning: "the device that carries the tunnel's packets; on OpenWrt the name of an " +
+			"delegated prefix; other homes: the device of the route to the VPS", Meaning: "the device that carries the tunnel's packets; on OpenWrt the name of an " +
 			"interface (`wan6`)"},
 		"device": {Default: "ds4-NAME; with ifupdown its stanza's name", Meaning: "name of the tunnel device"},
 		"mtu": {Meaning: "auto: the MTU of the route to the other end, at most 1500, minus 40 (48 with an " +
@@ -57,6 +58,7 @@ var Abouts = map[string]map[string]About{
 			"other networks, and its cloud's services"},
 		"killswitch": {Meaning: "router: hosts with egress all reach the IPv4 internet through the tunnel or " +
 			"not at all"},
+		"masq": {Default: "0; with peer plain 1", Meaning: "the default for the forwards of this relay"},
 		"flow_offloading": {Meaning: "VPS: established TCP and UDP connections bypass the rules of nft and iptables, " +
 			"if the kernel has flowtables (the module nft_flow_offload)"},
 		"target_local": {Meaning: "VPS: its own programs reach the home by `ipaddr` like other clients; 0: they " +
@@ -80,6 +82,9 @@ var Abouts = map[string]map[string]About{
 			"that the host opens use it too, with the VPS's address"},
 		"killswitch": {Default: "the relay's", Meaning: "router, with egress all: the host reaches the IPv4 internet " +
 			"through the tunnel or not at all"},
+		"masq": {Default: "the relay's", Meaning: "router: 1: the host sees [this machine's address instead of the " +
+			"client's](home.md#hosts-with-another-gateway), for hosts whose default gateway is another router; VPS: " +
+			"always 1 with peer plain, else without effect"},
 	},
 	"proxy": {
 		"enabled": {Meaning: "0: ignore this proxy"},

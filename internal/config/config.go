@@ -63,7 +63,7 @@ type Relay struct {
 	Transport  Transport
 	IPAddr     netip.Addr // the VPS's public IPv4 address
 	Local      netip.Addr // this end's endpoint; not valid where Auto is set
-	Auto       bool       // the endpoint is made of the prefix that tunlink gets delegated
+	Auto       bool       // the endpoint is made of the prefix that tunlink gets delegated, or has
 	Peer       netip.Addr // the other end's endpoint; not valid where PeerName is set, or where it is learned
 	PeerName   string     // DNS name of the other end's endpoint
 	Tunlink    string     // "" where it is to be found out
@@ -80,6 +80,7 @@ type Relay struct {
 
 	EgressPrivate bool // on a VPS: hosts with egress all may open connections to private addresses
 	KillSwitch    bool // on a router: what its forwards have by default
+	Masq          bool // what its forwards have by default
 
 	WireGuard WireGuardOptions
 
@@ -127,6 +128,7 @@ type Forward struct {
 	Egress   Egress
 
 	KillSwitch bool // with egress all: the host leaves for the internet by the tunnel, or not at all
+	Masq       bool // the host sees an address of this end instead of the client's
 }
 
 // String describes it in one line for status: `tcp:443, udp:443 → 192.168.1.210:8443 for 203.0.113.0/24`.

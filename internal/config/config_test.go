@@ -197,6 +197,10 @@ func TestForms(t *testing.T) {
 			func(r *Relay) any { return r.Forwards[0].KillSwitch }, false},
 		{"kill switch of a forward", "\toption egress 'all'\n", "\toption egress 'all'\n\toption killswitch '1'\n",
 			func(r *Relay) any { return r.Forwards[0].KillSwitch }, true},
+		{"masq of the relay", "\toption egress 'replies'\n", "\toption egress 'replies'\n\toption masq '1'\n",
+			func(r *Relay) any { return r.Forwards[0].Masq }, true},
+		{"masq of a forward", "\toption egress 'all'\n", "\toption egress 'all'\n\toption masq '1'\n",
+			func(r *Relay) any { return r.Forwards[0].Masq && !r.Masq }, true},
 		{"endpoint of the delegated prefix", "'2001:db8:fdd2::/64'", "'auto'", func(r *Relay) any { return r.Auto },
 			true},
 		{"endpoint by default", "\toption ip6addr '2001:db8:fdd2::/64'\n", "", func(r *Relay) any {

@@ -61,6 +61,7 @@ func (r *reader) cross() {
 		r.overlaps(addresses[key])
 	}
 	r.egresses(enabled)
+	r.masqs(enabled)
 	r.proxies(enabled)
 	if relays := r.config.Relays; len(enabled) == 0 && len(relays) > 0 && len(r.config.Proxies) == 0 {
 		r.warnings.add(r.at(r.lines[relays[0]]("enabled"), label("relay", relays[0].Name), "enabled", "0",
@@ -221,6 +222,23 @@ func (r *reader) egresses(relays []*Relay) {
 				continue
 			}
 			through[f.DestIP] = relay
+		}
+	}
+}
+
+// masqs reports forwards of a router's relay to one host that differ in masq: the host has one default gateway.
+func (r *reader) masqs(relays []*Relay) {
+	for _, relay := range relays {
+		first := map[netip.Addr]*Forward{}
+		for _, f := range relay.Forwards {
+			switch other := first[f.DestIP]; {
+			case other == nil:
+				first[f.DestIP] = f
+			case relay.Role == Router && other.Masq != f.Masq:
+				value := map[bool]string{true: "1", false: "0"}
+				r.forwardProblem(f, "masq", value[f.Masq], "%s has masq '%s' in forward %q; allowed is the same in all "+
+					"forwards of a relay to one host", f.DestIP, value[other.Masq], short(other.Section))
+			}
 		}
 	}
 }

@@ -204,6 +204,11 @@ func (r *reader) sections(defaults Defaults) {
 			p.section.problem("killswitch", "is for hosts whose own connections go through the tunnel; allowed is 0, "+
 				"or egress all beside it")
 		}
+		if !p.section.has("masq") {
+			p.forward.Masq = relay.Masq
+		} else {
+			p.section.masq(relay, p.forward.Masq)
+		}
 		if p.enabled {
 			relay.Forwards = append(relay.Forwards, p.forward)
 		}
@@ -582,6 +587,7 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 
 		EgressPrivate: parse(s, "egress_private", boolean),
 		KillSwitch:    parse(s, "killswitch", boolean),
+		Masq:          parse(s, "masq", boolean),
 	}
 	if s.has("role") {
 		relay.Role = parse(s, "role", oneOf(Router, VPS))
@@ -600,6 +606,10 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 	} else {
 		s.ipip6(relay)
 	}
+	if s.has("masq") {
+		s.masq(relay, relay.Masq)
+	}
+	relay.Masq = relay.Masq && relay.Role == Router || relay.WireGuard.Plain
 	if s.has("tunlink") && relay.Tunlink == relay.Device {
 		s.problem("device", "%s is also the tunlink; allowed is a name of its own for the tunnel", relay.Device)
 	}
@@ -678,6 +688,17 @@ func (s *section) wireguard(relay *Relay) {
 	w.Port = uint16(parse(s, port, number(1, 65535)))
 }
 
+// masq judges the option masq of a relay's section, or of one of its forwards.
+func (s *section) masq(relay *Relay, on bool) {
+	switch {
+	case relay.WireGuard.Plain && !on:
+		s.problem("masq", "with peer plain the home answers only to %s, which hosts see instead of the clients; "+
+			"allowed is 1, or no option masq", PlainAddr)
+	case relay.Role == VPS && on && !relay.WireGuard.Plain:
+		s.unused(message.New("is ignored: it is for the router, or for a VPS with peer plain"), "masq")
+	}
+}
+
 // plainPeer is the value of option peer.
 const plainPeer = "plain"
 
@@ -725,6 +746,7 @@ func (s *section) forward(name string) pending {
 		Egress:  parse(s, "egress", oneOf(Replies, All)),
 
 		KillSwitch: s.has("killswitch") && parse(s, "killswitch", boolean),
+		Masq:       s.has("masq") && parse(s, "masq", boolean),
 	}
 	protos := s.values("proto")
 	if !s.has("proto") {

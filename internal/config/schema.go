@@ -20,7 +20,6 @@ type SectionSpec struct {
 const (
 	boolWords = "1 or 0 (also yes/no, on/off, true/false)"
 	portWords = "a port from 1 to 65535, or a range such as 8000-8010"
-	autoWords = "auto (the prefix that tunlink gets delegated), "
 	addrWords = "an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64"
 
 	keyWords  = "the other end's public key: 44 characters, as `ds4relay pubkey` prints it there"
@@ -59,6 +58,7 @@ var Schema = []SectionSpec{
 		{Name: "egress", Default: "replies", Allowed: "replies or all"},
 		{Name: "egress_private", Default: "0", Allowed: boolWords},
 		{Name: "killswitch", Default: "0", Allowed: boolWords},
+		{Name: "masq", Default: "0", Allowed: boolWords}, // 1 with peer plain
 		{Name: "flow_offloading", Default: "1", Allowed: boolWords},
 		{Name: "target_local", Default: "1", Allowed: boolWords},
 		{Name: "keep", List: true, Allowed: "protocol:port, protocol:first-last or protocol, such as tcp:22, " +
@@ -77,6 +77,7 @@ var Schema = []SectionSpec{
 			"network such as 203.0.113.0/24"},
 		{Name: "egress", Allowed: "replies or all"},
 		{Name: "killswitch", Allowed: boolWords},
+		{Name: "masq", Allowed: boolWords},
 	}},
 	{Type: "proxy", Options: []Spec{
 		{Name: "enabled", Default: "1", Allowed: boolWords},

@@ -174,6 +174,10 @@ func (p *patient) endpoints() Finding {
 		} else if state.Waits(p.pathErr) {
 			remedy = message.New("ask the provider for a delegated IPv6 prefix (DHCPv6-PD), or give the endpoint " +
 				"with option ip6addr")
+			if !p.sys().OpenWrt {
+				remedy = message.New("turn on IPv6 in the router that this machine's network has, and let this machine " +
+					"take an address (`ip -6 address`); else take transport wireguard, which needs no IPv6")
+			}
 		}
 		return NewFinding(Failed, message.Of(p.pathErr), remedy)
 	}

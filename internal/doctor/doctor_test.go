@@ -515,9 +515,7 @@ var diagnoses = []diagnosis{
 	{"routed", config.Router, Failed, func(f *fake) {
 		f.sys.OpenWrt = false
 		f.ping = func(from netip.Addr, _ int) Pong { return Pong{Answered: from != home6} }
-		f.path.Unheard = message.Plain("the network 2001:db8:fdd2::/64 is on eth1, where routers ask for the " +
-			"endpoint 2001:db8:fdd2:0:198:51:100:144, and nobody answers")
-	}, "nobody answers"},
+	}, "answers to it do not arrive"},
 	{"tunnel", config.VPS, Failed, func(f *fake) { f.sendErr = errors.New("send into ds4-home: network is down") },
 		"no packet goes into the tunnel"},
 	{"tunnel", config.VPS, Failed, func(f *fake) {

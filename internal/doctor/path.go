@@ -72,16 +72,16 @@ func (p *patient) routed() Finding {
 	if pong.Answered {
 		return ok("%s answers also to %s", p.path.Peer, p.path.Local)
 	}
-	if p.path.Unheard != nil {
-		return failed(message.New("nothing can arrive: %v", p.path.Unheard),
-			"write an address that %s has into option ip6addr, and the same into peeraddr at the VPS, then run "+
-				"`ds4relay up` at both", p.path.Uplink)
-	}
 	remedy := message.New("take an address that is routed to this machine for option ip6addr (one that the provider " +
 		"has given to it), and the same for peeraddr at the other end")
-	if p.Role == config.Router {
+	switch {
+	case p.Role == config.Router && p.sys().OpenWrt:
 		remedy = message.New("option ip6addr has to lie in the prefix that the provider delegates to this router " +
 			"(`ifstatus wan6`: ipv6-prefix), and peeraddr at the VPS has to be the same")
+	case p.Role == config.Router:
+		remedy = message.New("leave out option ip6addr, or write a prefix that %s has (`ip -6 address show dev %s`); "+
+			"then run `ds4relay up`, and write the endpoint that `ds4relay status` prints here into option peeraddr at the "+
+			"VPS; else take transport wireguard at both ends", p.path.Uplink, p.path.Uplink)
 	}
 	return NewFinding(Failed, message.New("%s answers to this machine's own address, but not to the endpoint %s: %s",
 		p.path.Peer, p.path.Local,
@@ -275,8 +275,8 @@ func (p *patient) tunnel() Finding {
 	}
 	arrives := silent && p.arrives()
 	filter := message.New("allow IP protocol 4 (IPv4 in IPv6) between %s and %s in the firewalls of both providers "+
-		"(the VPS's control panel, the home's modem)",
-		p.path.Local, p.path.Peer)
+		"(the VPS's control panel; at home the modem, or the provider's router, such as a FRITZ!Box: IPv6 exposed host), "+
+		"or take transport wireguard at both ends", p.path.Local, p.path.Peer)
 	switch {
 	case t.seen.Err != nil:
 		return failed(message.New("no packet goes into the tunnel: %v", t.seen.Err), "run `ds4relay up`")

@@ -337,8 +337,18 @@ func (p *patient) ended(w *walk) bool {
 	return w.self != nil || w.astray != nil || w.hidden != nil || p.nothingComes() && w.on != nil || p.left(w)
 }
 
-// unhidden returns a packet with the client's address, where a home without ds4relay sees the VPS's instead.
+// unhidden returns a packet with the client's address, where a home without ds4relay sees the VPS's instead, or a host
+// this router's (option masq).
 func (p *patient) unhidden(w *walk, s Sighting) Sighting {
+	if host := w.forward.DestIP; p.Role == config.Router && w.forward.Masq && s.Device == p.path.LAN[host] &&
+		s.Outer == nil {
+		switch {
+		case s.Out && s.Dst == host:
+			s.Src = w.client
+		case !s.Out && s.Src == host:
+			s.Dst = w.client
+		}
+	}
 	if p.WireGuard.Plain && s.Device == p.Device {
 		for _, addr := range []*netip.Addr{&s.Src, &s.Dst} {
 			if *addr == config.PlainAddr {
@@ -420,6 +430,8 @@ func (p *patient) sight(w *walk, s Sighting) {
 		set(&w.answer)
 	case s.Out && s.Device == p.Device && toClient:
 		set(&w.back)
+	case s.Out && s.Device == lan && toClient && w.answer != nil:
+		set(&w.astray)
 	case s.Out && toClient && w.answer == nil && w.on == nil && s.IsError():
 		set(&w.self)
 	case s.Out && (toClient || s.Src == w.client) && s.Device != p.Device && s.Device != lan:
@@ -683,7 +695,7 @@ func (p *patient) host(a *attempt) Finding {
 	}
 	return a.silent(message.New("%s does not answer, though packets come to the router at home", target),
 		"run `ds4relay doctor` on the router: it needs the same forward; else the host is down, its own firewall or "+
-			"the router's drops the packet, or its default gateway is another")
+			"the router's drops the packet, or its default gateway is another (option masq there)")
 }
 
 // answers reports whether a host answers to the first packet of a protocol, if a service uses it.
@@ -710,8 +722,8 @@ func (p *patient) silentHost(a *attempt, target string) Finding {
 	host := a.forward.DestIP
 	if slices.ContainsFunc(a.walks, func(w *walk) bool { return w.near }) {
 		return failed(message.New("%s answers this router, but not a client from the internet", target),
-			"on %s: its default gateway has to be this router, and its firewall has to let in addresses beyond the "+
-				"LAN", host)
+			"on %s: its default gateway has to be this router (else set option masq '1' in the forward here, which hides "+
+				"clients' addresses from it), and its firewall has to let in addresses beyond the LAN", host)
 	}
 	return a.silent(message.New("%s is there, but answers neither a client nor this router", target),
 		"on %s: let it in its own firewall, for addresses beyond the LAN too", host)

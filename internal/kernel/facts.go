@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"maps"
 	"net"
 	"net/netip"
@@ -15,14 +16,13 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/state"
-	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // Facts collects what Compile needs for the relays. Errors about single relays are in Failed.
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
 		Keys: map[string]state.Keys{}, PathMTU: map[string]int{}, Uplink: map[string]string{}, Narrow: map[string]int{},
-		LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
+		LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}, OnLink: map[string]string{}}
 	own, err := ownRoutes()
 	if err != nil {
 		return f, message.New("list routes: %v", err)
@@ -158,18 +158,18 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 		if networksErr != nil {
 			return message.New("option ip6addr is auto: %v; give an address or a prefix", networksErr)
 		}
-		var kept bool
+		var awaited *message.Text
 		var err error
-		if local, kept, err = k.delegated(r, networks); err != nil {
+		if local, awaited, err = k.autoLocal(r, networks); err != nil {
 			return err
 		}
-		if kept {
-			f.Notes = append(f.Notes, message.New("relay %q: there is no delegated prefix now; "+
-				"the tunnel keeps the endpoint of the last one", r.Name))
-		}
 		if !local.IsValid() {
-			f.Waiting[r.Name] = networks.Awaited(r)
+			f.Waiting[r.Name] = awaited
 			return nil
+		}
+		if awaited != nil {
+			f.Notes = append(f.Notes, message.New("relay %q: there is none now: %v; the tunnel keeps the endpoint that "+
+				"it has", r.Name, awaited))
 		}
 		f.Local[r.Name] = local
 	}
@@ -221,6 +221,15 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 	if r.Role != config.Router {
 		return nil
 	}
+	if r.Transport == config.IPIP6 {
+		device, err := askedOn(local, cmp.Or(f.Tunlink[r.Name], f.Uplink[r.Name]), r.Device)
+		if err != nil {
+			return err
+		}
+		if device != "" {
+			f.OnLink[r.Name] = device
+		}
+	}
 	for _, forward := range r.Forwards {
 		if route, err := routeTo(forward.DestIP, netip.Addr{}); err == nil && route.device != "lo" {
 			f.LAN[forward.DestIP] = route.device
@@ -271,23 +280,6 @@ func (k *Kernel) free(r *config.Relay, networks platform.Networks) error {
 		tunnels = append(tunnels, link.Name)
 	}
 	return networks.Free(r.Name, tunnels)
-}
-
-// delegated derives a relay's endpoint from the prefix delegated to its interface. While there is none, an existing
-// tunnel keeps its endpoint, because a new prefix arrives as an ifdown and an ifup.
-func (k *Kernel) delegated(r *config.Relay, networks platform.Networks) (local netip.Addr, kept bool, err error) {
-	if uplink := networks.Uplink(r); uplink != nil && uplink.Up {
-		for _, prefix := range uplink.Prefixes {
-			if prefix.Bits() <= 64 && prefix.Addr().IsGlobalUnicast() && !prefix.Addr().IsPrivate() {
-				return transport.Derive(prefix, r.IPAddr), false, nil
-			}
-		}
-	}
-	link, err := k.linkOf(r)
-	if err != nil || link == nil {
-		return netip.Addr{}, false, err
-	}
-	return link.Local(), true, nil
 }
 
 // linkOf returns the relay's tunnel if it is up, or nil.

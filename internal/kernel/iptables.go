@@ -19,8 +19,8 @@ import (
 )
 
 // iptablesChains are the chains that may contain our rules, by program.
-var iptablesChains = []struct{ program, chain string }{{"iptables", "FORWARD"}, {"iptables", "INPUT"},
-	{"ip6tables", "INPUT"}}
+var iptablesChains = []struct{ program, table, chain string }{{"iptables", "filter", "FORWARD"},
+	{"iptables", "filter", "INPUT"}, {"iptables", "raw", "PREROUTING"}, {"ip6tables", "filter", "INPUT"}}
 
 // backend is one of the two kinds of tables that iptables(8) may be about; both can be there at once, and a packet has
 // to pass both.
@@ -62,8 +62,8 @@ func (b backend) has(table string, chains ...string) (bool, error) {
 	}), err
 }
 
-// iptablesRules returns the rules of the chains that may contain ours, by program, if iptables is in use. A table
-// `filter` that iptables cannot list was made with nft.
+// iptablesRules returns the rules of the chains that may contain ours, by program, if iptables is in use. A table that
+// iptables cannot list was made with nft.
 func iptablesRules() (map[string]string, error) {
 	rules := map[string]string{}
 	for _, c := range iptablesChains {
@@ -71,14 +71,14 @@ func iptablesRules() (map[string]string, error) {
 			if _, err := exec.LookPath(b.program); err != nil {
 				continue
 			}
-			used, err := b.has("filter", c.chain)
+			used, err := b.has(c.table, c.chain)
 			if err != nil {
 				return nil, message.New("list nft chains: %v", err)
 			}
 			if !used {
 				continue
 			}
-			listing, err := iptables(b.program, "-w", "-S", c.chain)
+			listing, err := iptables(b.program, "-t", c.table, "-w", "-S", c.chain)
 			var limit *program.LimitError
 			if errors.As(err, &limit) {
 				return nil, err // unknown whether there are rules of ours
@@ -95,8 +95,15 @@ func iptablesRules() (map[string]string, error) {
 func iptablesInUse() (state.IPTables, error) {
 	rules, err := iptablesRules()
 	tables := state.IPTables{}
-	for program := range rules {
-		tables[program] = true
+	for program, listing := range rules {
+		for line := range strings.Lines(listing) {
+			words := strings.Fields(line)
+			raw := len(words) > 1 && words[1] == "PREROUTING"
+			tables[program] = tables[program] || !raw
+			if raw && strings.HasSuffix(strings.TrimSpace(line), "-j DROP") {
+				tables[program+state.RawDrops] = true
+			}
+		}
 	}
 	return tables, err
 }

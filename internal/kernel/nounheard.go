@@ -3,11 +3,9 @@
 package kernel
 
 import (
-	"net/netip"
-
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/message"
 )
 
 // Unheard returns nil: a router has no room for it, and the check routed of the doctor says whether answers arrive.
-func Unheard(*config.Relay, netip.Addr, string) *message.Text { return nil }
+func Unheard(*config.Relay, string) *message.Text { return nil }

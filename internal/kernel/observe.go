@@ -28,6 +28,8 @@ type Kernel struct {
 
 	// KeepPeers uses the recorded addresses of DNS names, without a lookup, where there are some.
 	KeepPeers bool
+	// KeepLocals leaves tunnels the endpoints that they have where those are auto.
+	KeepLocals bool
 
 	looked map[string]lookedUp // DNS names
 	notes  []*message.Text     // about records, for Observe

@@ -4,7 +4,6 @@ package kernel
 
 import (
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
@@ -15,17 +14,14 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 )
 
-// Unheard says why nothing can arrive at a relay's end on this machine, or returns nil. local is its endpoint, device
-// the one on which clients (VPS) or the VPS's packets (router) arrive.
-func Unheard(r *config.Relay, local netip.Addr, device string) *message.Text {
+// Unheard says why nothing can arrive at a VPS's end of a relay, or returns nil. device is the one on which clients
+// arrive.
+func Unheard(r *config.Relay, device string) *message.Text {
 	link, err := netlink.LinkByName(device)
-	if err != nil {
-		return nil // others report that
+	if err != nil || r.Role != config.VPS {
+		return nil // others report a device that is not there
 	}
-	if r.Role == config.VPS {
-		return translated(r, link)
-	}
-	return unanswered(local, link)
+	return translated(r, link)
 }
 
 // HasAddr reports whether a device of this machine has the IPv4 address, or if that is not known.
@@ -83,48 +79,4 @@ func translated(r *config.Relay, link netlink.Link) *message.Text {
 	}
 	return message.New("no device has the address %s (option ipaddr), and %s has only %s: the provider translates the "+
 		"address, and clients' packets carry the private one", r.IPAddr, link.Attrs().Name, strings.Join(private, ", "))
-}
-
-// proxyConfig is the file of ndppd(1), which answers neighbour solicitations without telling the kernel.
-const proxyConfig = "/etc/ndppd.conf"
-
-// unanswered recognises an endpoint in a network that is on the link: other routers look for it there by neighbour
-// discovery, and nobody answers, because it is an address of the tunnel.
-func unanswered(local netip.Addr, link netlink.Link) *message.Text {
-	if _, err := os.Stat(proxyConfig); err == nil || !local.IsValid() {
-		return nil
-	}
-	index := link.Attrs().Index
-	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, unix.AF_INET6) })
-	if err != nil {
-		return nil
-	}
-	for _, a := range addrs {
-		if a.IP.Equal(local.AsSlice()) {
-			return nil
-		}
-	}
-	proxies, err := netlink.NeighProxyList(index, unix.AF_INET6)
-	if err != nil {
-		return nil
-	}
-	for _, n := range proxies {
-		if n.IP.Equal(local.AsSlice()) {
-			return nil
-		}
-	}
-	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(link, unix.AF_INET6) })
-	if err != nil {
-		return nil
-	}
-	for _, route := range routes {
-		if route.Dst == nil || route.Gw != nil || !route.Dst.Contains(local.AsSlice()) {
-			continue
-		}
-		if bits, _ := route.Dst.Mask.Size(); bits > 0 && bits < 128 {
-			return message.New("the network %s is on %s, where routers ask for the endpoint %s, and nobody answers",
-				route.Dst.String(), link.Attrs().Name, local)
-		}
-	}
-	return nil
 }

@@ -126,8 +126,7 @@ func concernsRoutes(m syscall.NetlinkMessage) bool {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return concernsLink(m.Data)
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		// A router advertisement renews an address each time.
-		return !added || len(m.Data) > 0 && m.Data[0] == unix.AF_INET
+		return !added || len(m.Data) > 0 && m.Data[0] == unix.AF_INET || fresh(m.Data)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		if len(m.Data) < unix.SizeofRtMsg {
 			return false
@@ -142,6 +141,20 @@ func concernsRoutes(m syscall.NetlinkMessage) bool {
 		return len(forwarding) == 4 && binary.NativeEndian.Uint32(forwarding) == 0
 	}
 	return false
+}
+
+// freshTime is how long an IPv6 address is new, in hundredths of a second: duplicate address detection takes a second or
+// two.
+const freshTime = 1000
+
+// fresh reports whether an IPv6 address has just come, and is usable. A router advertisement renews it later each time.
+func fresh(data []byte) bool {
+	cache := after(data, unix.SizeofIfAddrmsg)[unix.IFA_CACHEINFO]
+	if len(cache) < unix.SizeofIfaCacheinfo || data[2]&unix.IFA_F_TENTATIVE != 0 { // struct ifaddrmsg
+		return false
+	}
+	created, updated := binary.NativeEndian.Uint32(cache[8:]), binary.NativeEndian.Uint32(cache[12:])
+	return updated-created < freshTime
 }
 
 // netconfaForwarding is NETCONFA_FORWARDING of linux/netconf.h.
@@ -203,7 +216,7 @@ func (t *transaction) note(kind int, family uint8, attrs map[uint16][]byte) {
 	case known:
 		t.concerns = true
 		t.urgent = t.urgent || kind == unix.NFT_MSG_DELTABLE || kind == unix.NFT_MSG_DELCHAIN
-	case table == "filter" && kind <= unix.NFT_MSG_DELRULE: // iptables' chains, where allowances are
+	case (table == "filter" || table == "raw") && kind <= unix.NFT_MSG_DELRULE: // iptables' chains with allowances
 		t.concerns = true
 	}
 }

@@ -28,7 +28,7 @@ type Platform interface {
 	RunDir() string
 	// NamesNetworks tells whether `option tunlink` may name a network instead of a device.
 	NamesNetworks() bool
-	// Networks asks for those of this moment.
+	// Networks asks for those of this moment; nil where only the kernel knows them.
 	Networks() (Networks, error)
 }
 
@@ -59,9 +59,6 @@ func IsOpenWrt() bool {
 // Debian is every machine that is no OpenWrt.
 type Debian struct{}
 
-// ErrNoPrefix is what a platform says that has no list of delegated prefixes.
-var ErrNoPrefix = message.New("this is no OpenWrt, where netifd knows the delegated prefix")
-
 // Name implements Platform.
 func (Debian) Name() Name { return DebianName }
 
@@ -75,4 +72,4 @@ func (Debian) RunDir() string { return "/run/ds4relay" }
 func (Debian) NamesNetworks() bool { return false }
 
 // Networks implements Platform.
-func (Debian) Networks() (Networks, error) { return nil, ErrNoPrefix }
+func (Debian) Networks() (Networks, error) { return nil, nil }

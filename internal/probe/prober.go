@@ -125,11 +125,7 @@ func (m *Prober) Path(r *config.Relay) (doctor.Path, error) {
 		}
 	}
 	path.Uplink, path.LearntMTU = uplink(path.Local, outer)
-	device := path.Uplink
-	if r.Role == config.VPS {
-		device = path.Access
-	}
-	path.Unheard = kernel.Unheard(r, path.Local, device)
+	path.Unheard = kernel.Unheard(r, path.Access)
 	return path, nil
 }
 

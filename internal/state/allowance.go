@@ -14,7 +14,7 @@ import (
 // table cannot overrule that.
 type Allowance struct {
 	Program string // of IPTablesPrograms
-	Chain   string // FORWARD or INPUT
+	Chain   string // FORWARD or INPUT, or rawChain
 	Match   string // as iptables -S prints it
 }
 
@@ -26,8 +26,15 @@ const AllowanceComment = "ds4relay"
 var IPTablesPrograms = []string{"ip6tables", "ip6tables-nft", "ip6tables-legacy", "iptables", "iptables-nft",
 	"iptables-legacy"}
 
-// IPTables says which of the programs have a table `filter` in the kernel.
+// IPTables says which of the programs have a table `filter` in the kernel, and by their names with RawDrops, whose table
+// `raw` has rules that drop packets: Docker has some so that only its own ports lead to containers.
 type IPTables map[string]bool
+
+// RawDrops is behind a program's name in IPTables.
+const RawDrops = " raw"
+
+// rawChain is the chain of the table raw; no other table that allowances are in has it.
+const rawChain = "PREROUTING"
 
 // allowances are the rules that a relay's tunnel needs on a VPS: for packets from the other end, for forwarded packets
 // and answers to the home, and for packets from the home. (Our own table lets only configured hosts of the home pass.)
@@ -43,6 +50,26 @@ func allowances(link Link, tables IPTables) []Allowance {
 				Allowance{program, "FORWARD", fmt.Sprintf("-o %s -m conntrack --ctstate RELATED,ESTABLISHED,DNAT",
 					link.Name)},
 				Allowance{program, "FORWARD", "-i " + link.Name})
+		}
+	}
+	return wanted
+}
+
+// homeAllowances are the rules that a tunnel needs at home, besides: for hosts that are this machine itself (self), and
+// for hosts' own connections (opens). Our own table lets only packets for the forwards come out of the tunnel, and only
+// marked packets are routed into it.
+func homeAllowances(link Link, tables IPTables, self, opens bool) []Allowance {
+	wanted := allowances(link, tables)
+	for _, program := range IPTablesPrograms {
+		in := "-i " + link.Name
+		if tables[program] && self && !forIPv6(program) {
+			wanted = append(wanted, Allowance{program, "INPUT", in})
+		}
+		if tables[program] && opens && !forIPv6(program) {
+			wanted = append(wanted, Allowance{program, "FORWARD", "-o " + link.Name + " -m conntrack --ctstate NEW"})
+		}
+		if tables[program+RawDrops] {
+			wanted = append(wanted, Allowance{program, rawChain, in})
 		}
 	}
 	return wanted
@@ -122,12 +149,16 @@ func (a Allowance) ours() bool {
 		}
 		link.Tunnel = transport.IPIP6{Remote: remote.Addr(), Local: local.Addr()}
 	}
-	return slices.Contains(allowances(link, IPTables{a.Program: true}), a)
+	return slices.Contains(homeAllowances(link, IPTables{a.Program: true, a.Program + RawDrops: !forIPv6(a.Program)},
+		true, true), a)
 }
 
 // Arguments returns the program's arguments, with the verb -I or -D.
 func (a Allowance) Arguments(verb string) []string {
 	arguments := append([]string{"-w", verb, a.Chain}, strings.Fields(a.Match)...)
+	if a.Chain == rawChain {
+		arguments = append([]string{"-t", "raw"}, arguments...)
+	}
 	return append(arguments, "-m", "comment", "--comment", AllowanceComment, "-j", "ACCEPT")
 }
 

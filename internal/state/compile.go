@@ -34,6 +34,8 @@ type Facts struct {
 	Inside    []netip.Prefix           // on a router: networks whose addresses nobody outside has
 	Connected []netip.Prefix           // on a router: those of them that it has an address in
 	Closed    map[string]bool          // devices that did not forward IPv4 before we had them do so
+	// Relay → on a router the device where neighbours ask for its endpoint, if they do.
+	OnLink map[string]string
 
 	IPTables   IPTables
 	FlowTables bool // whether the kernel and nft have them
@@ -98,6 +100,8 @@ func Compile(relays []*config.Relay, facts Facts) State {
 			vps.add(r, link)
 		} else {
 			s.compileRouter(r, facts, link, router.egress)
+			self := slices.ContainsFunc(hosts(r), func(host netip.Addr) bool { return facts.Self[host] })
+			s.Allowances = append(s.Allowances, homeAllowances(link, facts.IPTables, self, len(egressHosts(r)) > 0)...)
 			router.add(r, link, facts)
 		}
 	}
@@ -266,7 +270,9 @@ const minIPv6MTU = 1280
 func (s *State) compileRouter(r *config.Relay, facts Facts, link Link, egress uint32) {
 	if r.Transport == config.IPIP6 {
 		endpoint := Addr{Addr: r.Local, Device: r.Device}
-		if link.MTU < minIPv6MTU {
+		if device := facts.OnLink[r.Name]; device != "" {
+			endpoint.Device = device
+		} else if link.MTU < minIPv6MTU {
 			endpoint.Device = "lo"
 		}
 		s.Addrs = append(s.Addrs, endpoint)

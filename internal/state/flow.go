@@ -70,7 +70,7 @@ func (s EndFlows) Ender() func(Flow) bool {
 			from, to = newWays(s.From, s.FromDevices), newWays(s.To, s.ToDevices)
 		}
 		if mark := f.Mark & config.MarkMask; s.FromDevices[mark] != "" || s.ToDevices[mark] != "" {
-			return from.open(f) && !to.open(f)
+			return from.open(f) && (!to.open(f) || from.masqs(f) != to.masqs(f))
 		}
 		if !from.public[f.Dst] && !to.public[f.Dst] {
 			return false
@@ -188,6 +188,12 @@ func (w *ways) open(f Flow) bool {
 		}
 	}
 	return false
+}
+
+// masqs reports whether a router hides a flow's client from the host.
+func (w *ways) masqs(f Flow) bool {
+	_, ok := w.elements["masq_host"][Key{Addr: f.Dst}.by(w.devices[f.Mark&config.MarkMask])]
+	return ok
 }
 
 // tunnelsByMark returns a router's tunnels by connection mark.

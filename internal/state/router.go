@@ -83,6 +83,13 @@ var routerSetTypes = []Set{
 	{Name: "egress_host", Key: []Type{IPv4}},
 }
 
+// masqRules hide the clients from hosts whose default gateway is another router: they answer to this machine.
+//
+//go:embed nft/router_masq.nft
+var masqRules string
+
+var masqSetTypes = []Set{{Name: "masq_host", Key: []Type{IfName, IPv4}}}
+
 // routerTables collects the rules and elements of the router's relays.
 type routerTables struct {
 	elements
@@ -171,6 +178,9 @@ func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
 		"MSS", fmt.Sprint(link.MTU-ipTCPHeaders), "LOCAL", link.Local().String(), "GROUP", strconv.Itoa(Group))
 	for _, host := range egressHosts(r) {
 		t.insert("egress_host", Key{Addr: host})
+	}
+	for _, host := range destinations(r, func(f *config.Forward) bool { return f.Masq }) {
+		t.insert("masq_host", Key{Device: link.Name, Addr: host})
 	}
 	fill.WriteString(&t.rules, strings.Replace(apart(routerRules), "LIMITED", limitedPart, 1))
 	if len(egressHosts(r)) > 0 {
@@ -268,6 +278,10 @@ func (t *routerTables) text() (string, []Set) {
 			t.inside).Replace(apart(selfRules))
 	}
 	sets := slices.Concat(filled(routerSetTypes, t.elements), filled(t.limited, t.elements))
+	if len(t.elements["masq_host"]) > 0 {
+		body += apart(masqRules)
+		sets = append(sets, filled(masqSetTypes, t.elements)...)
+	}
 	if len(t.elements["hairpin_public"]) > 0 {
 		body += apart(hairpin)
 		sets = append(sets, filled(hairpinSetTypes, t.elements)...)

@@ -83,7 +83,8 @@ func (f *Follower) Frame(frame Frame) []Event {
 	if f.found == nil && !f.begins(frame) {
 		return nil
 	}
-	if !f.found.has(&frame.Packet) {
+	unhidden := f.found.unhidden(frame)
+	if !f.found.has(&unhidden.Packet) {
 		return nil
 	}
 	w := f.found.Way
@@ -99,7 +100,7 @@ func (f *Follower) Frame(frame Frame) []Event {
 			events = append(events, f.event(before, FromPeerUDP))
 		}
 	}
-	return append(events, f.event(frame, f.found.step(frame)))
+	return append(events, f.event(frame, f.found.step(unhidden)))
 }
 
 func (f *Follower) event(frame Frame, step Step) Event {
@@ -202,6 +203,22 @@ func (c *Connection) port(p *packet.Packet) uint16 {
 		return p.SrcPort
 	}
 	return p.DstPort
+}
+
+// unhidden returns a packet with the client's address, where the host sees this router's instead (option masq).
+func (c *Connection) unhidden(frame Frame) Frame {
+	host := c.First.Dst
+	if frame.Outer != nil || frame.Device != c.Way.LAN[host] || !slices.ContainsFunc(c.Way.Relay.Forwards,
+		func(f *config.Forward) bool { return f.DestIP == host && f.Masq }) {
+		return frame
+	}
+	switch {
+	case frame.Out && frame.Dst == host:
+		frame.Src = c.Client
+	case !frame.Out && frame.Src == host:
+		frame.Dst = c.Client
+	}
+	return frame
 }
 
 // has tells whether a packet belongs to the connection: also a later fragment, or an error about one of its packets.
