@@ -3,7 +3,7 @@
 
 # The lab needs QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
 LAB_PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm qemu-utils busybox-static cpio kmod xz-utils zstd \
-	wireguard-tools iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 mmdebstrap e2fsprogs
+	wireguard-tools iptables iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 mmdebstrap e2fsprogs
 TEST_PACKAGES := shellcheck zopfli lintian dbus-daemon zsh fish lua5.1 python3-prometheus-client
 BENCH_PACKAGES := haproxy socat 6tunnel nginx-light libnginx-mod-stream
 

@@ -49,6 +49,7 @@ type watcher struct {
 	// without one.
 	since, due time.Time
 	urgent     bool // due does not wait for further changes
+	waits      bool // the last look found a relay that waits for something
 }
 
 // stay watches the kernel as long as relays are to be up, and does each minute what `watch` does.
@@ -134,13 +135,20 @@ func (w *watcher) changed(change kernel.Change, now time.Time) {
 func (w *watcher) look() {
 	w.since, w.due, w.urgent = time.Time{}, time.Time{}, false
 	var steps []string
+	waited := w.waits
+	w.waits = false
 	changed, err := w.restore(func(step state.Step) { steps = append(steps, state.Line(step)) })
 	now := time.Now()
 	w.looked = now
 	by := w.by
 	w.by = nil
 	w.report("look", err)
-	if changed {
+	switch {
+	case !changed:
+	case waited && !w.waits && err == nil:
+		w.announce()
+		w.note(message.New("what a relay was waiting for is there: %s", strings.Join(steps, "; ")))
+	default:
 		w.announce()
 		w.repaired(now, steps, by, err)
 	}
@@ -167,7 +175,7 @@ func (w *watcher) restore(show func(state.Step)) (changed bool, err error) {
 			return false, err
 		}
 		m := &reconcile.End{Config: c, Kernel: &kernel.Kernel{Run: w.run, Platform: here(), KeepPeers: true,
-			KeepLocals: true}}
+			KeepLocals: true}, Note: func(text *message.Text) { w.waits = w.waits || state.Waits(text) }}
 		if changed, err = m.Restore(show, nil); !errors.Is(err, reconcile.ErrEdited) {
 			break
 		}

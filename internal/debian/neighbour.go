@@ -127,9 +127,6 @@ func (n Neighbours) Notes(relays []*config.Relay) []*message.Text {
 		}
 	}
 	for _, r := range relays {
-		if r.Role != config.VPS {
-			continue
-		}
 		link := state.Link{Name: r.Device, Relay: r.Name, Tunnel: state.TunnelOf(r, r.Local, r.Peer)}
 		if n.NetworkManager && !strings.HasPrefix(link.Name, "ds4-") {
 			notes = append(notes, message.New("NetworkManager may take %s for a device of its own: nmcli device set "+

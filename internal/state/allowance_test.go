@@ -39,6 +39,27 @@ func TestAllowances(t *testing.T) {
 	if !reflect.DeepEqual(have, want) {
 		t.Errorf("listed %+v\nwanted %+v", have, want)
 	}
+	tables := IPTables{"iptables": true, "iptables" + RawDrops: true, "ip6tables": true}
+	home := homeAllowances(link, tables, true, true)
+	var listing [2]string
+	for _, a := range home {
+		i := map[bool]int{true: 1}[forIPv6(a.Program)]
+		listing[i] += "-A " + a.Chain + " " + strings.ReplaceAll(a.Match, "-p 4", "-p ipencap") + " -m comment --comment " +
+			"ds4relay -j ACCEPT\n"
+	}
+	back := slices.Concat(ParseAllowances("ip6tables", listing[1]), ParseAllowances("iptables", listing[0]))
+	for _, a := range home {
+		if !slices.Contains(back, a) {
+			t.Errorf("%v is not recognised in %s", a, listing)
+		}
+	}
+	if len(back) != len(home) || len(home) != len(want)+3 {
+		t.Errorf("at home: %v, recognised %v", home, back)
+	}
+	if raw := home[len(home)-1].Arguments("-I"); !slices.Equal(raw, strings.Fields("-t raw -w -I PREROUTING -i wrap1 -m "+
+		"comment --comment ds4relay -j ACCEPT")) {
+		t.Errorf("in the table raw: %v", raw)
+	}
 	if got := allowances(link, nil); got != nil {
 		t.Errorf("without iptables: %v", got)
 	}

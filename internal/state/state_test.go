@@ -90,7 +90,8 @@ func compile(t *testing.T, text []byte, facts Facts) State {
 }
 
 // parseFacts reads lines: tunlink RELAY DEVICE, access RELAY DEVICE, mtu RELAY BYTES, peer RELAY ADDRESS, lan HOST
-// DEVICE, self HOST, own TABLE HOST DEVICE, connected NETWORK, closed DEVICE, flowtables.
+// DEVICE, self HOST, own TABLE HOST DEVICE, connected NETWORK, closed DEVICE, flowtables, onlink RELAY DEVICE, iptables
+// PROGRAM …
 func parseFacts(t *testing.T, text string) Facts {
 	t.Helper()
 	f := Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
@@ -121,6 +122,13 @@ func parseFacts(t *testing.T, text string) Facts {
 			f.Closed = map[string]bool{words[1]: true}
 		case "flowtables":
 			f.FlowTables = true
+		case "onlink":
+			f.OnLink = map[string]string{words[1]: words[2]}
+		case "iptables":
+			f.IPTables = IPTables{}
+			for _, program := range words[1:] {
+				f.IPTables[strings.ReplaceAll(program, ",", " ")] = true
+			}
 		case "own":
 			table, err := strconv.Atoi(words[1])
 			if err != nil {

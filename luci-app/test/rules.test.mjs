@@ -73,6 +73,7 @@ const table = {
 		peer: [ 'plain', 'Plain', 'x' ],
 		egress_private: [ '0', '1', 'yes', 'x' ],
 		killswitch: [ '0', '1', 'off', 'x' ],
+		masq: [ '0', '1', 'off', 'x' ],
 		flow_offloading: [ '0', '1', 'off', 'x' ],
 		target_local: [ '0', '1', 'off', 'x' ],
 		keep: [
@@ -101,7 +102,8 @@ const table = {
 			'128.0.0.0/1', '2001:db8::/32', 'x', '10.0.0.0/08'
 		],
 		egress: [ 'replies', 'all', 'x' ],
-		killswitch: [ '0', 'no', 'x' ]
+		killswitch: [ '0', 'no', 'x' ],
+		masq: [ '0', 'no', 'x' ]
 	}
 };
 

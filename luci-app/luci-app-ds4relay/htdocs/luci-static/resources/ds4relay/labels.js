@@ -8,7 +8,7 @@ const labels = {
 		enabled: _('Enabled'), ipaddr: _('Public IPv4 address'), peeraddr: _('IPv6 prefix of the VPS'),
 		ip6addr: _('IPv6 address of this home'), tunlink: _('Interface to the Internet'),
 		keep: _('Stays with the VPS'), role: _('This machine is'), egress: _('What goes out by the VPS'),
-		killswitch: _('Kill switch'), egress_private: _('Private networks of the VPS'), mtu: _('MTU'),
+		killswitch: _('Kill switch'), masq: _('Hide clients’ addresses'), egress_private: _('Private networks of the VPS'), mtu: _('MTU'),
 		encaplimit: _('Encapsulation limit', 'RFC 2473'), ttl: _('Hop limit'),
 		device: _('Name of the tunnel device'), ip4table: _('Routing table'), priority: _('Priority of its rules'),
 		transport: _('Tunnel'), public_key: _('The other end’s public key'),
@@ -19,7 +19,8 @@ const labels = {
 	forward: {
 		enabled: _('Enabled'), name: _('Name'), relay: _('Relay', 'tunnel to a VPS'), proto: _('Protocol'),
 		src_dport: _('External port'), dest_ip: _('Internal host'), dest_port: _('Internal port'),
-		src_ip: _('For these clients only'), egress: _('What goes out by the VPS'), killswitch: _('Kill switch')
+		src_ip: _('For these clients only'), egress: _('What goes out by the VPS'), killswitch: _('Kill switch'),
+		masq: _('Hide clients’ addresses')
 	}
 };
 
@@ -27,7 +28,7 @@ const labels = {
 const unsaid = 'name';
 
 /* Names of options that are no words of a language, and mean the option without the word before them too. */
-const unmistakable = /[0-9_]|addr$|^(?:tunlink|encaplimit|killswitch|proto|egress)$/;
+const unmistakable = /[0-9_]|addr$|^(?:tunlink|encaplimit|killswitch|masq|proto|egress)$/;
 
 return baseclass.extend({
 	/* What an option is called, or its name where the form has none of it. */

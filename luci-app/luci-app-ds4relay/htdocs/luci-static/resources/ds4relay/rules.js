@@ -340,6 +340,7 @@ return baseclass.extend({
 			egress: (text) => allowed(text == 'replies' || text == 'all'),
 			egress_private: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			killswitch: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
+			masq: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			flow_offloading: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			target_local: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			keep(text) {
@@ -392,7 +393,8 @@ return baseclass.extend({
 			},
 			src_ip: (text) => allowed(isNetwork4(text)),
 			egress: (text) => allowed(text == 'replies' || text == 'all'),
-			killswitch: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text))
+			killswitch: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
+			masq: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text))
 		}
 	},
 

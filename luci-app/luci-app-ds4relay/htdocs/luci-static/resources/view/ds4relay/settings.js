@@ -356,6 +356,9 @@ return view.extend({
 		fields.add(s, 'advanced', form.Flag, 'killswitch',
 			_('Hosts that send everything through the VPS reach the IPv4 internet through the tunnel or not at all. IPv6 is not affected.'))
 			.depends({ role: 'vps', '!reverse': true });
+		fields.add(s, 'advanced', form.Flag, 'masq',
+			_('Hosts see this router’s address instead of the client’s. For hosts whose default gateway is another router.'))
+			.depends({ role: 'vps', '!reverse': true });
 		fields.add(s, 'advanced', form.Flag, 'egress_private',
 			_('Hosts that send everything through the VPS may reach its private networks too.')).depends('role', 'vps');
 
@@ -551,6 +554,12 @@ return view.extend({
 
 		o = fields.add(s, 'advanced', form.ListValue, 'killswitch',
 			_('The host reaches the IPv4 internet through the tunnel or not at all. Only for hosts that send everything through the VPS.'),
+			{ placeholder: _('as the relay has it') });
+		o.value('1', _('on'));
+		o.value('0', _('off'));
+
+		o = fields.add(s, 'advanced', form.ListValue, 'masq',
+			_('The host sees this router’s address instead of the client’s. For hosts whose default gateway is another router.'),
 			{ placeholder: _('as the relay has it') });
 		o.value('1', _('on'));
 		o.value('0', _('off'));
