@@ -152,7 +152,6 @@ func TestHomeBesideRouter(t *testing.T) {
 		"\toption peeraddr '2001:db8:6ef9::/64'\n\toption device 'wrap1'\n"
 	h.pi.write(relayOf + piForwards)
 
-	begin := time.Now()
 	// Without an address it waits, and check says so.
 	if code, _, problems := h.pi.try("check"); code != exitFailed || !strings.Contains(problems, "waits for an IPv6 "+
 		"default route") {
@@ -162,7 +161,6 @@ func TestHomeBesideRouter(t *testing.T) {
 		!strings.Contains(out, "transport wireguard") {
 		t.Errorf("doctor without IPv6: exit status %d\n%s", code, out)
 	}
-	t.Log("MARK", 0, time.Since(begin))
 	h.pi.do("up")
 	s := h.pi.stay()
 	const first, second = "2001:db8:fdd2::/64", "2001:db8:fdd2:7::/64"
@@ -172,23 +170,16 @@ func TestHomeBesideRouter(t *testing.T) {
 		out, err := h.Host2.Run("ip", "-6", "-o", "addr", "show", "dev", device)
 		return err == nil && strings.Contains(out, address+"/128")
 	}
-	t.Log("MARK", "stay", time.Since(begin))
 	s.awaits("the endpoint comes with the prefix", func() bool { return on("eth0", endpoint) })
-	t.Log("MARK", "came", time.Since(begin))
 	h.pi.do("check")
-	t.Log("MARK", "checked", time.Since(begin))
 	exported := h.pi.do("export")
 	h.vps.write(strings.Replace(exported, "2001:db8:6ef9:0:198:51:100:144", "2001:db8:6ef9::/64", 1))
 	if !strings.Contains(exported, "option peeraddr '"+endpoint+"'") || strings.Contains(exported, "masq") {
 		t.Errorf("the VPS's file:\n%s", exported)
 	}
-	t.Log("MARK", 1, time.Since(begin))
 	h.vps.do("up")
-	t.Log("MARK", "upped", time.Since(begin))
 	h.reaches(t)
-	t.Log("MARK", "reached", time.Since(begin))
 	h.well(t, h.pi)
-	t.Log("MARK", "pi", time.Since(begin))
 	h.well(t, h.vps)
 
 	// The host's answers are followed, too.
@@ -196,7 +187,6 @@ func TestHomeBesideRouter(t *testing.T) {
 	seenTCP(t, h.Client, public+":8080", pi4)
 	inOrder(t, "trace", wait(), "out of the tunnel", "to the host", pi4, "from the host", "into the tunnel")
 
-	t.Log("MARK", 2, time.Since(begin))
 	// What takes the endpoint away does not keep it.
 	h.run(t, h.Host2, "ip -6 addr del "+endpoint+"/128 dev eth0")
 	s.awaits("the endpoint comes back", func() bool { return on("eth0", endpoint) })
@@ -209,7 +199,6 @@ func TestHomeBesideRouter(t *testing.T) {
 	})
 	h.reaches(t)
 
-	t.Log("MARK", 3, time.Since(begin))
 	// Another prefix: connections at home stay, and the endpoint follows.
 	h.run(t, h.Router, "ip -6 addr add 2001:db8:fdd2:7::1/64 dev br-lan nodad")
 	h.advertises(t, second, first)
@@ -233,21 +222,17 @@ func TestHomeBesideRouter(t *testing.T) {
 	h.vps.do("up")
 	h.reaches(t)
 
-	t.Log("MARK", 4, time.Since(begin))
 	h.withoutMasq(t)
 	h.filtered(t)
-	t.Log("MARK", 5, time.Since(begin))
 	h.pi.do("down")
 	h.vps.do("down")
 	h.run(t, h.Host2, "ip -6 addr flush dev eth0 scope global; ip -6 route flush default; ip -6 route del "+first+
 		" dev eth0; ip -6 route del "+second+" dev eth0")
 	h.overWireGuard(t)
-	t.Log("MARK", 6, time.Since(begin))
 	h.pi.do("down")
 	same(t, "the machine after down", before, h.pi.snapshot())
 	h.vps.do("down")
 
-	t.Log("MARK", 7, time.Since(begin))
 	// A router whose provider delegates nothing: the endpoint is in the line's own network.
 	h.router.write(relayOf + "\toption tunlink 'wan'\n" + forwardAll)
 	h.router.do("check")

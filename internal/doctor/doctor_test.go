@@ -470,6 +470,11 @@ var diagnoses = []diagnosis{
 		f.pathErr = state.Waiting("home",
 			message.New("an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)"))
 	}, "waits for"},
+	{"endpoints", config.Router, Failed, func(f *fake) {
+		f.sys.OpenWrt = false
+		f.pathErr = state.Waiting("home", message.New("a lasting public IPv6 address on %s (`ip -6 address show dev %s`: "+
+			"global, not temporary or deprecated)", "eth0", "eth0"))
+	}, "waits for"},
 	{"endpoints", config.VPS, Failed, func(f *fake) {
 		f.pathErr = message.New("relay %q: %v", "home",
 			message.New("there is no device %s (option tunlink); this machine has: %s", "ens3", "lo, eth0"))

@@ -168,8 +168,8 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 			return nil
 		}
 		if awaited != nil {
-			f.Notes = append(f.Notes, message.New("relay %q: there is none now: %v; the tunnel keeps the endpoint that "+
-				"it has", r.Name, awaited))
+			f.Notes = append(f.Notes, message.New("relay %q: missing now: %v; the tunnel keeps its endpoint", r.Name,
+				awaited))
 		}
 		f.Local[r.Name] = local
 	}
