@@ -9,7 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/platform"
 )
 
 // pi4 is the address of the machine beside the provider's router, and container4 that of a container on it.
@@ -244,6 +248,56 @@ func TestHomeBesideRouter(t *testing.T) {
 	h.vps.do("up")
 	seenTCP(t, h.Client, public+":80", client4)
 	h.well(t, h.router)
+	h.undelegated(t)
+	// One that routes single addresses: the endpoint is the address itself.
+	h.router.do("down")
+	h.run(t, h.Router, "ip -6 addr flush dev wan scope global; ip -6 addr add 2001:db8:fdd1::2/128 dev wan nodad; "+
+		"ip -6 route add 2001:db8:fdd1::1 dev wan; ip -6 route add default via 2001:db8:fdd1::1 dev wan")
+	if out := h.router.do("export"); !strings.Contains(out, "option peeraddr '2001:db8:fdd1::2'") {
+		t.Errorf("the VPS's file:\n%s", out)
+	}
+}
+
+// bare is OpenWrt without a delegated prefix.
+type bare struct{ platform.Debian }
+
+func (bare) NamesNetworks() bool { return true }
+
+func (b bare) Networks() (platform.Networks, error) { return b, nil }
+
+func (bare) Uplink(*config.Relay) *platform.Uplink { return nil }
+
+func (bare) Awaited(*config.Relay) *message.Text { return message.New("a delegated prefix") }
+
+func (bare) Free(string, []string) error { return nil }
+
+// undelegated: OpenWrt takes its line's own network too, but a tunnel with an endpoint in a delegated prefix waits for
+// that.
+func (h *home) undelegated(t *testing.T) {
+	t.Helper()
+	auto := h.router.text
+	for _, c := range []struct{ prefix, device, local string }{
+		{"2001:db8:fdd1::/64", "wan", "2001:db8:fdd1:0:198:51:100:144"},
+		{"2001:db8:fdd2::/64", "wrap1", routerEndpoint.String()},
+	} {
+		h.router.write(strings.Replace(auto, "\toption peeraddr", "\toption ip6addr '"+c.prefix+"'\n\toption peeraddr", 1))
+		h.router.do("up")
+		h.router.write(auto)
+		relays, _, err := config.Load(h.router.config, config.Defaults{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = h.Router.Do(func() error {
+			facts, err := (&kernel.Kernel{Run: h.router.runDir(), Platform: bare{}}).Facts(relays.Relays)
+			if got := facts.Local["home"].String(); got != c.local {
+				t.Errorf("OpenWrt with an endpoint on %s: %s, want %s", c.device, got, c.local)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // withoutMasq: the host answers by its own gateway, and doctor names the option; with this machine as its gateway the

@@ -327,6 +327,10 @@ func TestMistakes(t *testing.T) {
 		{"'replies'", "'some'", `F:14: relay "home": option egress "some": allowed is replies or all`},
 		{"'all'\n", "'replies'\n\toption killswitch '1'\n", `F:26: forward "web": option killswitch "1": is for ` +
 			`hosts whose own connections go through the tunnel; allowed is 0, or egress all beside it`},
+		{"'all'\n", "'all'\n\toption masq 'x'\n", `F:26: forward "web": option masq "x": ` + boolWords},
+		{"option dest_port '8443'\n", "option dest_port '8443'\n\toption masq '1'\n\nconfig forward\n\toption proto " +
+			"'icmp'\n\toption dest_ip '192.168.1.210'\n", `F:27: forward "forward[0]": option masq "0": 192.168.1.210 has ` +
+			`masq '1' in forward "web"; allowed is the same in all forwards of a relay to one host`},
 		{"'tcp:22'", "'22'", `F:15: relay "home": option keep "22": ` + keepWords},
 		{"'tcp:22'", "'tcp'", `F:15: relay "home": option keep "tcp": ` + keepWords},
 		{"'tcp:22'", "'ssh:22'", `F:15: relay "home": option keep "ssh:22": ` + keepWords},

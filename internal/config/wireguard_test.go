@@ -68,6 +68,11 @@ func TestWireGuardMistakes(t *testing.T) {
 			`"51850": is ignored: with transport wireguard it is for the VPS`},
 		{Router, "peeraddr '", "ip6addr '2001:db8::/64'\n\toption peeraddr '", `F:6: relay "home": option ip6addr ` +
 			`"2001:db8::/64": is ignored: it is for transport ipip6`},
+		{VPS, "peeraddr '198.51.100.144'", "peer 'plain'\n\toption masq '0'", `F:7: relay "home": option masq "0": with ` +
+			`peer plain the home answers only to 10.46.46.1, which hosts see instead of the clients; allowed is 1, or no ` +
+			`option masq`},
+		{VPS, "option dest_ip", "option masq '1'\n\toption dest_ip", `F:10: forward "web": option masq "1": is ignored: it ` +
+			`is for the router, or for a VPS with peer plain`},
 		{VPS, "x", "x", `F:6: relay "home": option peeraddr "198.51.100.144": is ignored: with transport wireguard ` +
 			`it is for the router`},
 	} {
