@@ -258,18 +258,18 @@ func TestHomeBesideRouter(t *testing.T) {
 	}
 }
 
-// bare is OpenWrt without a delegated prefix.
-type bare struct{ platform.Debian }
+// noDelegation is OpenWrt without a delegated prefix.
+type noDelegation struct{ platform.Debian }
 
-func (bare) NamesNetworks() bool { return true }
+func (noDelegation) NamesNetworks() bool { return true }
 
-func (b bare) Networks() (platform.Networks, error) { return b, nil }
+func (b noDelegation) Networks() (platform.Networks, error) { return b, nil }
 
-func (bare) Uplink(*config.Relay) *platform.Uplink { return nil }
+func (noDelegation) Uplink(*config.Relay) *platform.Uplink { return nil }
 
-func (bare) Awaited(*config.Relay) *message.Text { return message.New("a delegated prefix") }
+func (noDelegation) Awaited(*config.Relay) *message.Text { return message.New("a delegated prefix") }
 
-func (bare) Free(string, []string) error { return nil }
+func (noDelegation) Free(string, []string) error { return nil }
 
 // undelegated: OpenWrt takes its line's own network too, but a tunnel with an endpoint in a delegated prefix waits for
 // that.
@@ -288,7 +288,7 @@ func (h *home) undelegated(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = h.Router.Do(func() error {
-			facts, err := (&kernel.Kernel{Run: h.router.runDir(), Platform: bare{}}).Facts(relays.Relays)
+			facts, err := (&kernel.Kernel{Run: h.router.runDir(), Platform: noDelegation{}}).Facts(relays.Relays)
 			if got := facts.Local["home"].String(); got != c.local {
 				t.Errorf("OpenWrt with an endpoint on %s: %s, want %s", c.device, got, c.local)
 			}
