@@ -252,7 +252,7 @@ func TestHomeBesideRouter(t *testing.T) {
 	// One that routes single addresses: the endpoint is the address itself.
 	h.router.do("down")
 	h.run(t, h.Router, "ip -6 addr flush dev wan scope global; ip -6 addr add 2001:db8:fdd1::2/128 dev wan nodad; "+
-		"ip -6 route add 2001:db8:fdd1::1 dev wan; ip -6 route add default via 2001:db8:fdd1::1 dev wan")
+		"ip -6 route add 2001:db8:fdd1::1 dev wan; ip -6 route replace default via 2001:db8:fdd1::1 dev wan")
 	if out := h.router.do("export"); !strings.Contains(out, "option peeraddr '2001:db8:fdd1::2'") {
 		t.Errorf("the VPS's file:\n%s", out)
 	}
