@@ -22,6 +22,7 @@ func TestEnder(t *testing.T) {
 	elsewhere := "config forward 'web'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.211'\n"
 	limited := web + "\toption src_ip '192.0.2.0/24'\n"
 	still := web + "\toption src_ip '203.0.113.0/24'\n"
+	hidden := web + "\toption masq '1'\n"
 	all := "config forward 'all'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n"
 	wide := "config forward 'wide'\n\toption relay 'home'\n\toption src_dport '30-1000'\n\toption dest_ip " +
 		"'192.168.1.210'\n"
@@ -86,6 +87,10 @@ func TestEnder(t *testing.T) {
 		{"still for this client", web, still, inside(6, 80, 0x46000000), false},
 		{"ping", ping, web, inside(1, 0, 0x46000000), true},
 		{"now within all", web, all, inside(6, 80, 0x46000000), false},
+		{"the client hidden from now on", web, hidden, inside(6, 80, 0x46000000), true},
+		{"the client not hidden any more", hidden, web, inside(6, 80, 0x46000000), true},
+		{"the client hidden as before", hidden, hidden + "\toption src_ip '203.0.113.0/24'\n", inside(6, 80, 0x46000000),
+			false},
 	} {
 		if got := ender(t, "router", c.from, c.to)(c.flow); got != c.want {
 			t.Errorf("%s (router): %v, want %v", c.name, got, c.want)
