@@ -191,7 +191,7 @@ var atRouter = []fault{
 		says: "table 42 has a route to 10.0.0.0/8", repair: []string{"END: ip route del 10.0.0.0/8 table 42",
 			"END: ds4relay up"}},
 	{name: "prefix not routed", inject: []string{"isp: ip -6 route del 2001:db8:fdd2::/56"}, check: "routed",
-		says: "answers to it do not arrive", remedy: "option ip6addr has to lie in the prefix",
+		says: "answers to it do not arrive", remedy: "write a prefix that wan has",
 		repair: []string{"isp: ip -6 route add 2001:db8:fdd2::/56 via 2001:db8:fdd1::2"}},
 	{name: "prefix has changed", inject: []string{"OTHER: file: s/fdd2::/fdd7::/", "OTHER: ds4relay up"},
 		check: "tunnel", says: "no packet in", remedy: "at the VPS option peeraddr has to be " +

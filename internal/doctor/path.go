@@ -79,9 +79,9 @@ func (p *patient) routed() Finding {
 		remedy = message.New("option ip6addr has to lie in the prefix that the provider delegates to this router " +
 			"(`ifstatus wan6`: ipv6-prefix), and peeraddr at the VPS has to be the same")
 	case p.Role == config.Router:
-		remedy = message.New("leave out option ip6addr, or write a prefix that %s has (`ip -6 address show dev %s`); "+
-			"then run `ds4relay up`, and write the endpoint that `ds4relay status` prints here into option peeraddr at the "+
-			"VPS; else take transport wireguard at both ends", p.path.Uplink, p.path.Uplink)
+		remedy = message.New("leave out option ip6addr, or write a prefix that %s has (`ip -6 address show dev %s`) or "+
+			"that is routed here; then run `ds4relay up`, and write the endpoint that `ds4relay status` prints here into "+
+			"option peeraddr at the VPS; else take transport wireguard at both ends", p.path.Uplink, p.path.Uplink)
 	}
 	return NewFinding(Failed, message.New("%s answers to this machine's own address, but not to the endpoint %s: %s",
 		p.path.Peer, p.path.Local,

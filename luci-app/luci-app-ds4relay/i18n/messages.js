@@ -236,7 +236,7 @@ _('it is no file');
 _('kernel %s');
 _('kernel %s with %s, and nft');
 _('leads back to what it listens on (%s) by way of proxy %s; allowed is another address or port');
-_('leave out option ip6addr, or write a prefix that %s has (`ip -6 address show dev %s`); then run `ds4relay up`, and write the endpoint that `ds4relay status` prints here into option peeraddr at the VPS; else take transport wireguard at both ends');
+_('leave out option ip6addr, or write a prefix that %s has (`ip -6 address show dev %s`) or that is routed here; then run `ds4relay up`, and write the endpoint that `ds4relay status` prints here into option peeraddr at the VPS; else take transport wireguard at both ends');
 _('let the provider pass UDP port %d of its public address on to this machine, and open it in its firewall (security group)');
 _('let the service listen on that address, and look for filters that nft does not show (`iptables-legacy -S`)');
 _('line %d: %v');
