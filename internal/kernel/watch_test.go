@@ -26,6 +26,13 @@ func TestConcerns(t *testing.T) {
 		value := attr(netconfaForwarding, binary.NativeEndian.AppendUint32(nil, on))
 		return append([]byte{unix.AF_INET, 0, 0, 0}, value...)
 	}
+	address := func(flags byte, created, updated uint32) []byte { // struct ifaddrmsg, ifa_cacheinfo
+		cache := make([]byte, 8)
+		for _, ticks := range []uint32{created, updated} {
+			cache = binary.NativeEndian.AppendUint32(cache, ticks)
+		}
+		return append([]byte{unix.AF_INET6, 64, flags, 0, 2, 0, 0, 0}, attr(unix.IFA_CACHEINFO, cache)...)
+	}
 	for _, c := range []struct {
 		what string
 		kind uint16
@@ -38,6 +45,9 @@ func TestConcerns(t *testing.T) {
 		{"a bridge's port", unix.RTM_NEWLINK, link(unix.AF_BRIDGE, ""), false},
 		{"an address is gone", unix.RTM_DELADDR, []byte{unix.AF_INET6, 128, 0, 0, 2, 0, 0, 0}, true},
 		{"a router advertisement", unix.RTM_NEWADDR, []byte{unix.AF_INET6, 64, 0, 0, 2, 0, 0, 0}, false},
+		{"an address that was renewed", unix.RTM_NEWADDR, address(0, 1000, 5000), false},
+		{"an address that has come", unix.RTM_NEWADDR, address(0, 1000, 1000), true},
+		{"an address that is tried", unix.RTM_NEWADDR, address(unix.IFA_F_TENTATIVE, 1000, 1000), false},
 		{"an IPv4 address", unix.RTM_NEWADDR, []byte{unix.AF_INET, 24, 0, 0, 2, 0, 0, 0}, true},
 		{"our route is gone", unix.RTM_DELROUTE, rtm(unix.AF_INET, 32, 46), true},
 		{"our route", unix.RTM_NEWROUTE, rtm(unix.AF_INET, 32, 46), false},
