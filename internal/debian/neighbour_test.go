@@ -158,10 +158,14 @@ func TestNeighbours(t *testing.T) {
 				t.Fatal(err)
 			}
 			n.Drop = c.drop
-			notes := n.Notes([]*config.Relay{testRelay()})
-			if c.want == "" && len(notes) > 0 || c.want != "" &&
-				(len(notes) != 1 || !strings.Contains(notes[0].Error(), c.want)) {
-				t.Errorf("%q\nwant %q", notes, c.want)
+			for _, role := range []config.Role{config.VPS, config.Router} {
+				relay := testRelay()
+				relay.Role = role
+				notes := n.Notes([]*config.Relay{relay})
+				if c.want == "" && len(notes) > 0 || c.want != "" &&
+					(len(notes) != 1 || !strings.Contains(notes[0].Error(), c.want)) {
+					t.Errorf("%s: %q\nwant %q", role, notes, c.want)
+				}
 			}
 		})
 	}
