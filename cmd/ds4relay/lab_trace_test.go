@@ -39,7 +39,7 @@ func (e *end) traces(args ...string) (wait func() string) {
 		done <- a.main(append([]string{"-c", e.config, "--run", e.runDir(), "trace"}, args...))
 		return nil
 	})
-	for deadline := time.Now().Add(patience); !strings.Contains(problems.String(), "waiting for") &&
+	for deadline := time.Now().Add(6 * patience); !strings.Contains(problems.String(), "waiting for") &&
 		time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
