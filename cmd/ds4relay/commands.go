@@ -109,7 +109,7 @@ func (a *app) bringUp(names []string, force, running bool) error {
 		case force:
 			return nil
 		case running: // a tunnel that they run in has survived them
-			return reconcile.Lockout(relays, a.env("SSH_CONNECTION"))
+			return reconcile.Lockout(kernel.OnCards(relays), a.env("SSH_CONNECTION"))
 		}
 		return a.lockout(relays)
 	}

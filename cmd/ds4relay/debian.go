@@ -131,7 +131,7 @@ func (a *app) ifupdown([]string) error {
 	if err != nil {
 		return err
 	}
-	uplink := debian.Uplink(relay, stanzas)
+	uplink := debian.Uplink(kernel.OnCards([]*config.Relay{relay})[0], stanzas)
 	if hook.Phase == "depend" {
 		fmt.Fprintln(a.stdout, uplink)
 		return nil
@@ -169,7 +169,8 @@ func (a *app) unheard(relays []*config.Relay) (problems []*message.Text) {
 		case device != "" && !kernel.LinkUp(device):
 			problems = append(problems, message.New("relay %q: the device %s is down: nothing can arrive", r.Name,
 				device))
-		case r.Role == config.VPS && r.Tunlink == "" && !kernel.HasAddr(r.IPAddr):
+		case r.Role == config.VPS && r.Tunlink == "" && !r.NICAddr.IsValid() && !facts.Card[r.Name].IsValid() &&
+			!kernel.HasAddr(r.IPAddr):
 			problems = append(problems, message.New("relay %q: no device has the address %s (option ipaddr) any more: "+
 				"nothing can arrive", r.Name, r.IPAddr))
 		}
@@ -193,6 +194,7 @@ func (a *app) lockout(relays []*config.Relay) error {
 			carriers[r.Name] = kernel.Carriers(peer)
 		}
 	}
+	relays = kernel.OnCards(relays)
 	return errors.Join(reconcile.Lockout(relays, a.env("SSH_CONNECTION")), reconcile.Carried(relays, carriers))
 }
 
@@ -221,7 +223,7 @@ func (a *app) neighbours(relays []*config.Relay) []*message.Text {
 	if err == nil {
 		n.Translations, err = kernel.Translations()
 	}
-	notes := n.Notes(relays)
+	notes := n.Notes(kernel.OnCards(relays))
 	if err != nil {
 		notes = append(notes, message.New("not everything of this machine could be looked at: %v", err))
 	}

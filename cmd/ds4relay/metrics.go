@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/metrics"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/traffic"
@@ -88,6 +89,6 @@ func (a *app) trafficOptions() traffic.Options {
 		if err != nil {
 			return nil, err
 		}
-		return c.Relays, nil
+		return kernel.OnCards(c.Relays), nil
 	}}
 }

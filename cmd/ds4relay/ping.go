@@ -48,7 +48,7 @@ func (w answerers) home(addr netip.Addr, answers int) (known bool, err error) {
 	taken := false
 	var through uint64 // both an echo request to a router and an answer to a VPS come out of the tunnel
 	for i, r := range w.relays {
-		if r.IPAddr != addr || !r.Enabled {
+		if !r.Has(addr) || !r.Enabled {
 			continue
 		}
 		known = true

@@ -19,6 +19,8 @@ var Abouts = map[string]map[string]About{
 		"enabled": {Meaning: "0: `up` brings the relay up only if it is named"},
 		"role":    {Default: "router on OpenWrt, else vps", Meaning: "which end this machine is"},
 		"ipaddr":  {Meaning: "the VPS's public IPv4 address"},
+		"nicaddr": {Default: "`ipaddr`, or what [is found](debian.md#the-address-of-a-cloud)", Meaning: "VPS: its " +
+			"address on its network card, where a cloud (Oracle, AWS, Google, Azure) translates `ipaddr` to it"},
 		"ip6addr": {Default: "router: auto; VPS: required", Meaning: "this end's endpoint: an IPv6 address, " +
 			"a prefix of at most 64 bits, or `auto` (router): from the prefix delegated to `tunlink` (OpenWrt), else " +
 			"from the /64 that its lasting global address is in"},
@@ -39,9 +41,10 @@ var Abouts = map[string]map[string]About{
 			"10.46.46.1 instead of the client's"},
 		"persistent_keepalive": {Meaning: "wireguard, router: seconds between packets to the VPS when there are no " +
 			"others; they keep firewalls and NAT on the way open"},
-		"tunlink": {Default: "VPS: the device that has `ipaddr`; OpenWrt: the interface with the " +
-			"delegated prefix; other homes: the device of the route to the VPS", Meaning: "the device that carries the tunnel's packets; on OpenWrt the name of an " +
-			"interface (`wan6`)"},
+		"tunlink": {Default: "VPS: the device that has `ipaddr` or `nicaddr`; OpenWrt: the interface with the " +
+			"delegated prefix; other homes: the device of the route to the VPS",
+			Meaning: "the device that carries the tunnel's packets; on OpenWrt the name of an " +
+				"interface (`wan6`)"},
 		"device": {Default: "ds4-NAME; with ifupdown its stanza's name", Meaning: "name of the tunnel device"},
 		"mtu": {Meaning: "auto: the MTU of the route to the other end, at most 1500, minus 40 (48 with an " +
 			"encaplimit), or with wireguard minus 60 over IPv4 and 80 over IPv6; less if packets of that size do not " +

@@ -62,6 +62,7 @@ type Relay struct {
 	Role       Role
 	Transport  Transport
 	IPAddr     netip.Addr // the VPS's public IPv4 address
+	NICAddr    netip.Addr // on a VPS: its address on the network card; not valid where that is IPAddr or not known yet
 	Local      netip.Addr // this end's endpoint; not valid where Auto is set
 	Auto       bool       // the endpoint is made of the prefix that tunlink gets delegated, or has
 	Peer       netip.Addr // the other end's endpoint; not valid where PeerName is set, or where it is learned
@@ -163,6 +164,29 @@ func (c *Config) Relay(name string) *Relay {
 	}
 	return nil
 }
+
+// Card is what a VPS's packets carry in place of the public address: the address on its network card, as far as it is
+// known. A cloud translates between the two.
+func (r *Relay) Card() netip.Addr {
+	if r.NICAddr.IsValid() {
+		return r.NICAddr
+	}
+	return r.IPAddr
+}
+
+// Translated reports whether a cloud translates the public address.
+func (r *Relay) Translated() bool { return r.Card() != r.IPAddr }
+
+// Addresses are the public address and, if a cloud translates it, the one on the VPS's network card.
+func (r *Relay) Addresses() []netip.Addr {
+	if r.Translated() {
+		return []netip.Addr{r.IPAddr, r.NICAddr}
+	}
+	return []netip.Addr{r.IPAddr}
+}
+
+// Has reports whether an address is one of Addresses.
+func (r *Relay) Has(addr netip.Addr) bool { return addr == r.IPAddr || addr == r.Card() }
 
 // KeptPort is the port of the VPS that the relay's transport uses itself, if it uses one.
 func (r *Relay) KeptPort() (PortSet, bool) {

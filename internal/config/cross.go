@@ -57,6 +57,7 @@ func (r *reader) cross() {
 		}
 		addresses[key] = append(addresses[key], relay)
 	}
+	r.cards(enabled)
 	for _, key := range order {
 		r.overlaps(addresses[key])
 	}
@@ -85,6 +86,37 @@ func (r *reader) wireguard(relay *Relay, others []*Relay) {
 		case relay.Peer == other.Peer && relay.PeerName == other.PeerName:
 			r.relayProblem(relay, "endpoint_port", port, "relay %q has the same VPS and port; give each relay its own "+
 				"port there", other.Name)
+		}
+	}
+}
+
+// cards gives relays of one public address the same address on the network card, and reports cards' addresses that
+// cannot stand for one public address: a packet would not say which one it was sent to.
+func (r *reader) cards(relays []*Relay) {
+	given := map[netip.Addr]*Relay{} // public address → relay with nicaddr
+	for _, relay := range relays {
+		if other := given[relay.IPAddr]; other != nil && relay.NICAddr.IsValid() && other.NICAddr != relay.NICAddr {
+			r.relayProblem(relay, "nicaddr", relay.NICAddr.String(), "relay %q has another one (%s) for the same "+
+				"ipaddr; allowed is the same in both", other.Name, other.NICAddr)
+		}
+		if relay.NICAddr.IsValid() {
+			given[relay.IPAddr] = relay
+		}
+	}
+	for _, relay := range relays {
+		if other := given[relay.IPAddr]; other != nil && relay.Role == VPS {
+			relay.NICAddr = other.NICAddr
+		}
+	}
+	for i, relay := range relays {
+		for j, other := range relays {
+			same := relay.Translated() && relay.NICAddr == other.Card() && other.Role == VPS
+			if !same || relay.IPAddr == other.IPAddr || j > i && other.Translated() {
+				continue // of two with the same nicaddr the later one is reported
+			}
+			r.relayProblem(relay, "nicaddr", relay.NICAddr.String(), "relay %q has the same address on the network "+
+				"card for another ipaddr (%s); give each public address its own", other.Name, other.IPAddr)
+			break
 		}
 	}
 }
@@ -147,7 +179,7 @@ func (r *reader) overlaps(relays []*Relay) {
 	order := 0
 	for _, relay := range relays {
 		for _, f := range relay.Forwards {
-			if f.DestIP == relay.IPAddr {
+			if relay.Has(f.DestIP) {
 				r.forwardProblem(f, "dest_ip", f.DestIP.String(), "is the public address itself; allowed is %s",
 					allowed(sectionSpec("forward").option("dest_ip").Allowed))
 			}

@@ -598,6 +598,11 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 	if s.has("device") {
 		relay.Device = parse(s, "device", deviceName)
 	}
+	if relay.Role == VPS {
+		relay.NICAddr = parse(s, "nicaddr", unicast4)
+	} else {
+		s.unused(message.New("is ignored: it is for the VPS"), "nicaddr")
+	}
 	if s.has("egress") {
 		relay.Egress = parse(s, "egress", oneOf(Replies, All))
 	}

@@ -53,7 +53,7 @@ func Takes(relays []*Relay, public, client netip.Addr, proto uint8, port uint16)
 	var relay *Relay
 	var all *Forward
 	for _, r := range relays {
-		if r.IPAddr != public {
+		if !r.Has(public) {
 			continue
 		}
 		if slices.ContainsFunc(r.Keep, of) {
@@ -68,7 +68,7 @@ func Takes(relays []*Relay, public, client netip.Addr, proto uint8, port uint16)
 	for _, r := range relays {
 		for _, f := range r.Forwards {
 			switch {
-			case r.IPAddr != public || !slices.ContainsFunc(f.Ports, of):
+			case !r.Has(public) || !slices.ContainsFunc(f.Ports, of):
 			case f.serves(client):
 				return r, f
 			default: // nor does a forward of all get what one for other clients is there for

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -34,6 +35,8 @@ type Proxy struct {
 	IdleTimeout    time.Duration // 0 for none
 	Keepalive      time.Duration // TCP; 0 for none
 	AccessLog      bool
+
+	Public []netip.Addr // addresses of this VPS, which its network cards lack where a cloud translates them
 }
 
 // Listen is an address of this machine with one port or a range.
@@ -292,8 +295,22 @@ func (r *reader) proxies(relays []*Relay) {
 	for key, spans := range at {
 		at[key] = r.shared(all, spans)
 	}
+	for _, relay := range relays {
+		for _, p := range r.config.Proxies {
+			if relay.Role == VPS && !slices.Contains(p.Public, relay.IPAddr) {
+				p.Public = append(p.Public, relay.IPAddr)
+			}
+		}
+	}
 	forwarded := forwardedPorts(relays)
 	for _, w := range all {
+		if i := slices.IndexFunc(relays, func(relay *Relay) bool {
+			return relay.Translated() && relay.IPAddr == w.Addr
+		}); i >= 0 {
+			r.proxyProblem(w, "no packet to this machine has this address: relay %q says that it is translated to %s "+
+				"(option nicaddr); allowed is that one, or 0.0.0.0", relays[i].Name, relays[i].NICAddr)
+			continue
+		}
 		if !w.Addr.IsUnspecified() {
 			every := netip.IPv6Unspecified()
 			if w.Addr.Is4() {
@@ -354,7 +371,7 @@ type ports struct {
 func forwardedPorts(relays []*Relay) *ports {
 	p := &ports{own: map[sockets][]span{}, all: map[sockets][]span{}}
 	add := func(to map[sockets][]span, proto uint8, relay *Relay, spans ...span) {
-		for _, addr := range []netip.Addr{relay.IPAddr, netip.IPv4Unspecified()} {
+		for _, addr := range append(relay.Addresses(), netip.IPv4Unspecified()) {
 			to[sockets{proto, addr}] = append(to[sockets{proto, addr}], spans...)
 		}
 	}

@@ -22,6 +22,8 @@ const (
 	portWords = "a port from 1 to 65535, or a range such as 8000-8010"
 	addrWords = "an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64"
 
+	nicWords = "an IPv4 address that a device of the VPS has, such as 10.0.0.5"
+
 	keyWords  = "the other end's public key: 44 characters, as `ds4relay pubkey` prints it there"
 	fileWords = "the name of a file from its root, such as /etc/ds4relay/keys/home"
 
@@ -35,6 +37,7 @@ var Schema = []SectionSpec{
 		{Name: "role", Allowed: "router or vps"},
 		{Name: "ipaddr", Required: true, Allowed: "the VPS's public IPv4 address (not a private, multicast or " +
 			"reserved one)"},
+		{Name: "nicaddr", Allowed: nicWords}, // the default is ipaddr, or is found out
 		{Name: "transport", Default: "ipip6", Allowed: "ipip6 or wireguard"},
 		{Name: "ip6addr", Allowed: addrWords}, // a router's default is auto
 		// Required, but not on a VPS with wireguard.

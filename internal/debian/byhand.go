@@ -52,7 +52,7 @@ func byHand(r *config.Relay, line Line) *message.Text {
 			word = host
 		}
 		addr, err := netip.ParseAddr(word)
-		return word == r.Device || err == nil && (addr == r.IPAddr || addr == r.Local || addr == r.Peer ||
+		return word == r.Device || err == nil && (r.Has(addr) || addr == r.Local || addr == r.Peer ||
 			slices.ContainsFunc(r.Forwards, func(f *config.Forward) bool { return f.DestIP == addr }))
 	})
 	switch {

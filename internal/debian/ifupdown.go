@@ -68,7 +68,7 @@ func Uplink(r *config.Relay, stanzas []Stanza) string {
 	if r.Tunlink != "" {
 		return r.Tunlink
 	}
-	return DeviceOf(stanzas, r.IPAddr.String())
+	return DeviceOf(stanzas, r.Card().String())
 }
 
 // queryTime limits one query to ifupdown, raiseTime one ifup: DHCP gives up after a minute, and IPv6 waits for its

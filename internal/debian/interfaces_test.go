@@ -81,6 +81,10 @@ iface wrap1 inet manual
 			t.Errorf("the device with %s is %q, want %q", address, got, want)
 		}
 	}
+	translated := &config.Relay{IPAddr: netip.MustParseAddr("192.0.2.7"), NICAddr: netip.MustParseAddr("203.0.113.5")}
+	if got := Uplink(translated, stanzas); got != "eth1" {
+		t.Errorf("the device with the address that a cloud translates to is %q", got)
+	}
 	if stanzas, err := Interfaces(filepath.Join(dir, "missing")); err != nil || len(stanzas) > 0 {
 		t.Error(stanzas, err)
 	}

@@ -83,8 +83,8 @@ func (p *patient) internet() Finding {
 			return ok("connections of clients that are open: %d", n)
 		case p.path.Unheard != nil:
 			return failed(message.New("nothing can arrive: %v", p.path.Unheard),
-				"take a VPS that has its public IPv4 address on its network card, or have "+
-					"the provider route an address to it without translation")
+				"write the address that packets of clients carry on this machine into option nicaddr, then run "+
+					"`ds4relay up`")
 		}
 		return skipped("no client's connection is open now; ds4relay doctor on the router tries it from outside, and " +
 			"ds4relay trace here shows whether a client's packets arrive")

@@ -60,6 +60,7 @@ type Path struct {
 	MTU         int            // of the tunnel, in bytes
 	Uplink      string         // device of the route to the peer; "" without one
 	Access      string         // VPS: the device that clients come by
+	Card        netip.Addr     // VPS: what a cloud translates the public address to; not valid where none does
 	LearntMTU   int            // what the kernel has learnt about the path, or the MTU of the route
 	LAN         map[netip.Addr]string
 	Self        map[netip.Addr]bool // hosts that are this router itself

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -309,7 +310,7 @@ func (p *patient) send(walks []*walk, wait time.Duration, follow bool) {
 // clientPacket makes a packet of a client as it arrives at this end.
 func (p *patient) clientPacket(w *walk, of func(client, to netip.Addr, port uint16) []byte) []byte {
 	if p.Role == config.VPS {
-		return of(w.client, p.IPAddr, w.public)
+		return of(w.client, cmp.Or(p.path.Card, p.IPAddr), w.public)
 	}
 	inner := of(w.client, w.forward.DestIP, w.port)
 	if tunnel, ok := p.carrier().(transport.IPIP6); ok {

@@ -22,7 +22,8 @@ import (
 func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	f := state.Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
 		Keys: map[string]state.Keys{}, PathMTU: map[string]int{}, Uplink: map[string]string{}, Narrow: map[string]int{},
-		LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}, OnLink: map[string]string{}}
+		LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}, OnLink: map[string]string{},
+		Card: map[string]netip.Addr{}}
 	own, err := ownRoutes()
 	if err != nil {
 		return f, message.New("list routes: %v", err)
@@ -35,8 +36,12 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	f.Local, f.Waiting = map[string]netip.Addr{}, map[string]*message.Text{}
 	networks, networksErr := k.networksFor(relays)
 	f.Failed = map[string]error{}
+	cards, err := cards(relays)
+	if err != nil {
+		return f, err
+	}
 	for _, r := range relays {
-		if err := k.relayFacts(&f, r, relays, networks, networksErr); err != nil {
+		if err := k.relayFacts(&f, r, cards[r.Name], relays, networks, networksErr); err != nil {
 			f.Failed[r.Name] = message.New("relay %q: %v", r.Name, err)
 		}
 	}
@@ -143,8 +148,8 @@ func (k *Kernel) closed(devices []string) (map[string]bool, error) {
 }
 
 // relayFacts collects the facts about one relay; an error says why it cannot be brought up.
-func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Relay, networks platform.Networks,
-	networksErr error) error {
+func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, card card, relays []*config.Relay,
+	networks platform.Networks, networksErr error) error {
 	if r.Transport == config.WireGuard {
 		keys, err := readKeys(r)
 		if err != nil && !forRoot(err) {
@@ -198,7 +203,15 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, relays []*config.Re
 	if uplink := uplinkOf(r, networks); uplink != nil {
 		f.Tunlink[r.Name] = uplink.Device
 	} else {
-		tunlink, access, err := devices(r, k.platform())
+		held := card.orHeld(r)
+		onCard := state.OnCard(r, held)
+		tunlink, access, err := devices(onCard, card.err, k.platform())
+		if err == nil {
+			err = clash(onCard)
+		}
+		if held.IsValid() {
+			f.Card[r.Name] = held
+		}
 		if err != nil {
 			if link, _ := k.linkOf(r); link == nil {
 				return err
@@ -355,8 +368,9 @@ func LinkUp(device string) bool {
 }
 
 // devices returns the device that carries the tunnel, and on a VPS the one on which clients arrive, which has the
-// relay's IPv4 address. If only one is known, it is used for both.
-func devices(r *config.Relay, here platform.Platform) (tunlink, access string, err error) {
+// relay's IPv4 address, or the one that a cloud translates it to; cardErr says why that is not known. If only one is
+// known, it is used for both.
+func devices(r *config.Relay, cardErr error, here platform.Platform) (tunlink, access string, err error) {
 	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return "", "", err
@@ -376,13 +390,15 @@ func devices(r *config.Relay, here platform.Platform) (tunlink, access string, e
 			strings.Join(names, ", "))
 	case r.Role == config.Router:
 		return tunlink, "", nil
+	case cardErr != nil:
+		return "", "", cardErr
 	}
 	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, unix.AF_INET) })
 	if err != nil {
 		return "", "", err
 	}
 	for _, a := range addrs {
-		if addr, ok := netip.AddrFromSlice(a.IP.To4()); ok && addr == r.IPAddr {
+		if addr, ok := netip.AddrFromSlice(a.IP.To4()); ok && addr == r.Card() {
 			link, err := netlink.LinkByIndex(a.LinkIndex)
 			if err != nil {
 				return "", "", err
@@ -397,9 +413,14 @@ func devices(r *config.Relay, here platform.Platform) (tunlink, access string, e
 			return tunlink, access, nil
 		}
 	}
-	if tunlink == "" {
-		return "", "", message.New("no device has the address %s (option ipaddr); correct it, or name the device "+
-			"that it reaches this machine by with: option tunlink", r.IPAddr)
+	switch {
+	case r.NICAddr.IsValid():
+		return "", "", message.New("no device has the address %s (option nicaddr); `ip -4 address` shows which there "+
+			"are", r.NICAddr)
+	case tunlink == "":
+		return "", "", message.New("no device has the address %s (option ipaddr); correct it, or, if a cloud "+
+			"translates it, name the address that a device has with: option nicaddr; or name the device that it "+
+			"reaches this machine by with: option tunlink", r.IPAddr)
 	}
 	return tunlink, tunlink, nil
 }

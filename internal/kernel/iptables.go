@@ -32,9 +32,9 @@ type backend struct {
 
 // backends returns both kinds, for iptables or ip6tables.
 func backends(program string) []backend {
-	family, names := uint8(unix.NFPROTO_IPV4), "/proc/net/ip_tables_names"
+	family, names := uint8(unix.NFPROTO_IPV4), "/proc/thread-self/net/ip_tables_names"
 	if program == "ip6tables" {
-		family, names = unix.NFPROTO_IPV6, "/proc/net/ip6_tables_names"
+		family, names = unix.NFPROTO_IPV6, "/proc/thread-self/net/ip6_tables_names"
 	}
 	nft, legacy := program, program+"-legacy"
 	// Debian's alternatives lead to the program that is called by this name.

@@ -27,7 +27,7 @@ func TestBackends(t *testing.T) {
 		}
 		got := backends("iptables")
 		if len(got) != 2 || got[0].program != want[0] || got[1].program != want[1] || got[0].names != "" ||
-			got[1].names != "/proc/net/ip_tables_names" {
+			got[1].names != "/proc/thread-self/net/ip_tables_names" {
 			t.Errorf("%q: %+v, want %v", target, got, want)
 		}
 	}

@@ -41,7 +41,7 @@ func (k *Kernel) autoLocal(r *config.Relay, networks platform.Networks) (local n
 	case device == "":
 		device = uplinkTo(r.Peer)
 	case networks == nil && link == nil:
-		if _, _, err := devices(r, k.platform()); err != nil {
+		if _, _, err := devices(r, nil, k.platform()); err != nil {
 			return local, nil, err
 		}
 	}

@@ -14,14 +14,21 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 )
 
-// Unheard says why nothing can arrive at a VPS's end of a relay, or returns nil. device is the one on which clients
-// arrive.
+// Unheard says why nothing can arrive at a VPS's end of a relay, or returns nil. The relay has its address on the network
+// card, if a cloud translates. device is the one on which clients arrive.
 func Unheard(r *config.Relay, device string) *message.Text {
 	link, err := netlink.LinkByName(device)
 	if err != nil || r.Role != config.VPS {
 		return nil // others report a device that is not there
 	}
-	return translated(r, link)
+	switch {
+	case !r.NICAddr.IsValid():
+		return translated(r, link)
+	case !HasAddr(r.NICAddr):
+		return message.New("no device has the address %s, which packets to %s carry here", r.NICAddr, r.IPAddr)
+	default:
+		return nil
+	}
 }
 
 // HasAddr reports whether a device of this machine has the IPv4 address, or if that is not known.

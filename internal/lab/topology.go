@@ -45,6 +45,7 @@ type Options struct {
 	RPFilter       int    // net.ipv4.conf.{all,default}.rp_filter on the router
 	RouterFirewall bool   // a home router's firewall, see OpenRouterFirewall
 	Second         bool   // another VPS and another home
+	Cloud          bool   // the VPS's public address is translated to a private one, see addCloud
 	VPSVM          bool   // the VPS is its own virtual machine, see connectVPSVM
 	// The router is its own virtual machine, see connectRouterVM. There is no DS-Lite and only one host.
 	RouterVM bool
@@ -107,6 +108,9 @@ func (n *Net) build() error {
 		steps = append(steps, n.connectRouterVM)
 	} else if !n.options.NoIPv4Default {
 		steps = append(steps, n.addDSLite)
+	}
+	if n.options.Cloud {
+		steps = append(steps, n.addCloud)
 	}
 	if n.options.Second {
 		steps = append(steps, n.addSecond)

@@ -104,6 +104,10 @@ func (m *Prober) Path(r *config.Relay) (doctor.Path, error) {
 	if reason, waits := facts.Waiting[r.Name]; waits {
 		return path, state.Waiting(r.Name, reason)
 	}
+	onCard := state.OnCard(r, facts.Card[r.Name])
+	if onCard.Translated() {
+		path.Card = onCard.NICAddr
+	}
 	if r.Auto {
 		path.Local = facts.Local[r.Name]
 	}
@@ -125,7 +129,7 @@ func (m *Prober) Path(r *config.Relay) (doctor.Path, error) {
 		}
 	}
 	path.Uplink, path.LearntMTU = uplink(path.Local, outer)
-	path.Unheard = kernel.Unheard(r, path.Access)
+	path.Unheard = kernel.Unheard(onCard, path.Access)
 	return path, nil
 }
 
@@ -239,10 +243,11 @@ func (m *Prober) Neighbour(device string, host netip.Addr) string {
 
 // Clients implements doctor.Prober. The doctor's own tests do not count.
 func (m *Prober) Clients(r *config.Relay) int {
+	r = kernel.OnCards([]*config.Relay{r})[0]
 	forwarded := state.NewForwarded([]*config.Relay{r})
 	n := 0
 	err := kernel.Flows(func(f state.Flow) {
-		if f.Dst == r.IPAddr && f.Src != doctor.TestClient && forwarded.Of(f) != nil {
+		if r.Has(f.Dst) && f.Src != doctor.TestClient && forwarded.Of(f) != nil {
 			n++
 		}
 	}, func() { n = 0 })

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -35,6 +36,8 @@ type hops struct {
 	listening atomic.Pointer[map[socketKey]string] // value: the proxy's name
 	// Local addresses of these connections so far. Few clients have one of them, so most look-ups end here.
 	sources atomic.Pointer[map[netip.Addr]bool]
+	// Addresses that lead back to this machine, where another one arrives: a cloud translates them.
+	public atomic.Pointer[[]netip.Addr]
 
 	connecting sync.RWMutex // read-locked until a connecting socket is in ways
 
@@ -56,6 +59,7 @@ func newHops() *hops {
 	h := &hops{ways: map[flow]*way{}}
 	h.listening.Store(&map[socketKey]string{})
 	h.sources.Store(&map[netip.Addr]bool{})
+	h.public.Store(&[]netip.Addr{})
 	return h
 }
 
@@ -67,6 +71,9 @@ func (h *hops) listen(want []wanted) {
 	}
 	h.listening.Store(&listening)
 }
+
+// isPublic reports whether an address may be translated to one of this machine.
+func (h *hops) isPublic(addr netip.Addr) bool { return slices.Contains(*h.public.Load(), addr.Unmap()) }
 
 // listener returns the names of the proxies that listen on the address itself and on the wildcard address with its
 // port.
@@ -97,7 +104,7 @@ func (h *hops) connect(fd int, from *hop, to netip.AddrPort) (*way, error) {
 		return nil, err
 	}
 	exact, wildcard := h.listener(from.service.proto, to)
-	if exact == "" && wildcard == "" {
+	if exact == "" && wildcard == "" && !h.isPublic(to.Addr()) {
 		return nil, unix.Connect(fd, sa)
 	}
 	h.connecting.RLock()
@@ -144,11 +151,13 @@ func (h *hops) before(client netip.AddrPort, local func() netip.AddrPort) *hop {
 	// A connecting socket may be accepted before it is in ways.
 	h.connecting.Lock()
 	defer h.connecting.Unlock()
-	f := flowOf(client, local())
+	at := local()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if w := h.ways[f]; w != nil {
-		return w.hop
+	for _, addr := range append([]netip.Addr{at.Addr()}, *h.public.Load()...) {
+		if w := h.ways[flowOf(client, netip.AddrPortFrom(addr, at.Port()))]; w != nil {
+			return w.hop
+		}
 	}
 	return nil
 }

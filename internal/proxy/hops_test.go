@@ -252,3 +252,54 @@ func TestNameToListener(t *testing.T) {
 		t.Errorf("%+v", status)
 	}
 }
+
+// TestLoopTranslated: a loop through a public address that leads back to another address of this machine, as with a
+// cloud that translates it, is found.
+func TestLoopTranslated(t *testing.T) {
+	n := newNamespaces(t, "cloud")[0]
+	n.ip("addr add 10.0.0.5/32 dev lo")
+	n.ip("route add default dev lo")
+	run(t, "ip netns exec "+n.name+" nft add table ip t; add chain ip t o { type nat hook output priority -100 ; } ; "+
+		"add rule ip t o ip daddr 198.51.100.144 dnat to 10.0.0.5")
+	public := netip.MustParseAddr("198.51.100.144")
+	for _, listen := range []string{"0.0.0.0", "10.0.0.5"} {
+		for _, proto := range []uint8{config.TCP, config.UDP} {
+			proxies := ring(t, proto, 2, netip.MustParseAddr(listen))
+			for _, p := range proxies {
+				p.Target.Addr, p.Public = public, []netip.Addr{public}
+			}
+			s := n.server(proxies...)
+			n.do(func() {
+				to := fmt.Sprintf("10.0.0.5:%d", proxies[0].Listen[0].First)
+				if c, err := net.Dial(config.ProtoName(proto), to); err == nil { // else it was refused already
+					t.Cleanup(func() { c.Close() })
+					io.WriteString(c, "hello")
+				}
+			})
+			total, last := 0, -1
+			eventually(t, "the refusal", func() bool {
+				time.Sleep(200 * time.Millisecond)
+				looped := uint64(0)
+				last, total = total, 0
+				for _, status := range s.status().Proxies {
+					total, looped = total+int(status.Total), looped+status.Refused["loop"]
+				}
+				return looped > 0 && total == last || total > 10*handful
+			})
+			if total > handful {
+				t.Errorf("%s at %s: %d sessions of one client", config.ProtoName(proto), listen, total)
+			}
+		}
+	}
+}
+
+// TestNameToPublic: a name that leads to this VPS's public address is not used, whatever its network card has.
+func TestNameToPublic(t *testing.T) {
+	p := tcp(t, "home.example.net:1")
+	p.Public = []netip.Addr{netip.MustParseAddr("198.51.100.144")}
+	s := start(t, Options{Lookup: names("198.51.100.144", "203.0.113.5")}, p)
+	eventually(t, "the look-up", func() bool { return len(s.Status()[0].Targets) > 0 })
+	if at := s.Status()[0].Targets; len(at) != 1 || at[0] != "203.0.113.5" {
+		t.Errorf("the name leads to %s", at)
+	}
+}

@@ -128,6 +128,11 @@ func (s *Server) Apply(proxies []*config.Proxy) error {
 		}
 		return errors.Join(errs...)
 	}
+	var public []netip.Addr
+	for _, p := range proxies {
+		public = p.Public // the same of all
+	}
+	s.hops.public.Store(&public)
 	kept := map[string]bool{}
 	for _, p := range proxies {
 		s.service(p)

@@ -135,7 +135,12 @@ func (t *targets) resolve(ctx context.Context) {
 
 // fit returns the usable addresses, and as text the others, in a fixed order.
 func (t *targets) fit(answers []netip.Addr) (fit []netip.Addr, others []string, err error) {
-	own := func(a netip.Addr) (bool, error) { return ownAddress(t.user.server.reserve, a) }
+	own := func(a netip.Addr) (bool, error) {
+		if t.user.server.hops.isPublic(a) {
+			return true, nil
+		}
+		return ownAddress(t.user.server.reserve, a)
+	}
 	for _, a := range answers {
 		why, err := unfit(a, t.local, own)
 		if err != nil {

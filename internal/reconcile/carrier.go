@@ -24,7 +24,7 @@ func Carried(relays []*config.Relay, carriers map[string][]kernel.Carrier) error
 	for _, inside := range vps {
 		for _, c := range carriers[inside.Name] {
 			for _, public := range vps {
-				if c.Local.IsValid() && c.Local != public.IPAddr {
+				if c.Local.IsValid() && !public.Has(c.Local) {
 					continue
 				}
 				r, f := config.Takes(vps, public.IPAddr, c.Client, c.Set.Proto, c.Set.First)

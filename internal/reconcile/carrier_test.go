@@ -14,7 +14,7 @@ import (
 // TestCarried: a forward may not take the packets of a tunnel that a relay runs in, unless it is for others only.
 func TestCarried(t *testing.T) {
 	public, other := netip.MustParseAddr("198.51.100.144"), netip.MustParseAddr("198.51.100.145")
-	client := netip.MustParseAddr("203.0.113.10")
+	client, card := netip.MustParseAddr("203.0.113.10"), netip.MustParseAddr("10.0.0.5")
 	wireguard := config.PortSet{Proto: config.UDP, First: 51820, Last: 51820}
 	gre := config.PortSet{Proto: 47}
 	all := config.Forward{Section: "server", All: true}
@@ -36,12 +36,13 @@ func TestCarried(t *testing.T) {
 			kernel.Carrier{Set: wireguard}, ""},
 		{"at another address", all, nil, kernel.Carrier{Set: wireguard, Local: other}, ""},
 		{"at this address", all, nil, kernel.Carrier{Set: wireguard, Local: public}, "198.51.100.144"},
+		{"at the card's address", all, nil, kernel.Carrier{Set: wireguard, Local: card}, "198.51.100.144"},
 		{"for the other end", limited, nil, kernel.Carrier{Set: wireguard, Client: client}, "list keep"},
 		{"for others", limited, nil, kernel.Carrier{Set: wireguard, Client: other}, ""},
 		{"for some, and the other end is unknown", limited, nil, kernel.Carrier{Set: wireguard}, ""},
 	} {
 		c.carrier.Device = "wg0"
-		relay := &config.Relay{Name: "home", Role: config.VPS, IPAddr: public, Keep: c.keep,
+		relay := &config.Relay{Name: "home", Role: config.VPS, IPAddr: public, NICAddr: card, Keep: c.keep,
 			Forwards: []*config.Forward{&c.forward}}
 		err := Carried([]*config.Relay{relay}, map[string][]kernel.Carrier{"home": {c.carrier, c.carrier}})
 		switch {

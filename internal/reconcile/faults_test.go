@@ -122,6 +122,9 @@ func newWalk(t *testing.T, random *rand.Rand, role string) *walk {
 	}
 	for range files {
 		text := named(random, configtest.Random(random, role))
+		if role == "vps" && random.IntN(3) == 0 {
+			text = configtest.InCloud(text)
+		}
 		file, err := uci.Parse("ds4relay", []byte(text))
 		if err != nil {
 			t.Fatal(err)

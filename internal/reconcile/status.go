@@ -73,6 +73,7 @@ type RelayStatus struct {
 	Up         bool             `json:"up"`
 	Waiting    string           `json:"waiting,omitempty"` // for what
 	IPAddr     string           `json:"ipaddr"`            // the public IPv4 address
+	NICAddr    string           `json:"nicaddr,omitempty"` // what a cloud translates it to, on a VPS
 	Device     string           `json:"device"`
 	Transport  config.Transport `json:"transport"`
 	Tunlink    string           `json:"tunlink,omitempty"`
@@ -259,7 +260,7 @@ func (m *End) Status(names ...string) (*Status, error) {
 			"ones are dropped and those that are open go on; find out who opens so many (conntrack -L), or allow "+
 			"more: sysctl -w net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
 	}
-	flows, watched, hosts := openFlows(m.Config.Relays), m.Kernel.Watched(), hostStates(m.Config.Relays)
+	flows, watched, hosts := openFlows(kernel.OnCards(m.Config.Relays)), m.Kernel.Watched(), hostStates(m.Config.Relays)
 	if watched.Repairs.Rival() {
 		status.note(message.New("another program removes or changes what ds4relay installs, again and again: it is " +
 			"put back every ten minutes only; the log has the step"))
@@ -319,6 +320,9 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 		Role: r.Role, IPAddr: r.IPAddr.String(), Device: r.Device,
 		Transport: r.Transport, Tunlink: facts.Tunlink[r.Name], Local: addrText(local),
 		Peer: addrText(state.PeerOf(r, facts)), MTU: state.TunnelMTU(r, facts), Forwards: []ForwardStatus{}}
+	if onCard := state.OnCard(r, facts.Card[r.Name]); onCard.Translated() {
+		s.NICAddr = onCard.NICAddr.String()
+	}
 	if r.Transport == config.WireGuard {
 		s.KeysStatus = KeysStatus{Port: r.WireGuard.Port, PeerPublicKey: r.WireGuard.PublicKey.String()}
 	} else {
@@ -421,7 +425,7 @@ func (s *Status) Print(w io.Writer) {
 		fmt.Fprintf(w, "relay %s (%s): ", r.Name, r.Role)
 		plain.Mark(w, style, condition)
 		fmt.Fprintln(w)
-		fmt.Fprintf(w, "  public address  %s\n", r.IPAddr)
+		fmt.Fprintf(w, "  public address  %s%s\n", r.IPAddr, r.onCard())
 		r.printTunnel(w)
 		if c := r.Counters; c != nil {
 			fmt.Fprintf(w, "  traffic         %d packets, %s in; %d packets, %s out\n", c.RxPackets,
@@ -503,6 +507,14 @@ func (s *Status) Print(w io.Writer) {
 		plain.Mark(w, plain.Good, "The kernel is as the configuration says.")
 		fmt.Fprintln(w)
 	}
+}
+
+// onCard says what the public address is translated to.
+func (r *RelayStatus) onCard() string {
+	if r.NICAddr == "" {
+		return ""
+	}
+	return fmt.Sprintf(", on this machine %s (a cloud translates it)", r.NICAddr)
 }
 
 // printTunnel writes what carries the relay's packets.

@@ -18,6 +18,7 @@ type Facts struct {
 	Peer    map[string]netip.Addr // relay → the other end's endpoint, where the configuration has a name
 	Tunlink map[string]string     // relay → the device that it rides on; missing where there is none
 	Access  map[string]string     // relay → on a VPS the device with its IPv4 address; missing where none has
+	Card    map[string]netip.Addr // relay → on a VPS what its cloud translates the public address to, if found out
 	PathMTU map[string]int        // relay → MTU in bytes of the route to the other end; missing without a route
 	Uplink  map[string]string     // relay → device of the route to the other end; missing without a route
 	Keys    map[string]Keys       // relay → its secrets, with transport wireguard
@@ -63,9 +64,19 @@ func Resolve(relays []*config.Relay, facts Facts) []*config.Relay {
 			known.Local = local
 			r = &known
 		}
-		ready = append(ready, r)
+		ready = append(ready, OnCard(r, facts.Card[r.Name]))
 	}
 	return ready
+}
+
+// OnCard returns the relay with the address of the VPS's network card, if that was found out.
+func OnCard(r *config.Relay, card netip.Addr) *config.Relay {
+	if !card.IsValid() || r.NICAddr.IsValid() {
+		return r
+	}
+	known := *r
+	known.NICAddr = card
+	return &known
 }
 
 // Compile returns the state that the given relays need on this machine.

@@ -12,11 +12,12 @@ type Forwarded struct {
 	ports map[forwardKey]*config.Forward
 	wide  map[forwardKey][]wideForward // by key without port
 	all   map[forwardKey]*config.Forward
+	cards map[netip.Addr]bool // of VPSs whose cloud translates the public address
 }
 
 type forwardKey struct {
 	mark  uint32     // on a router; 0 on a VPS
-	addr  netip.Addr // the host on a router, the public address on a VPS
+	addr  netip.Addr // the host on a router, on a VPS the public address or the network card's
 	proto uint8
 	port  uint16
 }
@@ -29,39 +30,47 @@ type wideForward struct {
 // NewForwarded indexes the forwards of a machine's relays.
 func NewForwarded(relays []*config.Relay) *Forwarded {
 	w := &Forwarded{marks: map[uint32]bool{}, ports: map[forwardKey]*config.Forward{},
-		wide: map[forwardKey][]wideForward{}, all: map[forwardKey]*config.Forward{}}
+		wide: map[forwardKey][]wideForward{}, all: map[forwardKey]*config.Forward{}, cards: map[netip.Addr]bool{}}
 	for _, r := range relays {
 		if !r.Enabled {
 			continue
 		}
+		if r.Translated() {
+			w.cards[r.NICAddr] = true
+		}
 		for _, f := range r.Forwards {
-			key := forwardKey{addr: r.IPAddr}
 			if r.Role == config.Router {
-				key = forwardKey{addr: f.DestIP, mark: r.Mark()}
-				w.marks[key.mark] = true
+				w.marks[r.Mark()] = true
+				w.add(forwardKey{addr: f.DestIP, mark: r.Mark()}, f, config.Mapping.Private)
+				continue
 			}
-			for _, m := range f.Mappings() {
-				if m.All {
-					w.all[key] = f
-					continue
-				}
-				set := m.Public
-				if r.Role == config.Router {
-					set = m.Private()
-				}
-				key.proto, key.port = set.Proto, 0
-				if wide(set.First, set.Last) {
-					w.wide[key] = append(w.wide[key], wideForward{set, f})
-					continue
-				}
-				for port := int(set.First); port <= int(set.Last); port++ {
-					key.port = uint16(port)
-					w.ports[key] = f
-				}
+			for _, addr := range r.Addresses() {
+				w.add(forwardKey{addr: addr}, f, func(m config.Mapping) config.PortSet { return m.Public })
 			}
 		}
 	}
 	return w
+}
+
+// add adds a forward's mappings at an address; side returns the ports that packets have there.
+func (w *Forwarded) add(key forwardKey, f *config.Forward, side func(config.Mapping) config.PortSet) {
+	for _, m := range f.Mappings() {
+		key.proto, key.port = 0, 0
+		if m.All {
+			w.all[key] = f
+			continue
+		}
+		set := side(m)
+		key.proto = set.Proto
+		if wide(set.First, set.Last) {
+			w.wide[key] = append(w.wide[key], wideForward{set, f})
+			continue
+		}
+		for port := int(set.First); port <= int(set.Last); port++ {
+			key.port = uint16(port)
+			w.ports[key] = f
+		}
+	}
 }
 
 // Of returns the forward of a connection. A router recognises them by their mark.
@@ -69,7 +78,7 @@ func (w *Forwarded) Of(f Flow) *config.Forward {
 	key := forwardKey{addr: f.Dst}
 	if mark := f.Mark & config.MarkMask; w.marks[mark] {
 		key.mark = mark
-	} else if f.Dst == f.AnswerSrc { // a connection of the VPS itself
+	} else if f.Dst == f.AnswerSrc || w.cards[f.AnswerSrc] { // a connection of the VPS itself
 		return nil
 	}
 	all := w.all[key]

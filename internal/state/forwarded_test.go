@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -16,6 +17,7 @@ func TestForwarded(t *testing.T) {
 	addr := netip.MustParseAddr
 	client, public, host, router := addr("203.0.113.10"), addr("198.51.100.144"), addr("192.168.1.210"),
 		addr("192.168.1.1")
+	card := addr("10.0.0.5")
 	const forwards = `
 config forward 'web'
 	option src_dport '80'
@@ -52,6 +54,14 @@ config forward 'rest'
 		{"vps", "a protocol without ports", Flow{Proto: 47, Src: client, Dst: public, AnswerSrc: host}, "rest"},
 		{"vps", "its own ssh", Flow{Proto: 6, Src: client, Dst: public, DstPort: 22, AnswerSrc: public,
 			AnswerPort: 22}, ""},
+		{"cloud", "a port", Flow{Proto: 6, Src: client, Dst: card, DstPort: 80, AnswerSrc: host, AnswerPort: 8080},
+			"web"},
+		{"cloud", "the VPS's own program, by the public address", Flow{Proto: 17, Src: card, Dst: public, DstPort: 1500,
+			AnswerSrc: host, AnswerPort: 1500}, "wide"},
+		{"cloud", "its own ssh", Flow{Proto: 6, Src: client, Dst: card, DstPort: 22, AnswerSrc: card, AnswerPort: 22},
+			""},
+		{"cloud", "its own ssh, by a host at home", Flow{Proto: 6, Src: host, Dst: public, DstPort: 22, AnswerSrc: card,
+			AnswerPort: 22}, ""},
 		{"vps", "somebody else's", Flow{Proto: 6, Src: client, Dst: addr("198.51.100.9"), DstPort: 80, AnswerSrc: host,
 			AnswerPort: 8080}, ""},
 		{"router", "the host's port", Flow{Proto: 6, Src: client, Dst: host, DstPort: 8080, AnswerSrc: host,
@@ -63,7 +73,11 @@ config forward 'rest'
 		{"router", "not by the tunnel", Flow{Proto: 6, Src: router, Dst: host, DstPort: 8080, AnswerSrc: host,
 			AnswerPort: 8080}, ""},
 	} {
-		file, err := uci.Parse("ds4relay", []byte("config relay 'home'\n\toption role '"+c.role+"'"+flowRelay+forwards))
+		text := "config relay 'home'\n\toption role '" + c.role + "'" + flowRelay + forwards
+		if c.role == "cloud" {
+			text = configtest.InCloud(strings.Replace(text, "'cloud'", "'vps'", 1))
+		}
+		file, err := uci.Parse("ds4relay", []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,6 +102,9 @@ func TestTakes(t *testing.T) {
 	taken := 0
 	for range 300 {
 		text := configtest.Random(random, "vps")
+		if random.IntN(2) == 0 {
+			text = configtest.InCloud(text)
+		}
 		c, _, err := config.Parse("ds4relay", []byte(text), config.Defaults{Role: config.VPS})
 		if err != nil {
 			t.Fatal(err)
@@ -97,7 +114,7 @@ func TestTakes(t *testing.T) {
 		rules := newWays(*have.table("ip"), nil)
 		for range 50 {
 			flow := Flow{Proto: []uint8{config.TCP, config.UDP, 1, 47}[random.IntN(4)], Src: clients[random.IntN(2)],
-				Dst: relays[0].IPAddr}
+				Dst: relays[0].Addresses()[random.IntN(len(relays[0].Addresses()))]}
 			if config.HasPorts(flow.Proto) {
 				flow.DstPort = uint16([]int{18 + random.IntN(15), 1000 + random.IntN(1000)}[random.IntN(2)])
 			}

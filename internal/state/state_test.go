@@ -103,6 +103,8 @@ func parseFacts(t *testing.T, text string) Facts {
 			f.Tunlink[words[1]] = words[2]
 		case "access":
 			f.Access[words[1]] = words[2]
+		case "card":
+			f.Card = map[string]netip.Addr{words[1]: netip.MustParseAddr(words[2])}
 		case "mtu":
 			mtu, err := strconv.Atoi(words[2])
 			if err != nil {

@@ -223,7 +223,7 @@ func (t *Translation) Note(relays []*config.Relay) *message.Text {
 		return t.hides(relays)
 	}
 	for _, r := range relays {
-		if r.Role != config.VPS || t.to.IsValid() && !t.to.Contains(r.IPAddr) {
+		if r.Role != config.VPS || t.to.IsValid() && !t.to.Contains(r.IPAddr) && !t.to.Contains(r.Card()) {
 			continue
 		}
 		forward, ports := t.taken(r, relays)

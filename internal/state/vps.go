@@ -17,6 +17,17 @@ import (
 //go:embed nft/vps.nft
 var vpsRuleset string
 
+// cardRules are for VPSs whose cloud translates a public address: packets from and to clients carry the address of the
+// network card; those of the homes, and of the VPS's own programs, the public one. They come after the forwards
+// (priority) and before the chain srcnat.
+//
+//go:embed nft/vps_card.nft
+var cardRules string
+
+// openedTranslated lets hosts with egress all reach, by the public address, what is translated to a private one.
+const openedTranslated = `		ct original ip daddr @translated goto opened
+`
+
 // vpsTables collects the elements of vpsRuleset.
 type vpsTables struct {
 	elements
@@ -28,9 +39,11 @@ type vpsTables struct {
 
 func (t *vpsTables) add(r *config.Relay, link Link) {
 	t.any = true
-	public := Key{Addr: r.IPAddr}
-	t.insert("public_address", public)
-	t.insert("inside", public)
+	for _, addr := range r.Addresses() {
+		t.insert("public_address", Key{Addr: addr})
+		t.insert("inside", Key{Addr: addr})
+	}
+	t.addCard(r)
 	if r.WireGuard.Plain {
 		t.plain = append(t.plain, quote(link.Name))
 	}
@@ -52,26 +65,44 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 				opened = "goto opened"
 			}
 			t.put("host", opening, Value{Verdict: opened})
-			t.put("source", key, Value{Addr: r.IPAddr})
+			t.put("source", key, Value{Addr: r.Card()})
+			if r.Translated() {
+				t.put("card_source", key, Value{Addr: r.IPAddr})
+			}
 		}
 	}
 	for _, f := range r.Forwards {
 		for _, m := range f.Mappings() {
-			t.addMapping(r.IPAddr, m)
+			for _, addr := range r.Addresses() {
+				t.addMapping(addr, m)
+			}
 		}
 	}
+}
+
+// addCard fills the maps of cardRules but card_source. Relays may share a public address.
+func (t *vpsTables) addCard(r *config.Relay) {
+	public, card := Key{Addr: r.IPAddr}, Key{Addr: r.NICAddr}
+	if !r.Translated() || slices.ContainsFunc(t.elements["card"], func(e Element) bool { return e.Key == public }) {
+		return
+	}
+	t.put("card", public, Value{Addr: r.NICAddr})
+	t.put("card_public", card, Value{Addr: r.IPAddr})
+	t.insert("translated", public)
 }
 
 // addKeeps adds what stays the VPS's own; relays are all relays of this machine.
 func (t *vpsTables) addKeeps(relays []*config.Relay) {
 	t.keeps = map[Key][]span{}
 	for _, r := range relays {
-		for _, keep := range r.Keep {
-			key := protoKey(r.IPAddr, keep.Proto)
-			if keep.HasPorts() {
-				t.keeps[key] = append(t.keeps[key], span{first: keep.First, last: keep.Last})
-			} else {
-				t.put("protocol_exception", key, Value{Verdict: "accept"})
+		for _, addr := range r.Addresses() {
+			for _, keep := range r.Keep {
+				key := protoKey(addr, keep.Proto)
+				if keep.HasPorts() {
+					t.keeps[key] = append(t.keeps[key], span{first: keep.First, last: keep.Last})
+				} else {
+					t.put("protocol_exception", key, Value{Verdict: "accept"})
+				}
 			}
 		}
 	}
@@ -103,7 +134,9 @@ func (t *vpsTables) left(key Key, set config.PortSet) (parts []span) {
 func (t *vpsTables) addOwn(relays []*config.Relay) {
 	objects := map[netip.Addr]bool{}
 	for _, r := range relays {
-		objects[r.IPAddr] = objects[r.IPAddr] || !r.TargetLocal
+		for _, addr := range r.Addresses() {
+			objects[addr] = objects[addr] || !r.TargetLocal
+		}
 	}
 	for addr, objects := range objects {
 		if !objects {
@@ -156,31 +189,37 @@ func (t *vpsTables) addSlots(relays []*config.Relay) {
 				t.put("slot_host", Key{Device: r.Device, Addr: host}, Value{Verdict: verdict})
 			}
 		}
-		if !public[r.IPAddr] {
-			continue
-		}
-		for _, keep := range r.Keep {
-			key := protoKey(r.IPAddr, keep.Proto)
-			if !keep.HasPorts() {
-				t.put("slot_protocol", key, Value{Verdict: "accept"})
+		if public[r.IPAddr] {
+			for _, addr := range r.Addresses() {
+				t.addSlotsAt(addr, r)
 			}
-			t.putSpans("slot_port", "slot_range", key, t.keeps[key], "accept")
 		}
-		for _, f := range r.Forwards {
-			verdict := "accept"
-			if t.slots.has(r.Name, f.DestIP) {
-				verdict, _ = slotVerdicts(t.slots.of[r.Name], r, f.DestIP)
-			}
-			for _, m := range f.Mappings() {
-				key := protoKey(r.IPAddr, m.Public.Proto)
-				switch {
-				case m.All:
-					t.put("slot_address", Key{Addr: r.IPAddr}, Value{Verdict: verdict})
-				case !m.Public.HasPorts():
-					t.put("slot_protocol", key, Value{Verdict: verdict})
-				default:
-					t.putSpans("slot_port", "slot_range", key, t.left(key, m.Public), verdict)
-				}
+	}
+}
+
+// addSlotsAt adds what a relay has at one of its addresses.
+func (t *vpsTables) addSlotsAt(addr netip.Addr, r *config.Relay) {
+	for _, keep := range r.Keep {
+		key := protoKey(addr, keep.Proto)
+		if !keep.HasPorts() {
+			t.put("slot_protocol", key, Value{Verdict: "accept"})
+		}
+		t.putSpans("slot_port", "slot_range", key, t.keeps[key], "accept")
+	}
+	for _, f := range r.Forwards {
+		verdict := "accept"
+		if t.slots.has(r.Name, f.DestIP) {
+			verdict, _ = slotVerdicts(t.slots.of[r.Name], r, f.DestIP)
+		}
+		for _, m := range f.Mappings() {
+			key := protoKey(addr, m.Public.Proto)
+			switch {
+			case m.All:
+				t.put("slot_address", Key{Addr: addr}, Value{Verdict: verdict})
+			case !m.Public.HasPorts():
+				t.put("slot_protocol", key, Value{Verdict: verdict})
+			default:
+				t.putSpans("slot_port", "slot_range", key, t.left(key, m.Public), verdict)
 			}
 		}
 	}
@@ -206,6 +245,14 @@ var vpsSets = []Set{
 	{Name: "inside", Key: []Type{IPv4}},
 }
 
+// cardSets describes the sets of cardRules.
+var cardSets = []Set{
+	{Name: "card", Key: []Type{IPv4}, Value: []Type{IPv4}},
+	{Name: "card_public", Key: []Type{IPv4}, Value: []Type{IPv4}},
+	{Name: "card_source", Key: []Type{IfName, IPv4}, Value: []Type{IPv4}},
+	{Name: "translated", Key: []Type{IPv4}},
+}
+
 // text returns the VPS's part of table ip, with its sets.
 func (t *vpsTables) text() (string, []Set) {
 	body, sets := apart(vpsRuleset), filled(vpsSets, t.elements)
@@ -218,11 +265,16 @@ func (t *vpsTables) text() (string, []Set) {
 		body += apart(slotChains)
 		sets = append(sets, filled(slotSetTypes, t.elements)...)
 	}
+	opened := ""
+	if len(t.elements["card"]) > 0 {
+		body, opened = body+apart(cardRules), openedTranslated
+		sets = append(sets, filled(cardSets, t.elements)...)
+	}
 	plain := ""
 	if len(t.plain) > 0 {
 		plain = fmt.Sprintf("\t\toifname { %s } snat to %s\n", strings.Join(t.plain, ", "), config.PlainAddr)
 	}
 	fill := strings.NewReplacer("GROUP", strconv.Itoa(Group), "PRIVATE", prefixList(config.ReservedNetworks()),
-		"PLAIN", plain)
+		"PLAIN", plain, "OPENED", opened)
 	return fill.Replace(body), sets
 }

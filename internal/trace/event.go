@@ -50,7 +50,7 @@ func (c *Connection) step(f Frame) Step {
 		return FromPeer
 	case f.Device == r.Device && !f.Out:
 		return OutOfTunnel
-	case f.Device == r.Device && r.Role == config.VPS && fromClient && c.First.Dst == r.IPAddr:
+	case f.Device == r.Device && r.Role == config.VPS && fromClient && r.Has(c.First.Dst):
 		return Translated
 	case f.Device == r.Device:
 		return IntoTunnel

@@ -178,7 +178,7 @@ func (w *Way) client(frame Frame) (netip.Addr, bool) {
 	case frame.Outer != nil && !w.Tunnel.Sends(&frame.Packet) && !w.Tunnel.Receives(&frame.Packet):
 	case frame.Outer == nil && frame.Device != r.Device && frame.Device != w.Access && frame.Device != w.LAN[frame.Src]:
 	case frame.Outer == nil && frame.Device == w.Access:
-		if r.Role == config.VPS && !frame.Out && frame.Dst == r.IPAddr && !w.kept(&frame.Packet) {
+		if r.Role == config.VPS && !frame.Out && r.Has(frame.Dst) && !w.kept(&frame.Packet) {
 			return frame.Src, true
 		}
 	case hosts(frame.Dst):

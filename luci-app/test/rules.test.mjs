@@ -38,6 +38,10 @@ const table = {
 			'1.2.3.04', '1.2.3.4/32', '1.2.3.4/24', '1.2.3.0/24', '1.2.3.4/33', '10.0.0.1/8', '2001:db8::1',
 			'example.org', '1.2.3.-4', ' 1.2.3.4'
 		],
+		nicaddr: [
+			'10.0.0.5', '172.26.3.4', '198.51.100.7', '127.0.0.1', '224.0.0.1', '0.0.0.5', '10.0.0.5/24', '10.0.0.0/24',
+			'10.0.0', '2001:db8::5', 'eth0'
+		],
 		ip6addr: addresses6,
 		peeraddr: addresses6.concat([
 			'vps.example.org', 'vps', 'vps.example.org.', 'a..b', '-a.b', 'a-.b', 'a_b.c', '1.2.3.4', '1.2.c', 'ü.de',
@@ -141,6 +145,9 @@ function othersOf(type, option) {
 
 	if ([ 'listen_port', 'peer' ].includes(option))
 		return { ...overWireGuard, role: 'vps' };
+
+	if (option == 'nicaddr')
+		return { ...relay, role: 'vps' };
 
 	return [ 'public_key', 'private_key_file', 'preshared_key_file', 'endpoint_port', 'persistent_keepalive' ].includes(option)
 		? overWireGuard

@@ -94,3 +94,9 @@ func writeMore(b *strings.Builder, r *rand.Rand, i int) {
 		b.WriteString("\toption enabled '0'\n")
 	}
 }
+
+// InCloud returns a VPS's file with a cloud that translates one of the public addresses of Random.
+func InCloud(text string) string {
+	const public = "\toption ipaddr '198.51.100.144'\n"
+	return strings.ReplaceAll(text, public, public+"\toption nicaddr '10.0.0.5'\n")
+}

@@ -5,7 +5,7 @@
 
 const labels = {
 	relay: {
-		enabled: _('Enabled'), ipaddr: _('Public IPv4 address'), peeraddr: _('IPv6 prefix of the VPS'),
+		enabled: _('Enabled'), ipaddr: _('Public IPv4 address'), nicaddr: _('Address on the network card'), peeraddr: _('IPv6 prefix of the VPS'),
 		ip6addr: _('IPv6 address of this home'), tunlink: _('Interface to the Internet'),
 		keep: _('Stays with the VPS'), role: _('This machine is'), egress: _('What goes out by the VPS'),
 		killswitch: _('Kill switch'), masq: _('Hide clients’ addresses'), egress_private: _('Private networks of the VPS'), mtu: _('MTU'),

@@ -202,6 +202,11 @@ function isUnicast4(address) {
 		![ 0, 2 ** 32 - 1 ].includes(number4(address));
 }
 
+/* An address that a device may have for others (unicast4 in internal/config/load.go). */
+function isHost4(address) {
+	return address[0] > 0 && address[0] < 224 && address[0] != 127;
+}
+
 function isFileName(text) {
 	return /^\/[^\s\p{Cc}"'\\$`;&|<>()*?[\]#~!{}]+$/u.test(text) && new TextEncoder().encode(text).length <= 255;
 }
@@ -292,6 +297,11 @@ return baseclass.extend({
 
 				return allowed(address && !reserved.some((prefix) => within4(address, prefix)));
 			},
+			nicaddr(text) {
+				const address = host4(text);
+
+				return allowed(address && isHost4(address));
+			},
 			ip6addr(text, values) {
 				if (text != 'auto')
 					return checkEndpoint(text, values.ipaddr);
@@ -367,7 +377,7 @@ return baseclass.extend({
 			dest_ip(text) {
 				const address = host4(text);
 
-				return allowed(address && address[0] > 0 && address[0] < 224 && address[0] != 127);
+				return allowed(address && isHost4(address));
 			},
 			dest_port(text, values) {
 				const ports = firewallPorts(text),

@@ -383,6 +383,9 @@ return view.extend({
 			{ retain: true, placeholder: _('DS4Relay (default)') });
 		peer.value('plain', _('any WireGuard client, such as a FRITZ!Box'));
 		peer.depends({ transport: 'wireguard', role: 'vps' });
+		fields.add(s, 'advanced', form.Value, 'nicaddr',
+			_('The private address that the VPS’s cloud translates its public address to. By default it is found.'),
+			{ retain: true }).depends('role', 'vps');
 		fields.add(s, 'advanced', form.Value, 'device', null, { placeholder: 'ds4-…' });
 		fields.add(s, 'advanced', form.Value, 'ip4table', _('Each relay needs its own.'));
 		fields.add(s, 'advanced', form.Value, 'priority',
