@@ -604,4 +604,10 @@ func TestEgressPrivate(t *testing.T) {
 		}
 		seenTCP(t, r.Host2, client4+":90", public)
 	}
+	// By the public address a host reaches what clients reach, though that is at a private one. The router does not know
+	// this port, and leaves it to the VPS.
+	r.vps.write(vpsRelay + strings.ReplaceAll(forwardWeb, "8080", "8090") + option)
+	r.vps.do("up")
+	serveTCP(t, r.Host2, 80)
+	seenTCP(t, r.Host2, public+":8090", public)
 }

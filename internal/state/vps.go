@@ -24,10 +24,6 @@ var vpsRuleset string
 //go:embed nft/vps_card.nft
 var cardRules string
 
-// openedTranslated lets hosts with egress all reach, by the public address, what is translated to a private one.
-const openedTranslated = `		ct original ip daddr @translated goto opened
-`
-
 // vpsTables collects the elements of vpsRuleset.
 type vpsTables struct {
 	elements
@@ -88,7 +84,6 @@ func (t *vpsTables) addCard(r *config.Relay) {
 	}
 	t.put("card", public, Value{Addr: r.NICAddr})
 	t.put("card_public", card, Value{Addr: r.IPAddr})
-	t.insert("translated", public)
 }
 
 // addKeeps adds what stays the VPS's own; relays are all relays of this machine.
@@ -250,7 +245,6 @@ var cardSets = []Set{
 	{Name: "card", Key: []Type{IPv4}, Value: []Type{IPv4}},
 	{Name: "card_public", Key: []Type{IPv4}, Value: []Type{IPv4}},
 	{Name: "card_source", Key: []Type{IfName, IPv4}, Value: []Type{IPv4}},
-	{Name: "translated", Key: []Type{IPv4}},
 }
 
 // text returns the VPS's part of table ip, with its sets.
@@ -265,9 +259,8 @@ func (t *vpsTables) text() (string, []Set) {
 		body += apart(slotChains)
 		sets = append(sets, filled(slotSetTypes, t.elements)...)
 	}
-	opened := ""
 	if len(t.elements["card"]) > 0 {
-		body, opened = body+apart(cardRules), openedTranslated
+		body += apart(cardRules)
 		sets = append(sets, filled(cardSets, t.elements)...)
 	}
 	plain := ""
@@ -275,6 +268,6 @@ func (t *vpsTables) text() (string, []Set) {
 		plain = fmt.Sprintf("\t\toifname { %s } snat to %s\n", strings.Join(t.plain, ", "), config.PlainAddr)
 	}
 	fill := strings.NewReplacer("GROUP", strconv.Itoa(Group), "PRIVATE", prefixList(config.ReservedNetworks()),
-		"PLAIN", plain, "OPENED", opened)
+		"PLAIN", plain)
 	return fill.Replace(body), sets
 }
