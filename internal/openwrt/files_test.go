@@ -52,7 +52,8 @@ esac
 	r.write("ubus", `#!/bin/sh
 case "$*" in
 *'"ds4relay"'*) [ -z "$REGISTERED" ] || echo '{ "ds4relay": {} }' ;;
-*'"firewall"'*) [ -z "$WATCHES" ] || echo '[ "service.data.update", … ]' ;;
+*'"firewall","verbose":true'*) [ -z "$WATCHES" ] || echo '[ "service.data.update", … ]' ;;
+*'"firewall"'*) echo '{ "firewall": {} }' ;; # procd shows triggers only if asked for
 "list network.interface") [ -z "$NETIFD_AWAY" ] ;;
 esac
 `)

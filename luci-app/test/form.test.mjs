@@ -125,18 +125,18 @@ test('lists are lists, switches are switches, and the default is shown', async (
 		}
 });
 
-test('the first visit asks for four values and a protocol, and has what is required among them', async () => {
+test('the first visit asks for four values and two choices, and has what is required among them', async () => {
 	const sections = await formOf([], 'firstVisit');
 	const asked = Object.values(sections).flat().map((option) => option.option);
 
-	assert.deepEqual(asked, [ 'ipaddr', 'peeraddr', 'dest_ip', 'src_dport', 'proto' ]);
+	assert.deepEqual(asked, [ 'ipaddr', 'peeraddr', 'transport', 'public_key', 'dest_ip', 'src_dport', 'proto' ]);
 
 	for (const section of shown)
 		for (const spec of section.options.filter((one) => one.required))
 			assert.ok(asked.includes(spec.name), `${spec.name} is required, and not asked for`);
 
 	for (const option of Object.values(sections).flat())
-		assert.ok(option.spec.needed || option.default, option.option);
+		assert.ok(option.spec.needed || option.spec.default || option.default, option.option);
 });
 
 test('the pages speak of their fields, not of options', () => {

@@ -38,6 +38,13 @@ test('each state has its sentence and the button that mends it', () => {
 		[ { status: running, service: { started: true, enabled: false } }, 'warning', 'enable' ],
 		[ { status: with_((s) => ({ ...s, differs: [ 'ip link set dev ds4-home up' ] })) }, 'warning', 'reload' ],
 		[ {
+			status: with_((s) => {
+				s.relays[0].up = false;
+
+				return { ...s, differs: [ 'ip link add name ds4-home' ] };
+			})
+		}, 'warning', 'diagnose' ],
+		[ {
 			status: with_((s) => ({ ...s, blocked: [ 'relay "home" waits for a delegated prefix' ] }))
 		}, 'error', 'diagnose' ],
 		[ { status: with_((s) => ({ ...s, ...noKey })) }, 'warning', 'key home' ],
@@ -95,6 +102,7 @@ test('three steps lead to a relay that works', () => {
 		[ 'stopped', state(nothing, { service: { started: false, enabled: true } }), 0, 'start' ],
 		[ 'not as the file says', state((r, s) => { s.differs = [ 'ip link set dev ds4-home up' ]; }), 0, 'reload' ],
 		[ 'down', state((r) => { r.up = false; delete r.other_end; }), 0, 'start', 'diagnose' ],
+		[ 'did not come up', state((r, s) => { r.up = false; s.differs = [ 'ip link add' ]; }), 0, 'reload', 'diagnose' ],
 		[ 'waits', { status: status('broken'), service, fresh: false, error: null }, 0, 'diagnose' ],
 		[ 'without a key', state((r, s) => { r.up = false; Object.assign(s, noKey); }), 0, 'key home' ],
 		[ 'another relay waits', state((r, s) => { s.blocked = [ 'relay "x" waits' ]; }), 2, 'diagnose', 'confirm' ],
@@ -210,7 +218,7 @@ test('texts about the other end’s file have its words, all others the labels o
 		],
 		[
 			'at the VPS run `ds4relay status`: its endpoint has to be %s (else correct option peeraddr here), and it has to be up; then `ds4relay doctor` there',
-			[ '2001:db8::1' ], /correct “IPv6 prefix of the VPS” here/
+			[ '2001:db8::1' ], /correct “The VPS’s end of the tunnel” here/
 		]
 	]) {
 		assert.ok(codes.includes(code), code);

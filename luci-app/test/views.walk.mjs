@@ -97,7 +97,7 @@ function noErrors(page) {
 test('first visit: four values, and the file is one that the program takes', async () => {
 	const page = await lab.open('settings');
 
-	assert.equal(await page.locator('.cbi-value').count(), 5);
+	assert.equal(await page.locator('.cbi-value:visible').count(), 6);
 	assert.equal(await page.locator('.cbi-input-invalid').count(), 0);
 	assert.match(await page.locator('.ds4-defaults').innerText(), /2001:db8:100::\/56 on wan6/);
 
@@ -137,6 +137,34 @@ test('first visit: four values, and the file is one that the program takes', asy
 	noErrors(page);
 });
 
+test('first visit with WireGuard: the keys take the place of IPv6 addresses', async () => {
+	const page = await lab.open('settings'), key = 'hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=';
+
+	assert.equal(await field(page, 'home', 'public_key').isVisible(), false);
+	await field(page, 'home', 'ipaddr').fill('203.0.113.77');
+	await field(page, 'home', 'peeraddr').fill('203.0.113.77');
+	await field(page, 'home', 'peeraddr').blur();
+	assert.equal(await page.locator('.cbi-input-invalid').count(), 1, 'IPv4 in IPv6 needs IPv6');
+	await field(page, 'home', 'transport').selectOption('wireguard');
+	assert.match(await page.locator('[data-name="public_key"]').innerText(), /ds4relay genkey home/);
+	await choose(page, page.locator('[id="cbid.ds4relay.server.dest_ip"]'), '192.168.1.210');
+	await field(page, 'server', 'src_dport').fill('443');
+	await saved(page);
+	assert.match(await page.locator('.ds4-problems').innerText(),
+		/^[^\n]*\n[^\n]*“The other end’s public key” is missing[^\n]*$/);
+	await field(page, 'home', 'public_key').fill(key);
+	await applied(page);
+	await page.waitForURL(/\/ds4relay\/overview$/);
+	await reaches(page, 'This router');
+
+	const { file } = await page.state();
+
+	assert.match(check(file), /correct \(relays: 1, forwards: 1\)/);
+	assert.match(file, /option transport 'wireguard'/);
+	assert.match(file, /option public_key 'hSDwCYkwp1R0/);
+	assert.match(file, /option peeraddr '203\.0\.113\.77'/);
+});
+
 test('first visit without any section does the same', async () => {
 	const page = await lab.open('settings', { config: '' });
 
@@ -171,7 +199,7 @@ test('first visit: what is left out is named, and nothing is saved', async () =>
 
 	assert.match(said,
 		/Public IPv4 address: allowed is the VPS's public IPv4 address \(not a private, multicast or reserved one\)/);
-	assert.match(said, /“IPv6 prefix of the VPS” is missing; it takes an IPv6 address such as/);
+	assert.match(said, /“The VPS’s end of the tunnel” is missing; it takes an IPv6 address such as/);
 	assert.match(said, /“Port” is missing; it takes [^\n]*such as 8000-8010$/m, 'this form cannot take all');
 	assert.ok(await page.locator('.cbi-input-invalid').count() >= 4);
 	assert.equal((await page.state()).changes, 0);
@@ -474,6 +502,11 @@ test('the router makes its key for WireGuard, and the file for the VPS has the p
 	assert.match(file, /option transport 'wireguard'/);
 	assert.match(file, /option public_key '[A-Za-z0-9+/]{43}='/);
 	assert.doesNotMatch(file, /hSDwCYkwp1R0i33ctD73Wg2/, 'not the VPS’s own');
+
+	const hints = (await page.locator('.ds4-hint').allInnerTexts()).join('\n');
+
+	assert.match(hints, /let UDP port 51846 in/);
+	assert.doesNotMatch(hints, /made of the prefix/, 'the VPS learns where the home is');
 	assert.ok((await page.state()).calls.some((call) => /^genkey .*"home"/.test(call)));
 	noErrors(page);
 });
@@ -941,6 +974,19 @@ config forward
 	const files = paste(await page.locator('.ds4-step pre').nth(1).textContent());
 
 	assert.match(check(files.ds4relay), /correct \(relays: 2, forwards: 2\)/);
+
+	// One of them with WireGuard: the VPS is known by its public address.
+	const both = await lab.open('vps', { config: [
+		relay('home', '198.51.100.144', '2001:db8:6ef9::/64', 42), relay('other', '198.51.100.7', '2001:db8:77::1', 43),
+		relay('second', '198.51.100.144', '198.51.100.144', 44).replace("dport '443'", "dport '80'").replace('option ipaddr',
+			"option transport 'wireguard'\n\toption public_key 'hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo='\n\toption ipaddr")
+	].join('') });
+
+	await both.locator('.ds4-alert .cbi-button-action').click();
+	await both.locator('.ds4-steps').nth(1).waitFor();
+	assert.deepEqual(await both.locator('h3').allTextContents(), [ 'Relays home, second', 'Relay other' ]);
+	assert.match(check(paste(await both.locator('.ds4-step pre').nth(1).textContent()).ds4relay),
+		/correct \(relays: 2, forwards: 2\)/);
 	noErrors(page);
 });
 

@@ -5,10 +5,12 @@
 
 const labels = {
 	relay: {
-		enabled: _('Enabled'), ipaddr: _('Public IPv4 address'), nicaddr: _('Address on the network card'), peeraddr: _('IPv6 prefix of the VPS'),
+		enabled: _('Enabled'), ipaddr: _('Public IPv4 address'), nicaddr: _('Address on the network card'),
+		peeraddr: _('The VPS’s end of the tunnel'),
 		ip6addr: _('IPv6 address of this home'), tunlink: _('Interface to the Internet'),
 		keep: _('Stays with the VPS'), role: _('This machine is'), egress: _('What goes out by the VPS'),
-		killswitch: _('Kill switch'), masq: _('Hide clients’ addresses'), egress_private: _('Private networks of the VPS'), mtu: _('MTU'),
+		killswitch: _('Kill switch'), masq: _('Hide clients’ addresses'),
+		egress_private: _('Private networks of the VPS'), mtu: _('MTU'),
 		encaplimit: _('Encapsulation limit', 'RFC 2473'), ttl: _('Hop limit'),
 		device: _('Name of the tunnel device'), ip4table: _('Routing table'), priority: _('Priority of its rules'),
 		transport: _('Tunnel'), public_key: _('The other end’s public key'),

@@ -138,8 +138,10 @@ function here({ status, service }, relays) {
 	if (status.differs.length)
 		return {
 			kind: 'warning', title: _('The router is not as the configuration says'),
-			text: _('Something was changed or removed. These commands set it right:'),
-			details: status.differs, action: 'reload'
+			...(relays.some((relay) => !relay.up)
+				? { text: _('The tunnel is not up. If these commands fail, find out why:'), action: 'diagnose' }
+				: { text: _('Something was changed or removed. These commands set it right:'), action: 'reload' }),
+			details: status.differs
 		};
 
 	return null;
@@ -271,7 +273,7 @@ function firstStep(state, relay) {
 	if (problem)
 		return {
 			texts: [ blocked ? problem.text : problem.title + ': ' + problem.text ], details: problem.details,
-			actions: [ problem.action ]
+			actions: (problem.details && !relay.up) ? [ 'reload', 'diagnose' ] : [ problem.action ]
 		};
 
 	if (!relay.up)

@@ -124,8 +124,10 @@ function egressChoices(option) {
 	return option;
 }
 
-function relayOptions(s, inModal) {
-	const tab = (name) => (inModal ? name : null);
+/* Where the VPS is, and what kind of tunnel leads there. `first`: the name of the relay of the first visit. */
+function relayOptions(s, first) {
+	const inModal = !first,
+	      tab = (name) => (inModal ? name : null);
 
 	fields.add(s, tab('general'), form.Value, 'ipaddr',
 		_('The IPv4 address of your VPS. Clients reach your server at home under this address.'),
@@ -133,11 +135,23 @@ function relayOptions(s, inModal) {
 
 	fields.add(s, tab('general'), form.Value, 'peeraddr',
 		_('The IPv6 prefix or address of your VPS, or its DNS name. With a prefix, the tunnel gets an address of its own in it.') +
-			(inModal ? ' ' + _('With WireGuard: its IPv4 or IPv6 address, or its DNS name.') : ''),
+			' ' + _('With WireGuard: its IPv4 or IPv6 address, or its DNS name.'),
 		{
 			placeholder: '2001:db8:6ef9::/64',
 			needed: inModal ? (values) => values.role != 'vps' || values.transport != 'wireguard' : true
 		});
+
+	const transport = fields.add(s, tab('general'), form.ListValue, 'transport',
+		_('WireGuard encrypts, and works where there is no IPv6 or where IPv4 in IPv6 is filtered. It needs the package kmod-wireguard, and the VPS’s address in place of its IPv6 prefix.'),
+		{ placeholder: _('IPv4 in IPv6, not encrypted (default)') });
+	transport.value('ipip6', _('IPv4 in IPv6, not encrypted'));
+	transport.value('wireguard', _('WireGuard, encrypted'));
+
+	fields.add(s, tab('general'), form.Value, 'public_key',
+		first
+			? words.fill(_('On the VPS, “ds4relay genkey %s” makes a key and prints its public half. The overview makes this router’s key.'), [ first ])
+			: _('On the VPS, “ds4relay genkey” and the relay’s name make a key and print its public half. The tab VPS makes this router’s key.'),
+		{ retain: true, needed: (values) => values.transport == 'wireguard' }).depends('transport', 'wireguard');
 }
 
 return view.extend({
@@ -189,7 +203,7 @@ return view.extend({
 			guard.locate(errors, config.sections(), titleOf).map((problem) => problem.text));
 	},
 
-	/* Four values and a choice, and the defaults of everything else. */
+	/* Four values and two choices, and the defaults of everything else. */
 	firstVisit() {
 		const relay = config.of('relay')[0]?.['.name'] ?? uci.add('ds4relay', 'relay', 'home'),
 		      forward = this.firstForward(),
@@ -201,7 +215,7 @@ return view.extend({
 			uci.set('ds4relay', relay, 'keep', [ 'tcp:22' ]);
 
 		s = map.section(form.NamedSection, relay, 'relay', _('Your VPS'));
-		relayOptions(s, false);
+		relayOptions(s, relay);
 
 		s = map.section(form.NamedSection, forward, 'forward', _('Your server at home'));
 
@@ -267,7 +281,7 @@ return view.extend({
 					prefix.address + '/' + prefix.mask, prefix.uplink
 				])
 				: _(
-					'from the prefix that your provider delegates; there is none now: is IPv6 set up on this router?'
+					'from the prefix that your provider delegates; there is none now: is IPv6 set up on this router? WireGuard needs none.'
 				) ],
 			[ _('Stays with the VPS'), _('its ssh (tcp:22)') ],
 			[ _('What goes out by the VPS'), _('Answers only') ],
@@ -287,7 +301,7 @@ return view.extend({
 
 	allSettings() {
 		const map = new form.Map('ds4relay', _('DS4Relay'),
-			_('Gives servers at home the public IPv4 address of a VPS, through a tunnel over IPv6.'));
+			_('Gives servers at home the public IPv4 address of a VPS, through a tunnel.'));
 
 		this.relays(map);
 		this.forwards(map);
@@ -311,20 +325,10 @@ return view.extend({
 		s.tab('general', _('General Settings'));
 		s.tab('advanced', _('Advanced Settings'));
 
-		relayOptions(s, true);
-
-		const transport = fields.add(s, 'general', form.ListValue, 'transport',
-			_('WireGuard encrypts, and works where there is no IPv6 or where IPv4 in IPv6 is filtered. It needs the package kmod-wireguard, and the VPS’s address in place of its IPv6 prefix.'),
-			{ placeholder: _('IPv4 in IPv6, not encrypted (default)') });
-		transport.value('ipip6', _('IPv4 in IPv6, not encrypted'));
-		transport.value('wireguard', _('WireGuard, encrypted'));
+		relayOptions(s, null);
 
 		const wireguard = (tab, name, description, properties) =>
 			fields.add(s, tab, form.Value, name, description, { retain: true, ...properties });
-		wireguard('general', 'public_key',
-			_('On the VPS, “ds4relay genkey” and the relay’s name make a key and print its public half. The tab VPS makes this router’s key.'),
-			{ needed: (values) => values.transport == 'wireguard' }).depends('transport', 'wireguard');
-
 		for (const option of s.children)
 			if (option.option == 'ipaddr' || option.option == 'peeraddr')
 				option.modalonly = null;

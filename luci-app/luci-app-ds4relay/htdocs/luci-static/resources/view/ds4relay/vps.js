@@ -100,31 +100,47 @@ function isEnabled(relay) {
 }
 
 /*
- * The machines at the other end, each with its relays. Relays that have the IPv6 prefix of their VPS in common, or its
- * name, have one VPS, and one file.
+ * The machines at the other end, each with its relays. Relays to VPSs that have the public address in common, or the
+ * IPv6 prefix, or the name, are of one VPS, and in one file.
  */
 function machines(relays) {
-	const byPeer = new Map();
+	const found = [];
 
 	for (const relay of relays) {
-		const key = relay.role + ' ' + (rules.network(relay.peeraddr ?? '') ?? relay.peeraddr);
+		const marks = [ rules.network(relay.peeraddr ?? '') ?? relay.peeraddr, (relay.role == 'vps') ? null : relay.ipaddr ]
+			.filter((mark) => mark).map((mark) => relay.role + ' ' + mark),
+		      same = found.filter((machine) => marks.some((mark) => machine.marks.includes(mark))),
+		      [ first ] = same;
 
-		byPeer.set(key, (byPeer.get(key) ?? []).concat(relay));
+		if (first) {
+			for (const other of same.slice(1))
+				first.relays.push(...found.splice(found.indexOf(other), 1)[0].relays);
+
+			first.relays.push(relay);
+			first.marks.push(...marks, ...same.slice(1).flatMap((other) => other.marks));
+		}
+		else {
+			found.push({ marks, relays: [ relay ] });
+		}
 	}
 
-	return [ ...byPeer.values() ];
+	return found.map((machine) => machine.relays);
 }
 
 return view.extend({
 	load() {
-		return uci.load('ds4relay').then(() => {
+		return Promise.all([ api.schema(), uci.load('ds4relay') ]).then(([ schema ]) => {
+			const usual = (name) => schema.sections.find((section) => section.type == 'relay').options
+				.find((option) => option.name == name).default;
+
 			words.learn(config.forwardNames());
 			this.fresh = config.isFresh((text) => rules.isExample(text));
 
 			return Promise.all(this.fresh ? [] : config.of('relay').filter(isEnabled).map((relay) => {
 				const known = {
-					name: relay['.name'], role: relay.role ?? 'router', peeraddr: relay.peeraddr,
-					auto: !relay.ip6addr || relay.ip6addr == 'auto'
+					name: relay['.name'], role: relay.role ?? 'router', ipaddr: relay.ipaddr, peeraddr: relay.peeraddr,
+					port: (relay.transport == 'wireguard') ? relay.endpoint_port ?? usual('endpoint_port') : null,
+					auto: relay.transport != 'wireguard' && (!relay.ip6addr || relay.ip6addr == 'auto')
 				};
 
 				return api.exportFile(known.name).then(
@@ -167,9 +183,7 @@ return view.extend({
 					relays.map((relay) => relay.name).join(', ')
 				])
 			]),
-			failed.length
-				? failed.map((relay) => this.renderFailed(relay))
-				: this.renderSteps(relays)
+			...(failed.length ? failed.map((relay) => this.renderFailed(relay)) : [ this.renderSteps(relays) ])
 		]);
 	},
 
@@ -223,6 +237,9 @@ return view.extend({
 			E('p', { 'class': 'ds4-hint' }, page.sentence(
 				_('The file before is kept as `/etc/config/ds4relay.old`. If that machine has relays for other homes too, add the sections to its file instead.')
 			)),
+			...((role == 'vps') ? [] : relays.filter((relay) => relay.port)).map((relay) => E('p', { 'class': 'ds4-hint' }, [
+				words.fill(_('If the provider of the VPS has a firewall in its control panel, let UDP port %s in there.'), [ relay.port ])
+			])),
 			(role != 'vps' && relays.some((relay) => relay.auto)) ? E('p', { 'class': 'ds4-hint' }, page.sentence(
 				_('The address of this home is made of the prefix that your provider delegates now. When the provider changes it, the VPS needs the second command again; with a DNS name that follows the prefix in place of the address in `peeraddr` it does not.')
 			)) : ''
