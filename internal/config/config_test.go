@@ -400,6 +400,11 @@ func TestMistakes(t *testing.T) {
 			`"2001:db8::/32": ` + clientWords},
 		{"option dest_port '8443'", "option src_ip '10.0.0.0/33'", `F:24: forward "web": option src_ip ` +
 			`"10.0.0.0/33": ` + clientWords},
+		{base, strings.Replace(base, "option egress 'replies'", "option killswitch '1'", 1) +
+			strings.Replace(second, "option ip4table '43'", "option ip4table '43'\n\toption priority '4610'", 1) +
+			"\nconfig forward 'ssh'\n\toption relay 'cabin'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n",
+			`F:33: relay "cabin": option priority "4610": comes after the kill switch of relay "home" for 192.168.1.210, ` +
+				`which both have; allowed is at most its priority (4600)`},
 		{base, base + second + "\nconfig forward 'ssh'\n\toption relay 'cabin'\n\toption proto 'all'\n\toption " +
 			"dest_ip '192.168.1.210'\n\toption egress 'all'\n",
 			`F:38: forward "ssh": option egress "all": 192.168.1.210 sends its own connections through relay "home" ` +

@@ -62,6 +62,7 @@ func (r *reader) cross() {
 		r.overlaps(addresses[key])
 	}
 	r.egresses(enabled)
+	r.killSwitches(enabled)
 	r.masqs(enabled)
 	r.proxies(enabled)
 	if relays := r.config.Relays; len(enabled) == 0 && len(relays) > 0 && len(r.config.Proxies) == 0 {
@@ -254,6 +255,28 @@ func (r *reader) egresses(relays []*Relay) {
 				continue
 			}
 			through[f.DestIP] = relay
+		}
+	}
+}
+
+// killSwitches reports relays of a router whose ip rules come after the kill switch of another one for a host of both: the
+// host's answers to their clients would not leave.
+func (r *reader) killSwitches(relays []*Relay) {
+	strict := map[netip.Addr]*Relay{}
+	for _, relay := range relays {
+		for _, f := range relay.Forwards {
+			if relay.Role == Router && f.KillSwitch {
+				strict[f.DestIP] = relay
+			}
+		}
+	}
+	for _, relay := range relays {
+		for _, f := range relay.Forwards {
+			if other := strict[f.DestIP]; other != nil && relay.Role == Router && relay.Priority > other.Priority {
+				r.relayProblem(relay, "priority", fmt.Sprint(relay.Priority), "comes after the kill switch of relay %q for "+
+					"%s, which both have; allowed is at most its priority (%d)", other.Name, f.DestIP, other.Priority)
+				break
+			}
 		}
 	}
 }

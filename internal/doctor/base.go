@@ -97,7 +97,8 @@ func (d *Doctor) system() Finding {
 		remedy := message.New("`modprobe %s` says why; a container needs the module loaded on its host, a kernel of "+
 			"the provider's may lack it", name)
 		if s.OpenWrt {
-			remedy = message.New("`opkg install %s`, which has to be of this kernel's release", packages[name])
+			remedy = message.New("`opkg install %s` (from 25.12 on `apk add %s`), which has to be of this kernel's "+
+				"release", packages[name], packages[name])
 		}
 		return NewFinding(Failed, message.New("the module %s is not loaded, and the kernel %s cannot load it", name,
 			s.Kernel), remedy)
@@ -105,7 +106,7 @@ func (d *Doctor) system() Finding {
 	if s.NftErr != nil {
 		remedy := message.New("`apt install nftables`")
 		if s.OpenWrt {
-			remedy = message.New("`opkg install nftables`")
+			remedy = message.New("`opkg install nftables` (from 25.12 on `apk add nftables`)")
 		}
 		return NewFinding(Failed, message.New("the program nft does not run: %v", s.NftErr), remedy)
 	}
