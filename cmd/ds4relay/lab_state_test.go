@@ -665,7 +665,7 @@ func TestMissing(t *testing.T) {
 		defer r.VPS.Run("modprobe", "ip6_tunnel")
 		before = r.vps.snapshot()
 		fails(t, "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe "+
-			"ip6_tunnel (Debian)")
+			"ip6_tunnel (Debian), config proxy instead of the relay (a VPS in a container; ds4relay(5))")
 	})
 	t.Run("root", func(t *testing.T) {
 		// The directory of the test's binary is closed to others.

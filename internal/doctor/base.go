@@ -85,6 +85,13 @@ func (d *Doctor) modules() (names []string) {
 	return names
 }
 
+// serves reports whether this machine is a VPS for one of its relays: there a proxy may take the place of a relay.
+func (d *Doctor) serves() bool {
+	return d.config != nil && slices.ContainsFunc(d.config.Relays, func(r *config.Relay) bool {
+		return r.Enabled && r.Role == config.VPS
+	})
+}
+
 func (d *Doctor) system() Finding {
 	s := d.sys()
 	if d.proxiesOnly() {
@@ -96,9 +103,13 @@ func (d *Doctor) system() Finding {
 		}
 		remedy := message.New("`modprobe %s` says why; a container needs the module loaded on its host, a kernel of "+
 			"the provider's may lack it", name)
-		if s.OpenWrt {
+		switch {
+		case s.OpenWrt:
 			remedy = message.New("`opkg install %s` (from 25.12 on `apk add %s`), which has to be of this kernel's "+
 				"release", packages[name], packages[name])
+		case d.serves():
+			remedy = message.New("%v; without it, use a proxy instead of the relay: write a section `config proxy` "+
+				"(`man 5 ds4relay` has an example), then run `systemctl enable --now ds4relay-proxy`", remedy)
 		}
 		return NewFinding(Failed, message.New("the module %s is not loaded, and the kernel %s cannot load it", name,
 			s.Kernel), remedy)

@@ -34,7 +34,7 @@ func (wireGuard) observe(link netlink.Link) (t transport.Tunnel, typical bool, e
 
 func (wireGuard) missing() *message.Text {
 	return message.New("the kernel module wireguard is missing; opkg install kmod-wireguard (OpenWrt), modprobe " +
-		"wireguard (Debian)")
+		"wireguard (Debian), config proxy instead of the relay (a VPS in a container; ds4relay(5))")
 }
 
 // Numbers of linux/wireguard.h.
