@@ -214,16 +214,18 @@ func serveUDP(t *testing.T, h *lab.Host, port int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	go func() {
-		buffer := make([]byte, 1<<16)
-		for {
-			n, from, err := conn.ReadFrom(buffer)
-			if err != nil {
-				return
-			}
-			conn.WriteTo(append([]byte(from.String()+"\n"), buffer[:n]...), from)
+	go echoUDP(conn)
+}
+
+func echoUDP(conn net.PacketConn) {
+	buffer := make([]byte, 1<<16)
+	for {
+		n, from, err := conn.ReadFrom(buffer)
+		if err != nil {
+			return
 		}
-	}()
+		conn.WriteTo(append([]byte(from.String()+"\n"), buffer[:n]...), from)
+	}
 }
 
 // askTCP connects, and returns the address that the server saw and the connection.

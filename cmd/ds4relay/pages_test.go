@@ -18,7 +18,7 @@ const root = "../.."
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
-	for _, pattern := range []string{"/*.md", "/docs/*.md", "/docs/dev/*.md"} {
+	for _, pattern := range []string{"/*.md", "/docs/*.md", "/docs/dev/*.md", "/docs/recipes/*.md"} {
 		names, err := filepath.Glob(root + pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -46,14 +46,15 @@ func anchors(text string) []string {
 
 // index returns the page that must link to a page.
 func index(page string) string {
-	if strings.HasPrefix(page, "docs/dev/") && page != "docs/dev/README.md" {
-		return "docs/dev/README.md"
+	dir := filepath.Dir(page)
+	if list := dir + "/README.md"; page != list && slices.Contains([]string{"docs/dev", "docs/recipes"}, dir) {
+		return list
 	}
 	return "README.md"
 }
 
 // TestPagesLinks: every link leads somewhere, README links to every page for users, docs/dev/README.md to every page
-// for developers.
+// for developers, docs/recipes/README.md to every recipe.
 func TestPagesLinks(t *testing.T) {
 	texts := pages(t)
 	linked := map[string]bool{}
