@@ -18,7 +18,6 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/lab"
-	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 // recipesDir has the pages that TestRecipes follows.
@@ -64,9 +63,7 @@ func blocks(page string) (found []block) {
 // kitchen is a lab in which recipes are followed one after the other.
 type kitchen struct {
 	*relay
-	keys map[string]transport.Secret // of each end, by its role
-	// lease is what the provider's DHCP server gives: an address and a gateway.
-	lease string
+	lease string // what the provider's DHCP server gives: an address and a gateway
 }
 
 // relayOf and forwardsOf are the two parts of a file.
@@ -97,7 +94,7 @@ func (k *kitchen) write(role string, b block) {
 	}
 	if strings.Contains(text, "'wireguard'") {
 		text = regexp.MustCompile(`(?m)(option public_key\s+)'.*'$`).ReplaceAllString(text, fmt.Sprintf(
-			"${1}'%s'\n\toption private_key_file '%s'", k.keys[other].Public(), e.keyFile()))
+			"${1}'%s'\n\toption private_key_file '%s'", keyOf("home", other).Public(), e.secretOf("home", role)))
 	}
 	e.write(text)
 }
@@ -179,47 +176,39 @@ func (k *kitchen) healthy(t *testing.T, e *end) {
 func (k *kitchen) ifup(t *testing.T, lines []string) string {
 	t.Helper()
 	commands := []string{"ip link set eth0 down; ip addr flush dev eth0; ip link set eth0 up"}
-	var method, address, peer string
-	for _, line := range lines {
-		words := strings.Fields(line)
-		if len(words) == 0 || words[0] == "auto" {
-			continue
+	stanza := map[string]string{}
+	configure := func() {
+		address, gateway := stanza["address"], stanza["gateway"]
+		flag := ""
+		switch stanza["method"] {
+		case "":
+			return
+		case "inet6 static":
+			flag = " nodad"
+		case "inet dhcp":
+			address, gateway, _ = strings.Cut(k.lease, " ")
+			stanza["pointopoint"] = gateway
 		}
+		if peer := stanza["pointopoint"]; peer != "" {
+			address = strings.TrimSuffix(address, "/32") + " peer " + peer
+		}
+		commands = append(commands, "ip addr add "+address+" dev eth0"+flag,
+			"ip route add default via "+gateway+" dev eth0")
+	}
+	for _, line := range lines {
+		words := append(strings.Fields(line), "")
 		switch words[0] {
+		case "", "auto":
 		case "iface":
-			method, peer = strings.Join(words[2:], " "), ""
-			if method == "inet dhcp" {
-				leased, gateway, _ := strings.Cut(k.lease, " ")
-				commands = append(commands, "ip addr add "+leased+" dev eth0", "ip route add "+gateway+" dev eth0",
-					"ip route add default via "+gateway+" dev eth0")
-			}
-		case "address":
-			address = words[1]
-			if method == "inet6 static" {
-				commands = append(commands, "ip addr add "+address+" dev eth0 nodad")
-			}
-		case "pointopoint":
-			peer = words[1]
-		case "gateway":
-			if method == "inet6 static" {
-				commands = append(commands, "ip route add default via "+words[1]+" dev eth0")
-				continue
-			}
-			for _, line := range lines { // ifupdown sets the address first, wherever pointopoint is
-				if w := strings.Fields(line); len(w) == 2 && w[0] == "pointopoint" {
-					peer = w[1]
-				}
-			}
-			own := address
-			if peer != "" {
-				own, _, _ = strings.Cut(address, "/")
-				own += " peer " + peer
-			}
-			commands = append(commands, "ip addr add "+own+" dev eth0", "ip route add default via "+words[1]+" dev eth0")
+			configure()
+			stanza = map[string]string{"method": words[2] + " " + words[3]}
+		case "address", "gateway", "pointopoint":
+			stanza[words[0]] = words[1]
 		default:
 			t.Fatalf("a line that this test does not know: %s", line)
 		}
 	}
+	configure()
 	return strings.Join(commands, "\n")
 }
 
@@ -265,9 +254,9 @@ func gatewayAt(address, ipv6 string) string { return fmt.Sprintf(gateway, addres
 
 // cloudFirewall is a firewall of the provider: what is not listed does not get to the VPS, whatever its state.
 func cloudFirewall(protocols, ports string) string {
-	return fmt.Sprintf("core: nft -f - <<'E'\ntable inet provider {\n chain forward { type filter hook forward priority 0; "+
-		"oifname != vps accept; meta l4proto != { %s } drop; ct state established accept; meta l4proto { icmp, icmpv6 } "+
-		"accept; %s drop; }\n}\nE", protocols, ports)
+	return fmt.Sprintf("core: nft -f - <<'E'\ntable inet provider {\n chain forward { type filter hook forward "+
+		"priority 0; oifname != vps accept; meta l4proto != { %s } drop; ct state established accept; meta l4proto "+
+		"{ icmp, icmpv6 } accept; %s drop; }\n}\nE", protocols, ports)
 }
 
 func web(t *testing.T, k *kitchen) {
@@ -305,9 +294,9 @@ var providers = []recipe{
 
 // homeRouter is the home's provider router: what was not asked for does not get in, but for what it lets in.
 func homeRouter(open string) string {
-	return "isp: nft -f - <<'E'\ntable inet box\ndelete table inet box\ntable inet box {\n chain forward { type filter hook " +
-		"forward priority 0; iifname core ct state new jump in; }\n chain in { meta l4proto icmpv6 accept; " + open +
-		" drop; }\n}\nE"
+	return "isp: nft -f - <<'E'\ntable inet box\ndelete table inet box\ntable inet box {\n chain forward { type " +
+		"filter hook forward priority 0; iifname core ct state new jump in; }\n chain in { meta l4proto icmpv6 " +
+		"accept; " + open + " drop; }\n}\nE"
 }
 
 var homes = []recipe{
@@ -329,8 +318,8 @@ var homes = []recipe{
 			}
 		}},
 	{pages: "container", steps: []step{{
-		before: homeRouter("ip6 daddr 2001:db8:fdd2::210 tcp dport { 80, 443 } accept; ip6 daddr 2001:db8:fdd2::210 udp "+
-			"dport 2456-2458 accept;") + "\nisp: ip -6 route add 2001:db8:fdd2::/56 via 2001:db8:fdd1::2",
+		before: homeRouter("ip6 daddr 2001:db8:fdd2::210 tcp dport { 80, 443 } accept; ip6 daddr 2001:db8:fdd2::210 "+
+			"udp dport 2456-2458 accept;") + "\nisp: ip -6 route add 2001:db8:fdd2::/56 via 2001:db8:fdd1::2",
 		works: func(t *testing.T, k *kitchen) {
 			for _, port := range []string{":80", ":443"} {
 				seenTCP(t, k.Client, public+port, lab.VPSIPv6.String())
@@ -341,8 +330,8 @@ var homes = []recipe{
 
 // ends is the section of a relay over IPv4 in IPv6 at one end.
 func ends(role, here, there string) string {
-	return fmt.Sprintf("config relay 'home'\n\toption role '%s'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr '%s'\n"+
-		"\toption peeraddr '%s'\n\n", role, here, there)
+	return fmt.Sprintf("config relay 'home'\n\toption role '%s'\n\toption ipaddr '198.51.100.144'\n"+
+		"\toption ip6addr '%s'\n\toption peeraddr '%s'\n\n", role, here, there)
 }
 
 var services = []recipe{
@@ -426,13 +415,7 @@ func read(t *testing.T, pages string) (found []block) {
 // cook follows pages one after the other, in one lab.
 func cook(t *testing.T, prefix string, recipes []recipe) {
 	r := newRelay(t, lab.Options{Prefix: prefix}, "")
-	k := &kitchen{relay: r, keys: map[string]transport.Secret{}}
-	for role, e := range map[string]*end{"vps": r.vps, "router": r.router} {
-		k.keys[role] = keyOf("home", role)
-		if err := writeSecret(e.keyFile(), k.keys[role]); err != nil {
-			t.Fatal(err)
-		}
-	}
+	k := &kitchen{relay: r}
 	k.serve(t)
 	for _, c := range recipes {
 		t.Run(c.pages, func(t *testing.T) {
