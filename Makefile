@@ -9,10 +9,10 @@ BENCH_PACKAGES := haproxy socat 6tunnel nginx-light libnginx-mod-stream
 
 # LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.
 export LAB ?= vm
-export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT
+export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT UBUNTU
 
 .PHONY: all demo test unit labs lab lab-alone lab-first lab-second lab-routers lab-mipsel lab-arm64 lab-debian \
-	lab-bookworm lab-trixie test-one flaky boots lint ipk apk deb test-packages size test-luci-app test-luci luci-pot \
+	lab-bookworm lab-trixie lab-jammy lab-noble lab-ubuntu test-one flaky boots lint ipk apk deb test-packages size test-luci-app test-luci luci-pot \
 	luci-po luci-screens bench bench-up bench-path bench-wireguard bench-compare \
 	bench-proxy fuzz race-proxy soak-proxy idle-proxy \
 	deps labctl test-deps packages node clean stages
@@ -37,9 +37,13 @@ boots: labctl packages ; @scripts/boots $(or $(N),200)
 lab: labctl ; scripts/lab all
 lab-alone lab-first lab-second: lab-%: labctl ; scripts/lab $*
 lab-mipsel lab-arm64: lab-%: labctl packages ; scripts/lab router $*
-lab-bookworm lab-trixie: lab-%: labctl packages ; scripts/lab debian $*
+lab-bookworm lab-trixie lab-jammy lab-noble: lab-%: labctl packages ; scripts/lab debian $*
 lab-routers: lab-mipsel lab-arm64
 lab-debian: lab-bookworm lab-trixie
+
+# The VPS's end on two Ubuntus. It is no part of `make test`, since a Debian machine knows no mirror of Ubuntu:
+# make lab-ubuntu UBUNTU=<mirror>
+lab-ubuntu: lab-jammy lab-noble
 
 # The stages of `make test`, three at a time (scripts/test), behind alone: half a lab beside the packages, then all
 # others in this order. Those that need no packages wait too: otherwise make would start them before the longest ones.

@@ -20,7 +20,7 @@ export SOURCE_DATE_EPOCH
 
 # The lab's machines, and programs of the tests.
 export DS4RELAY_CACHE=$cache/lab DS4RELAY_NODE=$cache/node DS4RELAY_BINARY=$build/ds4relay-router
-export DS4RELAY_PROMTOOL=$cache/bin/promtool
+export DS4RELAY_PROMTOOL=$cache/bin/promtool DS4RELAY_UBUNTU=${UBUNTU:-}
 labctl=$build/labctl
 
 # go_release PROGRAM TAGS FILE: a program as it is installed.

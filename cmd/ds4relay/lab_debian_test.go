@@ -480,7 +480,7 @@ func TestDebian(t *testing.T) {
 	if older {
 		d.chapter(t, "a boot", d.boot)
 	} else {
-		d.chapter(t, "ufw, and a boot", d.ufw)
+		d.chapter(t, "ufw, and a boot", func(t *testing.T) { d.ufw(t, d.boot) })
 	}
 	d.chapter(t, "upgrade", d.upgrade)
 	if !older {
@@ -610,7 +610,7 @@ func (d *debianRelayLab) nftables(t *testing.T) {
 }
 
 // ufw drops unknown packets as soon as it is enabled, and after a boot.
-func (d *debianRelayLab) ufw(t *testing.T) {
+func (d *debianRelayLab) ufw(t *testing.T, boot func(t *testing.T)) {
 	stream := open(t, d.Client, public+":80")
 	d.comesBack("mkdir /root/ufw && cp -p /etc/ufw/*.rules /etc/ufw/ufw.conf /root/ufw && ufw allow 7/tcp && ufw " +
 		"--force enable")
@@ -620,7 +620,7 @@ func (d *debianRelayLab) ufw(t *testing.T) {
 		!strings.Contains(out, "deny (incoming)") {
 		t.Errorf("ufw: %s", out)
 	}
-	d.boot(t)
+	boot(t)
 	d.do("ufw disable; cp -p /root/ufw/* /etc/ufw")
 }
 

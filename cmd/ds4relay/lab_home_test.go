@@ -82,7 +82,8 @@ func newHome(t *testing.T) *home {
 	t.Helper()
 	r := newRelay(t, lab.Options{Prefix: "pi-"}, "")
 	h := &home{r, newEnd(t, r.Host2, "")}
-	r.run(t, r.Host2, "sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.eth0.accept_ra=1 net.ipv6.conf.eth0.use_tempaddr=2; "+
+	r.run(t, r.Host2, "sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.eth0.accept_ra=1 "+
+		"net.ipv6.conf.eth0.use_tempaddr=2; "+
 		"ip -6 addr flush dev eth0 scope global; ip -6 route flush default; ip link add docker0 type bridge; "+
 		"ip addr add 172.17.0.1/16 dev docker0; ip link add port type veth peer name docker netns pi-lan2; "+
 		"ip link set port master docker0 up; ip link set docker0 up")
@@ -207,7 +208,8 @@ func TestHomeBesideRouter(t *testing.T) {
 	h.run(t, h.Router, "ip -6 addr add 2001:db8:fdd2:7::1/64 dev br-lan nodad")
 	h.advertises(t, second, first)
 	s.awaits("the endpoint follows the prefix", func() bool { return on("eth0", moved) && !on("eth0", endpoint) })
-	if said := s.said(); strings.Contains(said, "put back: ip link") || !strings.Contains(said, "a relay was waiting for") {
+	if said := s.said(); strings.Contains(said, "put back: ip link") ||
+		!strings.Contains(said, "a relay was waiting for") {
 		t.Errorf("a prefix that comes or changes is nobody's fault:\n%s", said)
 	}
 	s.stop()
@@ -322,8 +324,8 @@ func (h *home) withoutMasq(t *testing.T) {
 // filtered: the provider's router lets no packet of the tunnel in. Doctor's remedies are Debian's.
 func (h *home) filtered(t *testing.T) {
 	t.Helper()
-	h.run(t, h.Router, "nft add table ip6 f; nft add chain ip6 f c '{ type filter hook forward priority 0; policy accept; "+
-		"iifname wan meta l4proto 4 drop; }'")
+	h.run(t, h.Router, "nft add table ip6 f; nft add chain ip6 f c '{ type filter hook forward priority 0; "+
+		"policy accept; iifname wan meta l4proto 4 drop; }'")
 	code, out, _ := h.pi.try("doctor")
 	if code != exitFailed || !strings.Contains(out, "exposed host") || !strings.Contains(out, "transport wireguard") {
 		t.Errorf("doctor behind a firewall: exit status %d\n%s", code, out)

@@ -87,7 +87,8 @@ func TestNICAddr(t *testing.T) {
 		t.Fatal(err)
 	}
 	card := netip.MustParseAddr("10.0.0.5")
-	p, _, err := load(t, translated+"\nconfig proxy 'site'\n\toption listen '[::]:80'\n\toption target 'a.example.net:80'\n")
+	p, _, err := load(t, translated+"\nconfig proxy 'site'\n\toption listen '[::]:80'\n\toption target "+
+		"'a.example.net:80'\n")
 	if err != nil || len(p.Proxies[0].Public) != 1 || p.Proxies[0].Public[0].String() != "198.51.100.144" {
 		t.Errorf("what a proxy knows of this machine's public addresses: %v %v", p.Proxies[0].Public, err)
 	}

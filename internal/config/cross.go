@@ -259,8 +259,8 @@ func (r *reader) egresses(relays []*Relay) {
 	}
 }
 
-// killSwitches reports relays of a router whose ip rules come after the kill switch of another one for a host of both: the
-// host's answers to their clients would not leave.
+// killSwitches reports relays of a router whose ip rules come after the kill switch of another one for a host of both:
+// the host's answers to their clients would not leave.
 func (r *reader) killSwitches(relays []*Relay) {
 	strict := map[netip.Addr]*Relay{}
 	for _, relay := range relays {

@@ -14,8 +14,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 )
 
-// Unheard says why nothing can arrive at a VPS's end of a relay, or returns nil. The relay has its address on the network
-// card, if a cloud translates. device is the one on which clients arrive.
+// Unheard says why nothing can arrive at a VPS's end of a relay, or returns nil. The relay has its address on the
+// network card, if a cloud translates. device is the one on which clients arrive.
 func Unheard(r *config.Relay, device string) *message.Text {
 	link, err := netlink.LinkByName(device)
 	if err != nil || r.Role != config.VPS {

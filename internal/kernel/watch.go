@@ -143,8 +143,8 @@ func concernsRoutes(m syscall.NetlinkMessage) bool {
 	return false
 }
 
-// freshTime is how long an IPv6 address is new, in hundredths of a second: duplicate address detection takes a second or
-// two.
+// freshTime is how long an IPv6 address is new, in hundredths of a second: duplicate address detection takes a second
+// or two.
 const freshTime = 1000
 
 // fresh reports whether an IPv6 address has just come, and is usable. A router advertisement renews it later each time.

@@ -34,12 +34,14 @@ type listening struct {
 	answer bool
 }
 
-// keepsOpen reports whether an end's probe has another purpose, for which it is sent each minute: a firewall in front of
-// the home lets the VPS's packets in only as long as it remembers one of the home's. WireGuard has its own keepalive.
+// keepsOpen reports whether an end's probe has another purpose, for which it is sent each minute: a firewall in front
+// of the home lets the VPS's packets in only as long as it remembers one of the home's. WireGuard has its own
+// keepalive.
 func keepsOpen(r *config.Relay) bool { return r.Role == config.Router && r.Transport == config.IPIP6 }
 
 // Listen compares the relays' tunnels with the records of the last run. It probes the other ends of which nothing has
-// come since, on a router over IPv6 always, and returns the records of the relays that are up. On a router it makes the kernel ask for the hosts.
+// come since, on a router over IPv6 always, and returns the records of the relays that are up. On a router it makes the
+// kernel ask for the hosts.
 func (m *Prober) Listen(relays []*config.Relay, last map[string]*alive.Record) (map[string]*alive.Record, error) {
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {

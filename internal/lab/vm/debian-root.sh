@@ -1,13 +1,20 @@
 #!/bin/sh
-# What makes a root of mmdebstrap ($1) a server at a provider: name, network, kernel; and the lab's agent.
+# What makes a root of mmdebstrap ($1) a server at a provider: name, network, kernel ($2: the package that depends on
+# the newest one); and the lab's agent.
 set -eu
 root=$1
 cd "$root"
-kernel=$(apt-cache depends linux-image-amd64 | sed -n 's/^ *Depends: \(linux-image-[^ ]*\).*/\1/p' | head -n 1)
-mkdir lab-kernel
-(cd lab-kernel && apt-get -q download "$kernel" && dpkg -x ./*.deb .)
+kernel=$(apt-cache depends "$2" | sed -n 's/^ *Depends: \(linux-image-[^ ]*\).*/\1/p' | head -n 1)
 version=${kernel#linux-image-}
+mkdir lab-kernel
+(
+	cd lab-kernel
+	apt-get -q download "$kernel"
+	case $2 in *-virtual) apt-get -q download "linux-modules-$version" ;; esac # Ubuntu has them in a package of their own
+	for deb in *.deb; do dpkg -x "$deb" .; done
+)
 mkdir -p usr/lib/modules
+[ -e lib/modules ] || ln -s ../usr/lib/modules lib/modules # Ubuntu 22.04 has two directories
 mv lab-kernel/boot/vmlinuz-* boot/
 modules=$(echo lab-kernel/lib/modules/* lab-kernel/usr/lib/modules/* | tr ' ' '\n' | grep -v '\*')
 # Without what udev would load for the emulated CPU and its devices, and what no test needs.
@@ -18,7 +25,8 @@ for part in sound drivers/gpu drivers/media drivers/infiniband drivers/scsi driv
 	fs/ocfs2 net/bluetooth net/mac80211; do
 	rm -rf "$modules/kernel/$part"
 done
-find "$modules/kernel/arch" -type f ! -name 'chacha-*' ! -name 'poly1305-*' ! -name 'curve25519-*' -delete # wireguard's
+find "$modules/kernel/arch" -type f ! -name 'chacha-*' ! -name 'poly1305-*' ! -name 'curve25519-*' \
+	! -name 'blake2s-*' -delete # wireguard's
 mv "$modules" usr/lib/modules/
 rm -r lab-kernel
 # Another ifupdown beside the one that is installed, where the release has it.
@@ -41,7 +49,21 @@ printf '127.0.0.1 localhost\n127.0.1.1 vps\n::1 localhost\n' >etc/hosts
 echo '46ffffffffffffffffffffffffffff46' >etc/machine-id
 echo '/dev/vda / ext4 defaults 0 0' >etc/fstab
 rm -f etc/resolv.conf
-cat >etc/network/interfaces <<END
+if [ -d etc/netplan ]; then
+	cat >etc/netplan/50-cloud-init.yaml <<END
+network:
+  version: 2
+  ethernets:
+    ens3:
+      addresses: [198.51.100.144/24, "2001:db8:6ef9::1/64"]
+      routes:
+        - {to: default, via: 198.51.100.1}
+        - {to: "::/0", via: "2001:db8:6ef9::ff"}
+END
+	chmod 600 etc/netplan/50-cloud-init.yaml
+	systemctl --root "$root" -q enable systemd-networkd.service
+fi
+[ ! -d etc/network ] || cat >etc/network/interfaces <<END
 source /etc/network/interfaces.d/*
 
 auto lo

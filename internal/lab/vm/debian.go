@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,25 +15,57 @@ import (
 	"strings"
 )
 
-// DebianOptions add a second virtual machine: the VPS, a complete Debian with systemd.
+// DebianOptions add a second virtual machine: the VPS, a complete Debian or Ubuntu with systemd.
 type DebianOptions struct {
-	Suite string // bookworm or trixie
+	Suite string // bookworm, trixie, jammy or noble
 	Agent string // path of internal/lab/agent
 }
 
-// debianSuites are the releases that ds4relay's package supports.
-var debianSuites = []string{"bookworm", "trixie"}
+// debianSuite is a release that ds4relay's package supports.
+type debianSuite struct {
+	ubuntu bool
+	// Programs of this release only, in addition to debianPackages. Their services do not start by themselves.
+	more []string
+}
 
-// debianPackages are programs that servers have in addition to Debian's base system.
-var debianPackages = []string{"systemd-sysv", "udev", "dbus", "ifupdown", "nftables", "iproute2", "iptables", "ufw",
-	"kmod", "procps", "netbase", "iputils-ping", "bash-completion"}
+var debianSuites = map[string]debianSuite{
+	"bookworm": {more: []string{"ifupdown", "docker.io", "network-manager"}},
+	"trixie":   {more: []string{"ifupdown", "prometheus-node-exporter"}},
+	"jammy":    {ubuntu: true, more: []string{"netplan.io"}},
+	"noble":    {ubuntu: true, more: []string{"netplan.io"}},
+}
 
-// debianNeighbours are installed on one of the releases only. Their services do not start by themselves.
-var debianNeighbours = map[string][]string{"bookworm": {"docker.io", "network-manager"},
-	"trixie": {"prometheus-node-exporter"}}
+// debianPackages are programs that servers have in addition to the base system.
+var debianPackages = []string{"systemd-sysv", "udev", "dbus", "nftables", "iproute2", "iptables", "ufw", "kmod",
+	"procps", "netbase", "iputils-ping", "bash-completion"}
 
-func packagesOf(suite string) string {
-	return strings.Join(append(slices.Clone(debianPackages), debianNeighbours[suite]...), ",")
+// UbuntuEnvironment is the variable that names a mirror of Ubuntu, such as http://HOST/ubuntu: a Debian machine knows
+// none.
+const UbuntuEnvironment = "DS4RELAY_UBUNTU"
+
+func (s debianSuite) packages() string {
+	return strings.Join(append(slices.Clone(debianPackages), s.more...), ",")
+}
+
+// kernel returns the package that depends on the newest kernel.
+func (s debianSuite) kernel() string {
+	if s.ubuntu {
+		return "linux-image-virtual"
+	}
+	return kernelPackage
+}
+
+// source returns the line of sources.list for a release. Debian has no key of Ubuntu's.
+func (s debianSuite) source(name string) (string, error) {
+	if !s.ubuntu {
+		mirror, err := debianMirror()
+		return "deb " + mirror + " " + name + " main", err
+	}
+	mirror := os.Getenv(UbuntuEnvironment)
+	if mirror == "" {
+		return "", fmt.Errorf("set %s to a mirror of Ubuntu", UbuntuEnvironment)
+	}
+	return "deb [trusted=yes] " + mirror + " " + name + " main universe", nil
 }
 
 // debianModules are needed before the disk is mounted.
@@ -45,17 +78,19 @@ var debianRoot []byte
 var debianInit []byte
 
 // debianKey changes with the content of the disk.
-func debianKey(suite string) string {
+func debianKey(suite debianSuite) string {
 	const layout = " vmlinux"
-	sum := sha256.Sum256(append([]byte(packagesOf(suite)+layout), debianRoot...))
+	sum := sha256.Sum256(append([]byte(suite.packages()+layout), debianRoot...))
 	return fmt.Sprintf("%x", sum[:6])
 }
 
 // PrepareDebian returns the directory with a suite's disk and kernel. If they do not exist it creates them, in about a
 // minute.
-func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string, err error) {
-	if !strings.Contains(" "+strings.Join(debianSuites, " ")+" ", " "+suite+" ") {
-		return "", fmt.Errorf("no Debian %q; there are %s", suite, strings.Join(debianSuites, " and "))
+func PrepareDebian(ctx context.Context, name string, log io.Writer) (dir string, err error) {
+	suite, ok := debianSuites[name]
+	if !ok {
+		return "", fmt.Errorf("no release %q; there are %s", name,
+			strings.Join(slices.Sorted(maps.Keys(debianSuites)), ", "))
 	}
 	cache, err := CacheDir()
 	if err != nil {
@@ -64,21 +99,21 @@ func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", err
 	}
-	unlock, err := lock(ctx, filepath.Join(cache, "lock-"+suite))
+	unlock, err := lock(ctx, filepath.Join(cache, "lock-"+name))
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	dir = filepath.Join(cache, "debian-"+suite+"-"+debianKey(suite))
+	dir = filepath.Join(cache, "debian-"+name+"-"+debianKey(suite))
 	if _, err := os.Stat(filepath.Join(dir, "disk")); err == nil {
 		return dir, nil
 	}
-	mirror, err := debianMirror()
+	source, err := suite.source(name)
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintf(log, "labctl: making a root of Debian %s\n", suite)
-	former, err := filepath.Glob(filepath.Join(cache, "debian-"+suite+"-*"))
+	fmt.Fprintf(log, "labctl: making a root of %s\n", name)
+	former, err := filepath.Glob(filepath.Join(cache, "debian-"+name+"-*"))
 	if err != nil {
 		return "", err
 	}
@@ -98,12 +133,12 @@ func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string
 	}
 	final := filepath.Join(tmp, "final")
 	for _, step := range [][]string{
-		{"mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--include=" + packagesOf(suite),
+		{"mmdebstrap", "--quiet", "--mode=root", "--variant=apt", "--include=" + suite.packages(),
 			"--format=directory",
 			`--aptopt=Acquire::Languages "none"`, "--dpkgopt=path-exclude=/usr/share/locale/*",
 			"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=force-unsafe-io",
-			"--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG " + hook + ` "$1"`, suite, root,
-			"deb " + mirror + " " + suite + " main"},
+			"--customize-hook=APT_CONFIG=$MMDEBSTRAP_APT_CONFIG " + hook + ` "$1" ` + suite.kernel(), name, root,
+			source},
 		{"chmod", "755", root},
 		{"mkdir", final},
 		{"cp", "-r", filepath.Join(root, "boot"), filepath.Join(root, "lab-kernel-version"), final},
@@ -118,7 +153,7 @@ func PrepareDebian(ctx context.Context, suite string, log io.Writer) (dir string
 	}
 	images, err := filepath.Glob(filepath.Join(final, "boot", "vmlinuz-*"))
 	if err != nil || len(images) != 1 {
-		return "", fmt.Errorf("the root of Debian %s has %d kernels, want 1", suite, len(images))
+		return "", fmt.Errorf("the root of %s has %d kernels, want 1", name, len(images))
 	}
 	if err := unpackKernel(images[0], filepath.Join(final, "vmlinux")); err != nil {
 		return "", err
@@ -165,7 +200,7 @@ func newDebian(ctx context.Context, opts *Options, dir string) (*second, error) 
 	version := strings.TrimSpace(string(data))
 	image, err := debianInitramfs(root, version, o.Agent)
 	if err != nil {
-		return nil, fmt.Errorf("the initramfs of Debian %s: %w", o.Suite, err)
+		return nil, fmt.Errorf("the initramfs of %s: %w", o.Suite, err)
 	}
 	initrd, layer := filepath.Join(dir, "debian.img"), filepath.Join(dir, "disk.qcow2")
 	if err := os.WriteFile(initrd, image, 0o644); err != nil {
