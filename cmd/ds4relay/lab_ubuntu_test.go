@@ -18,7 +18,8 @@ func TestUbuntu(t *testing.T) {
 	d.chapter(t, "install", d.install)
 	d.chapter(t, "systemd", func(*testing.T) {
 		d.server.write("/etc/config/ds4relay", debianRelay+egressAll)
-		d.do("ds4relay check && systemctl enable --now ds4relay")
+		d.do("ds4relay check && systemctl enable --now ds4relay || " +
+			"{ journalctl --no-pager -u ds4relay; exit 1; }")
 		d.works("with the unit")
 	})
 	d.chapter(t, "ufw, and a boot", func(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -187,6 +189,29 @@ func TestTunnelMTU(t *testing.T) {
 		}
 		if got := TunnelMTU(&config.Relay{Name: "r", MTU: c.mtu, EncapLimit: c.limit}, facts); got != c.want {
 			t.Errorf("mtu %d, a narrow path: %d, want %d", c.mtu, got, c.want)
+		}
+	}
+}
+
+// TestNames: nft 1.0.2 (OpenWrt 22.03, Ubuntu 22.04) takes no word of its language as a name, such as mss. Names of one
+// word are those that it has been seen to take; others have an underscore, which few of its words have.
+func TestNames(t *testing.T) {
+	taken := strings.Fields("card dstnat egress endpoint established fence fenced forward forwards hairpin host input " +
+		"inside masq member opened output peer slot source srcnat unmarked")
+	name := regexp.MustCompile(`(?m)^\t(?:chain|map|set|flowtable) (\S+) \{`)
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range name.FindAllSubmatch(data, -1) {
+			if word := string(m[1]); !strings.Contains(word, "_") && !slices.Contains(taken, word) {
+				t.Errorf("%s: is %q a word of nft? Try it on nft 1.0.2", file, word)
+			}
 		}
 	}
 }
