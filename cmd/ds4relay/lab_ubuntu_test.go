@@ -12,7 +12,7 @@ import (
 // TestUbuntu is the life of a VPS with Ubuntu, whose network netplan and systemd-networkd set up, with either transport.
 func TestUbuntu(t *testing.T) {
 	d := newDebian(t, egressAll)
-	d.do("modprobe -a ip6_tunnel wireguard nf_conntrack nf_tables")
+	d.do("netplan apply; modprobe -a ip6_tunnel wireguard nf_conntrack nf_tables") // netplan leaves compiled files
 	before := d.do(settings)
 	d.put("DS4RELAY_DEB", "/root/ds4relay.deb")
 	d.chapter(t, "install", d.install)
