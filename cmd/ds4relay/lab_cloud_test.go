@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -337,9 +338,9 @@ func (r *relay) flaps(t *testing.T, file string) {
 	}
 	r.run(t, r.VPS, "ip addr add 10.0.0.5/24 dev eth0; ip route add default via 10.0.0.1")
 	alive(t, "a connection from before the address was away", conn)
-	r.run(t, r.VPS, "ip -4 addr flush dev eth0; ip addr add 10.0.0.7/24 dev eth0; ip route add default via 10.0.0.1")
-	r.run(t, r.Core, "nft flush table ip cloud; nft add rule ip cloud prerouting iifname != vps ip daddr "+public+
-		" dnat to 10.0.0.7; nft add rule ip cloud postrouting oifname != vps ip saddr 10.0.0.7 snat to "+public)
+	if err := r.MoveCard(netip.MustParsePrefix("10.0.0.7/24"), netip.MustParseAddr(lab.CloudIPv4)); err != nil {
+		t.Fatal(err)
+	}
 	r.vps.do("up")
 	seenTCP(t, r.Client, public+":80", client4)
 	// The machine gets the public address itself.
