@@ -94,6 +94,9 @@ func newHome(t *testing.T) *home {
 			t.Fatal(program, err, out)
 		}
 	}
+	for _, server := range []*lab.Host{r.Host, r.Host2} {
+		serveTCP(t, server, 443)
+	}
 	serveTCP(t, r.Host, 80)
 	serveUDP(t, r.Host, 80)
 	serveTCP(t, r.Host2, 90)
@@ -228,6 +231,7 @@ func TestHomeBesideRouter(t *testing.T) {
 	h.vps.do("up")
 	h.reaches(t)
 
+	h.recipe(t)
 	h.withoutMasq(t)
 	h.filtered(t)
 	h.pi.do("down")
@@ -300,6 +304,20 @@ func (h *home) undelegated(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// recipe follows the page for such a machine, then goes back to the files before.
+func (h *home) recipe(t *testing.T) {
+	t.Helper()
+	vps, pi := h.vps.text, h.pi.text
+	(&kitchen{relay: &relay{h.Net, h.vps, h.pi}}).follow(t, read(t, "pi"))
+	seenTCP(t, h.Client, public+":443", client4)
+	seenTCP(t, h.Client, public+":8443", pi4)
+	for e, text := range map[*end]string{h.vps: vps, h.pi: pi} {
+		e.write(text)
+		e.do("up")
+	}
+	h.reaches(t)
 }
 
 // withoutMasq: the host answers by its own gateway, and doctor names the option; with this machine as its gateway the

@@ -235,6 +235,7 @@ func (k *kitchen) proxies(t *testing.T) {
 type recipe struct {
 	pages string // names, followed at the same time
 	lease string
+	card  string // like lease: what a cloud translates the public address to
 	// steps are taken before and after each part of the page: it ends with a look at the result.
 	steps []step
 	more  func(*testing.T, *kitchen) // what the page says without a block
@@ -254,9 +255,10 @@ func gatewayAt(address, ipv6 string) string { return fmt.Sprintf(gateway, addres
 
 // cloudFirewall is a firewall of the provider: what is not listed does not get to the VPS, whatever its state.
 func cloudFirewall(protocols, ports string) string {
-	return fmt.Sprintf("core: nft -f - <<'E'\ntable inet provider {\n chain forward { type filter hook forward "+
-		"priority 0; oifname != vps accept; meta l4proto != { %s } drop; ct state established accept; meta l4proto "+
-		"{ icmp, icmpv6 } accept; %s drop; }\n}\nE", protocols, ports)
+	return fmt.Sprintf("core: nft -f - <<'E'\ntable inet provider\ndelete table inet provider\n"+
+		"table inet provider {\n chain forward { type filter hook forward priority 0; oifname != vps accept; "+
+		"meta l4proto != { %s } drop; ct state established accept; meta l4proto { icmp, icmpv6 } accept; "+
+		"%s drop; }\n}\nE", protocols, ports)
 }
 
 func web(t *testing.T, k *kitchen) {
@@ -292,6 +294,33 @@ var providers = []recipe{
 		}}}},
 }
 
+// oracleReload is what netfilter-persistent does on Oracle's images.
+const oracleReload = "vps: iptables-restore <<'E'\n" + oracle + "E"
+
+// clouds are the providers of a VPS with a private address.
+var clouds = []recipe{
+	{pages: "lightsail", card: "172.26.9.5/20 172.26.0.1", steps: []step{{
+		before: cloudFirewall("tcp, udp, icmp, icmpv6", "tcp dport { 22, 80, 443 } accept; udp dport 51846 accept;"),
+		works:  web}},
+		more: func(t *testing.T, k *kitchen) { // all protocols from the home, in the firewall for IPv6
+			k.arrange(t, cloudFirewall("tcp, udp, icmp, icmpv6, 4", "ip6 saddr 2001:db8:fdd2::/64 accept; "+
+				"tcp dport { 80, 443 } accept;"))
+			k.vps.write(ends("vps", "2001:db8:6ef9::1", "2001:db8:fdd2::/64") + forwardsOf(k.vps.text))
+			k.router.write(ends("router", "2001:db8:fdd2::/64", "2001:db8:6ef9::1") + forwardsOf(k.router.text))
+			k.up()
+			web(t, k)
+		}},
+	{pages: "oracle", card: "10.0.0.5/24 10.0.0.1", steps: []step{{
+		before: cloudFirewall("tcp, udp, icmp, icmpv6, 4", "meta l4proto 4 ip6 saddr 2001:db8:fdd2::/64 accept; "+
+			"tcp dport { 22, 80, 443 } accept;") + "\n" + oracleReload,
+		works: web}},
+		more: func(t *testing.T, k *kitchen) {
+			k.arrange(t, oracleReload)
+			k.vps.do("watch")
+			web(t, k)
+		}},
+}
+
 // homeRouter is the home's provider router: what was not asked for does not get in, but for what it lets in.
 func homeRouter(open string) string {
 	return "isp: nft -f - <<'E'\ntable inet box\ndelete table inet box\ntable inet box {\n chain forward { type " +
@@ -307,8 +336,8 @@ var homes = []recipe{
 				{homeRouter("ip6 daddr 2001:db8:fdd2::/56 accept;") +
 					"\nisp: ip -6 route add 2001:db8:fdd2::/56 via 2001:db8:fdd1::2", "2001:db8:fdd2::/64",
 					"2001:db8:fdd2::/64"},
-				{homeRouter("ip6 daddr 2001:db8:fdd1::2 accept;") + "\nisp: ip -6 route del 2001:db8:fdd2::/56",
-					"2001:db8:fdd1::2", "2001:db8:fdd1::2"},
+				{homeRouter("ip6 daddr & ::ffff:ffff:ffff:ffff == ::198:51:100:144 accept;") +
+					"\nisp: ip -6 route del 2001:db8:fdd2::/56", "auto", "2001:db8:fdd1:0:198:51:100:144"},
 			} {
 				k.arrange(t, c.before)
 				k.vps.write(ends("vps", "2001:db8:6ef9::/64", c.there) + forwardsOf(k.vps.text))
@@ -386,9 +415,9 @@ func (k *kitchen) askESP(t *testing.T) string {
 // arrange runs commands on the hosts that they name.
 func (k *kitchen) arrange(t *testing.T, commands string) {
 	t.Helper()
-	hosts := map[string]*lab.Host{"core": k.Core, "isp": k.ISP}
-	for _, part := range regexp.MustCompile(`(?m)^(core|isp): `).Split(commands, -1)[1:] {
-		name := regexp.MustCompile(`(?m)^(core|isp): `).FindString(commands)
+	hosts := map[string]*lab.Host{"core": k.Core, "isp": k.ISP, "vps": k.VPS}
+	for _, part := range regexp.MustCompile(`(?m)^(core|isp|vps): `).Split(commands, -1)[1:] {
+		name := regexp.MustCompile(`(?m)^(core|isp|vps): `).FindString(commands)
 		commands = commands[len(name)+len(part):]
 		k.run(t, hosts[strings.TrimSuffix(name, ": ")], part)
 	}
@@ -413,8 +442,8 @@ func read(t *testing.T, pages string) (found []block) {
 }
 
 // cook follows pages one after the other, in one lab.
-func cook(t *testing.T, prefix string, recipes []recipe) {
-	r := newRelay(t, lab.Options{Prefix: prefix}, "")
+func cook(t *testing.T, options lab.Options, recipes []recipe) {
+	r := newRelay(t, options, "")
 	k := &kitchen{relay: r}
 	k.serve(t)
 	for _, c := range recipes {
@@ -422,6 +451,12 @@ func cook(t *testing.T, prefix string, recipes []recipe) {
 			r.vps.t, r.router.t, k.lease = t, t, c.lease
 			r.vps.write(vpsRelay)
 			r.router.write(routerRelay)
+			if c.card != "" {
+				address, gateway, _ := strings.Cut(c.card, " ")
+				if err := r.MoveCard(netip.MustParsePrefix(address), netip.MustParseAddr(gateway)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			rest := read(t, c.pages)
 			for _, s := range c.steps {
 				k.arrange(t, s.before)
@@ -506,8 +541,9 @@ func (k *kitchen) serveESP(t *testing.T, h *lab.Host) {
 
 // TestRecipes does what the pages of docs/recipes say, with the networks that they are for.
 func TestRecipes(t *testing.T) {
-	tried := map[string]bool{"README": true}
-	for name, recipes := range map[string][]recipe{"vps": providers, "home": append(services, homes...)} {
+	// TestHomeBesideRouter follows pi, and nobody other-systems, which says so.
+	tried := map[string]bool{"README": true, "pi": true, "other-systems": true}
+	for name, recipes := range map[string][]recipe{"vps": providers, "cloud": clouds, "home": append(services, homes...)} {
 		for _, c := range recipes {
 			for _, page := range strings.Fields(c.pages) {
 				tried[page] = true
@@ -515,7 +551,7 @@ func TestRecipes(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cook(t, "recipes-"+name+"-", recipes)
+			cook(t, lab.Options{Prefix: "recipes-" + name + "-", Cloud: name == "cloud"}, recipes)
 		})
 	}
 	pages, err := filepath.Glob(recipesDir + "/*.md")
