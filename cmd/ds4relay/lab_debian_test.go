@@ -496,8 +496,8 @@ func TestDebian(t *testing.T) {
 		d.chapter(t, "NetworkManager", func(*testing.T) { d.networkManager() })
 		d.chapter(t, "ifupdown-ng", d.ifupdownNG)
 	} else {
-		d.chapter(t, "units", d.units)
 		d.chapter(t, "metrics", d.metrics)
+		d.chapter(t, "units", d.units) // a mistake in the file, which makes a run of metrics fail too
 		d.chapter(t, "networkd, and a boot", d.networkd)
 	}
 	d.chapter(t, "purge", func(t *testing.T) {
