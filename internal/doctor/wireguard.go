@@ -273,6 +273,10 @@ func (p *patient) failedAtRouter(x *exchange) Finding {
 	case now.Year() < firstYear, now.Before(x.after.Handshake):
 		return NewFinding(Failed, message.New("the VPS does not answer the handshake, and it is %s here: it ignores "+
 			"handshakes that are older than the last one", now.UTC().Format(minutes)), p.setClock())
+	case x.sent[transport.Response] > 0:
+		return failed(message.New("the VPS's handshakes are answered, but never completed"),
+			"the preshared key has to be the same at both ends, or at neither (option preshared_key_file): compare "+
+				"the files, then run `ds4relay up` at both")
 	case x.in > 0:
 		return failed(message.New("packets come from the VPS, but no answer to the handshake"),
 			"run `ds4relay doctor` at the VPS: it tells whether packets arrive there; UDP port %d has to be open in "+

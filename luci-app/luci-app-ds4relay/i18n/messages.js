@@ -436,6 +436,7 @@ _('the VPS itself has answered for %s, not the home: no forward takes ICMP');
 _('the VPS sends packets to %s by the tunnel to %s, not to %s');
 _('the VPS sends packets to %s by the tunnel, and no forward here has that host');
 _('the VPS\'s IPv4 or IPv6 address, or its DNS name');
+_('the VPS\'s handshakes are answered, but never completed');
 _('the VPS\'s public IPv4 address (not a private, multicast or reserved one)');
 _('the address is not there');
 _('the answer is longer than %d bytes; type the command instead: ds4relay %s');
