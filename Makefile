@@ -45,7 +45,7 @@ lab-debian: lab-bookworm lab-trixie
 # make lab-ubuntu UBUNTU=<mirror>
 lab-ubuntu: lab-jammy lab-noble
 
-# The stages of `make test`, three at a time (scripts/test), behind alone: half a lab beside the packages, then all
+# The stages of `make test`, two at a time (scripts/test), behind alone: half a lab beside the packages, then all
 # others in this order. Those that need no packages wait too: otherwise make would start them before the longest ones.
 STAGES := bookworm trixie lab-second unit mipsel arm64 package-tests luci
 stages: stage-packages stage-lab-first $(addprefix stage-,$(STAGES))
