@@ -482,9 +482,8 @@ func TestDebian(t *testing.T) {
 	} else {
 		d.chapter(t, "ufw, and a boot", func(t *testing.T) { d.ufw(t, d.boot) })
 	}
-	if older {
-		d.chapter(t, "upgrade", d.upgrade)
-	} else {
+	d.chapter(t, "upgrade", d.upgrade)
+	if !older {
 		d.chapter(t, "whoever takes it away", d.whoever)
 	}
 	d.chapter(t, "systemd", func(*testing.T) {
@@ -724,10 +723,10 @@ func (d *debianRelayLab) whoever(t *testing.T) {
 	}
 	// Rules of NAT, of both kinds of iptables, do not get what a forward gets.
 	const both = "for f in iptables iptables-legacy; do "
-	d.do(both + "$f -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 9; $f -t nat -A POSTROUTING -j " +
-		"MASQUERADE; done")
+	d.do(both + "$f -w -t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 9; $f -w -t nat -A POSTROUTING " +
+		"-j MASQUERADE; done")
 	d.works("beside other programs' NAT")
-	said := d.do("ds4relay check 2>&1; " + both + "$f -t nat -F; done")
+	said := d.do("ds4relay check 2>&1; " + both + "$f -w -t nat -F; done")
 	for _, want := range []string{"iptables, table nat, chain PREROUTING: a rule is about packets of " + public +
 		" (tcp:80)", "iptables-legacy, table nat, chain POSTROUTING: a rule would hide"} {
 		if !strings.Contains(said, want) {
