@@ -69,7 +69,7 @@ func (s *stays) stop() {
 // awaits waits until a condition holds.
 func (s *stays) awaits(what string, condition func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(90 * time.Second); !condition(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(40 * time.Second); !condition(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			_, status, _ := s.try("status")
 			s.t.Fatalf("%s: %s: in vain\n%s%s", s.host.Name, what, status, s.said())

@@ -33,9 +33,10 @@ const (
 	latest = 3 * time.Second
 	// apart is the least time between two looks, except for what is urgent.
 	apart = time.Second
-	// regular is the time between looks without a change.
-	regular = time.Minute
 )
+
+// regular is the time between looks without a change, and between the runs of each minute.
+var regular = time.Minute
 
 // watcher puts back what other programs take away.
 type watcher struct {
@@ -48,8 +49,8 @@ type watcher struct {
 	// since and due are when the first change was seen that nobody has looked at, and when that is to be done; zero
 	// without one.
 	since, due time.Time
-	urgent     bool // due does not wait for further changes
-	waits      bool // the last look found a relay that waits for something
+	urgent     bool            // due does not wait for further changes
+	waits      map[string]bool // what relays were waiting for at the last look
 }
 
 // stay watches the kernel as long as relays are to be up, and does each minute what `watch` does.
@@ -82,6 +83,25 @@ func (a *app) stay() error {
 		stop()
 		<-counting
 	}()
+	return w.serve(ctx, changes, minute.C, tasks{look: w.look, follow: w.follow,
+		minute: func() error { return a.watchOnce(false, false) }})
+}
+
+// tasks are what a watcher does.
+type tasks struct {
+	look, follow func()
+	minute       func() error // the run of each minute
+}
+
+// serve does the tasks in their time, as long as relays are to be up. The run of each minute waits for answers, most of
+// all if something is missing: meanwhile that is put back.
+func (w *watcher) serve(ctx context.Context, changes <-chan kernel.Change, minute <-chan time.Time, do tasks) error {
+	var run chan error // the result of the run of this minute; nil if none goes on
+	defer func() {
+		if run != nil {
+			<-run // which may be changing the kernel
+		}
+	}()
 	for w.kernel.Awaited() {
 		var due <-chan time.Time
 		if !w.due.IsZero() {
@@ -93,11 +113,18 @@ func (a *app) stay() error {
 		case change := <-changes:
 			w.changed(change, time.Now())
 		case <-due:
-			w.look()
-			w.follow()
-		case <-minute.C:
-			w.look()
-			w.report("watch", a.watchOnce(false, false))
+			do.look()
+			do.follow()
+		case <-minute:
+			do.look()
+			if run == nil {
+				done := make(chan error, 1)
+				go func() { done <- do.minute() }()
+				run = done
+			}
+		case err := <-run:
+			run = nil
+			w.report("watch", err)
 			debug.FreeOSMemory()
 		}
 	}
@@ -136,16 +163,19 @@ func (w *watcher) look() {
 	w.since, w.due, w.urgent = time.Time{}, time.Time{}, false
 	var steps []string
 	waited := w.waits
-	w.waits = false
+	w.waits = map[string]bool{}
 	changed, err := w.restore(func(step state.Step) { steps = append(steps, state.Line(step)) })
 	now := time.Now()
 	w.looked = now
+	if err != nil {
+		w.waits = waited // it has not come so far
+	}
 	by := w.by
 	w.by = nil
 	w.report("look", err)
 	switch {
 	case !changed:
-	case waited && !w.waits && err == nil:
+	case err == nil && w.cameTrue(waited):
 		w.announce()
 		w.note(message.New("what a relay was waiting for is there: %s", strings.Join(steps, "; ")))
 	default:
@@ -157,6 +187,16 @@ func (w *watcher) look() {
 			int(reconcile.QuietTime.Minutes())))
 		w.report("rival", w.kernel.ForgetRival())
 	}
+}
+
+// cameTrue reports whether something that a relay was waiting for at the look before is there.
+func (w *watcher) cameTrue(waited map[string]bool) bool {
+	for what := range waited {
+		if !w.waits[what] {
+			return true
+		}
+	}
+	return false
 }
 
 // restore puts back what is missing. It looks no names up: the name servers may be what cannot be reached.
@@ -175,7 +215,11 @@ func (w *watcher) restore(show func(state.Step)) (changed bool, err error) {
 			return false, err
 		}
 		m := &reconcile.End{Config: c, Kernel: &kernel.Kernel{Run: w.run, Platform: here(), KeepPeers: true,
-			KeepLocals: true}, Note: func(text *message.Text) { w.waits = w.waits || state.Waits(text) }}
+			KeepLocals: true}, Note: func(text *message.Text) {
+			if state.Waits(text) {
+				w.waits[text.Error()] = true
+			}
+		}}
 		if changed, err = m.Restore(show, nil); !errors.Is(err, reconcile.ErrEdited) {
 			break
 		}

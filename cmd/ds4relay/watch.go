@@ -61,8 +61,9 @@ func (a *app) unlessSaid(err error) error {
 	return nil
 }
 
-// watchOnce follows the DNS names of other ends and the prefixes of this one, puts back what other programs have removed (mends), notes which relays
-// clients have used, and listens whether the other ends are alive. One failure does not keep it from the rest.
+// watchOnce follows the DNS names of other ends and the prefixes of this one, puts back what other programs have
+// removed (mends), notes which relays clients have used, and listens whether the other ends are alive. One failure does
+// not keep it from the rest.
 func (a *app) watchOnce(missing, mends bool) error {
 	if err := needRoot(); err != nil {
 		return err
