@@ -12,8 +12,8 @@ export LAB ?= vm
 export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT UBUNTU
 
 .PHONY: all demo test unit labs lab lab-alone lab-first lab-second lab-routers lab-mipsel lab-arm64 lab-debian \
-	lab-bookworm lab-trixie lab-jammy lab-noble lab-ubuntu test-one flaky boots lint ipk apk deb test-packages size test-luci-app test-luci luci-pot \
-	luci-po luci-screens bench bench-up bench-path bench-wireguard bench-compare \
+	lab-bookworm lab-trixie lab-jammy lab-noble lab-ubuntu test-one flaky boots lint ipk apk deb test-packages size \
+	test-luci-app test-luci luci-pot luci-po luci-screens bench bench-up bench-path bench-wireguard bench-compare \
 	bench-proxy fuzz race-proxy soak-proxy idle-proxy \
 	deps labctl test-deps packages node clean stages
 

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -162,9 +163,6 @@ func (a *app) unheard(relays []*config.Relay) (problems []*message.Text) {
 		if err != nil || facts.Failed[r.Name] != nil {
 			continue // this is reported
 		}
-		if awaited := facts.Waiting[r.Name]; awaited != nil {
-			problems = append(problems, state.Waiting(r.Name, awaited))
-		}
 		switch device := facts.Tunlink[r.Name]; {
 		case device != "" && !kernel.LinkUp(device):
 			problems = append(problems, message.New("relay %q: the device %s is down: nothing can arrive", r.Name,
@@ -222,6 +220,12 @@ func (a *app) neighbours(relays []*config.Relay) []*message.Text {
 	}
 	if err == nil {
 		n.Translations, err = kernel.Translations()
+	}
+	n.Self = map[netip.Addr]bool{}
+	for _, r := range relays {
+		for _, f := range r.Forwards {
+			n.Self[f.DestIP] = r.Role == config.Router && kernel.HasAddr(f.DestIP)
+		}
 	}
 	notes := n.Notes(kernel.OnCards(relays))
 	if err != nil {

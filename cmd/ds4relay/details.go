@@ -100,8 +100,8 @@ var manual = map[string]detail{
 			"configuration, and other programs that get in the way. With names, only these relays, and what " +
 			"`up` with the same names would change.\n\n" +
 			"`last heard` says when something last came from the other end. The run of each minute (`ds4relay " +
-			"watch`) sends a test packet if nothing else comes. On a router, `host` says whether a host at home " +
-			"answers ARP: up, missing or unknown.\n\n" +
+			"watch`) sends a test packet if nothing else comes, and from a home over IPv6 always. On a router, " +
+			"`host` says whether a host at home answers ARP: up, missing or unknown.\n\n" +
 			"Exit status 3: something differs. 5: nothing differs, but another end is silent. Without root the " +
 			"kernel shows tunnels, addresses, routes, rules and " +
 			"traffic, but neither nft's tables nor open connections; `status` says so, and the exit status " +
@@ -139,9 +139,9 @@ var manual = map[string]detail{
 	"watch": {
 		"On OpenWrt the service calls it every minute, elsewhere a timer can.\n\n" +
 			"It listens for the other ends, which `status` then shows: it sends a test packet through the tunnel if " +
-			"nothing has come since the run before. If the DNS name of another end (option peeraddr) has a new " +
-			"address, the tunnel moves there; open connections stay open. Relays that an earlier `up` could not " +
-			"bring up are tried again.\n\n" +
+			"nothing has come since the run before, and from a home over IPv6 always. If the DNS name of another end " +
+			"(option peeraddr) has a new address, or this end another prefix (ip6addr auto), the tunnel moves there; " +
+			"open connections stay open. Relays that an earlier `up` could not bring up are tried again.\n\n" +
 			"What another program has removed or changed is put back. If the same happens in five runs in a row, it " +
 			"is put back every ten minutes only. Relays that you took down stay down, and a file that was edited " +
 			"since the last `up` or `reload` is not applied.\n\n" +

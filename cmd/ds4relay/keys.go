@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -61,20 +60,6 @@ func (a *app) genkey(f *flag.FlagSet) func([]string) error {
 		_, err = fmt.Fprintln(a.stdout, secret.Public())
 		return err
 	}
-}
-
-// makeKey is genkey for callers that may not write where they want: the file is the default one.
-func (a *app) makeKey(relay string) (public string, err error) {
-	path, err := a.keyFile("genkey", []string{relay})
-	if err != nil {
-		return "", err
-	}
-	if path != config.KeyDir+relay {
-		return "", message.New("option private_key_file names %s; make the key on the command line: ds4relay genkey %s",
-			path, relay)
-	}
-	text, err := a.output("genkey", "--", relay)
-	return strings.TrimSpace(text), err
 }
 
 func (a *app) pubkey(args []string) error {

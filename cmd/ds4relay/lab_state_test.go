@@ -288,6 +288,7 @@ const childKinds = "DS4RELAY_TEST_KINDS"
 
 // child runs the program with a kernel that kills it with SIGKILL.
 func child() int {
+	regular = time.Hour // what is put back is put back for a change
 	when, number, _ := strings.Cut(os.Getenv(childEnv), " ")
 	at, _ := strconv.Atoi(number)
 	a := &app{stdout: os.Stdout, stderr: os.Stderr, env: func(string) string { return "" }}
@@ -664,8 +665,8 @@ func TestMissing(t *testing.T) {
 		}
 		defer r.VPS.Run("modprobe", "ip6_tunnel")
 		before = r.vps.snapshot()
-		fails(t, "the kernel module ip6_tunnel is missing; opkg install kmod-ip6-tunnel (OpenWrt), modprobe "+
-			"ip6_tunnel (Debian), config proxy instead of the relay (a VPS in a container; ds4relay(5))")
+		fails(t, "the kernel module ip6_tunnel is missing: on OpenWrt install kmod-ip6-tunnel, on Debian run modprobe "+
+			"ip6_tunnel; on a VPS in a container use config proxy instead, see ds4relay(5)")
 	})
 	t.Run("root", func(t *testing.T) {
 		// The directory of the test's binary is closed to others.

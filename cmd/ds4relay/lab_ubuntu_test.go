@@ -9,7 +9,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// TestUbuntu is the life of a VPS with Ubuntu, whose network netplan and systemd-networkd set up, with either transport.
+// TestUbuntu is the life of a VPS with Ubuntu, whose network netplan and systemd-networkd set up, with either
+// transport.
 func TestUbuntu(t *testing.T) {
 	d := newDebian(t, egressAll)
 	d.do("netplan apply; modprobe -a ip6_tunnel wireguard nf_conntrack nf_tables") // netplan leaves compiled files

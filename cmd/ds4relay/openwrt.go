@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/message"
@@ -235,6 +236,20 @@ func (a *app) rpcd(args []string) error {
 			return a.checkText(arguments["config"])
 		}},
 	})
+}
+
+// makeKey is genkey for callers that may not write where they want: the file is the default one.
+func (a *app) makeKey(relay string) (public string, err error) {
+	path, err := a.keyFile("genkey", []string{relay})
+	if err != nil {
+		return "", err
+	}
+	if path != config.KeyDir+relay {
+		return "", message.New("option private_key_file names %s; make the key on the command line: ds4relay genkey %s",
+			path, relay)
+	}
+	text, err := a.output("genkey", "--", relay)
+	return strings.TrimSpace(text), err
 }
 
 // rpcdGarbage is the garbage collector's target percentage: a router has more time than memory.

@@ -36,7 +36,8 @@ func commands() []command {
 			setup: (*app).doctor},
 		{name: "trace", args: "[CLIENT]", summary: "follow one connection through this machine, packet by packet",
 			setup: (*app).trace},
-		{name: "watch", summary: "look once whether all is well: follow DNS names, mend, listen for the other ends",
+		{name: "watch", summary: "look once whether all is well: follow names and prefixes, mend, " +
+			"listen for the other ends",
 			setup: (*app).watch},
 		{name: "check", args: "[FILE]", summary: "report every mistake in the configuration",
 			setup: bare((*app).check)},

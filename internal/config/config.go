@@ -39,6 +39,12 @@ const (
 	WireGuard Transport = "wireguard" // encrypted, over UDP
 )
 
+// Places of a router's ip rules behind option priority, which other relays' rules have to keep to.
+const (
+	AnswersRule    = 2 // answers of hosts go into the tunnel
+	KillSwitchRule = 5 // what hosts with a kill switch send, and no rule before has taken, is dropped
+)
+
 // KeyDir is where the files with the keys are, unless the configuration says another place.
 const KeyDir = "/etc/ds4relay/keys/"
 

@@ -404,7 +404,7 @@ func TestMistakes(t *testing.T) {
 			strings.Replace(second, "option ip4table '43'", "option ip4table '43'\n\toption priority '4610'", 1) +
 			"\nconfig forward 'ssh'\n\toption relay 'cabin'\n\toption proto 'all'\n\toption dest_ip '192.168.1.210'\n",
 			`F:33: relay "cabin": option priority "4610": comes after the kill switch of relay "home" for 192.168.1.210, ` +
-				`which both have; allowed is at most its priority (4600)`},
+				`which both have; allowed is at most 4602`},
 		{base, base + second + "\nconfig forward 'ssh'\n\toption relay 'cabin'\n\toption proto 'all'\n\toption " +
 			"dest_ip '192.168.1.210'\n\toption egress 'all'\n",
 			`F:38: forward "ssh": option egress "all": 192.168.1.210 sends its own connections through relay "home" ` +
@@ -486,6 +486,12 @@ func TestWarnings(t *testing.T) {
 	want := `F:7: relay "home": option tunnlink: unknown option is ignored; did you mean tunlink?
 F:28: unknown section type "forwards" is ignored; did you mean "forward"?
 F:30: unknown section type "zzzzzzzzz" is ignored`
+	if err != nil || warnings.Error() != want {
+		t.Errorf("%v\n%v", err, warnings)
+	}
+	_, warnings, err = load(t, base+"\toption masq '1'\n")
+	want = `F:25: forward "web": option egress "all": is only for what 192.168.1.210 sends through this machine; with masq '1' ` +
+		`its gateway is another router, and its own connections do not come here`
 	if err != nil || warnings.Error() != want {
 		t.Errorf("%v\n%v", err, warnings)
 	}

@@ -272,20 +272,29 @@ func (r *reader) killSwitches(relays []*Relay) {
 	}
 	for _, relay := range relays {
 		for _, f := range relay.Forwards {
-			if other := strict[f.DestIP]; other != nil && relay.Role == Router && relay.Priority > other.Priority {
-				r.relayProblem(relay, "priority", fmt.Sprint(relay.Priority), "comes after the kill switch of relay %q for "+
-					"%s, which both have; allowed is at most its priority (%d)", other.Name, f.DestIP, other.Priority)
-				break
+			other := strict[f.DestIP]
+			if other == nil || relay.Role != Router || relay.Priority+AnswersRule < other.Priority+KillSwitchRule {
+				continue
 			}
+			r.relayProblem(relay, "priority", fmt.Sprint(relay.Priority), "comes after the kill switch of relay %q for "+
+				"%s, which both have; allowed is at most %d", other.Name, f.DestIP,
+				other.Priority+KillSwitchRule-AnswersRule-1)
+			break
 		}
 	}
 }
 
-// masqs reports forwards of a router's relay to one host that differ in masq: the host has one default gateway.
+// masqs reports forwards of a router's relay to one host that differ in masq: the host has one default gateway. If that
+// is another router, what the host sends by itself does not come here.
 func (r *reader) masqs(relays []*Relay) {
 	for _, relay := range relays {
 		first := map[netip.Addr]*Forward{}
 		for _, f := range relay.Forwards {
+			if relay.Role == Router && f.Masq && f.Egress == All {
+				r.warnings.add(r.at(r.lines[f]("egress"), label("forward", f.Section), "egress", "all", message.New(
+					"is only for what %s sends through this machine; with masq '1' its gateway is another router, and "+
+						"its own connections do not come here", f.DestIP)))
+			}
 			switch other := first[f.DestIP]; {
 			case other == nil:
 				first[f.DestIP] = f

@@ -644,7 +644,7 @@ func (s *section) ipip6(relay *Relay) {
 	case relay.Role == Router:
 		relay.Auto = true
 	case s.has("ip6addr"):
-		s.problem("ip6addr", "is for routers, which get a prefix delegated; on a VPS allowed is %s", allowed(addrWords))
+		s.problem("ip6addr", "is for routers; on a VPS allowed is %s", allowed(addrWords))
 	default:
 		s.missing("ip6addr")
 	}

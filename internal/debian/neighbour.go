@@ -3,6 +3,7 @@
 package debian
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,7 @@ type Neighbours struct {
 	NetworkManager bool     // runs
 	Drop           []state.DropChain
 	Translations   []state.Translation // rules of NAT
+	Self           map[netip.Addr]bool // hosts of relays that are this machine
 }
 
 // Observe looks at the machine whose root directory is root.
@@ -137,7 +139,7 @@ func (n Neighbours) Notes(relays []*config.Relay) []*message.Text {
 			if r.PeerName != "" && chain.Hook == "input" {
 				continue // no fixed rule is possible
 			}
-			if commands := chain.Lacking(link); len(commands) > 0 {
+			if commands := chain.Lacking(r, link, n.Self); len(commands) > 0 {
 				notes = append(notes, message.New("the chain %s of table %s %s drops what it does not know, and no "+
 					"rule in it is about relay %q; write into its file, or type: %s",
 					chain.Name, chain.Family, chain.Table, link.Relay, strings.Join(commands, "; ")))

@@ -160,7 +160,9 @@ func TestNeighbours(t *testing.T) {
 			n.Drop = c.drop
 			for _, role := range []config.Role{config.VPS, config.Router} {
 				relay := testRelay()
-				relay.Role = role
+				if relay.Role = role; role == config.Router { // which answers through it, and forwards nothing into it
+					c.want = strings.Replace(c.want, "ct status dnat", "ct state established,related", 1)
+				}
 				notes := n.Notes([]*config.Relay{relay})
 				if c.want == "" && len(notes) > 0 || c.want != "" &&
 					(len(notes) != 1 || !strings.Contains(notes[0].Error(), c.want)) {
@@ -168,6 +170,44 @@ func TestNeighbours(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNeighboursAtHome: what comes out of the tunnel for the machine itself, and hosts' own connections.
+func TestNeighboursAtHome(t *testing.T) {
+	for _, transport := range []func() *config.Relay{testRelay, keyedRelay} {
+		for _, c := range []struct {
+			hook, text   string
+			self, opens  bool
+			want, absent string
+		}{
+			{"input", "", true, false, `nft insert rule inet filter input iifname "wrap1" accept`, "dport"},
+			{"input", `iifname "wrap1" accept`, true, false, "", `iifname "wrap1"`},
+			{"input", "", false, true, "", `iifname "wrap1"`},
+			{"forward", "", false, true, `iifname "wrap1" accept; nft insert rule inet filter forward oifname "wrap1" ` +
+				`accept`, " ct "},
+			{"forward", "", true, false, `oifname "wrap1" ct state established,related accept`, "dnat"},
+		} {
+			relay := transport()
+			relay.Role, relay.Device = config.Router, "wrap1"
+			host := &config.Forward{Section: "nas", DestIP: netip.MustParseAddr("192.168.1.20")}
+			if c.opens {
+				host.Egress = config.All
+			}
+			relay.Forwards = []*config.Forward{host}
+			n := Neighbours{Self: map[netip.Addr]bool{host.DestIP: c.self}, Drop: []state.DropChain{{Family: "inet",
+				Table: "filter", Name: c.hook, Hook: c.hook, Text: c.text}}}
+			said := ""
+			for _, note := range n.Notes([]*config.Relay{relay}) {
+				said += note.Error() + "\n"
+			}
+			if relay.Transport == config.IPIP6 { // which has an opening of its own
+				c.absent = strings.Replace(c.absent, "dport", "udp", 1)
+			}
+			if !strings.Contains(said, c.want) || strings.Contains(said, c.absent) {
+				t.Errorf("%v, %+v: %s", relay.Transport, c, said)
+			}
+		}
 	}
 }
 

@@ -184,11 +184,11 @@ func (p *patient) endpoints() Finding {
 			remedy = message.New("give %s an AAAA record, or write the other end's address into option peeraddr; "+
 				"then run `ds4relay up`", p.PeerName)
 		} else if state.Waits(p.pathErr) {
-			remedy = message.New("ask the provider for a delegated IPv6 prefix (DHCPv6-PD), or give the endpoint " +
-				"with option ip6addr")
+			remedy = message.New("turn on IPv6 on the Internet interface, or ask the provider for a delegated prefix " +
+				"(DHCPv6-PD); or use transport wireguard, which needs no IPv6")
 			if !p.sys().OpenWrt {
-				remedy = message.New("turn on IPv6 in the router that this machine's network has, and let this machine " +
-					"take an address (`ip -6 address`); else take transport wireguard, which needs no IPv6")
+				remedy = message.New("turn on IPv6 in your router, and check that this machine gets an address (`ip -6 " +
+					"address`); or use transport wireguard, which needs no IPv6")
 			}
 		}
 		return NewFinding(Failed, message.Of(p.pathErr), remedy)

@@ -468,7 +468,7 @@ var diagnoses = []diagnosis{
 	}, "keeps the last address"},
 	{"endpoints", config.Router, Failed, func(f *fake) {
 		f.pathErr = state.Waiting("home",
-			message.New("an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)"))
+			message.New("a delegated IPv6 prefix, or a lasting public IPv6 address (`ifstatus wan6`)"))
 	}, "waits for"},
 	{"endpoints", config.Router, Failed, func(f *fake) {
 		f.sys.OpenWrt = false

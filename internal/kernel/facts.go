@@ -148,7 +148,7 @@ func (k *Kernel) closed(devices []string) (map[string]bool, error) {
 }
 
 // relayFacts collects the facts about one relay; an error says why it cannot be brought up.
-func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, card card, relays []*config.Relay,
+func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, card state.Card, relays []*config.Relay,
 	networks platform.Networks, networksErr error) error {
 	if r.Transport == config.WireGuard {
 		keys, err := readKeys(r)
@@ -203,9 +203,9 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, card card, relays [
 	if uplink := uplinkOf(r, networks); uplink != nil {
 		f.Tunlink[r.Name] = uplink.Device
 	} else {
-		held := card.orHeld(r)
+		held := orHeld(card, r)
 		onCard := state.OnCard(r, held)
-		tunlink, access, err := devices(onCard, card.err, k.platform())
+		tunlink, access, err := devices(onCard, card.Err, k.platform())
 		if err == nil {
 			err = clash(onCard)
 		}

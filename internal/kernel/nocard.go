@@ -6,17 +6,13 @@ import (
 	"net/netip"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// card is empty: on a router no cloud's address is looked for, but option nicaddr is taken.
-type card struct {
-	addr netip.Addr
-	err  error
-}
+// cards finds nothing: on a router no cloud's address is looked for, but option nicaddr is taken.
+func cards([]*config.Relay) (map[string]state.Card, error) { return nil, nil }
 
-func cards([]*config.Relay) (map[string]card, error) { return nil, nil }
-
-func (c card) orHeld(*config.Relay) netip.Addr { return c.addr }
+func orHeld(c state.Card, _ *config.Relay) netip.Addr { return c.Addr }
 
 func clash(*config.Relay) error { return nil }
 

@@ -53,10 +53,15 @@ func (k *Kernel) autoLocal(r *config.Relay, networks platform.Networks) (local n
 	delegated := networks != nil && link != nil && slices.ContainsFunc(addrs, func(a addr6) bool {
 		return a.addr == link.Local() && (a.device == link.Name || a.device == "lo")
 	})
-	if addr := lasting(addrs, device); addr.IsValid() && !delegated {
-		on, err := segmentOf(addr)
+	var held netip.Addr
+	if link != nil {
+		held = link.Local()
+	}
+	if addr := lasting(addrs, device, held); addr.IsValid() && !delegated {
+		derived := transport.Derive(netip.PrefixFrom(addr, 64), r.IPAddr)
+		on, err := segmentOf(derived)
 		if on == device && err == nil {
-			return transport.Derive(netip.PrefixFrom(addr, 64), r.IPAddr), nil, nil
+			return derived, nil, nil
 		}
 		return addr, nil, err
 	}
@@ -134,18 +139,26 @@ func addrs6() ([]addr6, error) {
 	return addrs, nil
 }
 
-// renewed, in seconds, is more than addresses that are renewed together differ in their lifetimes.
-const renewed = 60
+// Differences of lifetimes, in seconds, that say nothing: of addresses that are renewed together, and of those that two
+// routers renew, each at the latest after MaxRtrAdvInterval (RFC 4861 §6.2.1).
+const (
+	renewed    = 60
+	advertised = 1800
+)
 
-// lasting returns the public address of a device that stays preferred for the longest time. A temporary one changes
-// each day; a deprecated one is of a prefix that the home had before.
-func lasting(addrs []addr6, device string) (best netip.Addr) {
+// lasting returns the public address of a device that stays preferred for the longest time, or one in the /64 of the
+// endpoint that is held now, if that does not last much shorter. A temporary one changes each day; a deprecated one is
+// of a prefix that the home had before.
+func lasting(addrs []addr6, device string, held netip.Addr) (best netip.Addr) {
 	most := 0
 	for _, a := range addrs {
 		const not = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED
 		life := a.preferred
 		if a.flags&unix.IFA_F_PERMANENT != 0 {
 			life = 1 << 30
+		}
+		if held.IsValid() && netip.PrefixFrom(a.addr, 64).Masked().Contains(held) {
+			life += advertised
 		}
 		if a.device == device && a.flags&not == 0 && a.addr.IsGlobalUnicast() && !a.addr.IsPrivate() &&
 			(!best.IsValid() || life-renewed > most) {

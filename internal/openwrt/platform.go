@@ -45,9 +45,10 @@ func (n networks) Uplink(r *config.Relay) *platform.Uplink {
 // Awaited implements platform.Networks.
 func (n networks) Awaited(r *config.Relay) *message.Text {
 	if r.Tunlink == "" {
-		return message.New("an interface with a delegated IPv6 prefix (ifstatus wan6: ipv6-prefix)")
+		return message.New("a delegated IPv6 prefix, or a lasting public IPv6 address (`ifstatus wan6`)")
 	}
-	return message.New("a delegated IPv6 prefix on %s (ifstatus %s: ipv6-prefix)", r.Tunlink, r.Tunlink)
+	return message.New("a delegated IPv6 prefix, or a lasting public IPv6 address, on %s (`ifstatus %s`)", r.Tunlink,
+		r.Tunlink)
 }
 
 // Free implements platform.Networks.

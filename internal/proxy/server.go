@@ -129,8 +129,8 @@ func (s *Server) Apply(proxies []*config.Proxy) error {
 		return errors.Join(errs...)
 	}
 	var public []netip.Addr
-	for _, p := range proxies {
-		public = p.Public // the same of all
+	if len(proxies) > 0 {
+		public = proxies[0].Public // the same of all
 	}
 	s.hops.public.Store(&public)
 	kept := map[string]bool{}

@@ -260,7 +260,7 @@ func (m *End) Status(names ...string) (*Status, error) {
 			"ones are dropped and those that are open go on; find out who opens so many (conntrack -L), or allow "+
 			"more: sysctl -w net.netfilter.nf_conntrack_max=%d", c.Count, c.Max, 4*c.Max))
 	}
-	flows, watched, hosts := openFlows(kernel.OnCards(m.Config.Relays)), m.Kernel.Watched(), hostStates(m.Config.Relays)
+	flows, watched, hosts := openFlows(onCards(m.Config.Relays, facts)), m.Kernel.Watched(), hostStates(m.Config.Relays)
 	if watched.Repairs.Rival() {
 		status.note(message.New("another program removes or changes what ds4relay installs, again and again: it is " +
 			"put back every ten minutes only; the log has the step"))
@@ -273,6 +273,15 @@ func (m *End) Status(names ...string) (*Status, error) {
 		}
 	}
 	return status, nil
+}
+
+// onCards returns the relays with the addresses of network cards that clouds translate theirs to, as far as these are
+// known.
+func onCards(relays []*config.Relay, facts state.Facts) (known []*config.Relay) {
+	for _, r := range relays {
+		known = append(known, state.OnCard(r, facts.Card[r.Name]))
+	}
+	return known
 }
 
 // openFlows returns the open connections of each forward, or nil if the kernel does not list them.

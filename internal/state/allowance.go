@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
@@ -26,8 +27,8 @@ const AllowanceComment = "ds4relay"
 var IPTablesPrograms = []string{"ip6tables", "ip6tables-nft", "ip6tables-legacy", "iptables", "iptables-nft",
 	"iptables-legacy"}
 
-// IPTables says which of the programs have a table `filter` in the kernel, and by their names with RawDrops, whose table
-// `raw` has rules that drop packets: Docker has some so that only its own ports lead to containers.
+// IPTables says which of the programs have a table `filter` in the kernel, and by their names with RawDrops, whose
+// table `raw` has rules that drop packets: Docker has some so that only its own ports lead to containers.
 type IPTables map[string]bool
 
 // RawDrops is behind a program's name in IPTables.
@@ -55,17 +56,26 @@ func allowances(link Link, tables IPTables) []Allowance {
 	return wanted
 }
 
-// homeAllowances are the rules that a tunnel needs at home, besides: for hosts that are this machine itself (self), and
-// for hosts' own connections (opens). Our own table lets only packets for the forwards come out of the tunnel, and only
-// marked packets are routed into it.
-func homeAllowances(link Link, tables IPTables, self, opens bool) []Allowance {
+// HomeNeeds are what a tunnel needs at home besides what it needs on a VPS: for a host that is this machine itself, and
+// for hosts' own connections.
+type HomeNeeds struct{ Self, Opens bool }
+
+// homeNeeds returns those of a router's relay; self are the hosts that are this machine.
+func homeNeeds(r *config.Relay, self map[netip.Addr]bool) HomeNeeds {
+	return HomeNeeds{slices.ContainsFunc(hosts(r), func(host netip.Addr) bool { return self[host] }),
+		len(egressHosts(r)) > 0}
+}
+
+// homeAllowances are the rules that a tunnel needs at home. Our own table lets only packets for the forwards come out of
+// the tunnel, and only marked packets are routed into it.
+func homeAllowances(link Link, tables IPTables, needs HomeNeeds) []Allowance {
 	wanted := allowances(link, tables)
 	for _, program := range IPTablesPrograms {
 		in := "-i " + link.Name
-		if tables[program] && self && !forIPv6(program) {
+		if tables[program] && needs.Self && !forIPv6(program) {
 			wanted = append(wanted, Allowance{program, "INPUT", in})
 		}
-		if tables[program] && opens && !forIPv6(program) {
+		if tables[program] && needs.Opens && !forIPv6(program) {
 			wanted = append(wanted, Allowance{program, "FORWARD", "-o " + link.Name + " -m conntrack --ctstate NEW"})
 		}
 		if tables[program+RawDrops] {
@@ -150,7 +160,7 @@ func (a Allowance) ours() bool {
 		link.Tunnel = transport.IPIP6{Remote: remote.Addr(), Local: local.Addr()}
 	}
 	return slices.Contains(homeAllowances(link, IPTables{a.Program: true, a.Program + RawDrops: !forIPv6(a.Program)},
-		true, true), a)
+		HomeNeeds{true, true}), a)
 }
 
 // Arguments returns the program's arguments, with the verb -I or -D.
@@ -224,27 +234,38 @@ func (c DropChain) mentions(link Link, opening transport.Opening) bool {
 		strings.Contains(c.Text, "l4proto 4 accept")
 }
 
-// Lacking returns the commands that would let a tunnel through the chain. A table that mentions the tunnel is assumed
-// to let it through.
-func (c DropChain) Lacking(link Link) []string {
+// Lacking returns the commands that would let a relay's tunnel through the chain. A table that mentions the tunnel is
+// assumed to let it through. self are the hosts that are this machine.
+func (c DropChain) Lacking(r *config.Relay, link Link, self map[netip.Addr]bool) []string {
 	add := fmt.Sprintf("nft insert rule %s %s %s ", c.Family, c.Table, c.Name)
+	knows := strings.Contains(c.Text, strconv.Quote(link.Name)) ||
+		strings.Contains(c.Text, fmt.Sprintf("ifgroup %d ", Group))
+	out := fmt.Sprintf("%siifname %q accept", add, link.Name)
+	needs := HomeNeeds{}
+	if r.Role == config.Router {
+		needs = homeNeeds(r, self)
+	}
+	var commands []string
 	switch {
 	case c.Hook == "input":
-		var commands []string
 		for _, opening := range link.Tunnel.Openings() {
 			command := add + opening.Anywhere().Nft() + " accept"
 			if c.sees(opening.Family) && !c.mentions(link, opening) && !slices.Contains(commands, command) {
 				commands = append(commands, command)
 			}
 		}
-		return commands
-	case c.Hook == "forward" && c.Family != "ip6":
-		if strings.Contains(c.Text, `"`+link.Name+`"`) || strings.Contains(c.Text, fmt.Sprintf("ifgroup %d ", Group)) {
-			return nil
+		if needs.Self && !knows && c.Family != "ip6" {
+			commands = append(commands, out)
 		}
-		return []string{fmt.Sprintf("%siifname %q accept", add, link.Name),
-			fmt.Sprintf("%soifname %q ct status dnat accept", add, link.Name),
+	case c.Hook != "forward" || c.Family == "ip6" || knows:
+	case needs.Opens:
+		commands = []string{out, fmt.Sprintf("%soifname %q accept", add, link.Name)}
+	default:
+		commands = []string{out, fmt.Sprintf("%soifname %q ct status dnat accept", add, link.Name),
 			fmt.Sprintf("%soifname %q ct state established,related accept", add, link.Name)}
+		if r.Role == config.Router {
+			commands = slices.Delete(commands, 1, 2)
+		}
 	}
-	return nil
+	return commands
 }

@@ -40,7 +40,7 @@ func TestAllowances(t *testing.T) {
 		t.Errorf("listed %+v\nwanted %+v", have, want)
 	}
 	tables := IPTables{"iptables": true, "iptables" + RawDrops: true, "ip6tables": true}
-	home := homeAllowances(link, tables, true, true)
+	home := homeAllowances(link, tables, HomeNeeds{true, true})
 	var listing [2]string
 	for _, a := range home {
 		i := map[bool]int{true: 1}[forIPv6(a.Program)]

@@ -111,8 +111,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 			vps.add(r, link)
 		} else {
 			s.compileRouter(r, facts, link, router.egress)
-			self := slices.ContainsFunc(hosts(r), func(host netip.Addr) bool { return facts.Self[host] })
-			s.Allowances = append(s.Allowances, homeAllowances(link, facts.IPTables, self, len(egressHosts(r)) > 0)...)
+			s.Allowances = append(s.Allowances, homeAllowances(link, facts.IPTables, homeNeeds(r, facts.Self))...)
 			router.add(r, link, facts)
 		}
 	}
@@ -307,7 +306,7 @@ func (s *State) compileRouter(r *config.Relay, facts Facts, link Link, egress ui
 		Rule{Priority: r.Priority, IIF: r.Device, Table: MainTable, NoDefault: true},
 		Rule{Priority: r.Priority + 1, IIF: r.Device, Unreachable: true},
 		// Answers return through the tunnel, whatever the other routes are.
-		Rule{Priority: r.Priority + 2, Mark: r.Mark(), Mask: config.MarkMask, Table: r.Table})
+		Rule{Priority: r.Priority + config.AnswersRule, Mark: r.Mark(), Mask: config.MarkMask, Table: r.Table})
 	// Errors about a client's packets (the host is off, the hop limit exceeded) and answers of services on the router
 	// itself get the mark after a first routing decision. Without any other IPv4 route, that decision needs one too.
 	for _, types := range icmpErrors {
@@ -360,9 +359,9 @@ func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
 			for _, network := range facts.Connected {
 				s.Rules = append(s.Rules, Rule{Priority: r.Priority + 3, From: from, To: network, Table: MainTable})
 			}
-			last := Rule{Priority: r.Priority + 5, From: from, Unreachable: true}
+			last := Rule{Priority: r.Priority + config.KillSwitchRule, From: from, Unreachable: true}
 			if facts.Self[host] { // its packets get their mark, and with it their route, after a first lookup
-				last = Rule{Priority: r.Priority + 5, From: from, Table: lastTable}
+				last = Rule{Priority: r.Priority + config.KillSwitchRule, From: from, Table: lastTable}
 			}
 			s.Rules = append(s.Rules, last)
 			hosts = append(hosts, host.String())

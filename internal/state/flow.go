@@ -192,7 +192,7 @@ func (w *ways) open(f Flow) bool {
 
 // masqs reports whether a router hides a flow's client from the host.
 func (w *ways) masqs(f Flow) bool {
-	_, ok := w.elements["masq_host"][Key{Addr: f.Dst}.by(w.devices[f.Mark&config.MarkMask])]
+	_, ok := w.elements[masqSet(w.devices[f.Mark&config.MarkMask]).Name][Key{Addr: f.Dst}]
 	return ok
 }
 

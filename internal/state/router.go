@@ -83,18 +83,20 @@ var routerSetTypes = []Set{
 	{Name: "egress_host", Key: []Type{IPv4}},
 }
 
-// masqRules hide the clients from hosts whose default gateway is another router: they answer to this machine.
+// masqRules are for a tunnel with hosts whose default gateway is another router: clients are hidden from them, so that
+// they answer to this machine. (By the connection's mark: Linux 5.4 knows no input device there.)
 //
-//go:embed nft/router_masq.nft
+//go:embed nft/tunnel_masq.nft
 var masqRules string
 
-var masqSetTypes = []Set{{Name: "masq_host", Key: []Type{IfName, IPv4}}}
+// masqSet is the set of masqRules for a device.
+func masqSet(device string) Set { return Set{Name: chainName(device) + "_masq", Key: []Type{IPv4}} }
 
 // routerTables collects the rules and elements of the router's relays.
 type routerTables struct {
 	elements
 	declarations, rules, errorRules strings.Builder
-	limited                         []Set
+	limited, masqs                  []Set
 	hosts                           map[netip.Addr]bool     // of the relays added so far
 	marks                           map[netip.Addr][]string // public address → marks of its relays
 	inside                          string                  // list of networks
@@ -179,10 +181,15 @@ func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
 	for _, host := range egressHosts(r) {
 		t.insert("egress_host", Key{Addr: host})
 	}
-	for _, host := range destinations(r, func(f *config.Forward) bool { return f.Masq }) {
-		t.insert("masq_host", Key{Device: link.Name, Addr: host})
-	}
 	fill.WriteString(&t.rules, strings.Replace(apart(routerRules), "LIMITED", limitedPart, 1))
+	if masqs := destinations(r, func(f *config.Forward) bool { return f.Masq }); len(masqs) > 0 {
+		set := masqSet(link.Name)
+		for _, host := range masqs {
+			t.insert(set.Name, Key{Addr: host})
+		}
+		t.masqs = append(t.masqs, set)
+		fill.WriteString(&t.rules, apart(masqRules))
+	}
 	if len(egressHosts(r)) > 0 {
 		fill.WriteString(&t.rules, apart(egressRules))
 	}
@@ -277,11 +284,7 @@ func (t *routerTables) text() (string, []Set) {
 		body += strings.NewReplacer("SELVES", strings.Join(t.selves, ", "), "INSIDE",
 			t.inside).Replace(apart(selfRules))
 	}
-	sets := slices.Concat(filled(routerSetTypes, t.elements), filled(t.limited, t.elements))
-	if len(t.elements["masq_host"]) > 0 {
-		body += apart(masqRules)
-		sets = append(sets, filled(masqSetTypes, t.elements)...)
-	}
+	sets := slices.Concat(filled(routerSetTypes, t.elements), filled(t.limited, t.elements), filled(t.masqs, t.elements))
 	if len(t.elements["hairpin_public"]) > 0 {
 		body += apart(hairpin)
 		sets = append(sets, filled(hairpinSetTypes, t.elements)...)

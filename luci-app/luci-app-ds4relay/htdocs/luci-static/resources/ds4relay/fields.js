@@ -215,7 +215,7 @@ function renderUplink(sid, index, cfgvalue) {
 	      automatic = node.querySelector('li[data-value=""]');
 
 	if (automatic)
-		dom.content(automatic, E('em', [ _('automatic: the one with a delegated IPv6 prefix') ]));
+		dom.content(automatic, E('em', [ _('automatic: the one with a delegated IPv6 prefix, else the way to the VPS') ]));
 
 	if (cfgvalue && !node.querySelector('li[data-value="%s"]'.format(CSS.escape(cfgvalue)))) {
 		widget.addChoices([ cfgvalue ]);

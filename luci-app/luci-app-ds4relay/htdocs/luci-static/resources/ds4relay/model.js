@@ -73,11 +73,21 @@ function label(relay, relays) {
 }
 
 /* The relay of which a text, or one of its arguments, says that this router has no key for it. */
-function keyless(text) {
+function named(text) {
 	if (text?.code == 'there is no file %s with the private key; make one: ds4relay genkey %s')
 		return text.args[1];
 
-	return (text?.args ?? []).map(keyless).find((relay) => relay);
+	return (text?.args ?? []).map(named).find((relay) => relay);
+}
+
+/*
+ * The relay that needs a first key, by such a text. A relay that is up has one, also if its file is gone: the VPS would
+ * not know another one.
+ */
+function keyless(text, status) {
+	const keeper = named(text);
+
+	return status?.relays.some((relay) => relay.name == keeper && !relay.up) ? keeper : undefined;
 }
 
 /* What is missing, if it is this router's key. */
@@ -125,7 +135,7 @@ function here({ status, service }, relays) {
 			text: _('Nothing reaches your home by the public address.'), action: 'start'
 		};
 
-	const unable = blocked && keyless({ args: status.codes?.blocked });
+	const unable = blocked && keyless({ args: status.codes?.blocked }, status);
 
 	if (unable)
 		return withoutKey(unable);
@@ -401,8 +411,7 @@ const remedies = {
 
 /* The action that does what a finding of the doctor asks for, if there is one. A service that is stopped is started. */
 function remedy(finding, service) {
-	const unable = keyless(finding.codes?.evidence),
-	      action = unable ? 'key ' + unable : finding.action ?? remedies[finding.codes?.remedy?.code];
+	const action = finding.action ?? remedies[finding.codes?.remedy?.code];
 
 	return (action == 'reload' && service?.started === false) ? 'start' : action;
 }

@@ -281,7 +281,7 @@ return view.extend({
 					prefix.address + '/' + prefix.mask, prefix.uplink
 				])
 				: _(
-					'from the prefix that your provider delegates; there is none now: is IPv6 set up on this router? WireGuard needs none.'
+					'from the network of the Internet interface: your provider delegates no prefix now. WireGuard needs none.'
 				) ],
 			[ _('Stays with the VPS'), _('its ssh (tcp:22)') ],
 			[ _('What goes out by the VPS'), _('Answers only') ],
@@ -336,11 +336,11 @@ return view.extend({
 		fields.add(s, null, form.Flag, 'enabled', null, { editable: true });
 
 		fields.add(s, 'general', form.Value, 'ip6addr',
-			_('By default from the prefix that your provider delegates, also after it changes. Or give a prefix or an address.'),
+			_('By default from the prefix that your provider delegates, else from the network of the Internet interface, also after it changes. Or give a prefix or an address.'),
 			{ placeholder: 'auto', retain: true }).depends({ transport: 'wireguard', '!reverse': true });
 
 		fields.add(s, 'general', widgets.NetworkSelect, 'tunlink',
-			_('The interface with the delegated prefix, which carries the tunnel.'),
+			_('The interface that carries the tunnel.'),
 			{ nocreate: true, retain: true, renderWidget: fields.renderUplink })
 			.depends({ transport: 'wireguard', role: '', '!reverse': true });
 

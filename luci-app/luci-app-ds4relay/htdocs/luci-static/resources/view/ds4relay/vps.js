@@ -129,7 +129,9 @@ function machines(relays) {
 
 return view.extend({
 	load() {
-		return Promise.all([ api.schema(), uci.load('ds4relay') ]).then(([ schema ]) => {
+		return Promise.all([
+			api.schema(), L.resolveDefault(api.status(), null), uci.load('ds4relay')
+		]).then(([ schema, status ]) => {
 			const usual = (name) => schema.sections.find((section) => section.type == 'relay').options
 				.find((option) => option.name == name).default;
 
@@ -145,7 +147,7 @@ return view.extend({
 
 				return api.exportFile(known.name).then(
 					(answer) => Object.assign(known, { file: answer.config }),
-					(err) => Object.assign(known, { error: words.error(err), keyless: model.keyless(err) }));
+					(err) => Object.assign(known, { error: words.error(err), keyless: model.keyless(err, status) }));
 			}));
 		});
 	},
@@ -238,10 +240,12 @@ return view.extend({
 				_('The file before is kept as `/etc/config/ds4relay.old`. If that machine has relays for other homes too, add the sections to its file instead.')
 			)),
 			...((role == 'vps') ? [] : relays.filter((relay) => relay.port)).map((relay) => E('p', { 'class': 'ds4-hint' }, [
-				words.fill(_('If the provider of the VPS has a firewall in its control panel, let UDP port %s in there.'), [ relay.port ])
+				words.fill(
+					_('If the provider of the VPS has a firewall in its control panel, let UDP port %s in there.'),
+					[ relay.port ])
 			])),
 			(role != 'vps' && relays.some((relay) => relay.auto)) ? E('p', { 'class': 'ds4-hint' }, page.sentence(
-				_('The address of this home is made of the prefix that your provider delegates now. When the provider changes it, the VPS needs the second command again; with a DNS name that follows the prefix in place of the address in `peeraddr` it does not.')
+				_('The address of this home is made of the IPv6 network that your provider gives you now. When the provider changes it, the VPS needs the second command again; with a DNS name that follows it in place of the address in `peeraddr` it does not.')
 			)) : ''
 		]);
 	},
