@@ -525,7 +525,7 @@ func TestSameAddresses(t *testing.T) {
 			}
 			r.router.listens(t, "equal homes", "heard", 0)
 
-			connections := 400
+			connections := 100
 			targets := map[string]string{public + ":80": "home", public + ":81": "cabin", "198.51.100.145:80": "cabin"}
 			samePort := map[string]int{}
 			var open []net.Conn
