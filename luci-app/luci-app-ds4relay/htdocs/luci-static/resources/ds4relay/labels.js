@@ -14,9 +14,10 @@ const labels = {
 		encaplimit: _('Encapsulation limit', 'RFC 2473'), ttl: _('Hop limit'),
 		device: _('Name of the tunnel device'), ip4table: _('Routing table'), priority: _('Priority of its rules'),
 		transport: _('Tunnel'), public_key: _('The other end’s public key'),
-		private_key_file: _('File with the private key'), preshared_key_file: _('File with the preshared key'), listen_port: _('UDP port of the VPS'),
-		endpoint_port: _('UDP port of the VPS'), persistent_keepalive: _('Keepalive'), peer: _('The home has'),
-		flow_offloading: _('Flow offloading'), target_local: _('Also for programs on the VPS')
+		private_key_file: _('File with the private key'), preshared_key_file: _('File with the preshared key'),
+		listen_port: _('UDP port of the VPS'), endpoint_port: _('UDP port of the VPS'),
+		persistent_keepalive: _('Keepalive'), peer: _('The home has'), flow_offloading: _('Flow offloading'),
+		target_local: _('Also for programs on the VPS')
 	},
 	forward: {
 		enabled: _('Enabled'), name: _('Name'), relay: _('Relay', 'tunnel to a VPS'), proto: _('Protocol'),

@@ -134,7 +134,8 @@ function relayOptions(s, first) {
 		{ placeholder: '198.51.100.144' });
 
 	fields.add(s, tab('general'), form.Value, 'peeraddr',
-		_('The IPv6 prefix or address of your VPS, or its DNS name. With a prefix, the tunnel gets an address of its own in it.') +
+		_('The IPv6 prefix or address of your VPS, or its DNS name. ' +
+			'With a prefix, the tunnel gets an address of its own in it.') +
 			' ' + _('With WireGuard: its IPv4 or IPv6 address, or its DNS name.'),
 		{
 			placeholder: '2001:db8:6ef9::/64',
@@ -142,15 +143,18 @@ function relayOptions(s, first) {
 		});
 
 	const transport = fields.add(s, tab('general'), form.ListValue, 'transport',
-		_('WireGuard encrypts, and works where there is no IPv6 or where IPv4 in IPv6 is filtered. It needs the package kmod-wireguard, and the VPS’s address in place of its IPv6 prefix.'),
+		_('WireGuard encrypts, and works where there is no IPv6 or where IPv4 in IPv6 is filtered. It needs the ' +
+			'package kmod-wireguard, and the VPS’s address in place of its IPv6 prefix.'),
 		{ placeholder: _('IPv4 in IPv6, not encrypted (default)') });
 	transport.value('ipip6', _('IPv4 in IPv6, not encrypted'));
 	transport.value('wireguard', _('WireGuard, encrypted'));
 
 	fields.add(s, tab('general'), form.Value, 'public_key',
 		first
-			? words.fill(_('On the VPS, “ds4relay genkey %s” makes a key and prints its public half. The overview makes this router’s key.'), [ first ])
-			: _('On the VPS, “ds4relay genkey” and the relay’s name make a key and print its public half. The tab VPS makes this router’s key.'),
+			? words.fill(_('On the VPS, “ds4relay genkey %s” makes a key and prints its public half. The ' +
+				'overview makes this router’s key.'), [ first ])
+			: _('On the VPS, “ds4relay genkey” and the relay’s name make a key and print its public half. The ' +
+				'tab VPS makes this router’s key.'),
 		{ retain: true, needed: (values) => values.transport == 'wireguard' }).depends('transport', 'wireguard');
 }
 
@@ -208,7 +212,8 @@ return view.extend({
 		const relay = config.of('relay')[0]?.['.name'] ?? uci.add('ds4relay', 'relay', 'home'),
 		      forward = this.firstForward(),
 		      map = new form.Map('ds4relay', _('DS4Relay'),
-			_('Gives a server at home the public IPv4 address of a VPS that you rent. Four values are needed; everything else has a default.'));
+			_('Gives a server at home the public IPv4 address of a VPS that you rent. Four values are needed; ' +
+				'everything else has a default.'));
 		let s;
 
 		if (!uci.get('ds4relay', relay, 'keep'))
@@ -336,7 +341,8 @@ return view.extend({
 		fields.add(s, null, form.Flag, 'enabled', null, { editable: true });
 
 		fields.add(s, 'general', form.Value, 'ip6addr',
-			_('By default from the prefix that your provider delegates, else from the network of the Internet interface, also after it changes. Or give a prefix or an address.'),
+			_('By default from the prefix that your provider delegates, else from the network of the Internet ' +
+				'interface, also after it changes. Or give a prefix or an address.'),
 			{ placeholder: 'auto', retain: true }).depends({ transport: 'wireguard', '!reverse': true });
 
 		fields.add(s, 'general', widgets.NetworkSelect, 'tunlink',
@@ -354,14 +360,17 @@ return view.extend({
 		role.value('vps', _('the VPS'));
 
 		egressChoices(fields.add(s, 'advanced', form.ListValue, 'egress',
-			_('Which of a host’s traffic uses the tunnel: only answers to clients, or also the host’s own connections. A forward can differ.'),
+			_('Which of a host’s traffic uses the tunnel: only answers to clients, or also the host’s own ' +
+				'connections. A forward can differ.'),
 			{ placeholder: _('Answers only (default)') }));
 
 		fields.add(s, 'advanced', form.Flag, 'killswitch',
-			_('Hosts that send everything through the VPS reach the IPv4 internet through the tunnel or not at all. IPv6 is not affected.'))
+			_('Hosts that send everything through the VPS reach the IPv4 internet through the tunnel or not at ' +
+				'all. IPv6 is not affected.'))
 			.depends({ role: 'vps', '!reverse': true });
 		fields.add(s, 'advanced', form.Flag, 'masq',
-			_('Hosts see this router’s address instead of the client’s. For hosts whose default gateway is another router.'))
+			_('Hosts see this router’s address instead of the client’s. For hosts whose default gateway is ' +
+				'another router.'))
 			.depends({ role: 'vps', '!reverse': true });
 		fields.add(s, 'advanced', form.Flag, 'egress_private',
 			_('Hosts that send everything through the VPS may reach its private networks too.')).depends('role', 'vps');
@@ -560,13 +569,15 @@ return view.extend({
 		egressChoices(o);
 
 		o = fields.add(s, 'advanced', form.ListValue, 'killswitch',
-			_('The host reaches the IPv4 internet through the tunnel or not at all. Only for hosts that send everything through the VPS.'),
+			_('The host reaches the IPv4 internet through the tunnel or not at all. Only for hosts that send ' +
+				'everything through the VPS.'),
 			{ placeholder: _('as the relay has it') });
 		o.value('1', _('on'));
 		o.value('0', _('off'));
 
 		o = fields.add(s, 'advanced', form.ListValue, 'masq',
-			_('The host sees this router’s address instead of the client’s. For hosts whose default gateway is another router.'),
+			_('The host sees this router’s address instead of the client’s. For hosts whose default gateway is ' +
+				'another router.'),
 			{ placeholder: _('as the relay has it') });
 		o.value('1', _('on'));
 		o.value('0', _('off'));

@@ -46,7 +46,9 @@ function copyButton(text, label, name, style) {
 	      }, [ text ]);
 
 	button.addEventListener('click', () => copy(text).then((done) => {
-		said.textContent = done ? _('Copied') : _('Your browser does not let it be copied. It is marked now: press Ctrl+C');
+		said.textContent = done
+			? _('Copied')
+			: _('Your browser does not let it be copied. It is marked now: press Ctrl+C');
 		area.hidden = done;
 
 		if (!done) {
@@ -158,7 +160,8 @@ return view.extend({
 		return E('div', { 'class': 'cbi-map ds4' }, [
 			E('h2', { 'name': 'content' }, [ _('DS4Relay – the other end') ]),
 			E('div', { 'class': 'cbi-map-descr' }, [
-				_('A relay has two ends. This page has what the other one needs: two commands, which you can copy together, with a file that is made of your settings.')
+				_('A relay has two ends. This page has what the other one needs: two commands, which you can ' +
+					'copy together, with a file that is made of your settings.')
 			]),
 			relays.length ? '' : this.renderNothing()
 		].concat(machines(relays).map((machine) => this.renderMachine(machine))));
@@ -237,7 +240,8 @@ return view.extend({
 				E('a', { 'href': L.url('admin/services/ds4relay/overview') }, [ _('Overview') ])
 			]),
 			E('p', { 'class': 'ds4-hint' }, page.sentence(
-				_('The file before is kept as `/etc/config/ds4relay.old`. If that machine has relays for other homes too, add the sections to its file instead.')
+				_('The file before is kept as `/etc/config/ds4relay.old`. If that machine has relays for other ' +
+					'homes too, add the sections to its file instead.')
 			)),
 			...((role == 'vps') ? [] : relays.filter((relay) => relay.port)).map((relay) => E('p', { 'class': 'ds4-hint' }, [
 				words.fill(
@@ -245,7 +249,9 @@ return view.extend({
 					[ relay.port ])
 			])),
 			(role != 'vps' && relays.some((relay) => relay.auto)) ? E('p', { 'class': 'ds4-hint' }, page.sentence(
-				_('The address of this home is made of the IPv6 network that your provider gives you now. When the provider changes it, the VPS needs the second command again; with a DNS name that follows it in place of the address in `peeraddr` it does not.')
+				_('The address of this home is made of the IPv6 network that your provider gives you now. When ' +
+					'the provider changes it, the VPS needs the second command again; with a DNS name that ' +
+					'follows it in place of the address in `peeraddr` it does not.')
 			)) : ''
 		]);
 	},
