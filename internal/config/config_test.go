@@ -385,7 +385,7 @@ func TestMistakes(t *testing.T) {
 		{"'all'\n", "'none'\n", `F:25: forward "web": option egress "none": allowed is replies or all`},
 		{"'router'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr '2001:db8:fdd2::/64'",
 			"'vps'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr 'auto'",
-			`F:5: relay "home": option ip6addr "auto": is for routers, which get a prefix delegated; on a VPS ` +
+			`F:5: relay "home": option ip6addr "auto": is for routers; on a VPS ` +
 				endpointWords},
 		{"option dest_port '8443'", "option src_ip '203.0.113.1/24'", `F:24: forward "web": option src_ip ` +
 			`"203.0.113.1/24": ` + clientWords},

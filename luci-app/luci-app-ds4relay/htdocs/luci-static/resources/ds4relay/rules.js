@@ -308,7 +308,7 @@ return baseclass.extend({
 
 				return (values.role == 'vps')
 					? {
-						code: 'is for routers, which get a prefix delegated; on a VPS allowed is %s',
+						code: 'is for routers; on a VPS allowed is %s',
 						args: [ { code: 'an IPv6 address such as 2001:db8::1, or a prefix of at most 64 bits such as 2001:db8:1::/64' } ]
 					}
 					: null;
