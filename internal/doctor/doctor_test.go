@@ -88,6 +88,7 @@ type fake struct {
 	stuck       bool           // it does not go on
 	elsewhere   *Sighting      // it, or the answer, leaves by another device, or this machine answers
 	hostAnswer  *packet.Packet // nil for none
+	container   bool           // router: a container answers on the port of this machine that it publishes
 	answerStuck bool
 	walkVerdict *Verdict
 	counters    map[string]uint64
@@ -406,6 +407,10 @@ func (f *fake) walk(p packet.Packet, see func(string, bool, packet.Packet)) {
 	}
 	if !f.path.Self[host4] {
 		see("br-lan", true, inner)
+	}
+	if f.container {
+		inner.Dst = netip.MustParseAddr("172.17.0.2")
+		see("docker0", true, inner)
 	}
 	if f.hostAnswer == nil {
 		return
@@ -872,8 +877,11 @@ func TestWell(t *testing.T) {
 	withoutDS4relay(client)
 	nearVPS.hostAtEnd = true
 	itself(nearRouter)
-	for _, m := range []*fake{well(config.VPS), well(config.Router), nearVPS, nearRouter, encrypted(config.VPS),
-		encrypted(config.Router), client} {
+	container := well(config.Router)
+	itself(container)
+	container.container = true
+	for _, m := range []*fake{well(config.VPS), well(config.Router), nearVPS, nearRouter, container,
+		encrypted(config.VPS), encrypted(config.Router), client} {
 		d, role := New(m), m.role
 		checks, _ := d.Checks()
 		ran := 0

@@ -435,6 +435,7 @@ func (p *patient) sight(w *walk, s Sighting) {
 		set(&w.astray)
 	case s.Out && toClient && w.answer == nil && w.on == nil && s.IsError():
 		set(&w.self)
+	case s.Out && s.Src == w.client && p.path.Self[w.forward.DestIP]: // to a container that publishes the port
 	case s.Out && (toClient || s.Src == w.client) && s.Device != p.Device && s.Device != lan:
 		set(&w.astray)
 	}
