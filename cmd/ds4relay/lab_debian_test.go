@@ -19,7 +19,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// server is a VPS on its own virtual machine: a Debian with systemd.
+// server is an end on its own virtual machine: a Debian with systemd.
 type server struct{ t *testing.T }
 
 // do runs a bash command there, which must succeed, and returns its output.
@@ -27,7 +27,7 @@ func (s server) do(command string) string {
 	s.t.Helper()
 	status, out := s.try(command)
 	if status != 0 {
-		s.t.Fatalf("on the VPS: %s\nexit status %d\n%s", command, status, out)
+		s.t.Fatalf("on Debian: %s\nexit status %d\n%s", command, status, out)
 	}
 	return out
 }
@@ -36,7 +36,7 @@ func (s server) try(command string) (status int, out string) {
 	s.t.Helper()
 	answer, err := remote.Run("", "bash", "-c", command)
 	if err != nil {
-		s.t.Fatalf("on the VPS: %s: %v", command, err)
+		s.t.Fatalf("on Debian: %s: %v", command, err)
 	}
 	return answer.Status, answer.Output
 }
@@ -45,7 +45,7 @@ func (s server) write(path, text string) {
 	s.t.Helper()
 	answer, err := remote.Run(base64.StdEncoding.EncodeToString([]byte(text)), "bash", "-c", "base64 -d >"+path)
 	if err != nil || answer.Status != 0 {
-		s.t.Fatalf("write %s on the VPS: %v %s", path, err, answer.Output)
+		s.t.Fatalf("write %s on Debian: %v %s", path, err, answer.Output)
 	}
 }
 
@@ -61,7 +61,7 @@ func (s server) boots(former string) string {
 			return boot
 		}
 		if time.Now().After(deadline) {
-			s.t.Fatalf("the VPS does not boot: %v %s", err, answer.Output)
+			s.t.Fatalf("Debian does not boot: %v %s", err, answer.Output)
 		}
 	}
 }
@@ -98,17 +98,29 @@ const debianRelay = `config relay 'home'
 	list keep 'tcp:7'
 `
 
-// debianRelayLab is a relay whose VPS is a Debian machine with the package, and whose home is in namespaces.
+// debianRelayLab is a relay with one end on a Debian machine with the package, and the other in namespaces.
 type debianRelayLab struct {
 	*lab.Net
 	server
-	router *end
-	story  *testing.T
+	other *end
+	story *testing.T
 }
 
+// newDebian has the VPS on Debian.
 func newDebian(t *testing.T, forwards string) *debianRelayLab {
 	t.Helper()
-	n, err := lab.New(lab.Options{VPSVM: true})
+	d := newDebianLab(t, lab.Options{VPSVM: true})
+	d.other = newEnd(t, d.Router, routerRelay+forwards)
+	d.other.do("up")
+	serveTCP(t, d.Host, 80)
+	serveUDP(t, d.Host, 5000)
+	serveTCP(t, d.Client, 90)
+	return d
+}
+
+func newDebianLab(t *testing.T, options lab.Options) *debianRelayLab {
+	t.Helper()
+	n, err := lab.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,13 +129,9 @@ func newDebian(t *testing.T, forwards string) *debianRelayLab {
 			t.Error(err)
 		}
 	})
-	d := &debianRelayLab{n, server{t}, newEnd(t, n.Router, routerRelay+forwards), t}
+	d := &debianRelayLab{Net: n, server: server{t}, story: t}
 	d.boots("")
 	t.Logf("Debian %s", strings.Join(strings.Fields(d.do("cat /etc/debian_version; uname -r")), ", "))
-	d.router.do("up")
-	serveTCP(t, n.Host, 80)
-	serveUDP(t, n.Host, 5000)
-	serveTCP(t, n.Client, 90)
 	return d
 }
 
@@ -131,8 +139,8 @@ func newDebian(t *testing.T, forwards string) *debianRelayLab {
 func (d *debianRelayLab) chapter(t *testing.T, name string, tell func(t *testing.T)) {
 	t.Helper()
 	ok := t.Run(name, func(t *testing.T) {
-		d.server.t, d.router.t = t, t
-		defer func() { d.server.t, d.router.t = d.story, d.story }()
+		d.server.t, d.other.t = t, t
+		defer func() { d.server.t, d.other.t = d.story, d.story }()
 		tell(t)
 	})
 	if !ok {

@@ -42,14 +42,14 @@ func TestUbuntu(t *testing.T) {
 		if !ok {
 			t.Fatalf("genkey: %q", public)
 		}
-		d.router.do("down")
-		here := d.router.newKey()
-		d.router.write(d.router.wireGuardHead("router", there, "\toption peeraddr '198.51.100.144'\n") + egressAll)
+		d.other.do("down")
+		here := d.other.newKey()
+		d.other.write(d.other.wireGuardHead("router", there, "\toption peeraddr '198.51.100.144'\n") + egressAll)
 		d.server.write("/etc/config/ds4relay", "config relay 'home'\n\toption role 'vps'\n\toption ipaddr "+
 			"'198.51.100.144'\n\toption transport 'wireguard'\n\toption public_key '"+here.String()+
 			"'\n\toption device 'wrap1'\n\tlist keep 'tcp:22'\n\tlist keep 'tcp:7'\n"+egressAll)
 		d.do("ds4relay check && systemctl reload ds4relay")
-		d.router.do("up")
+		d.other.do("up")
 		d.works("with WireGuard")
 	})
 	d.chapter(t, "purge", func(t *testing.T) {

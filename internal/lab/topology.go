@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+
+	"github.com/ds4relay/ds4relay/internal/lab/vm"
 )
 
 // Addresses of the lab.
@@ -47,6 +49,7 @@ type Options struct {
 	Second         bool   // another VPS and another home
 	Cloud          bool   // the VPS's public address is translated to a private one, see addCloud
 	VPSVM          bool   // the VPS is its own virtual machine, see connectVPSVM
+	Host2VM        bool   // Host2 is its own virtual machine, which has to set up its network itself
 	// The router is its own virtual machine, see connectRouterVM. There is no DS-Lite and only one host.
 	RouterVM bool
 }
@@ -103,6 +106,9 @@ func (n *Net) build() error {
 	steps := []func() error{n.addHosts, n.connectHosts, n.addRoutes}
 	if n.options.VPSVM {
 		steps = append(steps, n.connectVPSVM)
+	}
+	if n.options.Host2VM {
+		steps = append(steps, joinAgent)
 	}
 	if n.options.RouterVM {
 		steps = append(steps, n.connectRouterVM)
@@ -189,6 +195,12 @@ func (n *Net) connectHosts() error {
 		if n.options.VPSVM && cable.b.host == n.VPS {
 			continue
 		}
+		if n.options.Host2VM && cable.b.host == n.Host2 {
+			if err := placeCard(vm.CardWAN, cable.a); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := connect(byte(i+1), cable.mtu, cable.a, cable.b); err != nil {
 			return err
 		}
@@ -230,7 +242,7 @@ func (n *Net) addRoutes() error {
 		if n.options.RouterVM && (n.atHome(r.host) || r.host == n.ISP && r.device == "router") {
 			continue
 		}
-		if n.options.VPSVM && r.host == n.VPS {
+		if n.options.VPSVM && r.host == n.VPS || n.options.Host2VM && r.host == n.Host2 {
 			continue
 		}
 		if err := r.host.route(r.destination, r.via, r.device); err != nil {

@@ -30,9 +30,10 @@ type debianSuite struct {
 
 var debianSuites = map[string]debianSuite{
 	"bookworm": {more: []string{"ifupdown", "docker.io", "network-manager"}},
-	"trixie":   {more: []string{"ifupdown", "prometheus-node-exporter"}},
-	"jammy":    {ubuntu: true, more: []string{"netplan.io"}},
-	"noble":    {ubuntu: true, more: []string{"netplan.io"}},
+	"trixie": {more: []string{"ifupdown", "docker-cli", "docker.io", "network-manager",
+		"prometheus-node-exporter"}},
+	"jammy": {ubuntu: true, more: []string{"netplan.io"}},
+	"noble": {ubuntu: true, more: []string{"netplan.io"}},
 }
 
 // debianPackages are programs that servers have in addition to the base system.
