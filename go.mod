@@ -19,4 +19,6 @@ require github.com/gopacket/gopacket v1.7.7
 
 require filippo.io/edwards25519 v1.2.0
 
+require rsc.io/qr v0.2.0
+
 require golang.org/x/crypto v0.45.0 // indirect

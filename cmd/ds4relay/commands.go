@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -117,6 +118,10 @@ func (a *app) bringUp(names []string, force, running bool) error {
 	changed, err := m.Up(names, check, a.show, a.waiting)
 	if changed {
 		a.announce()
+	}
+	var some *reconcile.SomeFailed
+	if err == nil || errors.As(err, &some) {
+		a.tell(c)
 	}
 	if err == nil {
 		nothing := "Nothing to do: the kernel is as the configuration says."

@@ -19,6 +19,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/debian"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/paired"
 	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/state"
@@ -27,9 +28,19 @@ import (
 // hostCommands are the commands that a router does not have.
 func hostCommands() []command {
 	return []command{
+		{name: "setup", setup: (*app).setup,
+			summary: "make this machine a VPS: find its addresses, write the configuration, start it, invite the home"},
+		{name: "invite", args: "[RELAY]", setup: (*app).invitation,
+			summary: "print another invitation for a home; the former one is worth nothing from then on"},
 		{name: "proxy", summary: "run the proxies of the configuration in the foreground, or ask those that run",
 			setup: (*app).proxy},
 		{name: "metrics", summary: "print what status knows as figures for Prometheus", setup: (*app).metrics},
+		{name: "forget", args: "RELAY", setup: bare((*app).forget),
+			summary: "take back what the home of a paired relay has: its keys, its sessions, and its forwards"},
+		{name: "enroll", args: "RELAY", internal: true, setup: (*app).enroll,
+			summary: "let a home enrol for a relay; sshd runs it"},
+		{name: "receive", args: "[RELAY]", internal: true, setup: (*app).receive,
+			summary: "take what a home has to say about its relay; sshd runs it"},
 		{name: "ifupdown", internal: true, summary: "do what a hook of ifupdown asks", setup: bare((*app).ifupdown)},
 		{name: "completion", args: "bash|zsh|fish", internal: true, summary: "print the completion of a shell",
 			setup: bare((*app).completion)},
@@ -40,7 +51,7 @@ func hostCommands() []command {
 // defaults are what this machine says about options that a file leaves out: ifupdown's configuration may name the
 // tunnels' devices. ifup itself reports what is wrong with its files.
 func (a *app) defaults() config.Defaults {
-	defaults := config.Defaults{Role: here().DefaultRole()}
+	defaults := config.Defaults{Role: here().DefaultRole(), Homes: paired.Path.Read()}
 	if here().Name() == platform.OpenWrtName {
 		return defaults
 	}
@@ -234,6 +245,13 @@ func (a *app) neighbours(relays []*config.Relay) []*message.Text {
 	if program, step := (&kernel.Kernel{Run: a.run}).Rival(); program != "" {
 		notes = append(notes, message.New("%s takes away again and again what the relays need; it is put back only "+
 			"once a minute until that ends; the last time with: %s", program, step))
+	}
+	for _, r := range relays {
+		if reused := r.Home.Reused; reused != nil {
+			notes = append(notes, message.New("relay %q: at %s somebody at %s has tried the invitation that the home had "+
+				"used already; if that was not you, pair it again: ds4relay forget %s, ds4relay invite %s", r.Name,
+				time.Unix(reused.At, 0).Format("2006-01-02 15:04"), reused.From, r.Name, r.Name))
+		}
 	}
 	return notes
 }

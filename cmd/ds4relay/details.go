@@ -111,6 +111,12 @@ var manual = map[string]detail{
 			{"ds4relay status --watch", "again every two seconds, until Ctrl-C"},
 			{"ds4relay status --json", "for programs"},
 		}},
+	"forget": {
+		"The keys of the home and of an open invitation are removed, its ssh sessions are ended, and what it has said " +
+			"and pushed is gone. The relay waits for a home then. Other homes go on.",
+		[]example{
+			{"ds4relay forget home", "nobody may push forwards for this relay any more"},
+		}},
 	"metrics": {
 		"The format is OpenMetrics, or with `--format prometheus` the text format 0.0.4 that the textfile collector " +
 			"of prometheus-node-exporter reads. The timer ds4relay-metrics writes it there, if the collector's " +
@@ -172,10 +178,48 @@ var manual = map[string]detail{
 			{"ds4relay genkey home", "make a key, and print what the other end has to know"},
 			{"(umask 077; ds4relay genkey --preshared >/etc/ds4relay/keys/home.psk)", "make a preshared key"},
 		}},
+	"setup": {
+		"It finds the public IPv4 address (also one that a cloud translates), the IPv6 address, the ssh port, and the " +
+			"programs that wait for clients: their ports stay on the VPS (`list keep`). Then it shows what it would " +
+			"write, asks once, writes /etc/config/ds4relay, starts the service, and prints an invitation for the " +
+			"home: one line of text, and on a terminal with room for it a QR code.\n\nIt asks for the address only if " +
+			"no device has a public one and the cloud's metadata service (169.254.169.254) does not know it. " +
+			"Without a terminal and without `--yes` it only shows what it would write.\n\n" +
+			"What somebody has written stays: other relays and comments are kept, a relay that was written by hand is " +
+			"left alone, and a copy of the first file is kept as /etc/config/ds4relay.before-setup. A second time it " +
+			"has nothing to do, or shows what has changed. If a step fails, everything is as it was.\n\n" +
+			"The transport is wireguard, since it passes any home's firewall and NAT and needs no IPv6 there; " +
+			"`--transport ipip6` is faster where both ends have IPv6 and nothing on the way filters IP protocol 4.",
+		[]example{
+			{"ds4relay setup", "set up this VPS, and print an invitation"},
+			{"ds4relay setup --yes --ipaddr 198.51.100.144", "ask nothing"},
+			{"ds4relay setup --relay cabin", "add a second home"},
+		}},
+	"invite": {
+		"The invitation is good once, within 24 hours, for `join` at home, or for the page in LuCI. It has a " +
+			"key: keep it secret until it was used. A home that has enrolled stays until another one uses the " +
+			"invitation.\n\nThe relay must have a `list allow`, as `ds4relay setup` makes it. With only one such relay " +
+			"it need not be named.",
+		[]example{
+			{"ds4relay invite home", "let the home enrol, or another one in its place"},
+		}},
 	"pubkey": {
 		"The other end needs it in option public_key.",
 		[]example{
 			{"ds4relay pubkey home", "the public half of /etc/ds4relay/keys/home"},
+		}},
+	"join": {
+		"`ds4relay setup` and `ds4relay invite` on the VPS print an invitation. `join` asks for it, or reads standard " +
+			"input; it is never an argument, because every user may see those. It shows the VPS's addresses and the " +
+			"fingerprint of its ssh host key, and asks once whether that is the right VPS.\n\n" +
+			"Then it makes this home's keys, gives their public halves to the VPS by the ssh client that is there " +
+			"(dropbear's or OpenSSH's), writes the relay into the configuration, starts the service, and runs the " +
+			"checks of `doctor`. From then on the VPS is told of each change here. If the VPS does not take this " +
+			"home, everything stays as it was.\n\nExit status 1: the VPS has not taken this home, or a check has " +
+			"failed. 2: the invitation cannot be used, or the configuration has mistakes.",
+		[]example{
+			{"ds4relay join", "ask for the invitation, and for the first server"},
+			{"ds4relay join --yes --host 192.168.1.210 --port tcp:443 <invitation", "ask nothing"},
 		}},
 	"ping": {"Both addresses belong to one server: the difference is what the path through the relay costs.\n\n" +
 		"Exit status 1: an address has not answered, or, on the router or the VPS, the VPS itself has answered " +

@@ -15,8 +15,10 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/openwrt"
+	"github.com/ds4relay/ds4relay/internal/pairing"
 	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/platform"
+	"github.com/ds4relay/ds4relay/internal/program"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
@@ -42,6 +44,13 @@ type app struct {
 	stderr  io.Writer
 	most    int // limit of a command's output over a bus, in bytes
 	env     func(string) string
+	input   io.Reader // standard input
+	// pairings are those with VPSs, session runs one of ssh, spawn starts this program once more, and startUp the service;
+	// tests have their own.
+	pairings pairing.Dir
+	session  func(*pairing.Session) (string, error)
+	spawn    func(args ...string) error
+	startUp  func(*app) error
 	// apply wraps the kernel; tests use it to make steps fail.
 	apply func(reconcile.Kernel) reconcile.Kernel
 }
@@ -52,7 +61,9 @@ func main() {
 
 // newApp writes plain text only; colours on a terminal.
 func newApp(stdout, stderr io.Writer) *app {
-	return &app{stdout: plain.NewWriter(stdout), stderr: plain.NewWriter(stderr), env: sessionEnv}
+	return &app{stdout: plain.NewWriter(stdout), stderr: plain.NewWriter(stderr), env: sessionEnv, input: os.Stdin,
+		pairings: pairing.DefaultDir, session: (*pairing.Session).Do, spawn: program.Again,
+		startUp: (*app).startService}
 }
 
 // usageError is a mistake on the command line.

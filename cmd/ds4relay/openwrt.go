@@ -225,6 +225,16 @@ func (a *app) rpcd(args []string) error {
 			public, err := a.makeKey(arguments["relay"])
 			return map[string]any{"version": message.AnswersVersion, "public_key": public}, err
 		}},
+		"invitation": {Arguments: []string{"invitation"}, Call: func(arguments map[string]string) (any, error) {
+			j, err := a.newJoining(arguments["invitation"])
+			if err != nil {
+				return nil, err
+			}
+			return j.shown(), nil
+		}},
+		"join": {Arguments: []string{"invitation"}, Call: func(arguments map[string]string) (any, error) {
+			return a.joinFromPage(arguments["invitation"])
+		}},
 		"service": {Call: func(map[string]string) (any, error) { return openwrt.ReadService() }},
 		"control": {Arguments: []string{"action"}, Call: func(arguments map[string]string) (any, error) {
 			if err := openwrt.Control(arguments["action"]); err != nil {

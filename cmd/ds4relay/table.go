@@ -46,12 +46,16 @@ func commands() []command {
 			summary: "make this end's private key for transport wireguard, and print its public half"},
 		{name: "pubkey", args: "RELAY", summary: "print the public half of this end's private key",
 			setup: bare((*app).pubkey)},
+		{name: "join", args: "[< INVITATION]", setup: (*app).join,
+			summary: "pair this home with the VPS that has printed an invitation"},
 		{name: "ping", args: "HOST4 HOST6", setup: (*app).ping,
 			summary: "compare the round trip over IPv4, through the relay, with the one over IPv6"},
 	}, hostCommands(), []command{
 		{name: "version", summary: "print the version", setup: bare((*app).version)},
 		{name: "help", args: "[COMMAND]", summary: "explain a command", setup: bare((*app).help)},
 
+		{name: "push", internal: true, summary: "tell the VPSs of this home's relays what they do not know yet",
+			setup: (*app).push},
 		{name: "service", args: "FILE", internal: true, setup: bare((*app).service),
 			summary: "bring OpenWrt's netifd and firewall up to date after an event of an interface"},
 		{name: "firewall", internal: true, summary: "print the rules that OpenWrt's firewall needs",

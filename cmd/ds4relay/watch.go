@@ -62,8 +62,8 @@ func (a *app) unlessSaid(err error) error {
 }
 
 // watchOnce follows the DNS names of other ends and the prefixes of this one, puts back what other programs have
-// removed (mends), notes which relays clients have used, and listens whether the other ends are alive. One failure does
-// not keep it from the rest.
+// removed (mends), notes which relays clients have used, and listens whether the other ends are alive. It
+// tells VPSs what they have not taken yet. One failure does not keep it from the rest.
 func (a *app) watchOnce(missing, mends bool) error {
 	if err := needRoot(); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (a *app) watchOnce(missing, mends bool) error {
 	}
 	m.NoteServed()
 	watched.Relays, err = (&probe.Prober{Kernel: m.Kernel}).Listen(c.Relays, watched.Relays)
-	return errors.Join(append(errs, err, m.NoteWatched(watched))...)
+	return errors.Join(append(errs, err, m.NoteWatched(watched), a.pushAll(false))...)
 }
 
 // followNames checks whether the DNS name of another end has a new address, or this end another prefix, and moves the
@@ -114,6 +114,7 @@ func (a *app) changeRelays(m *reconcile.End, names []string) error {
 	changed, err := m.Up(names, nil, a.show, a.waiting)
 	if changed {
 		a.announce()
+		a.tell(m.Config)
 	}
 	return err
 }

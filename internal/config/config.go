@@ -92,7 +92,9 @@ type Relay struct {
 	WireGuard WireGuardOptions
 
 	Keep     []PortSet  // with the port of WireGuard
-	Forwards []*Forward // enabled ones only
+	Allow    *Allowance // on a VPS: what the home may ask for; nil for a relay that is not paired
+	Home     Home       // of a paired relay
+	Forwards []*Forward // enabled ones only; those that the home has pushed are last
 }
 
 // WireGuardOptions are the options of a relay with the transport WireGuard.
@@ -126,6 +128,8 @@ func (p PortSet) String() string {
 type Forward struct {
 	Section  string // name of the section, or "forward[N]" for the Nth anonymous one
 	Name     string // the user's own words for it, may be empty
+	Pushed   string // the file that the home has pushed it with; "" for one of the configuration itself
+	turn     int    // of what was pushed, which has come in turn; 0 for the configuration itself
 	Line     int
 	All      bool      // every protocol: the VPS's address becomes the host's (1:1)
 	Ports    []PortSet // public side; empty with All

@@ -178,41 +178,59 @@ func (r *reader) overlaps(relays []*Relay) {
 	var all *claim
 	claims := map[uint8][]claim{}
 	order := 0
-	for _, relay := range relays {
-		for _, f := range relay.Forwards {
-			if relay.Has(f.DestIP) {
-				r.forwardProblem(f, "dest_ip", f.DestIP.String(), "is the public address itself; allowed is %s",
-					allowed(sectionSpec("forward").option("dest_ip").Allowed))
+	for _, c := range r.inTurn(relays) {
+		relay, f := c.relay, c.forward
+		if relay.Has(f.DestIP) {
+			r.forwardProblem(f, "dest_ip", f.DestIP.String(), "is the public address itself; allowed is %s",
+				allowed(sectionSpec("forward").option("dest_ip").Allowed))
+		}
+		if f.All && all != nil && f.Pushed != "" && all.relay != relay {
+			r.forwardProblem(f, "proto", "all", "another home of the VPS has it already; only one host can")
+		} else if f.All && all != nil {
+			r.forwardProblem(f, "proto", "all", "forward %q of relay %q has all of %s already; only one host can",
+				short(all.forward.Section), all.relay.Name, relay.IPAddr)
+		}
+		if f.All && all == nil {
+			all = &claim{forward: f, relay: relay}
+		}
+		for _, set := range f.Ports {
+			claims[set.Proto] = append(claims[set.Proto], claim{set, f, relay, order})
+			order++
+			i, ok := find(keptPorts[set.Proto], set.First, set.Last)
+			if !ok || keep[i].First > set.First || keep[i].Last < set.Last { // something of it is left
+				continue
 			}
-			if f.All && all != nil {
-				r.forwardProblem(f, "proto", "all", "forward %q of relay %q has all of %s already; only one host can",
-					short(all.forward.Section), all.relay.Name, relay.IPAddr)
+			if f.Pushed != "" {
+				r.forwardProblem(f, "src_dport", set.String(), "is kept for the VPS itself; allowed is another port")
+				continue
 			}
-			if f.All && all == nil {
-				all = &claim{forward: f, relay: relay}
-			}
-			for _, set := range f.Ports {
-				claims[set.Proto] = append(claims[set.Proto], claim{set, f, relay, order})
-				order++
-				i, ok := find(keptPorts[set.Proto], set.First, set.Last)
-				if !ok || keep[i].First > set.First || keep[i].Last < set.Last { // something of it is left
-					continue
-				}
-				if own, has := keep[i].relay.KeptPort(); has && own == keep[i].PortSet {
-					r.forwardProblem(f, "src_dport", set.String(),
-						"is the port of relay %q's own WireGuard; allowed is another one, or another port for the "+
-							"relay (option listen_port on the VPS, endpoint_port at home)", keep[i].relay.Name)
-					continue
-				}
+			if own, has := keep[i].relay.KeptPort(); has && own == keep[i].PortSet {
 				r.forwardProblem(f, "src_dport", set.String(),
-					"is also kept for the VPS (list keep '%s' of relay %q); remove one of the two", keep[i].PortSet,
-					keep[i].relay.Name)
+					"is the port of relay %q's own WireGuard; allowed is another one, or another port for the "+
+						"relay (option listen_port on the VPS, endpoint_port at home)", keep[i].relay.Name)
+				continue
 			}
+			r.forwardProblem(f, "src_dport", set.String(),
+				"is also kept for the VPS (list keep '%s' of relay %q); remove one of the two", keep[i].PortSet,
+				keep[i].relay.Name)
 		}
 	}
 	for _, of := range claims {
 		r.clashes(of)
 	}
+}
+
+// inTurn are the relays' forwards: those of the file come first, then what homes have pushed.
+func (r *reader) inTurn(relays []*Relay) (list []claim) {
+	for _, relay := range relays {
+		for _, f := range relay.Forwards {
+			list = append(list, claim{forward: f, relay: relay})
+		}
+	}
+	if r.turns > 0 {
+		sort.SliceStable(list, func(i, j int) bool { return list[i].forward.turn < list[j].forward.turn })
+	}
+	return list
 }
 
 // clashes reports each claim of one protocol that begins within an earlier one.
@@ -230,6 +248,11 @@ func (r *reader) clashes(claims []claim) {
 			option := "src_dport"
 			if later.First == 0 {
 				option = "proto"
+			}
+			if later.forward.Pushed != "" && later.relay != earlier.relay {
+				r.forwardProblem(later.forward, option, later.String(), "another home of the VPS has it already; "+
+					"allowed is another port")
+				continue
 			}
 			r.forwardProblem(later.forward, option, later.String(),
 				"overlaps with forward %q of relay %q (%s); a port of %s can go to one host only",
@@ -308,5 +331,9 @@ func (r *reader) masqs(relays []*Relay) {
 }
 
 func (r *reader) forwardProblem(f *Forward, option, value, code string, args ...any) {
-	r.problems.add(r.at(r.lines[f](option), label("forward", f.Section), option, value, message.New(code, args...)))
+	p := r.at(r.lines[f](option), label("forward", f.Section), option, value, message.New(code, args...))
+	if f.Pushed != "" {
+		p.File = f.Pushed
+	}
+	r.problems.add(p)
 }

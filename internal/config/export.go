@@ -22,22 +22,22 @@ type Known struct {
 // it: the names of devices, routing, and an MTU that only a local network has. A smaller one is that of the path, which
 // both ends share.
 func Export(c *Config, r *Relay, known Known) string {
-	var b strings.Builder
+	var b exporter
 	role := VPS
 	if r.Role == VPS {
 		role = Router
 	}
 	fmt.Fprintf(&b, "# /etc/config/ds4relay of the other end (%s) of relay %s\n\n", role, r.Name)
-	section := func(typ, name string) { fmt.Fprintf(&b, "config %s %s\n", typ, quote(name)) }
-	option := func(name string, value any) { fmt.Fprintf(&b, "\toption %s %s\n", name, quote(fmt.Sprint(value))) }
-	list := func(name, value string) { fmt.Fprintf(&b, "\tlist %s %s\n", name, quote(value)) }
+	section, option, list := b.section, b.option, b.list
 	section("relay", r.Name)
 	option("role", role)
 	option("ipaddr", r.IPAddr)
 	if r.Transport == WireGuard {
 		exportWireGuard(r, role, known, option)
 	} else {
-		option("ip6addr", known.Peer)
+		if known.Peer.IsValid() { // else it is found out there
+			option("ip6addr", known.Peer)
+		}
 		option("peeraddr", known.Local)
 	}
 	if r.MTU != 0 && r.MTU <= internetMTU {
@@ -67,45 +67,91 @@ func Export(c *Config, r *Relay, known Known) string {
 		}
 	}
 	for _, f := range r.Forwards {
-		// Protocols with and without ports cannot be in one section.
-		var ports, others []PortSet
-		for _, set := range f.Ports {
-			if !set.HasPorts() {
-				others = append(others, set)
-			} else {
-				ports = append(ports, set)
-			}
-		}
-		for i, sets := range [][]PortSet{ports, others} {
-			if len(sets) == 0 && (i > 0 || !f.All) {
-				continue
-			}
-			b.WriteString("\n")
-			section("forward", sectionName(f.Section))
-			option("relay", r.Name)
-			if f.Name != "" {
-				option("name", f.Name)
-			}
-			if f.All {
-				list("proto", "all")
-			}
-			protos, ranges := apart(sets)
-			for _, proto := range protos {
-				list("proto", ProtoName(proto))
-			}
-			if i == 0 && !f.All {
-				writePorts(f, ranges, option, list)
-			}
-			option("dest_ip", f.DestIP)
-			for _, client := range f.Clients {
-				list("src_ip", strings.TrimSuffix(client.String(), "/32"))
-			}
-			if f.Egress != r.Egress {
-				option("egress", f.Egress)
-			}
-		}
+		b.forward(f, r.Name, f.Egress != r.Egress)
 	}
 	return b.String()
+}
+
+// exporter writes a file of UCI.
+type exporter struct{ strings.Builder }
+
+func (b *exporter) section(typ, name string) { fmt.Fprintf(b, "config %s %s\n", typ, quote(name)) }
+
+func (b *exporter) option(name string, value any) {
+	fmt.Fprintf(b, "\toption %s %s\n", name, quote(fmt.Sprint(value)))
+}
+
+func (b *exporter) list(name, value string) { fmt.Fprintf(b, "\tlist %s %s\n", name, quote(value)) }
+
+// forward writes one forward. relay may be "".
+func (b *exporter) forward(f *Forward, relay string, egress bool) {
+	section, option, list := b.section, b.option, b.list
+	// Protocols with and without ports cannot be in one section.
+	var ports, others []PortSet
+	for _, set := range f.Ports {
+		if !set.HasPorts() {
+			others = append(others, set)
+		} else {
+			ports = append(ports, set)
+		}
+	}
+	for i, sets := range [][]PortSet{ports, others} {
+		if len(sets) == 0 && (i > 0 || !f.All) {
+			continue
+		}
+		b.WriteString("\n")
+		section("forward", sectionName(f.Section))
+		if relay != "" {
+			option("relay", relay)
+		}
+		if f.Name != "" {
+			option("name", f.Name)
+		}
+		if f.All {
+			list("proto", "all")
+		}
+		protos, ranges := apart(sets)
+		for _, proto := range protos {
+			list("proto", ProtoName(proto))
+		}
+		if i == 0 && !f.All {
+			writePorts(f, ranges, option, list)
+		}
+		option("dest_ip", f.DestIP)
+		for _, client := range f.Clients {
+			list("src_ip", strings.TrimSuffix(client.String(), "/32"))
+		}
+		if egress {
+			option("egress", f.Egress)
+		}
+	}
+}
+
+// pushHeader is the first line of what a home pushes to its VPS.
+const pushHeader = "ds4relay-push 1\n"
+
+// Pushed is what a router tells the VPS of a relay: its forwards, and the version of this program. What a host sends by
+// itself is said where that is more than answers: the VPS takes it only if its own file allows that.
+func Pushed(r *Relay, version string) string {
+	var b exporter
+	b.WriteString(pushHeader)
+	b.WriteString("config home\n")
+	b.option("version", version)
+	for _, f := range r.Forwards {
+		b.forward(f, "", f.Egress != Replies)
+	}
+	return b.String()
+}
+
+// PushedSection is the section of this end's file that a section of a push was made of: an anonymous one has a name
+// there.
+func PushedSection(r *Relay, pushed string) string {
+	for _, f := range r.Forwards {
+		if sectionName(f.Section) == pushed {
+			return f.Section
+		}
+	}
+	return pushed
 }
 
 // exportWireGuard writes the options of the transport.

@@ -19,6 +19,8 @@ import (
 type Defaults struct {
 	Role    Role              // of `option role`
 	Devices map[string]string // relay → `option device`; ds4-NAME for others
+	Homes   map[string]*Home  // relay → what its home has told this VPS
+	Asking  string            // a relay whose home's mistakes are mistakes; those of other homes are warnings
 }
 
 // Load reads the file at path. The error is of type Problems if the file was read and has mistakes; warnings are
@@ -51,9 +53,23 @@ func loaded(file *uci.File, err error, defaults Defaults) (*Config, Problems, er
 
 // New checks a parsed file. See Load.
 func New(file *uci.File, defaults Defaults) (*Config, Problems, error) {
+	if pairing && len(defaults.Homes) > 0 {
+		return newPaired(file, defaults)
+	}
+	return read(file, defaults, nil)
+}
+
+// read checks a file together with what the homes of these relays have pushed.
+func read(file *uci.File, defaults Defaults, pushes []string) (*Config, Problems, error) {
 	r := &reader{file: file, config: &Config{Path: file.Path, Sum: sumOf(file)}, relays: map[string]*Relay{},
 		unfinished: map[string]bool{}, lines: map[any]func(string) int{}}
 	r.sections(defaults)
+	if pairing && len(r.problems.kept) == 0 {
+		for _, name := range pushes {
+			r.turns++
+			r.pushed(r.relays[name])
+		}
+	}
 	if len(r.problems.kept) == 0 {
 		r.cross()
 	}
@@ -82,6 +98,7 @@ type reader struct {
 	warnings   report
 	guesses    int // at what unknown words were meant for
 	words      int // of lists that are written as one option
+	turns      int // how many homes have pushed something
 	forwards   []pending
 	lines      map[any]func(option string) int // relay, forward or proxy → line of its option
 }
@@ -99,6 +116,7 @@ type section struct {
 	spec    *SectionSpec
 	name    string
 	line    int
+	path    string // "" for the configuration itself
 	options []optionValues
 
 	disabled   bool
@@ -307,6 +325,9 @@ func (s *section) problem(option, code string, args ...any) {
 // problemAt tells of a mistake. In a section that is disabled it is a warning: such a section stops nothing.
 func (s *section) problemAt(value uci.Value, option, code string, args ...any) {
 	p := s.r.at(value.Line, s.label(), option, value.Text, message.New(code, args...))
+	if s.path != "" {
+		p.File = s.path
+	}
 	if s.disabled {
 		if !s.unfinished {
 			s.r.warnings.add(s.r.at(s.line, s.label(), "", "",
@@ -606,6 +627,7 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 	if s.has("egress") {
 		relay.Egress = parse(s, "egress", oneOf(Replies, All))
 	}
+	s.allow(relay, defaults.Homes[name])
 	if relay.Transport == WireGuard {
 		s.wireguard(relay)
 	} else {
@@ -650,10 +672,12 @@ func (s *section) ipip6(relay *Relay) {
 	}
 	s.unused(message.New("is ignored: it is for transport %s", WireGuard), "public_key", "private_key_file",
 		"preshared_key_file", "listen_port", "endpoint_port", "persistent_keepalive", "peer")
-	if !s.has("peeraddr") {
+	if !s.has("peeraddr") && relay.Allow == nil {
 		s.missing("peeraddr")
 	}
-	if s.has("peeraddr") && dnsName(s.values("peeraddr")[0].Text) {
+	if !s.has("peeraddr") && relay.Allow != nil {
+		relay.Peer = relay.Home.Peer
+	} else if s.has("peeraddr") && dnsName(s.values("peeraddr")[0].Text) {
 		relay.PeerName = s.values("peeraddr")[0].Text
 	} else {
 		relay.Peer = s.endpoint("peeraddr", relay.IPAddr)
@@ -668,7 +692,11 @@ func (s *section) wireguard(relay *Relay) {
 	s.unused(message.New("is ignored: it is for transport %s", IPIP6), "ip6addr", "encaplimit", "ttl")
 	w := &relay.WireGuard
 	w.PublicKey = parse(s, "public_key", transport.ParseKey)
-	if !s.has("public_key") {
+	switch {
+	case s.has("public_key"):
+	case relay.Allow != nil:
+		w.PublicKey = relay.Home.PublicKey
+	default:
 		s.missing("public_key")
 	}
 	w.PrivateFile = KeyDir + relay.Name

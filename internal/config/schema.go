@@ -40,14 +40,14 @@ var Schema = []SectionSpec{
 		{Name: "nicaddr", Allowed: nicWords}, // the default is ipaddr, or is found out
 		{Name: "transport", Default: "ipip6", Allowed: "ipip6 or wireguard"},
 		{Name: "ip6addr", Allowed: addrWords}, // a router's default is auto
-		// Required, but not on a VPS with wireguard.
+		// Required, but not on a VPS with wireguard or allow.
 		{Name: "peeraddr", Allowed: addrWords + ", or a DNS name"},
 		{Name: "tunlink", Allowed: "the name of a network device, at most 15 characters"},
 		{Name: "device", Allowed: "a device name of 1 to 15 characters out of a-z A-Z 0-9 _ . -"},
 		{Name: "mtu", Default: "auto", Allowed: "auto, or a number from 576 to 65000"},
 		{Name: "encaplimit", Default: "none", Allowed: "none, or a number from 0 to 255"},
 		{Name: "ttl", Default: "64", Allowed: "a number from 1 to 255"},
-		{Name: "public_key", Allowed: keyWords},        // required with wireguard
+		{Name: "public_key", Allowed: keyWords},        // required with wireguard, but not beside allow
 		{Name: "private_key_file", Allowed: fileWords}, // the default has the relay's name
 		{Name: "preshared_key_file", Allowed: fileWords},
 		{Name: "listen_port", Default: "51846", Allowed: "a port from 1 to 65535"},
@@ -66,6 +66,7 @@ var Schema = []SectionSpec{
 		{Name: "target_local", Default: "1", Allowed: boolWords},
 		{Name: "keep", List: true, Allowed: "protocol:port, protocol:first-last or protocol, such as tcp:22, " +
 			"udp:60000-61000 or icmp"},
+		{Name: "allow", List: true, Allowed: "all, egress, or what keep takes, such as tcp:1-65535, udp:51820 or icmp"},
 	}},
 	{Type: "forward", Options: []Spec{
 		{Name: "enabled", Default: "1", Allowed: boolWords},

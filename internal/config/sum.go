@@ -6,12 +6,7 @@ import "github.com/ds4relay/ds4relay/internal/uci"
 // which tells an edited file from the one before, and keeps nobody from making equal ones; it is never 0.
 func sumOf(file *uci.File) uint64 {
 	sum := uint64(14695981039346656037)
-	add := func(word string) {
-		for i := range len(word) {
-			sum = (sum ^ uint64(word[i])) * 1099511628211
-		}
-		sum *= 1099511628211 // a zero byte at the end
-	}
+	add := func(word string) { sum = added(sum, word) }
 	for i := range file.Sections {
 		s := &file.Sections[i]
 		if s.Type == "proxy" {
@@ -29,4 +24,12 @@ func sumOf(file *uci.File) uint64 {
 		add("")
 	}
 	return max(sum, 1)
+}
+
+// added is a checksum that goes on with one more word.
+func added(sum uint64, word string) uint64 {
+	for i := range len(word) {
+		sum = (sum ^ uint64(word[i])) * 1099511628211
+	}
+	return sum * 1099511628211 // a zero byte at the end
 }

@@ -150,6 +150,10 @@ func (k *Kernel) closed(devices []string) (map[string]bool, error) {
 // relayFacts collects the facts about one relay; an error says why it cannot be brought up.
 func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, card state.Card, relays []*config.Relay,
 	networks platform.Networks, networksErr error) error {
+	if r.Awaited() {
+		f.Waiting[r.Name] = message.New("its home (`ds4relay invite %s` prints an invitation for it)", r.Name)
+		return nil
+	}
 	if r.Transport == config.WireGuard {
 		keys, err := readKeys(r)
 		if err != nil && !forRoot(err) {

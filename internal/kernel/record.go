@@ -56,7 +56,7 @@ func (k *Kernel) replace(name string, data []byte) (err error) {
 		return err
 	}
 	mode := os.FileMode(0o600)
-	if name == watchRecord { // status reads it for everybody
+	if public(name) {
 		mode = 0o644
 	}
 	file, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
@@ -328,7 +328,7 @@ func (k *Kernel) Clear() error {
 		ours := name == formerSysctls || strings.HasPrefix(name, sysctlPrefix) ||
 			strings.HasPrefix(name, tablePrefix) || name == PeerRecord+freshSuffix ||
 			strings.HasPrefix(name, PathPrefix) || strings.HasPrefix(name, appliedRecord) ||
-			strings.HasPrefix(name, watchRecord) ||
+			strings.HasPrefix(name, watchRecord) || strings.HasPrefix(name, PushPrefix) ||
 			strings.HasPrefix(name, RivalRecord) ||
 			strings.HasPrefix(name, includeFile)
 		switch {

@@ -35,11 +35,15 @@ type source struct {
 	says      map[string]int // functions with a parameter `code string`, and which parameter that is
 }
 
-// router is the source of the router's program.
+// answering are the packages that make a VPS's answers to its homes, which LuCI shows there.
+var answering = []string{"./internal/pushed", "./internal/paired", "./internal/authorized"}
+
+// router is the source of the router's program, and of what it is answered.
 func router(t *testing.T) []source {
 	t.Helper()
 	const ours = "{{if .Module}}{{if .Module.Main}}{{.Dir}}{{end}}{{end}}"
-	list := exec.Command("go", "list", "-tags", "openwrt", "-deps", "-f", ours, "./cmd/ds4relay")
+	list := exec.Command("go", append([]string{"list", "-tags", "openwrt", "-deps", "-f", ours, "./cmd/ds4relay"},
+		answering...)...)
 	list.Dir = top
 	out, err := list.Output()
 	if err != nil {

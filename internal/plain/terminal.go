@@ -31,6 +31,7 @@ var (
 	Warning = Style{"33", "!"}
 	Bad     = Style{"31", "✗"}
 	Skipped = Style{"2", "-"}
+	Paper   = Style{"30;47", ""} // dark on light, for what a camera is to read
 )
 
 // Paint writes text in a style where w shows styles, and as it is elsewhere. The text is escaped as by Write: only the
@@ -49,6 +50,19 @@ func Mark(w io.Writer, style Style, text string) {
 		text = style.mark + " " + text
 	}
 	Paint(w, style, text)
+}
+
+// Columns returns how wide the terminal is, or an error where text does not go to one.
+func (w Writer) Columns() (int, error) {
+	file, ok := w.To.(*os.File)
+	if !ok {
+		return 0, os.ErrInvalid
+	}
+	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, err
+	}
+	return int(size.Col), nil
 }
 
 // Clear empties a terminal's screen. On anything else it writes an empty line.

@@ -21,6 +21,9 @@ type Command struct {
 	Limit     time.Duration // then the program and those that it started are killed
 	Output    io.Writer     // takes both outputs as they come; nil: Run returns them
 	EndWithUs bool          // the kernel kills the program when this process dies
+	Env       []string      // the environment in place of this process's own, if there are any
+	Apart     bool          // a session of its own: without a terminal, nobody can be asked anything
+	Most      int           // bytes that Run returns of each output at most, the rest is read and dropped; 0: all
 }
 
 // grace is how long outputs are still read after the program has ended: somebody else may have them open, and a busy
@@ -53,14 +56,15 @@ func (c Command) RunContext(ctx context.Context) (output, problems string, err e
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.Name, c.Args...)
 	// A group of its own: a script that is killed takes along what it waits for.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !c.Apart, Setsid: c.Apart}
+	cmd.Env = c.Env
 	if c.EndWithUs {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = grace
 	cmd.Stdin = strings.NewReader(c.Input)
-	var out, said bytes.Buffer
+	out, said := bounded{most: c.Most}, bounded{most: c.Most}
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if c.Output != nil {
 		cmd.Stdout, cmd.Stderr = c.Output, c.Output
@@ -72,5 +76,20 @@ func (c Command) RunContext(ctx context.Context) (output, problems string, err e
 	case errors.Is(err, exec.ErrWaitDelay):
 		err = nil // it has ended well; what it left running has kept an output open
 	}
-	return out.String(), strings.TrimSpace(said.String()), err
+	return out.kept.String(), strings.TrimSpace(said.kept.String()), err
+}
+
+// bounded keeps the beginning of what is written.
+type bounded struct {
+	kept bytes.Buffer
+	most int
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	kept := p
+	if b.most > 0 {
+		kept = p[:min(len(p), b.most-b.kept.Len())]
+	}
+	b.kept.Write(kept)
+	return len(p), nil
 }

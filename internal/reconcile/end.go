@@ -36,6 +36,8 @@ type Kernel interface {
 	Watched() alive.Watch
 	Served(relay string) (address string, err error)
 	NoteServed(relay, address string) error
+	Pushed(relay string) *kernel.Push
+	NotePush(*kernel.Push) error
 	Clear() error
 }
 

@@ -86,8 +86,10 @@ type RelayStatus struct {
 	HeardS     *int64           `json:"heard_s,omitempty"`   // seconds since the other end was last heard of, at most
 	OtherEnd   alive.State      `json:"other_end,omitempty"` // "" unless the relay is up
 	Served     *bool            `json:"served,omitempty"`    // a router's host has answered a client at some time
+	Push       *kernel.Push     `json:"push,omitempty"`      // of a home that is paired with its VPS, the last one
 	Forwards   []ForwardStatus  `json:"forwards"`
 	Keep       []Ports          `json:"keep,omitempty"`
+	Paired     *PairedStatus    `json:"paired,omitempty"` // on a VPS, if homes may enrol
 	Codes      RelayCodes       `json:"codes,omitzero"`
 }
 
@@ -220,7 +222,10 @@ func (m *End) Status(names ...string) (*Status, error) {
 		if reason := facts.Failed[r.Name]; reason != nil {
 			status.block(message.Lines(reason)...)
 		}
-		if reason, waits := facts.Waiting[r.Name]; waits {
+		switch reason, waits := facts.Waiting[r.Name]; {
+		case waits && r.Awaited(): // as it is meant to be
+			status.note(state.Waiting(r.Name, reason))
+		case waits:
 			status.block(state.Waiting(r.Name, reason))
 		}
 	}
@@ -269,6 +274,7 @@ func (m *End) Status(names ...string) (*Status, error) {
 		if len(names) == 0 || slices.Contains(names, r.Name) {
 			s := relayStatus(r, facts, have, flows, watched, hosts)
 			s.Served = m.served(r, flows)
+			s.Push = m.pushed(r)
 			status.Relays = append(status.Relays, s)
 		}
 	}
@@ -333,7 +339,10 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 		s.NICAddr = onCard.NICAddr.String()
 	}
 	if r.Transport == config.WireGuard {
-		s.KeysStatus = KeysStatus{Port: r.WireGuard.Port, PeerPublicKey: r.WireGuard.PublicKey.String()}
+		s.KeysStatus = KeysStatus{Port: r.WireGuard.Port}
+		if !r.Awaited() {
+			s.PeerPublicKey = r.WireGuard.PublicKey.String()
+		}
 	} else {
 		s.EncapLimit = limitOf(r.EncapLimit)
 	}
@@ -374,6 +383,7 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 	for _, keep := range r.Keep {
 		s.Keep = append(s.Keep, portsOf(keep))
 	}
+	s.Paired = pairedStatus(r)
 	return s
 }
 
@@ -444,6 +454,7 @@ func (s *Status) Print(w io.Writer) {
 			fmt.Fprintf(w, "  last heard      ")
 			r.printHeard(w)
 		}
+		r.printPush(w)
 		for i, f := range r.Forwards {
 			label := ""
 			if i == 0 {
@@ -470,6 +481,7 @@ func (s *Status) Print(w io.Writer) {
 			}
 			fmt.Fprintf(w, "  kept            %s\n", kept[2:])
 		}
+		r.printPaired(w)
 	}
 	if len(s.Relays) == 0 {
 		fmt.Fprintln(w, "The configuration has no relay.")

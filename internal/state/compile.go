@@ -47,12 +47,12 @@ type Keys struct {
 	Private, Preshared transport.Secret
 }
 
-// Resolve fills in endpoints that the configuration leaves open. It drops relays that wait for an endpoint or cannot be
-// brought up.
+// Resolve fills in endpoints that the configuration leaves open. It drops relays that wait for an endpoint or for their
+// home, or cannot be brought up.
 func Resolve(relays []*config.Relay, facts Facts) []*config.Relay {
 	var ready []*config.Relay
 	for _, r := range relays {
-		if facts.Failed[r.Name] != nil {
+		if facts.Failed[r.Name] != nil || r.Awaited() {
 			continue
 		}
 		if r.Auto {

@@ -16,8 +16,9 @@ type lexer struct {
 
 // word is an argument of a statement.
 type word struct {
-	text string
-	line int // where it begins
+	text       string
+	line       int // where it begins
+	begin, end int // bytes of the file
 }
 
 // isSpace is C's isspace without the line feed: what separates words. A line feed ends the statement.
@@ -136,7 +137,7 @@ func (l *lexer) plain() (string, bool) {
 }
 
 func (l *lexer) word() (word, error) {
-	w := word{line: l.line}
+	w := word{line: l.line, begin: l.pos}
 	text, ok := l.plain()
 	if !ok {
 		var err error
@@ -144,7 +145,7 @@ func (l *lexer) word() (word, error) {
 			return w, err
 		}
 	}
-	if w.text = text; len(text) > maxValue {
+	if w.text, w.end = text, l.pos; len(text) > maxValue {
 		l.skipLine()
 		return w, message.New("a word of %d bytes; allowed are at most %d", len(text), maxValue)
 	}

@@ -21,8 +21,10 @@ test('nothing runs programs, and no file is read or written', () => {
 });
 
 test('what is written is the configuration, and the state of this one service; ' +
-	'its test packets and its keys are a right to write too', () => {
-	assert.deepEqual(acl.write, { ubus: { ds4relay: [ 'control', 'doctor', 'genkey' ] }, uci: [ 'ds4relay' ] });
+	'its test packets, its keys and joining a VPS are a right to write too', () => {
+	assert.deepEqual(acl.write, {
+		ubus: { ds4relay: [ 'control', 'doctor', 'genkey', 'invitation', 'join' ] }, uci: [ 'ds4relay' ]
+	});
 });
 
 test('the program\'s own rights, without the pages, have the same rule', () => {

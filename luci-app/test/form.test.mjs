@@ -64,7 +64,7 @@ async function formOf(sections, build, modules) {
 		sections: (config, type) => sections.filter((section) => !type || section['.type'] == type)
 	};
 	const view = load('view.ds4relay.settings', {
-		form, uci, rpc, ui: {}, dom: {}, 'tools.widgets': { NetworkSelect }
+		form, uci, rpc, ui: {}, dom: {}, poll: {}, 'tools.widgets': { NetworkSelect }
 	}, {
 		L: {
 			resolveDefault: (promise) => promise, toArray: (v) => (v == null ? [] : [].concat(v)),

@@ -10,3 +10,8 @@ export function call(method, argument = {}) {
 }
 
 export const schema = call('schema');
+
+// What only a VPS with Debian reads is no business of a router's page.
+schema.sections = schema.sections.map((section) => ({
+	...section, options: section.options.filter((spec) => section.type != 'relay' || spec.name != 'allow')
+}));

@@ -82,6 +82,12 @@ async function applied(page) {
 	await confirmed;
 }
 
+// The form of a first visit without an invitation.
+async function byHand(page) {
+	await page.getByRole('button', { name: 'I have no invitation' }).click();
+	await page.locator('.ds4-defaults').waitFor();
+}
+
 // Waits for a condition.
 async function until(condition) {
 	for (let i = 0; i < 100 && !await condition(); i++)
@@ -94,9 +100,83 @@ function noErrors(page) {
 	assert.deepEqual(page.errors, []);
 }
 
+test('first visit with an invitation: one field, the VPS is shown, then the server is asked for', async () => {
+	const answer = {
+		version: 1, relay: 'home', hosts: [ '2001:db8:77::1', '203.0.113.77' ], fingerprint: 'SHA256:<b>x</b>',
+		transport: 'ipip6', ipaddr: '203.0.113.77', expires: 2000000000
+	};
+	const page = await lab.open('settings', {
+		config: '', answers: { 'ds4relay.invitation': answer, 'ds4relay.join': answer }
+	});
+
+	assert.equal(await page.locator('#view input:visible, #view textarea:visible, #view select:visible').count(), 1);
+	assert.equal(await page.locator('.cbi-button-apply').count(), 0, 'there is nothing to apply yet');
+	await page.getByLabel('Invitation').fill('ds4relay1.abc\ndef');
+	await page.getByRole('button', { name: 'Continue' }).click();
+	await page.getByText('SHA256:<b>x</b>').waitFor();
+	assert.ok(await page.getByText('2001:db8:77::1, 203.0.113.77').isVisible());
+
+	// The program writes the relay.
+	await page.change({
+		config: "config relay 'home'\n\toption ipaddr '203.0.113.77'\n\toption peeraddr '2001:db8:77::1'\n",
+		answers: { 'ds4relay.invitation': answer, 'ds4relay.join': answer }
+	});
+	await page.getByRole('button', { name: 'Join this VPS' }).click();
+	await choose(page, page.locator('[id="cbid.ds4relay.server.dest_ip"]'), '192.168.1.210');
+	assert.equal(await page.locator('.cbi-value:visible').count(), 3);
+	await field(page, 'server', 'src_dport').fill('443');
+	await applied(page);
+	await page.waitForURL(/\/ds4relay\/overview$/);
+
+	const { file } = await page.state();
+
+	assert.match(check(file), /correct \(relays: 1, forwards: 1\)/);
+	assert.match(file, /option relay 'home'/);
+	assert.match(file, /option name 'Web server/);
+	noErrors(page);
+});
+
+test('first visit: an invitation that is none is refused below the field', async () => {
+	const page = await lab.open('settings');
+
+	await page.getByLabel('Invitation').fill('hello');
+	await page.getByRole('button', { name: 'Continue' }).click();
+	await page.getByText(/this is not an invitation/).waitFor();
+	assert.equal(await page.getByRole('button', { name: 'Join this VPS' }).count(), 0);
+	assert.equal((await page.state()).changes, 0);
+	noErrors(page);
+});
+
+test('what the VPS does not take is named, on both pages', async () => {
+	const status = structuredClone(fixture('running'));
+
+	status.relays[0].push = {
+		version: 1, relay: 'home', state: 'refused', since: 1, text: 'x', problems: [ {
+			section: 'forward "web"', option: 'src_dport', value: '22', message: 'no',
+			code: 'the VPS gives no reason'
+		} ]
+	};
+
+	for (const view of [ 'overview', 'settings' ]) {
+		const page = await lab.open(view, { config: complete, answers: { 'ds4relay.status': status } });
+
+		await page.getByText('Relay home: the VPS does not take this').waitFor();
+		assert.match(await page.locator('.ds4-alert', { hasText: 'does not take' }).innerText(),
+			/External ports? "22": the VPS gives no reason/);
+		noErrors(page);
+	}
+
+	const other = await lab.open('vps', { config: complete, answers: { 'ds4relay.status': status } });
+
+	await other.getByText('The VPS is paired with this router').waitFor();
+	assert.equal(await other.getByRole('button', { name: 'Copy all' }).count(), 0, 'its file is its own');
+	noErrors(other);
+});
+
 test('first visit: four values, and the file is one that the program takes', async () => {
 	const page = await lab.open('settings');
 
+	await byHand(page);
 	assert.equal(await page.locator('.cbi-value:visible').count(), 6);
 	assert.equal(await page.locator('.cbi-input-invalid').count(), 0);
 	assert.match(await page.locator('.ds4-defaults').innerText(), /2001:db8:100::\/56 on wan6/);
@@ -140,6 +220,7 @@ test('first visit: four values, and the file is one that the program takes', asy
 test('first visit with WireGuard: the keys take the place of IPv6 addresses', async () => {
 	const page = await lab.open('settings'), key = 'hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=';
 
+	await byHand(page);
 	assert.equal(await field(page, 'home', 'public_key').isVisible(), false);
 	await field(page, 'home', 'ipaddr').fill('203.0.113.77');
 	await field(page, 'home', 'peeraddr').fill('203.0.113.77');
@@ -168,6 +249,7 @@ test('first visit with WireGuard: the keys take the place of IPv6 addresses', as
 test('first visit without any section does the same', async () => {
 	const page = await lab.open('settings', { config: '' });
 
+	await byHand(page);
 	await field(page, 'home', 'ipaddr').fill('203.0.113.77');
 	await field(page, 'home', 'peeraddr').fill('vps.example.org');
 
@@ -192,6 +274,7 @@ test('first visit without any section does the same', async () => {
 test('first visit: what is left out is named, and nothing is saved', async () => {
 	const page = await lab.open('settings');
 
+	await byHand(page);
 	await field(page, 'home', 'ipaddr').fill('192.168.1.1');
 	await saved(page);
 
@@ -859,7 +942,7 @@ test('overview: a first visit leads to the settings', async () => {
 
 	assert.match(await page.locator('.ds4-alert').innerText(), /Nothing is set up yet/);
 	await page.locator('.ds4-alert a').click();
-	await page.waitForSelector('.ds4-defaults');
+	await page.waitForSelector('#ds4-invitation');
 	noErrors(page);
 });
 

@@ -25,7 +25,8 @@ type records struct {
 	applied  kernel.Applied
 	watched  alive.Watch
 	served   map[string]string // relay → public address
-	included bool              // the file for nftables.conf exists
+	pushes   map[string]*kernel.Push
+	included bool // the file for nftables.conf exists
 }
 
 // record is what package kernel records about a table.
@@ -321,4 +322,19 @@ func (k *Kernel) Records() string {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
+}
+
+// Pushed implements reconcile.Kernel.
+func (k *Kernel) Pushed(relay string) *kernel.Push { return k.records.pushes[relay] }
+
+// NotePush implements reconcile.Kernel.
+func (k *Kernel) NotePush(p *kernel.Push) error {
+	if err := k.fail(Write); err != nil {
+		return err
+	}
+	if k.records.pushes == nil {
+		k.records.pushes = map[string]*kernel.Push{}
+	}
+	k.records.pushes[p.Relay] = p
+	return nil
 }

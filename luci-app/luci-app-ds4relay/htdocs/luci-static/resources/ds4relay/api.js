@@ -28,6 +28,8 @@ return baseclass.extend({
 	service: declare('service'),
 	control: declare('control', [ 'action' ]),
 	genkey: declare('genkey', [ 'relay' ]),
+	invitation: declare('invitation', [ 'invitation' ]),
+	join: declare('join', [ 'invitation' ]),
 	doctor: declare('doctor', [ 'check', 'relay' ]),
 
 	/* Interfaces of netifd, with the prefixes that they get delegated. */

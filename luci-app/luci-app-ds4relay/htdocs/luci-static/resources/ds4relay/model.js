@@ -304,6 +304,14 @@ function secondStep(relay) {
 	if (!relay.forwards.length)
 		return { texts: [ _('The relay has no forward, so that the other end is not asked. Add one.') ], actions: [ 'settings' ] };
 
+	if (relay.push)
+		return {
+			texts: [
+				_('Nothing has come from it yet. It is paired with this router and needs no more; it may take a minute.')
+			],
+			actions: [ 'diagnose' ]
+		};
+
 	return {
 		texts: [
 			(end == 'vps')

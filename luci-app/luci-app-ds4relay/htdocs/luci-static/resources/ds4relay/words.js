@@ -82,6 +82,9 @@ function section(label) {
 
 /* A problem with its place: SECTION, FIELD "VALUE": what is wrong. What is in no section has a line. */
 function mistake(problem) {
+	if (!problem.section && !problem.file)
+		return message(problem);
+
 	if (!problem.section)
 		return [ problem.file + ':' + problem.line, message(problem) ].join(': ');
 
@@ -138,6 +141,9 @@ function both(text) {
 
 return baseclass.extend({
 	fill, say, message,
+
+	/* A problem with its place. */
+	problem: mistake,
 
 	/* Takes the forwards' names, by their sections. */
 	learn(names) {

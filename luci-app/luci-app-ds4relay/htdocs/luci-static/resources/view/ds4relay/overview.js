@@ -12,6 +12,7 @@
 'require ds4relay.model as model';
 'require ds4relay.page as page';
 'require ds4relay.path as path';
+'require ds4relay.push as push';
 'require ds4relay.rules as rules';
 'require ds4relay.words as words';
 
@@ -58,6 +59,7 @@ return view.extend({
 		page.style();
 
 		this.head = E('div', { 'aria-live': 'polite' });
+		this.told = E('div', { 'aria-live': 'polite' });
 		this.relays = E('div');
 		this.service = E('div');
 		this.update();
@@ -71,6 +73,7 @@ return view.extend({
 				_('The path from a client on the internet to your server at home.')
 			]),
 			this.head,
+			this.told,
 			this.relays,
 			this.service
 		]);
@@ -89,6 +92,13 @@ return view.extend({
 				summary ? this.renderSummary(summary) : '',
 				...guides.map((guide) => checklist.render(guide, () => this.refresh()))
 			]);
+		}
+
+		const told = push.key(this.state.status.relays);
+
+		if (told != this.toldKey) {
+			this.toldKey = told;
+			dom.content(this.told, push.render(this.state.status.relays));
 		}
 
 		dom.content(this.relays,

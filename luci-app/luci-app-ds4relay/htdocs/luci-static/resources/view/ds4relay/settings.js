@@ -1,6 +1,8 @@
 'use strict';
 'require view';
+'require dom';
 'require form';
+'require poll';
 'require ui';
 'require uci';
 'require tools.widgets as widgets';
@@ -10,6 +12,7 @@
 'require ds4relay.guard as guard';
 'require ds4relay.model as model';
 'require ds4relay.page as page';
+'require ds4relay.push as push';
 'require ds4relay.rules as rules';
 'require ds4relay.services as services';
 'require ds4relay.words as words';
@@ -158,6 +161,14 @@ function relayOptions(s, first) {
 		{ retain: true, needed: (values) => values.transport == 'wireguard' }).depends('transport', 'wireguard');
 }
 
+/* What a first forward has beside what its form asks for. */
+function nameForward(relay, forward) {
+	uci.set('ds4relay', forward, 'relay', relay);
+
+	if (!uci.get('ds4relay', forward, 'name'))
+		uci.set('ds4relay', forward, 'name', services.name(uci.get('ds4relay', forward, 'src_dport')));
+}
+
 return view.extend({
 	load() {
 		return Promise.all([
@@ -188,12 +199,127 @@ return view.extend({
 			document.addEventListener('uci-applied', () =>
 				window.history.replaceState(null, '', L.url('admin/services/ds4relay/overview')));
 
-		this.map = this.fresh ? this.firstVisit() : this.allSettings();
-		guard.protect(this.map, titleOf);
+		if (this.fresh)
+			return this.invitation();
 
-		return this.map.render().then((node) => E('div', { 'class': 'ds4' }, [
-			this.mistakes(), node, this.fresh ? this.defaults() : ''
+		this.told = E('div', { 'aria-live': 'polite' });
+		poll.add(() => L.resolveDefault(api.status(), { relays: [] }).then(({ relays }) => this.tell(relays)));
+
+		return this.show(this.allSettings(), [ this.told, this.mistakes() ], []);
+	},
+
+	/* Shows a form, with what stands above and below it. */
+	show(map, above, below) {
+		this.map = map;
+		guard.protect(map, titleOf);
+
+		return map.render().then((node) => E('div', { 'class': 'ds4' }, [ ...above, node, ...below ]));
+	},
+
+	/* What the VPSs say, once it is something else. */
+	tell(relays) {
+		const key = push.key(relays);
+
+		if (key == this.toldKey)
+			return;
+
+		this.toldKey = key;
+		words.learn(config.forwardNames());
+		dom.content(this.told, push.render(relays));
+	},
+
+	/* The page's buttons are those of a form. */
+	addFooter() {
+		return this.map ? view.prototype.addFooter.call(this) : E([]);
+	},
+
+	/* Puts a form in place of what the page shows. */
+	replace(map, below) {
+		return this.show(map, [], below).then((node) =>
+			dom.content(this.page, [ node, this.addFooter() ]));
+	},
+
+	/* One field: everything else is the VPS's to say. */
+	invitation() {
+		const field = E('textarea', {
+			'id': 'ds4-invitation', 'class': 'cbi-input-textarea ds4-invitation', 'rows': 5, 'spellcheck': 'false',
+			'autocomplete': 'off', 'placeholder': 'ds4relay1.…', 'aria-describedby': 'ds4-invitation-error'
+		});
+
+		this.refused = E('div', { 'id': 'ds4-invitation-error', 'class': 'ds4-error', 'aria-live': 'polite' });
+		this.invited = E('div', { 'aria-live': 'polite' });
+		this.page = E('div', { 'class': 'ds4' });
+		dom.content(this.page, E('div', { 'class': 'cbi-map' }, [
+			E('h2', { 'name': 'content' }, [ _('DS4Relay') ]),
+			E('div', { 'class': 'cbi-map-descr' }, [
+				_('Gives a server at home the public IPv4 address of a VPS that you rent.')
+			]),
+			E('div', { 'class': 'cbi-section' }, [
+				E('label', { 'for': 'ds4-invitation' }, [ E('h3', [ _('Invitation') ]) ]),
+				E('p', page.sentence(
+					_('Paste the line that `ds4relay setup` or `ds4relay invite` has printed on the VPS. ' +
+						'Nothing happens before you have seen whose it is.')
+				)),
+				field,
+				this.refused,
+				E('div', { 'class': 'ds4-buttons' }, [
+					this.step(_('Continue'), 'cbi-button-action important', () => this.read(field.value)), ' ',
+					this.step(_('I have no invitation'), 'cbi-button-neutral',
+						() => this.replace(this.firstVisit(), [ this.defaults() ]), true)
+				])
+			]),
+			this.invited
 		]));
+
+		return this.page;
+	},
+
+	/* A button of the first visit. Errors are shown below the field. Who may only read may see the form. */
+	step(label, style, act, always) {
+		return E('button', {
+			'class': 'btn cbi-button ' + style,
+			'disabled': (!always && L.hasViewPermission() === false) || null,
+			'click': ui.createHandlerFn(this, () => {
+				dom.content(this.refused, []);
+
+				return act().catch((err) => dom.content(this.refused, [ words.error(err) ]));
+			})
+		}, [ label ]);
+	},
+
+	/* Shows the VPS of an invitation. Blanks and line breaks are the program's to drop. */
+	read(text) {
+		dom.content(this.invited, []);
+
+		return api.invitation(text).then((invited) => dom.content(this.invited, E('div', { 'class': 'cbi-section' }, [
+			E('h3', [ _('Is this your VPS?') ]),
+			E('dl', { 'class': 'ds4-defaults' }, [
+				[ _('Public IPv4 address'), invited.ipaddr ],
+				[ _('Address of the VPS'), invited.hosts.join(', ') ],
+				[ _('Fingerprint of its ssh host key'), E('code', [ invited.fingerprint ]) ],
+				[ _('Tunnel'), (invited.transport == 'wireguard')
+					? _('WireGuard, encrypted')
+					: _('IPv4 in IPv6, not encrypted') ],
+				[ _('Name of the relay'), invited.relay ]
+			].flatMap(([ name, value ]) => [ E('dt', [ name ]), E('dd', [ value ]) ])),
+			E('p', page.sentence(
+				_('`ds4relay invite` shows the fingerprint on the VPS. This router makes keys of its own, ' +
+					'gives their public halves to the VPS, and starts the tunnel.')
+			)),
+			E('div', { 'class': 'ds4-buttons' }, [
+				this.step(_('Join this VPS'), 'cbi-button-positive important', () => this.join(text)), ' ',
+				this.step(_('Cancel'), 'cbi-button-neutral', () => Promise.resolve(dom.content(this.invited, [])), true)
+			])
+		])));
+	},
+
+	/* The program writes the relay into the configuration; what is left is the server at home. */
+	join(text) {
+		return api.join(text).then(({ relay }) => {
+			uci.unload('ds4relay');
+
+			return uci.load('ds4relay').then(() => this.replace(this.firstServer(relay), []));
+		});
 	},
 
 	/* What is wrong with the file already. */
@@ -214,26 +340,15 @@ return view.extend({
 		      map = new form.Map('ds4relay', _('DS4Relay'),
 			_('Gives a server at home the public IPv4 address of a VPS that you rent. Four values are needed; ' +
 				'everything else has a default.'));
-		let s;
 
 		if (!uci.get('ds4relay', relay, 'keep'))
 			uci.set('ds4relay', relay, 'keep', [ 'tcp:22' ]);
 
-		s = map.section(form.NamedSection, relay, 'relay', _('Your VPS'));
+		const s = map.section(form.NamedSection, relay, 'relay', _('Your VPS'));
+
 		relayOptions(s, relay);
 
-		s = map.section(form.NamedSection, forward, 'forward', _('Your server at home'));
-
-		addHosts(fields.add(s, null, form.Value, 'dest_ip',
-			_('The server at home: a device that your router knows, or another address in your network.'),
-			{ title: _('Server'), placeholder: _('-- Please choose --') }), this.hosts, this.interfaces);
-
-		fields.add(s, null, form.Value, 'src_dport',
-			_('The port that the server listens on, such as 443 for a web site, or a range such as 8000-8010.'),
-			{ title: _('Port'), placeholder: '443', needed: true });
-
-		fields.add(s, null, fields.Transports, 'proto',
-			_('Most servers use TCP; many games and VPNs use UDP.'), { default: 'tcp' });
+		this.server(map, forward);
 
 		/* Examples are no values. */
 		for (const section of map.children)
@@ -253,14 +368,44 @@ return view.extend({
 		map.parse = function() {
 			return parse.call(this).then(() => {
 				uci.unset('ds4relay', relay, 'enabled');
-				uci.set('ds4relay', forward, 'relay', relay);
-
-				if (!uci.get('ds4relay', forward, 'name'))
-					uci.set('ds4relay', forward, 'name', services.name(uci.get('ds4relay', forward, 'src_dport')));
+				nameForward(relay, forward);
 			});
 		};
 
 		return map;
+	},
+
+	/* After joining: the VPS has said everything else. */
+	firstServer(relay) {
+		const forward = uci.add('ds4relay', 'forward', 'server'),
+		      map = new form.Map('ds4relay', _('DS4Relay'),
+			words.fill(_('This router is joined to the VPS, as relay %s. Which server at home is to be reached?'), [
+				relay
+			])),
+		      parse = map.parse;
+
+		this.server(map, forward);
+		map.parse = function() {
+			return parse.call(this).then(() => nameForward(relay, forward));
+		};
+
+		return map;
+	},
+
+	/* Which server at home is to be reached, and at which port. */
+	server(map, forward) {
+		const s = map.section(form.NamedSection, forward, 'forward', _('Your server at home'));
+
+		addHosts(fields.add(s, null, form.Value, 'dest_ip',
+			_('The server at home: a device that your router knows, or another address in your network.'),
+			{ title: _('Server'), placeholder: _('-- Please choose --') }), this.hosts, this.interfaces);
+
+		fields.add(s, null, form.Value, 'src_dport',
+			_('The port that the server listens on, such as 443 for a web site, or a range such as 8000-8010.'),
+			{ title: _('Port'), placeholder: '443', needed: true });
+
+		fields.add(s, null, fields.Transports, 'proto',
+			_('Most servers use TCP; many games and VPNs use UDP.'), { default: 'tcp' });
 	},
 
 	/* The forward of the first visit. The example's is a web server by its section's name too: it makes room. */

@@ -144,6 +144,7 @@ return view.extend({
 				const known = {
 					name: relay['.name'], role: relay.role ?? 'router', ipaddr: relay.ipaddr, peeraddr: relay.peeraddr,
 					port: (relay.transport == 'wireguard') ? relay.endpoint_port ?? usual('endpoint_port') : null,
+					paired: status?.relays.some((one) => one.name == relay['.name'] && one.push),
 					auto: relay.transport != 'wireguard' && (!relay.ip6addr || relay.ip6addr == 'auto')
 				};
 
@@ -181,6 +182,14 @@ return view.extend({
 	/* A machine has one file. If a part of it cannot be made yet, the file would take the others' relays from it. */
 	renderMachine(relays) {
 		const failed = relays.filter((relay) => relay.error);
+		let content = failed.map((relay) => this.renderFailed(relay));
+
+		/* A file from here would take the place of what the VPS says itself. */
+		if (relays.some((relay) => relay.paired))
+			content = [ page.alert('success', _('The VPS is paired with this router'),
+				[ _('It learns each change of the forwards from here. There is nothing to do on it.') ]) ];
+		else if (!failed.length)
+			content = [ this.renderSteps(relays) ];
 
 		return E('div', { 'class': 'cbi-section' }, [
 			E('h3', [
@@ -188,7 +197,7 @@ return view.extend({
 					relays.map((relay) => relay.name).join(', ')
 				])
 			]),
-			...(failed.length ? failed.map((relay) => this.renderFailed(relay)) : [ this.renderSteps(relays) ])
+			...content
 		]);
 	},
 

@@ -1,0 +1,176 @@
+//go:build !openwrt
+
+package main
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	"rsc.io/qr"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/invite"
+	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/plain"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
+	"github.com/ds4relay/ds4relay/internal/setup"
+)
+
+func (a *app) invitation(*flag.FlagSet) func([]string) error {
+	return func(names []string) error {
+		if len(names) > 1 {
+			return usageError("invite takes the name of one relay")
+		}
+		return a.inviteTo(a.host(), names)
+	}
+}
+
+// inviteTo invites the home of a relay, which must be named if there are several that wait for homes.
+func (a *app) inviteTo(h host, names []string) error {
+	c, _, err := a.load(a.path)
+	if err != nil {
+		return err
+	}
+	r, err := invited(c, names)
+	if err != nil {
+		return err
+	}
+	if err := h.Root(); err != nil {
+		return err
+	}
+	m, err := h.Machine(a.env("SSH_CONNECTION"))
+	if err != nil {
+		return err
+	}
+	keys := setup.Keys{}
+	if keys.Host, err = h.HostKey(); err != nil {
+		return err
+	}
+	for _, warning := range h.Warnings(r) {
+		a.warning(warning.Error())
+	}
+	if r.Transport == config.WireGuard {
+		if keys.Public, _, err = h.Key(r); err != nil {
+			return err
+		}
+	}
+	return a.invite(h, m, r, keys)
+}
+
+// invited returns the relay that invite is about.
+func invited(c *config.Config, names []string) (*config.Relay, error) {
+	var paired []string
+	for _, r := range c.Relays {
+		if r.Allow != nil {
+			paired = append(paired, r.Name)
+		}
+	}
+	switch {
+	case len(names) == 1:
+	case len(paired) == 1:
+		names = paired
+	case len(paired) > 1:
+		return nil, usageError("invite takes the name of a relay: each has another home (" + strings.Join(paired, ", ") +
+			")")
+	default:
+		return nil, usageError(c.Path + " has no relay that waits for a home (none has a list allow); to make one: " +
+			"ds4relay setup")
+	}
+	r := c.Relay(names[0])
+	switch {
+	case r == nil:
+		return nil, message.New("%v %q", reconcile.ErrUnknownRelay, names[0])
+	case r.Role != config.VPS:
+		return nil, usageError(fmt.Sprintf("relay %q: invite is for the VPS; this is the home's end", r.Name))
+	case r.Allow == nil:
+		return nil, usageError(fmt.Sprintf("relay %q has its home in the file; to let it enrol by itself, write what it "+
+			"may ask for, such as: list allow 'tcp:1-65535'", r.Name))
+	}
+	return r, nil
+}
+
+// invite makes an invitation, which takes the place of a former one, and prints it.
+func (a *app) invite(h host, m setup.Machine, r *config.Relay, keys setup.Keys) error {
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return err
+	}
+	keys.OneTime = [64]byte(private)
+	i, err := setup.Invitation(m, r, keys, time.Now())
+	if err != nil {
+		return err
+	}
+	text := invite.Encode(i)
+	if err := h.Invite(r.Name, [32]byte(public), i.Expires); err != nil {
+		return message.New("relay %q: no invitation can be made: %v", r.Name, err)
+	}
+	a.begin(fmt.Sprintf("Invitation for the home of relay %s, good once, until %s:", r.Name,
+		i.Expires.UTC().Format(dateFormat)))
+	_, err = fmt.Fprintf(a.stdout, "\n%s\n\n", text)
+	return errors.Join(err, a.showCode(text), a.sayWhere())
+}
+
+// sayWhere says what to do with an invitation.
+func (a *app) sayWhere() error {
+	_, err := fmt.Fprint(a.stdout, "At home: paste it into the field in LuCI (Services → DS4Relay), or into `ds4relay join`.\n"+
+		"Until then it is a secret: whoever has it can take the home's place.\n")
+	return err
+}
+
+// quiet zone around a code, in modules (ISO/IEC 18004 section 9.1).
+const quietZone = 4
+
+// showCode prints a text as a QR code, if it is printed on a terminal that has room for it.
+func (a *app) showCode(text string) error {
+	terminal, ok := a.stdout.(plain.Writer)
+	if !ok {
+		return nil
+	}
+	columns, err := terminal.Columns()
+	if err != nil {
+		return nil // no terminal
+	}
+	lines, err := codeLines(text)
+	if err != nil {
+		return nil // it does without
+	}
+	if width := len([]rune(lines[0])); width > columns {
+		_, err := fmt.Fprintf(a.stdout, "(In a terminal of %d columns there is a QR code, too.)\n\n", width)
+		return err
+	}
+	for _, line := range lines {
+		plain.Paint(a.stdout, plain.Paper, line)
+		if _, err := fmt.Fprintln(a.stdout); err != nil {
+			return err
+		}
+	}
+	_, err = fmt.Fprintln(a.stdout)
+	return err
+}
+
+// codeLines draws a QR code, two rows of it in a line: dark on light.
+func codeLines(text string) (lines []string, err error) {
+	code, err := qr.Encode(text, qr.L)
+	if err != nil {
+		return nil, err
+	}
+	for y := -quietZone; y < code.Size+quietZone; y += 2 {
+		var line strings.Builder
+		for x := -quietZone; x < code.Size+quietZone; x++ {
+			line.WriteString([]string{" ", "▀", "▄", "█"}[bit(code.Black(x, y))+2*bit(code.Black(x, y+1))])
+		}
+		lines = append(lines, line.String())
+	}
+	return lines, nil
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,471 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/invite"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/openwrt"
+	"github.com/ds4relay/ds4relay/internal/pairing"
+	"github.com/ds4relay/ds4relay/internal/plain"
+	"github.com/ds4relay/ds4relay/internal/platform"
+	"github.com/ds4relay/ds4relay/internal/program"
+	"github.com/ds4relay/ds4relay/internal/transport"
+	"github.com/ds4relay/ds4relay/internal/uci"
+)
+
+func (a *app) join(f *flag.FlagSet) func([]string) error {
+	yes := f.Bool("yes", false, "do not ask whether the VPS is the right one")
+	host := f.String("host", "", "open the port for the server at `ADDRESS`, else ask, or open none yet")
+	port := f.String("port", "", "open `PROTO:PORT` for it, such as tcp:443")
+	return func(args []string) error {
+		switch {
+		case len(args) > 0:
+			return usageError("an invitation is a secret, and everybody on this machine may see arguments: join asks " +
+				"for it, or reads standard input: ds4relay join < FILE")
+		case (*host == "") != (*port == ""):
+			return usageError("join takes --host and --port together")
+		}
+		var forward *firstForward
+		var err error
+		if *host != "" {
+			if forward, err = newForward(*host, *port); err != nil {
+				return usageError(err.Error())
+			}
+		}
+		if err := needRoot(); err != nil {
+			return err
+		}
+		return a.joinBy(*yes, forward)
+	}
+}
+
+// firstForward is the server that join opens a port for.
+type firstForward struct{ host, proto, ports string }
+
+func newForward(host, port string) (*firstForward, error) {
+	addr, err := netip.ParseAddr(host)
+	if err != nil || !addr.Is4() {
+		return nil, message.New("--host %q: allowed is the IPv4 address of one host in the home network", host)
+	}
+	proto, ports, found := strings.Cut(port, ":")
+	if !found || proto == "" || ports == "" {
+		return nil, message.New("--port %q: allowed is protocol:port or protocol:first-last, such as tcp:443", port)
+	}
+	return &firstForward{host, proto, ports}, nil
+}
+
+// joining is a home that is being paired.
+type joining struct {
+	*app
+	invite.Invitation
+	vps      pairing.VPS
+	forward  *firstForward // may be nil
+	peer     string        // option peeraddr
+	secret   string        // file with the key for wireguard that was made; "" for none
+	sshKey   string        // file with this home's ssh key
+	answered bool          // the VPS has taken the keys
+}
+
+// newJoining reads an invitation.
+func (a *app) newJoining(text string) (*joining, error) {
+	i, err := invite.Decode(text, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	j := &joining{app: a, Invitation: i, vps: pairing.VPS{Version: 1, Port: i.SSHPort, HostKey: i.HostKey}}
+	for _, host := range i.Hosts {
+		if !strings.Contains(host, "/") { // a prefix, in which the tunnel's endpoint is
+			j.vps.Hosts = append(j.vps.Hosts, host)
+		}
+	}
+	if len(i.Hosts) > 0 {
+		j.peer = i.Hosts[0]
+	}
+	key, valid := transport.ParseKey(i.PublicKey)
+	switch err := j.vps.Check(); {
+	case err != nil:
+		return nil, message.New("the invitation cannot be used: %v", err)
+	case !config.RelayName(i.Relay):
+		return nil, message.New("the invitation cannot be used: %q is no name of a relay", i.Relay)
+	case i.Transport != string(config.IPIP6) && i.Transport != string(config.WireGuard):
+		return nil, message.New("the invitation cannot be used: the transport %q is not known here", i.Transport)
+	case i.Transport == string(config.WireGuard) && (!valid || !key.Valid()):
+		return nil, message.New("the invitation cannot be used: it has no public key")
+	}
+	return j, nil
+}
+
+func (a *app) joinBy(yes bool, forward *firstForward) error {
+	terminal := isTerminal(a.input)
+	in := a.input
+	j, err := a.readInvitation(in, terminal)
+	if err != nil {
+		return usageError(err.Error())
+	}
+	fmt.Fprintf(a.stdout, "relay %s: %s by the VPS at %s\nits ssh host key: %s\n", j.Relay, j.IPAddr,
+		strings.Join(j.vps.Hosts, ", "), j.vps.Fingerprint())
+	j.forward = forward
+	if !yes {
+		if !terminal { // it has the invitation
+			file, err := os.Open("/dev/tty")
+			if err != nil {
+				return usageError("there is nobody to ask whether this is the right VPS; to take it: ds4relay join --yes")
+			}
+			defer file.Close()
+			in = file
+		}
+		if answer := a.question(in, "Is this your VPS, and is this home to be joined to it? (y/N) "); answer != "y" &&
+			answer != "yes" {
+			return message.New("nothing was changed")
+		}
+		if err := j.askForward(in); err != nil {
+			return err
+		}
+	}
+	if err := j.enrol(pairing.Limit); err != nil {
+		return err
+	}
+	if err := a.startUp(a); err != nil {
+		return message.New("this home is joined to the VPS, but %v", err)
+	}
+	if err := j.pushed(); err != nil {
+		return err
+	}
+	return a.examine([]string{j.Relay}, false)
+}
+
+// inviting is what a form shows of an invitation, before anything is done.
+type inviting struct {
+	Version     int      `json:"version"` // message.AnswersVersion
+	Relay       string   `json:"relay"`
+	Hosts       []string `json:"hosts"`
+	Fingerprint string   `json:"fingerprint"`
+	Transport   string   `json:"transport"`
+	IPAddr      string   `json:"ipaddr"`
+	Expires     int64    `json:"expires"` // Unix time, in seconds
+}
+
+func (j *joining) shown() inviting {
+	return inviting{message.AnswersVersion, j.Relay, j.vps.Hosts, j.vps.Fingerprint(), j.Transport, j.IPAddr.String(),
+		j.Expires.Unix()}
+}
+
+// pageLimit is how long the VPS may take where a form waits: LuCI waits for 20 seconds, also for the service's start.
+const pageLimit = 12 * time.Second
+
+// joinFromPage is join for a form, which has shown the VPS and asks for the forward afterwards. The status says what
+// becomes of the push.
+func (a *app) joinFromPage(text string) (any, error) {
+	j, err := a.newJoining(text)
+	if err == nil {
+		err = j.enrol(pageLimit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := a.startUp(a); err != nil {
+		return nil, message.New("this home is joined to the VPS, but %v", err)
+	}
+	return j.shown(), nil
+}
+
+// readInvitation reads an invitation, from a terminal up to the line that makes it complete.
+func (a *app) readInvitation(in io.Reader, terminal bool) (*joining, error) {
+	if !terminal {
+		text, err := io.ReadAll(io.LimitReader(in, maxInvitation))
+		if err != nil {
+			return nil, err
+		}
+		return a.newJoining(string(text))
+	}
+	fmt.Fprint(a.stdout, "Paste the invitation that `ds4relay setup` or `ds4relay invite` has printed on the VPS:\n")
+	text := ""
+	for {
+		line, err := readLine(in)
+		text += line
+		j, bad := a.newJoining(text)
+		if bad == nil || err != nil || strings.TrimSpace(line) == "" || len(text) > maxInvitation {
+			return j, bad
+		}
+	}
+}
+
+// readLine reads a line with its end, and not what follows it.
+func readLine(in io.Reader) (line string, err error) {
+	one := []byte{0}
+	for one[0] != '\n' && len(line) < maxInvitation {
+		if _, err = io.ReadFull(in, one); err != nil {
+			break
+		}
+		line += string(one)
+	}
+	return line, err
+}
+
+// maxInvitation limits what is read of an invitation, in bytes.
+const maxInvitation = 16 << 10
+
+func isTerminal(in io.Reader) bool {
+	file, ok := in.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+func (a *app) question(in io.Reader, text string) string {
+	fmt.Fprint(a.stdout, text)
+	line, _ := readLine(in)
+	return strings.TrimSpace(line)
+}
+
+func (j *joining) askForward(in io.Reader) (err error) {
+	if j.forward != nil {
+		return nil
+	}
+	host := j.question(in, "The server at home, such as 192.168.1.210 (empty: later): ")
+	if host != "" {
+		j.forward, err = newForward(host, j.question(in, "What to open for it, such as tcp:443: "))
+	}
+	return err
+}
+
+// enrol gives this home's keys to the VPS and writes the configuration. If the VPS does not take them, everything is as
+// before.
+func (j *joining) enrol(limit time.Duration) (err error) {
+	former, text, err := j.edited() // a mistake is found before the invitation is used up
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil && !j.answered {
+			err = errors.Join(err, j.undo())
+		}
+	}()
+	public := ""
+	if j.Transport == string(config.WireGuard) {
+		if public, err = j.makeSecret(); err != nil {
+			return err
+		}
+	}
+	path, ssh, err := j.pairings.MakeKey(j.Relay)
+	if err != nil {
+		return err
+	}
+	j.sshKey = path
+	input, _ := json.Marshal(map[string]any{"version": 1, "ssh": ssh, "public_key": public})
+	key := j.Key
+	session := pairing.Session{VPS: j.vps, OneTime: &key, Input: string(input), Run: j.run, Limit: limit}
+	answer, err := j.session(&session)
+	if err != nil {
+		return message.New("the VPS has not taken this home: %v", err)
+	}
+	problems, err := pairing.Read(answer, nil)
+	if err == nil && len(problems) > 0 {
+		err = message.New("the VPS has not taken this home: %v", &message.Text{Code: problems[0].Code,
+			Args: problems[0].Args})
+	}
+	if err != nil {
+		return err
+	}
+	j.answered = true
+	if j.Transport == string(config.WireGuard) && session.Answered != "" {
+		j.peer = session.Answered // this home can reach it there
+		if former, text, err = j.edited(); err != nil {
+			return err
+		}
+	}
+	if err := j.pairings.Keep(j.Relay, j.vps, path); err != nil {
+		return err
+	}
+	return uci.Save(j.path, former, text)
+}
+
+// undo removes the keys that were made.
+func (j *joining) undo() (err error) {
+	if j.secret != "" {
+		err = os.Remove(j.secret)
+	}
+	if j.sshKey != "" && j.sshKey != j.pairings.Key(j.Relay) {
+		err = errors.Join(err, os.Remove(j.sshKey))
+	}
+	return err
+}
+
+// makeSecret makes this end's key for wireguard, unless there is one, and returns the public half.
+func (j *joining) makeSecret() (string, error) {
+	path, err := j.keyFile("genkey", []string{j.Relay})
+	if err != nil {
+		return "", err
+	}
+	secret, err := kernel.ReadPrivate(path, j.Relay)
+	if errors.Is(err, os.ErrNotExist) || err != nil && !exists(path) {
+		if secret, err = newSecret(); err == nil {
+			secret = secret.Clamp()
+			if err = writeSecret(path, secret); err == nil {
+				j.secret = path
+			}
+		}
+	}
+	return secret.Public().String(), err
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// edited returns the configuration before and after joining. What it has of other relays stays.
+func (j *joining) edited() (former, text []byte, err error) {
+	former, err = os.ReadFile(j.path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, nil, err
+	}
+	file, err := uci.Parse(j.path, former)
+	if err != nil {
+		_, _, err = config.Parse(j.path, former, j.defaults()) // lists the mistakes
+		return nil, nil, err
+	}
+	changes := j.changes(file)
+	if text, err = uci.Edit(former, changes...); err != nil {
+		return nil, nil, err
+	}
+	_, _, err = config.Parse(j.path, text, j.defaults())
+	return former, text, err
+}
+
+// The package's example, which a relay takes the place of.
+const (
+	exampleAddress = "198.51.100.144"
+	exampleForward = "web"
+	exampleHost    = "192.168.1.210"
+)
+
+// changes are those that make the relay of the invitation.
+func (j *joining) changes(file *uci.File) (changes []uci.Change) {
+	named := map[string]*uci.Section{}
+	for i := range file.Sections {
+		named[file.Sections[i].Name] = &file.Sections[i]
+	}
+	value := func(section, option string) string {
+		if s := named[section]; s != nil {
+			for _, o := range s.Options {
+				if o.Name == option && len(o.Values) > 0 {
+					return o.Values[0].Text
+				}
+			}
+		}
+		return ""
+	}
+	r := j.Relay
+	set := func(option, text string) {
+		if text == "" {
+			changes = append(changes, uci.Delete(r, option))
+		} else if value(r, option) != text {
+			changes = append(changes, uci.Set(r, option, text))
+		}
+	}
+	if named[r] == nil {
+		changes = append(changes, uci.AddSection("relay", r))
+	} else if value(r, "enabled") == "0" && value(r, "ipaddr") == exampleAddress {
+		set("ip6addr", "")
+		if value(exampleForward, "dest_ip") == exampleHost {
+			changes = append(changes, uci.DeleteSection(exampleForward))
+		}
+	}
+	set("enabled", "")
+	if here().DefaultRole() != config.Router {
+		set("role", string(config.Router))
+	}
+	set("ipaddr", j.IPAddr.String())
+	set("peeraddr", j.peer)
+	carrier, public, port := "", "", ""
+	if j.Transport == string(config.WireGuard) {
+		carrier, public = j.Transport, j.PublicKey
+		if port = strconv.Itoa(int(cmp.Or(j.Port, transport.DefaultPort))); port == strconv.Itoa(transport.DefaultPort) {
+			port = ""
+		}
+	}
+	set("transport", carrier)
+	set("public_key", public)
+	set("endpoint_port", port)
+	if j.forward == nil {
+		return changes
+	}
+	name := "server"
+	for n := 2; named[name] != nil; n++ {
+		name = "server" + strconv.Itoa(n)
+	}
+	return append(changes, uci.AddSection("forward", name), uci.Set(name, "relay", r),
+		uci.Set(name, "proto", j.forward.proto), uci.Set(name, "src_dport", j.forward.ports),
+		uci.Set(name, "dest_ip", j.forward.host))
+}
+
+// startService starts the service now and at each boot, or lets it read its configuration again.
+func (a *app) startService() error {
+	if here().Name() == platform.OpenWrtName {
+		return errors.Join(openwrt.Control("enable"), openwrt.Control("start"))
+	}
+	if !exists("/run/systemd/system") {
+		return a.bringUp(nil, false, false)
+	}
+	for _, args := range [][]string{{"enable", "--now", "ds4relay"}, {"reload", "ds4relay"}} {
+		_, said, err := program.Command{Name: "systemctl", Args: args, Limit: reloadTime}.Run()
+		if err != nil {
+			return message.New("systemctl %s: %v %s", strings.Join(args, " "), err, said)
+		}
+	}
+	return nil
+}
+
+// pushTime is how long join tries to tell the VPS what this home wants: the VPS takes a new address once a minute.
+const pushTime = 80 * time.Second
+
+// pushed waits until the VPS knows this home's forwards and its endpoint.
+func (j *joining) pushed() error {
+	for end := time.Now().Add(pushTime); ; time.Sleep(5 * time.Second) {
+		if err := j.pushAll(true); err != nil {
+			return err
+		}
+		last := j.kernel().Pushed(j.Relay)
+		switch {
+		case last == nil: // the relay is not up: the checks say why
+			return nil
+		case last.State == kernel.PushOK:
+			plain.Mark(j.stdout, plain.Good, "the VPS knows what this home wants\n")
+			return nil
+		case last.Code == pairing.ErrDenied.Code, last.State == kernel.PushRefused && !soon(last), time.Now().After(end):
+			lines := last.Text
+			for i := range last.Problems {
+				lines += "\n" + last.Problems[i].Error()
+			}
+			return errors.New(lines)
+		}
+	}
+}
+
+// soon reports whether the VPS wants to be asked again later.
+func soon(p *kernel.Push) bool {
+	for i := range p.Problems {
+		if p.Problems[i].Code == "too soon" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,439 @@
+//go:build !openwrt && !lab
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/invite"
+	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/kernel/fake"
+	"github.com/ds4relay/ds4relay/internal/pairing"
+	"github.com/ds4relay/ds4relay/internal/plain"
+	"github.com/ds4relay/ds4relay/internal/program"
+	"github.com/ds4relay/ds4relay/internal/reconcile"
+	"github.com/ds4relay/ds4relay/internal/transport"
+)
+
+// pairedHome is a home with an ssh client that answers as a test says.
+type pairedHome struct {
+	*app
+	out      bytes.Buffer
+	answer   string
+	err      error
+	sessions []pairing.Session
+	spawned  [][]string
+	started  int
+	kernel   *fake.Kernel
+}
+
+const okAnswer = `{"version":1,"state":"ok"}`
+
+func newPaired(t *testing.T, file string) *pairedHome {
+	t.Helper()
+	if needRoot() != nil {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	h := &pairedHome{answer: okAnswer, kernel: fake.New("eth0")}
+	h.app = &app{path: filepath.Join(dir, "config"), run: filepath.Join(dir, "run"),
+		env:      func(string) string { return "" },
+		pairings: pairing.Dir(filepath.Join(dir, "ssh")),
+		apply:    func(reconcile.Kernel) reconcile.Kernel { return h.kernel },
+		session: func(s *pairing.Session) (string, error) {
+			s.Answered = s.VPS.Hosts[0]
+			h.sessions = append(h.sessions, *s)
+			return h.answer, h.err
+		},
+		spawn:   func(args ...string) error { h.spawned = append(h.spawned, args); return nil },
+		startUp: func(*app) error { h.started++; return nil }}
+	h.stdout, h.stderr = plain.Writer{To: &h.out}, plain.Writer{To: &h.out}
+	if file != "" {
+		if err := os.WriteFile(h.path, []byte(file), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h
+}
+
+func (h *pairedHome) file(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(h.path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// invitation is one of an ipip6 relay.
+func invitation(change func(*invite.Invitation)) string {
+	i := invite.Invitation{Relay: "home", Hosts: []string{"2001:db8:6ef9::1", "198.51.100.144"}, SSHPort: 2222,
+		HostKey:   append([]byte("\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20"), make([]byte, 32)...),
+		Transport: "ipip6", IPAddr: netip.MustParseAddr("198.51.100.144"), Expires: time.Now().Add(time.Hour)}
+	i.Key[0] = 1
+	if change != nil {
+		change(&i)
+	}
+	return invite.Encode(i)
+}
+
+func wireguard(i *invite.Invitation) {
+	var key transport.Key
+	key[0] = 9
+	i.Transport, i.PublicKey, i.Port = "wireguard", key.String(), 51900
+}
+
+// enrolled pairs a home.
+func (h *pairedHome) enrolled(t *testing.T, text string) error {
+	t.Helper()
+	j, err := h.newJoining(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j.enrol(pairing.Limit)
+}
+
+// TestJoin: what a home tells the VPS, and what it writes.
+func TestJoin(t *testing.T) {
+	example, err := os.ReadFile(filepath.Join(root, "files/openwrt/etc/config/ds4relay"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, former := range map[string]string{
+		"no file": "", "the example": string(example), "comments and another relay": "# mine\nconfig relay 'cabin'\n" +
+			"\toption role 'router' # here\n\toption ipaddr '203.0.113.9'\n\toption peeraddr '2001:db8:9::1'\n" +
+			"\toption ip4table '43'\n\toption priority '4700'\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newPaired(t, former)
+			if err := h.enrolled(t, "\n "+invitation(nil)[:40]+"\n"+invitation(nil)[40:]); err != nil {
+				t.Fatal(err)
+			}
+			c, _, err := config.Load(h.path, h.defaults())
+			if err != nil {
+				t.Fatalf("%v\n%s", err, h.file(t))
+			}
+			r := c.Relay("home")
+			if r == nil || !r.Enabled || r.Role != config.Router || r.Transport != config.IPIP6 ||
+				r.Peer != netip.MustParseAddr("2001:db8:6ef9::1") || len(r.Forwards) > 0 {
+				t.Errorf("the relay: %+v\n%s", r, h.file(t))
+			}
+			if strings.Contains(former, "cabin") && !strings.HasPrefix(h.file(t), former) {
+				t.Errorf("the rest is not as it was:\n%s", h.file(t))
+			}
+			s := h.sessions[0]
+			var sent struct {
+				Version       int
+				SSH           string
+				PublicKey     string `json:"public_key"`
+				Unknown, Name any
+			}
+			if err := json.Unmarshal([]byte(s.Input), &sent); err != nil || sent.Version != 1 ||
+				!strings.HasPrefix(sent.SSH, "ssh-ed25519 AAAA") || sent.PublicKey != "" {
+				t.Errorf("%v: %s", err, s.Input)
+			}
+			if s.OneTime == nil || s.OneTime[0] != 1 || s.Key != "" || s.From.IsValid() || s.VPS.Port != 2222 {
+				t.Errorf("the session: %+v", s)
+			}
+			if !h.pairings.Paired("home") {
+				t.Error("there is no key")
+			}
+			if vps, err := h.pairings.VPS("home"); err != nil || !slices.Equal(vps.Hosts, s.VPS.Hosts) {
+				t.Errorf("%+v, %v", vps, err)
+			}
+		})
+	}
+}
+
+// TestJoinWireGuard: the key of this end is made, or used, and the VPS gets its public half only.
+func TestJoinWireGuard(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "keys", "home")
+	h := newPaired(t, "config relay 'home'\n\toption role 'router'\n\toption ipaddr '203.0.113.9'\n\toption peeraddr "+
+		"'203.0.113.9'\n\toption transport 'wireguard'\n\toption public_key 'AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='\n"+
+		"\toption private_key_file '"+key+"'\n")
+	if err := h.enrolled(t, invitation(wireguard)); err != nil {
+		t.Fatal(err)
+	}
+	secret, err := kernel.ReadPrivate(key, "home")
+	if err != nil || !strings.Contains(h.sessions[0].Input, secret.Public().String()) ||
+		strings.Contains(h.sessions[0].Input, transport.Key(secret).String()) {
+		t.Errorf("%v: %s", err, h.sessions[0].Input)
+	}
+	for _, line := range []string{"ipaddr '198.51.100.144'", "peeraddr '2001:db8:6ef9::1'", "endpoint_port '51900'",
+		"transport 'wireguard'", "public_key 'CQAA"} {
+		if !strings.Contains(h.file(t), line) {
+			t.Errorf("%s is missing:\n%s", line, h.file(t))
+		}
+	}
+	if err := h.enrolled(t, invitation(wireguard)); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := kernel.ReadPrivate(key, "home"); err != nil || again != secret ||
+		h.sessions[1].Input != h.sessions[0].Input {
+		t.Errorf("joined again: other keys, %v", err)
+	}
+}
+
+// TestJoinRefused: if the VPS does not take a home, everything is as before, and the reason is told.
+func TestJoinRefused(t *testing.T) {
+	const former = "config relay 'cabin'\n\toption role 'router'\n\toption ipaddr '203.0.113.9'\n\toption peeraddr " +
+		"'2001:db8:9::1'\n"
+	for name, c := range map[string]struct {
+		answer string
+		err    error
+		file   string
+		says   string
+		asks   int
+	}{
+		"refused": {`{"version":1,"state":"refused","problems":[{"code":"this invitation was used at %s","args":["noon"]}]}`,
+			nil, "", "this invitation was used at noon", 1},
+		"not reached": {"", pairing.ErrSilent, "", "has not answered", 1},
+		"nonsense":    {"\x1b[31mhello", nil, "", `\u001b[31mhello`, 1},
+		"a clash":     {okAnswer, nil, former + "\toption device 'ds4-home'\n", "ds4-home", 0},
+		"a mistake":   {okAnswer, nil, "config relay 'cabin'\n", "option ipaddr is missing", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newPaired(t, c.file)
+			h.answer, h.err = c.answer, c.err
+			err := h.enrolled(t, invitation(nil))
+			if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\x1b") {
+				t.Errorf("says: %v", err)
+			}
+			if h.file(t) != c.file || len(h.sessions) != c.asks {
+				t.Errorf("the file: %s; sessions: %d", h.file(t), len(h.sessions))
+			}
+			if left, _ := filepath.Glob(string(h.pairings) + "/*"); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+// TestJoinArguments: an invitation on the command line is refused, and not repeated.
+func TestJoinArguments(t *testing.T) {
+	h := newPaired(t, "")
+	for _, c := range []struct {
+		args []string
+		in   string
+		code int
+		says string
+	}{
+		{[]string{"join", invitation(nil)}, "", exitUsage, "everybody on this machine may see arguments"},
+		{[]string{"join", "--host", "192.168.1.2"}, "", exitUsage, "--host and --port together"},
+		{[]string{"join", "--host", "x", "--port", "tcp:1"}, "", exitUsage, `--host "x"`},
+		{[]string{"join", "--host", "192.168.1.2", "--port", "443"}, "", exitUsage, `--port "443"`},
+		{[]string{"join", "--yes"}, "hello", exitUsage, "not an invitation"},
+		{[]string{"join", "--yes"}, invitation(nil)[:200], exitUsage, "cut off"},
+	} {
+		h.out.Reset()
+		h.input = strings.NewReader(c.in)
+		code := h.main(append([]string{"-c", h.path, "--run", h.run}, c.args...))
+		if code != c.code || !strings.Contains(h.out.String(), c.says) ||
+			strings.Contains(h.out.String(), invitation(nil)[10:60]) {
+			t.Errorf("%q: status %d, %s", c.args, code, h.out.String())
+		}
+	}
+	if len(h.sessions) > 0 || h.started > 0 {
+		t.Error("something was done")
+	}
+}
+
+// TestJoinFromPage: the answer to the form, with the service started.
+func TestJoinFromPage(t *testing.T) {
+	h := newPaired(t, "")
+	answer, err := h.joinFromPage(invitation(nil))
+	if err != nil || answer.(inviting).Relay != "home" || h.started != 1 || h.sessions[0].Limit >= pairing.Limit {
+		t.Errorf("%+v, %v; started: %d", answer, err, h.started)
+	}
+	if fingerprint := answer.(inviting).Fingerprint; !strings.HasPrefix(fingerprint, "SHA256:") || len(fingerprint) != 50 {
+		t.Error(fingerprint)
+	}
+}
+
+// TestFirstForward: a server in the same go.
+func TestFirstForward(t *testing.T) {
+	h := newPaired(t, "config forward 'server'\n\toption relay 'cabin'\n\toption src_dport '80'\n\toption dest_ip "+
+		"'192.168.1.3'\nconfig relay 'cabin'\n\toption role 'router'\n\toption ipaddr '203.0.113.9'\n\toption peeraddr "+
+		"'2001:db8:9::1'\n\toption ip4table '43'\n\toption priority '4700'\n")
+	j, err := h.newJoining(invitation(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j.forward, err = newForward("192.168.1.210", "tcp:8000-8010"); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.enrol(pairing.Limit); err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := config.Load(h.path, h.defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := c.Relay("home").Forwards; len(f) != 1 || f[0].String() != "tcp:8000-8010 → 192.168.1.210" {
+		t.Errorf("%v\n%s", f, h.file(t))
+	}
+}
+
+// TestPush: after `up` a process of its own tells the VPS once what is new, and each minute what it has not taken.
+func TestPush(t *testing.T) {
+	forward := "config forward 'web'\n\toption proto 'tcp'\n\toption src_dport '443'\n\toption dest_ip '192.168.1.210'\n" +
+		"config forward\n\toption proto 'udp'\n\toption src_dport '22'\n\toption dest_ip '192.168.1.211'\n"
+	relay := "config relay 'home'\n\toption role 'router'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr " +
+		"'2001:db8:1::5'\n\toption peeraddr '2001:db8:6ef9::1'\n"
+	h := newPaired(t, relay+forward)
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(h.path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	up := func() {
+		t.Helper()
+		h.out.Reset()
+		if code := h.main([]string{"-q", "-c", h.path, "--run", h.run, "up"}); code != 0 {
+			t.Fatalf("up: %d: %s", code, h.out.String())
+		}
+	}
+	up()
+	if len(h.spawned) > 0 || h.kernel.Pushed("home") != nil {
+		t.Fatal("a home that is not paired tells somebody something")
+	}
+	path, _, err := h.pairings.MakeKey("home")
+	if err != nil {
+		t.Fatal(err)
+	}
+	vps := pairing.VPS{Version: 1, Hosts: []string{"2001:db8:6ef9::1"}, Port: 22,
+		HostKey: append([]byte("\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20"), make([]byte, 32)...)}
+	if err := h.pairings.Keep("home", vps, path); err != nil {
+		t.Fatal(err)
+	}
+	up()
+	if len(h.spawned) != 1 || h.spawned[0][len(h.spawned[0])-1] != "push" || len(h.sessions) > 0 {
+		t.Fatalf("after up: %v, %d sessions", h.spawned, len(h.sessions))
+	}
+	if p := h.kernel.Pushed("home"); p == nil || p.State != kernel.PushPending {
+		t.Fatalf("after up: %+v", p)
+	}
+	push := func(wait bool) *kernel.Push {
+		t.Helper()
+		if err := h.pushAll(wait); err != nil {
+			t.Fatal(err)
+		}
+		return h.kernel.Pushed("home")
+	}
+	h.answer = `{"version":1,"state":"refused","problems":[{"code":"the VPS keeps %s","args":["tcp:22"],` +
+		`"section":"forward \"forward_0\"","option":"src_dport","value":"22"}]}`
+	refused := push(true)
+	if refused.State != kernel.PushRefused || len(refused.Problems) != 1 ||
+		refused.Problems[0].Error() != `forward "forward[0]": option src_dport "22": the VPS keeps tcp:22` {
+		t.Errorf("refused: %+v", refused)
+	}
+	s := h.sessions[0]
+	want := "ds4relay-push 1\nconfig home\n\toption version 'dev'\n\nconfig forward 'web'\n\tlist proto 'tcp'\n" +
+		"\toption src_dport '443'\n\toption dest_ip '192.168.1.210'\n\nconfig forward 'forward_0'\n\tlist proto 'udp'\n" +
+		"\toption src_dport '22'\n\toption dest_ip '192.168.1.211'\n"
+	if s.Input != want || s.From != netip.MustParseAddr("2001:db8:1::5") || s.OneTime != nil ||
+		s.Key != h.pairings.Key("home") {
+		t.Errorf("the session: %+v\n%s", s, s.Input)
+	}
+	h.out.Reset()
+	h.main([]string{"-c", h.path, "--run", h.run, "status"})
+	if !strings.Contains(h.out.String(), "push            refused by the VPS, ") ||
+		!strings.Contains(h.out.String(), `option src_dport "22": the VPS keeps tcp:22`) {
+		t.Errorf("status: %s", h.out.String())
+	}
+	// The run of each minute tries again, unless somebody is at it.
+	unlock, err := (&kernel.Kernel{Run: h.run}).LockPush(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if push(false); len(h.sessions) != 1 {
+		t.Error("two pushes at once")
+	}
+	unlock()
+	h.err = pairing.ErrSilent
+	if failed := push(false); failed.State != kernel.PushFailed || failed.Text != pairing.ErrSilent.Error() {
+		t.Errorf("failed: %+v", failed)
+	}
+	h.err, h.answer = nil, okAnswer
+	if ok := push(false); ok.State != kernel.PushOK || ok.Text != "" || ok.Problems != nil {
+		t.Errorf("taken: %+v", ok)
+	}
+	n, spawned := len(h.sessions), len(h.spawned)
+	if push(false); len(h.sessions) != n {
+		t.Error("it was told again what the VPS knows")
+	}
+	if up(); len(h.spawned) != spawned {
+		t.Error("up without a change tells the VPS something")
+	}
+	write(relay + strings.ReplaceAll(forward, "'22'", "'23'"))
+	if up(); len(h.spawned) != spawned+1 {
+		t.Error("a change is not told")
+	}
+	if push(true); !strings.Contains(h.sessions[n].Input, "'23'") {
+		t.Errorf("the change: %s", h.sessions[n].Input)
+	}
+	// Another endpoint is told too: the VPS learns it from the session.
+	write(strings.ReplaceAll(relay, "2001:db8:1::5", "2001:db8:2::5") + strings.ReplaceAll(forward, "'22'", "'23'"))
+	up()
+	if push(true); h.sessions[n+1].From != netip.MustParseAddr("2001:db8:2::5") {
+		t.Errorf("another endpoint: %v", h.sessions[n+1].From)
+	}
+}
+
+// TestSpawn: the process that tells the VPS keeps neither an output nor another file of its parent open.
+func TestSpawn(t *testing.T) {
+	if os.Getenv("DS4RELAY_TEST_SPAWN") != "" {
+		file, err := os.Open("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		names, _ := file.Readdirnames(-1)
+		text := ""
+		for _, name := range names {
+			target, _ := os.Readlink("/proc/self/fd/" + name)
+			text += target + "\n"
+		}
+		if err := os.WriteFile(os.Getenv("DS4RELAY_TEST_SPAWN"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	dir := t.TempDir()
+	held, err := os.Create(filepath.Join(dir, "held"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	out := filepath.Join(dir, "out")
+	t.Setenv("DS4RELAY_TEST_SPAWN", out+".new")
+	// A shell's open file is inherited, as procd's lock is.
+	if _, err := unix.FcntlInt(held.Fd(), unix.F_SETFD, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := program.Again("-test.run=^TestSpawn$"); err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		if text, err := os.ReadFile(out + ".new"); err == nil && len(text) > 0 {
+			if strings.Contains(string(text), held.Name()) || strings.Contains(string(text), "pipe:") {
+				t.Errorf("it has open:\n%s", text)
+			}
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Error("it was not started")
+}

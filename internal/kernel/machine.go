@@ -1,0 +1,176 @@
+//go:build !openwrt
+
+package kernel
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/program"
+	"github.com/ds4relay/ds4relay/internal/setup"
+)
+
+// settle is how long a socket must be there to count: a program that asks a DNS server has one for a moment.
+const settle = 500 * time.Millisecond
+
+// Machine finds out what setup needs to know. session is the value of SSH_CONNECTION.
+func Machine(session string) (m setup.Machine, err error) {
+	before, err := sockets("/proc/thread-self/net")
+	if err != nil {
+		return m, err
+	}
+	time.Sleep(settle)
+	after, err := sockets("/proc/thread-self/net")
+	if err != nil {
+		return m, err
+	}
+	after = slices.DeleteFunc(after, func(s socket) bool { return !slices.Contains(before, s) })
+	m.Session, m.Sockets = session, named(after, "/proc")
+	links, err := dump(netlink.LinkList)
+	if err != nil {
+		return m, message.New("list devices: %v", err)
+	}
+	devices := map[int]string{}
+	for _, link := range links {
+		devices[link.Attrs().Index] = link.Attrs().Name
+	}
+	m.IPv4, m.IPv6 = devices[defaultDevice()], devices[defaultDevice6()]
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, unix.AF_UNSPEC) })
+	if err != nil {
+		return m, message.New("list addresses: %v", err)
+	}
+	for _, a := range addrs {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			m.Addrs = append(m.Addrs, setup.Addr{Addr: addr.Unmap(), Device: devices[a.LinkIndex],
+				Passing: a.Flags&(unix.IFA_F_TEMPORARY|unix.IFA_F_DEPRECATED|unix.IFA_F_TENTATIVE|
+					unix.IFA_F_DADFAILED) != 0 && addr.Is6(),
+				Lifetime: a.Flags&unix.IFA_F_PERMANENT == 0})
+		}
+	}
+	m.WireGuard, m.IP6Tunnel = loadable("wireguard"), loadable("ip6_tunnel")
+	return m, nil
+}
+
+// defaultDevice6 returns the index of the device with the IPv6 default route, or 0.
+func defaultDevice6() int {
+	routes, err := dump(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_MAIN},
+			netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
+		return 0
+	}
+	index, least := 0, 0
+	for _, route := range routes {
+		device := route.LinkIndex
+		if device == 0 && len(route.MultiPath) > 0 {
+			device = route.MultiPath[0].LinkIndex
+		}
+		bits := 0
+		if route.Dst != nil {
+			bits, _ = route.Dst.Mask.Size()
+		}
+		if bits == 0 && route.Type == unix.RTN_UNICAST && device != 0 && (index == 0 || route.Priority < least) {
+			index, least = device, route.Priority
+		}
+	}
+	return index
+}
+
+// loadable reports whether the kernel has a module, or modprobe(8) could load it.
+func loadable(module string) bool {
+	if _, err := os.Stat("/sys/module/" + module); err == nil {
+		return true
+	}
+	_, _, err := program.Command{Name: "modprobe", Args: []string{"-n", "-q", module}, Limit: 5 * time.Second}.Run()
+	return err == nil
+}
+
+// socket is a line of /proc/net.
+type socket struct {
+	proto uint8
+	local netip.AddrPort
+	inode string
+}
+
+// sockets returns the sockets that anybody may send to, from the files in dir: TCP that listens, and UDP without another
+// end. Without IPv6 there is no file for it.
+func sockets(dir string) (list []socket, err error) {
+	for _, table := range []struct {
+		proto uint8
+		state string // TCP_LISTEN; TCP_CLOSE for UDP without another end
+		file  string
+	}{{config.TCP, "0A", "tcp"}, {config.TCP, "0A", "tcp6"}, {config.UDP, "07", "udp"}, {config.UDP, "07", "udp6"}} {
+		data, err := os.ReadFile(filepath.Join(dir, table.file))
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(data)) {
+			words := strings.Fields(line) // number, local, remote, state, …, inode is the tenth
+			if len(words) < 10 || words[3] != table.state {
+				continue
+			}
+			local, err := procAddr(words[1])
+			if err != nil {
+				return nil, fmt.Errorf("%s/%s: %w", dir, table.file, err)
+			}
+			list = append(list, socket{table.proto, local, words[9]})
+		}
+	}
+	return list, nil
+}
+
+// procAddr reads an address of /proc/net: words of 32 bits in the machine's byte order, and the port.
+func procAddr(text string) (netip.AddrPort, error) {
+	address, port, _ := strings.Cut(text, ":")
+	data, err := hex.DecodeString(address)
+	number, err2 := strconv.ParseUint(port, 16, 16)
+	if err != nil || err2 != nil || len(data) != 4 && len(data) != 16 {
+		return netip.AddrPort{}, fmt.Errorf("an address like %q is not known", text)
+	}
+	for word := 0; word < len(data); word += 4 {
+		nl.NativeEndian().PutUint32(data[word:], uint32(data[word])<<24|uint32(data[word+1])<<16|
+			uint32(data[word+2])<<8|uint32(data[word+3]))
+	}
+	addr, _ := netip.AddrFromSlice(data)
+	return netip.AddrPortFrom(addr.Unmap(), uint16(number)), nil
+}
+
+// named finds the programs that have the sockets; proc is /proc. Only root sees those of others.
+func named(list []socket, proc string) []setup.Socket {
+	programs := map[string]string{}
+	files, _ := filepath.Glob(filepath.Join(proc, "[0-9]*/fd/*"))
+	for _, file := range files {
+		target, err := os.Readlink(file)
+		inode, isSocket := strings.CutPrefix(target, "socket:[")
+		if inode = strings.TrimSuffix(inode, "]"); err != nil || !isSocket {
+			continue
+		}
+		name, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(file)), "comm"))
+		// systemd may have a socket together with the program that it has started.
+		if text := strings.TrimSpace(string(name)); err == nil && (programs[inode] == "" || text != "systemd") {
+			programs[inode] = text
+		}
+	}
+	named := make([]setup.Socket, len(list))
+	for i, s := range list {
+		named[i] = setup.Socket{Proto: s.proto, Addr: s.local.Addr(), Port: s.local.Port(), Program: programs[s.inode]}
+	}
+	return named
+}

@@ -1,0 +1,120 @@
+//go:build !openwrt
+
+package kernel
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"github.com/vishvananda/netlink/nl"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/setup"
+)
+
+// TestSockets: the lines of /proc/net, of a machine with little-endian words.
+func TestSockets(t *testing.T) {
+	if nl.NativeEndian() != binary.LittleEndian {
+		t.Skip("the lines are those of a little-endian machine")
+	}
+	dir := t.TempDir()
+	const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+	for file, lines := range map[string]string{
+		"tcp": "   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 1\n" +
+			"   1: 0100007F:0277 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 102 1\n" +
+			"   2: 146433C6:0016 097100CB:C350 01 00000000:00000000 02:0009B2A5 00000000     0        0 103 4\n",
+		"tcp6": "   0: B80D0120000000000000000001000000:01BB 00000000000000000000000000000000:0000 0A " +
+			"00000000:00000000 00:00000000 00000000     0        0 104 1\n" +
+			"   1: 0000000000000000FFFF0000146433C6:0050 00000000000000000000000000000000:0000 0A " +
+			"00000000:00000000 00:00000000 00000000     0        0 105 1\n",
+		"udp": " 1: 00000000:CA86 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 106 2 0 0\n" +
+			" 2: 00000000:9999 08080808:0035 01 00000000:00000000 00:00000000 00000000 0 0 107 2 0 0\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(head+lines), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := sockets(dir)
+	want := []socket{{config.TCP, netip.MustParseAddrPort("0.0.0.0:22"), "101"},
+		{config.TCP, netip.MustParseAddrPort("127.0.0.1:631"), "102"},
+		{config.TCP, netip.MustParseAddrPort("[2001:db8::1]:443"), "104"},
+		{config.TCP, netip.MustParseAddrPort("198.51.100.20:80"), "105"},
+		{config.UDP, netip.MustParseAddrPort("0.0.0.0:51846"), "106"}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, got\n%v\nwant\n%v", err, got, want)
+	}
+	if err := os.WriteFile(dir+"/tcp", []byte("0: zz:0016 x 0A 0 0 0 0 0 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sockets(dir); err == nil {
+		t.Error("garbage is an address")
+	}
+}
+
+// TestNamed: a socket that systemd has handed over is its program's.
+func TestNamed(t *testing.T) {
+	proc := t.TempDir()
+	for pid, p := range map[string]struct{ name, inode string }{"1": {"systemd", "7"}, "20": {"sshd", "7"},
+		"21": {"systemd", "8"}, "3": {"nginx", "9"}} {
+		dir := filepath.Join(proc, pid)
+		if err := os.MkdirAll(dir+"/fd", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir+"/comm", []byte(p.name+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("socket:["+p.inode+"]", dir+"/fd/3"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := netip.MustParseAddrPort("0.0.0.0:1")
+	got := named([]socket{{1, at, "7"}, {2, at, "8"}, {3, at, "9"}, {4, at, "10"}}, proc)
+	for i, want := range []string{"sshd", "systemd", "nginx", ""} {
+		if got[i].Program != want {
+			t.Errorf("%d: %q, want %q", i, got[i].Program, want)
+		}
+	}
+}
+
+// TestMachine: on this machine, the sockets of this test are found, and one that goes away at once is not.
+func TestMachine(t *testing.T) {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	gone, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go gone.Close()
+	m, err := Machine("a b c d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func(addr net.Addr, proto uint8) string {
+		at := netip.MustParseAddrPort(addr.String())
+		for _, s := range m.Sockets {
+			if s.Proto == proto && s.Addr == at.Addr() && s.Port == at.Port() {
+				return "it is there: " + s.Program
+			}
+		}
+		return ""
+	}
+	if got := has(listener.Addr(), config.TCP); got != "it is there: kernel.test" {
+		t.Errorf("%s: %q", listener.Addr(), got)
+	}
+	if got := has(gone.LocalAddr(), config.UDP); got != "" {
+		t.Error(got)
+	}
+	loopback := setup.Addr{Addr: netip.MustParseAddr("127.0.0.1"), Device: "lo"}
+	if len(m.Addrs) == 0 || fmt.Sprint(m.Addrs[0]) != fmt.Sprint(loopback) || m.Session != "a b c d" {
+		t.Errorf("%+v", m)
+	}
+}

@@ -1,0 +1,330 @@
+package paired
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/authorized"
+	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/pushed"
+)
+
+// The verbs of a Header.
+const (
+	Enrol   = "enroll"
+	Used    = "used" // enrol once more, with an invitation that has been used
+	Receive = "receive"
+)
+
+// A Header is the first line of what the service is asked: which key has opened the session, and where it came from.
+type Header struct {
+	Verb       string `json:"verb"`
+	Relay      string `json:"relay"`
+	Key        string `json:"key"` // its id, see package authorized
+	From       string `json:"from"`
+	Connection string `json:"connection,omitempty"` // SSH_CONNECTION
+}
+
+// maxHeader limits a header in bytes.
+const maxHeader = 1 << 10
+
+// readTime limits how long the service waits for what it is asked.
+const readTime = 10 * time.Second
+
+// A Service does what homes ask for, as root.
+type Service struct {
+	Dir      Dir
+	Config   string // the path of the configuration
+	Defaults func() config.Defaults
+
+	Facts   func() (pushed.Facts, error)
+	Up      func(relay string) error // makes the kernel match the files; what fails is undone
+	Running func() ([]string, error) // relays that are up, or are to be
+	End     func(relay string) int   // EndSessions
+	Log     func(*message.Text)
+
+	Apart time.Duration    // between two pushes of a relay; 0: a second
+	Now   func() time.Time // nil: time.Now
+}
+
+func (s *Service) now() int64 {
+	if s.Now != nil {
+		return s.Now().Unix()
+	}
+	return time.Now().Unix()
+}
+
+// Serve reads one request and answers it.
+func (s *Service) Serve(conn io.ReadWriter) error {
+	if limited, ok := conn.(interface{ SetReadDeadline(time.Time) error }); ok {
+		_ = limited.SetReadDeadline(time.Now().Add(readTime))
+	}
+	header, body, err := request(conn)
+	var problems []pushed.Problem
+	if err == nil {
+		problems = s.do(header, body)
+	} else {
+		problems = []pushed.Problem{pushed.Refuse(message.Of(err))}
+	}
+	for _, p := range problems[:min(len(problems), 3)] {
+		s.Log(message.New("relay %q: refused, from %s: %s", header.Relay, header.From, p.Text()))
+	}
+	_, err = conn.Write(pushed.NewAnswer(problems...).JSON())
+	return err
+}
+
+// request reads a header and what follows it.
+func request(conn io.Reader) (h Header, body []byte, err error) {
+	in := bufio.NewReaderSize(io.LimitReader(conn, maxHeader+config.MaxPush+1), maxHeader)
+	line, err := in.ReadSlice('\n')
+	if err != nil || json.Unmarshal(line, &h) != nil || !config.RelayName(h.Relay) {
+		return Header{}, nil, message.New("the request cannot be read")
+	}
+	if addr, err := netip.ParseAddr(h.From); err != nil {
+		h.From = "?"
+	} else {
+		h.From = addr.Unmap().String()
+	}
+	body, err = io.ReadAll(in)
+	switch {
+	case err != nil:
+		return h, nil, message.New("the request cannot be read")
+	case len(body) > config.MaxPush:
+		return h, nil, message.New("has more than %d bytes", config.MaxPush)
+	}
+	return h, body, nil
+}
+
+func (s *Service) do(h Header, body []byte) []pushed.Problem {
+	one := func(err error) []pushed.Problem {
+		if err == nil {
+			return nil
+		}
+		return []pushed.Problem{pushed.Refuse(message.Of(err))}
+	}
+	c, text, problem := s.load(h.Relay)
+	if problem != nil {
+		return []pushed.Problem{*problem}
+	}
+	if h.Verb == Used {
+		return one(s.reused(h))
+	}
+	done, err := s.turn(h.Relay)
+	if err != nil {
+		return one(s.hide(err))
+	}
+	defer done()
+	_, unlock, err := lock(filepath.Join(string(s.Dir), "lock"), workTime)
+	if err != nil {
+		return one(s.hide(err))
+	}
+	defer unlock()
+	switch good, err := s.Dir.Keys().Good(h.Key, h.Relay); {
+	case err != nil:
+		return one(s.hide(err))
+	case !good && h.Verb == Enrol:
+		return one(errInvitation(h.Relay))
+	case !good:
+		return one(message.New("the VPS does not know this home any more; pair it again (at the VPS: ds4relay invite %s)",
+			h.Relay))
+	case h.Verb == Enrol:
+		return s.enrol(h, c.Relay(h.Relay), body)
+	case h.Verb == Receive:
+		return s.receive(h, c, text, body)
+	}
+	return one(message.New("the request cannot be read"))
+}
+
+func errInvitation(relay string) *message.Text {
+	return message.New("the invitation is not good any more; make another one at the VPS: ds4relay invite %s", relay)
+}
+
+// load reads the configuration, which has to have the relay.
+func (s *Service) load(relay string) (c *config.Config, text []byte, problem *pushed.Problem) {
+	text, err := os.ReadFile(s.Config)
+	if err == nil {
+		c, _, err = config.Parse(s.Config, text, s.Defaults())
+	}
+	if err != nil {
+		p := pushed.Refuse(message.New("the VPS's own configuration has mistakes; there `ds4relay check` says more"))
+		return nil, nil, &p
+	}
+	_, problem = pushed.Relay(c, relay)
+	return c, text, problem
+}
+
+// hide logs an error of the VPS, and returns what a home may know of it.
+func (s *Service) hide(err error) error {
+	if errors.Is(err, errBusy) {
+		return err
+	}
+	s.Log(message.Of(err))
+	return message.New("the VPS has failed; its log says more (journalctl -t ds4relay)")
+}
+
+// reused notes that somebody has an invitation that was used before.
+func (s *Service) reused(h Header) error {
+	_, unlock, err := lock(filepath.Join(string(s.Dir), "lock"), workTime)
+	if err != nil {
+		return s.hide(err)
+	}
+	defer unlock()
+	if r, err := s.Dir.load(h.Relay); err == nil {
+		r.Reused = &config.Reuse{From: h.From, At: s.now()}
+		if err := s.Dir.save(h.Relay, r); err != nil {
+			return s.hide(err)
+		}
+	}
+	return message.New("this invitation has been used already; make another one at the VPS: ds4relay invite %s", h.Relay)
+}
+
+// enrol lets a home have the relay from now on. The invitation is used up only after everything else is done.
+func (s *Service) enrol(h Header, r *config.Relay, body []byte) []pushed.Problem {
+	said, problem := pushed.ParseEnrolment(body, r.Transport)
+	if problem != nil {
+		return []pushed.Problem{*problem}
+	}
+	if _, err := authorized.ParseKey(said.SSH); err != nil {
+		p := pushed.Refuse(message.Of(err))
+		p.Option = "ssh"
+		return []pushed.Problem{p}
+	}
+	now := record{Version: 1, Enrolled: s.now(), From: h.From}
+	if said.PublicKey.Valid() {
+		now.PublicKey = said.PublicKey.String()
+	}
+	// The session may come from another address than the endpoint, which its first push tells.
+	if from, err := netip.ParseAddr(h.From); err == nil {
+		if peer := pushed.Endpoint(r, from); peer.IsValid() && peer != r.Local {
+			now.Peer = peer.String()
+		}
+	}
+	former, err := s.Dir.keep(h.Relay)
+	if err == nil {
+		if err = errors.Join(s.Dir.save(h.Relay, now), remove(s.Dir.push(h.Relay))); err == nil {
+			err = s.Up(h.Relay)
+		}
+		if err == nil {
+			err = s.Dir.Keys().EnrolBy(h.Key, h.Relay, said.SSH)
+		}
+		if err != nil {
+			s.back(h.Relay, former)
+		}
+	}
+	switch {
+	case errors.Is(err, authorized.ErrNoInvitation):
+		return []pushed.Problem{pushed.Refuse(errInvitation(h.Relay))}
+	case err != nil:
+		return []pushed.Problem{pushed.Refuse(message.Of(s.hide(err)))}
+	}
+	s.End(h.Relay)
+	s.Log(message.New("relay %q: a home has enrolled from %s", h.Relay, h.From))
+	return nil
+}
+
+// back makes everything as it was.
+func (s *Service) back(relay string, former kept) {
+	if err := errors.Join(s.Dir.restore(relay, former), s.Up(relay)); err != nil {
+		s.Log(message.Of(err))
+	}
+}
+
+// peerTime is the least number of seconds between two changes of a home's address.
+const peerTime = 60
+
+// receive takes a push.
+func (s *Service) receive(h Header, c *config.Config, text, push []byte) []pushed.Problem {
+	refuse := func(err error) []pushed.Problem { return []pushed.Problem{pushed.Refuse(message.Of(err))} }
+	r := c.Relay(h.Relay)
+	if running, err := s.Running(); err != nil {
+		return refuse(s.hide(err))
+	} else if !slices.Contains(running, h.Relay) {
+		return refuse(message.New("relay %q is down at the VPS; there: ds4relay up %s", h.Relay, h.Relay))
+	}
+	now, err := s.Dir.load(h.Relay)
+	if err != nil {
+		return refuse(s.hide(err))
+	}
+	from, _ := netip.ParseAddr(h.From)
+	peer := pushed.Endpoint(r, from)
+	switch changed := s.now() - now.PeerChanged; {
+	case peer.IsValid() && peer.String() == now.Peer:
+		peer = netip.Addr{}
+	case peer.IsValid() && changed >= 0 && changed < peerTime:
+		return refuse(message.New("too soon"))
+	case peer.IsValid():
+		now.Peer, now.PeerChanged = peer.String(), s.now()
+	case r.Awaited():
+		return refuse(message.New("the VPS needs the home's IPv6 address, and the session came from %s", h.From))
+	}
+	if problem := pushed.Peer(c, r, peer); problem != nil {
+		return []pushed.Problem{*problem}
+	}
+	facts, err := s.Facts()
+	if err != nil {
+		return refuse(s.hide(err))
+	}
+	facts.Session = h.Connection
+	if _, problems := pushed.Check(s.Config, text, s.Defaults(), h.Relay, push, peer, facts); len(problems) > 0 {
+		return problems
+	}
+	former, err := s.Dir.keep(h.Relay)
+	if err != nil {
+		return refuse(s.hide(err))
+	}
+	if bytes.Equal(former.push, push) && !peer.IsValid() {
+		return nil
+	}
+	if peer.IsValid() {
+		err = s.Dir.save(h.Relay, now)
+	}
+	if err == nil {
+		err = authorized.Replace(s.Dir.push(h.Relay), push, 0o644)
+	}
+	if err == nil {
+		err = s.Up(h.Relay)
+	}
+	if err != nil {
+		s.back(h.Relay, former)
+		s.Log(message.Of(err))
+		return refuse(message.New("the VPS could not set it up, and goes on as before; its log says why (journalctl -t " +
+			"ds4relay)"))
+	}
+	s.Log(message.New("relay %q: its home has pushed %d bytes from %s", h.Relay, len(push), h.From))
+	return nil
+}
+
+// Forget takes back everything of a relay's home: keys, sessions, what it has said and pushed. Then the relay waits for
+// a home. It returns whether there was anything.
+func (s *Service) Forget(relay string) (was bool, err error) {
+	_, unlock, err := lock(filepath.Join(string(s.Dir), "lock"), workTime)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	open, _, enrolled, err := s.Dir.Keys().State(relay)
+	if err != nil {
+		return false, err
+	}
+	was = open || enrolled
+	if err := s.Dir.Keys().Forget(relay); err != nil {
+		return was, err
+	}
+	s.End(relay)
+	for _, path := range []string{s.Dir.push(relay), s.Dir.record(relay)} {
+		if _, statErr := os.Lstat(path); statErr == nil {
+			was = true
+		}
+		err = errors.Join(err, remove(path))
+	}
+	return was, errors.Join(err, remove(s.Dir.turns(relay)))
+}

@@ -1,0 +1,45 @@
+//go:build !openwrt
+
+package reconcile
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/config"
+)
+
+// PairedStatus is what a VPS knows of the home of a paired relay.
+type PairedStatus struct {
+	Enrolled int64         `json:"enrolled,omitempty"` // seconds since 1970; 0: no home has enrolled
+	From     string        `json:"from,omitempty"`     // the address that it enrolled from
+	Forwards int           `json:"forwards"`           // that it has pushed
+	Reused   *config.Reuse `json:"reused,omitempty"`   // somebody has tried its invitation once more
+}
+
+// pairedStatus returns nil if the relay is not paired.
+func pairedStatus(r *config.Relay) *PairedStatus {
+	if r.Allow == nil {
+		return nil
+	}
+	s := &PairedStatus{Enrolled: r.Home.Enrolled, From: r.Home.From, Reused: r.Home.Reused}
+	for _, f := range r.Forwards {
+		if f.Pushed != "" {
+			s.Forwards++
+		}
+	}
+	return s
+}
+
+// printPaired writes since when a home has been enrolled.
+func (r *RelayStatus) printPaired(w io.Writer) {
+	switch p := r.Paired; {
+	case p == nil:
+	case p.Enrolled == 0:
+		fmt.Fprintf(w, "  home            none has enrolled (`ds4relay invite %s` prints an invitation)\n", r.Name)
+	default:
+		fmt.Fprintf(w, "  home            enrolled since %s, from %s; forwards that it has pushed: %d\n",
+			time.Unix(p.Enrolled, 0).Format("2006-01-02 15:04"), p.From, p.Forwards)
+	}
+}
