@@ -4,7 +4,8 @@
 # The lab needs QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
 LAB_PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm qemu-utils busybox-static cpio kmod xz-utils zstd \
 	wireguard-tools iptables iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 mmdebstrap e2fsprogs
-TEST_PACKAGES := shellcheck zopfli lintian dbus-daemon zsh fish lua5.1 python3-prometheus-client
+UNIT_PACKAGES := lua5.1 python3-prometheus-client openssh-client openssh-server dropbear-bin
+TEST_PACKAGES := shellcheck zopfli lintian dbus-daemon zsh fish $(UNIT_PACKAGES)
 BENCH_PACKAGES := haproxy socat 6tunnel nginx-light libnginx-mod-stream
 
 # LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.
@@ -23,7 +24,7 @@ demo: labctl ; @scripts/demo
 
 test: test-deps labctl node ; @scripts/test
 
-unit: ; @scripts/apt busybox-static lua5.1 python3-prometheus-client && scripts/promtool && scripts/go-test -p 4 ./...
+unit: ; @scripts/apt busybox-static $(UNIT_PACKAGES) && scripts/promtool && scripts/go-test -p 4 ./...
 
 # One test of the lab, or those that match: make test-one T=TestPorts
 test-one: labctl ; @scripts/lab one '^$(T)$$'
