@@ -56,7 +56,7 @@ func serve(t *testing.T, hostKey string) *server {
 	}
 	s.vps = VPS{Version: 1, Hosts: []string{"127.0.0.1"}, Port: s.port, HostKey: publicOf(t, file("host.pub"))}
 	configuration := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s\nPidFile none\nStrictModes no\n"+
-		"AuthorizedKeysFile %s\nUsePAM no\nPasswordAuthentication no\n", s.port, file("host"), file("keys"))
+		"AuthorizedKeysFile %s\nUsePAM no\nPasswordAuthentication yes\n", s.port, file("host"), file("keys"))
 	for name, text := range map[string]string{"config": configuration, "keys": ""} {
 		if err := os.WriteFile(file(name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

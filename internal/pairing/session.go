@@ -183,7 +183,7 @@ func reason(c client, said string, err error) error {
 	switch {
 	case has("host key verification failed", "host key mismatch", "trusted hosts", "no matching host key type"):
 		return ErrHostKey
-	case has("permission denied", "no auth methods"):
+	case has("permission denied", "no auth methods", "'s password:"): // dbclient asks for one where the server takes it
 		return ErrDenied
 	case errors.As(err, &limit):
 		return ErrSilent
