@@ -78,7 +78,7 @@ type joining struct {
 	peer     string        // option peeraddr
 	secret   string        // file with the key for wireguard that was made; "" for none
 	sshKey   string        // file with this home's ssh key
-	answered bool          // the VPS has taken the keys
+	answered bool          // the VPS has taken the keys, or may have
 }
 
 // newJoining reads an invitation.
@@ -137,7 +137,7 @@ func (a *app) joinBy(yes bool, forward *firstForward) error {
 			return err
 		}
 	}
-	if err := j.enrol(pairing.Limit); err != nil {
+	if err := j.enrol(enrolTime); err != nil {
 		return err
 	}
 	if err := a.startUp(a); err != nil {
@@ -148,6 +148,9 @@ func (a *app) joinBy(yes bool, forward *firstForward) error {
 	}
 	return a.examine([]string{j.Relay}, false)
 }
+
+// enrolTime limits how long the VPS may take: a small router and a small VPS need some seconds for keys and the tunnel.
+const enrolTime = time.Minute
 
 // inviting is what a form shows of an invitation, before anything is done.
 type inviting struct {
@@ -273,6 +276,10 @@ func (j *joining) enrol(limit time.Duration) (err error) {
 	key := j.Key
 	session := pairing.Session{VPS: j.vps, OneTime: &key, Input: string(input), Run: j.run, Limit: limit}
 	answer, err := j.session(&session)
+	if err != nil && !errors.Is(err, pairing.ErrHostKey) && !errors.Is(err, pairing.ErrDenied) {
+		j.answered = true
+		return message.New("the VPS has not said that it has taken this home: %v; try again with the same invitation", err)
+	}
 	if err != nil {
 		return message.New("the VPS has not taken this home: %v", err)
 	}

@@ -199,7 +199,7 @@ func TestJoinRefused(t *testing.T) {
 	}{
 		"refused": {`{"version":1,"state":"refused","problems":[{"code":"this invitation was used at %s","args":["noon"]}]}`,
 			nil, "", "this invitation was used at noon", 1},
-		"not reached": {"", pairing.ErrSilent, "", "has not answered", 1},
+		"no good key": {"", pairing.ErrDenied, "", "does not accept this key", 1},
 		"nonsense":    {"\x1b[31mhello", nil, "", `\u001b[31mhello`, 1},
 		"a clash":     {okAnswer, nil, former + "\toption device 'ds4-home'\n", "ds4-home", 0},
 		"a mistake":   {okAnswer, nil, "config relay 'cabin'\n", "option ipaddr is missing", 0},
@@ -218,6 +218,23 @@ func TestJoinRefused(t *testing.T) {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+// TestJoinUnheard: the VPS may have taken a home that has not heard its answer. The home asks again with the same keys.
+func TestJoinUnheard(t *testing.T) {
+	h := newPaired(t, "")
+	h.err = pairing.ErrSilent
+	if err := h.enrolled(t, invitation(nil)); err == nil || !strings.Contains(err.Error(), "with the same invitation") ||
+		h.file(t) != "" {
+		t.Errorf("without an answer: %v, the file: %s", err, h.file(t))
+	}
+	h.err = nil
+	if err := h.enrolled(t, invitation(nil)); err != nil {
+		t.Error(err)
+	}
+	if first, second := h.sessions[0].Input, h.sessions[1].Input; first != second || !h.pairings.Paired("home") {
+		t.Errorf("it has asked with\n%s\nand then with\n%s", first, second)
 	}
 }
 

@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		os.Exit(child())
 	}
+	if os.Getenv(programEnv) != "" {
+		main()
+	}
 	lab.Main(m)
 }
 

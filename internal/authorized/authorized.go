@@ -169,6 +169,19 @@ func (f File) Good(id, relay string) (bool, error) {
 	return false, err
 }
 
+// Home reports whether a key, as in a .pub file, is that of the home which has enrolled.
+func (f File) Home(relay, key string) (bool, error) {
+	own, err := ParseKey(key)
+	if err != nil {
+		return false, err
+	}
+	lines, err := f.read()
+	return slices.ContainsFunc(lines, func(text string) bool {
+		l, ok := parse(text)
+		return ok && l.relay == relay && l.kind == home && l.key == own
+	}), err
+}
+
 // open returns the open invitation of a relay, or nil.
 func open(lines []string, relay string) *line {
 	for _, text := range lines {

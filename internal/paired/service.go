@@ -116,7 +116,7 @@ func (s *Service) do(h Header, body []byte) []pushed.Problem {
 		return []pushed.Problem{*problem}
 	}
 	if h.Verb == Used {
-		return one(s.reused(h))
+		return one(s.reused(h, c.Relay(h.Relay), body))
 	}
 	done, err := s.turn(h.Relay)
 	if err != nil {
@@ -171,14 +171,22 @@ func (s *Service) hide(err error) error {
 	return message.New("the VPS has failed; its log says more (journalctl -t ds4relay)")
 }
 
-// reused notes that somebody has an invitation that was used before.
-func (s *Service) reused(h Header) error {
+// reused notes that somebody has an invitation that was used before. It may be the home itself, which has not heard the
+// answer and asks once more with the same keys.
+func (s *Service) reused(h Header, relay *config.Relay, body []byte) error {
 	_, unlock, err := lock(filepath.Join(string(s.Dir), "lock"), workTime)
 	if err != nil {
 		return s.hide(err)
 	}
 	defer unlock()
-	if r, err := s.Dir.load(h.Relay); err == nil {
+	r, err := s.Dir.load(h.Relay)
+	if said, problem := pushed.ParseEnrolment(body, relay.Transport); err == nil && problem == nil {
+		known, err := s.Dir.Keys().Home(h.Relay, said.SSH)
+		if err == nil && known && (!said.PublicKey.Valid() || said.PublicKey.String() == r.PublicKey) {
+			return nil
+		}
+	}
+	if err == nil {
 		r.Reused = &config.Reuse{From: h.From, At: s.now()}
 		if err := s.Dir.save(h.Relay, r); err != nil {
 			return s.hide(err)

@@ -248,6 +248,16 @@ func TestInvitationTwice(t *testing.T) {
 	v.takes(v.ask(Receive, "home", 2, home6, push(443))) // the home itself goes on
 }
 
+// A home that has not heard the answer asks once more, and is no thief.
+func TestInvitationAgain(t *testing.T) {
+	v := paired(t)
+	v.takes(v.ask(Used, "home", 1, home6, enrolment(2)))
+	if reused := v.config().Relay("home").Home.Reused; reused != nil {
+		t.Errorf("the VPS notes %v", reused)
+	}
+	v.takes(v.ask(Receive, "home", 2, home6, push(443)))
+}
+
 func TestOneOfAHundredEnrols(t *testing.T) {
 	v := newVPS(t)
 	v.invite("home", 1)

@@ -83,6 +83,12 @@ func (d Dir) MakeKey(relay string) (path, public string, err error) {
 		return "", "", err
 	}
 	path += ".new"
+	if former, err := clientOf(path); err == nil && former == c {
+		// The VPS may have taken it, though its answer did not arrive.
+		if public, err = c.public(path); err == nil {
+			return path, public, nil
+		}
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", "", err
 	}

@@ -47,7 +47,7 @@ var (
 		"after the VPS was installed anew, make an invitation there: ds4relay invite")
 	ErrDenied = message.New("the VPS does not accept this key: it was taken back there, or another invitation has " +
 		"taken its place, or it is too old; make an invitation on the VPS: ds4relay invite")
-	ErrSilent = message.New("the VPS has not answered within %d seconds", int(Limit.Seconds()))
+	ErrSilent = message.New("the VPS has not answered in time")
 )
 
 // Do asks the VPS. It tries its addresses one after the other until one answers. The answer is what has been printed

@@ -1,0 +1,238 @@
+//go:build lab
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ds4relay/ds4relay/internal/authorized"
+	"github.com/ds4relay/ds4relay/internal/lab"
+)
+
+// programEnv makes the test binary the program itself.
+const programEnv = "DS4RELAY_TEST_PROGRAM"
+
+// installed puts the program where sshd and the ends of TestPairing find it, and makes the user that homes log in as.
+var installed = sync.OnceValue(func() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	const program = "/usr/lib/ds4relay.test" // others may not read the folder of a test binary
+	for path, text := range map[string]string{"/usr/sbin/ds4relay": "#!/bin/sh\n" + programEnv + "=1 exec " + program +
+		" \"$@\"\n", "/usr/local/sbin/systemctl": systemctlLike} {
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			return err
+		}
+	}
+	for _, command := range [][]string{
+		{"cp", self, program},
+		{"useradd", "--system", "--home-dir", "/var/lib/ds4relay", "--shell", "/bin/sh", "--password", "*", "ds4relay"},
+	} {
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%v: %w: %s", command, err, out)
+		}
+	}
+	return nil
+})
+
+// systemctlLike does what the units of the package do; the Debian machine has the real ones.
+const systemctlLike = `#!/bin/sh
+case "$*" in
+*is-*) exit 1 ;;
+*enable*|*reload*) exec ds4relay up ;;
+esac
+`
+
+// room is a machine with files of its own, in the namespace of a host.
+type room struct {
+	host *lab.Host
+	pid  string
+}
+
+// newRoom keeps a mount namespace until the test ends. The script sets it up; then it has systemd's folder.
+func newRoom(t *testing.T, h *lab.Host, script string) *room {
+	t.Helper()
+	keeper := h.Command("unshare", "--mount", "bash", "-ec", `
+		mkdir -p /etc/config /etc/ds4relay /var/lib/ds4relay
+		for dir in /run /etc/config /etc/ds4relay /var/lib/ds4relay /etc/ssh; do mount -t tmpfs -o mode=755 room $dir; done
+		mkdir -p /run/systemd/system /run/sshd /run/ds4relay /var/lib/ds4relay/.ssh /var/lib/ds4relay/relays
+		chmod 700 /etc/ds4relay
+		{ `+script+`
+		} >/dev/null
+		echo ready
+		exec sleep infinity`)
+	out, err := keeper.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keeper.Stderr = os.Stderr
+	if err := keeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := io.ReadAll(io.LimitReader(out, int64(len("ready\n")))); err != nil || string(said) != "ready\n" {
+		t.Fatalf("%s: its files: %q, %v", h.Name, said, err)
+	}
+	return &room{h, fmt.Sprint(keeper.Process.Pid)}
+}
+
+// try runs a shell command there, with an input.
+func (r *room) try(t *testing.T, command, input string) (status int, out string) {
+	t.Helper()
+	cmd := r.host.Command("nsenter", "--target", r.pid, "--mount", "sh", "-c", command)
+	cmd.Stdin = strings.NewReader(input)
+	said, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatalf("%s: %s: %v", r.host.Name, command, err)
+	}
+	return cmd.ProcessState.ExitCode(), string(said)
+}
+
+func (r *room) do(t *testing.T, command, input string) string {
+	t.Helper()
+	status, out := r.try(t, command, input)
+	if status != 0 {
+		t.Fatalf("%s: %s: exit status %d\n%s", r.host.Name, command, status, out)
+	}
+	return out
+}
+
+// pushes waits until the VPS has answered to what the home wants, in that state and with that word.
+func (r *room) pushes(t *testing.T, state, word string) {
+	t.Helper()
+	text := ""
+	for end := time.Now().Add(4 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		text = r.do(t, "cat /run/ds4relay/push-*.json", "")
+		var push struct{ State string }
+		if json.Unmarshal([]byte(text), &push) == nil && push.State == state && strings.Contains(text, word) {
+			return
+		}
+	}
+	t.Fatalf("the push is not %s (%s): %s", state, word, text)
+}
+
+// receives is what systemd does for the unit: a service for each connection.
+func (r *room) receives(t *testing.T, listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return // it is closed
+		}
+		file, err := conn.(*net.UnixConn).File()
+		conn.Close()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		service := r.host.Command("nsenter", "--target", r.pid, "--mount", "sh", "-c",
+			"exec ds4relay -q receive --service >>/run/receive.log 2>&1")
+		service.Stdin = file
+		if err := service.Start(); err != nil {
+			t.Error(err)
+		}
+		file.Close()
+		go service.Wait()
+	}
+}
+
+// TestPairing: setup on the VPS, join at home by the real ssh programs, and from then on one place to configure.
+func TestPairing(t *testing.T) {
+	// The relays have names of their own, since forget ends the sessions that processes of the machine have for a name.
+	for _, c := range []struct{ name, relay, transport, hidden string }{
+		{"WireGuard by dropbear", "home", "wireguard", "/usr/bin/ssh /usr/bin/ssh-keygen"},
+		{"IPv4 in IPv6 by OpenSSH", "cabin", "ipip6", "/usr/bin/dbclient /usr/bin/dropbearkey"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if err := installed(); err != nil {
+				t.Fatal(err)
+			}
+			pairs(t, c.relay, c.transport, c.hidden)
+		})
+	}
+}
+
+// pairs lets a home without the hidden programs join a VPS.
+func pairs(t *testing.T, relay, transport, hidden string) {
+	r := newRelay(t, lab.Options{Prefix: "p" + relay + "-"}, "")
+	serveTCP(t, r.Host, 80)
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	if err := os.Chmod(listener.Addr().String(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	vps := newRoom(t, r.VPS, "ssh-keygen -q -A; /usr/sbin/sshd -f /dev/null -E /run/sshd.log\n"+
+		"touch /run/ds4relay-receive.sock; mount --bind "+listener.Addr().String()+" /run/ds4relay-receive.sock")
+	go vps.receives(t, listener)
+	home := newRoom(t, r.Router, "for program in "+hidden+"; do mount --bind /dev/null $program; done")
+	t.Cleanup(func() {
+		if t.Failed() {
+			_, out := vps.try(t, "ds4relay status; tail -n 30 /run/sshd.log /run/receive.log", "")
+			t.Log(out)
+		}
+	})
+
+	out := vps.do(t, "ds4relay setup --yes --relay "+relay+" --transport "+transport, "")
+	invitation := regexp.MustCompile(`ds4relay1\.\S+`).FindString(out)
+	if again := vps.do(t, "ds4relay setup --yes --relay "+relay, ""); !strings.Contains(again, "Nothing to change") {
+		t.Errorf("setup once more: %s", again)
+	}
+	if status, out := home.try(t, "ds4relay join --yes", invitation[:len(invitation)-1]); status != exitUsage {
+		t.Errorf("a part of the invitation: exit status %d, %s", status, out)
+	}
+	if out := home.do(t, "ds4relay join --yes --host "+home4+" --port tcp:80", invitation); !strings.Contains(out,
+		"the VPS knows what this home wants") {
+		t.Errorf("join: %s", out)
+	}
+	seenTCP(t, r.Client, public+":80", client4)
+	thief := newRoom(t, r.Client, ":")
+	if status, out := thief.try(t, "ds4relay join --yes", invitation); status != exitFailed ||
+		!strings.Contains(out, "has been used already") {
+		t.Errorf("the invitation once more: exit status %d, %s", status, out)
+	}
+	if out := vps.do(t, "ds4relay status", ""); !strings.Contains(out, "has tried the invitation") {
+		t.Errorf("the VPS's status after the second use: %s", out)
+	}
+
+	// One place to configure. What the VPS does not take leaves what it took before.
+	home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", "\nconfig forward 'more'\n\toption proto 'tcp'\n\toption "+
+		"src_dport '8080'\n\toption dest_ip '"+home4+"'\n\toption dest_port '80'\n")
+	home.pushes(t, "ok", "")
+	for end := time.Now().Add(4 * patience); ; time.Sleep(100 * time.Millisecond) {
+		if _, conn, err := askTCP(r.Client, public+":8080"); err == nil {
+			conn.Close()
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("the forward that the home has added: %v", err)
+		}
+	}
+	home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", "\nconfig forward 'shell'\n\toption proto 'tcp'\n\toption "+
+		"src_dport '22'\n\toption dest_ip '"+home4+"'\n")
+	home.pushes(t, "refused", "src_dport")
+	seenTCP(t, r.Client, public+":80", client4)
+	seenTCP(t, r.Client, public+":8080", client4)
+
+	vps.do(t, "ds4relay forget "+relay, "")
+	if keys := vps.do(t, "cat "+authorized.Path, ""); keys != "" {
+		t.Errorf("after forget there are keys: %s", keys)
+	}
+	refusedTCP(t, r.Client, public+":80")
+	home.try(t, "ds4relay watch", "")
+	home.pushes(t, "failed", "does not accept this key")
+}
