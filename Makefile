@@ -16,8 +16,8 @@ export LAB ?= vm
 export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT UBUNTU
 
 .PHONY: all demo test unit labs lab lab-alone lab-first lab-second lab-routers lab-mipsel lab-arm64 lab-debian \
-	lab-bookworm lab-trixie lab-jammy lab-noble lab-ubuntu test-one flaky boots lint ipk apk deb test-packages size \
-	test-luci-app test-luci luci-pot luci-po luci-screens bench bench-up bench-path bench-wireguard bench-compare \
+	lab-bookworm lab-trixie lab-home lab-jammy lab-noble lab-ubuntu test-one flaky boots lint ipk apk deb \
+	test-packages size test-luci-app test-luci luci-pot luci-po luci-screens bench bench-up bench-path bench-wireguard bench-compare \
 	bench-proxy fuzz race-proxy soak-proxy idle-proxy \
 	deps labctl test-deps packages node clean stages
 
@@ -42,8 +42,9 @@ lab: labctl ; scripts/lab all
 lab-alone lab-first lab-second: lab-%: labctl ; scripts/lab $*
 lab-mipsel lab-arm64: lab-%: labctl packages ; scripts/lab router $*
 lab-bookworm lab-trixie lab-jammy lab-noble: lab-%: labctl packages ; scripts/lab debian $*
+lab-home: labctl packages ; scripts/lab home trixie
 lab-routers: lab-mipsel lab-arm64
-lab-debian: lab-bookworm lab-trixie
+lab-debian: lab-bookworm lab-trixie lab-home
 
 # The VPS's end on two Ubuntus. It is no part of `make test`, since a Debian machine knows no mirror of Ubuntu:
 # make lab-ubuntu UBUNTU=<mirror>
@@ -51,13 +52,14 @@ lab-ubuntu: lab-jammy lab-noble
 
 # The stages of `make test`, two at a time (scripts/test), behind alone: half a lab beside the packages, then all
 # others in this order. Those that need no packages wait too: otherwise make would start them before the longest ones.
-STAGES := bookworm trixie lab-second unit mipsel arm64 package-tests luci
+STAGES := bookworm trixie lab-second home unit mipsel arm64 package-tests luci
 stages: stage-packages stage-lab-first $(addprefix stage-,$(STAGES))
 $(addprefix stage-,$(STAGES)): stage-packages
 stage-packages: ; @scripts/stage packages scripts/package-for-tests
 stage-alone: ; @scripts/stage alone scripts/lab alone
 stage-lab-first stage-lab-second: stage-lab-%: ; @scripts/stage lab-$* scripts/lab $*
 stage-bookworm stage-trixie: stage-%: ; @scripts/stage $* scripts/lab debian $*
+stage-home: ; @scripts/stage home scripts/lab home trixie
 stage-mipsel stage-arm64: stage-%: ; @scripts/stage $* scripts/lab router $*
 stage-unit: ; @scripts/stage unit scripts/go-test -p 4 ./...
 stage-package-tests: ; @scripts/stage package-tests scripts/test-packages

