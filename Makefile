@@ -17,7 +17,8 @@ export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT UBUN
 
 .PHONY: all demo test unit labs lab lab-alone lab-first lab-second lab-routers lab-mipsel lab-arm64 lab-debian \
 	lab-bookworm lab-trixie lab-home lab-jammy lab-noble lab-ubuntu test-one flaky boots lint ipk apk deb \
-	test-packages size test-luci-app test-luci luci-pot luci-po luci-screens bench bench-up bench-path bench-wireguard bench-compare \
+	test-packages size test-luci-app test-luci luci-pot luci-po luci-screens bench bench-up bench-path \
+	bench-wireguard bench-compare \
 	bench-proxy fuzz race-proxy soak-proxy idle-proxy \
 	deps labctl test-deps packages node clean stages
 
