@@ -76,7 +76,8 @@ func (s server) reboot() string {
 	return strings.TrimSpace(state)
 }
 
-// settings lists everything that the package and its relays could leave behind, in the kernel and in files.
+// settings lists everything that the package and its relays could leave behind, in the kernel and in files. The copies of
+// /etc/passwd and the like (passwd-) are what they were before the last user was added or removed.
 const settings = `while ip -6 addr show dev ens3 | grep -q tentative || ! ip -6 route show default | grep -q ens3; do
 	sleep 0.2
 done
@@ -86,7 +87,7 @@ sysctl -a -r '^net.ipv[46].conf.*(forwarding|rp_filter|src_valid_mark|proxy)'
 systemctl list-unit-files --no-legend --no-pager; ls -A /run/ds4relay /run/network 2>&1
 find / -xdev \( -path /var/log -o -path /var/cache -o -path /var/lib/dpkg -o -path /var/lib/apt \
 	-o -path /var/lib/systemd -o -path /root -o -path /tmp -o -path /var/tmp \) -prune -o -printf '%p %m %u %l\n' | sort
-find /etc -xdev -type f -exec md5sum {} + | sort -k 2`
+find /etc -xdev -type f ! -name '*-' -exec md5sum {} + | sort -k 2`
 
 const debianRelay = `config relay 'home'
 	option role 'vps'
