@@ -43,6 +43,7 @@ lab: labctl ; scripts/lab all
 lab-alone lab-first lab-second: lab-%: labctl ; scripts/lab $*
 lab-mipsel lab-arm64: lab-%: labctl packages ; scripts/lab router $*
 lab-bookworm lab-trixie lab-jammy lab-noble: lab-%: labctl packages ; scripts/lab debian $*
+# Takes five minutes more than there are for `make test`.
 lab-home: labctl packages ; scripts/lab home trixie
 lab-routers: lab-mipsel lab-arm64
 lab-debian: lab-bookworm lab-trixie lab-home
@@ -53,14 +54,13 @@ lab-ubuntu: lab-jammy lab-noble
 
 # The stages of `make test`, two at a time (scripts/test), behind alone: half a lab beside the packages, then all
 # others in this order. Those that need no packages wait too: otherwise make would start them before the longest ones.
-STAGES := bookworm trixie lab-second home unit mipsel arm64 package-tests luci
+STAGES := bookworm trixie lab-second unit mipsel arm64 package-tests luci
 stages: stage-packages stage-lab-first $(addprefix stage-,$(STAGES))
 $(addprefix stage-,$(STAGES)): stage-packages
 stage-packages: ; @scripts/stage packages scripts/package-for-tests
 stage-alone: ; @scripts/stage alone scripts/lab alone
 stage-lab-first stage-lab-second: stage-lab-%: ; @scripts/stage lab-$* scripts/lab $*
 stage-bookworm stage-trixie: stage-%: ; @scripts/stage $* scripts/lab debian $*
-stage-home: ; @scripts/stage home scripts/lab home trixie
 stage-mipsel stage-arm64: stage-%: ; @scripts/stage $* scripts/lab router $*
 stage-unit: ; @scripts/stage unit scripts/go-test -p 4 ./...
 stage-package-tests: ; @scripts/stage package-tests scripts/test-packages

@@ -295,7 +295,9 @@ func TestForcedCommands(t *testing.T) {
 				out != `{"version":1,"state":"ok"}`+"\n" {
 				t.Fatalf("enrol: %v: %s", err, out)
 			}
-			if out, err := v.call(enrolment, append(to(invited), "enroll")...); err == nil || !strings.Contains(out,
+			thief := `{"version":1,"ssh":"` + strings.TrimSpace(client.key(v, filepath.Join(v.dir, "thief"))) +
+				`","public_key":""}`
+			if out, err := v.call(thief, append(to(invited), "enroll")...); err == nil || !strings.Contains(out,
 				"has been used already") {
 				t.Errorf("enrol once more: %v: %s", err, out)
 			}
