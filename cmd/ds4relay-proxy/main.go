@@ -32,7 +32,8 @@ usage: ds4relay-proxy [-c FILE] [--run DIR] [--status [--json] | --reload | --ta
 
   --status [--json]  show the proxies that run (exit status 3: not as the configuration says)
   --reload           have them read the configuration again
-  --take-over        go on for the process that runs: no client is refused meanwhile, its sessions come to their end there
+  --take-over        go on for the process that runs: no client is refused meanwhile, and its sessions come to their
+                     end there
   --successor SECONDS
                      after SIGTERM go on for so long, so that another process can take over
   --version

@@ -116,8 +116,8 @@ func (a *app) invite(h host, m setup.Machine, r *config.Relay, keys setup.Keys) 
 
 // sayWhere says what to do with an invitation.
 func (a *app) sayWhere() error {
-	_, err := fmt.Fprint(a.stdout, "At home: paste it into the field in LuCI (Services → DS4Relay), or into `ds4relay join`.\n"+
-		"Until then it is a secret: whoever has it can take the home's place.\n")
+	_, err := fmt.Fprint(a.stdout, "At home: paste it into the field in LuCI (Services → DS4Relay), or into "+
+		"`ds4relay join`.\nUntil then it is a secret: whoever has it can take the home's place.\n")
 	return err
 }
 

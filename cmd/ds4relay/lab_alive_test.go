@@ -167,8 +167,8 @@ func TestMends(t *testing.T) {
 	}
 }
 
-// TestKeepsOpen: a stateful firewall in front of the home lets clients in as long as it remembers a packet of the home's.
-// The router's runs remind it, also when something came since the run before.
+// TestKeepsOpen: a stateful firewall in front of the home lets clients in as long as it remembers a packet of the
+// home's. The router's runs remind it, also when something came since the run before.
 func TestKeepsOpen(t *testing.T) {
 	if os.Getenv(transportEnv) != "" {
 		t.Skip("WireGuard has its own keepalive")

@@ -242,8 +242,8 @@ func (d *debianHome) neighbours(t *testing.T) {
 // ifupdown runs the card and the relay.
 func (d *debianHome) ifupdown(t *testing.T) {
 	d.server.write("/etc/network/interfaces", homeIfupdown)
-	d.do("systemctl stop NetworkManager; systemctl disable --now ds4relay; ip addr flush dev ens3; ip link set ens3 down " +
-		"addrgenmode eui64; systemctl start networking; ifup --force ens3")
+	d.do("systemctl stop NetworkManager; systemctl disable --now ds4relay; ip addr flush dev ens3; ip link set ens3 " +
+		"down addrgenmode eui64; systemctl start networking; ifup --force ens3")
 	d.comes(homeEndpoint)
 	d.reaches("with ifupdown")
 	d.do("systemctl restart networking")

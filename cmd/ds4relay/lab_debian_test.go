@@ -76,8 +76,8 @@ func (s server) reboot() string {
 	return strings.TrimSpace(state)
 }
 
-// settings lists everything that the package and its relays could leave behind, in the kernel and in files. The copies of
-// /etc/passwd and the like (passwd-) are what they were before the last user was added or removed.
+// settings lists everything that the package and its relays could leave behind, in the kernel and in files. The copies
+// of /etc/passwd and the like (passwd-) are what they were before the last user was added or removed.
 const settings = `while ip -6 addr show dev ens3 | grep -q tentative || ! ip -6 route show default | grep -q ens3; do
 	sleep 0.2
 done

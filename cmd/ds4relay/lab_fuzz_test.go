@@ -152,9 +152,9 @@ func TestDrift(t *testing.T) {
 }
 
 // TestFaults walks through random configurations with failures and kills at random steps: the kernel always matches the
-// old or the new configuration, and down restores its initial state. DS4RELAY_SEED repeats a walk, DS4RELAY_ROUNDS makes
-// it longer. Package reconcile has the same test on a kernel in memory, with many more rounds. Meanwhile the virtual
-// machine's clock jumps.
+// old or the new configuration, and down restores its initial state. DS4RELAY_SEED repeats a walk, DS4RELAY_ROUNDS
+// makes it longer. Package reconcile has the same test on a kernel in memory, with many more rounds. Meanwhile the
+// virtual machine's clock jumps.
 func TestFaults(t *testing.T) {
 	rounds, seed := setting(t, "DS4RELAY_ROUNDS", 60), setting(t, "DS4RELAY_SEED", rand.Uint64())
 	fmt.Printf("TestFaults: DS4RELAY_SEED=%d\n", seed)

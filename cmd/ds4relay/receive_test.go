@@ -26,8 +26,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/testport"
 )
 
-// pairedVPS is a VPS that homes reach by the machine's own sshd, with the service but without a kernel. sshd runs without
-// privileges, as a user of a namespace, or as the one who runs the tests.
+// pairedVPS is a VPS that homes reach by the machine's own sshd, with the service but without a kernel. sshd runs
+// without privileges, as a user of a namespace, or as the one who runs the tests.
 type pairedVPS struct {
 	t       *testing.T
 	dir     string // of the test
@@ -265,8 +265,8 @@ var sshClients = []sshClient{
 	}, func(v *pairedVPS) []string { return []string{v.user + "@127.0.0.1"} }},
 }
 
-// TestForcedCommands has the machine's real sshd, and the clients that homes have: a key that an invitation or a home has
-// can do what it is for, and no other thing. sshd's own configuration allows all.
+// TestForcedCommands has the machine's real sshd, and the clients that homes have: a key that an invitation or a home
+// has can do what it is for, and no other thing. sshd's own configuration allows all.
 func TestForcedCommands(t *testing.T) {
 	for _, client := range sshClients {
 		t.Run(client.name, func(t *testing.T) {
@@ -316,8 +316,8 @@ func TestForcedCommands(t *testing.T) {
 				out != `{"version":1,"state":"ok"}`+"\n" {
 				t.Errorf("push: %v: %s", err, out)
 			}
-			if out, err := v.call(strings.Repeat("x", 10<<20), append(to(home), "receive")...); err == nil || !strings.Contains(out,
-				"has more than") || len(out) > pushed.MaxAnswer {
+			out, err := v.call(strings.Repeat("x", 10<<20), append(to(home), "receive")...)
+			if err == nil || !strings.Contains(out, "has more than") || len(out) > pushed.MaxAnswer {
 				t.Errorf("push 10 MB: %v: %.1000s", err, out)
 			}
 			t.Run("a home runs nothing else", func(t *testing.T) { v.confined(t, client, to, home) })
@@ -365,7 +365,7 @@ func (v *pairedVPS) confined(t *testing.T, client sshClient, to func(string, ...
 		"more commands":     append(to(key), "x; touch "+secret+"; $(touch "+secret+") `touch "+secret+"` | sh"),
 		"sftp":              append(to(key, "-s"), "sftp"),
 		"remote forwarding": to(key, "-N", "-R", remote),
-		"forward to a port": map[string][]string{"ssh": to(key, "-W", target), "dbclient": to(key, "-B", target)}[client.name],
+		"forward to a port": to(key, map[string]string{"ssh": "-W", "dbclient": "-B"}[client.name], target),
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, err := v.call(script, args...)

@@ -257,8 +257,8 @@ func TestSetupChoice(t *testing.T) {
 
 // TestSetupFails: after whatever fails, and after "no", the file and the key are as they were.
 func TestSetupFails(t *testing.T) {
-	const mine = "# mine\nconfig relay 'attic'\n\toption ipaddr '198.51.100.20'\n\toption ip6addr '2001:db8:c17:5::/64'\n" +
-		"\toption peeraddr '2001:db8:1::1'\n"
+	const mine = "# mine\nconfig relay 'attic'\n\toption ipaddr '198.51.100.20'\n" +
+		"\toption ip6addr '2001:db8:c17:5::/64'\n\toption peeraddr '2001:db8:1::1'\n"
 	for name, c := range map[string]struct {
 		breaks func(*fakeHost)
 		yes    bool
@@ -314,8 +314,8 @@ func TestSetupUninvited(t *testing.T) {
 	}
 }
 
-// TestSetupByHand: a file that somebody has written is never overwritten: a relay of another name is added, and a copy is
-// kept.
+// TestSetupByHand: a file that somebody has written is never overwritten: a relay of another name is added, and a copy
+// is kept.
 func TestSetupByHand(t *testing.T) {
 	h, a, _ := newFakeHost(t)
 	const mine = "# mine\nconfig relay 'home'\n\toption ipaddr '198.51.100.20'   # x\n\toption ip6addr " +

@@ -43,8 +43,8 @@ func TestInvitationBecomesUsed(t *testing.T) {
 	f := file(t)
 	expires := time.Now().Add(24 * time.Hour).Truncate(time.Minute)
 	must(t, f.Invite("home", key(1), expires))
-	want := fmt.Sprintf(`restrict,expiry-time="%s",command="/usr/sbin/ds4relay enroll --key %s home" %s ds4relay-invitation home`+
-		"\n", expires.Local().Format("200601021504"), id(1), public(1))
+	want := fmt.Sprintf(`restrict,expiry-time="%s",command="/usr/sbin/ds4relay enroll --key %s home" %s `+
+		"ds4relay-invitation home\n", expires.Local().Format("200601021504"), id(1), public(1))
 	if got := text(t, f); got != want {
 		t.Errorf("an invitation is\n%swant\n%s", got, want)
 	}
@@ -52,8 +52,9 @@ func TestInvitationBecomesUsed(t *testing.T) {
 		t.Errorf("State = %v, %v, %v, %v after an invitation", open, until, enrolled, err)
 	}
 	must(t, f.Enrol("home", public(2)+" root@OpenWrt"))
-	want = `restrict,command="/usr/sbin/ds4relay enroll --used --key ` + id(1) + ` home" ` + public(1) + " ds4relay-used home\n" +
-		`restrict,command="/usr/sbin/ds4relay receive --key ` + id(2) + ` home" ` + public(2) + " ds4relay-home home\n"
+	want = `restrict,command="/usr/sbin/ds4relay enroll --used --key ` + id(1) + ` home" ` + public(1) +
+		" ds4relay-used home\n" + `restrict,command="/usr/sbin/ds4relay receive --key ` + id(2) + ` home" ` + public(2) +
+		" ds4relay-home home\n"
 	if got := text(t, f); got != want {
 		t.Errorf("after enrolment there is\n%swant\n%s", got, want)
 	}

@@ -52,7 +52,8 @@ func TestPublic(t *testing.T) {
 		"Azure, SKU Standard": {needs("GET", "/metadata/loadbalancer?api-version=2020-10-01", "Metadata", "true",
 			`{"loadbalancer":{"publicIpAddresses":[{"frontendIpAddress":"198.51.100.23","privateIpAddress":"10.0.0.4"}],`+
 				`"inboundRules":[]}}`), "198.51.100.23"},
-		"Oracle":                              {needs("GET", "/opc/v2/vnics/", "Authorization", "Bearer Oracle", `[{"privateIp":"10.0.0.5"}]`), ""},
+		"Oracle": {needs("GET", "/opc/v2/vnics/", "Authorization", "Bearer Oracle", `[{"privateIp":"10.0.0.5"}]`),
+			""},
 		"somebody else, who knows everything": {everything("<html>hello</html>"), ""},
 		"a private address":                   {everything("10.0.0.5"), ""},
 		"an IPv6 address":                     {everything("2001:db8::1"), ""},

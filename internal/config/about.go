@@ -26,9 +26,10 @@ var Abouts = map[string]map[string]About{
 			"from the /64 that its lasting global address is in"},
 		"transport": {Meaning: "what carries the packets: `ipip6` (IPv4 in IPv6, not encrypted) or " +
 			"[`wireguard`](wireguard.md) (encrypted, over UDP and IPv4 or IPv6)"},
-		"peeraddr": {Default: "required, but not on a VPS with wireguard or `allow`", Meaning: "the other end's endpoint: an " +
-			"address, a prefix, or a DNS name; with wireguard an IPv4 or IPv6 address or a DNS name of the VPS"},
-		"public_key": {Default: "required with wireguard, but not beside `allow`", Meaning: "wireguard: the other end's public key"},
+		"peeraddr": {Default: "required, but not on a VPS with wireguard or `allow`", Meaning: "the other end's endpoint: " +
+			"an address, a prefix, or a DNS name; with wireguard an IPv4 or IPv6 address or a DNS name of the VPS"},
+		"public_key": {Default: "required with wireguard, but not beside `allow`", Meaning: "wireguard: the other " +
+			"end's public key"},
 		"private_key_file": {Default: "/etc/ds4relay/keys/NAME", Meaning: "wireguard: the file with this end's " +
 			"private key, which `ds4relay genkey` makes; only root may read it"},
 		"preshared_key_file": {Default: "none", Meaning: "wireguard: a file with a key that both ends have besides " +

@@ -490,8 +490,8 @@ F:30: unknown section type "zzzzzzzzz" is ignored`
 		t.Errorf("%v\n%v", err, warnings)
 	}
 	_, warnings, err = load(t, base+"\toption masq '1'\n")
-	want = `F:25: forward "web": option egress "all": is only for what 192.168.1.210 sends through this machine; with masq '1' ` +
-		`its gateway is another router, and its own connections do not come here`
+	want = `F:25: forward "web": option egress "all": is only for what 192.168.1.210 sends through this machine; with ` +
+		`masq '1' its gateway is another router, and its own connections do not come here`
 	if err != nil || warnings.Error() != want {
 		t.Errorf("%v\n%v", err, warnings)
 	}

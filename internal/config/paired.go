@@ -121,8 +121,8 @@ func (s *section) allow(relay *Relay, home *Home) {
 	}
 }
 
-// newPaired is New for a VPS with homes. What a home has pushed never makes the file wrong: it is left out where it does
-// not go together with that.
+// newPaired is New for a VPS with homes. What a home has pushed never makes the file wrong: it is left out where it
+// does not go together with that.
 func newPaired(file *uci.File, defaults Defaults) (*Config, Problems, error) {
 	var names []string
 	for name, home := range defaults.Homes {

@@ -18,7 +18,8 @@ func TestPairedRelayWaits(t *testing.T) {
 		"\tlist allow 'all'\n\toption peeraddr '2001:db8:1::/64'\n":  false,
 		"\tlist allow 'all'\n\toption peeraddr 'home.example.net'\n": false,
 		"\tlist allow 'all'\n\toption transport 'wireguard'\n":       true,
-		"\tlist allow 'all'\n\toption transport 'wireguard'\n\toption public_key 'hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo='\n": false,
+		"\tlist allow 'all'\n\toption transport 'wireguard'\n\toption public_key " +
+			"'hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo='\n": false,
 	} {
 		c, _, err := Parse("F", []byte(pairedFile+options), Defaults{Role: VPS})
 		if err != nil {
@@ -53,13 +54,15 @@ func TestAllowIsChecked(t *testing.T) {
 		pairedFile + "\tlist allow 'tcp'\n":     "allowed is all, egress",
 		pairedFile + "\tlist allow 'tcp:0'\n":   "allowed is all, egress",
 		pairedFile + "\tlist allow 'nothing'\n": "allowed is all, egress",
-		pairedFile + "\tlist allow 'all'\n\toption transport 'wireguard'\n\toption peer 'plain'\n": "allowed is one of the two",
+		pairedFile + "\tlist allow 'all'\n\toption transport 'wireguard'\n\toption peer 'plain'\n": "allowed is one " +
+			"of the two",
 	} {
 		if _, _, err := Parse("F", []byte(file), Defaults{Role: VPS}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v; want: …%s…", file, err, want)
 		}
 	}
-	router := strings.ReplaceAll(pairedFile, "'vps'", "'router'") + "\toption peeraddr '2001:db8:1::/64'\n\tlist allow 'all'\n"
+	router := strings.ReplaceAll(pairedFile, "'vps'", "'router'") +
+		"\toption peeraddr '2001:db8:1::/64'\n\tlist allow 'all'\n"
 	c, warnings, err := Parse("F", []byte(router), Defaults{})
 	if err != nil || len(warnings) != 1 || c.Relays[0].Allow != nil {
 		t.Errorf("list allow on a router: %v, %v", warnings, err)
@@ -81,8 +84,8 @@ func TestAllows(t *testing.T) {
 
 // A push that goes wrong is a warning in one line, and takes nothing else with it.
 func TestDamagedPush(t *testing.T) {
-	file := pairedFile + "\tlist allow 'tcp:1-65535'\n\nconfig forward 'own'\n\toption proto 'tcp'\n\toption src_dport '80'\n" +
-		"\toption dest_ip '192.168.1.2'\n"
+	file := pairedFile + "\tlist allow 'tcp:1-65535'\n\nconfig forward 'own'\n\toption proto 'tcp'\n" +
+		"\toption src_dport '80'\n\toption dest_ip '192.168.1.2'\n"
 	for _, push := range []string{"", "\x00", PushHeader + "config forward 'x\n", PushHeader + "config relay 'x'\n",
 		PushHeader + "config forward 'x'\n\toption proto 'tcp'\n\toption src_dport '80'\n\toption dest_ip '192.168.1.3'\n"} {
 		homes := map[string]*Home{"home": {Peer: netip.MustParseAddr("2001:db8:fd::1"), File: "/relays/home",

@@ -42,8 +42,8 @@ func TestInvitation(t *testing.T) {
 	}
 }
 
-// TestAltered: every byte that is another one, is missing, or is there twice is found, and so is every text that was cut
-// off. No error shows what is in the text.
+// TestAltered: every byte that is another one, is missing, or is there twice is found, and so is every text that was
+// cut off. No error shows what is in the text.
 func TestAltered(t *testing.T) {
 	text := Encode(example())
 	refused := func(altered string) {

@@ -57,8 +57,8 @@ func defaultDevice() int {
 // cardSet is the map in our table that has the card's addresses in use.
 var cardSet = state.Set{Name: "card", Key: []state.Type{state.IPv4}, Value: []state.Type{state.IPv4}}
 
-// orHeld returns a card's address, or while it cannot be found out the one that the relay uses now: a DHCP client may be
-// about to set it anew.
+// orHeld returns a card's address, or while it cannot be found out the one that the relay uses now: a DHCP client may
+// be about to set it anew.
 func orHeld(c state.Card, r *config.Relay) netip.Addr {
 	if c.Addr.IsValid() || c.None || !state.SeeksCard(r) {
 		return c.Addr

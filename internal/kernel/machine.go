@@ -106,8 +106,8 @@ type socket struct {
 	inode string
 }
 
-// sockets returns the sockets that anybody may send to, from the files in dir: TCP that listens, and UDP without another
-// end. Without IPv6 there is no file for it.
+// sockets returns the sockets that anybody may send to, from the files in dir: TCP that listens, and UDP without
+// another end. Without IPv6 there is no file for it.
 func sockets(dir string) (list []socket, err error) {
 	for _, table := range []struct {
 		proto uint8

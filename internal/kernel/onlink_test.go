@@ -35,7 +35,8 @@ func TestLasting(t *testing.T) {
 		{"2001:db8:1::1", "2001:db8:2::9", []addr6{addr("2001:db8:1::1", 0, 600), addr("2001:db8:2::1",
 			unix.IFA_F_DEPRECATED, 0)}},
 	} {
-		if got := lasting(append(unfit, c.addrs...), "eth0", netip.MustParseAddr(c.held)); got != netip.MustParseAddr(c.want) {
+		got := lasting(append(unfit, c.addrs...), "eth0", netip.MustParseAddr(c.held))
+		if got != netip.MustParseAddr(c.want) {
 			t.Errorf("of %v, with %s: %s, want %s", c.addrs, c.held, got, c.want)
 		}
 	}

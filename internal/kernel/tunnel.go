@@ -75,6 +75,6 @@ func (ip6tnl) observe(link netlink.Link) (t transport.Tunnel, typical bool, err 
 }
 
 func (ip6tnl) missing() *message.Text {
-	return message.New("the kernel module ip6_tunnel is missing: on OpenWrt install kmod-ip6-tunnel, on Debian run modprobe " +
-		"ip6_tunnel; on a VPS in a container use config proxy instead, see ds4relay(5)")
+	return message.New("the kernel module ip6_tunnel is missing: on OpenWrt install kmod-ip6-tunnel, on Debian run " +
+		"modprobe ip6_tunnel; on a VPS in a container use config proxy instead, see ds4relay(5)")
 }

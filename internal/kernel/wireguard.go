@@ -33,8 +33,8 @@ func (wireGuard) observe(link netlink.Link) (t transport.Tunnel, typical bool, e
 }
 
 func (wireGuard) missing() *message.Text {
-	return message.New("the kernel module wireguard is missing: on OpenWrt install kmod-wireguard, on Debian run modprobe " +
-		"wireguard; on a VPS in a container use config proxy instead, see ds4relay(5)")
+	return message.New("the kernel module wireguard is missing: on OpenWrt install kmod-wireguard, on Debian run " +
+		"modprobe wireguard; on a VPS in a container use config proxy instead, see ds4relay(5)")
 }
 
 // Numbers of linux/wireguard.h.

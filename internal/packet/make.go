@@ -43,8 +43,8 @@ func makeUDP(proto uint8, src, dst netip.AddrPort, ttl uint8, payload []byte) []
 	return Make4(src.Addr(), dst.Addr(), proto, ttl, udp)
 }
 
-// MakeSCTPInit is an IPv4 packet with the first packet of an SCTP association (RFC 9260 §3.3.2), with a padding parameter
-// (RFC 4820) of that many bytes, a multiple of four.
+// MakeSCTPInit is an IPv4 packet with the first packet of an SCTP association (RFC 9260 §3.3.2), with a padding
+// parameter (RFC 4820) of that many bytes, a multiple of four.
 func MakeSCTPInit(src, dst netip.AddrPort, ttl uint8, padding int) []byte {
 	sctp := make([]byte, 32+padding)
 	copy(sctp[12:], []byte{1, 0, 0, 0, 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1})

@@ -463,8 +463,8 @@ func TestForget(t *testing.T) {
 func TestDamagedFiles(t *testing.T) {
 	v := paired(t)
 	v.takes(v.ask(Receive, "home", 2, home6, push(443)))
-	for name, text := range map[string]string{"home.json": "{", "home": "\x00\xff", "cabin.json": strings.Repeat("x", 1<<20),
-		"../x": "", "Upper.json": "{}"} {
+	for name, text := range map[string]string{"home.json": "{", "home": "\x00\xff",
+		"cabin.json": strings.Repeat("x", 1<<20), "../x": "", "Upper.json": "{}"} {
 		path := filepath.Join(string(v.Dir), "relays", name)
 		former, _ := os.ReadFile(path)
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -494,8 +494,8 @@ func TestDamagedFiles(t *testing.T) {
 func TestFileGoesFirst(t *testing.T) {
 	v := paired(t)
 	v.takes(v.ask(Receive, "home", 2, home6, push(443)))
-	own := "config forward 'own'\n\toption relay 'home'\n\toption proto 'tcp'\n\toption src_dport '443'\n\toption dest_ip " +
-		"'192.168.1.9'\n"
+	own := "config forward 'own'\n\toption relay 'home'\n\toption proto 'tcp'\n\toption src_dport '443'\n\toption " +
+		"dest_ip '192.168.1.9'\n"
 	if err := os.WriteFile(v.Config, []byte(file+own), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -66,8 +66,8 @@ func processes(proc string, uid uint32) (list []process) {
 	return list
 }
 
-// toEnd returns the processes to be ended: sessions of sshd that have a command for the relay, or none at all, with what
-// runs in them.
+// toEnd returns the processes to be ended: sessions of sshd that have a command for the relay, or none at all, with
+// what runs in them.
 func toEnd(list []process, relay string) (pids []int) {
 	for _, p := range list {
 		commands := commandsOf(list, p.pid)

@@ -66,8 +66,8 @@ func clientOf(path string) (client, error) {
 // keyTime limits how long a key is made: a router may wait for random numbers.
 const keyTime = 20 * time.Second
 
-// MakeKey makes this home's ssh key for a relay in a new file, unless there is one already, and returns the file and the
-// public half, as in a .pub file.
+// MakeKey makes this home's ssh key for a relay in a new file, unless there is one already, and returns the file and
+// the public half, as in a .pub file.
 func (d Dir) MakeKey(relay string) (path, public string, err error) {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return "", "", err

@@ -227,8 +227,8 @@ func oneTime(t *testing.T, s *server, session Session) {
 	}
 }
 
-// TestOtherKeyType: a server with the same address and a host key of another type is not the VPS, whatever a client asks
-// without a terminal.
+// TestOtherKeyType: a server with the same address and a host key of another type is not the VPS, whatever a client
+// asks without a terminal.
 func TestOtherKeyType(t *testing.T) {
 	s := serve(t, "rsa")
 	s.vps.HostKey = append([]byte("\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20"), make([]byte, 32)...)

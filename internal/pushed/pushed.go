@@ -245,8 +245,8 @@ func sessionOf(connection string) (Listener, bool) {
 	return Listener{addr.Unmap().WithZone(""), set}, err == nil && portErr == nil && port > 0
 }
 
-// Endpoint is the address that a relay's home has, by the source address of its ssh session; not valid if the relay does
-// not learn it that way.
+// Endpoint is the address that a relay's home has, by the source address of its ssh session; not valid if the relay
+// does not learn it that way.
 func Endpoint(r *config.Relay, from netip.Addr) netip.Addr {
 	from = from.Unmap()
 	told := r.PeerName == "" && (!r.Peer.IsValid() || r.Peer == r.Home.Peer)

@@ -9,10 +9,10 @@ import (
 )
 
 // Moved returns the relays that could not be brought up before but could be now, those whose DNS name now has another
-// address than their tunnel uses, and those whose own endpoint (auto) has another prefix. Tunnels of WireGuard from whose
-// address nothing comes take the name's next one, which may be of the other version of IP. With missing, it adds those
-// with a name, or with auto, that should be up, are not, and could be now, except those that a person has taken down. If
-// no relay has a name, nothing is looked up. There are none of a file that was changed, and not applied yet.
+// address than their tunnel uses, and those whose own endpoint (auto) has another prefix. Tunnels of WireGuard from
+// whose address nothing comes take the name's next one, which may be of the other version of IP. With missing, it adds
+// those with a name, or with auto, that should be up, are not, and could be now, except those that a person has taken
+// down. If no relay has a name, nothing is looked up. There are none of a file that was changed, and not applied yet.
 func (m *End) Moved(missing bool) ([]string, error) {
 	o, err := m.Kernel.Observe(state.State{})
 	if err != nil {

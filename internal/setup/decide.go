@@ -34,8 +34,8 @@ type Plan struct {
 }
 
 // ErrAddress is returned if the public IPv4 address cannot be found out.
-var ErrAddress = message.New("no device has a public IPv4 address, and the cloud's metadata service does not know it; " +
-	"your provider's control panel shows it: ds4relay setup --ipaddr ADDRESS")
+var ErrAddress = message.New("no device has a public IPv4 address, and the cloud's metadata service does not know " +
+	"it; your provider's control panel shows it: ds4relay setup --ipaddr ADDRESS")
 
 // ErrByHand is returned for a relay that setup has not made, and must not change.
 var ErrByHand = message.New("is written by hand (it has no list allow) and stays as it is; take another name: " +
@@ -44,8 +44,8 @@ var ErrByHand = message.New("is written by hand (it has no list allow) and stays
 // allowed is what a home may ask for: any port. What stays on the VPS is kept from it.
 var allowed = []string{"tcp:1-65535", "udp:1-65535"}
 
-// Decide returns what is to be written in place of former, which is nil without a file. Errors are config.Problems where
-// the file has mistakes.
+// Decide returns what is to be written in place of former, which is nil without a file. Errors are config.Problems
+// where the file has mistakes.
 func Decide(m Machine, former []byte, o Options) (Plan, error) {
 	file, err := uci.Parse(o.Path, former)
 	if err != nil {
@@ -193,8 +193,8 @@ func (w *writer) nameRelays() {
 	}
 }
 
-// address returns the public IPv4 address: the one that was given, the one in the file as long as it can be, or one that
-// is found.
+// address returns the public IPv4 address: the one that was given, the one in the file as long as it can be, or one
+// that is found.
 func (w *writer) address() (netip.Addr, error) {
 	public := w.public()
 	switch {
@@ -249,8 +249,8 @@ func (w *writer) transport() (config.Transport, error) {
 		w.note("the kernel has no module wireguard: the tunnel is IPv4 in IPv6, which needs IPv6 at home, too")
 		return config.IPIP6, nil
 	}
-	return "", message.New("this machine's kernel has no module for a tunnel (wireguard, ip6_tunnel) and cannot load one, " +
-		"as in a container; if the home server has its own IPv6 address, the proxy needs none: man 5 ds4relay")
+	return "", message.New("this machine's kernel has no module for a tunnel (wireguard, ip6_tunnel) and cannot load " +
+		"one, as in a container; if the home server has its own IPv6 address, the proxy needs none: man 5 ds4relay")
 }
 
 // port returns the UDP port of WireGuard: that in the file, or the first one that is free from the default on.

@@ -8,8 +8,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
-// example is what the file says that the package installs; comments do not count. Nobody has written it, so setup begins
-// anew.
+// example is what the file says that the package installs; comments do not count. Nobody has written it, so setup
+// begins anew.
 const example = `config relay 'home'
 	option enabled '0'
 	option role 'vps'

@@ -53,13 +53,13 @@ func ShutOut(configuration string) (reasons []*message.Text) {
 	if len(files) > 0 && !slices.ContainsFunc(files, func(file string) bool {
 		return strings.TrimPrefix(file, "%h/") == ".ssh/authorized_keys"
 	}) {
-		reasons = append(reasons, message.New("AuthorizedKeysFile of sshd_config has no .ssh/authorized_keys: set it for %s: "+
-			"Match User %s, and below it AuthorizedKeysFile .ssh/authorized_keys", User, User))
+		reasons = append(reasons, message.New("AuthorizedKeysFile of sshd_config has no .ssh/authorized_keys: set it for "+
+			"%s: Match User %s, and below it AuthorizedKeysFile .ssh/authorized_keys", User, User))
 	}
 	methods := words["authenticationmethods"]
 	if len(methods) > 0 && !slices.Contains(methods, "any") && !slices.Contains(methods, "publickey") {
-		reasons = append(reasons, message.New("AuthenticationMethods of sshd_config wants more than a key: Match User %s, and "+
-			"below it AuthenticationMethods publickey", User))
+		reasons = append(reasons, message.New("AuthenticationMethods of sshd_config wants more than a key: Match User %s, "+
+			"and below it AuthenticationMethods publickey", User))
 	}
 	if keys := words["hostkey"]; len(keys) > 0 && !slices.ContainsFunc(keys, func(file string) bool {
 		return strings.Contains(file, "ed25519")

@@ -1,6 +1,6 @@
 // Package sha256 is SHA-256 (FIPS 180-4) for short texts. The router's build has it in a form for small flash memory:
-// Go's own, with assembler for each CPU and tests of itself, takes 54 kB of the package for OpenWrt. Debian's build uses
-// Go's.
+// Go's own, with assembler for each CPU and tests of itself, takes 54 kB of the package for OpenWrt. Debian's build
+// uses Go's.
 package sha256
 
 import (

@@ -66,8 +66,8 @@ func homeNeeds(r *config.Relay, self map[netip.Addr]bool) HomeNeeds {
 		len(egressHosts(r)) > 0}
 }
 
-// homeAllowances are the rules that a tunnel needs at home. Our own table lets only packets for the forwards come out of
-// the tunnel, and only marked packets are routed into it.
+// homeAllowances are the rules that a tunnel needs at home. Our own table lets only packets for the forwards come out
+// of the tunnel, and only marked packets are routed into it.
 func homeAllowances(link Link, tables IPTables, needs HomeNeeds) []Allowance {
 	wanted := allowances(link, tables)
 	for _, program := range IPTablesPrograms {

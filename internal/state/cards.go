@@ -20,7 +20,8 @@ type CardAddr struct {
 // SeeksCard reports whether a relay's address on the network card has to be found out.
 func SeeksCard(r *config.Relay) bool { return r.Role == config.VPS && !r.NICAddr.IsValid() }
 
-// Cards finds the cards' addresses of those relays that have no option nicaddr, by relay, among the machine's addresses.
+// Cards finds the cards' addresses of those relays that have no option nicaddr, by relay, among the machine's
+// addresses.
 func Cards(relays []*config.Relay, addrs []CardAddr) map[string]Card {
 	found := map[string]Card{}
 	for _, r := range relays {

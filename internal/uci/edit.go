@@ -42,9 +42,9 @@ func AddList(section, option, value string) Change { return Change{addList, sect
 // Delete deletes an option, or all values of a list. It need not be there.
 func Delete(section, option string) Change { return Change{deleteOption, section, option, ""} }
 
-// Edit returns the text with the changes, made one after the other. Everything else in it stays byte for byte: comments,
-// order, quotes, indentation. The text must be without mistakes. What comes out is parsed, and is an error unless it
-// says what was meant.
+// Edit returns the text with the changes, made one after the other. Everything else in it stays byte for byte:
+// comments, order, quotes, indentation. The text must be without mistakes. What comes out is parsed, and is an error
+// unless it says what was meant.
 func Edit(text []byte, changes ...Change) ([]byte, error) {
 	mark := ""
 	former := string(text)

@@ -189,8 +189,8 @@ func flat(t *testing.T, text []byte) map[string][]string {
 	return said
 }
 
-// TestEditRandom: of random changes in random files, exactly the changed values are others afterwards, by our parser and
-// by go-uci, and every line that is about something else stays as it was.
+// TestEditRandom: of random changes in random files, exactly the changed values are others afterwards, by our parser
+// and by go-uci, and every line that is about something else stays as it was.
 func TestEditRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	rounds := 0
