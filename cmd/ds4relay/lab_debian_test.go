@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -200,9 +201,31 @@ func (d *debianRelayLab) streams(n int) (end func(when string)) {
 // settles waits until status reports no difference.
 func (d *debianRelayLab) settles() {
 	d.t.Helper()
-	d.do("for i in $(seq 50); do ds4relay status >/dev/null && exit; sleep 0.3; done; " +
-		"journalctl --no-pager -n 100 -o short-precise -u 'ds4relay*' -u systemd-networkd -u NetworkManager; " +
-		"ds4relay status")
+	if !d.comes("ds4relay status") {
+		d.do("journalctl --no-pager -n 100 -o short-precise -u 'ds4relay*' -u systemd-networkd -u NetworkManager; " +
+			"ds4relay status")
+	}
+}
+
+// comes waits until a command succeeds, for a minute at most. Each try is a command of its own: on a busy machine that
+// emulates its processor, a loop of them would take longer than one command may.
+func (d *debianRelayLab) comes(command string) bool {
+	d.t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		if status, _ := d.try(command); status == 0 {
+			return true
+		} else if time.Now().After(end) {
+			return false
+		}
+	}
+}
+
+// waits is comes for what has to come.
+func (d *debianRelayLab) waits(command string) {
+	d.t.Helper()
+	if !d.comes(command) {
+		d.do(command)
+	}
 }
 
 // comesBack runs a command that takes away what the relay needs, and waits until all is back. The watcher begins anew,
@@ -292,8 +315,8 @@ func (d *debianRelayLab) movesOver(t *testing.T) {
 		strings.NewReplacer("eth0", "ens3", "443", "80", "ds4-home", "wrap1").Replace(lines)+"\n")
 	// The hand-made endpoint is tentative for a second or two (duplicate address detection); until then the tunnel has
 	// no route.
-	d.do("sysctl -qw net.ipv4.ip_forward=1; ifup wrap1; for i in $(seq 50); do ip -6 address show dev ens3 tentative " +
-		"| grep -q inet6 || exit 0; sleep 0.1; done")
+	d.do("sysctl -qw net.ipv4.ip_forward=1; ifup wrap1")
+	d.waits("! ip -6 address show dev ens3 tentative | grep -q inet6")
 	seenTCP(t, d.Client, public+":80", client4)
 	out := d.do("ds4relay check 2>&1 || exit 0") // the tunnel's name is taken
 	for i, line := range strings.Split(lines, "\n") {
@@ -508,6 +531,7 @@ func TestDebian(t *testing.T) {
 		d.chapter(t, "metrics", d.metrics)
 		d.chapter(t, "units", d.units) // a mistake in the file, which makes a run of metrics fail too
 		d.chapter(t, "networkd, and a boot", d.networkd)
+		d.chapter(t, "a home that joins", d.joins)
 	}
 	d.chapter(t, "purge", func(t *testing.T) {
 		d.do("apt-get purge -y ds4relay")
@@ -522,6 +546,40 @@ func TestDebian(t *testing.T) {
 			"/run/network/ifstate.wrap* /run/network/restart-hotplug")
 		same(t, "the VPS after the purge", before, d.do(settings))
 	})
+}
+
+// joins makes the machine a VPS by setup, and a home in namespaces joins it: by the package's own units.
+func (d *debianRelayLab) joins(t *testing.T) {
+	d.other.do("down")
+	d.do("systemctl disable --now ds4relay; rm /etc/config/ds4relay; systemctl start ssh; systemctl is-active " +
+		"ds4relay-receive.socket")
+	if err := installed(); err != nil {
+		t.Fatal(err)
+	}
+	home := newRoom(t, d.Router, ":")
+	out := d.do("ds4relay setup --yes; systemctl is-enabled ds4relay; modprobe -r wireguard || true")
+	invitation := regexp.MustCompile(`ds4relay1\.\S+`).FindString(out)
+	home.do(t, "ds4relay join --yes --host "+home4+" --port tcp:80", invitation)
+	seenTCP(t, d.Client, public+":80", client4)
+	home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", moreForward)
+	home.opens(t, d.Client, public+":8080")
+	home.pushes(t, "ok", "")
+	// A package of another version keeps the pair.
+	d.do("dpkg -i /root/ds4relay.deb; dpkg -i /root/next.deb; systemctl is-active ds4relay-receive.socket")
+	seenTCP(t, d.Client, public+":8080", client4)
+	home.do(t, "sed -i s/8080/8081/ /etc/config/ds4relay && ds4relay up", "")
+	home.opens(t, d.Client, public+":8081")
+	home.do(t, "sed -i s/8081/22/ /etc/config/ds4relay && ds4relay up", "")
+	home.pushes(t, "refused", "src_dport")
+	if log := d.do("journalctl --no-pager -u 'ds4relay-receive*'"); !strings.Contains(log, "a home has enrolled") ||
+		strings.Contains(log, "Failed") {
+		t.Errorf("the service for homes: %s", log)
+	}
+	d.do("ds4relay forget home; ds4relay status")
+	home.try(t, "ds4relay watch", "")
+	home.pushes(t, "failed", "does not accept this key")
+	home.do(t, "ds4relay down", "")
+	d.do("systemctl stop ssh; systemctl disable --now ds4relay; rm /etc/ds4relay/keys/home")
 }
 
 // egressAll are the forwards of the test.
@@ -743,15 +801,17 @@ func (d *debianRelayLab) whoever(t *testing.T) {
 		}
 	}
 	d.do("rm -r /usr/sbin/netfilter-persistent /usr/share/netfilter-persistent /etc/iptables; systemctl restart " +
-		"ds4relay-watch; (while sleep 0.1; do nft delete table ip ds4relay; done >/dev/null 2>&1 & echo $! " +
-		">/root/rival); for i in $(seq 200); do journalctl -u ds4relay-watch | grep -q '5 repairs within a minute' " +
-		"&& break; sleep 0.2; done; kill $(cat /root/rival)")
+		"ds4relay-watch")
+	// The rival leaves time between two of its commands: a machine that emulates its processor has a lot to do.
+	d.do("(while sleep 1; do nft delete table ip ds4relay; done >/dev/null 2>&1 & echo $! >/root/rival)")
+	d.waits("journalctl -n 50 -u ds4relay-watch | grep -q '5 repairs within a minute'")
+	d.do("kill $(cat /root/rival)")
 	if _, out := d.try("ds4relay status"); !strings.Contains(out, "note: nft (process ") ||
 		!strings.Contains(out, "takes away again and again") {
 		t.Errorf("status beside a rival: %s", out)
 	}
-	d.do("rm /root/rival; ifdown wrap1; for i in $(seq 50); do systemctl -q is-active ds4relay-watch || exit 0; " +
-		"sleep 0.2; done; exit 1")
+	d.do("rm /root/rival; ifdown wrap1")
+	d.waits("! systemctl -q is-active ds4relay-watch")
 	d.do("! ip link show wrap1; ifup wrap1; ds4relay status; systemctl is-active ds4relay-watch")
 	d.works("after a rival")
 	d.memory(t)
@@ -808,7 +868,6 @@ func (d *debianRelayLab) restarts(t *testing.T) {
 	const unit = "systemctl -q is-active ds4relay.service ds4relay-down.service"
 	// If the tunnel is created again, it gets another index.
 	index := func() string { return d.do("cat /sys/class/net/wrap1/ifindex") }
-	const stopped = "for i in $(seq 50); do ip link show wrap1 || exit 0; sleep 0.1; done; exit 1"
 	tunnel := index()
 	stream := open(t, d.Client, public+":80")
 	for _, command := range []string{"restart", "try-restart", "reload-or-restart"} {
@@ -831,7 +890,8 @@ func (d *debianRelayLab) restarts(t *testing.T) {
 		t.Errorf("the tunnel was made anew: it was %s, and is %s", tunnel, now)
 	}
 	// A failed unit can be stopped too, and so can one that was just restarted.
-	d.do(mistake + "; ! systemctl restart ds4relay; systemctl stop ds4relay; " + stopped)
+	d.do(mistake + "; ! systemctl restart ds4relay; systemctl stop ds4relay")
+	d.waits("! ip link show wrap1")
 	d.do("mv /root/relays /etc/config/ds4relay; systemctl start ds4relay; systemctl restart ds4relay && " +
 		"systemctl stop ds4relay && ! ip link show wrap1")
 	d.do("systemctl start ds4relay")
@@ -841,16 +901,17 @@ func (d *debianRelayLab) restarts(t *testing.T) {
 // metrics: a real prometheus-node-exporter, whose textfile collector has a directory, passes on what the timer writes.
 func (d *debianRelayLab) metrics(t *testing.T) {
 	const dir, file = "/var/lib/prometheus/node-exporter", "/var/lib/prometheus/node-exporter/ds4relay.prom"
-	if out := d.do("for i in $(seq 200); do [ -s " + file + " ] && break; sleep 0.2; done; cat " +
-		file); !strings.Contains(out, "ds4relay_relay_up{") {
+	d.waits("[ -s " + file + " ]")
+	if out := d.do("cat " + file); !strings.Contains(out, "ds4relay_relay_up{") {
 		t.Errorf("the timer has written %s", out)
 	}
-	d.do("for i in $(seq 50); do [ -S /run/ds4relay/traffic ] && " +
-		"break; sleep 0.2; done; ds4relay metrics; systemctl start prometheus-node-exporter")
+	d.waits("[ -S /run/ds4relay/traffic ]")
+	d.do("ds4relay metrics; systemctl start prometheus-node-exporter")
 	transfers(t, d.Client, public+":80", 1<<20)
 	const scrape = "exec 3<>/dev/tcp/127.0.0.1/9100; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3"
-	out := d.do("systemctl start ds4relay-metrics; for i in $(seq 200); do out=$(" + scrape + ") && grep -q " +
-		"'^ds4relay_forward_bytes_total.* [1-9]' <<<\"$out\" && break; sleep 0.3; done; echo \"$out\"")
+	d.do("systemctl start ds4relay-metrics")
+	d.comes("(" + scrape + ") | grep -q '^ds4relay_forward_bytes_total.* [1-9]'")
+	out := d.do(scrape)
 	for _, want := range []string{"\nnode_textfile_scrape_error 0\n", "\nds4relay_relay_up{relay=\"home\"} 1\n",
 		"\nds4relay_configuration_differs 0\n", "\n# TYPE ds4relay_forward_bytes_total counter\n"} {
 		if !strings.Contains(out, want) {

@@ -124,6 +124,25 @@ func (r *room) pushes(t *testing.T, state, word string) {
 	t.Fatalf("the push is not %s (%s): %s", state, word, text)
 }
 
+// opens waits until the VPS has a forward that its home has pushed. A push that failed, on a busy machine, is tried again
+// by the run of each minute.
+func (r *room) opens(t *testing.T, client *lab.Host, to string) {
+	t.Helper()
+	start := time.Now()
+	for run := start.Add(2 * patience); ; time.Sleep(100 * time.Millisecond) {
+		if _, conn, err := askTCP(client, to); err == nil {
+			conn.Close()
+			return
+		} else if time.Since(start) > 12*patience {
+			t.Fatalf("the forward that the home has added: %v; %s", err, r.do(t, "cat /run/ds4relay/push-*.json", ""))
+		}
+		if time.Now().After(run) {
+			r.try(t, "ds4relay watch", "")
+			run = time.Now().Add(2 * patience)
+		}
+	}
+}
+
 // receives is what systemd does for the unit: a service for each connection.
 func (r *room) receives(t *testing.T, listener net.Listener) {
 	for {
@@ -164,6 +183,10 @@ func TestPairing(t *testing.T) {
 		})
 	}
 }
+
+// moreForward is a forward that a home adds later.
+const moreForward = "\nconfig forward 'more'\n\toption proto 'tcp'\n\toption src_dport '8080'\n\toption dest_ip '" +
+	home4 + "'\n\toption dest_port '80'\n"
 
 // pairs lets a home without the hidden programs join a VPS.
 func pairs(t *testing.T, relay, transport, hidden string) {
@@ -211,17 +234,9 @@ func pairs(t *testing.T, relay, transport, hidden string) {
 	}
 
 	// One place to configure. What the VPS does not take leaves what it took before.
-	home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", "\nconfig forward 'more'\n\toption proto 'tcp'\n\toption "+
-		"src_dport '8080'\n\toption dest_ip '"+home4+"'\n\toption dest_port '80'\n")
+	home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", moreForward)
+	home.opens(t, r.Client, public+":8080")
 	home.pushes(t, "ok", "")
-	for end := time.Now().Add(4 * patience); ; time.Sleep(100 * time.Millisecond) {
-		if _, conn, err := askTCP(r.Client, public+":8080"); err == nil {
-			conn.Close()
-			break
-		} else if time.Now().After(end) {
-			t.Fatalf("the forward that the home has added: %v", err)
-		}
-	}
 	home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", "\nconfig forward 'shell'\n\toption proto 'tcp'\n\toption "+
 		"src_dport '22'\n\toption dest_ip '"+home4+"'\n")
 	home.pushes(t, "refused", "src_dport")

@@ -16,7 +16,7 @@ const Address = "169.254.46.2:7"
 const Started = "lab agent: started"
 
 // Limit is the time limit of a command.
-const Limit = 2 * time.Minute
+const Limit = 5 * time.Minute
 
 // Request is a command and its standard input.
 type Request struct {

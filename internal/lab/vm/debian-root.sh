@@ -105,7 +105,7 @@ ExecStart=udevadm trigger --type=devices --action=add --subsystem-match=net --su
 END
 # Neighbours of the relay, which a test starts.
 for unit in docker.service docker.socket containerd.service NetworkManager.service NetworkManager-wait-online.service \
-	NetworkManager-dispatcher.service prometheus-node-exporter.service; do
+	NetworkManager-dispatcher.service prometheus-node-exporter.service ssh.service; do
 	test ! -e "usr/lib/systemd/system/$unit" && test ! -e "lib/systemd/system/$unit" ||
 		systemctl --root "$root" -q disable "$unit"
 done

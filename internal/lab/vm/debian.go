@@ -30,7 +30,7 @@ type debianSuite struct {
 
 var debianSuites = map[string]debianSuite{
 	"bookworm": {more: []string{"ifupdown", "docker.io", "network-manager"}},
-	"trixie": {more: []string{"ifupdown", "docker-cli", "docker.io", "network-manager",
+	"trixie": {more: []string{"ifupdown", "docker-cli", "docker.io", "network-manager", "openssh-server",
 		"prometheus-node-exporter"}},
 	"jammy": {ubuntu: true, more: []string{"netplan.io"}},
 	"noble": {ubuntu: true, more: []string{"netplan.io"}},
