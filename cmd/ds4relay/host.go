@@ -16,11 +16,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ds4relay/ds4relay/internal/authorized"
 	"github.com/ds4relay/ds4relay/internal/cloud"
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/paired"
 	"github.com/ds4relay/ds4relay/internal/program"
 	"github.com/ds4relay/ds4relay/internal/setup"
 	"github.com/ds4relay/ds4relay/internal/transport"
@@ -162,9 +162,9 @@ func (h *thisHost) Back() error {
 }
 
 func (h *thisHost) Invite(relay string, key [32]byte, expires time.Time) error {
-	return authorized.File{Path: authorized.Path}.Invite(relay, key, expires)
+	return paired.Path.Keys().Invite(relay, key, expires)
 }
 
 func (h *thisHost) Invited(relay string) (bool, time.Time, bool, error) {
-	return authorized.File{Path: authorized.Path}.State(relay)
+	return paired.Path.Keys().State(relay)
 }

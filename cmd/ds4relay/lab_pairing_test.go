@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ds4relay/ds4relay/internal/authorized"
 	"github.com/ds4relay/ds4relay/internal/lab"
+	"github.com/ds4relay/ds4relay/internal/paired"
 )
 
 // programEnv makes the test binary the program itself.
@@ -244,7 +244,7 @@ func pairs(t *testing.T, relay, transport, hidden string) {
 	seenTCP(t, r.Client, public+":8080", client4)
 
 	vps.do(t, "ds4relay forget "+relay, "")
-	if keys := vps.do(t, "cat "+authorized.Path, ""); keys != "" {
+	if keys := vps.do(t, "cat "+paired.Path.Keys().Path, ""); keys != "" {
 		t.Errorf("after forget there are keys: %s", keys)
 	}
 	refusedTCP(t, r.Client, public+":80")

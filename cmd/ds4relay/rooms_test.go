@@ -55,7 +55,7 @@ func readRooms(t *testing.T) rooms {
 		t.Fatal(err)
 	}
 	r := rooms{map[string]int{}, map[string][]string{}, map[string]bool{}, map[string]bool{}}
-	section := ""
+	section, rows := "", map[string]bool{}
 	for i, line := range strings.Split(string(text), "\n") {
 		if strings.HasPrefix(line, "#") {
 			section = strings.TrimLeft(line, "# ")
@@ -73,6 +73,10 @@ func readRooms(t *testing.T) rooms {
 			continue
 		}
 		name := strings.Trim(cells[1], " `")
+		if rows[name] {
+			t.Errorf("%s: %s has two rows", architecture, name)
+		}
+		rows[name] = true
 		switch section {
 		case "Packages that decide":
 			r.decides[name] = true

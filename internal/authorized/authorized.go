@@ -21,19 +21,20 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 )
 
-// Path is the file on a VPS. It is root's, which sshd takes (AuthorizedKeysFile, StrictModes in sshd_config(5)).
-const Path = "/var/lib/ds4relay/.ssh/authorized_keys"
-
 // Program is what the keys may run.
 const Program = "/usr/sbin/ds4relay"
 
-// A File is an authorized_keys file, sshd(8). Lines of others stay as they are.
+// A File is an authorized_keys file, sshd(8). It is root's, which sshd takes (AuthorizedKeysFile, StrictModes in
+// sshd_config(5)). Lines of others stay as they are.
 type File struct {
 	Path string
 }
 
-// ErrNoInvitation is the error if a relay has no open invitation.
-var ErrNoInvitation = message.New("there is no open invitation for this relay")
+// Errors that a home can do something about.
+var (
+	ErrNoInvitation = message.New("there is no open invitation for this relay")
+	ErrKnownKey     = message.New("the VPS knows this ssh key for something else already; make another one")
+)
 
 // What a key may be.
 const (
@@ -51,16 +52,32 @@ type line struct {
 
 const (
 	keyType = "ssh-ed25519"
-	// expiryFormat is in the time zone of the system: before OpenSSH 9.1 there is no other.
+	// expiryFormat is in the time zone of the system: before OpenSSH 9.1 (Ubuntu 22.04) there is no other.
 	expiryFormat = "200601021504"
 )
+
+// localTime has the time zone of the system; $TZ of who runs ds4relay is not that of sshd. Tests have their own.
+var localTime = "/etc/localtime"
+
+// systemZone is UTC on a system that has none, as for the C library.
+func systemZone() *time.Location {
+	data, err := os.ReadFile(localTime)
+	if err != nil {
+		return time.UTC
+	}
+	zone, err := time.LoadLocationFromTZData("", data)
+	if err != nil {
+		return time.UTC
+	}
+	return zone
+}
 
 // String writes it as sshd(8) reads it, without a line break.
 func (l line) String() string {
 	options, command := "restrict,", "receive"
 	switch l.kind {
 	case invitation:
-		options += `expiry-time="` + l.expires.Local().Format(expiryFormat) + `",`
+		options += `expiry-time="` + l.expires.In(systemZone()).Format(expiryFormat) + `",`
 		command = "enroll"
 	case used:
 		command = "enroll --used"
@@ -89,7 +106,7 @@ func parse(text string) (l line, ok bool) {
 	}
 	if _, rest, found := strings.Cut(text, `expiry-time="`); found {
 		at, _, _ := strings.Cut(rest, `"`)
-		l.expires, _ = time.ParseInLocation(expiryFormat, at, time.Local)
+		l.expires, _ = time.ParseInLocation(expiryFormat, at, systemZone())
 	}
 	return l, text == l.String()
 }
@@ -106,26 +123,23 @@ func (f File) Invite(relay string, key [32]byte, expires time.Time) error {
 	})
 }
 
-// Enrol ends the open invitation of a relay, and lets a home push with its own key: ssh-ed25519 and the key in base64.
-// A former home's key is no good any more.
-func (f File) Enrol(relay, key string) error { return f.EnrolBy("", relay, key) }
-
-// EnrolBy is like Enrol for the invitation with that id; "" for the one that is open.
-func (f File) EnrolBy(id, relay, key string) error {
+// Enrol ends the open invitation of a relay, whose key has that id, and lets a home push with its own key: ssh-ed25519
+// and the key in base64. A former home's key is no good any more.
+func (f File) Enrol(id, relay, key string) error {
 	own, err := ParseKey(key)
 	if err != nil {
 		return err
 	}
 	return f.edit(func(lines []string) ([]string, error) {
 		open := open(lines, relay)
-		if open == nil || id != "" && open.id() != id {
+		if open == nil || open.id() != id {
 			return nil, ErrNoInvitation
 		}
 		if slices.ContainsFunc(lines, func(text string) bool {
 			l, ok := parse(text)
 			return ok && l.key == own && (l.relay != relay || l.kind != home)
 		}) {
-			return nil, message.New("this ssh key is known for something else already; make another one")
+			return nil, ErrKnownKey
 		}
 		lines = without(lines, relay, invitation, used, home)
 		return append(lines, line{kind: used, relay: relay, key: open.key}.String(),
@@ -211,7 +225,7 @@ func ParseKey(text string) (string, error) {
 			return base64.StdEncoding.EncodeToString(data), nil
 		}
 	}
-	return "", message.New("is no public key of ssh; allowed is one of the type %s, as in a .pub file", keyType)
+	return "", message.New("the home's ssh key is no public key of the type %s, as in a .pub file", keyType)
 }
 
 // maxKey limits the text of a key in bytes; a comment may be with it.
@@ -249,7 +263,7 @@ func (f File) edit(change func([]string) ([]string, error)) (err error) {
 		return err
 	}
 	defer lock.Close()
-	if err := flock(lock); err != nil {
+	if err := Lock(lock, lockTime); err != nil {
 		return message.New("lock %s: %v", dir, err)
 	}
 	former, err := f.read()
@@ -270,8 +284,10 @@ func (f File) edit(change func([]string) ([]string, error)) (err error) {
 // lockTime limits how long one waits for another.
 const lockTime = 10 * time.Second
 
-func flock(file *os.File) error {
-	for deadline := time.Now().Add(lockTime); ; time.Sleep(20 * time.Millisecond) {
+// Lock keeps others from locking an open file until it is closed. If another one has it for longer than wait, the error
+// is unix.EWOULDBLOCK.
+func Lock(file *os.File, wait time.Duration) error {
+	for deadline := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err != unix.EWOULDBLOCK && err != unix.EINTR || time.Now().After(deadline) {
 			return err

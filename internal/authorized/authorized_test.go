@@ -44,14 +44,14 @@ func TestInvitationBecomesUsed(t *testing.T) {
 	expires := time.Now().Add(24 * time.Hour).Truncate(time.Minute)
 	must(t, f.Invite("home", key(1), expires))
 	want := fmt.Sprintf(`restrict,expiry-time="%s",command="/usr/sbin/ds4relay enroll --key %s home" %s `+
-		"ds4relay-invitation home\n", expires.Local().Format("200601021504"), id(1), public(1))
+		"ds4relay-invitation home\n", expires.In(systemZone()).Format("200601021504"), id(1), public(1))
 	if got := text(t, f); got != want {
 		t.Errorf("an invitation is\n%swant\n%s", got, want)
 	}
 	if open, until, enrolled, err := f.State("home"); !open || !until.Equal(expires) || enrolled || err != nil {
 		t.Errorf("State = %v, %v, %v, %v after an invitation", open, until, enrolled, err)
 	}
-	must(t, f.Enrol("home", public(2)+" root@OpenWrt"))
+	must(t, f.Enrol(id(1), "home", public(2)+" root@OpenWrt"))
 	want = `restrict,command="/usr/sbin/ds4relay enroll --used --key ` + id(1) + ` home" ` + public(1) +
 		" ds4relay-used home\n" + `restrict,command="/usr/sbin/ds4relay receive --key ` + id(2) + ` home" ` + public(2) +
 		" ds4relay-home home\n"
@@ -61,7 +61,7 @@ func TestInvitationBecomesUsed(t *testing.T) {
 	if open, _, enrolled, _ := f.State("home"); open || !enrolled {
 		t.Errorf("State = %v, %v after enrolment", open, enrolled)
 	}
-	if err := f.Enrol("home", public(3)); !errors.Is(err, ErrNoInvitation) {
+	if err := f.Enrol(id(1), "home", public(3)); !errors.Is(err, ErrNoInvitation) {
 		t.Errorf("a second enrolment with one invitation: %v", err)
 	}
 	if got := text(t, f); got != want {
@@ -78,7 +78,7 @@ func TestNewInvitationReplacesTheOpenOne(t *testing.T) {
 	f := file(t)
 	later := time.Now().Add(time.Hour)
 	must(t, f.Invite("home", key(1), later))
-	must(t, f.Enrol("home", public(2)))
+	must(t, f.Enrol(id(1), "home", public(2)))
 	must(t, f.Invite("home", key(3), later))
 	must(t, f.Invite("home", key(4), later))
 	must(t, f.Invite("cabin", key(5), later))
@@ -88,7 +88,7 @@ func TestNewInvitationReplacesTheOpenOne(t *testing.T) {
 			t.Errorf("key %d is there: %v, want %v:\n%s", n, !want, want, got)
 		}
 	}
-	must(t, f.Enrol("home", public(6)))
+	must(t, f.Enrol(id(4), "home", public(6)))
 	got = text(t, f)
 	for n, want := range map[byte]bool{1: false, 2: false, 4: true, 5: true, 6: true} {
 		if strings.Contains(got, encode(key(n))) != want {
@@ -107,8 +107,36 @@ func TestExpiredInvitation(t *testing.T) {
 	if open, _, _, _ := f.State("home"); open {
 		t.Error("an invitation that is too old is open")
 	}
-	if err := f.Enrol("home", public(2)); !errors.Is(err, ErrNoInvitation) {
+	if good, err := f.Good(id(1), "home"); good || err != nil {
+		t.Errorf("the key of an invitation that is too old is good: %v, %v", good, err)
+	}
+	if err := f.Enrol(id(1), "home", public(2)); !errors.Is(err, ErrNoInvitation) {
 		t.Errorf("enrolment with an invitation that is too old: %v", err)
+	}
+}
+
+// sshd reads the time in the zone of the system, whatever $TZ an administrator's shell has.
+func TestZoneOfTheSystem(t *testing.T) {
+	former, local := localTime, time.Local
+	defer func() { localTime, time.Local = former, local }()
+	time.Local = time.FixedZone("of a shell", -8*3600)
+	expires := time.Date(2126, 7, 1, 22, 30, 0, 0, time.UTC)
+	east := filepath.Join(t.TempDir(), "east")
+	const part = "TZif2" + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" + // RFC 9636
+		"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x04" + // one type
+		"\x00\x00\x1c\x20\x00\x00" + "+02\x00" // two hours east
+	must(t, os.WriteFile(east, []byte(part+part+"\n<+02>-2\n"), 0o644))
+	for path, want := range map[string]string{east: "212607020030", "none": "212607012230",
+		"authorized_test.go": "212607012230"} {
+		localTime = path
+		f := file(t)
+		must(t, f.Invite("home", key(1), expires))
+		if got := text(t, f); !strings.Contains(got, `expiry-time="`+want+`"`) {
+			t.Errorf("with the zone %s: %s", path, got)
+		}
+		if open, until, _, err := f.State("home"); !open || !until.Equal(expires) || err != nil {
+			t.Errorf("with the zone %s: State = %v, %v, %v", path, open, until, err)
+		}
 	}
 }
 
@@ -119,7 +147,7 @@ func TestLinesOfOthersStay(t *testing.T) {
 	must(t, os.MkdirAll(filepath.Dir(f.Path), 0o755))
 	must(t, os.WriteFile(f.Path, []byte(others), 0o644))
 	must(t, f.Invite("home", key(1), time.Now().Add(time.Hour)))
-	must(t, f.Enrol("home", public(2)))
+	must(t, f.Enrol(id(1), "home", public(2)))
 	must(t, f.Forget("home"))
 	if got := text(t, f); got != others {
 		t.Errorf("lines of others have become\n%swant\n%s", got, others)
@@ -132,11 +160,11 @@ func TestBadInput(t *testing.T) {
 	for _, bad := range []string{"", "ssh-ed25519", "ssh-rsa AAAA", "ssh-ed25519 AAAA", "ssh-ed25519 !!!!",
 		"command=\"sh\" " + public(2), public(2)[:40], keyType + "\x00" + encode(key(2)),
 		public(2) + strings.Repeat("x", maxKey)} {
-		if err := f.Enrol("home", bad); err == nil || errors.Is(err, ErrNoInvitation) {
+		if err := f.Enrol(id(1), "home", bad); err == nil || errors.Is(err, ErrNoInvitation) {
 			t.Errorf("enrolment with the key %.60q: %v", bad, err)
 		}
 	}
-	must(t, f.Enrol("home", public(2)+"\nssh-ed25519 AAAA another\n")) // what follows the key is a comment
+	must(t, f.Enrol(id(1), "home", public(2)+"\nssh-ed25519 AAAA another\n")) // what follows the key is a comment
 	if got := text(t, f); strings.Count(got, "\n") != 2 || strings.Contains(got, "another") {
 		t.Errorf("a line break in a key has made a line:\n%s", got)
 	}
@@ -152,8 +180,8 @@ func TestKeyOfAnotherRelay(t *testing.T) {
 	for n, relay := range []string{"home", "cabin"} {
 		must(t, f.Invite(relay, key(byte(n)), time.Now().Add(time.Hour)))
 	}
-	must(t, f.Enrol("home", public(7)))
-	if err := f.Enrol("cabin", public(7)); err == nil || errors.Is(err, ErrNoInvitation) {
+	must(t, f.Enrol(id(0), "home", public(7)))
+	if err := f.Enrol(id(1), "cabin", public(7)); !errors.Is(err, ErrKnownKey) {
 		t.Errorf("the key of one home for another relay: %v", err) // sshd would take the first line of the two
 	}
 }
@@ -165,7 +193,7 @@ func TestManyAtOnce(t *testing.T) {
 	enrolled := make(chan byte, 100)
 	for n := range 100 {
 		group.Go(func() {
-			if f.Enrol("home", public(byte(n+2))) == nil {
+			if f.Enrol(id(1), "home", public(byte(n+2))) == nil {
 				enrolled <- byte(n + 2)
 			}
 		})
@@ -193,14 +221,14 @@ func TestKeyThatWasTakenBack(t *testing.T) {
 	good(1, true)
 	must(t, f.Invite("home", key(2), later))
 	good(1, false)
-	if err := f.EnrolBy(id(1), "home", public(5)); !errors.Is(err, ErrNoInvitation) {
+	if err := f.Enrol(id(1), "home", public(5)); !errors.Is(err, ErrNoInvitation) {
 		t.Errorf("an old invitation enrols by the new one: %v", err)
 	}
-	must(t, f.EnrolBy(id(2), "home", public(6)))
+	must(t, f.Enrol(id(2), "home", public(6)))
 	good(2, false) // used
 	good(6, true)
 	must(t, f.Invite("home", key(3), later))
-	must(t, f.Enrol("home", public(7)))
+	must(t, f.Enrol(id(3), "home", public(7)))
 	good(6, false)
 	if is, _ := f.Good(id(7), "cabin"); is {
 		t.Error("a home's key is good for another relay")

@@ -40,6 +40,9 @@ type Reuse struct {
 // PushHeader is the first line of what a home pushes.
 const PushHeader = "ds4relay-push 1\n"
 
+// ErrBusy is what a VPS answers to a home while it does what another one asks for.
+var ErrBusy = message.New("the VPS is busy with another request; try again")
+
 // Bounds of what a home may push.
 const (
 	MaxPush         = 64 << 10 // bytes

@@ -1,17 +1,16 @@
 package paired
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/authorized"
+	"github.com/ds4relay/ds4relay/internal/config"
 )
-
-// errBusy is the error if another one is at work for too long.
-var errBusy = message.New("the VPS is busy with another request; try again")
 
 // lock keeps others out until unlock is called. wait limits how long it waits for another one.
 func lock(path string, wait time.Duration) (file *os.File, unlock func(), err error) {
@@ -22,19 +21,14 @@ func lock(path string, wait time.Duration) (file *os.File, unlock func(), err er
 	if err != nil {
 		return nil, nil, err
 	}
-	for deadline := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return file, func() { file.Close() }, nil
-		case err != unix.EWOULDBLOCK && err != unix.EINTR:
-			file.Close()
-			return nil, nil, err
-		case time.Now().After(deadline):
-			file.Close()
-			return nil, nil, errBusy
+	if err := authorized.Lock(file, wait); err != nil {
+		file.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = config.ErrBusy
 		}
+		return nil, nil, err
 	}
+	return file, func() { file.Close() }, nil
 }
 
 // Limits of waiting: for others, and for the time that has to be between two pushes.

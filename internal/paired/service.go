@@ -164,7 +164,7 @@ func (s *Service) load(relay string) (c *config.Config, text []byte, problem *pu
 
 // hide logs an error of the VPS, and returns what a home may know of it.
 func (s *Service) hide(err error) error {
-	if errors.Is(err, errBusy) {
+	if errors.Is(err, config.ErrBusy) {
 		return err
 	}
 	s.Log(message.Of(err))
@@ -222,7 +222,7 @@ func (s *Service) enrol(h Header, r *config.Relay, body []byte) []pushed.Problem
 			err = s.Up(h.Relay)
 		}
 		if err == nil {
-			err = s.Dir.Keys().EnrolBy(h.Key, h.Relay, said.SSH)
+			err = s.Dir.Keys().Enrol(h.Key, h.Relay, said.SSH)
 		}
 		if err != nil {
 			s.back(h.Relay, former)

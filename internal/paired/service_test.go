@@ -292,8 +292,8 @@ func TestEnrolIsRefused(t *testing.T) {
 		{"home", 1, "\x00\xff\x7fELF", "no enrolment"},
 		{"home", 1, strings.Repeat("x", pushed.MaxEnrolment+1), "has more than"},
 		{"home", 1, strings.Repeat("x", config.MaxPush+1), "has more than"},
-		{"home", 1, `{"version":1,"ssh":"ssh-rsa AAAA"}`, "no public key of ssh"},
-		{"home", 1, `{"version":1,"ssh":"command=\"sh\" ssh-ed25519 AAAA"}`, "no public key of ssh"},
+		{"home", 1, `{"version":1,"ssh":"ssh-rsa AAAA"}`, "no public key of the type"},
+		{"home", 1, `{"version":1,"ssh":"command=\"sh\" ssh-ed25519 AAAA"}`, "no public key of the type"},
 		{"home", 3, enrolment(2), "not good any more"}, // another relay's invitation
 		{"home", 9, enrolment(2), "not good any more"},
 		{"nobody", 1, enrolment(2), "has no relay"},
