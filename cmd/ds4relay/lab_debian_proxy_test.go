@@ -147,4 +147,13 @@ func TestDebianProxy(t *testing.T) {
 		"pgrep ds4relay || true"); strings.TrimSpace(out) != "" {
 		t.Errorf("after the purge there is: %s", out)
 	}
+	// Somebody else's user of that name gets a warning, and stays.
+	d.do("useradd --system --home-dir /srv/ds4relay ds4relay")
+	if out := d.do("apt-get install -y /root/ds4relay.deb 2>&1"); !strings.Contains(out, "there is another user ds4relay") {
+		t.Errorf("installing beside another user ds4relay: %s", out)
+	}
+	d.do("apt-get purge -y ds4relay")
+	if out := d.do("getent passwd ds4relay; userdel ds4relay"); !strings.Contains(out, ":/srv/ds4relay:") {
+		t.Errorf("after the purge somebody else's user ds4relay is: %s", out)
+	}
 }
