@@ -470,7 +470,7 @@ func (j *joining) pushed() error {
 // soon reports whether the VPS wants to be asked again later.
 func soon(p *kernel.Push) bool {
 	for i := range p.Problems {
-		if p.Problems[i].Code == "too soon" {
+		if code := p.Problems[i].Code; code == config.ErrTooSoon.Code || code == config.ErrBusy.Code {
 			return true
 		}
 	}

@@ -243,6 +243,20 @@ func pairs(t *testing.T, relay, transport, hidden string) {
 	seenTCP(t, r.Client, public+":80", client4)
 	seenTCP(t, r.Client, public+":8080", client4)
 
+	// What the VPS's owner has written and not applied yet stays so.
+	vps.do(t, "cat >>/etc/config/ds4relay", "\nconfig forward 'own'\n\toption relay '"+relay+"'\n\toption proto 'tcp'\n"+
+		"\toption src_dport '8081'\n\toption dest_ip '"+home4+"'\n\toption dest_port '80'\n")
+	home.do(t, "sed -i s/\"'22'\"/\"'8082'\"/ /etc/config/ds4relay && ds4relay up", "")
+	home.pushes(t, "refused", "ds4relay up")
+	refusedTCP(t, r.Client, public+":8081")
+	vps.do(t, "ds4relay up", "")
+	home.try(t, "ds4relay watch", "")
+	home.pushes(t, "ok", "")
+	seenTCP(t, r.Client, public+":8081", client4)
+
+	if status, out := vps.try(t, "ds4relay forget nobody", ""); status != exitUsage || !strings.Contains(out, relay) {
+		t.Errorf("forget of a relay that there is not: exit status %d, %s", status, out)
+	}
 	vps.do(t, "ds4relay forget "+relay, "")
 	if keys := vps.do(t, "cat "+paired.Path.Keys().Path, ""); keys != "" {
 		t.Errorf("after forget there are keys: %s", keys)

@@ -81,6 +81,7 @@ func (a *app) answer(data []byte) error {
 func (a *app) homes() *paired.Service {
 	return &paired.Service{Dir: paired.Path, Config: a.path, Defaults: a.defaults, Facts: kernel.PushFacts, Up: a.upFor,
 		Running: func() ([]string, error) { return reconcile.Running(a.kernel()) },
+		Edited:  func(c *config.Config) bool { return reconcile.Edited(a.kernel(), c) },
 		End:     paired.EndSessions, Log: a.note}
 }
 
@@ -108,12 +109,17 @@ func (a *app) forget(args []string) error {
 	if err != nil {
 		return err
 	}
-	running, err := reconcile.Running(a.kernel())
+	c, _, err := a.read(a.path)
 	if err != nil {
 		return err
 	}
-	if slices.Contains(running, relay) {
-		if err := a.forgetTunnel(relay); err != nil {
+	switch running, err := reconcile.Running(a.kernel()); {
+	case err != nil:
+		return err
+	case c.Relay(relay) == nil && !was:
+		return message.New("%v %q; %s has: %s", reconcile.ErrUnknownRelay, relay, c.Path, c.Names())
+	case c.Relay(relay) != nil && slices.Contains(running, relay): // else the next up says what becomes of it
+		if err := a.forgetTunnel(c, relay); err != nil {
 			return err
 		}
 	}
@@ -126,14 +132,7 @@ func (a *app) forget(args []string) error {
 }
 
 // forgetTunnel makes the kernel match the file: a relay without a home has no tunnel.
-func (a *app) forgetTunnel(relay string) error {
-	c, _, err := a.read(a.path)
-	if err != nil {
-		return err
-	}
-	if c.Relay(relay) == nil {
-		return nil // the next `up` says what becomes of it
-	}
+func (a *app) forgetTunnel(c *config.Config, relay string) error {
 	m := &reconcile.End{Config: c, Kernel: a.kernel()}
 	changed, err := m.Up([]string{relay}, nil, a.show, a.waiting)
 	if changed {

@@ -55,7 +55,7 @@ var PlainAddr = netip.AddrFrom4([4]byte{10, 46, 46, 1})
 // Config is a configuration file without mistakes.
 type Config struct {
 	Path    string
-	Sum     uint64   // checksum of what the file says about relays; comments and proxies do not count
+	Sum     uint64   // of what the file says about relays, without comments, and of what homes have told; see SameFile
 	Relays  []*Relay // in the order of the file, disabled ones too
 	Proxies []*Proxy // in the order of the file, enabled ones only
 }

@@ -127,14 +127,11 @@ func (b *exporter) forward(f *Forward, relay string, egress bool) {
 	}
 }
 
-// pushHeader is the first line of what a home pushes to its VPS.
-const pushHeader = "ds4relay-push 1\n"
-
 // Pushed is what a router tells the VPS of a relay: its forwards, and the version of this program. What a host sends by
 // itself is said where that is more than answers: the VPS takes it only if its own file allows that.
 func Pushed(r *Relay, version string) string {
 	var b exporter
-	b.WriteString(pushHeader)
+	b.WriteString(PushHeader)
 	b.WriteString("config home\n")
 	b.option("version", version)
 	for _, f := range r.Forwards {

@@ -29,6 +29,7 @@ type Home struct {
 	Damaged   *message.Text // why what is kept of it cannot be used; nil if it can
 	File      string        // what messages call Push
 	Push      []byte        // the forwards that it has asked for, as text; nil for none
+	LeftOut   *message.Text // why they are left out; nil if they are not
 }
 
 // A Reuse is an attempt to enrol with an invitation that has been used.
@@ -40,8 +41,12 @@ type Reuse struct {
 // PushHeader is the first line of what a home pushes.
 const PushHeader = "ds4relay-push 1\n"
 
-// ErrBusy is what a VPS answers to a home while it does what another one asks for.
-var ErrBusy = message.New("the VPS is busy with another request; try again")
+// Answers of a VPS to what it may take later.
+var (
+	ErrTooSoon = message.New("the VPS has taken another address of this home less than a minute ago; it takes the next " +
+		"one when the minute is over")
+	ErrBusy = message.New("the VPS is busy with another request; try again")
+)
 
 // Bounds of what a home may push.
 const (
@@ -117,7 +122,7 @@ func (s *section) allow(relay *Relay, home *Home) {
 			s.r.warnings.add(newProblem(home.File, 1, s.label(), "", "", message.New("what is kept of the home is "+
 				"damaged, and left out: %s", home.Damaged)))
 		}
-		s.r.config.Sum = added(s.r.config.Sum, home.PublicKey.String()+home.Peer.String())
+		s.r.config.told(home.PublicKey.String() + home.Peer.String())
 	}
 	if s.has("peer") && relay.Transport == WireGuard {
 		s.problem("allow", "is for a home with ds4relay, and peer plain for one without; allowed is one of the two")
@@ -146,6 +151,7 @@ func newPaired(file *uci.File, defaults Defaults) (*Config, Problems, error) {
 	}
 	var taken []string
 	var left Problems
+	reasons := map[string]*message.Text{}
 	for _, name := range names {
 		next, warned, wrong := read(file, defaults, append(slices.Clone(taken), name))
 		problems, _ := wrong.(Problems)
@@ -155,9 +161,13 @@ func newPaired(file *uci.File, defaults Defaults) (*Config, Problems, error) {
 		case name == defaults.Asking:
 			return nil, warned, wrong
 		case len(problems) > 0:
+			reasons[name] = problems[0].AsText()
 			left = append(left, newProblem(defaults.Homes[name].File, 1, label("relay", name), "", "",
-				message.New("what the home has asked for is left out: %s", problems[0].AsText())))
+				message.New("what the home has asked for is left out: %s", reasons[name])))
 		}
+	}
+	for _, r := range c.Relays {
+		r.Home.LeftOut = reasons[r.Name]
 	}
 	return c, append(warnings, left...), nil
 }
@@ -174,18 +184,18 @@ func (r *reader) pushed(relay *Relay) {
 	body, ok := bytes.CutPrefix(home.Push, []byte(PushHeader))
 	switch {
 	case len(home.Push) > MaxPush:
-		bad(1, "", "", "", message.New("has more than %d bytes", MaxPush))
+		bad(1, "", "", "", message.New("the VPS reads at most %d bytes", MaxPush))
 		return
 	case !ok:
-		bad(1, "", "", "", message.New("is no push of a version that this VPS knows; upgrade ds4relay here or there"))
+		bad(1, "", "", "", message.New("this push is of no version that the VPS knows; upgrade ds4relay here or there"))
 		return
 	}
 	file, err := uci.Parse(home.File, append([]byte("\n"), body...)) // with the same numbers of lines
 	if err != nil {
-		bad(1, "", "", "", message.New("is no UCI: %v", err))
+		bad(1, "", "", "", message.New("the push is no UCI: %v", err))
 		return
 	}
-	r.config.Sum = added(r.config.Sum, string(home.Push))
+	r.config.told(string(home.Push))
 	count := 0
 	for i := range file.Sections {
 		raw := &file.Sections[i]

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
 const pairedFile = "config relay 'home'\n\toption role 'vps'\n\toption ipaddr '198.51.100.144'\n" +
@@ -94,6 +96,88 @@ func TestDamagedPush(t *testing.T) {
 		if err != nil || len(warnings) != 1 || !strings.HasPrefix(warnings[0].Error(), `/relays/home:1: relay "home": `) ||
 			len(c.Relays[0].Forwards) != 1 {
 			t.Errorf("%q: %v, %v", push, warnings, err)
+		}
+	}
+}
+
+// pushOf is a push of one forward with these options.
+func pushOf(name, port, options string) []byte {
+	return []byte(PushHeader + "config forward '" + name + "'\n\toption proto 'tcp'\n\toption src_dport '" + port +
+		"'\n\toption dest_ip '192.168.1.3'\n" + options)
+}
+
+// What homes tell changes the checksum of the configuration, and not that of the file.
+func TestSumOfWhatIsTold(t *testing.T) {
+	file := pairedFile + "\tlist allow 'tcp:1-65535'\n"
+	sum := func(file string, home *Home) uint64 {
+		t.Helper()
+		c, _, err := Parse("F", []byte(file), Defaults{Role: VPS, Homes: map[string]*Home{"home": home}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Sum
+	}
+	peer := netip.MustParseAddr("2001:db8:fd::1")
+	was := sum(file, &Home{Peer: peer, File: "h"})
+	for what, home := range map[string]*Home{
+		"another address": {Peer: peer.Next(), File: "h"},
+		"a key":           {Peer: peer, PublicKey: transport.Key{1}, File: "h"},
+		"a push":          {Peer: peer, File: "h", Push: pushOf("web", "443", "")},
+	} {
+		if is := sum(file, home); is == was || !SameFile(is, was) {
+			t.Errorf("%s: the checksum %x, before %x", what, is, was)
+		}
+	}
+	if is := sum(file+"\tlist keep 'tcp:22'\n", &Home{Peer: peer, File: "h"}); SameFile(is, was) {
+		t.Errorf("another file: the checksum %x, before %x", is, was)
+	}
+}
+
+// Of two homes that share an address, the one whose relay's name comes first has a port that both ask for; a home that
+// asks now comes last.
+func TestTurnsOfHomes(t *testing.T) {
+	file := pairedFile + "\tlist allow 'tcp:1-65535'\n" + strings.Replace(pairedFile, "'home'", "'cabin'", 1) +
+		"\tlist allow 'tcp:1-65535'\n"
+	homes := map[string]*Home{
+		"home":  {Peer: netip.MustParseAddr("2001:db8:fd::1"), File: "/relays/home", Push: pushOf("web", "443", "")},
+		"cabin": {Peer: netip.MustParseAddr("2001:db8:fd::2"), File: "/relays/cabin", Push: pushOf("web", "443", "")},
+	}
+	c, warnings, err := Parse("F", []byte(file), Defaults{Role: VPS, Homes: homes})
+	if err != nil || len(warnings) != 1 || len(c.Relay("cabin").Forwards) != 1 || len(c.Relay("home").Forwards) != 0 {
+		t.Fatalf("%v, %v", warnings, err)
+	}
+	if c.Relay("cabin").Home.LeftOut != nil || c.Relay("home").Home.LeftOut == nil {
+		t.Errorf("left out are %v and %v", c.Relay("cabin").Home.LeftOut, c.Relay("home").Home.LeftOut)
+	}
+	for name := range homes {
+		_, _, err := Parse("F", []byte(file), Defaults{Role: VPS, Homes: homes, Asking: name})
+		if err == nil || !strings.Contains(err.Error(), "/relays/"+name) {
+			t.Errorf("%s asks: %v", name, err)
+		}
+	}
+}
+
+func TestOptionsOfPushedForwards(t *testing.T) {
+	for _, test := range []struct {
+		allow, options string
+		want           Egress
+		taken          bool
+	}{
+		{"tcp:443", "", Replies, true},
+		{"tcp:443 egress", "", All, true}, // as the relay says
+		{"tcp:443 egress", "\toption egress 'replies'\n", Replies, true},
+		{"tcp:443", "\toption enabled '1'\n", Replies, true},
+		{"tcp:443", "\toption enabled '0'\n", Replies, false},
+	} {
+		file := pairedFile + "\toption egress 'all'\n\toption allow '" + test.allow + "'\n"
+		c, warnings, err := Parse("F", []byte(file), Defaults{Role: VPS, Homes: map[string]*Home{"home": {
+			Peer: netip.MustParseAddr("2001:db8:fd::1"), File: "h", Push: pushOf("web", "443", test.options)}}})
+		if err != nil || len(warnings) > 0 {
+			t.Fatalf("%v: %v, %v", test, warnings, err)
+		}
+		forwards := c.Relays[0].Forwards
+		if taken := len(forwards) == 1; taken != test.taken || taken && forwards[0].Egress != test.want {
+			t.Errorf("%v: %v", test, forwards)
 		}
 	}
 }

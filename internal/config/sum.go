@@ -33,3 +33,12 @@ func added(sum uint64, word string) uint64 {
 	}
 	return sum * 1099511628211 // a zero byte at the end
 }
+
+// told adds to the lower half of the checksum what a home has told.
+func (c *Config) told(what string) {
+	const lower = 1<<32 - 1
+	c.Sum = c.Sum&^lower | added(c.Sum, what)&lower
+}
+
+// SameFile reports whether two checksums are of the same file, whatever homes have told.
+func SameFile(a, b uint64) bool { return a>>32 == b>>32 }

@@ -46,7 +46,7 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 		}
 	}
 	if slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.Router }) {
-		if f.Inside, f.Connected, err = inside(); err != nil {
+		if f.Inside, f.Connected, err = inside(unix.RT_TABLE_MAIN); err != nil {
 			return f, message.New("list addresses and routes: %v", err)
 		}
 	}
@@ -57,10 +57,10 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 
 // inside returns the networks that this machine is connected to, and private networks that it has routes to: no client
 // has an address there. A public network on the device with the default route is the provider's; clients may be in it.
-func inside() (networks, connected []netip.Prefix, err error) {
+// Routes are those of a table; with RT_TABLE_UNSPEC those of all tables that lead somewhere.
+func inside(table int) (networks, connected []netip.Prefix, err error) {
 	routes, err := dump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN},
-			netlink.RT_FILTER_TABLE)
+		return netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
 		return nil, nil, err
@@ -95,7 +95,7 @@ func inside() (networks, connected []netip.Prefix, err error) {
 		}
 	}
 	for _, r := range routes {
-		if r.Protocol != state.Protocol {
+		if r.Protocol != state.Protocol && (table != unix.RT_TABLE_UNSPEC || r.Type == unix.RTN_UNICAST) {
 			add(r.Dst, r.Scope == netlink.SCOPE_LINK, r.LinkIndex)
 		}
 	}

@@ -10,15 +10,23 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/pushed"
 )
 
-// PushFacts are what pushes of homes are judged by on this machine.
-func PushFacts() (facts pushed.Facts, err error) {
-	if facts.Networks, _, err = inside(); err != nil {
+// PushFacts are what pushes of homes for these relays are judged by on this machine.
+func PushFacts(relays []*config.Relay) (facts pushed.Facts, err error) {
+	if facts.Networks, _, err = inside(unix.RT_TABLE_UNSPEC); err != nil {
 		return facts, message.New("list addresses and routes: %v", err)
+	}
+	facts.Cards = map[netip.Addr]netip.Addr{}
+	for _, r := range OnCards(relays) {
+		if r.Role == config.VPS {
+			facts.Cards[r.IPAddr] = r.Card()
+		}
 	}
 	for _, table := range []struct {
 		name, state string // TCP_LISTEN; TCP_CLOSE for UDP without another end

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"time"
 
@@ -41,10 +42,14 @@ func Ask(socket string, header Header, in io.Reader, most int) []byte {
 	}
 	// An error may mean that the service has answered before it had read all.
 	said, readErr := io.ReadAll(io.LimitReader(conn, pushed.MaxAnswer))
-	if len(said) == 0 {
-		return refused(message.New("the VPS's service has ended without an answer: %v", errors.Join(err, readErr)))
+	switch err = errors.Join(err, readErr); {
+	case len(said) > 0:
+		return said
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refused(message.New("the VPS is still at work; ask again in a minute"))
 	}
-	return said
+	return refused(message.New("the VPS's service has ended without an answer; its log says more (journalctl -t " +
+		"ds4relay)"))
 }
 
 // saidBy reads what a home says, in homeTime.
@@ -61,10 +66,10 @@ func saidBy(in io.Reader, most int) ([]byte, error) {
 	select {
 	case r := <-done:
 		if len(r.data) > most {
-			return nil, message.New("has more than %d bytes", most)
+			return nil, message.New("the VPS reads at most %d bytes", most)
 		}
 		return r.data, r.err
 	case <-time.After(homeTime):
-		return nil, message.New("nothing has come for %d seconds", int(homeTime.Seconds()))
+		return nil, message.New("the VPS has waited %d seconds for the end of what this home says", int(homeTime.Seconds()))
 	}
 }

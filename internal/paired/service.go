@@ -2,7 +2,6 @@ package paired
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -46,10 +45,11 @@ type Service struct {
 	Config   string // the path of the configuration
 	Defaults func() config.Defaults
 
-	Facts   func() (pushed.Facts, error)
-	Up      func(relay string) error // makes the kernel match the files; what fails is undone
-	Running func() ([]string, error) // relays that are up, or are to be
-	End     func(relay string) int   // EndSessions
+	Facts   func([]*config.Relay) (pushed.Facts, error)
+	Up      func(relay string) error  // makes the kernel match the files; what fails is undone
+	Running func() ([]string, error)  // relays that are up, or are to be
+	Edited  func(*config.Config) bool // the file has changed since they were brought up
+	End     func(relay string) int    // EndSessions
 	Log     func(*message.Text)
 
 	Apart time.Duration    // between two pushes of a relay; 0: a second
@@ -99,7 +99,7 @@ func request(conn io.Reader) (h Header, body []byte, err error) {
 	case err != nil:
 		return h, nil, message.New("the request cannot be read")
 	case len(body) > config.MaxPush:
-		return h, nil, message.New("has more than %d bytes", config.MaxPush)
+		return h, nil, message.New("the VPS reads at most %d bytes", config.MaxPush)
 	}
 	return h, body, nil
 }
@@ -111,12 +111,12 @@ func (s *Service) do(h Header, body []byte) []pushed.Problem {
 		}
 		return []pushed.Problem{pushed.Refuse(message.Of(err))}
 	}
-	c, text, problem := s.load(h.Relay)
+	vps, problem := s.load(h.Relay)
 	if problem != nil {
 		return []pushed.Problem{*problem}
 	}
 	if h.Verb == Used {
-		return one(s.reused(h, c.Relay(h.Relay), body))
+		return one(s.reused(h, vps.relay, body))
 	}
 	done, err := s.turn(h.Relay)
 	if err != nil {
@@ -128,6 +128,9 @@ func (s *Service) do(h Header, body []byte) []pushed.Problem {
 		return one(s.hide(err))
 	}
 	defer unlock()
+	if vps, problem = s.load(h.Relay); problem != nil { // those before may have told something
+		return []pushed.Problem{*problem}
+	}
 	switch good, err := s.Dir.Keys().Good(h.Key, h.Relay); {
 	case err != nil:
 		return one(s.hide(err))
@@ -136,10 +139,12 @@ func (s *Service) do(h Header, body []byte) []pushed.Problem {
 	case !good:
 		return one(message.New("the VPS does not know this home any more; pair it again (at the VPS: ds4relay invite %s)",
 			h.Relay))
+	case s.Edited(vps.config):
+		return one(message.New("the VPS's configuration has changed since its relays were brought up; there: ds4relay up"))
 	case h.Verb == Enrol:
-		return s.enrol(h, c.Relay(h.Relay), body)
+		return s.enrol(h, vps, body)
 	case h.Verb == Receive:
-		return s.receive(h, c, text, body)
+		return s.receive(h, vps, body)
 	}
 	return one(message.New("the request cannot be read"))
 }
@@ -148,18 +153,28 @@ func errInvitation(relay string) *message.Text {
 	return message.New("the invitation is not good any more; make another one at the VPS: ds4relay invite %s", relay)
 }
 
+// loaded is the VPS's configuration together with what homes have told so far.
+type loaded struct {
+	config   *config.Config
+	relay    *config.Relay // that a request is about
+	text     []byte
+	defaults config.Defaults
+}
+
 // load reads the configuration, which has to have the relay.
-func (s *Service) load(relay string) (c *config.Config, text []byte, problem *pushed.Problem) {
+func (s *Service) load(relay string) (l loaded, problem *pushed.Problem) {
+	l.defaults = s.Defaults()
 	text, err := os.ReadFile(s.Config)
 	if err == nil {
-		c, _, err = config.Parse(s.Config, text, s.Defaults())
+		l.text = text
+		l.config, _, err = config.Parse(s.Config, text, l.defaults)
 	}
 	if err != nil {
 		p := pushed.Refuse(message.New("the VPS's own configuration has mistakes; there `ds4relay check` says more"))
-		return nil, nil, &p
+		return l, &p
 	}
-	_, problem = pushed.Relay(c, relay)
-	return c, text, problem
+	l.relay, problem = pushed.Relay(l.config, relay)
+	return l, problem
 }
 
 // hide logs an error of the VPS, and returns what a home may know of it.
@@ -196,23 +211,23 @@ func (s *Service) reused(h Header, relay *config.Relay, body []byte) error {
 }
 
 // enrol lets a home have the relay from now on. The invitation is used up only after everything else is done.
-func (s *Service) enrol(h Header, r *config.Relay, body []byte) []pushed.Problem {
-	said, problem := pushed.ParseEnrolment(body, r.Transport)
+func (s *Service) enrol(h Header, vps loaded, body []byte) []pushed.Problem {
+	said, problem := pushed.ParseEnrolment(body, vps.relay.Transport)
 	if problem != nil {
 		return []pushed.Problem{*problem}
 	}
 	if _, err := authorized.ParseKey(said.SSH); err != nil {
-		p := pushed.Refuse(message.Of(err))
-		p.Option = "ssh"
-		return []pushed.Problem{p}
+		return []pushed.Problem{pushed.Refuse(message.Of(err))}
 	}
 	now := record{Version: 1, Enrolled: s.now(), From: h.From}
 	if said.PublicKey.Valid() {
 		now.PublicKey = said.PublicKey.String()
 	}
-	// The session may come from another address than the endpoint, which its first push tells.
+	// The session may come from another address than the endpoint, even from one that another relay has: the first push
+	// tells the endpoint then.
 	if from, err := netip.ParseAddr(h.From); err == nil {
-		if peer := pushed.Endpoint(r, from); peer.IsValid() && peer != r.Local {
+		peer := pushed.Endpoint(vps.relay, from)
+		if peer.IsValid() && pushed.Peer(vps.config, vps.relay, peer) == nil {
 			now.Peer = peer.String()
 		}
 	}
@@ -231,6 +246,8 @@ func (s *Service) enrol(h Header, r *config.Relay, body []byte) []pushed.Problem
 	switch {
 	case errors.Is(err, authorized.ErrNoInvitation):
 		return []pushed.Problem{pushed.Refuse(errInvitation(h.Relay))}
+	case errors.Is(err, authorized.ErrKnownKey):
+		return []pushed.Problem{pushed.Refuse(authorized.ErrKnownKey)}
 	case err != nil:
 		return []pushed.Problem{pushed.Refuse(message.Of(s.hide(err)))}
 	}
@@ -250,9 +267,8 @@ func (s *Service) back(relay string, former kept) {
 const peerTime = 60
 
 // receive takes a push.
-func (s *Service) receive(h Header, c *config.Config, text, push []byte) []pushed.Problem {
+func (s *Service) receive(h Header, vps loaded, push []byte) []pushed.Problem {
 	refuse := func(err error) []pushed.Problem { return []pushed.Problem{pushed.Refuse(message.Of(err))} }
-	r := c.Relay(h.Relay)
 	if running, err := s.Running(); err != nil {
 		return refuse(s.hide(err))
 	} else if !slices.Contains(running, h.Relay) {
@@ -263,34 +279,29 @@ func (s *Service) receive(h Header, c *config.Config, text, push []byte) []pushe
 		return refuse(s.hide(err))
 	}
 	from, _ := netip.ParseAddr(h.From)
-	peer := pushed.Endpoint(r, from)
+	peer := pushed.Endpoint(vps.relay, from)
 	switch changed := s.now() - now.PeerChanged; {
 	case peer.IsValid() && peer.String() == now.Peer:
 		peer = netip.Addr{}
 	case peer.IsValid() && changed >= 0 && changed < peerTime:
-		return refuse(message.New("too soon"))
+		return refuse(config.ErrTooSoon)
 	case peer.IsValid():
 		now.Peer, now.PeerChanged = peer.String(), s.now()
-	case r.Awaited():
+	case vps.relay.Awaited():
 		return refuse(message.New("the VPS needs the home's IPv6 address, and the session came from %s", h.From))
 	}
-	if problem := pushed.Peer(c, r, peer); problem != nil {
-		return []pushed.Problem{*problem}
-	}
-	facts, err := s.Facts()
+	facts, err := s.Facts(vps.config.Relays)
 	if err != nil {
 		return refuse(s.hide(err))
 	}
 	facts.Session = h.Connection
-	if _, problems := pushed.Check(s.Config, text, s.Defaults(), h.Relay, push, peer, facts); len(problems) > 0 {
+	problems := pushed.Check(vps.config, vps.text, vps.defaults, h.Relay, push, peer, facts)
+	if len(problems) > 0 {
 		return problems
 	}
 	former, err := s.Dir.keep(h.Relay)
 	if err != nil {
 		return refuse(s.hide(err))
-	}
-	if bytes.Equal(former.push, push) && !peer.IsValid() {
-		return nil
 	}
 	if peer.IsValid() {
 		err = s.Dir.save(h.Relay, now)
@@ -299,7 +310,7 @@ func (s *Service) receive(h Header, c *config.Config, text, push []byte) []pushe
 		err = authorized.Replace(s.Dir.push(h.Relay), push, 0o644)
 	}
 	if err == nil {
-		err = s.Up(h.Relay)
+		err = s.Up(h.Relay) // also of what was stored before: what was to bring that up may have been killed
 	}
 	if err != nil {
 		s.back(h.Relay, former)

@@ -48,12 +48,15 @@ type vps struct {
 	at     time.Time
 	taken  *config.Config // of the last Up
 	downed bool
+	edited bool
+	facts  pushed.Facts
 }
 
 func newVPS(t *testing.T) *vps {
 	t.Helper()
 	dir := t.TempDir()
-	v := &vps{t: t, at: time.Unix(1e9, 0)}
+	v := &vps{t: t, at: time.Unix(1e9, 0), facts: pushed.Facts{Networks: []netip.Prefix{
+		netip.MustParsePrefix("10.0.0.0/8")}}}
 	path := filepath.Join(dir, "config")
 	if err := os.WriteFile(path, []byte(file), 0o644); err != nil {
 		t.Fatal(err)
@@ -62,9 +65,8 @@ func newVPS(t *testing.T) *vps {
 	v.Service = &Service{Dir: lib, Config: path, Apart: time.Millisecond,
 		Now:      func() time.Time { return v.at },
 		Defaults: func() config.Defaults { return config.Defaults{Role: config.VPS, Homes: lib.Read()} },
-		Facts: func() (pushed.Facts, error) {
-			return pushed.Facts{Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, nil
-		},
+		Facts:    func([]*config.Relay) (pushed.Facts, error) { return v.facts, nil },
+		Edited:   func(*config.Config) bool { return v.edited },
 		Running: func() ([]string, error) {
 			if v.downed {
 				return nil, nil
@@ -246,6 +248,18 @@ func TestInvitationTwice(t *testing.T) {
 		t.Errorf("the VPS notes %v", reused)
 	}
 	v.takes(v.ask(Receive, "home", 2, home6, push(443))) // the home itself goes on
+
+	v = newVPS(t) // who has the home's ssh key, and not that of its WireGuard, is somebody else
+	v.invite("cabin", 3)
+	v.takes(v.ask(Enrol, "cabin", 3, "203.0.113.9", enrolment(4)))
+	v.takes(v.ask(Used, "cabin", 3, "203.0.113.9", enrolment(4)))
+	other := strings.ReplaceAll(enrolment(4), wgKey, "f7nGBHP8bdH0oMSPHDyUrOJLIOz8Cn0eBwpXPl1BUkI=")
+	if a := v.ask(Used, "cabin", 3, "203.0.113.66", other); a.State != pushed.Refused {
+		t.Errorf("an invitation that has been used, with another key of WireGuard: %v", a)
+	}
+	if reused := v.config().Relay("cabin").Home.Reused; reused == nil || reused.From != "203.0.113.66" {
+		t.Errorf("the VPS notes %v", reused)
+	}
 }
 
 // A home that has not heard the answer asks once more, and is no thief.
@@ -288,10 +302,10 @@ func TestEnrolIsRefused(t *testing.T) {
 		by        byte
 		body, say string
 	}{
-		{"home", 1, "", "no enrolment"},
-		{"home", 1, "\x00\xff\x7fELF", "no enrolment"},
-		{"home", 1, strings.Repeat("x", pushed.MaxEnrolment+1), "has more than"},
-		{"home", 1, strings.Repeat("x", config.MaxPush+1), "has more than"},
+		{"home", 1, "", "of no version"},
+		{"home", 1, "\x00\xff\x7fELF", "of no version"},
+		{"home", 1, strings.Repeat("x", pushed.MaxEnrolment+1), "reads at most"},
+		{"home", 1, strings.Repeat("x", config.MaxPush+1), "reads at most"},
 		{"home", 1, `{"version":1,"ssh":"ssh-rsa AAAA"}`, "no public key of the type"},
 		{"home", 1, `{"version":1,"ssh":"command=\"sh\" ssh-ed25519 AAAA"}`, "no public key of the type"},
 		{"home", 3, enrolment(2), "not good any more"}, // another relay's invitation
@@ -301,6 +315,10 @@ func TestEnrolIsRefused(t *testing.T) {
 	} {
 		v.refuses(test.say, func() pushed.Answer { return v.ask(Enrol, test.relay, test.by, home6, test.body) })
 	}
+	v.takes(v.ask(Enrol, "cabin", 3, "203.0.113.9", enrolment(4)))
+	v.refuses("knows this ssh key for something else", func() pushed.Answer {
+		return v.ask(Enrol, "home", 1, home6, enrolment(4))
+	})
 	v.upErr = errors.New("no module")
 	v.refuses("the VPS has failed", func() pushed.Answer { return v.ask(Enrol, "home", 1, home6, enrolment(2)) })
 	v.takes(v.ask(Enrol, "home", 1, home6, enrolment(2))) // the invitation is still good
@@ -313,12 +331,52 @@ func TestPush(t *testing.T) {
 	if len(forwards) != 1 || forwards[0].String() != "tcp:443 → 192.168.1.210" || forwards[0].Section != "web" {
 		t.Errorf("what is pushed is %v", forwards)
 	}
-	v.up = nil
+	v.up, v.taken = nil, nil
 	v.takes(v.ask(Receive, "home", 2, home6, push(443)))
-	if len(v.up) > 0 {
-		t.Error("the same push brings something up")
+	if !slices.Equal(v.up, []string{"home"}) || v.taken == nil {
+		t.Error("the same push is not brought up, whose first one may have been killed half-way")
 	}
 	v.refuses("kept for the VPS", func() pushed.Answer { return v.ask(Receive, "home", 2, home6, push(22)) })
+}
+
+// A home cannot make the VPS apply what its owner has written and not applied yet.
+func TestEditedFile(t *testing.T) {
+	v := paired(t)
+	v.takes(v.ask(Receive, "home", 2, home6, push(443)))
+	v.invite("cabin", 3)
+	v.edited, v.up = true, nil
+	const says = "has changed since its relays were brought up"
+	v.refuses(says, func() pushed.Answer { return v.ask(Receive, "home", 2, home6, push(444)) })
+	v.refuses(says, func() pushed.Answer { return v.ask(Receive, "home", 2, "2001:db8:fd::2", push(443)) })
+	v.refuses(says, func() pushed.Answer { return v.ask(Enrol, "cabin", 3, "203.0.113.9", enrolment(4)) })
+	v.refuses("not good any more", func() pushed.Answer { return v.ask(Enrol, "cabin", 9, home6, enrolment(4)) })
+	if len(v.up) > 0 {
+		t.Errorf("up was called for %v", v.up)
+	}
+	v.edited = false
+	v.takes(v.ask(Enrol, "cabin", 3, "203.0.113.9", enrolment(4)))
+}
+
+// The port of the session is judged as a port of the VPS is.
+func TestPortOfTheSession(t *testing.T) {
+	v := paired(t)
+	_, id := key(2)
+	header, _ := json.Marshal(Header{Verb: Receive, Relay: "home", Key: id, From: home6,
+		Connection: "203.0.113.9 40000 198.51.100.144 2222"})
+	v.refuses("listens on", func() pushed.Answer { return v.raw(string(header) + "\n" + push(2222)) })
+	v.takes(v.raw(string(header) + "\n" + push(2223)))
+}
+
+// What has begun to listen later at the VPS does not keep the home from getting another address.
+func TestAddressChangesBesideAListener(t *testing.T) {
+	v := paired(t)
+	v.takes(v.ask(Receive, "home", 2, home6, push(443)))
+	v.facts.Listeners = []pushed.Listener{{Addr: netip.IPv4Unspecified(), Set: config.PortSet{Proto: config.TCP, First: 443,
+		Last: 443}}}
+	v.takes(v.ask(Receive, "home", 2, "2001:db8:fd::2", push(443)))
+	if peer := v.taken.Relay("home").Peer.String(); peer != "2001:db8:fd::2" {
+		t.Errorf("the home's address is %s", peer)
+	}
 }
 
 func TestAddressChanges(t *testing.T) {
@@ -329,7 +387,7 @@ func TestAddressChanges(t *testing.T) {
 		t.Errorf("the home's address is %s", peer)
 	}
 	v.at = v.at.Add(59 * time.Second)
-	v.refuses("too soon", func() pushed.Answer { return v.ask(Receive, "home", 2, "2001:db8:fd::3", push(444)) })
+	v.refuses("less than a minute ago", func() pushed.Answer { return v.ask(Receive, "home", 2, "2001:db8:fd::3", push(444)) })
 	v.at = v.at.Add(2 * time.Second)
 	v.takes(v.ask(Receive, "home", 2, "2001:db8:fd::3", push(444)))
 	v.at = v.at.Add(time.Hour)
@@ -339,6 +397,32 @@ func TestAddressChanges(t *testing.T) {
 	v.takes(v.ask(Receive, "home", 2, "203.0.113.7", push(445))) // by IPv4: the address stays
 	if peer := v.taken.Relay("home").Peer.String(); peer != "2001:db8:fd::3" {
 		t.Errorf("after a session by IPv4 the home's address is %s", peer)
+	}
+	v.at = v.at.Add(-24 * time.Hour) // the clock is put right
+	v.takes(v.ask(Receive, "home", 2, "2001:db8:fd::4", push(445)))
+}
+
+// The session of an enrolment may come from an address that the relay cannot have: the first push tells it.
+func TestEnrolFromAnotherEnd(t *testing.T) {
+	for name, from := range map[string]string{"the VPS itself": "2001:db8:6ef9:0:198:51:100:144",
+		"the home of another relay": "2001:db8:ca:0:198:51:100:144"} {
+		t.Run(name, func(t *testing.T) {
+			v := newVPS(t)
+			more := "config relay 'other'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr '2001:db8:6ef9::/64'\n" +
+				"\toption peeraddr '2001:db8:ca::/64'\n"
+			if err := os.WriteFile(v.Config, []byte(file+more), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			v.invite("home", 1)
+			v.takes(v.ask(Enrol, "home", 1, from, enrolment(2)))
+			if !v.config().Relay("home").Awaited() {
+				t.Error("the relay has an endpoint")
+			}
+			v.refuses("is the address of another end", func() pushed.Answer {
+				return v.ask(Receive, "home", 2, from, push(443))
+			})
+			v.takes(v.ask(Receive, "home", 2, home6, push(443)))
+		})
 	}
 }
 
@@ -384,8 +468,8 @@ func TestPushIsRefused(t *testing.T) {
 		{Enrol, "home", 2, enrolment(5), ""},
 		{"shell", "home", 2, push(443), "request cannot be read"},
 		{"", "home", 2, push(443), "request cannot be read"},
-		{Receive, "home", 2, strings.Repeat("#", config.MaxPush+1), "has more than"},
-		{Receive, "home", 2, "\x7fELF\x00", "no push"},
+		{Receive, "home", 2, strings.Repeat("#", config.MaxPush+1), "reads at most"},
+		{Receive, "home", 2, "\x7fELF\x00", "of no version"},
 		{Receive, "home", 2, strings.ReplaceAll(push(443), "192.168.1.210", "10.1.2.3"), "own network"},
 	} {
 		v.refuses(test.say, func() pushed.Answer { return v.ask(test.verb, test.relay, test.by, home6, test.body) })
@@ -442,8 +526,9 @@ func TestAnotherHomeEnrols(t *testing.T) {
 func TestForget(t *testing.T) {
 	v := paired(t)
 	v.takes(v.ask(Receive, "home", 2, home6, push(443)))
-	if was, err := v.Forget("home"); !was || err != nil {
-		t.Errorf("Forget = %v, %v", was, err)
+	v.ended = nil
+	if was, err := v.Forget("home"); !was || err != nil || !slices.Equal(v.ended, []string{"home"}) {
+		t.Errorf("Forget = %v, %v; ended are sessions of %v", was, err, v.ended)
 	}
 	for path, text := range v.files() {
 		if text != "" {

@@ -5,6 +5,7 @@ package pushed
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -38,8 +39,11 @@ func Refuse(text *message.Text) Problem { return Problem{Code: text.Code, Args: 
 // Text is the problem as the VPS's own log has it.
 func (p Problem) Text() *message.Text {
 	text := &message.Text{Code: p.Code, Args: p.Args}
-	if p.Section == "" {
+	switch {
+	case p.Section == "":
 		return text
+	case p.Option == "":
+		return message.New("%s: %s", p.Section, text)
 	}
 	return message.New("%s: option %s %q: %s", p.Section, p.Option, p.Value, text)
 }
@@ -101,7 +105,8 @@ type Listener struct {
 type Facts struct {
 	Networks  []netip.Prefix // that the VPS is in or has routes to, without those of the relays
 	Listeners []Listener
-	Session   string // SSH_CONNECTION (ssh(1)) of the session that the push came by
+	Cards     map[netip.Addr]netip.Addr // public address → the one on the network card, where a cloud translates
+	Session   string                    // SSH_CONNECTION (ssh(1)) of the session that the push came by
 }
 
 // Relay finds a relay that homes may enrol for.
@@ -118,21 +123,23 @@ func Relay(c *config.Config, name string) (*config.Relay, *Problem) {
 	return r, nil
 }
 
-// Check judges a push of a relay's home, together with a configuration of that path and text. defaults have the other
-// homes. from is the home's address that comes with it; not valid if it stays as it is.
-func Check(path string, text []byte, defaults config.Defaults, relay string, push []byte, from netip.Addr,
-	facts Facts) (*config.Config, []Problem) {
+// Check judges a push of a relay's home, together with a configuration and the text that it was made of. defaults have
+// what homes have told so far. from is the home's address that comes with the push; not valid if it stays as it is.
+// Forwards that the home has already are not judged again: its address is followed whatever else of the VPS has changed.
+func Check(c *config.Config, text []byte, defaults config.Defaults, relay string, push []byte, from netip.Addr,
+	facts Facts) []Problem {
+	r, problem := Relay(c, relay)
+	if problem == nil {
+		problem = Peer(c, r, from)
+	}
 	if len(push) > config.MaxPush {
-		return nil, []Problem{Refuse(message.New("has more than %d bytes", config.MaxPush))}
+		problem = tooLong(config.MaxPush)
 	}
-	homes := map[string]*config.Home{}
-	for name, home := range defaults.Homes {
-		homes[name] = home
+	if problem != nil {
+		return []Problem{*problem}
 	}
-	var home config.Home
-	if former := homes[relay]; former != nil {
-		home = *former
-	}
+	homes := maps.Clone(defaults.Homes)
+	home := r.Home
 	home.Push, home.Damaged = push, nil
 	if from.IsValid() {
 		home.Peer = from
@@ -140,23 +147,25 @@ func Check(path string, text []byte, defaults config.Defaults, relay string, pus
 	if home.File == "" {
 		home.File = relay
 	}
+	if homes == nil {
+		homes = map[string]*config.Home{}
+	}
 	homes[relay] = &home
 	defaults.Homes, defaults.Asking = homes, relay
-	c, _, err := config.Parse(path, text, defaults)
+	next, _, err := config.Parse(c.Path, text, defaults)
 	if err != nil {
-		return nil, problemsOf(err, home.File)
+		return problemsOf(err, home.File)
 	}
-	r, problem := Relay(c, relay)
-	if problem != nil {
-		return nil, []Problem{*problem}
+	after := next.Relay(relay)
+	if config.Pushed(after, "") == config.Pushed(r, "") {
+		return nil
 	}
-	if problem := Peer(c, r, from); problem != nil {
-		return nil, []Problem{*problem}
-	}
-	if problems := facts.judge(c, r); len(problems) > 0 {
-		return nil, problems
-	}
-	return c, nil
+	return facts.judge(next, after)
+}
+
+func tooLong(most int) *Problem {
+	p := Refuse(message.New("the VPS reads at most %d bytes", most))
+	return &p
 }
 
 // problemsOf tells a home of mistakes in what it has pushed. What the VPS's own file says is not for its eyes.
@@ -197,7 +206,7 @@ func (facts Facts) judge(c *config.Config, r *config.Relay) (problems []Problem)
 		listeners = append(slices.Clone(listeners), session)
 	}
 	open := slices.DeleteFunc(slices.Clone(listeners), func(l Listener) bool {
-		return !l.Addr.IsUnspecified() && !r.Has(l.Addr) || slices.ContainsFunc(c.Relays, func(other *config.Relay) bool {
+		return !l.Addr.IsUnspecified() && !r.Has(l.Addr) && l.Addr != facts.Cards[r.IPAddr] || slices.ContainsFunc(c.Relays, func(other *config.Relay) bool {
 			return other.Enabled && other.IPAddr == r.IPAddr && slices.ContainsFunc(other.Keep,
 				func(keep config.PortSet) bool { return keep.Contains(l.Set.Proto, l.Set.First) })
 		})
@@ -274,10 +283,10 @@ func ParseEnrolment(text []byte, need config.Transport) (e Enrolment, problem *P
 		PublicKey string `json:"public_key"`
 	}
 	if len(text) > MaxEnrolment {
-		return refuse(message.New("has more than %d bytes", MaxEnrolment))
+		return e, tooLong(MaxEnrolment)
 	}
 	if json.Unmarshal(text, &said) != nil || said.Version != 1 {
-		return refuse(message.New("is no enrolment of a version that this VPS knows; upgrade ds4relay here or there"))
+		return refuse(message.New("this enrolment is of no version that the VPS knows; upgrade ds4relay here or there"))
 	}
 	e.SSH = said.SSH
 	if need != config.WireGuard {

@@ -97,8 +97,29 @@ func forward(options ...string) string {
 	return text
 }
 
-func check(relay, push string) (*config.Config, []Problem) {
-	return Check("/etc/config/ds4relay", []byte(vps), defaults(), relay, []byte(push), netip.Addr{}, facts)
+func check(relay, push string) []Problem {
+	return checkWith(vps, defaults(), relay, push, netip.Addr{}, facts)
+}
+
+// checkWith is Check, for a file of that text.
+func checkWith(text string, d config.Defaults, relay, push string, from netip.Addr, facts Facts) []Problem {
+	return Check(parsed(text, d), []byte(text), d, relay, []byte(push), from, facts)
+}
+
+// parsed is a file that has no mistake.
+func parsed(text string, d config.Defaults) *config.Config {
+	c, _, err := config.Parse("/etc/config/ds4relay", []byte(text), d)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// after is the relay when its push is taken.
+func after(relay, push string) *config.Relay {
+	d := defaults()
+	d.Homes[relay].Push = []byte(push)
+	return parsed(vps, d).Relay(relay)
 }
 
 const good = "option dest_ip '192.168.1.210'"
@@ -126,13 +147,11 @@ func TestPushIsTaken(t *testing.T) {
 			if name == "all" {
 				relevant.Listeners, relevant.Session = facts.Listeners[:1], "" // kept
 			}
-			c, problems := Check("/etc/config/ds4relay", []byte(vps), defaults(), test.relay, []byte(test.push),
-				netip.Addr{}, relevant)
-			if len(problems) > 0 {
+			if problems := checkWith(vps, defaults(), test.relay, test.push, netip.Addr{}, relevant); len(problems) > 0 {
 				t.Fatalf("refused: %v", problems)
 			}
 			pushed := 0
-			for _, f := range c.Relay(test.relay).Forwards {
+			for _, f := range after(test.relay, test.push).Forwards {
 				if f.Pushed != "" {
 					pushed++
 				}
@@ -198,22 +217,22 @@ func TestPushIsRefused(t *testing.T) {
 		"a relay": {"home",
 			config.PushHeader + "config relay 'home'\noption allow all\n", "", "not for a home"},
 		"a proxy":               {"home", config.PushHeader + "config proxy 'x'\n", "", "not for a home"},
-		"10,000 forwards":       {"home", many, "", "has more than"},
+		"10,000 forwards":       {"home", many, "", "reads at most"},
 		"501 forwards":          {"home", several, "", "more than 500 forwards"},
-		"a megabyte":            {"home", config.PushHeader + strings.Repeat("#", 1<<20), "", "has more than"},
-		"nothing":               {"home", "", "", "no push of a version"},
-		"a later version":       {"home", "ds4relay-push 2\n", "", "no push of a version"},
+		"a megabyte":            {"home", config.PushHeader + strings.Repeat("#", 1<<20), "", "reads at most"},
+		"nothing":               {"home", "", "", "of no version"},
+		"a later version":       {"home", "ds4relay-push 2\n", "", "of no version"},
 		"no UCI":                {"home", config.PushHeader + "config forward 'a\n", "", "is no UCI"},
 		"zero bytes":            {"home", config.PushHeader + "config forward 'a\x00b'\n", "", ""},
-		"binary":                {"home", "\x7fELF\x00\xff\xfe", "", "no push of a version"},
-		"a shell":               {"home", "sh -i", "", "no push of a version"},
+		"binary":                {"home", "\x7fELF\x00\xff\xfe", "", "of no version"},
+		"a shell":               {"home", "sh -i", "", "of no version"},
 		"no such relay":         {"nobody", config.PushHeader, "", "no relay"},
 		"a relay without allow": {"plain", config.PushHeader, "", "no relay"},
 		"a disabled relay":      {"off", config.PushHeader, "", "disabled"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, problems := check(test.relay, test.push)
-			if len(problems) == 0 || c != nil {
+			problems := check(test.relay, test.push)
+			if len(problems) == 0 {
 				t.Fatal("is taken")
 			}
 			p := problems[0]
@@ -234,10 +253,87 @@ func TestPushIsRefused(t *testing.T) {
 func TestPortOfTheSession(t *testing.T) {
 	with := facts
 	with.Session = "203.0.113.9 40000 ::ffff:198.51.100.144 2222"
-	_, problems := Check("", []byte(vps), defaults(), "home", []byte(forward(good, "option proto 'tcp'",
-		"option src_dport '2222'")), netip.Addr{}, with)
+	problems := checkWith(vps, defaults(), "home", forward(good, "option proto 'tcp'", "option src_dport '2222'"),
+		netip.Addr{}, with)
 	if len(problems) != 1 || problems[0].Option != "src_dport" {
 		t.Errorf("the port of the session: %v", problems)
+	}
+}
+
+// A listener bars the ports that its clients come by: of the relay's address, and of the one on the card where a cloud
+// translates that. list keep of the address lets it be, of relays that are enabled.
+func TestListenersOfTheVPS(t *testing.T) {
+	const card = "10.0.0.5"
+	translated := facts
+	translated.Cards = map[netip.Addr]netip.Addr{netip.MustParseAddr("198.51.100.144"): netip.MustParseAddr(card)}
+	more := func(ipaddr, enabled string) string {
+		return vps + "config relay 'more'\n\toption role 'vps'\n\toption ipaddr '" + ipaddr + "'\n\toption enabled '" + enabled +
+			"'\n\toption ip6addr '2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:cc::/64'\n\tlist keep 'tcp:25'\n"
+	}
+	for _, test := range []struct {
+		name, text, at, session string
+		facts                   Facts
+		taken                   bool
+	}{
+		{"of the card", vps, card, "", translated, false},
+		{"of another private address", vps, "10.0.0.6", "", translated, true},
+		{"of an address that is not the card's", vps, card, "", facts, true},
+		{"a session to the card", vps, "127.0.0.1", "203.0.113.9 4000 " + card + " 25", translated, false},
+		{"a session to another address", vps, "127.0.0.1", "203.0.113.9 4000 203.0.113.1 25", translated, true},
+		{"a session that is not known", vps, "127.0.0.1", "203.0.113.9 4000 " + card, translated, true},
+		{"kept by a relay of the address", more("198.51.100.144", "1"), "0.0.0.0", "", facts, true},
+		{"kept by one that is disabled", more("198.51.100.144", "0"), "0.0.0.0", "", facts, false},
+		{"kept by one of another address", more("198.51.100.148", "1"), "0.0.0.0", "", facts, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.facts.Listeners = []Listener{{netip.MustParseAddr(test.at), port(config.TCP, 25)}}
+			test.facts.Session = test.session
+			problems := checkWith(test.text, defaults(), "home", forward(good, "option proto 'tcp'", "option src_dport '24-26'"),
+				netip.Addr{}, test.facts)
+			if (len(problems) == 0) != test.taken {
+				t.Errorf("taken is not %v: %v", test.taken, problems)
+			}
+		})
+	}
+}
+
+// A home that says what it has said before is followed to another address, whatever listens at the VPS since; what is
+// new is judged.
+func TestAddressIsFollowed(t *testing.T) {
+	d := defaults()
+	d.Homes["home"].Push = []byte(forward(good, "option proto 'tcp'", "option src_dport '25'"))
+	fresh := netip.MustParseAddr("2001:db8:fd::77")
+	for push, taken := range map[string]bool{
+		forward(good, "option proto 'tcp'", "option src_dport '25'"):                               true,
+		strings.Replace(string(d.Homes["home"].Push), "1.2.3", "1.2.4", 1):                         true,
+		forward("option dest_ip '192.168.1.211'", "option proto 'tcp'", "option src_dport '25'"):   false,
+		forward(good, "option proto 'tcp'", "option src_dport '25'", "list src_ip '203.0.113.9'"):  false,
+		forward(good, "option proto 'tcp'", "option src_dport '25 26'"):                            false,
+		"config 'forward' 'x'\n" + forward(good, "option proto 'tcp'", "option src_dport '25 80'"): false,
+	} {
+		if problems := checkWith(vps, d, "home", push, fresh, facts); (len(problems) == 0) != taken {
+			t.Errorf("taken is not %v: %v\n%s", taken, problems, push)
+		}
+	}
+	if problems := checkWith(vps, d, "home", string(d.Homes["home"].Push), netip.MustParseAddr("2001:db8:fe::1"),
+		facts); len(problems) == 0 {
+		t.Error("the address of another home is taken")
+	}
+}
+
+func TestProblemInTheLog(t *testing.T) {
+	for _, test := range []struct {
+		p    Problem
+		want string
+	}{
+		{Problem{Code: "a reason"}, "a reason"},
+		{Problem{Code: "a reason", Section: `forward "web"`}, `forward "web": a reason`},
+		{Problem{Code: "a reason", Section: `forward "web"`, Option: "proto", Value: "all"},
+			`forward "web": option proto "all": a reason`},
+	} {
+		if got := test.p.Text().Error(); got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
 	}
 }
 
@@ -246,18 +342,25 @@ func TestPushOfAnotherHome(t *testing.T) {
 	d := defaults()
 	d.Homes["cabin"] = &config.Home{Enrolled: 1, File: "/relays/cabin", Push: []byte(forward(
 		"option dest_ip '192.168.5.5'", "option proto 'tcp'", "option src_dport '443'"))}
-	_, problems := Check("", []byte(vps), d, "home", []byte(forward(good, "option proto 'tcp'",
-		"option src_dport '443'")), netip.Addr{}, facts)
+	problems := checkWith(vps, d, "home", forward(good, "option proto 'tcp'", "option src_dport '443'"), netip.Addr{},
+		facts)
 	if len(problems) != 1 || problems[0].Code != "another home of the VPS has it already; allowed is another port" {
 		t.Errorf("the port of another home: %v", problems)
+	}
+	d = defaults() // the one that asks comes last, whatever its name is
+	d.Homes["cabin"] = &config.Home{Enrolled: 1, File: "/relays/cabin"}
+	d.Homes["home"].Push = []byte(forward(good, "option proto 'tcp'", "option src_dport '443'"))
+	problems = checkWith(vps, d, "cabin", forward("option dest_ip '192.168.5.5'", "option proto 'tcp'",
+		"option src_dport '443'"), netip.Addr{}, facts)
+	if len(problems) != 1 || problems[0].Option != "src_dport" {
+		t.Errorf("the port of a home whose name comes later: %v", problems)
 	}
 }
 
 func TestAddressOfAHome(t *testing.T) {
 	for addr, taken := range map[string]bool{"2001:db8:fd::77": true, "2001:db8:fe::1": false, // free's home
 		"2001:db8:6ef9:0:198:51:100:144": false, "2001:db8:ca:0:198:51:100:144": false} {
-		_, problems := Check("", []byte(vps), defaults(), "home", []byte(config.PushHeader), netip.MustParseAddr(addr),
-			facts)
+		problems := checkWith(vps, defaults(), "home", config.PushHeader, netip.MustParseAddr(addr), facts)
 		if (len(problems) == 0) != taken {
 			t.Errorf("the address %s: %v, want taken %v", addr, problems, taken)
 		}
@@ -339,12 +442,11 @@ func TestAnything(t *testing.T) {
 				text = append(text[:i], append([]byte{text[r.IntN(len(text))]}, text[i:]...)...)
 			}
 		}
-		c, problems := check("home", string(text))
-		if len(problems) > 0 {
+		if problems := check("home", string(text)); len(problems) > 0 {
 			continue
 		}
 		taken++
-		for _, f := range c.Relay("home").Forwards {
+		for _, f := range after("home", string(text)).Forwards {
 			if !f.DestIP.IsPrivate() || f.All || f.Egress == config.All {
 				t.Fatalf("%s is taken of\n%s", f, text)
 			}
