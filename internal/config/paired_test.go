@@ -155,6 +155,13 @@ func TestTurnsOfHomes(t *testing.T) {
 			t.Errorf("%s asks: %v", name, err)
 		}
 	}
+	homes["home"].Push = pushOf("web", "444", "")
+	for name := range homes {
+		c, warnings, err := Parse("F", []byte(file), Defaults{Role: VPS, Homes: homes, Asking: name})
+		if err != nil || len(warnings) > 0 || len(c.Relay(name).Forwards) != 1 {
+			t.Errorf("%s asks for a port of its own: %v, %v", name, warnings, err)
+		}
+	}
 }
 
 func TestOptionsOfPushedForwards(t *testing.T) {
