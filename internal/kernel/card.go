@@ -23,7 +23,7 @@ func cards(relays []*config.Relay) (map[string]state.Card, error) {
 	if err != nil {
 		return nil, message.New("list addresses: %v", err)
 	}
-	index := defaultDevice()
+	index := defaultDevice(unix.AF_INET)
 	var known []state.CardAddr
 	for _, a := range addrs {
 		addr, _ := netip.AddrFromSlice(a.IP.To4())
@@ -32,12 +32,9 @@ func cards(relays []*config.Relay) (map[string]state.Card, error) {
 	return state.Cards(relays, known), nil
 }
 
-// defaultDevice returns the index of the device with the IPv4 default route, or 0.
-func defaultDevice() int {
-	routes, err := dump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN},
-			netlink.RT_FILTER_TABLE)
-	})
+// defaultDevice returns the index of the device with the default route of an address family, or 0.
+func defaultDevice(family int) int {
+	routes, err := mainRoutes(family)
 	if err != nil {
 		return 0
 	}
@@ -47,7 +44,11 @@ func defaultDevice() int {
 		if device == 0 && len(route.MultiPath) > 0 {
 			device = route.MultiPath[0].LinkIndex
 		}
-		if bits, _ := maskBits(route.Dst); bits == 0 && device != 0 && (index == 0 || route.Priority < least) {
+		bits := 0
+		if route.Dst != nil {
+			bits, _ = route.Dst.Mask.Size()
+		}
+		if bits == 0 && route.Type == unix.RTN_UNICAST && device != 0 && (index == 0 || route.Priority < least) {
 			index, least = device, route.Priority
 		}
 	}

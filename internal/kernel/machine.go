@@ -47,7 +47,7 @@ func Machine(session string) (m setup.Machine, err error) {
 	for _, link := range links {
 		devices[link.Attrs().Index] = link.Attrs().Name
 	}
-	m.IPv4, m.IPv6 = devices[defaultDevice()], devices[defaultDevice6()]
+	m.IPv4, m.IPv6 = devices[defaultDevice(unix.AF_INET)], devices[defaultDevice(unix.AF_INET6)]
 	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, unix.AF_UNSPEC) })
 	if err != nil {
 		return m, message.New("list addresses: %v", err)
@@ -62,32 +62,6 @@ func Machine(session string) (m setup.Machine, err error) {
 	}
 	m.WireGuard, m.IP6Tunnel = loadable("wireguard"), loadable("ip6_tunnel")
 	return m, nil
-}
-
-// defaultDevice6 returns the index of the device with the IPv6 default route, or 0.
-func defaultDevice6() int {
-	routes, err := dump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_MAIN},
-			netlink.RT_FILTER_TABLE)
-	})
-	if err != nil {
-		return 0
-	}
-	index, least := 0, 0
-	for _, route := range routes {
-		device := route.LinkIndex
-		if device == 0 && len(route.MultiPath) > 0 {
-			device = route.MultiPath[0].LinkIndex
-		}
-		bits := 0
-		if route.Dst != nil {
-			bits, _ = route.Dst.Mask.Size()
-		}
-		if bits == 0 && route.Type == unix.RTN_UNICAST && device != 0 && (index == 0 || route.Priority < least) {
-			index, least = device, route.Priority
-		}
-	}
-	return index
 }
 
 // loadable reports whether the kernel has a module, or modprobe(8) could load it.

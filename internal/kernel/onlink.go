@@ -89,7 +89,7 @@ func uplinkTo(peer netip.Addr) string {
 		return route.device
 	}
 	// OpenWrt's default routes are for packets from the provider's addresses only.
-	routes, _ := routes6()
+	routes, _ := mainRoutes(unix.AF_INET6)
 	device, metric := "", 0
 	for _, r := range routes {
 		if r.Dst != nil && !r.Dst.IP.IsUnspecified() || r.Type != unix.RTN_UNICAST || device != "" && r.Priority >= metric {
@@ -102,10 +102,10 @@ func uplinkTo(peer netip.Addr) string {
 	return device
 }
 
-// routes6 returns the main table's routes.
-func routes6() ([]netlink.Route, error) {
+// mainRoutes returns the main table's routes of an address family (unix.AF_INET, unix.AF_INET6).
+func mainRoutes(family int) ([]netlink.Route, error) {
 	return dump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: unix.RT_TABLE_MAIN},
+		return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN},
 			netlink.RT_FILTER_TABLE)
 	})
 }
@@ -171,7 +171,7 @@ func lasting(addrs []addr6, device string, held netip.Addr) (best netip.Addr) {
 // segmentOf returns the device of the network that an address is in, if neighbours there ask for it (RFC 4861 §7.2); ""
 // otherwise.
 func segmentOf(addr netip.Addr) (device string, err error) {
-	routes, err := routes6()
+	routes, err := mainRoutes(unix.AF_INET6)
 	if err != nil {
 		return "", message.New("list routes: %v", err)
 	}
