@@ -180,26 +180,28 @@ var manual = map[string]detail{
 		}},
 	"setup": {
 		"It finds the public IPv4 address (also one that a cloud translates), the IPv6 address, the ssh port, and the " +
-			"programs that wait for clients: their ports stay on the VPS (`list keep`). Then it shows what it would " +
+			"programs that listen for clients: their ports stay on the VPS (`list keep`). Then it shows what it would " +
 			"write, asks once, writes /etc/config/ds4relay, starts the service, and prints an invitation for the " +
-			"home: one line of text, and on a terminal with room for it a QR code.\n\nIt asks for the address only if " +
-			"no device has a public one and the cloud's metadata service (169.254.169.254) does not know it. " +
-			"Without a terminal and without `--yes` it only shows what it would write.\n\n" +
-			"What somebody has written stays: other relays and comments are kept, a relay that was written by hand is " +
-			"left alone, and a copy of the first file is kept as /etc/config/ds4relay.before-setup. A second time it " +
-			"has nothing to do, or shows what has changed. If a step fails, everything is as it was.\n\n" +
+			"home: one line of text, and on a terminal with room for it a QR code.\n\nIt asks for the public IPv4 " +
+			"address if the VPS has several, or if no device has one and the cloud's metadata service " +
+			"(169.254.169.254) does not know it. Without a terminal and without `--yes` it only shows what it would " +
+			"write.\n\nWhat somebody has written stays: other relays and comments are kept, a relay that was written " +
+			"by hand is left alone, and a copy of the first file is kept as /etc/ds4relay/ds4relay.before. A second " +
+			"run has nothing to do, or shows what has changed; after another address, port or transport it says that " +
+			"the home must join again, and prints an invitation. If a step fails, everything is as it was.\n\n" +
 			"The transport is wireguard, since it passes any home's firewall and NAT and needs no IPv6 there; " +
 			"`--transport ipip6` is faster where both ends have IPv6 and nothing on the way filters IP protocol 4.",
 		[]example{
 			{"ds4relay setup", "set up this VPS, and print an invitation"},
-			{"ds4relay setup --yes --ipaddr 198.51.100.144", "ask nothing"},
+			{"ds4relay setup --yes --ipaddr 198.51.100.144", "without questions"},
 			{"ds4relay setup --relay cabin", "add a second home"},
 		}},
 	"invite": {
-		"The invitation is good once, within 24 hours, for `join` at home, or for the page in LuCI. It has a " +
-			"key: keep it secret until it was used. A home that has enrolled stays until another one uses the " +
-			"invitation.\n\nThe relay must have a `list allow`, as `ds4relay setup` makes it. With only one such relay " +
-			"it need not be named.",
+		"The invitation is good once, within 24 hours, for `join` at home, or for the page in LuCI. It contains a " +
+			"key: keep it secret until it has been used. `invite` also prints the fingerprint of the VPS's ssh host " +
+			"key, which the home shows before it joins. A home that has enrolled stays until another one uses the " +
+			"invitation.\n\nThe relay must be enabled and have a `list allow`, as `ds4relay setup` makes it. With only " +
+			"one such relay it need not be named.",
 		[]example{
 			{"ds4relay invite home", "let the home enrol, or another one in its place"},
 		}},

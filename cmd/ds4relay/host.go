@@ -31,9 +31,8 @@ const hostKeyFile = "/etc/ssh/ssh_host_ed25519_key.pub"
 
 // thisHost is the machine that the program runs on.
 type thisHost struct {
-	app             *app
-	stdin           *bufio.Reader // nil before the first question
-	active, enabled bool          // what the service was
+	app   *app
+	stdin *bufio.Reader // nil before the first question
 }
 
 // host returns the machine for setup and invite.
@@ -72,36 +71,22 @@ func (h *thisHost) HostKey() ([]byte, error) { return readHostKey(hostKeyFile) }
 func readHostKey(path string) ([]byte, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, message.New("there is no file %s: the ssh server has no ed25519 host key, by which the home would know "+
-			"it; make one: ssh-keygen -A && systemctl restart ssh (where there is no ssh server: apt install "+
-			"openssh-server)", path)
+		return nil, message.New("%s is missing: the home recognises the VPS by this ed25519 key of the ssh server; to make "+
+			"it: ssh-keygen -A && systemctl restart ssh (without an ssh server: apt install openssh-server)", path)
 	}
 	if err != nil {
 		return nil, err
 	}
-	words := strings.Fields(string(data))
-	if len(words) < 2 || words[0] != "ssh-ed25519" {
-		return nil, message.New("%s has no ed25519 key in it; make another one: rm %s && ssh-keygen -A && systemctl "+
-			"restart ssh", path, path)
-	}
-	key, err := base64.StdEncoding.DecodeString(words[1])
+	text, err := authorized.ParseKey(string(data))
 	if err != nil {
-		return nil, message.New("%s has no ed25519 key in it: %v", path, err)
+		return nil, message.New("%s is not an ed25519 public key; to make another one: rm %s && ssh-keygen -A && "+
+			"systemctl restart ssh", path, strings.TrimSuffix(path, ".pub")+"*")
 	}
-	return key, nil
+	return base64.StdEncoding.DecodeString(text)
 }
 
-// sshd is where Debian has the ssh server; PATH of a user may not have the folder.
-const sshd = "/usr/sbin/sshd"
-
-// Warnings leaves out what cannot be found out.
 func (h *thisHost) Warnings(r *config.Relay) []*message.Text {
-	configuration, _, err := program.Command{Name: sshd, Args: []string{"-T", "-C",
-		"user=" + setup.User + ",host=home,addr=203.0.113.1"}, Limit: 10 * time.Second}.Run()
-	if err != nil {
-		configuration = ""
-	}
-	return append(setup.ShutOut(configuration), h.app.neighbours([]*config.Relay{r})...)
+	return h.app.neighbours([]*config.Relay{r})
 }
 
 func (h *thisHost) Key(r *config.Relay) (transport.Key, bool, error) {
@@ -135,30 +120,37 @@ func systemctl(words ...string) error {
 	return err
 }
 
-func (h *thisHost) Start() error {
+func (h *thisHost) Ready() error {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
-		return message.New("systemd does not run here; write the file with `ds4relay setup` on a machine with it, or see " +
-			"docs/debian.md for ifupdown")
+		return message.New("systemd does not run on this machine, so setup cannot start the service, and nothing was " +
+			"written; write the file by hand (man 5 ds4relay), and start the relays by ifupdown (docs/debian.md)")
 	}
-	h.active, h.enabled = systemctl("-q", "is-active", unit) == nil, systemctl("-q", "is-enabled", unit) == nil
-	if err := systemctl("enable", "--now", unit); err != nil || !h.active {
-		return err
-	}
-	return systemctl("reload", unit)
+	return nil
 }
 
-func (h *thisHost) Back() error {
-	var err error
-	if !h.active {
-		err = systemctl("stop", unit)
+func (h *thisHost) Start() (back func() error, err error) {
+	was, _, err := program.Command{Name: "systemctl", Args: []string{"show", "-p", "ActiveState", "-p", "UnitFileState",
+		unit}, Limit: systemctlFor}.Run()
+	if err != nil {
+		return nil, message.New("systemctl show %s: %v", unit, err)
 	}
-	if !h.enabled {
-		err = errors.Join(err, systemctl("disable", unit))
+	active := strings.Contains(was, "ActiveState=active") || strings.Contains(was, "ActiveState=reloading")
+	back = func() (err error) {
+		if !active {
+			err = systemctl("stop", unit)
+		}
+		if !strings.Contains(was, "UnitFileState=enabled") {
+			err = errors.Join(err, systemctl("disable", unit))
+		}
+		if active {
+			err = errors.Join(err, systemctl("reload", unit))
+		}
+		return err
 	}
-	if h.active {
-		err = errors.Join(err, systemctl("reload", unit))
+	if err := systemctl("enable", "--now", unit); err != nil || !active {
+		return back, err
 	}
-	return err
+	return back, systemctl("reload", unit)
 }
 
 func (h *thisHost) Invite(relay string, key [32]byte, expires time.Time) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/invite"
 	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/pairing"
 	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 	"github.com/ds4relay/ds4relay/internal/setup"
@@ -50,9 +51,7 @@ func (a *app) inviteTo(h host, names []string) error {
 	if keys.Host, err = h.HostKey(); err != nil {
 		return err
 	}
-	for _, warning := range h.Warnings(r) {
-		a.warning(warning.Error())
-	}
+	a.warnAbout(h, m, r)
 	if r.Transport == config.WireGuard {
 		if keys.Public, _, err = h.Key(r); err != nil {
 			return err
@@ -61,7 +60,7 @@ func (a *app) inviteTo(h host, names []string) error {
 	return a.invite(h, m, r, keys)
 }
 
-// invited returns the relay that invite is about.
+// invited returns the relay whose home is to be invited.
 func invited(c *config.Config, names []string) (*config.Relay, error) {
 	var paired []string
 	for _, r := range c.Relays {
@@ -74,10 +73,10 @@ func invited(c *config.Config, names []string) (*config.Relay, error) {
 	case len(paired) == 1:
 		names = paired
 	case len(paired) > 1:
-		return nil, usageError("invite takes the name of a relay: each has another home (" + strings.Join(paired, ", ") +
-			")")
+		return nil, usageError("invite takes the name of a relay, since each has its own home: " +
+			strings.Join(paired, ", "))
 	default:
-		return nil, usageError(c.Path + " has no relay that waits for a home (none has a list allow); to make one: " +
+		return nil, usageError(c.Path + " has no relay that a home can join (none has a list allow); to make one: " +
 			"ds4relay setup")
 	}
 	r := c.Relay(names[0])
@@ -85,10 +84,13 @@ func invited(c *config.Config, names []string) (*config.Relay, error) {
 	case r == nil:
 		return nil, message.New("%v %q", reconcile.ErrUnknownRelay, names[0])
 	case r.Role != config.VPS:
-		return nil, usageError(fmt.Sprintf("relay %q: invite is for the VPS; this is the home's end", r.Name))
+		return nil, usageError(fmt.Sprintf("relay %q: this machine is the home's end; run invite on the VPS", r.Name))
 	case r.Allow == nil:
-		return nil, usageError(fmt.Sprintf("relay %q has its home in the file; to let it enrol by itself, write what it "+
-			"may ask for, such as: list allow 'tcp:1-65535'", r.Name))
+		return nil, usageError(fmt.Sprintf("relay %q was written by hand; to let a home join it, add what the home may "+
+			"ask for, such as: list allow 'tcp:1-65535'", r.Name))
+	case !r.Enabled:
+		return nil, usageError(fmt.Sprintf("relay %q is switched off (option enabled '0'), so no home can join it; to "+
+			"switch it on: ds4relay setup --relay %s", r.Name, r.Name))
 	}
 	return r, nil
 }
@@ -106,18 +108,20 @@ func (a *app) invite(h host, m setup.Machine, r *config.Relay, keys setup.Keys) 
 	}
 	text := invite.Encode(i)
 	if err := h.Invite(r.Name, [32]byte(public), i.Expires); err != nil {
-		return message.New("relay %q: no invitation can be made: %v", r.Name, err)
+		return message.New("relay %q: cannot make an invitation: %v", r.Name, err)
 	}
 	a.begin(fmt.Sprintf("Invitation for the home of relay %s, good once, until %s:", r.Name,
 		i.Expires.UTC().Format(dateFormat)))
 	_, err = fmt.Fprintf(a.stdout, "\n%s\n\n", text)
-	return errors.Join(err, a.showCode(text), a.sayWhere())
+	return errors.Join(err, a.showCode(text), a.sayWhere(keys.Host))
 }
 
-// sayWhere says what to do with an invitation.
-func (a *app) sayWhere() error {
-	_, err := fmt.Fprint(a.stdout, "At home: paste it into the field in LuCI (Services → DS4Relay), or into "+
-		"`ds4relay join`.\nUntil then it is a secret: whoever has it can take the home's place.\n")
+// sayWhere says what to do with an invitation, and how the home recognises the VPS.
+func (a *app) sayWhere(hostKey []byte) error {
+	_, err := fmt.Fprintf(a.stdout, "At home, paste it into the field in LuCI (Services → DS4Relay), or run `ds4relay "+
+		"join`.\nBoth show the ssh host key of the VPS. Compare it with this one:\n%s\n"+
+		"Until then the invitation is a secret: whoever has it can take the home's place.\n",
+		(&pairing.VPS{HostKey: hostKey}).Fingerprint())
 	return err
 }
 
@@ -139,7 +143,7 @@ func (a *app) showCode(text string) error {
 		return nil // it does without
 	}
 	if width := len([]rune(lines[0])); width > columns {
-		_, err := fmt.Fprintf(a.stdout, "(In a terminal of %d columns there is a QR code, too.)\n\n", width)
+		_, err := fmt.Fprintf(a.stdout, "(A terminal with %d columns or more also shows a QR code.)\n\n", width)
 		return err
 	}
 	for _, line := range lines {

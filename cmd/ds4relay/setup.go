@@ -26,6 +26,8 @@ import (
 type host interface {
 	// Root refuses who may not do this.
 	Root() error
+	// Ready refuses a machine where Start cannot work.
+	Ready() error
 	// Machine finds out about the machine; session is the value of SSH_CONNECTION.
 	Machine(session string) (setup.Machine, error)
 	// Cloud asks the cloud's metadata service for the public address; it is not valid if nobody knows it.
@@ -34,15 +36,15 @@ type host interface {
 	Ask(question string) (answer string, ok bool)
 	// HostKey is ssh's ed25519 key of this machine, in ssh's wire format.
 	HostKey() ([]byte, error)
-	// Warnings are what other programs of this machine do to the relay: firewalls, and the ssh server to its home.
+	// Warnings are what other programs of this machine do to the relay, such as firewalls.
 	Warnings(r *config.Relay) []*message.Text
 	// Key returns the public half of the relay's WireGuard key, which it makes if there is none.
 	Key(r *config.Relay) (public transport.Key, made bool, err error)
 	// RemoveKey removes a key that was made.
 	RemoveKey(r *config.Relay) error
-	// Start starts the service, now and at boot. If that fails, Back makes it what it was, once the file is.
-	Start() error
-	Back() error
+	// Start starts the service, now and at boot. If that fails, back makes it what it was, once the file is; it is nil
+	// if nothing was done.
+	Start() (back func() error, err error)
 	// Invite lets a one-time key in, instead of a former one of that relay.
 	Invite(relay string, key [32]byte, expires time.Time) error
 	// Invited reports whether an invitation is open, until when, and whether the home has enrolled.
@@ -53,7 +55,7 @@ func (a *app) setup(f *flag.FlagSet) func([]string) error {
 	relay := f.String("relay", "home", "set up the relay `NAME`, else home; each home has its own")
 	carrier := f.String("transport", "", "take `TRANSPORT` (wireguard or ipip6), else wireguard if the kernel has it")
 	ipaddr := f.String("ipaddr", "", "the public IPv4 address is `ADDRESS`, else it is found or asked for")
-	yes := f.Bool("yes", false, "ask nothing: write the file and start the service")
+	yes := f.Bool("yes", false, "do not ask: write the file and start the service")
 	return func([]string) error {
 		o := setup.Options{Path: a.path, Relay: *relay, Transport: config.Transport(*carrier), Defaults: a.defaults()}
 		var err error
@@ -84,6 +86,9 @@ func (a *app) setUp(h host, o setup.Options, yes bool) error {
 	if err := h.Root(); err != nil {
 		return err
 	}
+	if err := h.Ready(); err != nil {
+		return err
+	}
 	former, err := os.ReadFile(a.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -111,14 +116,13 @@ func (a *app) setUp(h host, o setup.Options, yes bool) error {
 	if err := a.showSetup(plan, former, changed); err != nil {
 		return err
 	}
-	for _, warning := range h.Warnings(plan.Relay) {
-		a.warning(warning.Error())
-	}
+	a.warn(plan.Warnings)
+	a.warnAbout(h, m, plan.Relay)
 	if changed && !yes {
-		answer, ok := h.Ask("Write this, and start the service? (Y/n) ")
+		answer, ok := h.Ask("Write this file and start the service? (Y/n) ")
 		if !ok {
-			return usageError("nothing was written: standard input is no terminal, so nobody can be asked; to do all " +
-				"this without a question: ds4relay setup --yes")
+			return usageError("nothing was written: standard input is not a terminal, so setup cannot ask; to go ahead " +
+				"without questions: ds4relay setup --yes")
 		}
 		if answer = strings.ToLower(answer); answer != "" && answer != "y" && answer != "yes" {
 			return message.New("nothing was written")
@@ -136,11 +140,18 @@ func (a *app) setUp(h host, o setup.Options, yes bool) error {
 		}
 		return err
 	}
-	if err := a.inviteOnce(h, m, plan.Relay, keys); err != nil {
-		return message.New("%v (the relay itself is set up; to invite its home later: ds4relay invite %s)", err,
+	if err := a.inviteOnce(h, m, plan.Relay, keys, plan.Rejoin || made); err != nil {
+		return message.New("the relay is set up, but its home is not invited: %v; try again: ds4relay invite %s", err,
 			plan.Relay.Name)
 	}
 	return nil
+}
+
+// warnAbout warns of what other programs do to a relay, and the ssh server to its home.
+func (a *app) warnAbout(h host, m setup.Machine, r *config.Relay) {
+	for _, warning := range append(setup.ShutOut(m.SSHD), h.Warnings(r)...) {
+		a.warning(warning.Error())
+	}
 }
 
 // planSetup decides what is to be written, and asks for the address if it has to.
@@ -152,12 +163,8 @@ func (a *app) planSetup(h host, m setup.Machine, former []byte, o setup.Options,
 	case errors.Is(err, setup.ErrAddress):
 		question = "The public IPv4 address of this VPS, as your provider's control panel shows it: "
 	case err == nil && len(plan.Choices) > 1:
-		words := make([]string, len(plan.Choices))
-		for i, addr := range plan.Choices {
-			words[i] = addr.String()
-		}
-		question = fmt.Sprintf("This VPS has several public IPv4 addresses: %s\nWhich one is for the home? (%s) ",
-			strings.Join(words, ", "), words[0])
+		question = fmt.Sprintf("This VPS has several public IPv4 addresses: %s\nWhich one does the home get? (%s) ",
+			addresses(plan.Choices), plan.Choices[0])
 	}
 	if question != "" {
 		answer, ok := h.Ask(question)
@@ -165,7 +172,7 @@ func (a *app) planSetup(h host, m setup.Machine, former []byte, o setup.Options,
 		switch {
 		case !ok || answer == "" && err == nil: // the first one, or the error
 		case parseErr != nil || !isPublic(addr):
-			return plan, usageError(fmt.Sprintf("%q is no public IPv4 address; nothing was written", answer))
+			return plan, usageError(fmt.Sprintf("%q is not a public IPv4 address; nothing was written", answer))
 		default:
 			o.IPAddr = addr
 			plan, err = setup.Decide(m, former, o)
@@ -178,25 +185,34 @@ func (a *app) planSetup(h host, m setup.Machine, former []byte, o setup.Options,
 	return plan, err
 }
 
+// addresses writes a list for people.
+func addresses(list []netip.Addr) string {
+	words := make([]string, len(list))
+	for i, addr := range list {
+		words[i] = addr.String()
+	}
+	return strings.Join(words, ", ")
+}
+
 // showSetup prints what would be done.
 func (a *app) showSetup(plan setup.Plan, former []byte, changed bool) error {
 	r := plan.Relay
 	fmt.Fprintf(a.stdout, "relay %s: public address %s, transport %s\n", r.Name, r.IPAddr, r.Transport)
 	if len(plan.Choices) > 1 {
-		fmt.Fprintf(a.stdout, "it is one of several: %v; to take another one: ds4relay setup --ipaddr ADDRESS\n",
-			plan.Choices)
+		fmt.Fprintf(a.stdout, "this VPS has several public addresses: %s; to use another one: ds4relay setup --ipaddr "+
+			"ADDRESS\n", addresses(plan.Choices))
 	}
 	for _, kept := range plan.Kept {
 		fmt.Fprintf(a.stdout, "stays on this VPS: %s\n", kept)
 	}
-	if others := slices.DeleteFunc(slices.Clone(plan.Kept), setup.Kept.SSH); len(others) > 0 {
-		fmt.Fprintln(a.stdout, "(to give such a port to the home, stop the program, and delete its line `list keep`)")
+	if slices.ContainsFunc(plan.Kept, func(k setup.Kept) bool { return !k.SSH }) {
+		fmt.Fprintln(a.stdout, "(to give such a port to the home, stop the program and delete its line `list keep`)")
 	}
 	for _, note := range plan.Notes {
 		fmt.Fprintln(a.stdout, note)
 	}
 	if !changed {
-		fmt.Fprintf(a.stdout, "Nothing to change: %s has all of it.\n", a.path)
+		fmt.Fprintf(a.stdout, "Nothing to change in %s.\n", a.path)
 		return nil
 	}
 	before := a.path
@@ -219,30 +235,37 @@ func (a *app) install(h host, former, text []byte, changed bool) error {
 			return err
 		}
 	}
-	err := h.Start()
+	back, err := h.Start()
 	if err == nil {
 		return nil
 	}
-	if changed && former == nil {
-		err = errors.Join(err, os.Remove(a.path))
-	} else if changed {
-		err = errors.Join(err, uci.Save(a.path, text, former))
+	if changed {
+		err = errors.Join(err, uci.Undo(a.path, former, text))
 	}
-	return errors.Join(err, h.Back())
+	if back != nil {
+		err = errors.Join(err, back())
+	}
+	return err
 }
 
-// inviteOnce invites the home, unless it has enrolled or is invited already.
-func (a *app) inviteOnce(h host, m setup.Machine, r *config.Relay, keys setup.Keys) error {
+// inviteOnce invites the home, unless it has enrolled or is invited already, and what it knows of the relay is true.
+func (a *app) inviteOnce(h host, m setup.Machine, r *config.Relay, keys setup.Keys, rejoin bool) error {
 	open, expires, enrolled, err := h.Invited(r.Name)
+	open = open && expires.After(time.Now())
 	switch {
 	case err != nil:
 		return err
+	case enrolled && rejoin:
+		fmt.Fprintln(a.stdout, "The relay has changed, so its home must join again, with this invitation:")
+	case open && rejoin:
+		fmt.Fprintln(a.stdout, "The relay has changed, so this invitation replaces the former one:")
 	case enrolled:
-		fmt.Fprintf(a.stdout, "The home has enrolled. To let another one take its place: ds4relay invite %s\n", r.Name)
+		fmt.Fprintf(a.stdout, "The home has joined already. To let another home take its place: ds4relay invite %s\n",
+			r.Name)
 		return nil
-	case open && expires.After(time.Now()):
-		fmt.Fprintf(a.stdout, "An invitation is open until %s. To print another one instead: ds4relay invite %s\n",
-			expires.UTC().Format(dateFormat), r.Name)
+	case open:
+		fmt.Fprintf(a.stdout, "An invitation was printed before; it is valid until %s. To replace it by another one: "+
+			"ds4relay invite %s\n", expires.UTC().Format(dateFormat), r.Name)
 		return nil
 	}
 	return a.invite(h, m, r, keys)

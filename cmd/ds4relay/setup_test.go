@@ -33,12 +33,16 @@ type fakeHost struct {
 	asked       []string
 	hostKeyFile string
 	hasKey      bool
-	failStart   bool
+	notReady    bool
+	failStart   bool // after something was done
 	done        []string
 	authorized.File
 }
 
-var errStart = errors.New("the service does not start")
+var (
+	errStart = errors.New("the service does not start")
+	errReady = errors.New("no service can be started")
+)
 
 func (h *fakeHost) did(what string) { h.done = append(h.done, what) }
 
@@ -81,20 +85,28 @@ func (h *fakeHost) RemoveKey(*config.Relay) error {
 	return nil
 }
 
-func (h *fakeHost) Start() error {
-	h.did("start")
-	if h.failStart {
-		return errStart
+func (h *fakeHost) Ready() error {
+	if h.notReady {
+		return errReady
 	}
 	return nil
 }
 
-func (h *fakeHost) Back() error {
-	h.did("back")
-	return nil
+func (h *fakeHost) Start() (func() error, error) {
+	h.did("start")
+	if !h.failStart {
+		return nil, nil
+	}
+	return func() error {
+		h.did("back")
+		return nil
+	}, errStart
 }
 
 func (h *fakeHost) Invited(relay string) (bool, time.Time, bool, error) { return h.State(relay) }
+
+// hostKeySum is what `ssh-keygen -l` prints of newFakeHost's host key.
+const hostKeySum = "kmYcvdi2GkPeWxB6XLjrZB8JHsy2Hm8luHMFp9GMvqk"
 
 // newFakeHost is a VPS at Hetzner; file is where its configuration is.
 func newFakeHost(t *testing.T) (h *fakeHost, a *app, out *bytes.Buffer) {
@@ -105,6 +117,7 @@ func newFakeHost(t *testing.T) (h *fakeHost, a *app, out *bytes.Buffer) {
 			Addrs: []setup.Addr{{Addr: netip.MustParseAddr("198.51.100.20"), Device: "eth0"},
 				{Addr: netip.MustParseAddr("2001:db8:c17:5::1"), Device: "eth0"}},
 			Sockets: []setup.Socket{{Proto: config.TCP, Addr: netip.IPv4Unspecified(), Port: 2222, Program: "sshd"},
+				{Proto: config.TCP, Addr: netip.IPv6Unspecified(), Port: 2222, Program: "sshd"},
 				{Proto: config.TCP, Addr: netip.IPv4Unspecified(), Port: 80, Program: "nginx"}}}}
 	blob := append([]byte("\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20"), make([]byte, 32)...)
 	key := "ssh-ed25519 " + base64.StdEncoding.EncodeToString(blob) + " root@vps\n"
@@ -151,8 +164,9 @@ func TestSetup(t *testing.T) {
 		t.Errorf("asked %q, done %q", h.asked, h.done)
 	}
 	for _, want := range []string{"relay home: public address 198.51.100.20, transport wireguard\n",
-		"stays on this VPS: tcp:80 (nginx)\n", "+config relay 'home'\n", "+\tlist keep 'tcp:2222'\n", "UDP port 51846",
-		"warning: a chain drops the packets of relay home\n"} {
+		"stays on this VPS: tcp:80 (nginx)\n", "+config relay 'home'\n", "+\tlist keep 'tcp:2222'\n",
+		"TCP port 2222 (ssh), UDP port 51846 (the tunnel)", "warning: a chain drops the packets of relay home\n",
+		"\nSHA256:" + hostKeySum + "\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
@@ -178,8 +192,9 @@ func TestSetup(t *testing.T) {
 	if err := a.setUp(h, ask("home"), false); err != nil {
 		t.Fatal(err)
 	}
-	if a.fileText(t) != text || !strings.Contains(out.String(), "Nothing to change:") || len(h.asked) != 1 ||
-		strings.Contains(out.String(), "ds4relay1.") || !strings.Contains(out.String(), "An invitation is open until") {
+	if a.fileText(t) != text || !strings.Contains(out.String(), "Nothing to change in ") || len(h.asked) != 1 ||
+		strings.Contains(out.String(), "ds4relay1.") ||
+		!strings.Contains(out.String(), "An invitation was printed before; it is valid until") {
 		t.Errorf("a second time: %q\n%s", h.asked, out)
 	}
 
@@ -221,8 +236,8 @@ func TestSetupCloud(t *testing.T) {
 	if !strings.Contains(a.fileText(t), "ipaddr '203.0.113.77'") || h.done[0] != "cloud" {
 		t.Errorf("%q\n%s", h.done, a.fileText(t))
 	}
-	for answer, want := range map[string]string{"203.0.113.78": "", "10.0.0.9": `"10.0.0.9" is no public IPv4 address; ` +
-		"nothing was written", "": `"" is no public IPv4 address; nothing was written`} {
+	for answer, want := range map[string]string{"203.0.113.78": "", "10.0.0.9": `"10.0.0.9" is not a public IPv4 address; ` +
+		"nothing was written", "": `"" is not a public IPv4 address; nothing was written`} {
 		h, a, _ := newFakeHost(t)
 		h.machine.Addrs = []setup.Addr{{Addr: netip.MustParseAddr("10.0.0.5"), Device: "eth0"}}
 		h.answers = []string{answer, "y"}
@@ -264,18 +279,22 @@ func TestSetupFails(t *testing.T) {
 		yes    bool
 		want   string
 		usage  bool
+		done   string
 	}{
-		"no": {func(h *fakeHost) { h.answers = []string{"n"} }, false, "nothing was written", false},
-		"nobody to ask": {func(*fakeHost) {}, false, "nothing was written: standard input is no terminal, so nobody can be " +
-			"asked; to do all this without a question: ds4relay setup --yes", true},
-		"the service": {func(h *fakeHost) { h.failStart = true }, true, errStart.Error(), false},
-		"no host key": {func(h *fakeHost) { h.hostKeyFile += ".x" }, true, "there is no file", false},
-		"no ssh":      {func(h *fakeHost) { h.machine.Sockets = nil }, true, "no ssh server listens on this machine", false},
+		"no": {func(h *fakeHost) { h.answers = []string{"n"} }, false, "nothing was written", false, ""},
+		"nobody to ask": {func(*fakeHost) {}, false, "nothing was written: standard input is not a terminal, so setup " +
+			"cannot ask; to go ahead without questions: ds4relay setup --yes", true, ""},
+		"the service": {func(h *fakeHost) { h.failStart = true }, true, errStart.Error(), false,
+			"make key, start, back, remove key"},
+		"no systemd":  {func(h *fakeHost) { h.notReady = true }, true, errReady.Error(), false, ""},
+		"no host key": {func(h *fakeHost) { h.hostKeyFile += ".x" }, true, "", false, ""},
+		"no ssh": {func(h *fakeHost) { h.machine.Sockets = nil }, true, "no ssh server runs on this machine", false,
+			""},
 		"no kernel modules": {func(h *fakeHost) { h.machine.WireGuard, h.machine.IP6Tunnel = false, false }, true,
-			"this machine's kernel has no module", true},
+			"this machine cannot load a kernel module for a tunnel", true, ""},
 		"no address": {func(h *fakeHost) {
 			h.machine.Addrs = []setup.Addr{{Addr: netip.MustParseAddr("10.0.0.5"), Device: "eth0"}}
-		}, true, setup.ErrAddress.Error(), true},
+		}, true, setup.ErrAddress.Error(), true, "cloud"},
 	} {
 		for _, former := range []string{"", mine} {
 			h, a, _ := newFakeHost(t)
@@ -293,12 +312,66 @@ func TestSetupFails(t *testing.T) {
 			if a.fileText(t) != former || h.hasKey {
 				t.Errorf("%s: key %v, file\n%s", name, h.hasKey, a.fileText(t))
 			}
-			if h.failStart && h.done[len(h.done)-2] != "back" {
-				t.Errorf("%s: %q", name, h.done)
+			if got := strings.Join(h.done, ", "); got != c.done {
+				t.Errorf("%s: done %s, want %s", name, got, c.done)
+			}
+			if _, err := os.Stat(uci.CopyPath(a.path)); err == nil {
+				t.Errorf("%s: a copy of the file is left", name)
 			}
 			if _, err := os.Stat(h.Path); err == nil {
 				t.Errorf("%s: somebody was invited", name)
 			}
+		}
+	}
+}
+
+// TestSetupRejoin: whoever knows the relay as it was must join again: a home that has enrolled, and one that has an
+// invitation. Without such a change both stay.
+func TestSetupRejoin(t *testing.T) {
+	const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	for name, c := range map[string]struct {
+		enrol  bool
+		change func(*fakeHost, *setup.Options)
+		want   string // what is said, "" for no invitation
+	}{
+		"another transport": {true, func(_ *fakeHost, o *setup.Options) { o.Transport = config.IPIP6 },
+			"its home must join again"},
+		"another address": {true, func(h *fakeHost, _ *setup.Options) {
+			h.machine.Addrs[0].Addr = netip.MustParseAddr("198.51.100.21")
+		}, "its home must join again"},
+		"another key": {true, func(h *fakeHost, _ *setup.Options) { h.hasKey = false }, "its home must join again"},
+		"invited only": {false, func(_ *fakeHost, o *setup.Options) { o.Transport = config.IPIP6 },
+			"this invitation replaces the former one"},
+		"a new listener": {true, func(h *fakeHost, _ *setup.Options) {
+			h.machine.Sockets = append(h.machine.Sockets, setup.Socket{Proto: config.TCP, Addr: netip.IPv4Unspecified(),
+				Port: 81, Program: "nginx"})
+		}, ""},
+		"nothing": {true, func(*fakeHost, *setup.Options) {}, ""},
+	} {
+		h, a, out := newFakeHost(t)
+		if err := a.setUp(h, ask("home"), true); err != nil {
+			t.Fatal(err)
+		}
+		if c.enrol {
+			if err := h.Enrol("home", key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o := ask("home")
+		c.change(h, &o)
+		out.Reset()
+		if err := a.setUp(h, o, true); err != nil {
+			t.Fatal(err)
+		}
+		if c.want != "" {
+			printed(t, out.String())
+		}
+		if invited := strings.Contains(out.String(), "ds4relay1."); invited != (c.want != "") ||
+			!strings.Contains(out.String(), c.want) {
+			t.Errorf("%s: want %q in\n%s", name, c.want, out)
+		}
+		if joined := strings.Contains(out.String(), "The home has joined already."); joined != (c.enrol && c.want == "") {
+			t.Errorf("%s: joined already %v", name, joined)
 		}
 	}
 }
@@ -308,7 +381,7 @@ func TestSetupUninvited(t *testing.T) {
 	h, a, _ := newFakeHost(t)
 	h.Path = h.hostKeyFile + "/x/authorized_keys"
 	err := a.setUp(h, ask("home"), true)
-	if err == nil || !strings.Contains(err.Error(), "to invite its home later: ds4relay invite home") ||
+	if err == nil || !strings.HasSuffix(err.Error(), "try again: ds4relay invite home") ||
 		!strings.Contains(a.fileText(t), "config relay 'home'") {
 		t.Errorf("%v\n%s", err, a.fileText(t))
 	}
@@ -334,7 +407,7 @@ func TestSetupByHand(t *testing.T) {
 	if want := mine + "\toption relay 'home'\n\nconfig relay 'cabin'\n"; !strings.HasPrefix(a.fileText(t), want) {
 		t.Errorf("got\n%s\nwant first\n%s", a.fileText(t), want)
 	}
-	copied, err := os.ReadFile(a.path + uci.CopySuffix)
+	copied, err := os.ReadFile(uci.CopyPath(a.path))
 	if err != nil || string(copied) != mine {
 		t.Errorf("%v, the copy:\n%s", err, copied)
 	}
@@ -360,14 +433,23 @@ func TestSetupUsage(t *testing.T) {
 		"setup --ipaddr x": `setup --ipaddr "x": allowed is the VPS's public IPv4 address (not a private, multicast or ` +
 			`reserved one)`,
 		"invite a b":     "invite takes the name of one relay",
-		"-c FILE invite": "FILE has no relay that waits for a home (none has a list allow); to make one: ds4relay setup",
+		"-c FILE invite": "FILE has no relay that a home can join (none has a list allow); to make one: ds4relay setup",
+		"-c OFF invite home": `relay "home" is switched off (option enabled '0'), so no home can join it; to switch it on: ` +
+			`ds4relay setup --relay home`,
 	} {
 		file := filepath.Join(t.TempDir(), "f")
 		if err := os.WriteFile(file, []byte("# empty\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		off := filepath.Join(t.TempDir(), "off")
+		const relay = "\n\toption role 'vps'\n\toption transport 'wireguard'\n\toption ipaddr '198.51.100.20'\n\tlist " +
+			"allow 'tcp:80'\n"
+		if err := os.WriteFile(off, []byte("config relay 'home'"+relay+"\toption enabled '0'\n\nconfig relay 'cabin'"+
+			relay), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		var out bytes.Buffer
-		status := newApp(&out, &out).main(strings.Fields(strings.ReplaceAll(line, "FILE", file)))
+		status := newApp(&out, &out).main(strings.Fields(strings.NewReplacer("FILE", file, "OFF", off).Replace(line)))
 		if got := strings.TrimSpace(out.String()); status != exitUsage || got != strings.ReplaceAll(want, "FILE", file) {
 			t.Errorf("%s: %d, %s, want %s", line, status, got, want)
 		}
@@ -378,10 +460,11 @@ func TestSetupUsage(t *testing.T) {
 func TestHostKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key.pub")
 	for text, want := range map[string]string{
-		"":                               "has no ed25519 key in it; make another one",
-		"ssh-rsa AAAA x\n":               "has no ed25519 key in it; make another one",
-		"ssh-ed25519 ????\n":             "has no ed25519 key in it: illegal base64",
-		"ssh-ed25519 AAAAC3NzaC1lZDI1\n": "",
+		"":                               "is not an ed25519 public key; to make another one: rm " + path[:len(path)-4],
+		"ssh-rsa AAAA x\n":               "is not an ed25519 public key",
+		"ssh-ed25519 ????\n":             "is not an ed25519 public key",
+		"ssh-ed25519 AAAAC3NzaC1lZDI1\n": "is not an ed25519 public key", // cut off
+		"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA root@vps\n": "",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

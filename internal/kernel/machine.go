@@ -38,7 +38,7 @@ func Machine(session string) (m setup.Machine, err error) {
 		return m, err
 	}
 	after = slices.DeleteFunc(after, func(s socket) bool { return !slices.Contains(before, s) })
-	m.Session, m.Sockets = session, named(after, "/proc")
+	m.Session, m.SSHD, m.Sockets = session, sshdConfig(), named(after, "/proc")
 	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return m, message.New("list devices: %v", err)
@@ -62,6 +62,19 @@ func Machine(session string) (m setup.Machine, err error) {
 	}
 	m.WireGuard, m.IP6Tunnel = loadable("wireguard"), loadable("ip6_tunnel")
 	return m, nil
+}
+
+// sshd is where Debian has the ssh server; PATH of a user may not have the folder.
+const sshd = "/usr/sbin/sshd"
+
+// sshdConfig returns the ssh server's configuration for the user that homes log in as, or "".
+func sshdConfig() string {
+	configuration, _, err := program.Command{Name: sshd, Args: []string{"-T", "-C",
+		"user=" + setup.User + ",host=home,addr=203.0.113.1"}, Limit: 10 * time.Second}.Run()
+	if err != nil {
+		return ""
+	}
+	return configuration
 }
 
 // loadable reports whether the kernel has a module, or modprobe(8) could load it.

@@ -26,20 +26,26 @@ type Options struct {
 
 // Plan is what setup would do.
 type Plan struct {
-	Text    []byte // of the file afterwards
-	Relay   *config.Relay
-	Choices []netip.Addr // public addresses of the machine, if there are several and nobody has said which
-	Kept    []Kept       // what stays on the VPS, and was not in the file
-	Notes   []*message.Text
+	Text     []byte // of the file afterwards
+	Relay    *config.Relay
+	Rejoin   bool         // what the home has been told of the relay is not true any more: it must join again
+	Choices  []netip.Addr // public addresses of the machine, if there are several and nobody has said which
+	Kept     []Kept       // what stays on the VPS, and was not in the file
+	Notes    []*message.Text
+	Warnings config.Problems // of the file afterwards
 }
 
 // ErrAddress is returned if the public IPv4 address cannot be found out.
-var ErrAddress = message.New("no device has a public IPv4 address, and the cloud's metadata service does not know " +
-	"it; your provider's control panel shows it: ds4relay setup --ipaddr ADDRESS")
+var ErrAddress = message.New("no network device has a public IPv4 address, and no cloud's metadata service names " +
+	"one; find it in your provider's control panel, then run: ds4relay setup --ipaddr ADDRESS")
 
 // ErrByHand is returned for a relay that setup has not made, and must not change.
-var ErrByHand = message.New("is written by hand (it has no list allow) and stays as it is; take another name: " +
-	"ds4relay setup --relay NAME")
+var ErrByHand = message.New("was written by hand (it has no list allow), so setup leaves it alone; choose another " +
+	"name: ds4relay setup --relay NAME")
+
+// ErrHome is returned on a machine that is a home's end.
+var ErrHome = message.New("this machine is a home's end (option role 'router'); run setup on the VPS, and here: " +
+	"ds4relay join")
 
 // allowed is what a home may ask for: any port. What stays on the VPS is kept from it.
 var allowed = []string{"tcp:1-65535", "udp:1-65535"}
@@ -67,12 +73,19 @@ func Decide(m Machine, former []byte, o Options) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	c, _, err := config.Parse(o.Path, text, o.Defaults)
+	c, warnings, err := config.Parse(o.Path, text, o.Defaults)
 	if err != nil {
-		return Plan{}, message.New("what would be written has a mistake, and nothing was: %v", err)
+		return Plan{}, message.New("nothing was written, because the new file would have a mistake: %v", err)
 	}
-	w.plan.Text, w.plan.Relay = text, c.Relay(o.Relay)
+	w.plan.Text, w.plan.Relay, w.plan.Warnings = text, c.Relay(o.Relay), warnings
+	w.plan.Rejoin = w.section != nil && differs(w.former.Relay(o.Relay), w.plan.Relay)
 	return w.plan, nil
+}
+
+// differs reports whether a home that knows a relay by its former invitation would not find it.
+func differs(former, r *config.Relay) bool {
+	return former.Transport != r.Transport || former.IPAddr != r.IPAddr || former.Local != r.Local ||
+		former.WireGuard.Port != r.WireGuard.Port
 }
 
 // writer collects the changes of a file.
@@ -120,13 +133,32 @@ func (w *writer) set(option, value string) {
 	}
 }
 
+// unset deletes an option that is of no use any more.
+func (w *writer) unset(option string) {
+	if w.first(option) != "" {
+		w.changes = append(w.changes, uci.Delete(w.Relay, option))
+	}
+}
+
+// isHome reports whether the file is that of a home's end.
+func (w *writer) isHome() bool {
+	isVPS := func(r *config.Relay) bool { return r.Role == config.VPS }
+	return w.former != nil && len(w.former.Relays) > 0 && !slices.ContainsFunc(w.former.Relays, isVPS)
+}
+
 func (w *writer) decide() error {
+	if w.isHome() {
+		return message.New("%s: %v", w.Path, ErrHome)
+	}
 	if w.section != nil {
 		if w.section.Type != "relay" {
-			return message.New("%s has a section %q already, a %s; take another name: ds4relay setup --relay NAME",
+			return message.New("%s already has a section %q (a %s); choose another name: ds4relay setup --relay NAME",
 				w.Path, w.Relay, w.section.Type)
 		}
-		if r := w.former.Relay(w.Relay); r == nil || r.Role != config.VPS || r.Allow == nil {
+		if r := w.former.Relay(w.Relay); r.Role != config.VPS {
+			return message.New("%s: relay %q is a home's end (option role 'router'); choose another name: ds4relay setup "+
+				"--relay NAME", w.Path, w.Relay)
+		} else if r.Allow == nil {
 			return message.New("%s: relay %q %v", w.Path, w.Relay, ErrByHand)
 		}
 	}
@@ -150,14 +182,19 @@ func (w *writer) decide() error {
 	w.set("ipaddr", ipaddr.String())
 	if private := w.private(); len(private) > 1 && !w.has(ipaddr) && w.first("nicaddr") == "" {
 		w.set("nicaddr", private[0].String())
-		w.note("%s has several private addresses; packets to %s are taken to arrive at %s (option nicaddr)", w.IPv4,
-			ipaddr, private[0])
+		w.note("%s has several private addresses; setup assumes that the cloud translates %s to %s (option nicaddr)",
+			w.IPv4, ipaddr, private[0])
 	}
 	port := uint16(0)
 	if carrier == config.WireGuard {
 		port = w.port()
+		w.unset("ip6addr")
+		if w.first("tunlink") == w.IPv6 && w.IPv6 != w.IPv4 { // as endpoint has set it
+			w.unset("tunlink")
+		}
 	} else {
 		w.endpoint()
+		w.unset("listen_port")
 	}
 	w.keep(ipaddr, port)
 	if w.section == nil {
@@ -196,30 +233,37 @@ func (w *writer) nameRelays() {
 // address returns the public IPv4 address: the one that was given, the one in the file as long as it can be, or one
 // that is found.
 func (w *writer) address() (netip.Addr, error) {
-	public := w.public()
 	switch {
+	case w.IPAddr.IsValid() && w.IPv4 == "" && !w.has(w.IPAddr):
+		return netip.Addr{}, message.New("no network device has the address %s, and there is no IPv4 default route by "+
+			"which a cloud could translate it; `ip -4 address` shows the addresses", w.IPAddr)
 	case w.IPAddr.IsValid() && !w.has(w.IPAddr) && len(w.private()) == 0:
-		return netip.Addr{}, message.New("no device has the address %s, and %s has no private address that it could "+
-			"be translated to; `ip -4 address` shows which there are", w.IPAddr, w.IPv4)
+		return netip.Addr{}, message.New("no network device has the address %s, and %s has no private address to which a "+
+			"cloud could translate it; `ip -4 address` shows the addresses", w.IPAddr, w.IPv4)
 	case w.IPAddr.IsValid():
 		return w.IPAddr, nil
 	}
-	if addr, err := netip.ParseAddr(w.first("ipaddr")); err == nil {
-		if w.has(addr) || len(public) == 0 && (!w.Cloud.IsValid() || w.Cloud == addr) {
-			return addr, nil
-		}
-		w.note("no device has %s (option ipaddr) any more", addr)
+	public := w.public()
+	former, err := netip.ParseAddr(w.first("ipaddr"))
+	if err == nil && (w.has(former) || len(public) == 0 && (!w.Cloud.IsValid() || w.Cloud == former)) {
+		return former, nil
 	}
+	var found netip.Addr
 	switch {
-	case len(public) > 1:
-		w.plan.Choices = public
-		fallthrough
-	case len(public) == 1:
-		return public[0], nil
+	case len(public) > 0:
+		found = public[0]
+		if len(public) > 1 {
+			w.plan.Choices = public
+		}
 	case w.Cloud.IsValid() && len(w.private()) > 0:
-		return w.Cloud, nil
+		found = w.Cloud
+	default:
+		return found, ErrAddress
 	}
-	return netip.Addr{}, ErrAddress
+	if former.IsValid() {
+		w.note("this machine no longer has the address %s (option ipaddr); the relay gets %s", former, found)
+	}
+	return found, nil
 }
 
 // transport chooses WireGuard: it passes any home's NAT and firewall, needs no IPv6 there, and nobody on the way reads
@@ -235,8 +279,8 @@ func (w *writer) transport() (config.Transport, error) {
 	}
 	switch {
 	case asked == config.IPIP6 && noIPv6 && w.first("ip6addr") == "":
-		return "", message.New("transport ipip6 needs a global IPv6 address on the device with the IPv6 default route; " +
-			"this machine has none: take wireguard")
+		return "", message.New("transport ipip6 needs a global IPv6 address on the device with the IPv6 default route, " +
+			"and this machine has none; use wireguard: ds4relay setup --transport wireguard")
 	case asked == config.IPIP6 && !w.IP6Tunnel:
 		return "", message.New("the kernel has no module ip6_tunnel, which transport ipip6 needs")
 	case asked == config.WireGuard && !w.WireGuard:
@@ -246,11 +290,11 @@ func (w *writer) transport() (config.Transport, error) {
 	case w.WireGuard:
 		return config.WireGuard, nil
 	case w.IP6Tunnel && !noIPv6:
-		w.note("the kernel has no module wireguard: the tunnel is IPv4 in IPv6, which needs IPv6 at home, too")
+		w.note("the kernel has no module wireguard, so the tunnel is IPv4 in IPv6, which needs IPv6 at home too")
 		return config.IPIP6, nil
 	}
-	return "", message.New("this machine's kernel has no module for a tunnel (wireguard, ip6_tunnel) and cannot load " +
-		"one, as in a container; if the home server has its own IPv6 address, the proxy needs none: man 5 ds4relay")
+	return "", message.New("this machine cannot load a kernel module for a tunnel (wireguard or ip6_tunnel), as in most " +
+		"containers; if the home server has its own IPv6 address, use the proxy, which needs none: man 5 ds4relay")
 }
 
 // port returns the UDP port of WireGuard: that in the file, or the first one that is free from the default on.
@@ -309,7 +353,7 @@ func (w *writer) keep(ipaddr netip.Addr, port uint16) {
 	own := append(w.own(), config.PortSet{Proto: config.UDP, First: port, Last: port})
 	var elsewhere []string // relays of one address keep for each other
 	all := false
-	var given []config.PortSet
+	var forwarded []config.PortSet
 	if w.former != nil {
 		for _, r := range w.former.Relays {
 			if r.Role != config.VPS || r.IPAddr != ipaddr || !r.Enabled {
@@ -319,23 +363,26 @@ func (w *writer) keep(ipaddr netip.Addr, port uint16) {
 				elsewhere = append(elsewhere, set.String())
 			}
 			for _, f := range r.Forwards {
-				all, given = all || f.All, append(given, f.Ports...)
+				all, forwarded = all || f.All, append(forwarded, f.Ports...)
 			}
 		}
 	}
+	var stay, given []Kept
 	for _, k := range w.Listeners(own, append(w.private(), ipaddr)...) {
-		ssh := k.Proto == config.TCP && slices.ContainsFunc(w.sshOrDefault(), func(port uint16) bool {
-			return k.First <= port && port <= k.Last
-		})
 		switch {
 		case covered(k.PortSet, values(w.section, "keep")):
-			continue
-		case !ssh && !covered(k.PortSet, elsewhere) && (all || slices.ContainsFunc(given, k.overlaps)):
-			w.note("%s (%s) is forwarded to a home already, and stays so", k.PortSet, who(k))
-			continue
+		case !k.SSH && !covered(k.PortSet, elsewhere) && (all || slices.ContainsFunc(forwarded, k.overlaps)):
+			given = append(given, k)
+		default:
+			stay = append(stay, k)
 		}
+	}
+	for _, k := range ranges(given) {
+		w.note("%s is already forwarded to a home, and stays forwarded", k)
+	}
+	w.plan.Kept = ranges(stay)
+	for _, k := range w.plan.Kept {
 		w.changes = append(w.changes, uci.AddList(w.Relay, "keep", k.PortSet.String()))
-		w.plan.Kept = append(w.plan.Kept, k)
 	}
 }
 
@@ -371,13 +418,16 @@ func covered(set config.PortSet, list []string) bool {
 
 // firewalls says what has to be let in.
 func (w *writer) firewalls(carrier config.Transport, port uint16) {
-	what := message.New("UDP port %d", int(port))
+	what := message.New("UDP port %d (the tunnel)", int(port))
 	if carrier == config.IPIP6 {
-		what = message.New("IP protocol 4 over IPv6, from the home's prefix")
+		what = message.New("IP protocol 4 from the home's IPv6 prefix (the tunnel)")
 	}
+	ssh := int(w.sshOrDefault()[0])
 	if w.Translated() {
-		w.note("let in at the cloud's firewall (security group, security list): %v, and each port that you forward", what)
+		w.note("open in the cloud's firewall (security group, security list): TCP port %d (ssh), %v, and each port that "+
+			"you forward", ssh, what)
 	} else {
-		w.note("if your provider's control panel has a firewall, let in there: %v, and each port that you forward", what)
+		w.note("if your provider's control panel has a firewall, open there: TCP port %d (ssh), %v, and each port that you "+
+			"forward", ssh, what)
 	}
 }

@@ -27,8 +27,8 @@ config forward 'web'
 `
 
 // header begins a file that setup writes.
-const header = `# ds4relay: made by ` + "`ds4relay setup`" + `, yours to change. All options: man 5 ds4relay.
-# The router at home sends its forwards here by itself. ` + "`ds4relay check`" + ` names every mistake.
+const header = `# Written by ` + "`ds4relay setup`" + `; you may change it. All options: man 5 ds4relay.
+# The home sends its forwards to this VPS by itself. ` + "`ds4relay check`" + ` reports every mistake in this file.
 `
 
 // said is what a file says, without lines, for comparison.

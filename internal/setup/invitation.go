@@ -24,20 +24,72 @@ type Keys struct {
 func Invitation(m Machine, r *config.Relay, keys Keys, now time.Time) (invite.Invitation, error) {
 	ports := m.SSHPorts()
 	if len(ports) == 0 {
-		return invite.Invitation{}, message.New("no ssh server listens on this machine, which the home calls to enrol and " +
-			"to send its forwards; install one: apt install openssh-server")
+		return invite.Invitation{}, message.New("no ssh server runs on this machine; the home needs one to enrol and to " +
+			"send its forwards: apt install openssh-server")
 	}
 	i := invite.Invitation{Relay: r.Name, SSHPort: ports[0], HostKey: keys.Host, Key: keys.OneTime,
 		Transport: string(r.Transport), IPAddr: r.IPAddr, Expires: now.Add(invite.Good).Truncate(time.Second)}
-	hosts := []netip.Addr{r.Local, m.ipv6(), r.IPAddr} // the endpoint is where the tunnel is
-	if r.Transport == config.WireGuard {
-		hosts[0] = netip.Addr{}
+	var hosts []netip.Addr
+	for _, host := range []netip.Addr{r.Local, m.ipv6(), r.IPAddr} {
+		if host.IsValid() && m.answersSSH(host, ports[0]) {
+			hosts = append(hosts, host)
+		}
+	}
+	if len(hosts) == 0 { // ssh may have an address that the relay has not
+		hosts = m.sshAddrs(ports[0])
+	}
+	if len(hosts) == 0 {
+		return invite.Invitation{}, message.New("the ssh server listens on no address that the home can reach; check " +
+			"ListenAddress in /etc/ssh/sshd_config, then run: systemctl restart ssh")
+	}
+	switch {
+	case r.Transport == config.WireGuard:
 		i.PublicKey, i.Port = keys.Public.String(), r.WireGuard.Port
+	case !slices.ContainsFunc(hosts, netip.Addr.Is6):
+		return invite.Invitation{}, message.New("the ssh server does not listen on IPv6, but with transport ipip6 the " +
+			"VPS learns the home's address from its ssh session; check ListenAddress and AddressFamily in " +
+			"/etc/ssh/sshd_config, then run: systemctl restart ssh; or: ds4relay setup --transport wireguard")
+	default:
+		hosts = slices.Insert(hosts, 0, r.Local) // the tunnel's endpoint is the first, wherever ssh is
 	}
 	for _, host := range hosts {
-		if host.IsValid() && !slices.Contains(i.Hosts, host.String()) {
+		if !slices.Contains(i.Hosts, host.String()) {
 			i.Hosts = append(i.Hosts, host.String())
 		}
 	}
 	return i, nil
 }
+
+// answersSSH reports whether the ssh server seems to listen on a port of an address. An address that no device has is
+// translated to a private one.
+func (m Machine) answersSSH(addr netip.Addr, port uint16) bool {
+	sockets := slices.DeleteFunc(m.sshSockets(), func(s Socket) bool { return s.Port != port })
+	return len(sockets) == 0 || // it is known from the session only
+		slices.ContainsFunc(sockets, func(s Socket) bool {
+			switch {
+			case s.Addr.IsUnspecified():
+				return s.Addr.Is6() || addr.Is4() // one of IPv6 may take IPv4, too
+			case addr.Is6() || m.has(addr):
+				return s.Addr.Unmap() == addr
+			}
+			return slices.Contains(m.private(), s.Addr.Unmap())
+		}) || m.session().Addr() == addr
+}
+
+// sshAddrs returns the public addresses on which the ssh server listens on a port, those of IPv6 first.
+func (m Machine) sshAddrs(port uint16) (list []netip.Addr) {
+	for _, s := range m.sshSockets() {
+		addr := s.Addr.Unmap()
+		switch {
+		case s.Port != port || len(list) == mostAddrs:
+		case addr.Is4() && slices.Contains(m.public(), addr):
+			list = append(list, addr)
+		case addr.Is6() && addr.IsGlobalUnicast() && !addr.IsPrivate():
+			list = slices.Insert(list, 0, addr)
+		}
+	}
+	return list
+}
+
+// mostAddrs is how many addresses of ssh an invitation has at most.
+const mostAddrs = 4

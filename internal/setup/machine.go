@@ -18,6 +18,7 @@ type Machine struct {
 	IPv4, IPv6 string     // devices with the default routes; "" for none
 	Sockets    []Socket   // that wait for what comes from outside
 	Session    string     // SSH_CONNECTION (ssh(1)) of the session in which this runs; "" for none
+	SSHD       string     // the ssh server's configuration, as `sshd -T` prints it (sshd(8)); "" where it is not known
 	Cloud      netip.Addr // the public IPv4 address, if a cloud's metadata service has said it
 	WireGuard  bool       // the kernel has it, or can load it
 	IP6Tunnel  bool       // the same
@@ -93,21 +94,41 @@ func (m Machine) ipv6() netip.Addr {
 
 // SSHPorts are the ports of the machine's ssh server: that of the session in which this runs, and the others, sorted.
 func (m Machine) SSHPorts() (ports []uint16) {
-	for _, s := range m.Sockets {
-		// systemd holds the port of ssh.socket (Ubuntu 22.10 and later).
-		ssh := s.Program == "sshd" || s.Program == "systemd" && s.Port == 22
-		if s.Proto == config.TCP && ssh && !s.Addr.IsLoopback() && !slices.Contains(ports, s.Port) {
+	for _, s := range m.sshSockets() {
+		if !s.Addr.IsLoopback() && !slices.Contains(ports, s.Port) {
 			ports = append(ports, s.Port)
 		}
 	}
 	slices.Sort(ports)
-	if words := strings.Fields(m.Session); len(words) == 4 {
-		if port, err := strconv.ParseUint(words[3], 10, 16); err == nil && port > 0 {
-			ports = slices.DeleteFunc(ports, func(p uint16) bool { return p == uint16(port) })
-			ports = append([]uint16{uint16(port)}, ports...)
-		}
+	if port := m.session().Port(); port > 0 {
+		ports = slices.DeleteFunc(ports, func(p uint16) bool { return p == port })
+		ports = slices.Insert(ports, 0, port)
 	}
 	return ports
+}
+
+// session returns this machine's end of the ssh session in which this runs; zero without one.
+func (m Machine) session() netip.AddrPort {
+	words := strings.Fields(m.Session)
+	if len(words) != 4 {
+		return netip.AddrPort{}
+	}
+	addr, _ := netip.ParseAddr(words[2])
+	port, _ := strconv.ParseUint(words[3], 10, 16)
+	return netip.AddrPortFrom(addr.Unmap(), uint16(port))
+}
+
+// sshSockets are those of the ssh server. systemd holds them for ssh.socket (Ubuntu 22.10 and later) until the first
+// session; their ports are 22 or those of sshd_config.
+func (m Machine) sshSockets() (list []Socket) {
+	ports := settings(m.SSHD)["port"]
+	for _, s := range m.Sockets {
+		if s.Proto == config.TCP && (s.Program == "sshd" ||
+			s.Program == "systemd" && (s.Port == 22 || slices.Contains(ports, strconv.Itoa(int(s.Port))))) {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // sshOrDefault are the ports of ssh, also of a server that is to come.
@@ -122,18 +143,15 @@ func (m Machine) sshOrDefault() []uint16 {
 type Kept struct {
 	config.PortSet
 	Programs []string
+	SSH      bool // it is the ssh server
 }
 
-// SSH reports whether it is the ssh server.
-func (k Kept) SSH() bool {
-	return slices.Contains(k.Programs, "sshd") || slices.Contains(k.Programs, "ssh")
-}
-
-// Listeners returns the ports on which the machine itself waits for clients that come by an address: sorted, and
-// neighbouring ports as a range. own are ports that relays use themselves.
+// Listeners returns the ports on which the machine itself waits for clients that come by an address, each once and
+// sorted. own are ports that relays use themselves.
 func (m Machine) Listeners(own []config.PortSet, addrs ...netip.Addr) (kept []Kept) {
+	ssh := m.sshOrDefault()
 	sockets := slices.Clone(m.Sockets)
-	for _, port := range m.sshOrDefault() {
+	for _, port := range ssh {
 		if !slices.ContainsFunc(sockets, func(s Socket) bool { return s.Proto == config.TCP && s.Port == port }) {
 			sockets = append(sockets, Socket{config.TCP, netip.IPv4Unspecified(), port, "ssh"})
 		}
@@ -142,20 +160,40 @@ func (m Machine) Listeners(own []config.PortSet, addrs ...netip.Addr) (kept []Ke
 		return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Program, b.Program))
 	})
 	for _, s := range sockets {
-		if !s.Addr.IsUnspecified() && !slices.Contains(addrs, s.Addr.Unmap()) ||
-			slices.Contains(own, config.PortSet{Proto: s.Proto, First: s.Port, Last: s.Port}) {
+		k := Kept{PortSet: config.PortSet{Proto: s.Proto, First: s.Port, Last: s.Port},
+			SSH: s.Proto == config.TCP && slices.Contains(ssh, s.Port)}
+		if !s.Addr.IsUnspecified() && !slices.Contains(addrs, s.Addr.Unmap()) || slices.Contains(own, k.PortSet) {
 			continue
 		}
-		n := len(kept)
-		if n == 0 || kept[n-1].Proto != s.Proto || int(s.Port) > int(kept[n-1].Last)+1 {
-			kept = append(kept, Kept{PortSet: config.PortSet{Proto: s.Proto, First: s.Port, Last: s.Port}})
-			n++
+		if k.SSH && s.Program == "systemd" {
+			s.Program = "ssh.socket"
 		}
-		last := &kept[n-1]
-		last.Last = max(last.Last, s.Port)
-		if s.Program != "" && !slices.Contains(last.Programs, s.Program) {
+		if n := len(kept); n == 0 || kept[n-1].PortSet != k.PortSet {
+			kept = append(kept, k)
+		}
+		if last := &kept[len(kept)-1]; s.Program != "" && !slices.Contains(last.Programs, s.Program) {
 			last.Programs = append(last.Programs, s.Program)
 		}
 	}
 	return kept
+}
+
+// ranges joins neighbouring ports, which are sorted; those of ssh stay apart.
+func ranges(list []Kept) (joined []Kept) {
+	for _, k := range list {
+		n := len(joined)
+		if n == 0 || joined[n-1].Proto != k.Proto || joined[n-1].SSH != k.SSH ||
+			int(k.First) != int(joined[n-1].Last)+1 {
+			joined = append(joined, k)
+			continue
+		}
+		last := &joined[n-1]
+		last.Last = k.Last
+		for _, program := range k.Programs {
+			if !slices.Contains(last.Programs, program) {
+				last.Programs = append(last.Programs, program)
+			}
+		}
+	}
+	return joined
 }

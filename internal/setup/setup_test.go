@@ -27,7 +27,8 @@ var update = flag.Bool("update", false, "write the results in testdata anew")
 // machineOf reads what ip(8) and ss(8) print on a machine: `ip -o address`, `ip route`, `ip -6 route`, `ss -Hlntup`.
 func machineOf(t *testing.T, files map[string]string) Machine {
 	t.Helper()
-	m := Machine{WireGuard: true, IP6Tunnel: true, Session: strings.TrimSpace(files["SSH_CONNECTION"])}
+	m := Machine{WireGuard: true, IP6Tunnel: true, Session: strings.TrimSpace(files["SSH_CONNECTION"]),
+		SSHD: files["sshd -T"]}
 	for line := range strings.Lines(files["ip -o address"]) {
 		words := strings.Fields(line) // NUMBER: DEVICE FAMILY ADDRESS/BITS …
 		if len(words) < 4 {
@@ -114,6 +115,12 @@ func outcome(m Machine, former []byte, o Options) (string, []byte) {
 	for _, note := range plan.Notes {
 		fmt.Fprintf(&b, "note: %v\n", note)
 	}
+	for _, warning := range plan.Warnings {
+		fmt.Fprintf(&b, "warning: %v\n", warning)
+	}
+	if plan.Rejoin {
+		b.WriteString("the home must join again\n")
+	}
 	i, err := Invitation(m, plan.Relay, Keys{}, time.Unix(0, 0))
 	if err != nil {
 		fmt.Fprintf(&b, "no invitation: %v\n", err)
@@ -196,25 +203,34 @@ func TestDecideErrors(t *testing.T) {
 		WireGuard: true, IP6Tunnel: true}
 	byHand := "config relay 'home'\n\toption ipaddr '198.51.100.20'\n\toption ip6addr '2001:db8::1'\n\toption peeraddr " +
 		"'2001:db8:1::1'\n"
+	const atHome = "config relay 'home'\n\toption role 'router'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr " +
+		"'2001:db8:2::1'\n\toption peeraddr '2001:db8:3::1'\n"
 	for _, c := range []struct {
 		machine       func(*Machine)
 		former, setup string
 		want          string
 	}{
-		{nil, "", "--ipaddr 198.51.100.21", "no device has the address 198.51.100.21, and eth0 has no private address " +
-			"that it could be translated to; `ip -4 address` shows which there are"},
+		{nil, "", "--ipaddr 198.51.100.21", "no network device has the address 198.51.100.21, and eth0 has no private " +
+			"address to which a cloud could translate it; `ip -4 address` shows the addresses"},
+		{func(m *Machine) { m.IPv4 = "" }, "", "--ipaddr 198.51.100.21", "no network device has the address " +
+			"198.51.100.21, and there is no IPv4 default route by which a cloud could translate it; `ip -4 address` shows " +
+			"the addresses"},
 		{nil, "", "--transport ipip6", "transport ipip6 needs a global IPv6 address on the device with the IPv6 default " +
-			"route; this machine has none: take wireguard"},
+			"route, and this machine has none; use wireguard: ds4relay setup --transport wireguard"},
 		{func(m *Machine) { m.WireGuard = false }, "", "--transport wireguard",
 			"the kernel has no module wireguard, which transport wireguard needs"},
-		{func(m *Machine) { m.WireGuard = false }, "", "", "this machine's kernel has no module for a tunnel (wireguard, " +
-			"ip6_tunnel) and cannot load one, as in a container; if the home server has its own IPv6 address, the proxy " +
+		{func(m *Machine) { m.WireGuard = false }, "", "", "this machine cannot load a kernel module for a tunnel (wireguard " +
+			"or ip6_tunnel), as in most containers; if the home server has its own IPv6 address, use the proxy, which " +
 			"needs none: man 5 ds4relay"},
 		{func(m *Machine) { m.Addrs = nil }, "", "", ErrAddress.Error()},
-		{nil, byHand, "", "ds4relay: relay \"home\" is written by hand (it has no list allow) and stays as it is; take " +
-			"another name: ds4relay setup --relay NAME"},
+		{nil, byHand, "", "ds4relay: relay \"home\" was written by hand (it has no list allow), so setup leaves it " +
+			"alone; choose another name: ds4relay setup --relay NAME"},
 		{nil, byHand + "config forward 'cabin'\n\toption src_dport 1\n\toption dest_ip 192.168.1.1\n", "--relay cabin",
-			"ds4relay has a section \"cabin\" already, a forward; take another name: ds4relay setup --relay NAME"},
+			"ds4relay already has a section \"cabin\" (a forward); choose another name: ds4relay setup --relay NAME"},
+		{nil, atHome, "", "ds4relay: " + ErrHome.Error()},
+		{nil, atHome, "--relay cabin", "ds4relay: " + ErrHome.Error()},
+		{nil, atHome + strings.ReplaceAll(byHand, "'home'", "'attic'"), "", "ds4relay: relay \"home\" is a home's end " +
+			"(option role 'router'); choose another name: ds4relay setup --relay NAME"},
 		{nil, "confg\n", "", `ds4relay:1: unknown word "confg"; a line begins with config, option or list`},
 	} {
 		machine := m
@@ -248,6 +264,21 @@ func TestInvitation(t *testing.T) {
 		t.Errorf("%v, %+v", err, i)
 	}
 	if _, err := Invitation(Machine{}, r, keys, now); err == nil || !strings.Contains(err.Error(), "openssh-server") {
+		t.Error(err)
+	}
+	tunnel := &config.Relay{Name: "home", Transport: config.IPIP6, IPAddr: r.IPAddr,
+		Local: netip.MustParseAddr("2001:db8::5")}
+	for addr, want := range map[string]string{"::": "[2001:db8::5 198.51.100.20]", "2001:db8::9": "[2001:db8::5 2001:db8::9]",
+		"0.0.0.0": "[]"} {
+		m := Machine{Sockets: []Socket{{config.TCP, netip.MustParseAddr(addr), 22, "sshd"}}}
+		i, err := Invitation(m, tunnel, keys, now)
+		if got := fmt.Sprint(i.Hosts); got != want || (err != nil) != (want == "[]") {
+			t.Errorf("ssh at %s: %s, %v; want %s", addr, got, err, want)
+		}
+	}
+	vpn := Machine{Addrs: []Addr{{Addr: r.IPAddr, Device: "eth0"}}, Sockets: []Socket{{config.TCP,
+		netip.MustParseAddr("10.8.0.1"), 22, "sshd"}}}
+	if _, err := Invitation(vpn, r, keys, now); err == nil || !strings.Contains(err.Error(), "ListenAddress") {
 		t.Error(err)
 	}
 }

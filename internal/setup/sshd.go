@@ -13,12 +13,8 @@ import (
 // User is who homes are on a VPS, and its group.
 const User = "ds4relay"
 
-// ShutOut says why the ssh server would not let a home in, each with what to do. configuration is what `sshd -T -C
-// user=ds4relay,…` prints (sshd(8)); "" is not known.
-func ShutOut(configuration string) (reasons []*message.Text) {
-	if configuration == "" {
-		return nil
-	}
+// settings reads what `sshd -T` prints (sshd(8)): the words of each option, whose name is in small letters.
+func settings(configuration string) map[string][]string {
 	words := map[string][]string{}
 	for line := range strings.Lines(configuration) {
 		if fields := strings.Fields(line); len(fields) > 1 {
@@ -26,6 +22,16 @@ func ShutOut(configuration string) (reasons []*message.Text) {
 			words[key] = append(words[key], fields[1:]...)
 		}
 	}
+	return words
+}
+
+// ShutOut says why the ssh server would not let a home in, each with what to do. configuration is what `sshd -T -C
+// user=ds4relay,…` prints; "" is not known.
+func ShutOut(configuration string) (reasons []*message.Text) {
+	if configuration == "" {
+		return nil
+	}
+	words := settings(configuration)
 	matches := func(patterns []string) bool {
 		return slices.ContainsFunc(patterns, func(pattern string) bool {
 			user, _, _ := strings.Cut(pattern, "@")
@@ -35,37 +41,60 @@ func ShutOut(configuration string) (reasons []*message.Text) {
 	}
 	for _, allow := range []struct{ key, name string }{{"allowusers", "AllowUsers"}, {"allowgroups", "AllowGroups"}} {
 		if list := words[allow.key]; len(list) > 0 && !matches(list) {
-			reasons = append(reasons, message.New("%s of sshd_config leaves out %s: add it there, and systemctl reload ssh",
-				allow.name, User))
+			reasons = append(reasons, message.New("sshd_config: %s keeps the home out; add %s to it, then run: systemctl "+
+				"reload ssh", allow.name, User))
 		}
 	}
 	for _, deny := range []struct{ key, name string }{{"denyusers", "DenyUsers"}, {"denygroups", "DenyGroups"}} {
 		if matches(words[deny.key]) {
-			reasons = append(reasons, message.New("%s of sshd_config has %s: take it out there, and systemctl reload ssh",
-				deny.name, User))
+			reasons = append(reasons, message.New("sshd_config: %s keeps the home out; change it so that it does not "+
+				"match %s, then run: systemctl reload ssh", deny.name, User))
 		}
 	}
+	wants := func(option, value string) {
+		reasons = append(reasons, message.New("sshd_config: %s keeps the home out; add the lines `Match User %s` and `%s "+
+			"%s` to the end, then run: systemctl reload ssh", option, User, option, value))
+	}
 	if slices.Contains(words["pubkeyauthentication"], "no") {
-		reasons = append(reasons, message.New("PubkeyAuthentication of sshd_config is no: allow keys for %s: Match User %s, "+
-			"and below it PubkeyAuthentication yes", User, User))
+		wants("PubkeyAuthentication", "yes")
 	}
 	files := words["authorizedkeysfile"]
 	if len(files) > 0 && !slices.ContainsFunc(files, func(file string) bool {
 		return strings.TrimPrefix(file, "%h/") == ".ssh/authorized_keys"
 	}) {
-		reasons = append(reasons, message.New("AuthorizedKeysFile of sshd_config has no .ssh/authorized_keys: set it for "+
-			"%s: Match User %s, and below it AuthorizedKeysFile .ssh/authorized_keys", User, User))
+		wants("AuthorizedKeysFile", ".ssh/authorized_keys")
 	}
 	methods := words["authenticationmethods"]
 	if len(methods) > 0 && !slices.Contains(methods, "any") && !slices.Contains(methods, "publickey") {
-		reasons = append(reasons, message.New("AuthenticationMethods of sshd_config wants more than a key: Match User %s, "+
-			"and below it AuthenticationMethods publickey", User))
+		wants("AuthenticationMethods", "publickey")
+	}
+	// A home's key says what may run. ForceCommand runs something else; in a new root there is no ds4relay.
+	for _, only := range []struct{ key, name string }{{"forcecommand", "ForceCommand"},
+		{"chrootdirectory", "ChrootDirectory"}} {
+		if value := words[only.key]; len(value) > 0 && !slices.Equal(value, []string{"none"}) {
+			wants(only.name, "none")
+		}
+	}
+	if !ed25519In(words["pubkeyacceptedalgorithms"]) {
+		wants("PubkeyAcceptedAlgorithms", "+"+keyType)
+	}
+	if !ed25519In(words["hostkeyalgorithms"]) {
+		reasons = append(reasons, message.New("sshd_config: HostKeyAlgorithms leaves out %s, so the home cannot recognise "+
+			"this VPS; add it, then run: systemctl reload ssh", keyType))
 	}
 	if keys := words["hostkey"]; len(keys) > 0 && !slices.ContainsFunc(keys, func(file string) bool {
 		return strings.Contains(file, "ed25519")
 	}) {
-		reasons = append(reasons, message.New("HostKey of sshd_config has no ed25519 key, by which the home would know this "+
-			"machine: add HostKey /etc/ssh/ssh_host_ed25519_key"))
+		reasons = append(reasons, message.New("sshd_config: HostKey names no ed25519 key, so the home cannot recognise this "+
+			"VPS; add the line `HostKey /etc/ssh/ssh_host_ed25519_key`, then run: systemctl reload ssh"))
 	}
 	return reasons
+}
+
+// keyType is the type of the keys that homes have, and of the host key that they know.
+const keyType = "ssh-ed25519"
+
+// ed25519In reports whether a list of algorithms has that of ds4relay's keys, or is not known.
+func ed25519In(list []string) bool {
+	return len(list) == 0 || slices.Contains(strings.Split(strings.Join(list, ","), ","), keyType)
 }

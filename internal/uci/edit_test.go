@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	goci "github.com/digineo/go-uci"
+	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config/configtest"
 	"github.com/ds4relay/ds4relay/internal/uci"
@@ -354,7 +355,11 @@ func FuzzEdit(f *testing.F) {
 
 // TestSave: mode and owner stay, a copy is kept once, and a file that has changed meanwhile stays as it is.
 func TestSave(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ds4relay")
+	etc := t.TempDir()
+	path, copied := filepath.Join(etc, "config", "ds4relay"), filepath.Join(etc, "ds4relay", "ds4relay.before")
+	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	first, second, third := []byte("config r n\n"), []byte("config r m\n"), []byte("config r o\n")
 	read := func(path, want string, mode os.FileMode) {
 		t.Helper()
@@ -383,7 +388,14 @@ func TestSave(t *testing.T) {
 		}
 	}
 	read(path, "config r o\n", 0o640)
-	read(path+uci.CopySuffix, "config r n\n", 0o600)
+	read(copied, "config r n\n", 0o600)
+	if info, err := os.Stat(filepath.Dir(copied)); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the folder of the copy: %v, %v", info, err)
+	}
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); os.Geteuid() == 0 && (err != nil || stat.Uid != 12 || stat.Gid != 34) {
+		t.Errorf("the owner is %d:%d, want 12:34; %v", stat.Uid, stat.Gid, err)
+	}
 	for _, former := range [][]byte{nil, first} {
 		err := uci.Save(path, former, second)
 		if err == nil || !strings.Contains(err.Error(), "was changed by somebody else meanwhile") {
@@ -406,10 +418,67 @@ func TestSave(t *testing.T) {
 	}
 	read(path, "config r n\n", 0o640)
 	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil || len(entries) != 2 {
+	if err != nil || len(entries) != 1 {
 		t.Errorf("%v, left over: %v", err, entries)
 	}
 	if !bytes.Equal(first, []byte("config r n\n")) {
 		t.Error("the text was changed")
+	}
+}
+
+// TestCopyPath: OpenWrt takes each file in /etc/config for a configuration.
+func TestCopyPath(t *testing.T) {
+	for path, want := range map[string]string{"/etc/config/ds4relay": "/etc/ds4relay/ds4relay.before",
+		"/tmp/new": "/tmp/new.before", "new": "new.before", "config/ds4relay": "ds4relay/ds4relay.before"} {
+		if got := uci.CopyPath(path); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
+
+// TestUndo: the file and its copy are as they were before Save.
+func TestUndo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ds4relay")
+	copied := uci.CopyPath(path)
+	first, second, third := []byte("config r n\n"), []byte("config r m\n"), []byte("config r o\n")
+	do := func(f func(string, []byte, []byte) error, former, text []byte, want, wantCopy string) {
+		t.Helper()
+		if err := f(path, former, text); err != nil {
+			t.Fatal(err)
+		}
+		now, _ := os.ReadFile(path)
+		kept, _ := os.ReadFile(copied)
+		if string(now) != want || string(kept) != wantCopy {
+			t.Errorf("%q, the copy %q; want %q, %q", now, kept, want, wantCopy)
+		}
+	}
+	do(uci.Save, nil, first, "config r n\n", "")
+	do(uci.Undo, nil, first, "", "")
+	do(uci.Save, nil, first, "config r n\n", "")
+	do(uci.Save, first, second, "config r m\n", "config r n\n")
+	do(uci.Undo, first, second, "config r n\n", "")
+	do(uci.Save, first, second, "config r m\n", "config r n\n")
+	do(uci.Save, second, third, "config r o\n", "config r n\n")
+	do(uci.Undo, second, third, "config r m\n", "config r n\n")
+	for _, former := range [][]byte{nil, first} {
+		if err := uci.Undo(path, former, third); err == nil {
+			t.Error("what somebody else has written is gone")
+		}
+	}
+	do(uci.Save, second, third, "config r o\n", "config r n\n")
+}
+
+// TestSaveFails: a copy is not left behind where the file could not be written.
+func TestSaveFails(t *testing.T) {
+	// A name that leaves no room for what Save adds to that of its temporary file.
+	path := filepath.Join(t.TempDir(), strings.Repeat("x", 248))
+	if err := os.WriteFile(path, []byte("config r n\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := uci.Save(path, []byte("config r n\n"), []byte("config r m\n")); err == nil {
+		t.Error("it was written")
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+		t.Errorf("%v, left over: %v", err, entries)
 	}
 }
