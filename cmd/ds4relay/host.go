@@ -47,7 +47,11 @@ func (h *thisHost) Root() error {
 
 func (h *thisHost) Machine(session string) (setup.Machine, error) { return kernel.Machine(session) }
 
-func (h *thisHost) Cloud() netip.Addr { return cloud.Public(context.Background(), cloud.Service) }
+func (h *thisHost) Cloud() netip.Addr {
+	ctx, cancel := context.WithTimeout(context.Background(), cloud.Limit)
+	defer cancel()
+	return cloud.Public(ctx, cloud.Service)
+}
 
 func (h *thisHost) Ask(question string) (string, bool) {
 	if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); err != nil {

@@ -18,8 +18,8 @@ import (
 // Service is where clouds have their metadata: a link-local address (RFC 3927), which no router passes on.
 const Service = "http://169.254.169.254"
 
-// limit is how long all questions together may take.
-const limit = time.Second
+// Limit is how long one need wait: on a cloud, the service is next to the machine; elsewhere nobody answers.
+const Limit = time.Second
 
 // maxAnswer is how much of an answer is read, in bytes.
 const maxAnswer = 16 << 10
@@ -27,11 +27,9 @@ const maxAnswer = 16 << 10
 // questions are asked as the clouds document it. Oracle's service does not know the public address.
 var questions = []func(*asker) string{aws, google, azure, azureStandard}
 
-// Public asks the metadata service for the machine's public IPv4 address. It is not valid if nobody answers in time, or
-// with something else.
+// Public asks the metadata service for the machine's public IPv4 address. It is not valid if nobody answers before ctx
+// is done, or with something else.
 func Public(ctx context.Context, service string) netip.Addr {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	answers := make([]netip.Addr, len(questions))
 	var wait sync.WaitGroup
 	for i, question := range questions {

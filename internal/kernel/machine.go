@@ -28,17 +28,11 @@ const settle = 500 * time.Millisecond
 
 // Machine finds out what setup needs to know. session is the value of SSH_CONNECTION.
 func Machine(session string) (m setup.Machine, err error) {
-	before, err := sockets("/proc/thread-self/net")
+	list, err := settled(func() { time.Sleep(settle) })
 	if err != nil {
 		return m, err
 	}
-	time.Sleep(settle)
-	after, err := sockets("/proc/thread-self/net")
-	if err != nil {
-		return m, err
-	}
-	after = slices.DeleteFunc(after, func(s socket) bool { return !slices.Contains(before, s) })
-	m.Session, m.SSHD, m.Sockets = session, sshdConfig(), named(after, "/proc")
+	m.Session, m.SSHD, m.Sockets = session, sshdConfig(), named(list, "/proc")
 	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return m, message.New("list devices: %v", err)
@@ -84,6 +78,17 @@ func loadable(module string) bool {
 	}
 	_, _, err := program.Command{Name: "modprobe", Args: []string{"-n", "-q", module}, Limit: 5 * time.Second}.Run()
 	return err == nil
+}
+
+// settled returns the sockets of this process's network namespace that are there before and after a wait.
+func settled(wait func()) ([]socket, error) {
+	before, err := sockets("/proc/thread-self/net")
+	if err != nil {
+		return nil, err
+	}
+	wait()
+	after, err := sockets("/proc/thread-self/net")
+	return slices.DeleteFunc(after, func(s socket) bool { return !slices.Contains(before, s) }), err
 }
 
 // socket is a line of /proc/net.

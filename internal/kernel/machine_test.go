@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/vishvananda/netlink/nl"
@@ -82,36 +83,51 @@ func TestNamed(t *testing.T) {
 	}
 }
 
-// TestMachine: on this machine, the sockets of this test are found, and one that goes away at once is not.
+// loopbackSockets opens a TCP and a UDP socket, and returns how settled returns them, without inodes.
+func loopbackSockets(t *testing.T) (tcp net.Listener, udp net.PacketConn, want []socket) {
+	t.Helper()
+	tcp, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tcp.Close() })
+	if udp, err = net.ListenPacket("udp4", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { udp.Close() })
+	return tcp, udp, []socket{{config.TCP, netip.MustParseAddrPort(tcp.Addr().String()), ""},
+		{config.UDP, netip.MustParseAddrPort(udp.LocalAddr().String()), ""}}
+}
+
+// TestSettled: a socket that goes away, and one that comes, do not count.
+func TestSettled(t *testing.T) {
+	has := func(list []socket, want socket) bool {
+		return slices.ContainsFunc(list, func(s socket) bool { return s.proto == want.proto && s.local == want.local })
+	}
+	_, udp, want := loopbackSockets(t)
+	var later []socket
+	list, err := settled(func() {
+		udp.Close()
+		_, _, later = loopbackSockets(t)
+	})
+	if err != nil || !has(list, want[0]) || has(list, want[1]) || has(list, later[0]) {
+		t.Errorf("%v: %v, of %v, later %v", err, list, want, later)
+	}
+}
+
+// TestMachine: on this machine, the sockets of this test are found with its program.
 func TestMachine(t *testing.T) {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	gone, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	go gone.Close()
+	tcp, udp, _ := loopbackSockets(t)
 	m, err := Machine("a b c d")
 	if err != nil {
 		t.Fatal(err)
 	}
-	has := func(addr net.Addr, proto uint8) string {
+	for addr, proto := range map[net.Addr]uint8{tcp.Addr(): config.TCP, udp.LocalAddr(): config.UDP} {
 		at := netip.MustParseAddrPort(addr.String())
-		for _, s := range m.Sockets {
-			if s.Proto == proto && s.Addr == at.Addr() && s.Port == at.Port() {
-				return "it is there: " + s.Program
-			}
+		if want := (setup.Socket{Proto: proto, Addr: at.Addr(), Port: at.Port(), Program: "kernel.test"}); !slices.Contains(
+			m.Sockets, want) {
+			t.Errorf("%+v is not in %+v", want, m.Sockets)
 		}
-		return ""
-	}
-	if got := has(listener.Addr(), config.TCP); got != "it is there: kernel.test" {
-		t.Errorf("%s: %q", listener.Addr(), got)
-	}
-	if got := has(gone.LocalAddr(), config.UDP); got != "" {
-		t.Error(got)
 	}
 	loopback := setup.Addr{Addr: netip.MustParseAddr("127.0.0.1"), Device: "lo"}
 	if len(m.Addrs) == 0 || fmt.Sprint(m.Addrs[0]) != fmt.Sprint(loopback) || m.Session != "a b c d" {
