@@ -19,6 +19,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/replace"
 )
 
 // Program is what the keys may run.
@@ -278,7 +279,7 @@ func (f File) edit(change func([]string) ([]string, error)) (err error) {
 	for _, l := range lines {
 		text += l + "\n"
 	}
-	return Replace(f.Path, []byte(text), 0o644)
+	return replace.File(f.Path, []byte(text), 0o644)
 }
 
 // lockTime limits how long one waits for another.
@@ -293,37 +294,4 @@ func Lock(file *os.File, wait time.Duration) error {
 			return err
 		}
 	}
-}
-
-// Replace writes a file as a whole: a reader or a crash never sees half of it, and a failure leaves nothing behind.
-func Replace(path string, data []byte, mode os.FileMode) (err error) {
-	fresh := path + ".new"
-	if err := os.RemoveAll(fresh); err != nil { // left by a killed process
-		return err
-	}
-	file, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(fresh)
-		}
-	}()
-	_, err = file.Write(data)
-	if err == nil {
-		err = errors.Join(file.Chmod(mode), file.Sync())
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(fresh, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }

@@ -13,14 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/replace"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // maxRecord limits a record in bytes: the rules of thousands of homes on one VPS take some megabytes.
 const maxRecord = 16 << 20
-
-// freshSuffix is the suffix of a record that is being written.
-const freshSuffix = ".new"
 
 func (k *Kernel) path(name string) string { return filepath.Join(k.Run, name) }
 
@@ -46,41 +44,21 @@ func (k *Kernel) write(name string, value any) error {
 	return k.replace(name, data)
 }
 
-// replace writes a file atomically: a reader or a crash never sees half of it, and a failure leaves nothing behind.
-func (k *Kernel) replace(name string, data []byte) (err error) {
+// replace writes a file as a whole. A folder in its place is not ours, and goes.
+func (k *Kernel) replace(name string, data []byte) error {
 	if err := os.MkdirAll(k.Run, 0o755); err != nil {
-		return err
-	}
-	fresh := k.path(name + freshSuffix)
-	if err := os.RemoveAll(fresh); err != nil { // left by a killed process
 		return err
 	}
 	mode := os.FileMode(0o600)
 	if public(name) {
 		mode = 0o644
 	}
-	file, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(fresh)
-		}
-	}()
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
 	if info, err := os.Lstat(k.path(name)); err == nil && info.IsDir() {
 		if err := os.RemoveAll(k.path(name)); err != nil {
 			return err
 		}
 	}
-	return os.Rename(fresh, k.path(name))
+	return replace.File(k.path(name), data, mode)
 }
 
 // load returns a record's text; the error is fs.ErrNotExist if there is none.
@@ -206,7 +184,7 @@ func (k *Kernel) notedSysctls() []state.Sysctl {
 	}
 	for _, name := range names {
 		key, ok := strings.CutPrefix(name, sysctlPrefix)
-		if !ok || strings.HasSuffix(key, freshSuffix) {
+		if !ok || strings.HasSuffix(key, replace.Suffix) {
 			continue
 		}
 		key = strings.ReplaceAll(key, ":", "/")
@@ -326,7 +304,7 @@ func (k *Kernel) Clear() error {
 	left := 0
 	for _, name := range names {
 		ours := name == formerSysctls || strings.HasPrefix(name, sysctlPrefix) ||
-			strings.HasPrefix(name, tablePrefix) || name == PeerRecord+freshSuffix ||
+			strings.HasPrefix(name, tablePrefix) || name == PeerRecord+replace.Suffix ||
 			strings.HasPrefix(name, PathPrefix) || strings.HasPrefix(name, appliedRecord) ||
 			strings.HasPrefix(name, watchRecord) || strings.HasPrefix(name, PushPrefix) ||
 			strings.HasPrefix(name, RivalRecord) ||

@@ -13,6 +13,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/authorized"
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/replace"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
@@ -126,7 +127,7 @@ func (d Dir) save(relay string, r record) error {
 	if err := os.MkdirAll(d.relays(), 0o755); err != nil {
 		return err
 	}
-	return authorized.Replace(d.record(relay), append(data, '\n'), 0o644)
+	return replace.File(d.record(relay), append(data, '\n'), 0o644)
 }
 
 // kept are both files of a relay as they were.
@@ -147,7 +148,7 @@ func (d Dir) restore(relay string, k kept) (err error) {
 		if data == nil {
 			err = errors.Join(err, remove(path))
 		} else {
-			err = errors.Join(err, authorized.Replace(path, data, 0o644))
+			err = errors.Join(err, replace.File(path, data, 0o644))
 		}
 	}
 	return err

@@ -15,6 +15,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/pushed"
+	"github.com/ds4relay/ds4relay/internal/replace"
 )
 
 // The verbs of a Header.
@@ -307,7 +308,7 @@ func (s *Service) receive(h Header, vps loaded, push []byte) []pushed.Problem {
 		err = s.Dir.save(h.Relay, now)
 	}
 	if err == nil {
-		err = authorized.Replace(s.Dir.push(h.Relay), push, 0o644)
+		err = replace.File(s.Dir.push(h.Relay), push, 0o644)
 	}
 	if err == nil {
 		err = s.Up(h.Relay) // also of what was stored before: what was to bring that up may have been killed
