@@ -18,6 +18,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/cloud"
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/invite"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/paired"
@@ -81,12 +82,14 @@ func readHostKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := authorized.ParseKey(string(data))
-	if err != nil {
-		return nil, message.New("%s is not an ed25519 public key; to make another one: rm %s && ssh-keygen -A && "+
-			"systemctl restart ssh", path, strings.TrimSuffix(path, ".pub")+"*")
+	if words := strings.Fields(string(data)); len(words) > 1 { // type, key, comment
+		key, err := base64.StdEncoding.DecodeString(words[1])
+		if err == nil && invite.IsHostKey(key) {
+			return key, nil
+		}
 	}
-	return base64.StdEncoding.DecodeString(text)
+	return nil, message.New("%s is not an ed25519 public key; to make another one: rm %s && ssh-keygen -A && systemctl "+
+		"restart ssh", path, strings.TrimSuffix(path, ".pub")+"*")
 }
 
 func (h *thisHost) Warnings(r *config.Relay) []*message.Text {

@@ -431,9 +431,12 @@ func table(s string) (uint32, bool) {
 	return uint32(n), err == nil && plainNumber(s) && n > 0 && (n < 253 || n > 255)
 }
 
+// shared is the address space of carriers (RFC 6598), which some clouds use.
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
 // reserved are networks that cannot contain a VPS's public address (RFC 6890), except the documentation networks.
 var reserved = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), shared,
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.0.0.0/24"),
 	netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("198.18.0.0/15"),
@@ -448,6 +451,11 @@ func Reserved(p netip.Prefix) bool {
 	return slices.ContainsFunc(reserved, func(r netip.Prefix) bool {
 		return r.Bits() <= p.Bits() && r.Contains(p.Addr())
 	})
+}
+
+// Translatable reports whether an IPv4 address is one that a cloud translates a public one to.
+func Translatable(addr netip.Addr) bool {
+	return addr.Is4() && (addr.IsPrivate() || shared.Contains(addr))
 }
 
 // hostAddr reads an address, also with the length of its network's prefix, as `ip address` prints it and OpenWrt's

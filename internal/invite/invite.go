@@ -135,11 +135,15 @@ var hostKeyHead = []byte("\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x20")
 
 const keySize = 32 // bytes of an ed25519 public key
 
+// IsHostKey reports whether a key is ssh's ed25519 host key in the wire format, as Invitation has it.
+func IsHostKey(key []byte) bool {
+	return bytes.HasPrefix(key, hostKeyHead) && len(key) == len(hostKeyHead)+keySize
+}
+
 // valid refuses what could not be used, or could be something else in a file or on a command line.
 func (w wire) valid() bool {
 	if w.Version != version || !config.RelayName(w.Relay) || len(w.Hosts) == 0 || len(w.Hosts) > maxHosts ||
-		w.SSHPort == 0 || !bytes.HasPrefix(w.HostKey, hostKeyHead) || len(w.HostKey) != len(hostKeyHead)+keySize ||
-		len(w.Key) != len(Invitation{}.Key) || !w.IPAddr.Is4() {
+		w.SSHPort == 0 || !IsHostKey(w.HostKey) || len(w.Key) != len(Invitation{}.Key) || !w.IPAddr.Is4() {
 		return false
 	}
 	for _, host := range w.Hosts {

@@ -3,7 +3,6 @@
 package kernel
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -197,26 +196,10 @@ func hasLine(text, line string) bool {
 
 // waitingSockets returns UDP and TCP sockets that anybody may send to, by the names of their files in /proc/PID/fd.
 func waitingSockets() map[string]config.PortSet {
-	sockets := map[string]config.PortSet{}
-	for _, table := range []struct {
-		proto uint8
-		state string // TCP_CLOSE for UDP without another end, TCP_LISTEN
-		files []string
-	}{{config.UDP, "07", []string{"udp", "udp6"}}, {config.TCP, "0A", []string{"tcp", "tcp6"}}} {
-		for _, file := range table.files {
-			data, _ := os.ReadFile("/proc/thread-self/net/" + file)
-			for line := range strings.Lines(string(data)) {
-				words := strings.Fields(line) // number, local, remote, state, …, inode is the tenth
-				if len(words) < 10 || words[3] != table.state {
-					continue
-				}
-				_, hex, _ := strings.Cut(words[1], ":")
-				var port uint16
-				if _, err := fmt.Sscanf(hex, "%x", &port); err == nil {
-					sockets["socket:["+words[9]+"]"] = config.PortSet{Proto: table.proto, First: port, Last: port}
-				}
-			}
-		}
+	list, _ := sockets("/proc/thread-self/net")
+	waiting := map[string]config.PortSet{}
+	for _, s := range list {
+		waiting["socket:["+s.inode+"]"] = config.PortSet{Proto: s.proto, First: s.local.Port(), Last: s.local.Port()}
 	}
-	return sockets
+	return waiting
 }

@@ -3,18 +3,15 @@
 package kernel
 
 import (
-	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -118,30 +115,14 @@ func sockets(dir string) (list []socket, err error) {
 			if len(words) < 10 || words[3] != table.state {
 				continue
 			}
-			local, err := procAddr(words[1])
-			if err != nil {
-				return nil, fmt.Errorf("%s/%s: %w", dir, table.file, err)
+			local, ok := socketAddr(words[1])
+			if !ok {
+				return nil, fmt.Errorf("%s/%s: an address like %q is not known", dir, table.file, words[1])
 			}
 			list = append(list, socket{table.proto, local, words[9]})
 		}
 	}
 	return list, nil
-}
-
-// procAddr reads an address of /proc/net: words of 32 bits in the machine's byte order, and the port.
-func procAddr(text string) (netip.AddrPort, error) {
-	address, port, _ := strings.Cut(text, ":")
-	data, err := hex.DecodeString(address)
-	number, err2 := strconv.ParseUint(port, 16, 16)
-	if err != nil || err2 != nil || len(data) != 4 && len(data) != 16 {
-		return netip.AddrPort{}, fmt.Errorf("an address like %q is not known", text)
-	}
-	for word := 0; word < len(data); word += 4 {
-		nl.NativeEndian().PutUint32(data[word:], uint32(data[word])<<24|uint32(data[word+1])<<16|
-			uint32(data[word+2])<<8|uint32(data[word+3]))
-	}
-	addr, _ := netip.AddrFromSlice(data)
-	return netip.AddrPortFrom(addr.Unmap(), uint16(number)), nil
 }
 
 // named finds the programs that have the sockets; proc is /proc. Only root sees those of others.

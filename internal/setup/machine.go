@@ -40,9 +40,6 @@ type Socket struct {
 	Program string // "" where it is not known
 }
 
-// sharedSpace is the address space of carriers (RFC 6598), which some clouds use.
-var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
-
 // public returns the machine's public IPv4 addresses, those on the device with the default route first.
 func (m Machine) public() (list []netip.Addr) {
 	var others []netip.Addr
@@ -61,7 +58,7 @@ func (m Machine) public() (list []netip.Addr) {
 // private returns the addresses that a cloud could translate a public one to.
 func (m Machine) private() (list []netip.Addr) {
 	for _, a := range m.Addrs {
-		if a.Device == m.IPv4 && a.Addr.Is4() && (a.Addr.IsPrivate() || sharedSpace.Contains(a.Addr)) {
+		if a.Device == m.IPv4 && config.Translatable(a.Addr) {
 			list = append(list, a.Addr)
 		}
 	}

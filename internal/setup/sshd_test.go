@@ -20,8 +20,9 @@ func TestShutOut(t *testing.T) {
 		{usual + "allowgroups ssh\n", "sshd_config: AllowGroups keeps"},
 		{usual + "denyusers *\n", "sshd_config: DenyUsers keeps"},
 		{usual + "denygroups games\n", ""},
-		{strings.Replace(usual, "pubkeyauthentication yes", "pubkeyauthentication no", 1), "sshd_config: PubkeyAuthentication keeps the home out; add the lines `Match User ds4relay` and " +
-			"`PubkeyAuthentication yes` to the end"},
+		{strings.Replace(usual, "pubkeyauthentication yes", "pubkeyauthentication no", 1),
+			"sshd_config: PubkeyAuthentication keeps the home out; add the lines `Match User ds4relay` and " +
+				"`PubkeyAuthentication yes` to the end"},
 		{strings.Replace(usual, ".ssh/authorized_keys .ssh/authorized_keys2", "/etc/ssh/keys/%u", 1),
 			"sshd_config: AuthorizedKeysFile keeps"},
 		{strings.Replace(usual, ".ssh/authorized_keys .ssh/authorized_keys2", "%h/.ssh/authorized_keys", 1), ""},

@@ -58,9 +58,6 @@ func claimed(r *config.Relay, found map[string]Card) netip.Addr {
 	return r.Card()
 }
 
-// carrierNAT is the shared address space of carriers (RFC 6598), which some clouds use.
-var carrierNAT = netip.MustParsePrefix("100.64.0.0/10")
-
 // cardOf looks for a private address on the device with the default route. If that device also has a public one, and
 // option tunlink is given, ipaddr may be routed to this machine, and nothing is assumed.
 func cardOf(r *config.Relay, addrs []CardAddr) Card {
@@ -72,7 +69,7 @@ func cardOf(r *config.Relay, addrs []CardAddr) Card {
 		case a.Addr == r.IPAddr:
 			return Card{None: true}
 		case !a.ByDefault:
-		case a.Addr.IsPrivate(), carrierNAT.Contains(a.Addr):
+		case config.Translatable(a.Addr):
 			private, last = append(private, a.Addr.String()), a.Addr
 		case !config.Reserved(netip.PrefixFrom(a.Addr, 32)):
 			public = true
