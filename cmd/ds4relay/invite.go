@@ -119,8 +119,8 @@ func (a *app) invite(h host, m setup.Machine, r *config.Relay, keys setup.Keys) 
 // sayWhere says what to do with an invitation, and how the home recognises the VPS.
 func (a *app) sayWhere(hostKey []byte) error {
 	_, err := fmt.Fprintf(a.stdout, "At home, paste it into the field in LuCI (Services → DS4Relay), or run `ds4relay "+
-		"join`.\nBoth show the ssh host key of the VPS. Compare it with this one:\n%s\n"+
-		"Until then the invitation is a secret: whoever has it can take the home's place.\n",
+		"join`.\nBoth show the fingerprint of the VPS's ssh host key. Compare it with this one:\n%s\n"+
+		"Until the home has joined, the invitation is a secret: whoever has it can take the home's place.\n",
 		(&pairing.VPS{HostKey: hostKey}).Fingerprint())
 	return err
 }

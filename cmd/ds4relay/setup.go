@@ -211,6 +211,9 @@ func (a *app) showSetup(plan setup.Plan, former []byte, changed bool) error {
 	for _, note := range plan.Notes {
 		fmt.Fprintln(a.stdout, note)
 	}
+	if plan.Rejoin {
+		fmt.Fprintln(a.stdout, "with these changes, a home that has joined must join again")
+	}
 	if !changed {
 		fmt.Fprintf(a.stdout, "Nothing to change in %s.\n", a.path)
 		return nil
@@ -264,7 +267,7 @@ func (a *app) inviteOnce(h host, m setup.Machine, r *config.Relay, keys setup.Ke
 			r.Name)
 		return nil
 	case open:
-		fmt.Fprintf(a.stdout, "An invitation was printed before; it is valid until %s. To replace it by another one: "+
+		fmt.Fprintf(a.stdout, "An invitation was printed before; it is valid until %s. To print another one instead: "+
 			"ds4relay invite %s\n", expires.UTC().Format(dateFormat), r.Name)
 		return nil
 	}

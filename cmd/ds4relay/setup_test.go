@@ -362,6 +362,10 @@ func TestSetupRejoin(t *testing.T) {
 		if err := a.setUp(h, o, true); err != nil {
 			t.Fatal(err)
 		}
+		const before = "with these changes, a home that has joined must join again\n"
+		if said := strings.Contains(out.String(), before); said != (c.want != "" && name != "another key") {
+			t.Errorf("%s: said before it is written: %v\n%s", name, said, out)
+		}
 		if c.want != "" {
 			printed(t, out.String())
 		}

@@ -10,8 +10,8 @@ import (
 // Suffix is that of a file while it is being written.
 const Suffix = ".new"
 
-// File puts a file with a mode in place of the one at path, and waits until it is on the disk. A failure leaves that one
-// as it is, and nothing else behind.
+// File puts a file with a mode in place of the one at path, and waits until it is on the disk. A failure leaves that
+// one as it is, and nothing else behind.
 func File(path string, data []byte, mode os.FileMode) (err error) {
 	fresh := path + Suffix
 	if err := os.RemoveAll(fresh); err != nil { // left by a killed process

@@ -220,8 +220,8 @@ func TestDecideErrors(t *testing.T) {
 		{func(m *Machine) { m.WireGuard = false }, "", "--transport wireguard",
 			"the kernel has no module wireguard, which transport wireguard needs"},
 		{func(m *Machine) { m.WireGuard = false }, "", "", "this machine cannot load a kernel module for a tunnel " +
-			"(wireguard or ip6_tunnel), as in most containers; if the home server has its own IPv6 address, use the proxy, which " +
-			"needs none: man 5 ds4relay"},
+			"(wireguard or ip6_tunnel), as in most containers; if the home server has its own IPv6 address, use the proxy, " +
+			"which needs none: man 5 ds4relay"},
 		{func(m *Machine) { m.Addrs = nil }, "", "", ErrAddress.Error()},
 		{nil, byHand, "", "ds4relay: relay \"home\" was written by hand (it has no list allow), so setup leaves it " +
 			"alone; choose another name: ds4relay setup --relay NAME"},
