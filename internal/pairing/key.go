@@ -63,32 +63,31 @@ func clientOf(path string) (client, error) {
 	return c, nil
 }
 
+// newSuffix ends the name of a key that no VPS has taken yet, as far as is known.
+const newSuffix = ".new"
+
 // keyTime limits how long a key is made: a router may wait for random numbers.
 const keyTime = 20 * time.Second
 
 // MakeKey makes this home's ssh key for a relay in a new file, unless there is one already, and returns the file and
-// the public half, as in a .pub file.
+// the public half, as in a .pub file. A key that cannot be read counts as none.
 func (d Dir) MakeKey(relay string) (path, public string, err error) {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return "", "", err
 	}
-	if path = d.Key(relay); d.Paired(relay) {
+	// The VPS may have taken a new one, though its answer did not arrive.
+	for _, path := range []string{d.Key(relay), d.Key(relay) + newSuffix} {
 		if c, err := clientOf(path); err == nil {
-			public, err = c.public(path)
-			return path, public, err
+			if public, err = c.public(path); err == nil {
+				return path, public, nil
+			}
 		}
 	}
 	c, err := newClient()
 	if err != nil {
 		return "", "", err
 	}
-	path += ".new"
-	if former, err := clientOf(path); err == nil && former == c {
-		// The VPS may have taken it, though its answer did not arrive.
-		if public, err = c.public(path); err == nil {
-			return path, public, nil
-		}
-	}
+	path = d.Key(relay) + newSuffix
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", "", err
 	}
@@ -109,7 +108,8 @@ func (d Dir) MakeKey(relay string) (path, public string, err error) {
 
 // public is the public half of a key: the type and the key in base64.
 func (c client) public(path string) (string, error) {
-	text, said, err := program.Command{Name: c.keygen, Args: []string{"-y", "-f", path}, Limit: keyTime}.Run()
+	text, said, err := program.Command{Name: c.keygen, Args: []string{"-y", "-f", path}, Limit: keyTime,
+		Apart: true}.Run()
 	for line := range strings.SplitSeq(text, "\n") {
 		if words := strings.Fields(line); len(words) > 1 && words[0] == keyType {
 			return words[0] + " " + words[1], nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	osuser "os/user"
@@ -75,7 +76,7 @@ func serve(t *testing.T, hostKey string) *server {
 			t.Logf("sshd: %s", said.String())
 		}
 	})
-	for range 100 {
+	for range 1200 {
 		if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.port)); err == nil {
 			conn.Close()
 			return s
@@ -127,6 +128,9 @@ func with(t *testing.T, c client) {
 	t.Setenv("PATH", dir)
 }
 
+// patience limits sessions on a busy machine, where sshd may take long for a login.
+const patience = 2 * time.Minute
+
 // TestRealClients: both clients, with the machine's own sshd.
 func TestRealClients(t *testing.T) {
 	s := serve(t, "ed25519")
@@ -159,7 +163,7 @@ func TestRealClients(t *testing.T) {
 				t.Fatal(err)
 			}
 			run := t.TempDir()
-			session := Session{VPS: vps, Key: dir.Key("home"), Input: "ds4relay-push 1\n", Run: run, Limit: Limit}
+			session := Session{VPS: vps, Key: dir.Key("home"), Input: "ds4relay-push 1\n", Run: run, Limit: patience}
 			ask := func(command string) (string, error) {
 				t.Helper()
 				s.allow(t, command, public)
@@ -189,7 +193,7 @@ func TestRealClients(t *testing.T) {
 			if _, err := ask("sleep 1000"); !errors.Is(err, ErrSilent) {
 				t.Errorf("a silent command: %v", err)
 			}
-			session.Limit = Limit
+			session.Limit = patience
 			session.VPS = stranger
 			if answer, err := ask("echo stranger"); !errors.Is(err, ErrHostKey) || answer != "" {
 				t.Errorf("another host key: %q, %v", answer, err)
@@ -204,12 +208,46 @@ func TestRealClients(t *testing.T) {
 			if answer, err := ask("echo second"); answer != "second\n" || err != nil {
 				t.Errorf("the second address: %q, %v", answer, err)
 			}
+			// The home's endpoint is the session's source.
+			session.VPS, session.From = vps, netip.MustParseAddr("127.0.0.3")
+			if answer, err := ask("echo $SSH_CONNECTION"); !strings.HasPrefix(answer, "127.0.0.3 ") || err != nil {
+				t.Errorf("from 127.0.0.3: %q, %v", answer, err)
+			}
 			// The invitation's key.
-			oneTime(t, s, Session{VPS: vps, Input: "{}", Run: run, Limit: Limit})
+			oneTime(t, s, Session{VPS: vps, Input: "{}", Run: run, Limit: patience})
 			if left, _ := filepath.Glob(run + "/*"); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+// TestBrokenKey: a key that cannot be read is no key; another one takes its place once the VPS has taken it.
+func TestBrokenKey(t *testing.T) {
+	for _, c := range []client{dropbear, openssh} {
+		for name, text := range map[string]string{"empty": "", "not a key": "hello\n", "cut off": opensshBegin} {
+			t.Run(c.ssh+" "+name, func(t *testing.T) {
+				with(t, c)
+				dir := Dir(t.TempDir())
+				if err := os.WriteFile(dir.Key("home"), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				path, public, err := dir.MakeKey("home")
+				if err != nil || path == dir.Key("home") || !strings.HasPrefix(public, keyType+" AAAA") {
+					t.Fatalf("%s %s, %v", path, public, err)
+				}
+				if again, same, err := dir.MakeKey("home"); again != path || same != public || err != nil {
+					t.Errorf("the next try: %s %s, %v", again, same, err)
+				}
+				vps := VPS{Version: 1, Hosts: []string{"127.0.0.1"}, Port: 22}
+				if err := dir.Keep("home", vps, path); err != nil {
+					t.Fatal(err)
+				}
+				if again, same, err := dir.MakeKey("home"); again != dir.Key("home") || same != public || err != nil {
+					t.Errorf("once it is taken: %s %s, %v", again, same, err)
+				}
+			})
+		}
 	}
 }
 
@@ -241,7 +279,7 @@ func TestOtherKeyType(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.allow(t, "echo stranger", public)
-			session := Session{VPS: s.vps, Key: path, Input: "ds4relay-push 1\n", Run: t.TempDir(), Limit: Limit}
+			session := Session{VPS: s.vps, Key: path, Input: "ds4relay-push 1\n", Run: t.TempDir(), Limit: patience}
 			if answer, err := session.Do(); !errors.Is(err, ErrHostKey) || answer != "" {
 				t.Errorf("%q, %v", answer, err)
 			}
@@ -267,10 +305,8 @@ func TestSilentServer(t *testing.T) {
 				t.Fatal(err)
 			}
 			session := Session{VPS: vps, Key: path, Run: t.TempDir(), Limit: 2 * time.Second}
-			begin := time.Now()
-			answer, err := session.Do()
-			if took := time.Since(begin); err == nil || answer != "" || took > 10*time.Second {
-				t.Errorf("%q, %v after %v", answer, err, took)
+			if answer, err := session.Do(); answer != "" || err == nil || !strings.Contains(err.Error(), ErrSilent.Error()) {
+				t.Errorf("%q, %v", answer, err)
 			}
 		})
 	}

@@ -102,7 +102,7 @@ func (d Dir) Keep(relay string, v VPS, key string) error {
 	if err != nil {
 		return err
 	}
-	fresh := d.vps(relay) + ".new"
+	fresh := d.vps(relay) + newSuffix
 	err = writeFile(fresh, data)
 	if err == nil {
 		err = os.Rename(fresh, d.vps(relay))

@@ -31,7 +31,7 @@ func Again(args ...string) error {
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err = cmd.Start(); err == nil {
-		err = cmd.Process.Release()
+		go func() { _ = cmd.Wait() }() // if this process is still there then, the other one is no zombie
 	}
 	return err
 }

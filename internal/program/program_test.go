@@ -51,6 +51,30 @@ func gone(pid string) bool {
 	return false
 }
 
+// TestAgain: a process that has ended is no zombie of the one that has started it.
+func TestAgain(t *testing.T) {
+	if err := Again("-test.run=^$"); err != nil {
+		t.Fatal(err)
+	}
+	self := strconv.Itoa(os.Getpid())
+	for range 2000 {
+		// pid (comm) state ppid …, proc_pid_stat(5); no other test leaves a child
+		stats, err := filepath.Glob("/proc/[0-9]*/stat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(stats, func(path string) bool {
+			text, _ := os.ReadFile(path)
+			words := strings.Fields(string(text[max(bytes.LastIndexByte(text, ')'), 0):]))
+			return len(words) > 2 && words[2] == self
+		}) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("it is still there")
+}
+
 func TestRun(t *testing.T) {
 	shell := func(script string) Command {
 		return Command{Name: "sh", Args: []string{"-c", script}, Input: "in", Limit: time.Minute}
