@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"flag"
-	"hash/fnv"
 	"net/netip"
 	"strconv"
 	"time"
@@ -27,8 +26,12 @@ type due struct {
 	sum   string
 }
 
-// pushes returns what the VPSs of paired relays that are up do not know yet, or have not taken.
+// pushes returns what the VPSs of paired relays that are up do not know yet, or have not taken. A file that has been
+// edited since is for `up` first.
 func (a *app) pushes(c *config.Config) (list []due) {
+	if a.kernel().Applied().File != c.Sum {
+		return nil
+	}
 	var links []state.Link
 	for _, r := range c.Relays {
 		if r.Role != config.Router || !a.pairings.Paired(r.Name) {
@@ -49,9 +52,7 @@ func (a *app) pushes(c *config.Config) (list []due) {
 			if tunnel, ok := link.Tunnel.(transport.IPIP6); ok {
 				d.from = tunnel.Local
 			}
-			sum := fnv.New64a()
-			_, _ = sum.Write([]byte(d.text + d.from.String()))
-			d.sum = strconv.FormatUint(sum.Sum64(), 16)
+			d.sum = strconv.FormatUint(config.Checksum(d.text, d.from.String()), 16)
 			if d.last == nil || d.last.State != kernel.PushOK || d.last.Sum != d.sum {
 				list = append(list, d)
 			}
@@ -135,10 +136,23 @@ func (a *app) pushOne(d *due) *kernel.Push {
 		return d.answer(kernel.PushFailed, err)
 	case len(problems) == 0:
 		return d.answer(kernel.PushOK, nil)
+	case !inFile(problems):
+		// It is busy, or asked too soon, or something is wrong there: nothing here is to be corrected.
+		return d.answer(kernel.PushFailed, message.New("the VPS does not take it now: %v", problems[0].Reason()))
 	}
 	refused := d.answer(kernel.PushRefused, errRefused)
 	refused.Problems = problems
 	return refused
+}
+
+// inFile reports whether one of the problems is about something in this end's file.
+func inFile(problems []kernel.PushProblem) bool {
+	for i := range problems {
+		if problems[i].Section != "" || problems[i].Option != "" {
+			return true
+		}
+	}
+	return false
 }
 
 var errRefused = message.New("the VPS does not take what this home wants; it goes on with what it took before")

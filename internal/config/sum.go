@@ -5,7 +5,7 @@ import "github.com/ds4relay/ds4relay/internal/uci"
 // sumOf returns the checksum of all sections but those of proxies, which are not the kernel's matter. It is FNV-1a,
 // which tells an edited file from the one before, and keeps nobody from making equal ones; it is never 0.
 func sumOf(file *uci.File) uint64 {
-	sum := uint64(14695981039346656037)
+	sum := uint64(noSum)
 	add := func(word string) { sum = added(sum, word) }
 	for i := range file.Sections {
 		s := &file.Sections[i]
@@ -25,6 +25,18 @@ func sumOf(file *uci.File) uint64 {
 	}
 	return max(sum, 1)
 }
+
+// Checksum tells texts from others, as the one of a file does.
+func Checksum(texts ...string) uint64 {
+	sum := uint64(noSum)
+	for _, text := range texts {
+		sum = added(sum, text)
+	}
+	return sum
+}
+
+// noSum is the checksum of nothing.
+const noSum = 14695981039346656037
 
 // added is a checksum that goes on with one more word.
 func added(sum uint64, word string) uint64 {

@@ -18,7 +18,7 @@ type PushState string
 const (
 	PushOK      PushState = "ok"      // the VPS has taken them
 	PushRefused PushState = "refused" // it has read them, and does not take them
-	PushFailed  PushState = "failed"  // it could not be asked
+	PushFailed  PushState = "failed"  // it could not be asked, or cannot take anything now
 	PushPending PushState = "pending" // it is being asked
 )
 
@@ -61,6 +61,9 @@ func (p *PushProblem) Error() string {
 	return text
 }
 
+// Reason is its message alone.
+func (p *PushProblem) Reason() *message.Text { return &message.Text{Code: p.Code, Args: p.Args} }
+
 // PushPrefix begins the names of files with a Push.
 const PushPrefix = "push-"
 
@@ -78,6 +81,9 @@ func (k *Kernel) Pushed(relay string) *Push {
 		return p != nil && p.Version == message.AnswersVersion && p.Relay == relay
 	})
 }
+
+// ForgetPush removes the record of a relay's push. There need be none.
+func (k *Kernel) ForgetPush(relay string) error { return k.remove(pushName(relay)) }
 
 // LockPush keeps other processes from pushing until unlock is called or the process ends. Without wait, another one's
 // lock is an error.

@@ -38,6 +38,7 @@ type Kernel interface {
 	NoteServed(relay, address string) error
 	Pushed(relay string) *kernel.Push
 	NotePush(*kernel.Push) error
+	ForgetPush(relay string) error
 	Clear() error
 }
 
@@ -49,6 +50,8 @@ type End struct {
 
 	// Neighbours tells what of other programs on the machine matters to the relays; may be nil.
 	Neighbours func([]*config.Relay) []*message.Text
+	// Joined reports whether this home has joined the VPS of a relay; may be nil.
+	Joined func(relay string) bool
 }
 
 // ErrUnknownRelay is wrapped by errors about a name that the configuration does not have.

@@ -41,6 +41,7 @@ func (k *watched) NoteFailed([]string) error      { return errors.New("a look ch
 func (k *watched) FailedRelays() []string         { return k.failed }
 func (k *watched) Pushed(string) *kernel.Push     { return nil }
 func (k *watched) NotePush(*kernel.Push) error    { return errors.New("a look changes nothing") }
+func (k *watched) ForgetPush(string) error        { return errors.New("a look changes nothing") }
 func (k *watched) NoteApplied(kernel.Applied) error {
 	return errors.New("a look changes nothing")
 }

@@ -338,3 +338,12 @@ func (k *Kernel) NotePush(p *kernel.Push) error {
 	k.records.pushes[p.Relay] = p
 	return nil
 }
+
+// ForgetPush implements reconcile.Kernel.
+func (k *Kernel) ForgetPush(relay string) error {
+	if err := k.fail(Remove); err != nil {
+		return err
+	}
+	delete(k.records.pushes, relay)
+	return nil
+}
