@@ -217,8 +217,11 @@ var manual = map[string]detail{
 			"Then it makes this home's keys, gives their public halves to the VPS by the ssh client that is there " +
 			"(dropbear's or OpenSSH's), writes the relay into the configuration, starts the service, and runs the " +
 			"checks of `doctor`. From then on the VPS is told of each change here. If the VPS does not take this " +
-			"home, everything stays as it was.\n\nExit status 1: the VPS has not taken this home, or a check has " +
-			"failed. 2: the invitation cannot be used, or the configuration has mistakes.",
+			"home, the keys stay for the next try, and nothing else has changed.\n\nAn invitation of another VPS for a " +
+			"relay that is here already takes that VPS's place; the forwards stay. `join` says so before it asks, and " +
+			"with `--yes` does it only with `--replace`.\n\nExit status 1: the VPS has not taken this home, or a check has " +
+			"failed. 2: the invitation cannot be used, it would replace another VPS, or the configuration has " +
+			"mistakes.",
 		[]example{
 			{"ds4relay join", "ask for the invitation, and for the first server"},
 			{"ds4relay join --yes --host 192.168.1.210 --port tcp:443 <invitation", "ask nothing"},

@@ -13,6 +13,9 @@ import (
 
 // examined returns this machine for the doctor, also for the bus.
 func (a *app) examined() doctor.Prober {
+	if a.machine != nil {
+		return a.machine
+	}
 	return &probe.Prober{File: a.path, Defaults: a.defaults(), Platform: here(), Kernel: a.kernel()}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/invite"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/message"
@@ -30,6 +32,7 @@ import (
 
 func (a *app) join(f *flag.FlagSet) func([]string) error {
 	yes := f.Bool("yes", false, "do not ask whether the VPS is the right one")
+	replace := f.Bool("replace", false, "with --yes, let it take the place of the VPS that the relay has now")
 	host := f.String("host", "", "open the port for the server at `ADDRESS`, else ask, or open none yet")
 	port := f.String("port", "", "open `PROTO:PORT` for it, such as tcp:443")
 	return func(args []string) error {
@@ -50,7 +53,7 @@ func (a *app) join(f *flag.FlagSet) func([]string) error {
 		if err := needRoot(); err != nil {
 			return err
 		}
-		return a.joinBy(*yes, forward)
+		return a.joinBy(*yes, *replace, forward)
 	}
 }
 
@@ -73,12 +76,9 @@ func newForward(host, port string) (*firstForward, error) {
 type joining struct {
 	*app
 	invite.Invitation
-	vps      pairing.VPS
-	forward  *firstForward // may be nil
-	peer     string        // option peeraddr
-	secret   string        // file with the key for wireguard that was made; "" for none
-	sshKey   string        // file with this home's ssh key
-	answered bool          // the VPS has taken the keys, or may have
+	vps     pairing.VPS
+	forward *firstForward // may be nil
+	peer    string        // option peeraddr
 }
 
 // newJoining reads an invitation.
@@ -87,30 +87,11 @@ func (a *app) newJoining(text string) (*joining, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &joining{app: a, Invitation: i, vps: pairing.VPS{Version: 1, Port: i.SSHPort, HostKey: i.HostKey}}
-	for _, host := range i.Hosts {
-		if !strings.Contains(host, "/") { // a prefix, in which the tunnel's endpoint is
-			j.vps.Hosts = append(j.vps.Hosts, host)
-		}
-	}
-	if len(i.Hosts) > 0 {
-		j.peer = i.Hosts[0]
-	}
-	key, valid := transport.ParseKey(i.PublicKey)
-	switch err := j.vps.Check(); {
-	case err != nil:
-		return nil, message.New("the invitation cannot be used: %v", err)
-	case !config.RelayName(i.Relay):
-		return nil, message.New("the invitation cannot be used: %q is no name of a relay", i.Relay)
-	case i.Transport != string(config.IPIP6) && i.Transport != string(config.WireGuard):
-		return nil, message.New("the invitation cannot be used: the transport %q is not known here", i.Transport)
-	case i.Transport == string(config.WireGuard) && (!valid || !key.Valid()):
-		return nil, message.New("the invitation cannot be used: it has no public key")
-	}
-	return j, nil
+	vps := pairing.VPS{Version: 1, Hosts: i.Hosts, Port: i.SSHPort, HostKey: i.HostKey}
+	return &joining{app: a, Invitation: i, vps: vps, peer: i.Hosts[0]}, nil
 }
 
-func (a *app) joinBy(yes bool, forward *firstForward) error {
+func (a *app) joinBy(yes, replace bool, forward *firstForward) error {
 	terminal := isTerminal(a.input)
 	in := a.input
 	j, err := a.readInvitation(in, terminal)
@@ -120,7 +101,13 @@ func (a *app) joinBy(yes bool, forward *firstForward) error {
 	fmt.Fprintf(a.stdout, "relay %s: %s by the VPS at %s\nits ssh host key: %s\n", j.Relay, j.IPAddr,
 		strings.Join(j.vps.Hosts, ", "), j.vps.Fingerprint())
 	j.forward = forward
-	if !yes {
+	former, err := j.replaces()
+	switch {
+	case err != nil:
+		return err
+	case former != "" && yes && !replace:
+		return usageError(errReplaces(j.Relay, former).Error())
+	case !yes:
 		if !terminal { // it has the invitation
 			file, err := os.Open("/dev/tty")
 			if err != nil {
@@ -129,8 +116,12 @@ func (a *app) joinBy(yes bool, forward *firstForward) error {
 			defer file.Close()
 			in = file
 		}
-		if answer := a.question(in, "Is this your VPS, and is this home to be joined to it? (y/N) "); answer != "y" &&
-			answer != "yes" {
+		question := "Is this your VPS, and is this home to be joined to it? (y/N) "
+		if former != "" {
+			question = fmt.Sprintf("Relay %s is with another VPS now: %s\nIs the one of the invitation yours, and is it "+
+				"to take the place of that one? (y/N) ", j.Relay, former)
+		}
+		if !a.agreed(in, question) {
 			return message.New("nothing was changed")
 		}
 		if err := j.askForward(in); err != nil {
@@ -146,7 +137,41 @@ func (a *app) joinBy(yes bool, forward *firstForward) error {
 	if err := j.pushed(); err != nil {
 		return err
 	}
-	return a.examine([]string{j.Relay}, false)
+	err = a.examine([]string{j.Relay}, false)
+	if c, _, bad := config.Load(a.path, a.defaults()); bad == nil && len(c.Relay(j.Relay).Forwards) == 0 {
+		fmt.Fprintf(a.stdout, "\nThe tunnel is set up. No port is open yet: add a section `config forward` for relay %s to "+
+			"%s, then run: ds4relay reload\n", j.Relay, a.path)
+	}
+	return err
+}
+
+// replaces is the VPS that the relay has now, if it is another one than the invitation's; "" for none. The package's
+// example is none.
+func (j *joining) replaces() (string, error) {
+	_, file, err := j.parsed()
+	if err != nil {
+		return "", err
+	}
+	list := present(file.Sections)
+	former := list.value(j.Relay, "ipaddr")
+	if former == "" || list.example(j.Relay) {
+		return "", nil
+	}
+	same := former == j.IPAddr.String()
+	if vps, err := j.pairings.VPS(j.Relay); err == nil && j.pairings.Paired(j.Relay) {
+		same = same && bytes.Equal(vps.HostKey, j.HostKey)
+		former += ", ssh host key " + vps.Fingerprint()
+	}
+	if same {
+		return "", nil
+	}
+	return former, nil
+}
+
+func errReplaces(relay, former string) error {
+	return message.New("relay %q is with another VPS now: %s; to put this one in its place: ds4relay join --yes "+
+		"--replace; to have both, let this one invite the home for a relay of another name: ds4relay setup --relay NAME",
+		relay, former)
 }
 
 // enrolTime limits how long the VPS may take: a small router and a small VPS need some seconds for keys and the tunnel.
@@ -175,6 +200,13 @@ const pageLimit = 12 * time.Second
 // becomes of the push.
 func (a *app) joinFromPage(text string) (any, error) {
 	j, err := a.newJoining(text)
+	if err != nil {
+		return nil, err
+	}
+	former, err := j.replaces()
+	if err == nil && former != "" {
+		err = errReplaces(j.Relay, former)
+	}
 	if err == nil {
 		err = j.enrol(pageLimit)
 	}
@@ -238,6 +270,12 @@ func (a *app) question(in io.Reader, text string) string {
 	return strings.TrimSpace(line)
 }
 
+// agreed asks whether something is to be done.
+func (a *app) agreed(in io.Reader, text string) bool {
+	answer := strings.ToLower(a.question(in, text))
+	return answer == "y" || answer == "yes"
+}
+
 func (j *joining) askForward(in io.Reader) (err error) {
 	if j.forward != nil {
 		return nil
@@ -249,18 +287,16 @@ func (j *joining) askForward(in io.Reader) (err error) {
 	return err
 }
 
-// enrol gives this home's keys to the VPS and writes the configuration. If the VPS does not take them, everything is as
-// before.
-func (j *joining) enrol(limit time.Duration) (err error) {
-	former, text, err := j.edited() // a mistake is found before the invitation is used up
+// enrol gives this home's keys to the VPS and writes the configuration. If the VPS does not take them, only they stay,
+// for the next try: what has not come to an end here may have done so there.
+func (j *joining) enrol(limit time.Duration) error {
+	former, text, err := j.edited()
+	if err == nil { // what is wrong here is found before the invitation is used up
+		err = j.ableTo()
+	}
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil && !j.answered {
-			err = errors.Join(err, j.undo())
-		}
-	}()
 	public := ""
 	if j.Transport == string(config.WireGuard) {
 		if public, err = j.makeSecret(); err != nil {
@@ -271,48 +307,52 @@ func (j *joining) enrol(limit time.Duration) (err error) {
 	if err != nil {
 		return err
 	}
-	j.sshKey = path
 	input, _ := json.Marshal(map[string]any{"version": 1, "ssh": ssh, "public_key": public})
 	key := j.Key
 	session := pairing.Session{VPS: j.vps, OneTime: &key, Input: string(input), Run: j.run, Limit: limit}
 	answer, err := j.session(&session)
-	if err != nil && !errors.Is(err, pairing.ErrHostKey) && !errors.Is(err, pairing.ErrDenied) {
-		j.answered = true
-		return message.New("the VPS has not said that it has taken this home: %v; try again with the same invitation", err)
-	}
-	if err != nil {
+	if errors.Is(err, pairing.ErrHostKey) || errors.Is(err, pairing.ErrDenied) {
 		return message.New("the VPS has not taken this home: %v", err)
 	}
-	problems, err := pairing.Read(answer, nil)
-	if err == nil && len(problems) > 0 {
-		err = message.New("the VPS has not taken this home: %v", &message.Text{Code: problems[0].Code,
-			Args: problems[0].Args})
+	var problems []kernel.PushProblem
+	if err == nil {
+		problems, err = pairing.Read(answer, nil)
 	}
 	if err != nil {
-		return err
+		return message.New("the VPS has not said that it has taken this home: %v; try again with the same invitation", err)
 	}
-	j.answered = true
+	if len(problems) > 0 {
+		return message.New("the VPS has not taken this home: %v", problems[0].Reason())
+	}
 	if j.Transport == string(config.WireGuard) && session.Answered != "" {
 		j.peer = session.Answered // this home can reach it there
 		if former, text, err = j.edited(); err != nil {
 			return err
 		}
 	}
-	if err := j.pairings.Keep(j.Relay, j.vps, path); err != nil {
+	// What another VPS has taken, or this one before, is not what it has now.
+	unlock, err := (&kernel.Kernel{Run: j.run}).LockPush(true)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := errors.Join(j.pairings.Keep(j.Relay, j.vps, path), j.kernel().ForgetPush(j.Relay)); err != nil {
 		return err
 	}
 	return uci.Save(j.path, former, text)
 }
 
-// undo removes the keys that were made.
-func (j *joining) undo() (err error) {
-	if j.secret != "" {
-		err = os.Remove(j.secret)
+// ableTo fails if this machine's kernel cannot make the tunnel.
+func (j *joining) ableTo() error {
+	module := doctor.ModuleIPIP6
+	if j.Transport == string(config.WireGuard) {
+		module = doctor.ModuleWireGuard
 	}
-	if j.sshKey != "" && j.sshKey != j.pairings.Key(j.Relay) {
-		err = errors.Join(err, os.Remove(j.sshKey))
+	s := j.examined().System()
+	if f := s.Lacks(module); f != nil {
+		return message.New("%v: %v", f.Codes.Evidence, f.Codes.Remedy)
 	}
-	return err
+	return nil
 }
 
 // makeSecret makes this end's key for wireguard, unless there is one, and returns the public half.
@@ -325,9 +365,7 @@ func (j *joining) makeSecret() (string, error) {
 	if errors.Is(err, os.ErrNotExist) || err != nil && !exists(path) {
 		if secret, err = newSecret(); err == nil {
 			secret = secret.Clamp()
-			if err = writeSecret(path, secret); err == nil {
-				j.secret = path
-			}
+			err = writeSecret(path, secret)
 		}
 	}
 	return secret.Public().String(), err
@@ -338,19 +376,25 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// edited returns the configuration before and after joining. What it has of other relays stays.
-func (j *joining) edited() (former, text []byte, err error) {
-	former, err = os.ReadFile(j.path)
+// parsed is the configuration as it is.
+func (j *joining) parsed() (text []byte, file *uci.File, err error) {
+	text, err = os.ReadFile(j.path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, nil, err
 	}
-	file, err := uci.Parse(j.path, former)
+	if file, err = uci.Parse(j.path, text); err != nil {
+		_, _, err = config.Parse(j.path, text, j.defaults()) // lists the mistakes
+	}
+	return text, file, err
+}
+
+// edited returns the configuration before and after joining. What it has of other relays stays.
+func (j *joining) edited() (former, text []byte, err error) {
+	former, file, err := j.parsed()
 	if err != nil {
-		_, _, err = config.Parse(j.path, former, j.defaults()) // lists the mistakes
 		return nil, nil, err
 	}
-	changes := j.changes(file)
-	if text, err = uci.Edit(former, changes...); err != nil {
+	if text, err = uci.Edit(former, j.changes(file.Sections)...); err != nil {
 		return nil, nil, err
 	}
 	_, _, err = config.Parse(j.path, text, j.defaults())
@@ -359,45 +403,79 @@ func (j *joining) edited() (former, text []byte, err error) {
 
 // The package's example, which a relay takes the place of.
 const (
+	exampleRelay   = "home"
 	exampleAddress = "198.51.100.144"
 	exampleForward = "web"
 	exampleHost    = "192.168.1.210"
 )
 
-// changes are those that make the relay of the invitation.
-func (j *joining) changes(file *uci.File) (changes []uci.Change) {
-	named := map[string]*uci.Section{}
-	for i := range file.Sections {
-		named[file.Sections[i].Name] = &file.Sections[i]
-	}
-	value := func(section, option string) string {
-		if s := named[section]; s != nil {
-			for _, o := range s.Options {
-				if o.Name == option && len(o.Values) > 0 {
-					return o.Values[0].Text
-				}
-			}
+// present are the sections of a file.
+type present []uci.Section
+
+// has reports whether there is a section of that name.
+func (list present) has(name string) bool {
+	for i := range list {
+		if list[i].Name == name {
+			return true
 		}
-		return ""
 	}
+	return false
+}
+
+// value is that of an option of the section of that name, "" for none.
+func (list present) value(name, option string) string {
+	for i := range list {
+		if list[i].Name == name {
+			return valueOf(&list[i], option)
+		}
+	}
+	return ""
+}
+
+func valueOf(s *uci.Section, option string) string {
+	for i := range s.Options {
+		if o := &s.Options[i]; o.Name == option && len(o.Values) > 0 {
+			return o.Values[0].Text
+		}
+	}
+	return ""
+}
+
+// example reports whether a relay is that of the package, which nobody has switched on.
+func (list present) example(relay string) bool {
+	return relay == exampleRelay && list.value(relay, "enabled") == "0" && list.value(relay, "ipaddr") == exampleAddress
+}
+
+// changes are those that make the relay of the invitation.
+func (j *joining) changes(list present) (changes []uci.Change) {
 	r := j.Relay
 	set := func(option, text string) {
 		if text == "" {
 			changes = append(changes, uci.Delete(r, option))
-		} else if value(r, option) != text {
+		} else if list.value(r, option) != text {
 			changes = append(changes, uci.Set(r, option, text))
 		}
 	}
-	if named[r] == nil {
+	if !list.has(r) {
 		changes = append(changes, uci.AddSection("relay", r))
-	} else if value(r, "enabled") == "0" && value(r, "ipaddr") == exampleAddress {
-		set("ip6addr", "")
-		if value(exampleForward, "dest_ip") == exampleHost {
+	}
+	if list.example(exampleRelay) {
+		web := list.value(exampleForward, "dest_ip") == exampleHost
+		if web {
 			changes = append(changes, uci.DeleteSection(exampleForward))
+		}
+		used := false
+		for i := range list {
+			used = used || valueOf(&list[i], "relay") == exampleRelay && !(web && list[i].Name == exampleForward)
+		}
+		if r == exampleRelay {
+			set("ip6addr", "")
+		} else if !used {
+			changes = append(changes, uci.DeleteSection(exampleRelay))
 		}
 	}
 	set("enabled", "")
-	if here().DefaultRole() != config.Router {
+	if here().DefaultRole() != config.Router || list.value(r, "role") != "" {
 		set("role", string(config.Router))
 	}
 	set("ipaddr", j.IPAddr.String())
@@ -416,8 +494,8 @@ func (j *joining) changes(file *uci.File) (changes []uci.Change) {
 		return changes
 	}
 	name := "server"
-	for n := 2; named[name] != nil; n++ {
-		name = "server" + strconv.Itoa(n)
+	for i := 2; list.has(name); i++ {
+		name = "server" + strconv.Itoa(i)
 	}
 	return append(changes, uci.AddSection("forward", name), uci.Set(name, "relay", r),
 		uci.Set(name, "proto", j.forward.proto), uci.Set(name, "src_dport", j.forward.ports),
@@ -457,7 +535,7 @@ func (j *joining) pushed() error {
 		case last.State == kernel.PushOK:
 			plain.Mark(j.stdout, plain.Good, "the VPS knows what this home wants\n")
 			return nil
-		case last.Code == pairing.ErrDenied.Code, last.State == kernel.PushRefused && !soon(last), time.Now().After(end):
+		case last.Code == pairing.ErrDenied.Code, last.State == kernel.PushRefused, time.Now().After(end):
 			lines := last.Text
 			for i := range last.Problems {
 				lines += "\n" + last.Problems[i].Error()
@@ -465,14 +543,4 @@ func (j *joining) pushed() error {
 			return errors.New(lines)
 		}
 	}
-}
-
-// soon reports whether the VPS wants to be asked again later.
-func soon(p *kernel.Push) bool {
-	for i := range p.Problems {
-		if code := p.Problems[i].Code; code == config.ErrTooSoon.Code || code == config.ErrBusy.Code {
-			return true
-		}
-	}
-	return false
 }

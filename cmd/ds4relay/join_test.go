@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/invite"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/kernel/fake"
@@ -32,12 +33,35 @@ type pairedHome struct {
 	*app
 	out      bytes.Buffer
 	answer   string
+	answers  int // which of the VPS's addresses answers
 	err      error
+	system   doctor.System
 	sessions []pairing.Session
 	spawned  [][]string
 	started  int
 	kernel   *fake.Kernel
 }
+
+// idle is a machine where the doctor sends nothing: relays with forwards are not up.
+type idle struct {
+	doctor.Prober
+	h *pairedHome
+}
+
+func (m idle) Config() (*config.Config, config.Problems, error) {
+	return config.Load(m.h.path, m.h.defaults())
+}
+
+func (m idle) System() doctor.System { return m.h.system }
+
+func (m idle) Installed(c *config.Config) (i doctor.Installed, err error) {
+	if slices.ContainsFunc(c.Relays, func(r *config.Relay) bool { return len(r.Forwards) > 0 }) {
+		err = errors.New("nothing is up")
+	}
+	return i, err
+}
+
+func (m idle) Path(*config.Relay) (doctor.Path, error) { return doctor.Path{}, nil }
 
 const okAnswer = `{"version":1,"state":"ok"}`
 
@@ -53,12 +77,14 @@ func newPaired(t *testing.T, file string) *pairedHome {
 		pairings: pairing.Dir(filepath.Join(dir, "ssh")),
 		apply:    func(reconcile.Kernel) reconcile.Kernel { return h.kernel },
 		session: func(s *pairing.Session) (string, error) {
-			s.Answered = s.VPS.Hosts[0]
+			s.Answered = s.VPS.Hosts[h.answers]
 			h.sessions = append(h.sessions, *s)
 			return h.answer, h.err
 		},
 		spawn:   func(args ...string) error { h.spawned = append(h.spawned, args); return nil },
-		startUp: func(*app) error { h.started++; return nil }}
+		startUp: func(*app) error { h.started++; return nil },
+		machine: idle{h: h}}
+	h.system = doctor.System{OpenWrt: true, Now: time.Now(), Modules: map[string]bool{doctor.ModuleIPIP6: true, doctor.ModuleWireGuard: true}}
 	h.stdout, h.stderr = plain.Writer{To: &h.out}, plain.Writer{To: &h.out}
 	if file != "" {
 		if err := os.WriteFile(h.path, []byte(file), 0o640); err != nil {
@@ -130,6 +156,9 @@ func TestJoin(t *testing.T) {
 				r.Peer != netip.MustParseAddr("2001:db8:6ef9::1") || len(r.Forwards) > 0 {
 				t.Errorf("the relay: %+v\n%s", r, h.file(t))
 			}
+			if strings.Contains(h.file(t), "web") {
+				t.Errorf("the example is left:\n%s", h.file(t))
+			}
 			if strings.Contains(former, "cabin") && !strings.HasPrefix(h.file(t), former) {
 				t.Errorf("the rest is not as it was:\n%s", h.file(t))
 			}
@@ -177,8 +206,12 @@ func TestJoinWireGuard(t *testing.T) {
 			t.Errorf("%s is missing:\n%s", line, h.file(t))
 		}
 	}
+	h.answers = 1
 	if err := h.enrolled(t, invitation(wireguard)); err != nil {
 		t.Fatal(err)
+	}
+	if !strings.Contains(h.file(t), "peeraddr '198.51.100.144'") {
+		t.Errorf("the address that has answered:\n%s", h.file(t))
 	}
 	if again, err := kernel.ReadPrivate(key, "home"); err != nil || again != secret ||
 		h.sessions[1].Input != h.sessions[0].Input {
@@ -201,12 +234,16 @@ func TestJoinRefused(t *testing.T) {
 			nil, "", "this invitation was used at noon", 1},
 		"no good key": {"", pairing.ErrDenied, "", "does not accept this key", 1},
 		"nonsense":    {"\x1b[31mhello", nil, "", `\u001b[31mhello`, 1},
+		"no module":   {okAnswer, nil, "", "opkg install kmod-ip6-tunnel", 0},
 		"a clash":     {okAnswer, nil, former + "\toption device 'ds4-home'\n", "ds4-home", 0},
 		"a mistake":   {okAnswer, nil, "config relay 'cabin'\n", "option ipaddr is missing", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newPaired(t, c.file)
 			h.answer, h.err = c.answer, c.err
+			if name == "no module" {
+				h.system.Modules = map[string]bool{doctor.ModuleWireGuard: true}
+			}
 			err := h.enrolled(t, invitation(nil))
 			if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\x1b") {
 				t.Errorf("says: %v", err)
@@ -214,27 +251,193 @@ func TestJoinRefused(t *testing.T) {
 			if h.file(t) != c.file || len(h.sessions) != c.asks {
 				t.Errorf("the file: %s; sessions: %d", h.file(t), len(h.sessions))
 			}
-			if left, _ := filepath.Glob(string(h.pairings) + "/*"); len(left) > 0 {
-				t.Errorf("left behind: %v", left)
+			if h.pairings.Paired("home") {
+				t.Error("it counts as paired")
 			}
 		})
 	}
 }
 
-// TestJoinUnheard: the VPS may have taken a home that has not heard its answer. The home asks again with the same keys.
+// TestJoinUnheard: the VPS may have taken a home that has not heard its answer. Whatever is answered later, the home
+// goes on asking with the same keys.
 func TestJoinUnheard(t *testing.T) {
 	h := newPaired(t, "")
+	text := invitation(func(i *invite.Invitation) {
+		wireguard(i)
+		i.Relay = "unheard"
+	})
+	key := config.KeyDir + "unheard"
+	if _, err := os.Lstat(key); err == nil {
+		t.Skip("this machine has ", key)
+	}
+	t.Cleanup(func() { os.Remove(key) })
 	h.err = pairing.ErrSilent
-	if err := h.enrolled(t, invitation(nil)); err == nil || !strings.Contains(err.Error(), "with the same invitation") ||
+	if err := h.enrolled(t, text); err == nil || !strings.Contains(err.Error(), "with the same invitation") ||
 		h.file(t) != "" {
 		t.Errorf("without an answer: %v, the file: %s", err, h.file(t))
 	}
-	h.err = nil
-	if err := h.enrolled(t, invitation(nil)); err != nil {
+	h.err, h.answer = nil, `{"version":1,"state":"refused","problems":[{"code":"the VPS is busy"}]}`
+	if err := h.enrolled(t, text); err == nil || !strings.Contains(err.Error(), "busy") {
+		t.Errorf("busy: %v", err)
+	}
+	h.err = pairing.ErrDenied
+	if err := h.enrolled(t, text); err == nil {
+		t.Error("denied: no error")
+	}
+	h.err, h.answer = nil, okAnswer
+	if err := h.enrolled(t, text); err != nil {
 		t.Error(err)
 	}
-	if first, second := h.sessions[0].Input, h.sessions[1].Input; first != second || !h.pairings.Paired("home") {
-		t.Errorf("it has asked with\n%s\nand then with\n%s", first, second)
+	for _, s := range h.sessions {
+		if first := h.sessions[0].Input; s.Input != first {
+			t.Errorf("it has asked with\n%s\nand then with\n%s", first, s.Input)
+		}
+	}
+	if !h.pairings.Paired("unheard") {
+		t.Error("there is no key")
+	}
+}
+
+// TestJoinExample: the package's example makes room for a relay of another name, unless somebody has begun to use it.
+func TestJoinExample(t *testing.T) {
+	example, err := os.ReadFile(filepath.Join(root, "files/openwrt/etc/config/ds4relay"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cabin := invitation(func(i *invite.Invitation) { i.Relay = "cabin" })
+	for name, c := range map[string]struct {
+		more string
+		want string
+	}{
+		"untouched": {"", "config relay 'cabin'"},
+		"with forwards": {"config forward\n\toption relay 'home'\n\toption src_dport '80'\n\toption dest_ip " +
+			"'192.168.1.9'\n", "config relay 'home'"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newPaired(t, string(example)+c.more)
+			if err := h.enrolled(t, cabin); err != nil {
+				t.Fatal(err)
+			}
+			file := h.file(t)
+			if !strings.Contains(file, c.want) || strings.Contains(file, "config relay 'home'") != (c.more != "") ||
+				strings.Contains(file, "config forward 'web'") || !strings.HasPrefix(file, "# ds4relay: a global") {
+				t.Errorf("the file:\n%s", file)
+			}
+			if _, _, err := config.Load(h.path, h.defaults()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestJoinRole: a relay that joins is a home's, whatever it was before.
+func TestJoinRole(t *testing.T) {
+	h := newPaired(t, "config relay 'home'\n\toption role 'vps'\n\toption ipaddr '198.51.100.144'\n\toption peeraddr "+
+		"'2001:db8:9::1'\n")
+	if err := h.enrolled(t, invitation(nil)); err != nil || !strings.Contains(h.file(t), "role 'router'") {
+		t.Errorf("%v\n%s", err, h.file(t))
+	}
+}
+
+// joins runs the command with an invitation.
+func (h *pairedHome) joins(text string, args ...string) (code int, out string) {
+	h.out.Reset()
+	h.input = strings.NewReader(text)
+	code = h.main(append([]string{"-c", h.path, "--run", h.run, "join", "--yes"}, args...))
+	return code, h.out.String()
+}
+
+// TestJoinAnotherVPS: an invitation does not take a relay from its VPS unless that is said. The forwards stay.
+func TestJoinAnotherVPS(t *testing.T) {
+	const forward = "config forward 'web'\n\toption proto 'tcp'\n\toption src_dport '443'\n\toption dest_ip " +
+		"'192.168.1.210'\n"
+	const byHand = "config relay 'home'\n\toption role 'router'\n\toption ipaddr '203.0.113.9'\n\toption peeraddr " +
+		"'2001:db8:9::1'\n"
+	otherKey := func(i *invite.Invitation) { i.HostKey[50] ^= 1 }
+	otherAddress := func(i *invite.Invitation) { i.IPAddr = netip.MustParseAddr("198.51.100.7") }
+	for name, c := range map[string]struct {
+		first, then func(*invite.Invitation)
+		file        string // in place of the first invitation
+		replaces    string // "" for nothing
+	}{
+		"the same VPS":                    {nil, nil, "", ""},
+		"another host key":                {nil, otherKey, "", "198.51.100.144, ssh host key SHA256:"},
+		"another address":                 {nil, otherAddress, "", "198.51.100.144, ssh host key SHA256:"},
+		"set up by hand":                  {nil, nil, byHand, "203.0.113.9"},
+		"set up by hand for the same VPS": {nil, nil, strings.ReplaceAll(byHand, "203.0.113.9", "198.51.100.144"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newPaired(t, c.file+forward)
+			if c.file == "" {
+				if err := h.enrolled(t, invitation(c.first)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			former := h.file(t)
+			h.sessions = nil
+			if c.replaces != "" {
+				code, out := h.joins(invitation(c.then))
+				if code != exitUsage || !strings.Contains(out, c.replaces) || !strings.Contains(out, "--replace") ||
+					h.file(t) != former || len(h.sessions) > 0 {
+					t.Errorf("without --replace: %d, %s", code, out)
+				}
+				if _, err := h.joinFromPage(invitation(c.then)); err == nil || !strings.Contains(err.Error(), c.replaces) ||
+					h.file(t) != former || len(h.sessions) > 0 {
+					t.Errorf("from the page: %v", err)
+				}
+			}
+			args := []string{"--replace"}
+			if c.replaces == "" {
+				args = nil
+			}
+			h.joins(invitation(c.then), args...)
+			if len(h.sessions) != 1 || h.started != 1 || !strings.Contains(h.file(t), forward) {
+				t.Errorf("sessions: %d, started: %d\n%s\n%s", len(h.sessions), h.started, h.out.String(), h.file(t))
+			}
+		})
+	}
+}
+
+// TestJoinWithoutForward: a home may join first, and open its ports later.
+func TestJoinWithoutForward(t *testing.T) {
+	h := newPaired(t, "")
+	if code, out := h.joins(invitation(nil)); code != 0 || !strings.Contains(out, "No port is open yet") {
+		t.Errorf("exit status %d: %s", code, out)
+	}
+	h = newPaired(t, "")
+	if _, out := h.joins(invitation(nil), "--host", "192.168.1.2", "--port", "tcp:443"); strings.Contains(out,
+		"No port is open yet") {
+		t.Errorf("with a forward it says: %s", out)
+	}
+}
+
+// TestJoinAgain: what a VPS has taken before is not what it has after joining again.
+func TestJoinAgain(t *testing.T) {
+	h := newPaired(t, "")
+	if err := h.enrolled(t, invitation(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.kernel.NotePush(&kernel.Push{Relay: "home", State: kernel.PushOK}); err != nil {
+		t.Fatal(err)
+	}
+	h.err = pairing.ErrDenied
+	if err := h.enrolled(t, invitation(nil)); err == nil || h.kernel.Pushed("home") == nil {
+		t.Errorf("refused: %v, %+v", err, h.kernel.Pushed("home"))
+	}
+	h.err = nil
+	if err := h.enrolled(t, invitation(nil)); err != nil || h.kernel.Pushed("home") != nil {
+		t.Errorf("joined again: %v, %+v", err, h.kernel.Pushed("home"))
+	}
+}
+
+// TestQuestion: what counts as a yes.
+func TestQuestion(t *testing.T) {
+	for answer, yes := range map[string]bool{"y": true, "Y": true, "yes": true, "Yes": true, " YES ": true, "": false,
+		"n": false, "yesterday": false} {
+		h := newPaired(t, "")
+		if got := h.agreed(strings.NewReader(answer+"\n"), "Is this your VPS? "); got != yes {
+			t.Errorf("%q counts as %v", answer, got)
+		}
 	}
 }
 
@@ -381,10 +584,21 @@ func TestPush(t *testing.T) {
 	}
 	unlock()
 	h.err = pairing.ErrSilent
-	if failed := push(false); failed.State != kernel.PushFailed || failed.Text != pairing.ErrSilent.Error() {
+	failed := push(false)
+	if failed.State != kernel.PushFailed || failed.Text != pairing.ErrSilent.Error() {
 		t.Errorf("failed: %+v", failed)
 	}
-	h.err, h.answer = nil, okAnswer
+	failed.Since = 7
+	if again := push(false); again.Since != 7 {
+		t.Errorf("it fails as before, since then: %+v", again)
+	}
+	// What is wrong there is no mistake here.
+	h.err, h.answer = nil, `{"version":1,"state":"refused","problems":[{"code":"too soon"}]}`
+	if later := push(false); later.State != kernel.PushFailed || !strings.HasSuffix(later.Text, ": too soon") ||
+		later.Problems != nil || later.Since == 7 {
+		t.Errorf("too soon: %+v", later)
+	}
+	h.answer = okAnswer
 	if ok := push(false); ok.State != kernel.PushOK || ok.Text != "" || ok.Problems != nil {
 		t.Errorf("taken: %+v", ok)
 	}
@@ -396,6 +610,9 @@ func TestPush(t *testing.T) {
 		t.Error("up without a change tells the VPS something")
 	}
 	write(relay + strings.ReplaceAll(forward, "'22'", "'23'"))
+	if push(false); len(h.sessions) != n {
+		t.Error("the VPS is told a file that is not applied")
+	}
 	if up(); len(h.spawned) != spawned+1 {
 		t.Error("a change is not told")
 	}

@@ -218,9 +218,18 @@ func pairs(t *testing.T, relay, transport, hidden string) {
 	if status, out := home.try(t, "ds4relay join --yes", invitation[:len(invitation)-1]); status != exitUsage {
 		t.Errorf("a part of the invitation: exit status %d, %s", status, out)
 	}
-	if out := home.do(t, "ds4relay join --yes --host "+home4+" --port tcp:80", invitation); !strings.Contains(out,
-		"the VPS knows what this home wants") {
+	first := "--host " + home4 + " --port tcp:80"
+	if transport == "ipip6" {
+		first = ""
+	}
+	out = home.do(t, "ds4relay join --yes "+first, invitation)
+	if !strings.Contains(out, "the VPS knows what this home wants") || strings.Contains(out, "No port is open") != (first == "") {
 		t.Errorf("join: %s", out)
+	}
+	if first == "" {
+		home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", "\nconfig forward 'server'\n\toption proto 'tcp'\n\toption "+
+			"src_dport '80'\n\toption dest_ip '"+home4+"'\n")
+		home.pushes(t, "ok", "")
 	}
 	seenTCP(t, r.Client, public+":80", client4)
 	thief := newRoom(t, r.Client, ":")
@@ -263,4 +272,11 @@ func pairs(t *testing.T, relay, transport, hidden string) {
 	refusedTCP(t, r.Client, public+":80")
 	home.try(t, "ds4relay watch", "")
 	home.pushes(t, "failed", "does not accept this key")
+
+	// Joining again brings back what the VPS has taken before, and nothing has to be edited for that.
+	home.do(t, "sed -i '/shell/,$d' /etc/config/ds4relay", "")
+	again := regexp.MustCompile(`ds4relay1\.\S+`).FindString(vps.do(t, "ds4relay invite "+relay, ""))
+	home.do(t, "ds4relay join --yes", again)
+	seenTCP(t, r.Client, public+":80", client4)
+	seenTCP(t, r.Client, public+":8080", client4)
 }

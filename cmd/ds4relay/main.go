@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/openwrt"
 	"github.com/ds4relay/ds4relay/internal/pairing"
@@ -53,6 +54,8 @@ type app struct {
 	startUp  func(*app) error
 	// apply wraps the kernel; tests use it to make steps fail.
 	apply func(reconcile.Kernel) reconcile.Kernel
+	// machine is what the doctor examines; nil: this one.
+	machine doctor.Prober
 }
 
 func main() {

@@ -42,7 +42,7 @@ func (d *Doctor) configuration() Finding {
 		return failed(message.New("%s has no relay that is enabled", d.config.Path),
 			"add a section `config relay`, or set option enabled '1'")
 	case forwards == 0:
-		return failed(message.New("%s has no forward that is enabled: nothing is let through", d.config.Path),
+		return warning(message.New("%s has no forward that is enabled: nothing is let through", d.config.Path),
 			"add a section `config forward`, or set option enabled '1'")
 	case len(d.warnings) > 0:
 		warnings := make([]*message.Text, len(d.warnings))
@@ -92,27 +92,38 @@ func (d *Doctor) serves() bool {
 	})
 }
 
+// Lacks is what to do about a module that the kernel neither has nor can load; nil if it has it.
+func (s *System) Lacks(module string) *Finding {
+	if s.Modules[module] {
+		return nil
+	}
+	remedy := message.New("`modprobe %s` says why; a container needs the module loaded on its host, a kernel of "+
+		"the provider's may lack it", module)
+	if s.OpenWrt {
+		remedy = message.New("`opkg install %s` (from 25.12 on `apk add %s`), which has to be of this kernel's "+
+			"release", packages[module], packages[module])
+	}
+	f := NewFinding(Failed, message.New("the module %s is not loaded, and the kernel %s cannot load it", module,
+		s.Kernel), remedy)
+	return &f
+}
+
 func (d *Doctor) system() Finding {
 	s := d.sys()
 	if d.proxiesOnly() {
 		return ok("kernel %s", s.Kernel)
 	}
 	for _, name := range d.modules() {
-		if s.Modules[name] {
+		f := s.Lacks(name)
+		if f == nil {
 			continue
 		}
-		remedy := message.New("`modprobe %s` says why; a container needs the module loaded on its host, a kernel of "+
-			"the provider's may lack it", name)
-		switch {
-		case s.OpenWrt:
-			remedy = message.New("`opkg install %s` (from 25.12 on `apk add %s`), which has to be of this kernel's "+
-				"release", packages[name], packages[name])
-		case d.serves():
-			remedy = message.New("%v; without it, use a proxy instead of the relay: write a section `config proxy` "+
-				"(`man 5 ds4relay` has an example), then run `systemctl enable --now ds4relay-proxy`", remedy)
+		if !s.OpenWrt && d.serves() {
+			return NewFinding(Failed, f.Codes.Evidence, message.New("%v; without it, use a proxy instead of the relay: write "+
+				"a section `config proxy` (`man 5 ds4relay` has an example), then run `systemctl enable --now "+
+				"ds4relay-proxy`", f.Codes.Remedy))
 		}
-		return NewFinding(Failed, message.New("the module %s is not loaded, and the kernel %s cannot load it", name,
-			s.Kernel), remedy)
+		return *f
 	}
 	if s.NftErr != nil {
 		remedy := message.New("`apt install nftables`")
