@@ -57,7 +57,7 @@ func (a *app) showStatus(names []string, asJSON bool, before func()) error {
 		a.warn(warnings)
 		return err
 	}
-	m := &reconcile.End{Config: c, Kernel: a.kernel()}
+	m := &reconcile.End{Config: c, Kernel: a.kernel(), Joined: a.pairings.Paired}
 	if needRoot() == nil { // only root may read other programs' files and sockets
 		m.Neighbours = a.neighbours
 	}

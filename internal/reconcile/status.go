@@ -86,7 +86,8 @@ type RelayStatus struct {
 	HeardS     *int64           `json:"heard_s,omitempty"`   // seconds since the other end was last heard of, at most
 	OtherEnd   alive.State      `json:"other_end,omitempty"` // "" unless the relay is up
 	Served     *bool            `json:"served,omitempty"`    // a router's host has answered a client at some time
-	Push       *kernel.Push     `json:"push,omitempty"`      // of a home that is paired with its VPS, the last one
+	Joined     bool             `json:"joined,omitempty"`    // a home that is paired with its VPS
+	Push       *kernel.Push     `json:"push,omitempty"`      // of such a home, the last one
 	Forwards   []ForwardStatus  `json:"forwards"`
 	Keep       []Ports          `json:"keep,omitempty"`
 	Paired     *PairedStatus    `json:"paired,omitempty"` // on a VPS, if homes may enrol
@@ -274,6 +275,7 @@ func (m *End) Status(names ...string) (*Status, error) {
 		if len(names) == 0 || slices.Contains(names, r.Name) {
 			s := relayStatus(r, facts, have, flows, watched, hosts)
 			s.Served = m.served(r, flows)
+			s.Joined = r.Role == config.Router && m.Joined != nil && m.Joined(r.Name)
 			s.Push = m.pushed(r)
 			status.Relays = append(status.Relays, s)
 		}

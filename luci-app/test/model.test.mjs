@@ -108,7 +108,7 @@ test('three steps lead to a relay that works', () => {
 		[ 'without a key', state((r, s) => { r.up = false; Object.assign(s, noKey); }), 0, 'key home' ],
 		[ 'another relay waits', state((r, s) => { s.blocked = [ 'relay "x" waits' ]; }), 2, 'diagnose', 'confirm' ],
 		[ 'never heard', state(unheard), 1, 'vps', 'diagnose' ],
-		[ 'never heard, paired', state((r) => { unheard(r); r.push = { state: 'ok' }; }), 1, 'diagnose' ],
+		[ 'never heard, paired', state((r) => { unheard(r); r.joined = true; }), 1, 'diagnose' ],
 		[ 'never heard of a router', state((r) => { unheard(r); r.role = 'vps'; }), 1, 'router', 'diagnose' ],
 		[ 'heard, not known now', state((r) => { r.other_end = 'unknown'; }), 2, 'diagnose', 'confirm' ],
 		[ 'not started at boot', state(nothing, { service: { started: true, enabled: false } }), 0, 'enable' ],

@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { load } from './load.mjs';
 import { schema } from './program.mjs';
 
-// Elements as plain objects; E([ … ]) has children only.
+// Elements as plain objects; E([ … ]) has children only, also those that follow.
 const E = (tag, attributes, children) => {
 	if (Array.isArray(tag))
-		return { children: tag };
+		return { children: [ ...tag, ...attributes ?? [] ] };
 
 	return Array.isArray(attributes) || typeof(attributes) == 'string'
 		? { tag, attributes: {}, children: [ attributes ].flat() }
@@ -160,6 +160,41 @@ test('who may only read cannot join', async () => {
 
 	assert.ok(button(page, 'Continue').attributes.disabled);
 	assert.ok(!button(page, 'I have no invitation').attributes.disabled);
+});
+
+// The page of the VPS, with a relay of which the program says this.
+async function otherEnd(status) {
+	const answers = { schema, status, export: { config: 'the file' } };
+	const view = load('view.ds4relay.vps', {
+		uci: {
+			load: async () => {}, get: () => null,
+			sections: (name, type) => (type == 'relay' ? [ { '.name': 'home', ipaddr: '203.0.113.7' } ] : [])
+		},
+		rpc: { declare: ({ method }) => async () => answers[method] }, ui: {}, form: {}, dom,
+		'ds4relay.fields': {}
+	}, {
+		E: (...args) => Object.assign(E(...args), { addEventListener() {} }), document: { querySelector: () => true },
+		L: { resolveDefault: (promise) => promise, toArray: (v) => [ v ?? [] ].flat(), url: (path) => path }
+	});
+
+	return view.render(await view.load());
+}
+
+test('the VPS of a relay that is paired gets no file, whatever was pushed since the last restart', async () => {
+	const relay = (more) => ({ relays: [ { name: 'home', ...more } ] });
+
+	assert.match(text(await otherEnd(relay())), /Copy all.*the file/s);
+	assert.match(text(await otherEnd(relay({ push: { state: 'ok' } }))), /the file/, 'a push of a former pairing');
+
+	const paired = text(await otherEnd(relay({ joined: true })));
+
+	assert.match(paired, /The VPS is paired with this router/);
+	assert.doesNotMatch(paired, /the file/);
+
+	const unknown = text(await otherEnd({ error: 'no kernel' }));
+
+	assert.match(unknown, /No kernel/);
+	assert.doesNotMatch(unknown, /the file|Copy all/);
 });
 
 const push = load('ds4relay.push', {}, { E });

@@ -410,6 +410,7 @@ _('relay %q has the same port; give each relay its own');
 _('relay %q has the same table; give each relay its own');
 _('relay %q is disabled at the VPS');
 _('relay %q is down at the VPS; there: ds4relay up %s');
+_('relay %q is with another VPS now: %s; to put this one in its place: ds4relay join --yes --replace; to have both, let this one invite the home for a relay of another name: ds4relay setup --relay NAME');
 _('relay %q waits for %s');
 _('relay %q waits for %s: its endpoint is not known yet');
 _('relay %q: %v');
@@ -475,6 +476,7 @@ _('the VPS does not allow it; allowed are ports, or at the VPS: list allow \'all
 _('the VPS does not allow it; allowed is replies, or at the VPS: list allow \'egress\'');
 _('the VPS does not answer the handshake, and it is %s here: it ignores handshakes that are older than the last one');
 _('the VPS does not know this home any more; pair it again (at the VPS: ds4relay invite %s)');
+_('the VPS does not take it now: %v');
 _('the VPS does not take what this home wants; it goes on with what it took before');
 _('the VPS gives no reason');
 _('the VPS has answered nothing');
@@ -529,10 +531,6 @@ _('the home has not answered for %s: fewer packets came through the tunnel than 
 _('the home was last at %s');
 _('the home\'s ssh key is no public key of the type %s, as in a .pub file');
 _('the interfaces of netifd: %v');
-_('the invitation cannot be used: %q is no name of a relay');
-_('the invitation cannot be used: %v');
-_('the invitation cannot be used: it has no public key');
-_('the invitation cannot be used: the transport %q is not known here');
 _('the invitation is cut off or altered; copy all of it, from %s to its last digit');
 _('the invitation is not good any more; make another one at the VPS: ds4relay invite %s');
 _('the invitation is of a later version of ds4relay; update ds4relay here');

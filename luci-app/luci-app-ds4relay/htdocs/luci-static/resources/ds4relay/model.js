@@ -304,7 +304,7 @@ function secondStep(relay) {
 	if (!relay.forwards.length)
 		return { texts: [ _('The relay has no forward, so that the other end is not asked. Add one.') ], actions: [ 'settings' ] };
 
-	if (relay.push)
+	if (relay.joined)
 		return {
 			texts: [
 				_('Nothing has come from it yet. It is paired with this router and needs no more; it may take a minute.')

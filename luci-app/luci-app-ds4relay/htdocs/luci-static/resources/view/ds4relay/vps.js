@@ -132,8 +132,8 @@ function machines(relays) {
 return view.extend({
 	load() {
 		return Promise.all([
-			api.schema(), L.resolveDefault(api.status(), null), uci.load('ds4relay')
-		]).then(([ schema, status ]) => {
+			api.schema(), api.status().then((status) => ({ status }), (unknown) => ({ unknown })), uci.load('ds4relay')
+		]).then(([ schema, { status, unknown } ]) => {
 			const usual = (name) => schema.sections.find((section) => section.type == 'relay').options
 				.find((option) => option.name == name).default;
 
@@ -144,9 +144,13 @@ return view.extend({
 				const known = {
 					name: relay['.name'], role: relay.role ?? 'router', ipaddr: relay.ipaddr, peeraddr: relay.peeraddr,
 					port: (relay.transport == 'wireguard') ? relay.endpoint_port ?? usual('endpoint_port') : null,
-					paired: status?.relays.some((one) => one.name == relay['.name'] && one.push),
+					paired: status?.relays.some((one) => one.name == relay['.name'] && one.joined),
 					auto: relay.transport != 'wireguard' && (!relay.ip6addr || relay.ip6addr == 'auto')
 				};
+
+				/* Perhaps they are paired, and a file from here would be wrong. */
+				if (unknown)
+					return Object.assign(known, { error: words.error(unknown) });
 
 				return api.exportFile(known.name).then(
 					(answer) => Object.assign(known, { file: answer.config }),
