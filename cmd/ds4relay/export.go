@@ -88,6 +88,9 @@ func (a *app) exportText(c *config.Config, names []string) (string, error) {
 		return "", message.New("relay %q has no ds4relay at home (option peer 'plain'); for a WireGuard client: "+
 			"ds4relay export --wireguard %s", relay.Name, relay.Name)
 	}
+	if relay.Role == config.Router && a.pairings.Paired(relay.Name) {
+		a.warning(fmt.Sprintf("relay %s is paired: its VPS has a file of its own, and needs none from here", relay.Name))
+	}
 	known := config.Known{Local: relay.Local, Peer: relay.Peer}
 	if relay.Transport == config.WireGuard {
 		secret, err := kernel.ReadPrivate(relay.WireGuard.PrivateFile, relay.Name)

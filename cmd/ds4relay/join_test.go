@@ -430,6 +430,24 @@ func TestJoinAgain(t *testing.T) {
 	}
 }
 
+// TestExportPaired: the VPS of a paired relay has a file of its own.
+func TestExportPaired(t *testing.T) {
+	h := newPaired(t, "config relay 'home'\n\toption role 'router'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr "+
+		"'2001:db8:1::5'\n\toption peeraddr '2001:db8:9::1'\n")
+	for _, paired := range []bool{false, true} {
+		if paired {
+			if err := h.enrolled(t, invitation(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.out.Reset()
+		code := h.main([]string{"-c", h.path, "--run", h.run, "export"})
+		if code != 0 || strings.Contains(h.out.String(), "has a file of its own") != paired {
+			t.Errorf("paired: %v: %d, %s", paired, code, h.out.String())
+		}
+	}
+}
+
 // TestQuestion: what counts as a yes.
 func TestQuestion(t *testing.T) {
 	for answer, yes := range map[string]bool{"y": true, "Y": true, "yes": true, "Yes": true, " YES ": true, "": false,
