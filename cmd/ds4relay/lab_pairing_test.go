@@ -183,6 +183,36 @@ func TestPairing(t *testing.T) {
 	}
 }
 
+// moves gives the home another prefix. It tells the VPS by a push, and a stream goes on.
+func moves(t *testing.T, r *relay, vps, home *room, relay string) {
+	record := "/var/lib/ds4relay/relays/" + relay + ".json"
+	stream := open(t, r.Client, public+":80")
+	alive(t, "the stream before the home moves", stream)
+	// An address may change once a minute: that minute is over.
+	vps.do(t, "sed -i 's/\"peer_changed\":[0-9]*/\"peer_changed\":1/' "+record, "")
+	for host, command := range map[*lab.Host]string{
+		r.Core: "ip -6 route add 2001:db8:fdd3::/64 via 2001:db8:fdd0::2; ip -6 route del 2001:db8:fdd1::/64",
+		r.ISP:  "ip -6 addr add 2001:db8:fdd3::1/64 dev router nodad; ip -6 addr del 2001:db8:fdd1::1/64 dev router",
+		r.Router: "ip -6 addr add 2001:db8:fdd3::2/64 dev wan nodad; ip -6 route replace default via 2001:db8:fdd3::1 " +
+			"dev wan; ip -6 addr del 2001:db8:fdd1::2/64 dev wan",
+	} {
+		if out, err := host.Run("sh", "-e", "-c", command); err != nil {
+			t.Fatal(err, out)
+		}
+	}
+	home.do(t, "ds4relay reload", "")
+	for end := time.Now().Add(4 * patience); ; time.Sleep(100 * time.Millisecond) {
+		if text := vps.do(t, "cat "+record, ""); strings.Contains(text, `"2001:db8:fdd3:`) {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("the VPS does not know where the home is: %s\n%s", text, home.do(t, "ds4relay status", ""))
+		}
+	}
+	home.pushes(t, "refused", "src_dport") // as before: its address is followed all the same
+	alive(t, "the stream after the home has moved", stream)
+	seenTCP(t, r.Client, public+":80", client4)
+}
+
 // moreForward is a forward that a home adds later.
 const moreForward = "\nconfig forward 'more'\n\toption proto 'tcp'\n\toption src_dport '8080'\n\toption dest_ip '" +
 	home4 + "'\n\toption dest_port '80'\n"
@@ -265,6 +295,10 @@ func pairs(t *testing.T, relay, transport, hidden string) {
 	if status, out := vps.try(t, "ds4relay forget nobody", ""); status != exitUsage || !strings.Contains(out, relay) {
 		t.Errorf("forget of a relay that there is not: exit status %d, %s", status, out)
 	}
+	if transport == "ipip6" {
+		moves(t, r, vps, home, relay)
+	}
+
 	vps.do(t, "ds4relay forget "+relay, "")
 	if keys := vps.do(t, "cat "+paired.Path.Keys().Path, ""); keys != "" {
 		t.Errorf("after forget there are keys: %s", keys)

@@ -297,17 +297,19 @@ func (s *Service) receive(h Header, vps loaded, push []byte) []pushed.Problem {
 	}
 	facts.Session = h.Connection
 	problems := pushed.Check(vps.config, vps.text, vps.defaults, h.Relay, push, peer, facts)
-	if len(problems) > 0 {
-		return problems
-	}
 	former, err := s.Dir.keep(h.Relay)
-	if err != nil {
+	switch {
+	case err != nil:
 		return refuse(s.hide(err))
+	case len(problems) > 0 && (!peer.IsValid() || pushed.Peer(vps.config, vps.relay, peer) != nil):
+		return problems
+	case len(problems) > 0:
+		push = former.push // its address is followed all the same
 	}
 	if peer.IsValid() {
 		err = s.Dir.save(h.Relay, now)
 	}
-	if err == nil {
+	if err == nil && push != nil {
 		err = replace.File(s.Dir.push(h.Relay), push, 0o644)
 	}
 	if err == nil {
@@ -318,6 +320,10 @@ func (s *Service) receive(h Header, vps loaded, push []byte) []pushed.Problem {
 		s.Log(message.Of(err))
 		return refuse(message.New("the VPS could not set it up, and goes on as before; its log says why (journalctl -t " +
 			"ds4relay)"))
+	}
+	if len(problems) > 0 {
+		s.Log(message.New("relay %q: its home is at %s now", h.Relay, peer))
+		return problems
 	}
 	s.Log(message.New("relay %q: its home has pushed %d bytes from %s", h.Relay, len(push), h.From))
 	return nil

@@ -379,6 +379,22 @@ func TestAddressChangesBesideAListener(t *testing.T) {
 	}
 }
 
+// A home that wants a forward which the VPS does not take still moves, with the forwards that it had.
+func TestAddressChangesBesideARefusal(t *testing.T) {
+	v := paired(t)
+	v.takes(v.ask(Receive, "home", 2, home6, push(443)))
+	if a := v.ask(Receive, "home", 2, "2001:db8:fd::2", push(22)); len(a.Problems) != 1 || a.Problems[0].Option != "src_dport" {
+		t.Errorf("the answer is %+v", a)
+	}
+	home := v.taken.Relay("home")
+	if home.Peer.String() != "2001:db8:fd::2" || len(home.Forwards) != 1 || home.Forwards[0].Ports[0].First != 443 {
+		t.Errorf("the home is at %s, with %+v", home.Peer, home.Forwards)
+	}
+	v.at = v.at.Add(2 * time.Minute)
+	v.upErr = errors.New("no")
+	v.refuses("could not set it up", func() pushed.Answer { return v.ask(Receive, "home", 2, "2001:db8:fd::3", push(22)) })
+}
+
 func TestAddressChanges(t *testing.T) {
 	v := paired(t)
 	v.takes(v.ask(Receive, "home", 2, home6, push(443)))
