@@ -109,15 +109,19 @@ func (r *room) do(t *testing.T, command, input string) string {
 	return out
 }
 
-// pushes waits until the VPS has answered to what the home wants, in that state and with that word.
+// pushes waits until the VPS has answered to what the home wants, in that state and with that word. What has failed is
+// tried again, as by the run of each minute.
 func (r *room) pushes(t *testing.T, state, word string) {
 	t.Helper()
 	text := ""
-	for end := time.Now().Add(4 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(24 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		text = r.do(t, "cat /run/ds4relay/push-*.json", "")
 		var push struct{ State string }
 		if json.Unmarshal([]byte(text), &push) == nil && push.State == state && strings.Contains(text, word) {
 			return
+		}
+		if push.State == "failed" {
+			r.try(t, "ds4relay watch", "")
 		}
 	}
 	t.Fatalf("the push is not %s (%s): %s", state, word, text)
@@ -304,7 +308,7 @@ func pairs(t *testing.T, relay, transport, hidden string) {
 		t.Errorf("after forget there are keys: %s", keys)
 	}
 	refusedTCP(t, r.Client, public+":80")
-	home.try(t, "ds4relay watch", "")
+	home.do(t, "sed -i s/\"'8082'\"/\"'8083'\"/ /etc/config/ds4relay && ds4relay up", "")
 	home.pushes(t, "failed", "does not accept this key")
 
 	// Joining again brings back what the VPS has taken before, and nothing has to be edited for that.
