@@ -125,7 +125,7 @@ func Relay(c *config.Config, name string) (*config.Relay, *Problem) {
 
 // Check judges a push of a relay's home, together with a configuration and the text that it was made of. defaults have
 // what homes have told so far. from is the home's address that comes with the push; not valid if it stays as it is.
-// Forwards that the home has already are not judged again: its address is followed whatever else of the VPS has changed.
+// Forwards that the home has already are not judged again: its address is followed whatever else has changed.
 func Check(c *config.Config, text []byte, defaults config.Defaults, relay string, push []byte, from netip.Addr,
 	facts Facts) []Problem {
 	r, problem := Relay(c, relay)
