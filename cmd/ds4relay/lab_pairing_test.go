@@ -187,7 +187,12 @@ func TestPairing(t *testing.T) {
 	}
 }
 
-// moves gives the home another prefix. It tells the VPS by a push, and a stream goes on.
+// shellForward is one that the VPS refuses: it keeps the port.
+const shellForward = "\nconfig forward 'shell'\n\toption proto 'tcp'\n\toption src_dport '22'\n\toption dest_ip '" +
+	home4 + "'\n"
+
+// moves gives the home another prefix. It tells the VPS by a push, which is refused for another reason, and a stream goes
+// on. Afterwards the home's own line to the IPv4 internet (DS-Lite) is down.
 func moves(t *testing.T, r *relay, vps, home *room, relay string) {
 	record := "/var/lib/ds4relay/relays/" + relay + ".json"
 	stream := open(t, r.Client, public+":80")
@@ -279,15 +284,10 @@ func pairs(t *testing.T, relay, transport, hidden string) {
 	home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", moreForward)
 	home.opens(t, r.Client, public+":8080")
 	home.pushes(t, "ok", "")
-	home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", "\nconfig forward 'shell'\n\toption proto 'tcp'\n\toption "+
-		"src_dport '22'\n\toption dest_ip '"+home4+"'\n")
+	home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", shellForward)
 	home.pushes(t, "refused", "src_dport")
 	seenTCP(t, r.Client, public+":80", client4)
 	seenTCP(t, r.Client, public+":8080", client4)
-
-	if transport == "ipip6" {
-		moves(t, r, vps, home, relay)
-	}
 
 	// What the VPS's owner has written and not applied yet stays so.
 	vps.do(t, "cat >>/etc/config/ds4relay", "\nconfig forward 'own'\n\toption relay '"+relay+"'\n\toption proto 'tcp'\n"+
@@ -318,4 +318,9 @@ func pairs(t *testing.T, relay, transport, hidden string) {
 	home.do(t, "ds4relay join --yes", again)
 	seenTCP(t, r.Client, public+":80", client4)
 	seenTCP(t, r.Client, public+":8080", client4)
+	if transport == "ipip6" {
+		home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", shellForward)
+		home.pushes(t, "refused", "src_dport")
+		moves(t, r, vps, home, relay)
+	}
 }
