@@ -64,6 +64,8 @@ export async function start() {
 		executablePath: process.env.DS4RELAY_CHROMIUM ?? '/usr/bin/chromium', args: [ '--no-sandbox' ]
 	});
 
+	const contexts = [];
+
 	return {
 		base,
 
@@ -75,6 +77,8 @@ export async function start() {
 			});
 			const page = await context.newPage();
 			const errors = [];
+
+			contexts.push(context);
 
 			page.on('pageerror', (err) => errors.push(err.message));
 			page.on('console', (message) => {
@@ -101,6 +105,11 @@ export async function start() {
 			return Object.assign(page, {
 				errors, change, state: async () => (await page.request.get(base + '/test/state')).json()
 			});
+		},
+
+		// Closes all pages: an open one goes on asking the program for its status.
+		async closePages() {
+			await Promise.all(contexts.splice(0).map((context) => context.close()));
 		},
 
 		async stop() {

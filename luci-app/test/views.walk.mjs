@@ -1,5 +1,5 @@
 // A walk through the app in a browser, as a person does it.
-import test, { after, before } from 'node:test';
+import test, { after, afterEach, before } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
@@ -33,6 +33,7 @@ config forward
 let lab;
 
 before(async () => { lab = await start(); });
+afterEach(() => lab.closePages());
 after(() => lab.stop());
 
 // `ds4relay check` of a file, on a router.
