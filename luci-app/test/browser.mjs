@@ -75,6 +75,10 @@ export async function start() {
 				viewport: { width: options.width ?? 1100, height: 900 }, hasTouch: !!options.touch,
 				isMobile: !!options.touch, permissions: options.permissions ?? []
 			});
+
+			// A page takes half a minute on a computer that runs the lab beside it.
+			context.setDefaultTimeout(180000);
+
 			const page = await context.newPage();
 			const errors = [];
 
