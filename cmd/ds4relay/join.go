@@ -505,7 +505,7 @@ func (j *joining) changes(list present) (changes []uci.Change) {
 // startService starts the service now and at each boot, or lets it read its configuration again.
 func (a *app) startService() error {
 	if here().Name() == platform.OpenWrtName {
-		return errors.Join(openwrt.Control("enable"), openwrt.Control("start"))
+		return errors.Join(openwrt.Control("enable", openwrt.ShellTime), openwrt.Control("start", openwrt.ShellTime))
 	}
 	if !exists("/run/systemd/system") {
 		return a.bringUp(nil, false, false)

@@ -237,7 +237,7 @@ func (a *app) rpcd(args []string) error {
 		}},
 		"service": {Call: func(map[string]string) (any, error) { return openwrt.ReadService() }},
 		"control": {Arguments: []string{"action"}, Call: func(arguments map[string]string) (any, error) {
-			if err := openwrt.Control(arguments["action"]); err != nil {
+			if err := openwrt.Control(arguments["action"], openwrt.PageTime); err != nil {
 				return nil, err
 			}
 			return openwrt.ReadService()

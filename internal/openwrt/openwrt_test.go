@@ -13,6 +13,7 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/message/messagetest"
+	"github.com/ds4relay/ds4relay/internal/program"
 	"github.com/ds4relay/ds4relay/internal/transport"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
@@ -310,12 +311,16 @@ func TestControlSays(t *testing.T) {
 		text.Error() != "ln: no space" {
 		t.Errorf("what others say: %+v", text)
 	}
+	late := refusal("start", "", &program.LimitError{Name: initScript, Limit: ShellTime})
+	if !strings.Contains(late.Error(), "start takes longer than 3m0s; see the system log") {
+		t.Errorf("what is late: %v", late)
+	}
 }
 
 // TestControlRefuses: only actions of the init script are run, nothing else that a browser sends.
 func TestControlRefuses(t *testing.T) {
 	for _, action := range []string{"", "boot", "start; reboot", "--help", "START"} {
-		if err := Control(action); err == nil ||
+		if err := Control(action, PageTime); err == nil ||
 			!strings.Contains(err.Error(), "allowed is one of start, stop, restart, reload, enable, disable") {
 			t.Errorf("%q: %v", action, err)
 		}

@@ -17,8 +17,12 @@ const (
 	initScript = "/etc/init.d/ds4relay"
 	// bootLinks matches the link that `enable` creates: /etc/rc.d/S21ds4relay.
 	bootLinks = "/etc/rc.d/S??ds4relay"
-	// actionTime limits one action of the init script; rpcd waits longer for a plugin.
-	actionTime = 25 * time.Second
+)
+
+// How long an action of the init script may take.
+const (
+	PageTime  = 25 * time.Second // for rpcd, which waits longer for a plugin
+	ShellTime = 3 * time.Minute  // for a person at a slow and busy router
 )
 
 // Service is the state of the service ds4relay, from procd and the boot links.
@@ -54,23 +58,23 @@ var Actions = []string{"start", "stop", "restart", "reload", "enable", "disable"
 // notStarted is what the init script says after ds4relay has failed.
 const notStarted = "ds4relay did not start; see: logread -e ds4relay"
 
-// Control runs an action of the service's init script. The error contains the script's output.
-func Control(action string) error {
+// Control runs an action of the service's init script, within a limit. The error contains the script's output.
+func Control(action string, limit time.Duration) error {
 	if !slices.Contains(Actions, action) {
 		return message.New("there is no action %q; allowed is one of %s", short(action), strings.Join(Actions, ", "))
 	}
 	var said bytes.Buffer
-	_, _, err := program.Command{Name: initScript, Args: []string{action}, Output: &said, Limit: actionTime}.Run()
+	_, _, err := program.Command{Name: initScript, Args: []string{action}, Output: &said, Limit: limit}.Run()
 	return refusal(action, strings.TrimSpace(said.String()), err)
 }
 
 // refusal is the error of an action: err is that of the init script, and said what it has printed.
 func refusal(action, said string, err error) error {
-	var limit *program.LimitError
+	var late *program.LimitError
 	switch {
-	case errors.As(err, &limit):
+	case errors.As(err, &late):
 		return message.New("%s %s takes longer than %s; see the system log: logread -e ds4relay", initScript, action,
-			actionTime)
+			late.Limit)
 	case err != nil && said == notStarted:
 		return message.New(notStarted)
 	case err != nil && said != "":
