@@ -420,6 +420,7 @@ _('relay %q: a home has enrolled from %s');
 _('relay %q: allowed is a name of 1 to 11 characters out of a-z 0-9 _');
 _('relay %q: forward %q would hand over port %d of %s, which this ssh session uses: the VPS could not be reached by it any more; keep the port with: list keep \'tcp:%d\' (in the relay section), or go on with --force');
 _('relay %q: its home has pushed %d bytes from %s');
+_('relay %q: its home is at %s now');
 _('relay %q: missing now: %v; the tunnel keeps its endpoint');
 _('relay %q: refused, from %s: %s');
 _('relay %q: the device %s is down: nothing can arrive');
