@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"net"
 	"net/netip"
@@ -200,7 +201,7 @@ func (k *Kernel) relayFacts(f *state.Facts, r *config.Relay, card state.Card, re
 	if err := k.free(r, networks); err != nil {
 		return err
 	}
-	if route, err := routeTo(peer, local); peer.IsValid() && err == nil {
+	if route, err := routeTo(peer, local); err == nil {
 		f.PathMTU[r.Name], f.Uplink[r.Name] = route.mtu, route.device
 	}
 	k.narrow(f, r, local, peer)
@@ -337,9 +338,14 @@ type fibRoute struct {
 	gateway bool // the address is behind another router
 }
 
+var errNobody = errors.New("the address is not known")
+
 // routeTo looks up the routing table's entry for an address, without what the kernel has learnt about the path. Routes
 // may depend on the source (OpenWrt's default routes do); without one for src, the others count.
 func routeTo(dst, src netip.Addr) (fibRoute, error) {
+	if !dst.IsValid() { // the kernel would log an attribute of the wrong length
+		return fibRoute{}, errNobody
+	}
 	options := &netlink.RouteGetOptions{FIBMatch: true, SrcAddr: src.AsSlice()}
 	routes, err := netlink.RouteGetWithOptions(dst.AsSlice(), options)
 	if err != nil && src.IsValid() {
