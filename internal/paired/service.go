@@ -135,6 +135,8 @@ func (s *Service) do(h Header, body []byte) []pushed.Problem {
 	switch good, err := s.Dir.Keys().Good(h.Key, h.Relay); {
 	case err != nil:
 		return one(s.hide(err))
+	case !good && h.Verb == Enrol && s.enrolled(vps.relay, body):
+		return nil
 	case !good && h.Verb == Enrol:
 		return one(errInvitation(h.Relay))
 	case !good:
@@ -187,21 +189,29 @@ func (s *Service) hide(err error) error {
 	return message.New("the VPS has failed; its log says more (journalctl -t ds4relay)")
 }
 
-// reused notes that somebody has an invitation that was used before. It may be the home itself, which has not heard the
-// answer and asks once more with the same keys.
+// enrolled says whether this very home has the relay: it has not heard the answer, or waited for it too shortly, and
+// asks once more with the same keys.
+func (s *Service) enrolled(relay *config.Relay, body []byte) bool {
+	r, err := s.Dir.load(relay.Name)
+	said, problem := pushed.ParseEnrolment(body, relay.Transport)
+	if err != nil || problem != nil {
+		return false
+	}
+	known, err := s.Dir.Keys().Home(relay.Name, said.SSH)
+	return err == nil && known && (!said.PublicKey.Valid() || said.PublicKey.String() == r.PublicKey)
+}
+
+// reused notes that somebody has an invitation that was used before, unless it is the home itself.
 func (s *Service) reused(h Header, relay *config.Relay, body []byte) error {
 	_, unlock, err := lock(filepath.Join(string(s.Dir), "lock"), workTime)
 	if err != nil {
 		return s.hide(err)
 	}
 	defer unlock()
-	r, err := s.Dir.load(h.Relay)
-	if said, problem := pushed.ParseEnrolment(body, relay.Transport); err == nil && problem == nil {
-		known, err := s.Dir.Keys().Home(h.Relay, said.SSH)
-		if err == nil && known && (!said.PublicKey.Valid() || said.PublicKey.String() == r.PublicKey) {
-			return nil
-		}
+	if s.enrolled(relay, body) {
+		return nil
 	}
+	r, err := s.Dir.load(h.Relay)
 	if err == nil {
 		r.Reused = &config.Reuse{From: h.From, At: s.now()}
 		if err := s.Dir.save(h.Relay, r); err != nil {

@@ -262,9 +262,11 @@ func TestInvitationTwice(t *testing.T) {
 	}
 }
 
-// A home that has not heard the answer asks once more, and is no thief.
+// A home that has not heard the answer asks once more, and is no thief: also if its second session began before the
+// first one was done.
 func TestInvitationAgain(t *testing.T) {
 	v := paired(t)
+	v.takes(v.ask(Enrol, "home", 1, "203.0.113.9", enrolment(2)))
 	v.takes(v.ask(Used, "home", 1, home6, enrolment(2)))
 	if reused := v.config().Relay("home").Home.Reused; reused != nil {
 		t.Errorf("the VPS notes %v", reused)
