@@ -18,7 +18,7 @@ export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT UBUN
 .PHONY: all demo test unit labs lab lab-alone lab-first lab-second lab-routers lab-mipsel lab-arm64 lab-debian \
 	lab-bookworm lab-trixie lab-home lab-jammy lab-noble lab-ubuntu test-one flaky boots lint ipk apk deb \
 	test-packages size test-luci-app test-luci luci-pot luci-po luci-screens bench bench-up bench-path \
-	bench-wireguard bench-compare \
+	bench-wireguard bench-compare bench-setup \
 	bench-proxy fuzz race-proxy soak-proxy idle-proxy \
 	deps labctl test-deps packages node clean stages
 
@@ -80,6 +80,7 @@ test-luci luci-screens: node ; scripts/luci-browser $(patsubst luci-%,%,$(patsub
 
 bench: bench-compare bench-up bench-path
 bench-up bench-path bench-wireguard bench-compare bench-proxy: bench-%: labctl bench-deps ; scripts/bench $*
+bench-setup: labctl packages ; scripts/bench setup
 
 fuzz race-proxy soak-proxy: ; scripts/long $@
 idle-proxy: labctl ; scripts/long $@

@@ -127,8 +127,8 @@ func (r *room) pushes(t *testing.T, state, word string) {
 	t.Fatalf("the push is not %s (%s): %s", state, word, text)
 }
 
-// opens waits until the VPS has a forward that its home has pushed. A push that failed, on a busy machine, is tried again
-// by the run of each minute.
+// opens waits until the VPS has a forward that its home has pushed. A push that failed, on a busy machine, is tried
+// again by the run of each minute.
 func (r *room) opens(t *testing.T, client *lab.Host, to string) {
 	t.Helper()
 	start := time.Now()
@@ -191,8 +191,8 @@ func TestPairing(t *testing.T) {
 const shellForward = "\nconfig forward 'shell'\n\toption proto 'tcp'\n\toption src_dport '22'\n\toption dest_ip '" +
 	home4 + "'\n"
 
-// moves gives the home another prefix. It tells the VPS by a push, which is refused for another reason, and a stream goes
-// on. Afterwards the home's own line to the IPv4 internet (DS-Lite) is down.
+// moves gives the home another prefix. It tells the VPS by a push, which is refused for another reason, and a stream
+// goes on. Afterwards the home's own line to the IPv4 internet (DS-Lite) is down.
 func moves(t *testing.T, r *relay, vps, home *room, relay string) {
 	record := "/var/lib/ds4relay/relays/" + relay + ".json"
 	stream := open(t, r.Client, public+":80")
