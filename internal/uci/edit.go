@@ -30,7 +30,8 @@ const (
 // be there.
 func AddSection(typ, name string) Change { return Change{addSection, name, typ, ""} }
 
-// DeleteSection deletes a section with its options and the comments among them. It need not be there.
+// DeleteSection deletes a section with its options, the comments among them, and options in comments (`# option a 'b'`)
+// directly below. It need not be there.
 func DeleteSection(section string) Change { return Change{verb: deleteSection, section: section} }
 
 // Set sets an option, in place of the value or the list that it has.
@@ -293,7 +294,7 @@ func withoutSection(text string, list []statement, section int) (splices []splic
 		for i+1 < len(list) && list[i+1].section == section && list[i+1].kind != 'c' {
 			i++
 		}
-		end := list[i].end
+		end := behindOptionsInComments(text, list[i].end)
 		next := len(text)
 		if n := strings.IndexByte(text[end:], '\n'); n >= 0 {
 			next = end + n + 1
@@ -308,6 +309,19 @@ func withoutSection(text string, list []statement, section int) (splices []splic
 		splices = append(splices, splice{begin, end, ""})
 	}
 	return splices
+}
+
+// behindOptionsInComments returns where the options in comments end that begin at a place.
+func behindOptionsInComments(text string, place int) int {
+	for {
+		line, _, _ := strings.Cut(text[place:], "\n")
+		words := strings.Fields(strings.Replace(line, "#", " ", 1))
+		if !strings.HasPrefix(strings.TrimSpace(line), "#") || len(words) < 3 ||
+			words[0] != "option" && words[0] != "list" || words[2][0] != '\'' {
+			return place
+		}
+		place = min(place+len(line)+1, len(text))
+	}
 }
 
 func (c Change) editOption(text string, list []statement, section int) (splices []splice) {

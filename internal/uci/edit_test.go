@@ -67,6 +67,8 @@ func TestEdit(t *testing.T) {
 			"config f\n\toption a '3'\nconfig f\n\toption a '4'\n\nconfig f\n\toption a '5'\n"},
 		"a deleted section": {"# x\n\nconfig r n\n\toption a 1\n# b\n\toption b 1\n# y\n\nconfig r m\n",
 			[]uci.Change{uci.DeleteSection("n")}, "# x\n\n# y\n\nconfig r m\n"},
+		"options in comments go with their section": {"config r n\n\toption a 'b'\n#\toption c 'd'\n# list e 'f' # g\n" +
+			"# option of mine\n\nconfig r m\n", []uci.Change{uci.DeleteSection("n")}, "# option of mine\n\nconfig r m\n"},
 		"the only section": {"config r n\n\n# x\n", []uci.Change{uci.DeleteSection("n")}, "# x\n"},
 		"a section in two parts, at the beginning": {"config r n\n\toption a 1\n\nconfig r n\n\toption b 1\n\n# x\n",
 			[]uci.Change{uci.DeleteSection("n")}, "\n# x\n"},
