@@ -28,11 +28,12 @@ func (d *Doctor) configuration() Finding {
 		return failed(message.Of(d.loadErr),
 			"write the configuration: `man 5 ds4relay` has every option, `ds4relay check` names mistakes")
 	}
-	enabled, forwards := 0, 0
+	enabled, forwards, paired := 0, 0, false
 	for _, r := range d.config.Relays {
 		if r.Enabled {
 			enabled++
 			forwards += len(r.Forwards)
+			paired = paired || r.Allow != nil
 		}
 	}
 	switch {
@@ -41,6 +42,9 @@ func (d *Doctor) configuration() Finding {
 	case enabled == 0:
 		return failed(message.New("%s has no relay that is enabled", d.config.Path),
 			"add a section `config relay`, or set option enabled '1'")
+	case forwards == 0 && paired:
+		return warning(message.New("%s has no forward that is enabled, and the home has told none", d.config.Path),
+			"add a forward at home")
 	case forwards == 0:
 		return warning(message.New("%s has no forward that is enabled: nothing is let through", d.config.Path),
 			"add a section `config forward`, or set option enabled '1'")

@@ -451,6 +451,10 @@ var diagnoses = []diagnosis{
 	{"config", config.VPS, Failed, func(f *fake) { f.text = strings.Replace(f.text, "198.51.100.144", "10.0.0.1", 1) },
 		`option ipaddr "10.0.0.1"`},
 	{"config", config.VPS, Warning, func(f *fake) { f.text += "\toption enabled '0'\n" }, "no forward that is enabled"},
+	{"config", config.VPS, Warning, func(f *fake) {
+		f.text = strings.Replace(f.text, "\toption role", "\tlist allow 'tcp:1-65535'\n\toption role", 1) +
+			"\toption enabled '0'\n"
+	}, "the home has told none"},
 	{"config", config.VPS, Failed, func(f *fake) {
 		f.text = strings.Replace(f.text, "option role", "option enabled '0'\n\toption role", 1)
 	}, "no relay that is enabled"},
