@@ -29,7 +29,7 @@ func Machine(session string) (m setup.Machine, err error) {
 	if err != nil {
 		return m, err
 	}
-	m.Session, m.SSHD, m.Sockets = session, sshdConfig(), named(list, "/proc")
+	m.Session, m.SSHD, m.Sockets = session, sshdConfig(session), named(list, "/proc")
 	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return m, message.New("list devices: %v", err)
@@ -59,13 +59,23 @@ func Machine(session string) (m setup.Machine, err error) {
 const sshd = "/usr/sbin/sshd"
 
 // sshdConfig returns the ssh server's configuration for the user that homes log in as, or "".
-func sshdConfig() string {
-	configuration, _, err := program.Command{Name: sshd, Args: []string{"-T", "-C",
-		"user=" + setup.User + ",host=home,addr=203.0.113.1"}, Limit: 10 * time.Second}.Run()
+func sshdConfig(session string, options ...string) string {
+	configuration, _, err := program.Command{Name: sshd, Args: append([]string{"-T", "-C", ofHome(session)}, options...),
+		Limit: 10 * time.Second}.Run()
 	if err != nil {
 		return ""
 	}
 	return configuration
+}
+
+// ofHome is a home's session, for Match blocks of sshd_config(5): sshd wants every word that one of them has. The home
+// comes to the address and port of this session, as far as that is known.
+func ofHome(session string) string {
+	addr, port := "192.0.2.1", "22"
+	if words := strings.Fields(session); len(words) == 4 {
+		addr, port = words[2], words[3]
+	}
+	return "user=" + setup.User + ",host=home,addr=203.0.113.1,laddr=" + addr + ",lport=" + port
 }
 
 // loadable reports whether the kernel has a module, or modprobe(8) could load it.

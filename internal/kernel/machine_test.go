@@ -4,13 +4,16 @@ package kernel
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink/nl"
@@ -132,5 +135,31 @@ func TestMachine(t *testing.T) {
 	loopback := setup.Addr{Addr: netip.MustParseAddr("127.0.0.1"), Device: "lo"}
 	if len(m.Addrs) == 0 || fmt.Sprint(m.Addrs[0]) != fmt.Sprint(loopback) || m.Session != "a b c d" {
 		t.Errorf("%+v", m)
+	}
+}
+
+// TestSSHDConfig: blocks of sshd_config for one port or address do not hide the rest, and count where they match.
+func TestSSHDConfig(t *testing.T) {
+	keygen, err := exec.LookPath("ssh-keygen")
+	if _, statErr := os.Stat(sshd); errors.Join(err, statErr) != nil {
+		t.Skip("no ssh server: ", errors.Join(err, statErr))
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command(keygen, "-q", "-t", "ed25519", "-N", "", "-f", dir+"/key").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	text := "HostKey " + dir + "/key\nMatch LocalPort 2222 LocalAddress 198.51.100.144\nForceCommand false\n"
+	if err := os.WriteFile(dir+"/config", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(sshd, "-t", "-f", dir+"/config").CombinedOutput(); err != nil {
+		t.Skipf("the ssh server cannot run here: %v: %s", err, out) // such as without /run/sshd
+	}
+	for session, forced := range map[string]bool{"": false, "203.0.113.9 4000 198.51.100.144 2222": true,
+		"203.0.113.9 4000 198.51.100.144 22": false, "2001:db8::9 4000 2001:db8::1 2222": false} {
+		text := sshdConfig(session, "-f", dir+"/config")
+		if !strings.Contains(text, "port 22\n") || strings.Contains(text, "forcecommand false") != forced {
+			t.Errorf("in the session %q: %s", session, text)
+		}
 	}
 }
