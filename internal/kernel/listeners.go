@@ -6,9 +6,9 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,33 +28,20 @@ func PushFacts(relays []*config.Relay) (facts pushed.Facts, err error) {
 			facts.Cards[r.IPAddr] = r.Card()
 		}
 	}
-	for _, table := range []struct {
-		name, state string // TCP_LISTEN; TCP_CLOSE for UDP without another end
-		proto       uint8
-	}{{"tcp", "0A", config.TCP}, {"tcp6", "0A", config.TCP}, {"udp", "07", config.UDP}, {"udp6", "07", config.UDP}} {
-		data, err := os.ReadFile("/proc/thread-self/net/" + table.name)
-		if err != nil && !os.IsNotExist(err) { // a kernel without IPv6
-			return facts, err
-		}
-		facts.Listeners = append(facts.Listeners, listeners(string(data), table.state, table.proto)...)
-	}
-	return facts, nil
+	facts.Listeners, err = listeners(func() { time.Sleep(settle) })
+	return facts, err
 }
 
-// listeners reads a table of sockets (proc_net_tcp(5)): those that wait for clients from elsewhere.
-func listeners(table, state string, proto uint8) (list []pushed.Listener) {
-	for line := range strings.Lines(table) {
-		words := strings.Fields(line) // number, local, remote, state, …
-		if len(words) < 4 || words[3] != state {
-			continue
-		}
-		at, ok := socketAddr(words[1])
-		if ok && !at.Addr().IsLoopback() {
-			list = append(list, pushed.Listener{Addr: at.Addr(), Set: config.PortSet{Proto: proto, First: at.Port(),
-				Last: at.Port()}})
+// listeners returns the sockets that wait for clients from elsewhere, before and after a wait.
+func listeners(wait func()) (list []pushed.Listener, err error) {
+	waiting, err := settled(wait)
+	for _, s := range waiting {
+		if port := s.local.Port(); !s.local.Addr().IsLoopback() {
+			list = append(list, pushed.Listener{Addr: s.local.Addr(), Set: config.PortSet{Proto: s.proto, First: port,
+				Last: port}})
 		}
 	}
-	return list
+	return list, err
 }
 
 // socketAddr reads an address as the kernel prints it: words of 32 bits in the machine's order, in hexadecimal.

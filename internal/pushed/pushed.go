@@ -205,11 +205,15 @@ func (facts Facts) judge(c *config.Config, r *config.Relay) (problems []Problem)
 	if session, ok := sessionOf(facts.Session); ok {
 		listeners = append(slices.Clone(listeners), session)
 	}
-	open := slices.DeleteFunc(slices.Clone(listeners), func(l Listener) bool {
-		return !l.Addr.IsUnspecified() && !r.Has(l.Addr) && l.Addr != facts.Cards[r.IPAddr] || slices.ContainsFunc(c.Relays, func(other *config.Relay) bool {
+	kept := func(l Listener) bool {
+		return slices.ContainsFunc(c.Relays, func(other *config.Relay) bool {
 			return other.Enabled && other.IPAddr == r.IPAddr && slices.ContainsFunc(other.Keep,
 				func(keep config.PortSet) bool { return keep.Contains(l.Set.Proto, l.Set.First) })
 		})
+	}
+	open := slices.DeleteFunc(slices.Clone(listeners), func(l Listener) bool {
+		reached := l.Addr.IsUnspecified() || r.Has(l.Addr) || l.Addr == facts.Cards[r.IPAddr]
+		return !reached || kept(l)
 	})
 	for _, f := range r.Forwards {
 		if f.Pushed == "" {
