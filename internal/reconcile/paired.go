@@ -3,6 +3,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"time"
@@ -15,7 +16,7 @@ type PairedStatus struct {
 	Enrolled int64         `json:"enrolled,omitempty"` // seconds since 1970; 0: no home has enrolled
 	From     string        `json:"from,omitempty"`     // the address that it enrolled from
 	Forwards int           `json:"forwards"`           // that it has pushed, and that are in force
-	LeftOut  string        `json:"left_out,omitempty"` // why what it has pushed is not in force
+	LeftOut  string        `json:"left_out,omitempty"` // why that, or all that is kept of the home, is not in force
 	Reused   *config.Reuse `json:"reused,omitempty"`   // somebody has tried its invitation once more
 }
 
@@ -25,8 +26,8 @@ func pairedStatus(r *config.Relay) *PairedStatus {
 		return nil
 	}
 	s := &PairedStatus{Enrolled: r.Home.Enrolled, From: r.Home.From, Reused: r.Home.Reused}
-	if r.Home.LeftOut != nil {
-		s.LeftOut = r.Home.LeftOut.Error()
+	if why := cmp.Or(r.Home.Damaged, r.Home.LeftOut); why != nil {
+		s.LeftOut = why.Error()
 	}
 	for _, f := range r.Forwards {
 		if f.Pushed != "" {
@@ -40,6 +41,9 @@ func pairedStatus(r *config.Relay) *PairedStatus {
 func (r *RelayStatus) printPaired(w io.Writer) {
 	switch p := r.Paired; {
 	case p == nil:
+	case p.Enrolled == 0 && p.LeftOut != "":
+		fmt.Fprintf(w, "  home            what is kept of it is damaged: %s (to let it join again: `ds4relay invite %s`)\n",
+			p.LeftOut, r.Name)
 	case p.Enrolled == 0:
 		fmt.Fprintf(w, "  home            none has enrolled (`ds4relay invite %s` prints an invitation)\n", r.Name)
 	default:

@@ -4,12 +4,15 @@ package reconcile
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/kernel/fake"
+	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/state"
 )
 
 // pairedConfig is a VPS's file with these further lines and what its home has told.
@@ -47,18 +50,52 @@ func TestEdited(t *testing.T) {
 	}
 }
 
+// TestAwaitedRelayIsToBeUp: a relay that waits for its home counts as one that is to be up, until it is taken down. Only
+// such a relay takes a home.
+func TestAwaitedRelayIsToBeUp(t *testing.T) {
+	c := pairedConfig(t, "", &config.Home{})
+	c.Relays[0].Peer = netip.Addr{}
+	if !c.Relays[0].Awaited() {
+		t.Fatal("the relay does not wait for its home")
+	}
+	m := &End{Config: c, Kernel: fake.New("eth0")}
+	if _, err := m.Up(nil, nil, func(state.Step) {}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := Running(m.Kernel); err != nil || !slices.Equal(names, []string{"home"}) {
+		t.Errorf("to be up are %q, %v", names, err)
+	}
+	if _, err := m.Down(nil, func(state.Step) {}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := Running(m.Kernel); err != nil || len(names) > 0 {
+		t.Errorf("to be up after down are %q, %v", names, err)
+	}
+}
+
 // TestPairedStatus: it says how many forwards of the home there are, or why there is none.
 func TestPairedStatus(t *testing.T) {
 	push := []byte(config.PushHeader + forward)
-	for _, test := range []struct{ lines, want string }{
-		{"", "; forwards that it has pushed: 1\n"},
-		{forward, "; what it has pushed is left out: pushed:2: forward \"web\": the VPS's own file has a forward of that " +
+	damaged := message.New("it is no file")
+	for _, test := range []struct {
+		lines string
+		home  config.Home
+		want  string
+	}{
+		{"", config.Home{}, "  home            none has enrolled (`ds4relay invite home` prints an invitation)\n"},
+		{"", config.Home{Damaged: damaged}, "  home            what is kept of it is damaged: it is no file (to let it join " +
+			"again: `ds4relay invite home`)\n"},
+		{"", config.Home{Enrolled: 1, From: "2001:db8::9", Damaged: damaged}, ", from 2001:db8::9; what it has pushed is " +
+			"left out: it is no file\n"},
+		{"", config.Home{Enrolled: 1, From: "2001:db8::9", Push: push}, ", from 2001:db8::9; forwards that it has pushed: " +
+			"1\n"},
+		{forward, config.Home{Enrolled: 1, From: "2001:db8::9", Push: push}, ", from 2001:db8::9; what it has pushed is left out: pushed:2: forward \"web\": the VPS's own file has a forward of that " +
 			"name; remove one of the two, or rename it\n"},
 	} {
-		c := pairedConfig(t, test.lines, &config.Home{Enrolled: 1, From: "2001:db8::9", Push: push})
+		c := pairedConfig(t, test.lines, &test.home)
 		var b strings.Builder
 		(&RelayStatus{Name: "home", Paired: pairedStatus(c.Relays[0])}).printPaired(&b)
-		if !strings.HasSuffix(b.String(), ", from 2001:db8::9"+test.want) {
+		if !strings.HasSuffix(b.String(), test.want) {
 			t.Errorf("the status says %s", b.String())
 		}
 	}
