@@ -41,13 +41,6 @@ type Reuse struct {
 // PushHeader is the first line of what a home pushes.
 const PushHeader = "ds4relay-push 1\n"
 
-// Answers of a VPS to what it may take later.
-var (
-	ErrTooSoon = message.New("the VPS has taken another address of this home less than a minute ago; it takes the next " +
-		"one when the minute is over")
-	ErrBusy = message.New("the VPS is busy with another request; try again")
-)
-
 // Bounds of what a home may push.
 const (
 	MaxPush         = 64 << 10 // bytes

@@ -9,8 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/authorized"
-	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/message"
 )
+
+// errBusy is the error if another one is at work for too long.
+var errBusy = message.New("the VPS is busy with another request; try again")
 
 // lock keeps others out until unlock is called. wait limits how long it waits for another one.
 func lock(path string, wait time.Duration) (file *os.File, unlock func(), err error) {
@@ -24,7 +27,7 @@ func lock(path string, wait time.Duration) (file *os.File, unlock func(), err er
 	if err := authorized.Lock(file, wait); err != nil {
 		file.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = config.ErrBusy
+			err = errBusy
 		}
 		return nil, nil, err
 	}

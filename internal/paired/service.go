@@ -144,6 +144,12 @@ func (s *Service) do(h Header, body []byte) []pushed.Problem {
 			h.Relay))
 	case s.Edited(vps.config):
 		return one(message.New("the VPS's configuration has changed since its relays were brought up; there: ds4relay up"))
+	}
+	switch running, err := s.Running(); {
+	case err != nil:
+		return one(s.hide(err))
+	case !slices.Contains(running, h.Relay):
+		return one(message.New("relay %q is down at the VPS; there: ds4relay up %s", h.Relay, h.Relay))
 	case h.Verb == Enrol:
 		return s.enrol(h, vps, body)
 	case h.Verb == Receive:
@@ -182,15 +188,15 @@ func (s *Service) load(relay string) (l loaded, problem *pushed.Problem) {
 
 // hide logs an error of the VPS, and returns what a home may know of it.
 func (s *Service) hide(err error) error {
-	if errors.Is(err, config.ErrBusy) {
+	if errors.Is(err, errBusy) {
 		return err
 	}
 	s.Log(message.Of(err))
 	return message.New("the VPS has failed; its log says more (journalctl -t ds4relay)")
 }
 
-// enrolled says whether this very home has the relay: it has not heard the answer, or waited for it too shortly, and
-// asks once more with the same keys.
+// enrolled reports whether this very home has the relay: it has not heard the answer, or has not waited long enough for
+// it, and asks once more with the same keys.
 func (s *Service) enrolled(relay *config.Relay, body []byte) bool {
 	r, err := s.Dir.load(relay.Name)
 	said, problem := pushed.ParseEnrolment(body, relay.Transport)
@@ -277,17 +283,16 @@ func (s *Service) back(relay string, former kept) {
 // peerTime is the least number of seconds between two changes of a home's address.
 const peerTime = 60
 
+var errTooSoon = message.New("the VPS has taken another address of this home less than a minute ago; it takes the next " +
+	"one when the minute is over")
+
 // receive takes a push.
 func (s *Service) receive(h Header, vps loaded, push []byte) []pushed.Problem {
 	refuse := func(err error) []pushed.Problem { return []pushed.Problem{pushed.Refuse(message.Of(err))} }
-	if running, err := s.Running(); err != nil {
-		return refuse(s.hide(err))
-	} else if !slices.Contains(running, h.Relay) {
-		return refuse(message.New("relay %q is down at the VPS; there: ds4relay up %s", h.Relay, h.Relay))
-	}
 	now, err := s.Dir.load(h.Relay)
 	if err != nil {
-		return refuse(s.hide(err))
+		return refuse(s.hide(message.New("relay %q: what is kept of its home is damaged: %v; let the home join again: "+
+			"ds4relay invite %s", h.Relay, err, h.Relay)))
 	}
 	from, _ := netip.ParseAddr(h.From)
 	peer := pushed.Endpoint(vps.relay, from)
@@ -295,7 +300,7 @@ func (s *Service) receive(h Header, vps loaded, push []byte) []pushed.Problem {
 	case peer.IsValid() && peer.String() == now.Peer:
 		peer = netip.Addr{}
 	case peer.IsValid() && changed >= 0 && changed < peerTime:
-		return refuse(config.ErrTooSoon)
+		return refuse(errTooSoon)
 	case peer.IsValid():
 		now.Peer, now.PeerChanged = peer.String(), s.now()
 	case vps.relay.Awaited():

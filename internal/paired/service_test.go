@@ -323,6 +323,11 @@ func TestEnrolIsRefused(t *testing.T) {
 	})
 	v.upErr = errors.New("no module")
 	v.refuses("the VPS has failed", func() pushed.Answer { return v.ask(Enrol, "home", 1, home6, enrolment(2)) })
+	v.downed, v.up = true, nil
+	v.refuses("is down at the VPS", func() pushed.Answer { return v.ask(Enrol, "home", 1, home6, enrolment(2)) })
+	if v.downed = false; len(v.up) > 0 {
+		t.Errorf("what the VPS's owner has taken down is brought up: %v", v.up)
+	}
 	v.takes(v.ask(Enrol, "home", 1, home6, enrolment(2))) // the invitation is still good
 }
 
@@ -584,10 +589,22 @@ func TestDamagedFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// A record that is damaged is told to the VPS's owner, with what mends it.
+	if err := os.WriteFile(v.Dir.record("home"), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v.refuses("its log says more", func() pushed.Answer { return v.ask(Receive, "home", 2, home6, push(80)) })
+	if log := strings.Join(v.log, "\n"); !strings.Contains(log, `relay "home": what is kept of its home is damaged`) {
+		t.Errorf("the log has %s", log)
+	}
+	v.invite("home", 6)
+	v.takes(v.ask(Enrol, "home", 6, home6, enrolment(7)))
+	v.takes(v.ask(Receive, "home", 7, home6, push(443)))
+
 	if err := os.WriteFile(v.Config, []byte(file+"config relay 'secret'\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	a := v.ask(Receive, "home", 2, home6, push(80))
+	a := v.ask(Receive, "home", 7, home6, push(80))
 	if a.State != pushed.Refused || strings.Contains(fmt.Sprint(a.Problems), "secret") {
 		t.Errorf("with mistakes in the VPS's own file: %v", a)
 	}
