@@ -111,19 +111,24 @@ func (a *app) forget(args []string) error {
 	}
 	c, _, err := a.read(a.path)
 	if err != nil {
+		if was {
+			a.note(message.New("relay %q: its home is forgotten and cannot push any more; its tunnel stays until the file "+
+				"has no mistakes: then run ds4relay forget %s again", relay, relay))
+		}
 		return err
 	}
+	changed := false
 	switch running, err := reconcile.Running(a.kernel()); {
 	case err != nil:
 		return err
 	case c.Relay(relay) == nil && !was:
 		return message.New("%v %q; %s has: %s", reconcile.ErrUnknownRelay, relay, c.Path, c.Names())
 	case c.Relay(relay) != nil && slices.Contains(running, relay): // else the next up says what becomes of it
-		if err := a.forgetTunnel(c, relay); err != nil {
+		if changed, err = a.forgetTunnel(c, relay); err != nil {
 			return err
 		}
 	}
-	a.unchanged(was, "Nothing to do: relay "+relay+" has no home.")
+	a.unchanged(was || changed, "Nothing to do: relay "+relay+" has no home.")
 	if was && !a.quiet {
 		fmt.Fprintf(a.stdout, "The home of relay %s is forgotten: `ds4relay invite %s` makes an invitation for "+
 			"another one.\n", relay, relay)
@@ -132,11 +137,11 @@ func (a *app) forget(args []string) error {
 }
 
 // forgetTunnel makes the kernel match the file: a relay without a home has no tunnel.
-func (a *app) forgetTunnel(c *config.Config, relay string) error {
+func (a *app) forgetTunnel(c *config.Config, relay string) (changed bool, err error) {
 	m := &reconcile.End{Config: c, Kernel: a.kernel()}
-	changed, err := m.Up([]string{relay}, nil, a.show, a.waiting)
+	changed, err = m.Up([]string{relay}, nil, a.show, a.waiting)
 	if changed {
 		a.announce()
 	}
-	return err
+	return changed, err
 }

@@ -384,3 +384,30 @@ func (v *pairedVPS) confined(t *testing.T, client sshClient, to func(string, ...
 		t.Errorf("%d connections were forwarded", len(got))
 	}
 }
+
+// TestForgetBesideMistakes: a file with mistakes does not keep a home's key good, and forget says what is still to do.
+// It has a machine of its own: namespaces.
+func TestForgetBesideMistakes(t *testing.T) {
+	own := []string{"unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc"}
+	try := exec.Command(own[0], append(own[1:], "mount", "-t", "tmpfs", "none", "/var/lib")...)
+	if out, err := try.CombinedOutput(); err != nil {
+		t.Skipf("no namespaces: %v: %s", err, out)
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{"config": "config relay 'home'\n\toption ipaddr 'nonsense'\n",
+		"script": "mount -t tmpfs none /var/lib\ninstall -D -m 644 /dev/null /var/lib/ds4relay/relays/home\n" +
+			"cd " + dir + "\nfor i in 1 2; do ./ds4relay -c config --run run forget home; echo status $?; done\n" +
+			"ls /var/lib/ds4relay/relays\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("go", "build", "-o", dir+"/ds4relay", ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	out, err := exec.Command(own[0], append(own[1:], "sh", dir+"/script")...).CombinedOutput()
+	if text := string(out); err != nil || strings.Count(text, "its home is forgotten") != 1 ||
+		strings.Count(text, "nonsense") != 2 || !strings.HasSuffix(text, "status 2\n") {
+		t.Errorf("%v: %s", err, text)
+	}
+}
