@@ -427,6 +427,7 @@ _('relay %q: missing now: %v; the tunnel keeps its endpoint');
 _('relay %q: refused, from %s: %s');
 _('relay %q: the device %s is down: nothing can arrive');
 _('relay %q: there is a device %s already that ds4relay did not make (%s); remove it, or give the tunnel another name with: option device');
+_('relay %q: what is kept of its home is damaged: %v; let the home join again: ds4relay invite %s');
 _('remove the rule that takes this port (`nft list ruleset`, `iptables-legacy -t nat -L`), then end the connection with `conntrack -D -p udp --orig-port-dst %d`');
 _('remove the rule that takes this port: `nft list chain %s %s %s`');
 _('remove the rule that translates it (SNAT or masquerade), or limit it to the device that it is for; `ds4relay check` names it');
