@@ -28,12 +28,12 @@ func (d *Doctor) configuration() Finding {
 		return failed(message.Of(d.loadErr),
 			"write the configuration: `man 5 ds4relay` has every option, `ds4relay check` names mistakes")
 	}
-	enabled, forwards, paired := 0, 0, false
+	enabled, forwards, paired, awaited := 0, 0, false, false
 	for _, r := range d.config.Relays {
 		if r.Enabled {
 			enabled++
 			forwards += len(r.Forwards)
-			paired = paired || r.Allow != nil
+			paired, awaited = paired || r.Allow != nil, awaited || r.Awaited()
 		}
 	}
 	switch {
@@ -42,10 +42,10 @@ func (d *Doctor) configuration() Finding {
 	case enabled == 0:
 		return failed(message.New("%s has no relay that is enabled", d.config.Path),
 			"add a section `config relay`, or set option enabled '1'")
-	case forwards == 0 && paired:
+	case forwards == 0 && paired && !awaited: // a home that is awaited tells them later
 		return warning(message.New("%s has no forward that is enabled, and the home has told none", d.config.Path),
 			"add a forward at home")
-	case forwards == 0:
+	case forwards == 0 && !awaited:
 		return warning(message.New("%s has no forward that is enabled: nothing is let through", d.config.Path),
 			"add a section `config forward`, or set option enabled '1'")
 	case len(d.warnings) > 0:
@@ -188,6 +188,9 @@ func (d *Doctor) clock() Finding {
 
 func (p *patient) endpoints() Finding {
 	encrypted := p.Transport == config.WireGuard
+	if p.Awaited() && state.Waits(p.pathErr) {
+		return warning(message.Of(p.pathErr), "paste the invitation at home: into LuCI, or into `ds4relay join`")
+	}
 	if p.pathErr != nil {
 		remedy := message.New("correct what it names in the relay's section, then run `ds4relay up`")
 		if p.PeerName != "" && strings.Contains(p.pathErr.Error(), p.PeerName) && encrypted {

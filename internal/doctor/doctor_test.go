@@ -484,6 +484,12 @@ var diagnoses = []diagnosis{
 		f.pathErr = state.Waiting("home", message.New("a lasting public IPv6 address on %s (`ip -6 address show dev %s`: "+
 			"global, not temporary or deprecated)", "eth0", "eth0"))
 	}, "waits for"},
+	{"endpoints", config.VPS, Warning, func(f *fake) { // as `ds4relay setup` leaves it
+		f.text = "config relay 'home'\n\toption role 'vps'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr '" +
+			vps6.String() + "'\n\tlist allow 'tcp:1-65535'\n"
+		f.pathErr = state.Waiting("home", message.New("its home (`ds4relay invite %s` prints an invitation for it)",
+			"home"))
+	}, "waits for its home"},
 	{"endpoints", config.VPS, Failed, func(f *fake) {
 		f.pathErr = message.New("relay %q: %v", "home",
 			message.New("there is no device %s (option tunlink); this machine has: %s", "ens3", "lo, eth0"))

@@ -390,6 +390,7 @@ _('packets to %s come in by %s, and no answer gets back to a client on the inter
 _('packets to UDP port %d arrive, and this machine sends them on to %s%s');
 _('packets to the home at %s are refused: %s');
 _('parameter problem');
+_('paste the invitation at home: into LuCI, or into `ds4relay join`');
 _('peeraddr %s has no global IPv6 address');
 _('peeraddr %s has no global address');
 _('peeraddr %s has the address %s, which is this machine\'s own; the name has to be the other end\'s');
