@@ -51,9 +51,11 @@ func ShutOut(configuration string) (reasons []*message.Text) {
 				"match %s, then run: systemctl reload ssh", deny.name, User))
 		}
 	}
+	// Of several Match blocks, the first that sets an option is taken.
 	wants := func(option, value string) {
 		reasons = append(reasons, message.New("sshd_config: %s keeps the home out; add the lines `Match User %s` and `%s "+
-			"%s` to the end, then run: systemctl reload ssh", option, User, option, value))
+			"%s` before the first line `Match`, or at the end if there is none, then run: systemctl reload ssh", option,
+			User, option, value))
 	}
 	if slices.Contains(words["pubkeyauthentication"], "no") {
 		wants("PubkeyAuthentication", "yes")
