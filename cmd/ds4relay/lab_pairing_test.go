@@ -262,7 +262,8 @@ func pairs(t *testing.T, relay, transport, hidden string) {
 		first = ""
 	}
 	out = home.do(t, "ds4relay join --yes "+first, invitation)
-	if !strings.Contains(out, "the VPS knows what this home wants") || strings.Contains(out, "No port is open") != (first == "") {
+	if !strings.Contains(out, "the VPS knows what this home wants") ||
+		strings.Contains(out, "No port is open") != (first == "") {
 		t.Errorf("join: %s", out)
 	}
 	if first == "" {

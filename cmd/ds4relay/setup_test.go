@@ -290,8 +290,9 @@ func TestSetupFails(t *testing.T) {
 			"cannot ask; to go ahead without questions: ds4relay setup --yes", true, ""},
 		"the service": {func(h *fakeHost) { h.failStart = true }, true, errStart.Error(), false,
 			"make key, start, back, remove key"},
-		"no systemd":  {func(h *fakeHost) { h.notReady = true }, true, errReady.Error(), false, ""},
-		"no host key": {func(h *fakeHost) { h.hostKeyFile += ".x" }, true, "", false, ""},
+		"no systemd": {func(h *fakeHost) { h.notReady = true }, true, errReady.Error(), false, ""},
+		"no host key": {func(h *fakeHost) { h.hostKeyFile = "/nowhere/key.pub" }, true, "/nowhere/key.pub is missing: " +
+			"the home recognises the VPS by this ed25519 key of the ssh server; to make it: ssh-keygen -A", false, ""},
 		"no ssh": {func(h *fakeHost) { h.machine.Sockets = nil }, true, "no ssh server runs on this machine", false,
 			""},
 		"no kernel modules": {func(h *fakeHost) { h.machine.WireGuard, h.machine.IP6Tunnel = false, false }, true,
