@@ -139,8 +139,8 @@ func (a *app) joinBy(yes, replace bool, forward *firstForward) error {
 	}
 	err = a.examine([]string{j.Relay}, false)
 	if c, _, bad := config.Load(a.path, a.defaults()); bad == nil && len(c.Relay(j.Relay).Forwards) == 0 {
-		fmt.Fprintf(a.stdout, "\nThe tunnel is set up. No port is open yet: add a section `config forward` for relay %s to "+
-			"%s, then run: ds4relay reload\n", j.Relay, a.path)
+		fmt.Fprintf(a.stdout, "\nNo port is open yet: add a section `config forward` for relay %s to %s, then run: "+
+			"ds4relay reload\n", j.Relay, a.path)
 	}
 	return err
 }
@@ -158,6 +158,10 @@ func (j *joining) replaces() (string, error) {
 		return "", nil
 	}
 	same := former == j.IPAddr.String()
+	if role := config.Role(list.value(j.Relay, "role")); same && cmp.Or(role, here().DefaultRole()) == config.VPS {
+		return "", message.New("%s: relay %q is a VPS's end (option role 'vps'), with the address of the invitation: if "+
+			"this machine is that VPS, run join at home; if it is the home, write option role 'router' first", j.path, j.Relay)
+	}
 	if vps, err := j.pairings.VPS(j.Relay); err == nil && j.pairings.Paired(j.Relay) {
 		same = same && bytes.Equal(vps.HostKey, j.HostKey)
 		former += ", ssh host key " + vps.Fingerprint()

@@ -339,6 +339,23 @@ func TestJoinRole(t *testing.T) {
 	}
 }
 
+// TestJoinAtVPS: the machine that the invitation comes from cannot join itself.
+func TestJoinAtVPS(t *testing.T) {
+	const file = "config relay 'home'\n\toption role 'vps'\n\toption ipaddr '198.51.100.144'\n\toption peeraddr " +
+		"'2001:db8:9::1'\n"
+	h := newPaired(t, file)
+	const says = "run join at home"
+	if code, out := h.joins(invitation(nil), "--replace"); code == 0 || !strings.Contains(out, says) {
+		t.Errorf("exit status %d: %s", code, out)
+	}
+	if _, err := h.joinFromPage(invitation(nil)); err == nil || !strings.Contains(err.Error(), says) {
+		t.Errorf("from the page: %v", err)
+	}
+	if len(h.sessions) > 0 || h.file(t) != file {
+		t.Errorf("sessions: %d, the file:\n%s", len(h.sessions), h.file(t))
+	}
+}
+
 // joins runs the command with an invitation.
 func (h *pairedHome) joins(text string, args ...string) (code int, out string) {
 	h.out.Reset()

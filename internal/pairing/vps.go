@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/message"
+	"github.com/ds4relay/ds4relay/internal/replace"
 	"github.com/ds4relay/ds4relay/internal/sha256"
 )
 
@@ -102,11 +103,7 @@ func (d Dir) Keep(relay string, v VPS, key string) error {
 	if err != nil {
 		return err
 	}
-	fresh := d.vps(relay) + newSuffix
-	err = writeFile(fresh, data)
-	if err == nil {
-		err = os.Rename(fresh, d.vps(relay))
-	}
+	err = replace.File(d.vps(relay), data, 0o600)
 	if err == nil && key != d.Key(relay) {
 		err = os.Rename(key, d.Key(relay))
 	}

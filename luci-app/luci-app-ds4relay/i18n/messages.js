@@ -69,6 +69,7 @@ _('%s: on %s, which asks for %s');
 _('%s: option %s %q: %s');
 _('%s: out by %s');
 _('%s: proxies: %d');
+_('%s: relay %q is a VPS\'s end (option role \'vps\'), with the address of the invitation: if this machine is that VPS, run join at home; if it is the home, write option role \'router\' first');
 _('%s: relays: %d, forwards: %d');
 _('%s: this router itself');
 _('%s: to %s on %s');
