@@ -105,7 +105,8 @@ function general({ status, fresh, error }) {
 	if (fresh)
 		return {
 			kind: 'notice', title: _('Nothing is set up yet'),
-			text: _('Four values give a server at home a public IPv4 address.'), action: 'settings'
+			text: _('With an invitation from your VPS, or with four values, a server at home gets a public IPv4 address.'),
+			action: 'settings'
 		};
 
 	if (error?.problems)

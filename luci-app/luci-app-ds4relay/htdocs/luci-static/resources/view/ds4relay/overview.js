@@ -11,6 +11,7 @@
 'require ds4relay.graph as graph';
 'require ds4relay.model as model';
 'require ds4relay.page as page';
+'require ds4relay.part as part';
 'require ds4relay.path as path';
 'require ds4relay.push as push';
 'require ds4relay.rules as rules';
@@ -82,28 +83,16 @@ return view.extend({
 	update() {
 		this.state.fresh = config.isFresh((text) => rules.isExample(text));
 
-		/* Said again only when it is something else: a screen reader would read it each time. */
 		const { summary, guides } = model.head(this.state, (relay) => checklist.served(relay)),
-		      key = JSON.stringify([ summary, guides.map(checklist.identity) ]);
+		      { status, fresh } = this.state;
 
-		if (key != this.said) {
-			this.said = key;
-			dom.content(this.head, [
-				summary ? this.renderSummary(summary) : '',
-				...guides.map((guide) => checklist.render(guide, () => this.refresh()))
-			]);
-		}
-
-		const told = push.key(this.state.status.relays);
-
-		if (told != this.toldKey) {
-			this.toldKey = told;
-			dom.content(this.told, push.render(this.state.status.relays));
-		}
-
-		dom.content(this.relays,
-			this.state.fresh ? [] : this.state.status.relays.map((relay) => this.renderRelay(relay)));
-		this.updateService();
+		part.show(this.head, JSON.stringify([ summary, guides.map(checklist.identity) ]), () => [
+			summary ? this.renderSummary(summary) : '',
+			...guides.map((guide) => checklist.render(guide, () => this.refresh()))
+		]);
+		part.show(this.told, push.key(status.relays), () => push.render(status.relays));
+		this.updateRelays(fresh ? [] : status.relays);
+		part.show(this.service, JSON.stringify(this.state.service), () => this.renderService(this.state.service));
 	},
 
 	/* Asks again, and shows it. */
@@ -123,19 +112,11 @@ return view.extend({
 		return actions.control(action, label, style, () => this.refresh());
 	},
 
-	updateService() {
-		const { service } = this.state,
-		      key = JSON.stringify(service);
-
-		if (key == this.serviceSaid)
-			return;
-
-		this.serviceSaid = key;
-
+	renderService(service) {
 		if (!service)
-			return dom.content(this.service, []);
+			return [];
 
-		dom.content(this.service, E('div', { 'class': 'cbi-section' }, [
+		return E('div', { 'class': 'cbi-section' }, [
 			E('h3', [ _('Service') ]),
 			E('div', { 'class': 'ds4-service' }, [
 				E('div', [
@@ -159,23 +140,40 @@ return view.extend({
 				]),
 				page.log()
 			])
-		]));
+		]);
 	},
 
-	renderRelay(relay) {
+	/* What counts is drawn each time, what can be pressed is not. */
+	updateRelays(relays) {
+		part.show(this.relays, JSON.stringify(relays.map(({ name }) => name)), () => {
+			this.drawn = {};
+
+			return relays.map(({ name }) => {
+				const parts = this.drawn[name] = { head: E('h3', { 'class': 'ds4-relay' }), body: E('div'), foot: E('div') };
+
+				return E('div', { 'class': 'cbi-section' }, Object.values(parts));
+			});
+		});
+
+		for (const relay of relays)
+			if (this.drawn[relay.name])
+				this.updateRelay(relay, this.drawn[relay.name]);
+	},
+
+	updateRelay(relay, { head, body, foot }) {
 		const now = { time: this.state.time, counters: relay.counters },
 		      before = this.before[relay.name],
 		      rates = (before?.now.time == now.time) ? before.rates : model.rates(now, before?.now);
 
 		this.before[relay.name] = { now, rates };
 
-		return E('div', { 'class': 'cbi-section' }, [
-			E('h3', { 'class': 'ds4-relay' }, [ words.fill(_('Relay %s'), [ relay.name ]), this.renderSwitch(relay) ]),
+		part.show(head, relay.enabled, () => [ words.fill(_('Relay %s'), [ relay.name ]), this.renderSwitch(relay) ]);
+		dom.content(body, [
 			E('div', { 'class': 'ds4-panel' }, [ this.renderPath(relay, rates) ]),
 			graph.render(relay, now.time),
-			this.renderForwards(relay),
-			relay.up ? this.renderInterface(relay) : ''
+			this.renderForwards(relay)
 		]);
+		part.show(foot, relay.up, () => (relay.up ? this.renderInterface(relay) : []));
 	},
 
 	renderPath(relay, rates) {

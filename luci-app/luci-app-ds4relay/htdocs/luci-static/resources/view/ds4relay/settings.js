@@ -12,6 +12,7 @@
 'require ds4relay.guard as guard';
 'require ds4relay.model as model';
 'require ds4relay.page as page';
+'require ds4relay.part as part';
 'require ds4relay.push as push';
 'require ds4relay.rules as rules';
 'require ds4relay.services as services';
@@ -216,16 +217,13 @@ return view.extend({
 		return map.render().then((node) => E('div', { 'class': 'ds4' }, [ ...above, node, ...below ]));
 	},
 
-	/* What the VPSs say, once it is something else. */
+	/* What the VPSs say. */
 	tell(relays) {
-		const key = push.key(relays);
+		part.show(this.told, push.key(relays), () => {
+			words.learn(config.forwardNames());
 
-		if (key == this.toldKey)
-			return;
-
-		this.toldKey = key;
-		words.learn(config.forwardNames());
-		dom.content(this.told, push.render(relays));
+			return push.render(relays);
+		});
 	},
 
 	/* The page's buttons are those of a form. */
