@@ -51,6 +51,13 @@ type watcher struct {
 	since, due time.Time
 	urgent     bool            // due does not wait for further changes
 	waits      map[string]bool // what relays were waiting for at the last look
+	rival      rival
+}
+
+// rival is who has removed what was put back last.
+type rival struct {
+	program, step string
+	at            time.Time // of that repair
 }
 
 // stay watches the kernel as long as relays are to be up, and does each minute what `watch` does.
@@ -238,28 +245,31 @@ func (w *watcher) follow() {
 		Kernel: &kernel.Kernel{Run: w.run, Platform: here(), KeepPeers: true}}, false))
 }
 
-// repaired says what was put back, and gives up if there were too many repairs, or attempts at one.
+// repaired says what was put back, and gives up if there were too many repairs, or attempts at one: a program that takes
+// away what has just been put back may also be faster than a repair.
 func (w *watcher) repaired(now time.Time, steps []string, by *message.Text, err error) {
-	program := "another program"
-	if by != nil {
-		program = by.Error()
+	if err == nil {
+		w.rival = rival{"another program", steps[0], now}
+		if by != nil {
+			w.rival.program = by.Error()
+		}
 	}
 	lost := w.patience.Repaired(now)
 	if err == nil && (lost || !w.patience.Lost()) {
-		w.note(message.New("%s has removed or changed what the relays need; put back: %s", program,
+		w.note(message.New("%s has removed or changed what the relays need; put back: %s", w.rival.program,
 			strings.Join(steps, "; ")))
 	}
 	if !lost {
 		return
 	}
-	if err != nil { // that is no sign of another program
+	if now.Sub(w.rival.at) >= reconcile.RepairTime { // nothing that was put back is missing
 		w.note(message.New("what is missing could not be put back; from now on it is tried once a minute"))
 		return
 	}
 	w.note(message.New("%d repairs within a minute: from now on what is taken away is put back once a minute, until "+
 		"nothing was taken away for %d minutes; stop %s from taking it away", reconcile.MaxRepairs,
-		int(reconcile.QuietTime.Minutes()), program))
-	w.report("rival", w.kernel.NoteRival(program, steps[0]))
+		int(reconcile.QuietTime.Minutes()), w.rival.program))
+	w.report("rival", w.kernel.NoteRival(w.rival.program, w.rival.step))
 }
 
 // report prints a task's error, but not again while it stays the same.

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
@@ -49,6 +52,33 @@ func TestLooksLater(t *testing.T) {
 	}
 	if w.changed(kernel.Change{Urgent: true}, start); !w.due.IsZero() {
 		t.Error("it reacts to a rival")
+	}
+}
+
+// TestRivalNamed: who takes away what was put back is named, also if he is faster than some of the repairs. Repairs that
+// all fail are no sign of anybody.
+func TestRivalNamed(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		fails []bool
+		rival string
+	}{
+		{"all succeed", []bool{false, false, false, false, false}, "nft (process 7)"},
+		{"the last ones fail", []bool{false, false, true, true, true}, "nft (process 7)"},
+		{"all fail", []bool{true, true, true, true, true}, ""},
+	} {
+		var out bytes.Buffer
+		w := &watcher{app: &app{stderr: &out}, kernel: &kernel.Kernel{Run: t.TempDir()}, said: map[string]string{}}
+		for i, fails := range c.fails {
+			var err error
+			if fails {
+				err = errors.New("no such table")
+			}
+			w.repaired(time.Unix(int64(1000+i), 0), []string{"nft -f -"}, message.New("nft (process 7)"), err)
+		}
+		if program, _ := w.kernel.Rival(); program != c.rival || w.patience.Lost() != true {
+			t.Errorf("%s: the rival is %q, want %q; it said: %s", c.what, program, c.rival, out.String())
+		}
 	}
 }
 
