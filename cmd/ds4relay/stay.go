@@ -245,8 +245,8 @@ func (w *watcher) follow() {
 		Kernel: &kernel.Kernel{Run: w.run, Platform: here(), KeepPeers: true}}, false))
 }
 
-// repaired says what was put back, and gives up if there were too many repairs, or attempts at one: a program that takes
-// away what has just been put back may also be faster than a repair.
+// repaired says what was put back, and gives up if there were too many repairs, or attempts at one: a program that
+// takes away what has just been put back may also be faster than a repair.
 func (w *watcher) repaired(now time.Time, steps []string, by *message.Text, err error) {
 	if err == nil {
 		w.rival = rival{"another program", steps[0], now}

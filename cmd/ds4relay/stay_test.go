@@ -55,8 +55,8 @@ func TestLooksLater(t *testing.T) {
 	}
 }
 
-// TestRivalNamed: who takes away what was put back is named, also if he is faster than some of the repairs. Repairs that
-// all fail are no sign of anybody.
+// TestRivalNamed: who takes away what was put back is named, also if he is faster than some of the repairs. Repairs
+// that all fail are no sign of anybody.
 func TestRivalNamed(t *testing.T) {
 	for _, c := range []struct {
 		what  string

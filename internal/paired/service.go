@@ -283,8 +283,8 @@ func (s *Service) back(relay string, former kept) {
 // peerTime is the least number of seconds between two changes of a home's address.
 const peerTime = 60
 
-var errTooSoon = message.New("the VPS has taken another address of this home less than a minute ago; it takes the next " +
-	"one when the minute is over")
+var errTooSoon = message.New("the VPS has taken another address of this home less than a minute ago; it takes the " +
+	"next one when the minute is over")
 
 // receive takes a push.
 func (s *Service) receive(h Header, vps loaded, push []byte) []pushed.Problem {

@@ -50,8 +50,8 @@ func TestEdited(t *testing.T) {
 	}
 }
 
-// TestAwaitedRelayIsToBeUp: a relay that waits for its home counts as one that is to be up, until it is taken down. Only
-// such a relay takes a home.
+// TestAwaitedRelayIsToBeUp: a relay that waits for its home counts as one that is to be up, until it is taken down.
+// Only such a relay takes a home.
 func TestAwaitedRelayIsToBeUp(t *testing.T) {
 	c := pairedConfig(t, "", &config.Home{})
 	c.Relays[0].Peer = netip.Addr{}
@@ -83,14 +83,14 @@ func TestPairedStatus(t *testing.T) {
 		want  string
 	}{
 		{"", config.Home{}, "  home            none has enrolled (`ds4relay invite home` prints an invitation)\n"},
-		{"", config.Home{Damaged: damaged}, "  home            what is kept of it is damaged: it is no file (to let it join " +
-			"again: `ds4relay invite home`)\n"},
+		{"", config.Home{Damaged: damaged}, "  home            what is kept of it is damaged: it is no file (to let it " +
+			"join again: `ds4relay invite home`)\n"},
 		{"", config.Home{Enrolled: 1, From: "2001:db8::9", Damaged: damaged}, ", from 2001:db8::9; what it has pushed is " +
 			"left out: it is no file\n"},
 		{"", config.Home{Enrolled: 1, From: "2001:db8::9", Push: push}, ", from 2001:db8::9; forwards that it has pushed: " +
 			"1\n"},
-		{forward, config.Home{Enrolled: 1, From: "2001:db8::9", Push: push}, ", from 2001:db8::9; what it has pushed is left out: pushed:2: forward \"web\": the VPS's own file has a forward of that " +
-			"name; remove one of the two, or rename it\n"},
+		{forward, config.Home{Enrolled: 1, From: "2001:db8::9", Push: push}, ", from 2001:db8::9; what it has pushed is " +
+			"left out: pushed:2: forward \"web\": the VPS's own file has a forward of that name; remove one of the two, or rename it\n"},
 	} {
 		c := pairedConfig(t, test.lines, &test.home)
 		var b strings.Builder
