@@ -8,9 +8,9 @@ const keys = new WeakMap();
 
 return baseclass.extend({
 	/*
-	 * Draws what is in an element again if it is something else, which `key` tells. A button that is drawn again between
-	 * press and release is not clicked: what is held down is left until the next time. The focus stays on the button or
-	 * link with the same words, and a screen reader does not read again what has not changed.
+	 * Draws what is in an element again if it is something else, which `key` tells. A button that is drawn again
+	 * between press and release is not clicked: what is held down is left until the next time. The focus stays on the
+	 * button or link with the same words, and a screen reader does not read again what has not changed.
 	 */
 	show(node, key, draw) {
 		if (keys.get(node) === key || node.matches(':active'))
