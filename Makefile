@@ -13,10 +13,11 @@ BENCH_PACKAGES := haproxy socat 6tunnel nginx-light libnginx-mod-stream
 
 # LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.
 export LAB ?= vm
-export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT UBUNTU
+export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT UBUNTU ARCHES DEB_ARCHES KEYS TAG SITE_URL
 
 .PHONY: all demo test unit labs lab lab-alone lab-first lab-second lab-routers lab-mipsel lab-arm64 lab-debian \
 	lab-bookworm lab-trixie lab-home lab-jammy lab-noble lab-ubuntu test-one flaky boots lint ipk apk deb \
+	release release-draft release-publish release-site release-keys \
 	test-packages size test-luci-app test-luci luci-pot luci-po luci-screens bench bench-up bench-path \
 	bench-wireguard bench-compare bench-setup \
 	bench-proxy fuzz race-proxy soak-proxy idle-proxy \
@@ -73,6 +74,11 @@ ipk apk: ; scripts/package-openwrt $@ $(ARCHES)
 deb: ; scripts/package-debian $(DEB_ARCHES)
 packages: ; scripts/package-for-tests
 test-packages size: packages ; scripts/test-packages
+
+# A release (docs/dev/release.md). KEYS is the folder that release-keys has made; without it nothing is signed.
+release: ; scripts/release build
+release-draft release-publish release-site: release-%: ; scripts/release $*
+release-keys: ; scripts/release-keys $(KEYS)
 
 test-luci-app: node ; scripts/luci-test
 luci-pot luci-po: node ; scripts/$@

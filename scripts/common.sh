@@ -68,6 +68,20 @@ declare -A debian_arch=(
 	[i386]="GOARCH=386 GO386=sse2"
 )
 
+# Where the repositories of a release are, and the programs that sign them.
+site_url=${SITE_URL:-https://ds4relay.github.io/ds4relay}
+signers=(gnupg signify-openbsd openssl)
+
+# gpg_home KEYS: a GNUPGHOME that is gone with the script, with the key of a folder, or empty. It is not in that folder: the path
+# of gpg's socket must be short.
+gpg_home() {
+	GNUPGHOME=$(mktemp -d)
+	export GNUPGHOME
+	trap 'gpgconf --kill all; rm -rf "$GNUPGHOME"' EXIT
+	gpg() { command gpg --batch --no-tty --pinentry-mode loopback --passphrase "" "$@"; }
+	[ -z "$1" ] || gpg --quiet --import "$1/ds4relay.gpg"
+}
+
 # The routers of the lab: QEMU's name, and OpenWrt's architecture.
 declare -A lab_router=([mipsel]=mipsel_24kc [arm64]=aarch64_generic)
 
