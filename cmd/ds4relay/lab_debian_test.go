@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -596,8 +597,25 @@ func (d *debianRelayLab) configure(relay, name string) {
 	d.server.write("/etc/network/interfaces.d/wrap1", strings.Replace(interfaces, "%", name, 1))
 }
 
+// install takes the package from the project's repository over http, as README says. apt has no other one there.
 func (d *debianRelayLab) install(t *testing.T) {
-	d.do("apt-get install -y /root/ds4relay.deb")
+	site := os.Getenv("DS4RELAY_SITE")
+	listener, err := d.Client.Listen("tcp4", client4+":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.FileServer(http.Dir(site)), ReadHeaderTimeout: time.Minute}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	sources, err := os.ReadFile(filepath.Join(site, "debian/ds4relay.sources"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.do("cd /etc/apt && mkdir -p /root/apt && mv sources.list* /root/apt && mkdir sources.list.d")
+	d.server.write("/etc/apt/sources.list.d/ds4relay.sources", regexp.MustCompile("(?m)^URIs: .*$").
+		ReplaceAllString(string(sources), "URIs: http://"+client4+"/debian"))
+	d.do("apt-get update && apt-get install -y ds4relay && cmp /var/cache/apt/archives/ds4relay_*.deb /root/ds4relay.deb")
+	d.do("rm -r /etc/apt/sources.list* /var/lib/apt/lists/* && mv /root/apt/* /etc/apt")
 	const completion = `. /usr/share/bash-completion/bash_completion; . /usr/share/bash-completion/completions/ds4relay
 COMP_LINE='ds4relay up ' COMP_POINT=12 COMP_WORDS=(ds4relay up '') COMP_CWORD=2
 _ds4relay ds4relay '' up; echo "${COMPREPLY[@]}"`
