@@ -270,7 +270,17 @@ func TestJoinUnheard(t *testing.T) {
 	if _, err := os.Lstat(key); err == nil {
 		t.Skip("this machine has ", key)
 	}
-	t.Cleanup(func() { os.Remove(key) })
+	made := []string{key} // what is to be removed again
+	for dir := filepath.Clean(config.KeyDir); dir != "/etc"; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); err != nil {
+			made = append(made, dir)
+		}
+	}
+	t.Cleanup(func() {
+		for _, path := range made {
+			os.Remove(path)
+		}
+	})
 	h.err = pairing.ErrSilent
 	if err := h.enrolled(t, text); err == nil || !strings.Contains(err.Error(), "with the same invitation") ||
 		h.file(t) != "" {
