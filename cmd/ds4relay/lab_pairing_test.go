@@ -226,10 +226,9 @@ func moves(t *testing.T, r *relay, vps, home *room, relay string) {
 const moreForward = "\nconfig forward 'more'\n\toption proto 'tcp'\n\toption src_dport '8080'\n\toption dest_ip '" +
 	home4 + "'\n\toption dest_port '80'\n"
 
-// pairs lets a home without the hidden programs join a VPS.
-func pairs(t *testing.T, relay, transport, hidden string) {
-	r := newRelay(t, lab.Options{Prefix: "p" + relay + "-"}, "")
-	serveTCP(t, r.Host, 80)
+// newPairable makes rooms of a VPS, which has sshd and the service for homes, and of a home without the hidden programs.
+func newPairable(t *testing.T, n *lab.Net, hidden string) (vps, home *room) {
+	t.Helper()
 	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
 	if err != nil {
 		t.Fatal(err)
@@ -238,10 +237,17 @@ func pairs(t *testing.T, relay, transport, hidden string) {
 	if err := os.Chmod(listener.Addr().String(), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	vps := newRoom(t, r.VPS, "ssh-keygen -q -A; /usr/sbin/sshd -f /dev/null -E /run/sshd.log\n"+
+	vps = newRoom(t, n.VPS, "ssh-keygen -q -A; /usr/sbin/sshd -f /dev/null -E /run/sshd.log\n"+
 		"touch /run/ds4relay-receive.sock; mount --bind "+listener.Addr().String()+" /run/ds4relay-receive.sock")
 	go vps.receives(t, listener)
-	home := newRoom(t, r.Router, "for program in "+hidden+"; do mount --bind /dev/null $program; done")
+	return vps, newRoom(t, n.Router, "for program in "+hidden+"; do mount --bind /dev/null $program; done")
+}
+
+// pairs lets a home without the hidden programs join a VPS.
+func pairs(t *testing.T, relay, transport, hidden string) {
+	r := newRelay(t, lab.Options{Prefix: "p" + relay + "-"}, "")
+	serveTCP(t, r.Host, 80)
+	vps, home := newPairable(t, r.Net, hidden)
 	t.Cleanup(func() {
 		if t.Failed() {
 			_, out := vps.try(t, "ds4relay status; tail -n 30 /run/sshd.log /run/receive.log", "")
