@@ -18,7 +18,7 @@ const root = "../.."
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
-	for _, pattern := range []string{"/*.md", "/docs/*.md", "/docs/dev/*.md", "/docs/recipes/*.md"} {
+	for _, pattern := range []string{"/*.md", "/docs/*.md", "/docs/de/*.md", "/docs/dev/*.md", "/docs/recipes/*.md"} {
 		names, err := filepath.Glob(root + pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -91,6 +91,47 @@ func TestPagesLinks(t *testing.T) {
 		if page != "README.md" && !linked[page] {
 			t.Errorf("%s does not link to %s", index(page), page)
 		}
+	}
+}
+
+// TestPagesKept: what users write on a router to have our feed is there again after sysupgrade. OpenWrt keeps the files
+// of opkg's feeds.
+func TestPagesKept(t *testing.T) {
+	list, err := os.ReadFile(root + "/files/openwrt/lib/upgrade/keep.d/ds4relay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := strings.Fields(string(list))
+	for page, text := range pages(t) {
+		for _, m := range regexp.MustCompile(`(?m)^    .*(/etc/apk/\S+)$|^    .*(/etc/apk/\S+) https`).FindAllStringSubmatch(
+			text, -1) {
+			if path := m[1] + m[2]; !slices.Contains(kept, path) {
+				t.Errorf("%s: sysupgrade does not keep %s", page, path)
+			}
+		}
+	}
+}
+
+// TestPagesArchitectures: the page about packages lists the architectures of OpenWrt that there are packages for.
+func TestPagesArchitectures(t *testing.T) {
+	script, err := os.ReadFile(root + "/scripts/common.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(script), "declare -A openwrt_arch=(")
+	table, _, _ = strings.Cut(table, "\n)")
+	var built, listed []string
+	for _, m := range regexp.MustCompile(`\[(\S+)\]=`).FindAllStringSubmatch(table, -1) {
+		built = append(built, m[1])
+	}
+	_, text, _ := strings.Cut(pages(t)["docs/install.md"], "There are packages for")
+	text, _, _ = strings.Cut(text, ".")
+	for _, m := range regexp.MustCompile("`(\\S+)`").FindAllStringSubmatch(text, -1) {
+		listed = append(listed, m[1])
+	}
+	slices.Sort(built)
+	if !slices.Equal(built, listed) {
+		t.Errorf("docs/install.md lists the architectures %v, built are %v", listed, built)
 	}
 }
 
