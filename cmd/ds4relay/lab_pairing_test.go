@@ -226,7 +226,7 @@ func moves(t *testing.T, r *relay, vps, home *room, relay string) {
 const moreForward = "\nconfig forward 'more'\n\toption proto 'tcp'\n\toption src_dport '8080'\n\toption dest_ip '" +
 	home4 + "'\n\toption dest_port '80'\n"
 
-// newPairable makes rooms of a VPS, which has sshd and the service for homes, and of a home without the hidden programs.
+// newPairable makes rooms of a VPS, with sshd and the service for homes, and of a home without the hidden programs.
 func newPairable(t *testing.T, n *lab.Net, hidden string) (vps, home *room) {
 	t.Helper()
 	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
