@@ -94,21 +94,27 @@ func TestPagesLinks(t *testing.T) {
 	}
 }
 
-// TestPagesKept: what users write on a router to have our feed is there again after sysupgrade. OpenWrt keeps the files
-// of opkg's feeds.
+// TestPagesKept: what add-feed writes on a router is there again after sysupgrade. OpenWrt keeps the files of opkg's
+// feeds, and apk's list of feeds, but not its keys.
 func TestPagesKept(t *testing.T) {
 	list, err := os.ReadFile(root + "/files/openwrt/lib/upgrade/keep.d/ds4relay")
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := strings.Fields(string(list))
-	for page, text := range pages(t) {
-		for _, m := range regexp.MustCompile(`(?m)^    .*(/etc/apk/\S+)$|^    .*(/etc/apk/\S+) https`).FindAllStringSubmatch(
-			text, -1) {
-			if path := m[1] + m[2]; !slices.Contains(kept, path) {
-				t.Errorf("%s: sysupgrade does not keep %s", page, path)
-			}
+	script, err := os.ReadFile(root + "/files/site/add-feed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := append(strings.Fields(string(list)), "/etc/opkg/customfeeds.conf", "/etc/opkg/keys",
+		"/etc/apk/repositories.d/customfeeds.list")
+	written := regexp.MustCompile(`\$root(/etc/(?:opkg|apk)/[\w./-]+)`).FindAllStringSubmatch(string(script), -1)
+	for _, m := range written {
+		if !slices.Contains(kept, m[1]) && m[1] != "/etc/apk/keys" {
+			t.Errorf("add-feed: sysupgrade does not keep %s", m[1])
 		}
+	}
+	if len(written) < 4 {
+		t.Errorf("add-feed: %q", written)
 	}
 }
 

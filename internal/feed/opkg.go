@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// Opkg returns the index of the packages (*.ipk) of a folder: the file that an opkg feed calls Packages, a paragraph for
-// each package, in the order of the files' names. Source: OpenWrt's scripts/ipkg-make-index.sh.
+// Opkg returns the index of the packages (*.ipk) of a folder: the file that an opkg feed calls Packages, a paragraph
+// for each package, in the order of the files' names. Source: OpenWrt's scripts/ipkg-make-index.sh.
 func Opkg(dir string) ([]byte, error) {
 	files, err := packages(dir, "*.ipk")
 	if err != nil {
