@@ -122,7 +122,9 @@ func TestSuccessor(t *testing.T) {
 	stop := make(chan struct{})
 	var all sync.WaitGroup
 	until := func(step func() error) {
-		all.Go(func() {
+		all.Add(1)
+		go func() {
+			defer all.Done()
 			for {
 				select {
 				case <-stop:
@@ -134,7 +136,7 @@ func TestSuccessor(t *testing.T) {
 					return
 				}
 			}
-		})
+		}()
 	}
 	until(func() error {
 		c, err := net.DialTimeout("tcp", address, patience)

@@ -23,7 +23,9 @@ func (d *debianRelayLab) clients(when string) (end func()) {
 	stop := make(chan struct{})
 	var all sync.WaitGroup
 	count := 0
-	all.Go(func() {
+	all.Add(1)
+	go func() {
+		defer all.Done()
 		for {
 			select {
 			case <-stop:
@@ -38,7 +40,7 @@ func (d *debianRelayLab) clients(when string) (end func()) {
 			conn.Close()
 			count++
 		}
-	})
+	}()
 	return func() {
 		close(stop)
 		all.Wait()

@@ -86,7 +86,9 @@ func (l *wireGuardLab) again(ends ...*end) {
 func (l *wireGuardLab) ask() (vps, router doctor.Finding) {
 	var both sync.WaitGroup
 	for e, first := range map[*end]*doctor.Finding{l.vps: &vps, l.router: &router} {
-		both.Go(func() {
+		both.Add(1)
+		go func() {
+			defer both.Done()
 			if err := e.host.Do(func() (err error) {
 				d := doctor.New((&app{path: e.config, run: e.runDir()}).examined())
 				checks, err := d.Checks()
@@ -100,7 +102,7 @@ func (l *wireGuardLab) ask() (vps, router doctor.Finding) {
 			}); err != nil {
 				l.t.Error(err)
 			}
-		})
+		}()
 	}
 	both.Wait()
 	return vps, router

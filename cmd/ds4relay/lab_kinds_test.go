@@ -554,21 +554,31 @@ func (l *kindLab) judge(t *testing.T, kinds []kind, flows bool, breakThem func()
 	got := make([]bool, len(kinds))
 	var clients sync.WaitGroup
 	for i, k := range kinds {
-		clients.Go(func() {
+		clients.Add(1)
+		go func() {
+			defer clients.Done()
 			for try := range strings.SplitSeq(k.tries, ", ") {
 				got[i] = l.gets(try)
 				if got[i] != flows {
 					return
 				}
 			}
-		})
+		}()
 	}
 	clients.Wait()
 	var atVPS, atRouter map[string]doctor.State
 	var vpsText, routerText string
 	var ends sync.WaitGroup
-	ends.Go(func() { atVPS, vpsText = verdicts(t, l.vps, "home") })
-	ends.Go(func() { atRouter, routerText = verdicts(t, l.router, "home") })
+	ends.Add(1)
+	go func() {
+		defer ends.Done()
+		atVPS, vpsText = verdicts(t, l.vps, "home")
+	}()
+	ends.Add(1)
+	go func() {
+		defer ends.Done()
+		atRouter, routerText = verdicts(t, l.router, "home")
+	}()
 	ends.Wait()
 	for i, k := range kinds {
 		if got[i] != flows {

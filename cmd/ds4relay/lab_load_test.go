@@ -54,7 +54,9 @@ func TestFlood(t *testing.T) {
 	stop := make(chan struct{})
 	var wait sync.WaitGroup
 	trips := 0
-	wait.Go(func() {
+	wait.Add(1)
+	go func() {
+		defer wait.Done()
 		out, in := make([]byte, 1000), make([]byte, 1000)
 		for n := uint64(1); ; n++ {
 			select {
@@ -75,7 +77,7 @@ func TestFlood(t *testing.T) {
 			trips++
 			time.Sleep(5 * time.Millisecond)
 		}
-	})
+	}()
 	to := netip.MustParseAddr(public)
 	anybody := func(i int) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(20 + i%200)}),

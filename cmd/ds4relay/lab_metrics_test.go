@@ -24,7 +24,9 @@ func (e *end) counting(t *testing.T) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var said bytes.Buffer
 	var ended sync.WaitGroup
-	ended.Go(func() {
+	ended.Add(1)
+	go func() {
+		defer ended.Done()
 		err := e.host.Do(func() error {
 			a := &app{path: e.config, run: e.runDir(), stdout: &said, stderr: &said}
 			return traffic.Run(ctx, a.trafficOptions())
@@ -32,7 +34,7 @@ func (e *end) counting(t *testing.T) (stop func()) {
 		if err != nil || said.Len() > 0 {
 			t.Errorf("the service that counts: %v %s", err, said.String())
 		}
-	})
+	}()
 	stop = sync.OnceFunc(func() { cancel(); ended.Wait() })
 	t.Cleanup(stop)
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {

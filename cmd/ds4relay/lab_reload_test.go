@@ -348,7 +348,9 @@ func TestAloneReloadInvisible(t *testing.T) {
 	var trips atomic.Int64
 	for i := range streams {
 		conn := open(t, r.Client, public+":8080")
-		wait.Go(func() {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
 			out, in := make([]byte, 64), make([]byte, 64)
 			for n := uint64(1); !stop.Load(); n++ {
 				binary.BigEndian.PutUint64(out, n)
@@ -364,7 +366,7 @@ func TestAloneReloadInvisible(t *testing.T) {
 				trips.Add(1)
 				time.Sleep(time.Second)
 			}
-		})
+		}()
 	}
 	udp, err := r.Client.Dial("udp4", public+":8080", patience)
 	if err != nil {
@@ -373,7 +375,9 @@ func TestAloneReloadInvisible(t *testing.T) {
 	defer udp.Close()
 	defer func() { stop.Store(true); wait.Wait() }()
 	var sent, received atomic.Int64
-	wait.Go(func() {
+	wait.Add(1)
+	go func() {
+		defer wait.Done()
 		for !stop.Load() {
 			if _, err := fmt.Fprintf(udp, "%d", sent.Add(1)); err != nil {
 				t.Error(err)
@@ -381,8 +385,10 @@ func TestAloneReloadInvisible(t *testing.T) {
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
-	})
-	wait.Go(func() {
+	}()
+	wait.Add(1)
+	go func() {
+		defer wait.Done()
 		buffer := make([]byte, 200)
 		for !stop.Load() || received.Load() < sent.Load() {
 			udp.SetReadDeadline(time.Now().Add(3 * time.Second))
@@ -396,7 +402,7 @@ func TestAloneReloadInvisible(t *testing.T) {
 				return
 			}
 		}
-	})
+	}()
 
 	start := time.Now()
 	for n := range changes {

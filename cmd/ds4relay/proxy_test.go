@@ -290,7 +290,9 @@ func load(t *testing.T, address string) (end func()) {
 	stop := make(chan struct{})
 	var all sync.WaitGroup
 	until := func(step func() error) {
-		all.Go(func() {
+		all.Add(1)
+		go func() {
+			defer all.Done()
 			for {
 				select {
 				case <-stop:
@@ -302,7 +304,7 @@ func load(t *testing.T, address string) (end func()) {
 					return
 				}
 			}
-		})
+		}()
 	}
 	for range 4 {
 		until(func() error {

@@ -192,11 +192,13 @@ func TestManyAtOnce(t *testing.T) {
 	var group sync.WaitGroup
 	enrolled := make(chan byte, 100)
 	for n := range 100 {
-		group.Go(func() {
+		group.Add(1)
+		go func() {
+			defer group.Done()
 			if f.Enrol(id(1), "home", public(byte(n+2))) == nil {
 				enrolled <- byte(n + 2)
 			}
-		})
+		}()
 	}
 	group.Wait()
 	if len(enrolled) != 1 {

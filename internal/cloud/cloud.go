@@ -33,12 +33,14 @@ func Public(ctx context.Context, service string) netip.Addr {
 	answers := make([]netip.Addr, len(questions))
 	var wait sync.WaitGroup
 	for i, question := range questions {
-		wait.Go(func() {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
 			addr, err := netip.ParseAddr(strings.TrimSpace(question(newAsker(ctx, service))))
 			if err == nil && addr.Is4() && !config.Reserved(netip.PrefixFrom(addr, 32)) {
 				answers[i] = addr
 			}
-		})
+		}()
 	}
 	wait.Wait()
 	for _, addr := range answers {

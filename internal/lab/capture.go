@@ -59,7 +59,8 @@ func Capture(h *Host, dev string) (*Sniffer, error) {
 		unix.Close(s.wake)
 		return nil, fmt.Errorf("%s: capture %s: %w", h.Name, dev, err)
 	}
-	s.done.Go(s.collect)
+	s.done.Add(1)
+	go s.collect()
 	return s, nil
 }
 
@@ -91,6 +92,7 @@ func (s *Sniffer) Packets() []Packet {
 }
 
 func (s *Sniffer) collect() {
+	defer s.done.Done()
 	poll := []unix.PollFd{{Fd: int32(s.socket), Events: unix.POLLIN}, {Fd: int32(s.wake), Events: unix.POLLIN}}
 	for {
 		if _, err := unix.Poll(poll, -1); err != nil && err != unix.EINTR {

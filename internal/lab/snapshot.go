@@ -64,7 +64,11 @@ func (h *Host) Snapshot() (string, error) {
 	texts[0], errs[0] = sections[0].read()
 	var readers sync.WaitGroup
 	for i, section := range sections[1:] {
-		readers.Go(func() { texts[i+1], errs[i+1] = section.read() })
+		readers.Add(1)
+		go func() {
+			defer readers.Done()
+			texts[i+1], errs[i+1] = section.read()
+		}()
 	}
 	readers.Wait()
 	var snapshot strings.Builder

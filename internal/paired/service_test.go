@@ -281,13 +281,15 @@ func TestOneOfAHundredEnrols(t *testing.T) {
 	var mu sync.Mutex
 	taken := 0
 	for n := range 100 {
-		group.Go(func() {
+		group.Add(1)
+		go func() {
+			defer group.Done()
 			if v.ask(Enrol, "home", 1, home6, enrolment(byte(n+2))).State == pushed.OK {
 				mu.Lock()
 				taken++
 				mu.Unlock()
 			}
-		})
+		}()
 	}
 	group.Wait()
 	if taken != 1 {
@@ -509,12 +511,14 @@ func TestHundredPushesAtOnce(t *testing.T) {
 	v := paired(t)
 	var group sync.WaitGroup
 	for n := range 100 {
-		group.Go(func() {
+		group.Add(1)
+		go func() {
+			defer group.Done()
 			a := v.ask(Receive, "home", 2, home6, push(1000+n))
 			if a.State == pushed.Refused && !strings.Contains(a.Problems[0].Code, "is busy") {
 				t.Errorf("one of a hundred: %v", a.Problems)
 			}
-		})
+		}()
 	}
 	group.Wait()
 	if c := v.config(); len(c.Relay("home").Forwards) != 1 {

@@ -80,7 +80,9 @@ func (s script) play(c *net.TCPConn, side uint64, me, other actor) error {
 	c.SetDeadline(time.Now().Add(patience))
 	var writing sync.WaitGroup
 	var writeErr error
-	writing.Go(func() {
+	writing.Add(1)
+	go func() {
+		defer writing.Done()
 		rest := s.content(side, me.bytes)
 		for len(rest) > 0 {
 			chunk := rest[:min(len(rest), 1+rng.IntN(40000))]
@@ -98,7 +100,7 @@ func (s script) play(c *net.TCPConn, side uint64, me, other actor) error {
 			return
 		}
 		writeErr = c.CloseWrite()
-	})
+	}()
 	got, readErr := read(c, me.slow)
 	writing.Wait()
 	if want := s.content(1-side, other.bytes); !bytes.HasPrefix(want, got) {
@@ -164,7 +166,9 @@ func churn(t *testing.T, next func() (seed uint64, ok bool)) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for range many {
-		all.Go(func() {
+		all.Add(1)
+		go func() {
+			defer all.Done()
 			for {
 				mu.Lock()
 				seed, ok := next()
@@ -185,7 +189,7 @@ func churn(t *testing.T, next func() (seed uint64, ok bool)) {
 					fail(fmt.Errorf("connection %d, client: %w", seed, err))
 				}
 			}
-		})
+		}()
 	}
 	all.Wait()
 	eventually(t, "the last session's end", func() bool { return s.Status()[0].Sessions == 0 })
@@ -215,8 +219,16 @@ func TestSoak(t *testing.T) {
 			}
 		}
 		var both sync.WaitGroup
-		both.Go(func() { churn(t, more()) })
-		both.Go(func() { churnUDP(t, more()) })
+		both.Add(1)
+		go func() {
+			defer both.Done()
+			churn(t, more())
+		}()
+		both.Add(1)
+		go func() {
+			defer both.Done()
+			churnUDP(t, more())
+		}()
 		both.Wait()
 	})
 	eventually(t, "the end of what was begun", func() bool {

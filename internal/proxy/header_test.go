@@ -54,9 +54,19 @@ func FuzzHeader(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, rest, err := proxyproto.ParseUDPDatagram(append(text, payload...))
+		h, rest, err := parseDatagram(append(text, payload...))
 		check(h, err, 2, net.UDPAddrFromAddrPort(a), net.UDPAddrFromAddrPort(b), rest)
 	})
+}
+
+// parseDatagram reads the PROXY header of a datagram, and returns what is behind it.
+func parseDatagram(data []byte) (h *proxyproto.Header, rest []byte, err error) {
+	r := bufio.NewReaderSize(bytes.NewReader(data), len(data))
+	if h, err = proxyproto.Read(r); err != nil {
+		return nil, nil, err
+	}
+	rest, err = io.ReadAll(r)
+	return h, rest, err
 }
 
 func mappedBytes() []byte {

@@ -314,7 +314,9 @@ func testOutOfFiles(t *testing.T, setup childSetup) {
 	served, turnedAway := 0, 0
 	var all sync.WaitGroup
 	for n := range clients {
-		all.Go(func() {
+		all.Add(1)
+		go func() {
+			defer all.Done()
 			time.Sleep(time.Duration(n/50) * 60 * time.Millisecond) // some after the loops have paused
 			conn, err := net.DialTimeout("tcp", p.Listen[0].String(), patience)
 			if err == nil {
@@ -332,7 +334,7 @@ func testOutOfFiles(t *testing.T, setup childSetup) {
 			default:
 				t.Errorf("neither served nor refused: %v", err)
 			}
-		})
+		}()
 	}
 	all.Wait()
 	close(open)
@@ -516,7 +518,9 @@ func sink(t testing.TB, taken chan<- int) netip.AddrPort {
 		all.Wait()
 		unix.Close(fd)
 	})
-	all.Go(func() {
+	all.Add(1)
+	go func() {
+		defer all.Done()
 		for {
 			select {
 			case <-stop:
@@ -533,7 +537,7 @@ func sink(t testing.TB, taken chan<- int) netip.AddrPort {
 			}
 			taken <- conn
 		}
-	})
+	}()
 	return localAddr(fd)
 }
 

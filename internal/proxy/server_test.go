@@ -82,19 +82,23 @@ func target(t testing.TB, address string, serve func(*net.TCPConn)) string {
 		l.Close()
 		all.Wait()
 	})
-	all.Go(func() {
+	all.Add(1)
+	go func() {
+		defer all.Done()
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			all.Go(func() {
+			all.Add(1)
+			go func() {
+				defer all.Done()
 				defer c.Close()
 				c.SetDeadline(time.Now().Add(patience))
 				serve(c.(*net.TCPConn))
-			})
+			}()
 		}
-	})
+	}()
 	return l.Addr().String()
 }
 
@@ -622,7 +626,9 @@ func TestReload(t *testing.T) {
 	}
 	stop := make(chan struct{})
 	var all sync.WaitGroup
-	all.Go(func() { // no client is refused while the configuration changes
+	all.Add(1)
+	go func() { // no client is refused while the configuration changes
+		defer all.Done()
 		for {
 			select {
 			case <-stop:
@@ -640,7 +646,7 @@ func TestReload(t *testing.T) {
 				return
 			}
 		}
-	})
+	}()
 	for i := range 100 {
 		changed := *first
 		changed.MaxSessions += i

@@ -53,7 +53,11 @@ func newTargets(p *config.Proxy, s *Service) *targets {
 	ctx, stop := context.WithCancel(context.Background())
 	targets.stop = stop
 	targets.list.Store(&[]netip.Addr{})
-	targets.done.Go(func() { targets.run(ctx) })
+	targets.done.Add(1)
+	go func() {
+		defer targets.done.Done()
+		targets.run(ctx)
+	}()
 	return targets
 }
 
@@ -103,8 +107,16 @@ func (t *targets) resolve(ctx context.Context) {
 	var v6, v4 []netip.Addr
 	var err6, err4 error
 	var both sync.WaitGroup
-	both.Go(func() { v6, err6 = t.lookup(ctx, t.name, 6) })
-	both.Go(func() { v4, err4 = t.lookup(ctx, t.name, 4) })
+	both.Add(1)
+	go func() {
+		defer both.Done()
+		v6, err6 = t.lookup(ctx, t.name, 6)
+	}()
+	both.Add(1)
+	go func() {
+		defer both.Done()
+		v4, err4 = t.lookup(ctx, t.name, 4)
+	}()
 	both.Wait()
 	answers := interleave(v6, v4)
 	list, unfit, err := t.fit(answers)

@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pires/go-proxyproto"
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -83,7 +82,9 @@ func packetTarget(t testing.TB, address string, serve func(datagram) []byte) str
 		c.Close()
 		all.Wait()
 	})
-	all.Go(func() {
+	all.Add(1)
+	go func() {
+		defer all.Done()
 		block := make([]byte, maxDatagram)
 		for {
 			n, from, err := c.ReadFromUDPAddrPort(block)
@@ -94,7 +95,7 @@ func packetTarget(t testing.TB, address string, serve func(datagram) []byte) str
 				c.WriteToUDPAddrPort(answer, from)
 			}
 		}
-	})
+	}()
 	return c.LocalAddr().String()
 }
 
@@ -235,7 +236,9 @@ func TestManyClients(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range clients {
 		c := dialUDP(t, p)
-		all.Go(func() {
+		all.Add(1)
+		go func() {
+			defer all.Done()
 			rng := rand.New(rand.NewPCG(uint64(i), 0))
 			got := make([]byte, maxDatagram)
 			for round := range rounds {
@@ -254,7 +257,7 @@ func TestManyClients(t *testing.T) {
 					return
 				}
 			}
-		})
+		}()
 	}
 	all.Wait()
 	mu.Lock()
@@ -290,7 +293,7 @@ func TestSegments(t *testing.T) {
 			came := make(chan []byte, 2*count)
 			p := udp(t, packetTarget(t, "[::1]:0", func(d datagram) []byte {
 				if header != 0 {
-					_, rest, err := proxyproto.ParseUDPDatagram(d.data)
+					_, rest, err := parseDatagram(d.data)
 					if err != nil {
 						t.Error(err)
 						return nil
@@ -346,7 +349,7 @@ func TestDatagramHeader(t *testing.T) {
 		defer c.Close()
 		for _, text := range []string{"first", "", "third"} {
 			io.WriteString(c, text)
-			h, rest, err := proxyproto.ParseUDPDatagram(soon(t, came))
+			h, rest, err := parseDatagram(soon(t, came))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -34,7 +34,9 @@ func churnUDP(t *testing.T, next func() (seed uint64, ok bool)) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for range many {
-		all.Go(func() {
+		all.Add(1)
+		go func() {
+			defer all.Done()
 			for {
 				mu.Lock()
 				seed, ok := next()
@@ -46,7 +48,7 @@ func churnUDP(t *testing.T, next func() (seed uint64, ok bool)) {
 					t.Errorf("session %d: %v", seed, err)
 				}
 			}
-		})
+		}()
 	}
 	all.Wait()
 	brief := *p

@@ -331,11 +331,13 @@ func workers(args RateArgs, f func() error) error {
 	errs := make([]error, args.Workers)
 	var all sync.WaitGroup
 	for i := range errs {
-		all.Go(func() {
+		all.Add(1)
+		go func() {
+			defer all.Done()
 			for errs[i] == nil && time.Now().Before(end) {
 				errs[i] = f()
 			}
-		})
+		}()
 	}
 	all.Wait()
 	return errors.Join(errs...)

@@ -28,7 +28,11 @@ func runSplice(listen, target string) error {
 			}
 			defer t.Close()
 			var up sync.WaitGroup
-			up.Go(func() { pass(t, c) })
+			up.Add(1)
+			go func() {
+				defer up.Done()
+				pass(t, c)
+			}()
 			pass(c, t)
 			up.Wait()
 		}()

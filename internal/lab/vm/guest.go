@@ -178,7 +178,11 @@ func runProgram(s spec, stdout, stderr io.Writer) (status int, err error) {
 			return 0, err
 		}
 		files = append(files, end)
-		copies.Go(func() { io.Copy(w, r) })
+		copies.Add(1)
+		go func() {
+			defer copies.Done()
+			io.Copy(w, r)
+		}()
 	}
 	program, err := os.StartProcess(path, s.Args, &os.ProcAttr{Dir: s.Dir, Env: s.Env, Files: files})
 	if err != nil {

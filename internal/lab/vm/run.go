@@ -138,11 +138,21 @@ func runFirst(ctx context.Context, kernel Kernel, opts *Options, dir string, car
 	watch := watchBoot("lab", try, qemu.Process.Pid, console)
 
 	var copies sync.WaitGroup
-	copies.Go(func() { io.Copy(opts.Stdout, ports[0]) })
-	copies.Go(func() { io.Copy(opts.Stderr, ports[1]) })
+	copies.Add(1)
+	go func() {
+		defer copies.Done()
+		io.Copy(opts.Stdout, ports[0])
+	}()
+	copies.Add(1)
+	go func() {
+		defer copies.Done()
+		io.Copy(opts.Stderr, ports[1])
+	}()
 	started := make(chan struct{})
 	var result string
-	copies.Go(func() {
+	copies.Add(1)
+	go func() {
+		defer copies.Done()
 		lines := bufio.NewScanner(ports[2])
 		for lines.Scan() {
 			if lines.Text() == statusStarted {
@@ -150,7 +160,7 @@ func runFirst(ctx context.Context, kernel Kernel, opts *Options, dir string, car
 			}
 			result = lines.Text()
 		}
-	})
+	}()
 	ended := make(chan struct{})
 	var waitErr error
 	go func() {
