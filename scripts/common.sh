@@ -9,14 +9,25 @@ cache=${CACHE:-$HOME/.cache/ds4relay}
 build=${BUILD:-$root/build}
 packages=$build/packages
 
+# git_here ARGUMENTS: git for the repository of this directory, not for one around it that has a tarball unpacked in it.
+git_here() { GIT_CEILING_DIRECTORIES=$(dirname "$root") git "$@"; }
+
 # The packages' version is in OpenWrt's makefile, which needs it literally; the program's version also contains git's
 # description.
 package_version=${PACKAGE_VERSION:-$(sed -n 's/^PKG_VERSION:=//p' openwrt/ds4relay/Makefile)}
-version=${VERSION:-$(git describe --tags --dirty 2>/dev/null || echo "$package_version-dev")}
+version=${VERSION:-$(git_here describe --tags --dirty 2>/dev/null || echo "$package_version-dev")}
 
 # Two builds of one commit are identical: the files' time is the commit's.
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
+SOURCE_DATE_EPOCH=$(git_here log -1 --format=%ct 2>/dev/null || echo 0)
 export SOURCE_DATE_EPOCH
+
+# What `ds4relay version` says beside the version.
+if commit=$(git_here describe --always --abbrev=12 --exclude='*' --dirty 2>/dev/null); then
+	commit+=", $(date -u -d "@$SOURCE_DATE_EPOCH" +%F)"
+else
+	commit=unknown
+fi
+ldflags="-s -w -X main.version=$version -X 'main.commit=$commit'"
 
 # The lab's machines, and programs of the tests.
 export DS4RELAY_CACHE=$cache/lab DS4RELAY_NODE=$cache/node DS4RELAY_BINARY=$build/ds4relay-router
@@ -26,7 +37,7 @@ labctl=$build/labctl
 # go_release PROGRAM TAGS FILE: a program as it is installed.
 go_release() {
 	mkdir -p "$(dirname "$3")"
-	CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$version" \
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags "$ldflags" \
 		-tags "$2" -o "$3" "./cmd/$1"
 }
 
@@ -36,7 +47,7 @@ go_router() {
 	local experiment=
 	case $(go version) in *go1.26*) experiment=nogreenteagc ;; esac
 	CGO_ENABLED=0 GOOS=linux GOEXPERIMENT=$experiment go build -trimpath -buildvcs=false -gcflags=all=-l -tags openwrt \
-		-ldflags "-s -w -X main.version=$version" -o "$1" ./cmd/ds4relay
+		-ldflags "$ldflags" -o "$1" ./cmd/ds4relay
 }
 
 # notices debian|openwrt PROGRAM: the copyright file of a package with this program.

@@ -11,13 +11,14 @@ import (
 	"os"
 	"time"
 
+	"github.com/ds4relay/ds4relay/internal/buildinfo"
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/plain"
 	"github.com/ds4relay/ds4relay/internal/proxyd"
 )
 
-// version is set by the linker.
-var version = "dev"
+// The linker sets version, and commit to the commit and its date.
+var version, commit = "dev", ""
 
 // Exit statuses, the same as ds4relay's.
 const (
@@ -79,7 +80,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	code := 0
 	switch {
 	case *showVersion:
-		fmt.Fprintln(stdout, "ds4relay-proxy "+version)
+		fmt.Fprintln(stdout, buildinfo.Line("ds4relay-proxy", version, commit))
 	case *status:
 		code, err = show(*records, load, *asJSON, stdout)
 	case *reload:

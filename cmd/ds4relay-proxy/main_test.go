@@ -218,7 +218,7 @@ func TestCommand(t *testing.T) {
 		says string
 	}{
 		{[]string{"--help"}, 0, "usage: ds4relay-proxy"},
-		{[]string{"--version"}, 0, "ds4relay-proxy "},
+		{[]string{"--version"}, 0, "ds4relay-proxy dev (commit "},
 		{[]string{"now"}, exitUsage, "usage: ds4relay-proxy"},
 		{[]string{"--status"}, exitDiffers, "proxy web: not running"},
 		{[]string{"--status", "--json"}, exitDiffers, `"running": false`},

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/ds4relay/ds4relay/internal/buildinfo"
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/doctor"
 	"github.com/ds4relay/ds4relay/internal/message"
@@ -23,8 +24,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/reconcile"
 )
 
-// version is set by the linker.
-var version = "dev"
+// The linker sets version, and commit to the commit and its date.
+var version, commit = "dev", ""
 
 // Exit statuses.
 const (
@@ -178,7 +179,7 @@ func (a *app) dispatch(args []string) error {
 }
 
 func (a *app) version([]string) error {
-	fmt.Fprintln(a.stdout, "ds4relay "+version)
+	fmt.Fprintln(a.stdout, buildinfo.Line("ds4relay", version, commit))
 	return nil
 }
 

@@ -182,8 +182,8 @@ func optionList(f *flag.FlagSet) string {
 
 // TestHelp: every way to ask for a command's help works, and the nearest command is suggested for a mistyped one.
 func TestHelp(t *testing.T) {
-	defer func(former string) { version = former }(version)
-	version = "1.2.3"
+	defer func(former ...string) { version, commit = former[0], former[1] }(version, commit)
+	version, commit = "1.2.3", "1a2b3c4d5e6f, 2026-11-30"
 	for _, c := range []struct {
 		args   string
 		status int
@@ -206,8 +206,8 @@ func TestHelp(t *testing.T) {
 		{"help up down", exitUsage, "help takes one command\n"},
 		{"watch now", exitUsage, "watch takes no arguments; see: ds4relay watch --help\n"},
 		{"up -x", exitUsage, "flag provided but not defined: -x; see: ds4relay up --help\n"},
-		{"--version", 0, "ds4relay 1.2.3\n"},
-		{"version", 0, "ds4relay 1.2.3\n"},
+		{"--version", 0, "ds4relay 1.2.3 (commit 1a2b3c4d5e6f, 2026-11-30), go"},
+		{"version", 0, "ds4relay 1.2.3 (commit 1a2b3c4d5e6f, 2026-11-30), go"},
 	} {
 		var out, problems bytes.Buffer
 		status := newApp(&out, &problems).main(strings.Fields(c.args))
