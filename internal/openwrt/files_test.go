@@ -322,11 +322,8 @@ func TestInstalled(t *testing.T) {
 	for _, problem := range problems("ds4relay", contents) {
 		t.Error(problem)
 	}
-	for _, acl := range []string{"usr/share/rpcd/acl.d/ds4relay.json",
-		"../../luci-app/luci-app-ds4relay/root/usr/share/rpcd/acl.d/luci-app-ds4relay.json"} {
-		text := read(filepath.Join(files, acl))
-		if !json.Valid([]byte(text)) || strings.Contains(text, `"file"`) || strings.Contains(text, "/etc/ds4relay") {
-			t.Errorf("%s is no JSON, or gives rights to files: there are keys", acl)
-		}
+	acl := read("../../luci-app/luci-app-ds4relay/root/usr/share/rpcd/acl.d/luci-app-ds4relay.json")
+	if !json.Valid([]byte(acl)) || strings.Contains(acl, `"file"`) || strings.Contains(acl, "/etc/ds4relay") {
+		t.Error("the ACL is no JSON, or gives rights to files: there are keys")
 	}
 }

@@ -24,7 +24,7 @@ func TestPackages(t *testing.T) {
 	wanted := map[string][]string{
 		"ds4relay_": {"etc/config/ds4relay", "etc/init.d/ds4relay", "etc/init.d/ds4relay-killswitch",
 			"lib/upgrade/keep.d/ds4relay", "usr/libexec/rpcd/ds4relay", "usr/sbin/ds4relay",
-			"usr/share/licenses/ds4relay/copyright.gz", "usr/share/rpcd/acl.d/ds4relay.json"},
+			"usr/share/licenses/ds4relay/copyright.gz"},
 		"ds4relay-proxy_": {"etc/init.d/ds4relay-proxy", "usr/sbin/ds4relay-proxy",
 			"usr/share/licenses/ds4relay-proxy/copyright.gz"},
 		"prometheus-node-exporter-lua-ds4relay_": {"usr/lib/lua/prometheus-collectors/ds4relay.lua"},
@@ -69,6 +69,9 @@ func TestPackages(t *testing.T) {
 				}
 			}
 		}
+		if program, has := contents["usr/sbin/"+name]; has && !commits.MatchString(program) {
+			t.Errorf("%s: the program does not know its commit", filepath.Base(path))
+		}
 		for _, problem := range problems(name, contents) {
 			t.Errorf("%s: %s", filepath.Base(path), problem)
 		}
@@ -94,10 +97,11 @@ func TestPackages(t *testing.T) {
 	}
 }
 
-// executables matches files that must be executable; appliesAll matches a script that applies all pending changes of
-// the owner.
+// executables matches files that must be executable, commits the commit in a program, and appliesAll a script that
+// applies all pending changes of the owner.
 var (
 	executables = regexp.MustCompile(`^(etc/init\.d|usr/sbin|usr/libexec)/`)
+	commits     = regexp.MustCompile(`[0-9a-f]{12}(-dirty)?, 20\d\d-\d\d-\d\d`)
 	appliesAll  = regexp.MustCompile(`(?m)^[^#]*\breload_config\b|uci commit *($|;)`)
 )
 

@@ -27,14 +27,6 @@ test('what is written is the configuration, and the state of this one service; '
 	});
 });
 
-test('the program\'s own rights, without the pages, have the same rule', () => {
-	const own = JSON.parse(readFileSync(
-		new URL('../../files/openwrt/usr/share/rpcd/acl.d/ds4relay.json', import.meta.url), 'utf8')).ds4relay;
-
-	assert.deepEqual(own.write.ubus.ds4relay, [ 'doctor' ]);
-	assert.deepEqual(own.read.ubus.ds4relay.filter((method) => acl.write.ubus.ds4relay.includes(method)), []);
-});
-
 test('the pages are granted what they ask, and no more', () => {
 	const granted = acl.read.ubus.ds4relay.concat(acl.write.ubus.ds4relay);
 
