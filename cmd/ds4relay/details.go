@@ -244,8 +244,8 @@ var manual = map[string]detail{
 			{"systemctl enable --now ds4relay-proxy", "run the proxies at each boot"},
 			{"ds4relay proxy --status", "show them"},
 		}},
-	"version": {"It prints the version, the commit that the program was built from (`-dirty` if files were changed), the " +
-		"version of Go, and the kind of machine. The same as `ds4relay --version`.",
+	"version": {"It prints the version, the commit that the program was built from (`-dirty` if files were changed), " +
+		"the version of Go, and the kind of machine. The same as `ds4relay --version`.",
 		[]example{{"ds4relay version", "ds4relay 0.1.0 (commit 1a2b3c4d5e6f, 2026-11-30), go1.26.8 linux/amd64"}}},
 	"help": {"The same as `ds4relay COMMAND --help`.", nil},
 }
