@@ -185,7 +185,7 @@ func TestProxyMistakes(t *testing.T) {
 			`"web" of relay "home" hands all of 198.51.100.144 to the home; keep the port for the proxy (in the ` +
 			`relay section): list keep 'tcp:443'`},
 	} {
-		t.Run(m.new, func(t *testing.T) {
+		t.Run(caseName(m.want), func(t *testing.T) {
 			if !strings.Contains(relayed, m.old) {
 				t.Fatalf("relayed has no %q", m.old)
 			}
