@@ -91,8 +91,8 @@ func compile(t *testing.T, text []byte, facts Facts) State {
 }
 
 // parseFacts reads lines: tunlink RELAY DEVICE, access RELAY DEVICE, mtu RELAY BYTES, peer RELAY ADDRESS, lan HOST
-// DEVICE, self HOST, own TABLE HOST DEVICE, connected NETWORK, closed DEVICE, flowtables, onlink RELAY DEVICE, iptables
-// PROGRAM …
+// DEVICE, self HOST, own TABLE HOST DEVICE, connected NETWORK, closed DEVICE, flowtables, onlink RELAY DEVICE, keys
+// RELAY, iptables PROGRAM …
 func parseFacts(t *testing.T, text string) Facts {
 	t.Helper()
 	f := Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
@@ -127,6 +127,8 @@ func parseFacts(t *testing.T, text string) Facts {
 			f.FlowTables = true
 		case "onlink":
 			f.OnLink = map[string]string{words[1]: words[2]}
+		case "keys":
+			f.Keys = map[string]Keys{words[1]: {Private: transport.Secret{1}, Preshared: transport.Secret{2}}}
 		case "iptables":
 			f.IPTables = IPTables{}
 			for _, program := range words[1:] {
@@ -155,6 +157,10 @@ func checkUndo(t *testing.T, steps []Step) {
 			continue
 		case SetMTU:
 			if s.From == 0 {
+				continue
+			}
+		case SetPeer:
+			if s.From == (transport.WireGuard{}) { // the tunnel is new, and is removed
 				continue
 			}
 		}
