@@ -85,12 +85,9 @@ func (s *stays) settles(what string) {
 	})
 }
 
-// TestStays: whatever somebody takes away comes back, while a relay is up; nothing else does.
-func TestStays(t *testing.T) {
-	t.Parallel() // it mostly waits
-	r := newRelay(t, lab.Options{Prefix: "stays-"}, forwardAll)
-	serveTCP(t, r.Host, 80)
-	r.up()
+// isPutBack takes things away at both ends while the watcher runs there, and waits until they are back.
+func (r *relay) isPutBack(t *testing.T) {
+	t.Helper()
 	const reroute = "ip rule add priority 32766 lookup main; ip rule add priority 32767 lookup default"
 	for _, c := range []struct {
 		end    *end
@@ -118,6 +115,15 @@ func TestStays(t *testing.T) {
 			t.Errorf("%s: it said: %s", c.end.host.Name, out)
 		}
 	}
+}
+
+// TestStays: whatever somebody takes away comes back, while a relay is up; nothing else does.
+func TestStays(t *testing.T) {
+	t.Parallel() // it mostly waits
+	r := newRelay(t, lab.Options{Prefix: "stays-"}, forwardAll)
+	serveTCP(t, r.Host, 80)
+	r.up()
+	r.isPutBack(t)
 
 	// While a DHCP client has removed the address by which the device is found, the rest stays.
 	r.vps.write(strings.Replace(vpsRelay, "\toption tunlink 'eth0'\n", "", 1) + forwardAll)
@@ -167,4 +173,21 @@ func TestStays(t *testing.T) {
 	if code, out, _ := r.vps.try("status"); code != exitDiffers || !strings.Contains(out, "has nothing of") {
 		t.Errorf("after down: %d %s", code, out)
 	}
+}
+
+// TestStaysWireGuard is the same with transport wireguard. What is known of the home stays with the VPS when its tunnel
+// is made anew, so clients are answered before the home has noticed anything.
+func TestStaysWireGuard(t *testing.T) {
+	if os.Getenv(transportEnv) != "" {
+		t.Skip("it has that transport anyway")
+	}
+	t.Parallel() // it mostly waits
+	r := newWireGuard(t, lab.Options{Prefix: "wgstays-"}, lab.VPSIPv6.String(), forwardAll)
+	serveTCP(t, r.Host, 80)
+	r.up()
+	shakesHands(t, r.vps)
+	r.vps.do("watch") // notes where the home is
+	r.isPutBack(t)
+	r.router.do("down")
+	r.vps.do("down")
 }
