@@ -53,6 +53,25 @@ func index(page string) string {
 	return "README.md"
 }
 
+// TestRecipesMarked: each recipe says above its first file how far it was tried, and is no longer than a screen.
+func TestRecipesMarked(t *testing.T) {
+	const screen = 64 // lines
+	for path, text := range pages(t) {
+		if filepath.Dir(path) != "docs/recipes" || path == "docs/recipes/README.md" {
+			continue
+		}
+		if lines := strings.Count(text, "\n"); lines > screen {
+			t.Errorf("%s: %d lines, want at most %d", path, lines, screen)
+		}
+		begin, _, _ := strings.Cut(text, "\n    ")
+		imitated := strings.Contains(begin, "*Imitated in the lab, not ") &&
+			strings.Contains(begin, "](README.md#imitated-in-the-lab-not-rented)")
+		if !imitated && !strings.Contains(begin, "***Not tried.***") {
+			t.Errorf("%s does not say how far it was tried", path)
+		}
+	}
+}
+
 // TestPagesLinks: every link leads somewhere, README links to every page for users, docs/dev/README.md to every page
 // for developers, docs/recipes/README.md to every recipe.
 func TestPagesLinks(t *testing.T) {
