@@ -19,7 +19,7 @@ import (
 // transportEnv makes tests use another transport than the one in their configurations: wireguard.
 const transportEnv = "DS4RELAY_TRANSPORT"
 
-var relayHead = regexp.MustCompile(`(?m)^config relay '?(\w+)'?\n(\s+.*\n)*`)
+var relayHead = regexp.MustCompile(`(?m)^config relay '?(\w+)'?\n([ \t]+.*\n)*`)
 
 // overWireGuard returns a configuration with the transport of its relays changed to wireguard. Both ends of a relay get
 // keys and a port that depend on its name only.
