@@ -377,3 +377,44 @@ func TestWireGuardItself(t *testing.T) {
 	seenTCP(t, r.Host, client4+":90", natted4)
 	same(t, "the home after down", first, home.snapshot())
 }
+
+// TestBothTransports: a VPS has a home with IPv4 in IPv6, and another one whose two relays have WireGuard, a port each.
+// The hosts at both homes have the same address.
+func TestBothTransports(t *testing.T) {
+	if os.Getenv(transportEnv) != "" {
+		t.Skip("it has both transports")
+	}
+	t.Parallel() // it mostly waits
+	fill := strings.NewReplacer("EGRESS", "replies").Replace
+	r := newRelay(t, lab.Options{Second: true, Prefix: "both-"}, fill(homeWeb))
+	r.run(t, r.VPS, "ip addr add 198.51.100.145/24 dev eth0")
+	cabin := newEnd(t, r.CabinRouter, "")
+	for e, text := range map[*end]string{r.vps: twoHomes, cabin: cabinRelays} {
+		home, others, _ := strings.Cut(fill(text), "config relay 'cabin'")
+		e.write(home + e.overWireGuard("config relay 'cabin'"+others))
+	}
+	before := r.vps.snapshot()
+	serveNamed(t, r.Host, "home", 80)
+	serveNamed(t, r.CabinHost, "cabin", 80)
+	r.up()
+	cabin.do("up")
+	for _, e := range []*end{r.vps, r.router, cabin} {
+		if out := e.do("up"); !strings.HasPrefix(out, "Nothing to do") {
+			t.Errorf("%s: a second up: %s", e.host.Name, out)
+		}
+	}
+	for to, want := range map[string]string{public + ":80": "home", public + ":81": "cabin",
+		"198.51.100.145:80": "cabin"} {
+		said, conn, err := named(r.Client, "tcp4", 0, to)
+		if err != nil || !strings.HasPrefix(said, want+" "+client4) {
+			t.Errorf("%s: %q, %v, want %s, which sees %s", to, said, err, want, client4)
+		}
+		if conn != nil {
+			conn.Close()
+		}
+	}
+	for _, e := range []*end{cabin, r.router, r.vps} {
+		e.do("down")
+	}
+	same(t, "the VPS after down", before, r.vps.snapshot())
+}
