@@ -461,6 +461,10 @@ var diagnoses = []diagnosis{
 	{"config", config.VPS, Warning, func(f *fake) { f.text += "\toption colour 'red'\n" }, "colour"},
 	{"system", config.VPS, Failed, func(f *fake) { f.sys.Modules = nil }, "the module ip6_tunnel is not loaded"},
 	{"system", config.Router, Failed, func(f *fake) { f.sys.Modules = nil }, "the module ip6_tunnel is not loaded"},
+	{"system", config.VPS, Failed, func(f *fake) {
+		*f = *encrypted(f.role)
+		f.sys.Modules[ModuleWireGuard] = false
+	}, "the module wireguard is not loaded"},
 	{"system", config.Router, Failed, func(f *fake) {
 		*f = *encrypted(f.role)
 		f.sys.Modules[ModuleWireGuard] = false
