@@ -348,22 +348,46 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 }
 
+// wireGuard returns the settings of the end's tunnel, if it has WireGuard. A router's port is any one.
+func (e *end) wireGuard() string {
+	e.t.Helper()
+	out, err := e.host.Run("sh", "-c", "! ip link show type wireguard dev wrap1 2>/dev/null | grep -q . || "+
+		"wg showconf wrap1")
+	if err != nil {
+		e.t.Fatal(err, out)
+	}
+	if strings.Contains(e.text, "option role 'router'") {
+		out = regexp.MustCompile(`(?m)^ListenPort = .*\n`).ReplaceAllString(out, "")
+	}
+	return out
+}
+
 // TestPlanByHand runs the output of plan on an empty machine and compares the result with that of up.
 func TestPlanByHand(t *testing.T) {
-	for _, forwards := range []string{forwardAll + "\toption egress 'all'\n", forwardAll + forwardWeb} {
-		r := newRelay(t, lab.Options{}, forwards)
+	const egress = forwardAll + "\toption egress 'all'\n"
+	relays := []func() *relay{
+		func() *relay { return newRelay(t, lab.Options{}, egress) },
+		func() *relay { return newRelay(t, lab.Options{}, forwardAll+forwardWeb) },
+		func() *relay { return newWireGuard(t, lab.Options{}, lab.VPSIPv6.String(), egress) },
+	}
+	if os.Getenv(transportEnv) != "" {
+		relays = relays[:2] // the others have it already
+	}
+	for _, begin := range relays {
+		r := begin()
 		for _, e := range []*end{r.vps, r.router} {
 			before := e.snapshot()
 			plan, down := e.do("plan"), ""
 			same(t, "the kernel after plan", before, e.snapshot())
 			e.do("up")
 			down = e.do("plan", "--down")
-			byUp := sameLink(e.snapshot())
+			byUp, settings := sameLink(e.snapshot()), e.wireGuard()
 			e.do("down")
 			if out, err := e.host.RunInput("set -e\n"+plan, "sh"); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			same(t, e.host.Name+": the kernel by plan's lines", byUp, sameLink(e.snapshot()))
+			same(t, e.host.Name+": WireGuard by plan's lines", settings, e.wireGuard())
 			if out, err := e.host.RunInput("set -e\n"+down, "sh"); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
