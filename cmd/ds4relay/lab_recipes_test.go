@@ -374,12 +374,13 @@ var services = []recipe{
 		for _, port := range []string{"25", "465", "587", "993", "80", "443", "25565"} {
 			seenTCP(t, k.Client, public+":"+port, client4)
 		}
-		for _, port := range []string{"443", "2456", "2458", "51820", "500", "4500"} {
+		for _, port := range []string{"443", "2456", "2458", "500", "4500"} {
 			seenUDP(t, k.Client, public+":"+port, client4, 1200)
 		}
 		if seen := k.askESP(t); seen != client4 {
 			t.Errorf("the server sees ESP from %q", seen)
 		}
+		k.dialsIn(t)
 		// Another mail server sees the address with the PTR record, a list of games that of the players.
 		seenTCP(t, k.Host, client4+":25", public)
 		seenUDP(t, k.Host2, client4+":27011", public, 100)
@@ -498,7 +499,7 @@ func (k *kitchen) serve(t *testing.T) {
 	for _, port := range []int{8123, 25565} {
 		serveTCP(t, k.Host2, port)
 	}
-	for _, port := range []int{443, 2457, 5000, 51820} {
+	for _, port := range []int{443, 2457, 5000} {
 		k.serveUDP(t, k.Host, port)
 	}
 	for _, port := range []int{500, 2456, 2457, 2458, 4500} {
@@ -507,6 +508,27 @@ func (k *kitchen) serve(t *testing.T) {
 	serveTCP(t, k.Client, 25)
 	serveUDP(t, k.Client, 27011)
 	k.serveESP(t, k.Host2)
+	k.servesWireGuard(t)
+}
+
+// servesWireGuard makes a server of WireGuard at home, for one client.
+func (k *kitchen) servesWireGuard(t *testing.T) {
+	t.Helper()
+	k.run(t, k.Host, fmt.Sprintf("ip link add wg9 type wireguard; wg set wg9 listen-port 51820 private-key %s peer %s "+
+		"allowed-ips 10.9.0.2/32; ip addr add 10.9.0.1/24 dev wg9; ip link set wg9 mtu 1380 up",
+		k.vps.secretOf("vpn", "server"), keyOf("vpn", "client").Public()))
+}
+
+// dialsIn is a client of that server, with the endpoint and the MTU that the page has.
+func (k *kitchen) dialsIn(t *testing.T) {
+	t.Helper()
+	k.run(t, k.Client, fmt.Sprintf("ip link add wg9 type wireguard; wg set wg9 private-key %s peer %s endpoint %s:51820 "+
+		"allowed-ips 10.9.0.0/24; ip addr add 10.9.0.2/24 dev wg9; ip link set wg9 mtu 1380 up; "+
+		"ping -q -c 1 -W 5 -M do -s 1352 10.9.0.1", k.vps.secretOf("vpn", "client"),
+		keyOf("vpn", "server").Public(), public))
+	if out, err := k.Host.Run("wg", "show", "wg9", "endpoints"); err != nil || !strings.Contains(out, "\t"+client4+":") {
+		t.Errorf("the server at home has its client at %v %s, want %s", err, out, client4)
+	}
 }
 
 // serveUDP is like the function, over IPv6 too.
