@@ -96,5 +96,5 @@ func (a *app) obstacles(c *config.Config, enabled []*config.Relay) (problems []*
 	if f, err := doctor.New(a.examined()).Run("system", ""); err == nil && f.State == doctor.Failed {
 		problems = append(problems, message.New("%v: %v", f.Codes.Evidence, f.Codes.Remedy))
 	}
-	return append(problems, a.unheard(enabled)...)
+	return append(problems, a.unheard(enabled, c.Proxies)...)
 }

@@ -159,8 +159,8 @@ func (a *app) ifupdown([]string) error {
 	return a.bringUp([]string{relay.Name}, false, false)
 }
 
-// unheard says of each relay why nothing can arrive at this machine, if so.
-func (a *app) unheard(relays []*config.Relay) (problems []*message.Text) {
+// unheard says of each relay and each proxy why nothing can arrive at this machine, if so.
+func (a *app) unheard(relays []*config.Relay, proxies []*config.Proxy) (problems []*message.Text) {
 	for _, r := range relays {
 		if path, err := a.examined().Path(r); err == nil && path.Unheard != nil {
 			problems = append(problems, message.New("relay %q: %v", r.Name, path.Unheard))
@@ -182,6 +182,22 @@ func (a *app) unheard(relays []*config.Relay) (problems []*message.Text) {
 			!kernel.HasAddr(r.IPAddr):
 			problems = append(problems, message.New("relay %q: no device has the address %s (option ipaddr) any more: "+
 				"nothing can arrive", r.Name, r.IPAddr))
+		}
+	}
+	return append(problems, unheardProxies(proxies, kernel.OnCards(relays))...)
+}
+
+// unheardProxies says which proxies listen on an address that a cloud translates. They can, without an error.
+func unheardProxies(proxies []*config.Proxy, relays []*config.Relay) (problems []*message.Text) {
+	for _, p := range proxies {
+		for _, r := range relays {
+			if r.Role == config.VPS && r.Translated() && slices.ContainsFunc(p.Listen, func(l config.Listen) bool {
+				return l.Addr == r.IPAddr
+			}) {
+				problems = append(problems, message.New("proxy %q: no packet to this machine has the address %s (option "+
+					"listen): a cloud translates it to %s; write that one, or 0.0.0.0", p.Section, r.IPAddr, r.NICAddr))
+				break
+			}
 		}
 	}
 	return problems

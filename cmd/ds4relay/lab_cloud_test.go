@@ -262,7 +262,8 @@ func TestCloudMistakes(t *testing.T) {
 		"into: option nicaddr"
 	const none = "no device has the address 198.51.100.144 (option ipaddr); correct it, or, if a cloud translates it, " +
 		"name the address that a device has with: option nicaddr"
-	alike := []string{"several, tunlink", "public", "not there, tunlink", "itself"} // to the case before
+	// To the case before; and a proxy, which up is not about.
+	alike := []string{"several, tunlink", "public", "not there, tunlink", "itself", "proxy"}
 	// Without a mistake, status has the card's address or not.
 	const translated, native = "translated", "native"
 	for _, c := range []struct{ what, machine, file, want string }{
@@ -284,6 +285,9 @@ func TestCloudMistakes(t *testing.T) {
 			"VPS or of its gateway"},
 		{"itself", "", strings.Replace(file, home4, lab.CardIPv4, 1), "10.0.0.5 (option dest_ip) is an address of this " +
 			"VPS or of its gateway"},
+		{"proxy", "", strings.Replace(file, cloudForwards, forwardWeb+"\nconfig proxy 'site'\n\tlist listen "+
+			"'198.51.100.144:443'\n\toption target '[2001:db8:fdd2::210]:443'\n", 1), "no packet to this machine has the " +
+			"address 198.51.100.144 (option listen): a cloud translates it to 10.0.0.5"},
 		{"anchor", "ip addr add 198.51.100.7/32 dev eth0", file, translated},
 		{"anchor, tunlink", "ip addr add 198.51.100.7/32 dev eth0", with("\toption tunlink 'eth0'\n"), native},
 		{"native", "ip addr add 198.51.100.144/32 dev lo", with("\toption tunlink 'eth0'\n"), native},

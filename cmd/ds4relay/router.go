@@ -40,7 +40,7 @@ func details(string) string { return "" }
 func (a *app) neighbours([]*config.Relay) []*message.Text { return nil }
 
 // unheard is empty: a router has no room for it. The doctor finds out whether packets arrive.
-func (a *app) unheard([]*config.Relay) []*message.Text { return nil }
+func (a *app) unheard([]*config.Relay, []*config.Proxy) []*message.Text { return nil }
 
 func (a *app) lockout(relays []*config.Relay) error {
 	return reconcile.Lockout(relays, a.env("SSH_CONNECTION"))
