@@ -77,6 +77,9 @@ func guest(dir string) (result string, err error) {
 }
 
 func setUp(s spec) error {
+	if err := warm(s.Warm); err != nil {
+		return err
+	}
 	for _, m := range []struct {
 		source, target, kind, options string
 		flags                         uintptr

@@ -52,9 +52,13 @@ func Run(ctx context.Context, kernel Kernel, opts Options) (status int, err erro
 	if err := os.Symlink(self, filepath.Join(dir, "labctl")); err != nil {
 		return 0, err
 	}
-	err = spec{
+	todo := spec{
 		Args: opts.Args, Env: opts.Env, Dir: opts.Dir, Modules: kernel.Modules, Share: opts.Share != "",
-	}.write(dir)
+	}
+	if !opts.Icount { // the figures of docs/dev/ were taken with all files on the host
+		todo.Warm = warmPaths(warmPrograms)
+	}
+	err = todo.write(dir)
 	if err != nil {
 		return 0, err
 	}

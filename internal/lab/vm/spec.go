@@ -10,9 +10,10 @@ import (
 type spec struct {
 	Args    []string // program and arguments
 	Env     []string
-	Dir     string // working directory
-	Modules string // becomes /lib/modules
-	Share   bool   // mount the writable share
+	Dir     string   // working directory
+	Modules string   // becomes /lib/modules
+	Share   bool     // mount the writable share
+	Warm    []string // files to copy into the guest's memory
 }
 
 const (
