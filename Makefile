@@ -20,7 +20,7 @@ export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT UBUN
 	release release-draft release-publish release-site release-keys \
 	test-packages size test-luci-app test-luci luci-pot luci-po luci-screens bench bench-up bench-path \
 	bench-wireguard bench-compare bench-setup \
-	bench-proxy recording fuzz race-proxy soak-proxy idle-proxy \
+	bench-proxy recording fuzz faults race-proxy soak-proxy idle-proxy \
 	deps labctl test-deps packages node clean stages
 
 all: ; scripts/build
@@ -91,7 +91,7 @@ bench-setup: labctl packages ; scripts/bench setup
 # README's picture of a terminal: setup on a VPS and join at home, in the lab.
 recording: labctl node ; scripts/recording
 
-fuzz race-proxy soak-proxy: ; scripts/long $@
+fuzz faults race-proxy soak-proxy: ; scripts/long $@
 idle-proxy: labctl ; scripts/long $@
 
 deps: ; @scripts/apt $(LAB_PACKAGES)

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -23,6 +24,8 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
+
+var faultRounds = flag.Int("rounds", 10_000, "how many rounds TestFaults has")
 
 var errInjected = errors.New("injected failure")
 
@@ -404,7 +407,7 @@ func (w *walk) settled(file int) error {
 // random steps, and with missing resources: the kernel always matches the old or the new configuration. cmd/ds4relay
 // has the same test on a real kernel, with fewer rounds. DS4RELAY_SEED repeats a walk.
 func TestFaults(t *testing.T) {
-	const rounds, walks = 50_000, 20
+	const walks = 20
 	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // nearly all memory of a round is garbage afterwards
 	seed := rand.Uint64()
 	if s := os.Getenv("DS4RELAY_SEED"); s != "" {
@@ -422,7 +425,7 @@ func TestFaults(t *testing.T) {
 				w := newWalk(t, random, role)
 				outcomes := map[string]int{}
 				old := nothing
-				for round := range rounds / walks {
+				for round := range *faultRounds / walks {
 					next := random.IntN(len(w.files))
 					if random.IntN(8) == 0 {
 						next = nothing
