@@ -54,7 +54,7 @@ func TestDebianProxy(t *testing.T) {
 	serve(t, d.Host, "tcp6", 443)
 	d.put("DS4RELAY_DEB", "/root/ds4relay.deb")
 	d.put("DS4RELAY_DEB_NEXT", "/root/next.deb")
-	d.do("apt-get install -y /root/ds4relay.deb")
+	d.do("dpkg -i /root/ds4relay.deb")
 	const unit = "ds4relay-proxy"
 	main := func() string { return strings.TrimSpace(d.do("systemctl show -p MainPID --value " + unit)) }
 	seen := func(when string) {
@@ -104,7 +104,7 @@ func TestDebianProxy(t *testing.T) {
 	}
 
 	end = d.clients("over the upgrade")
-	d.do("apt-get install -y /root/next.deb")
+	d.do("dpkg -i /root/next.deb")
 	end()
 	alive(t, "a connection after the upgrade", stream)
 	second := main()
@@ -143,7 +143,7 @@ func TestDebianProxy(t *testing.T) {
 	refusedTCP(t, d.Client, proxied)
 	d.do("systemctl is-enabled " + unit + "; systemctl start " + unit)
 	seen("after a stop and a start")
-	d.do("apt-get purge -y ds4relay")
+	d.do("dpkg -P ds4relay")
 	refusedTCP(t, d.Client, proxied)
 	if out := d.do("systemctl list-unit-files 'ds4relay*' --no-legend; ls -d /run/ds4relay* 2>/dev/null || true; " +
 		"pgrep ds4relay || true"); strings.TrimSpace(out) != "" {
@@ -151,10 +151,10 @@ func TestDebianProxy(t *testing.T) {
 	}
 	// Somebody else's user of that name gets a warning, and stays.
 	d.do("useradd --system --home-dir /srv/ds4relay ds4relay")
-	if out := d.do("apt-get install -y /root/ds4relay.deb 2>&1"); !strings.Contains(out, "there is another user ds4relay") {
+	if out := d.do("dpkg -i /root/ds4relay.deb 2>&1"); !strings.Contains(out, "there is another user ds4relay") {
 		t.Errorf("installing beside another user ds4relay: %s", out)
 	}
-	d.do("apt-get purge -y ds4relay")
+	d.do("dpkg -P ds4relay")
 	if out := d.do("getent passwd ds4relay; userdel ds4relay"); !strings.Contains(out, ":/srv/ds4relay:") {
 		t.Errorf("after the purge somebody else's user ds4relay is: %s", out)
 	}

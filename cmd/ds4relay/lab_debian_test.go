@@ -407,7 +407,8 @@ func (d *debianRelayLab) networkManager() {
 	d.settles()
 }
 
-// networkd gives the device to systemd-networkd, which removes other programs' addresses whenever it sets it up.
+// networkd gives the device to systemd-networkd, which removes other programs' addresses whenever it sets it up. ufw is
+// on, also over the boot.
 func (d *debianRelayLab) networkd(t *testing.T) {
 	d.do("ifdown ens3; mv /etc/network/interfaces /root/interfaces; systemctl start systemd-networkd; systemctl stop " +
 		"networking")
@@ -427,6 +428,7 @@ func (d *debianRelayLab) networkd(t *testing.T) {
 	}
 	d.settles()
 	d.works("after a boot with the unit")
+	d.ufwEnds(t)
 }
 
 // bus calls the D-Bus methods that everybody may call, and those for root.
@@ -498,25 +500,23 @@ func TestDebian(t *testing.T) {
 			d.movesOver(t)
 		})
 	}
-	d.chapter(t, "ifupdown", d.ifupdown)
 	if older {
+		d.chapter(t, "ifupdown", d.ifupdown)
 		d.chapter(t, "D-Bus", d.bus)
-	}
-	d.chapter(t, "the device goes and comes", func(*testing.T) {
-		d.do("ifdown ens3; ifup ens3")
-		d.works("after the device went and came")
-	})
-	if older {
+		d.chapter(t, "the device goes and comes", func(*testing.T) {
+			d.do("ifdown ens3; ifup ens3")
+			d.works("after the device went and came")
+		})
 		d.chapter(t, "nftables", d.nftables)
 		d.chapter(t, "Docker", d.docker)
-	}
-	if older {
 		d.chapter(t, "a boot", d.boot)
+		d.chapter(t, "upgrade", d.upgrade)
 	} else {
-		d.chapter(t, "ufw, and a boot", func(t *testing.T) { d.ufw(t, d.boot) })
-	}
-	d.chapter(t, "upgrade", d.upgrade)
-	if !older {
+		d.chapter(t, "ifupdown", func(t *testing.T) {
+			d.configure(debianRelay, "home")
+			d.do("ifup wrap1")
+			d.works("after ifup")
+		})
 		d.chapter(t, "whoever takes it away", d.whoever)
 	}
 	d.chapter(t, "systemd", func(*testing.T) {
@@ -531,6 +531,7 @@ func TestDebian(t *testing.T) {
 	} else {
 		d.chapter(t, "metrics", d.metrics)
 		d.chapter(t, "units", d.units) // a mistake in the file, which makes a run of metrics fail too
+		d.chapter(t, "ufw", d.ufw)
 		d.chapter(t, "networkd, and a boot", d.networkd)
 		d.chapter(t, "a home that joins", d.joins)
 	}
@@ -695,18 +696,22 @@ func (d *debianRelayLab) nftables(t *testing.T) {
 
 }
 
-// ufw drops unknown packets as soon as it is enabled, and after a boot.
-func (d *debianRelayLab) ufw(t *testing.T, boot func(t *testing.T)) {
+// ufw drops unknown packets as soon as it is enabled, and after a boot, until ufwEnds.
+func (d *debianRelayLab) ufw(t *testing.T) {
 	stream := open(t, d.Client, public+":80")
 	d.comesBack("mkdir /root/ufw && cp -p /etc/ufw/*.rules /etc/ufw/ufw.conf /root/ufw && ufw allow 7/tcp && ufw " +
 		"--force enable")
 	alive(t, "the stream after ufw enable", stream)
 	d.works("after ufw enable")
+}
+
+// ufwEnds disables ufw, which must be on.
+func (d *debianRelayLab) ufwEnds(t *testing.T) {
+	t.Helper()
 	if out := d.do("ufw status verbose"); !strings.Contains(out, "Status: active") ||
 		!strings.Contains(out, "deny (incoming)") {
 		t.Errorf("ufw: %s", out)
 	}
-	boot(t)
 	d.do("ufw disable; cp -p /root/ufw/* /etc/ufw")
 }
 
@@ -751,8 +756,7 @@ func (d *debianRelayLab) formerPackage(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.do("cd /root/former; for f in changed restore; do ln -s ../ds4relay-$f.path " +
-		"usr/lib/systemd/system/paths.target.wants; done; dpkg-deb -Znone -b . ../former.deb; apt-get install -y " +
-		"--allow-downgrades ../former.deb; rm -r ../former ../former.deb")
+		"usr/lib/systemd/system/paths.target.wants; done; dpkg-deb -Znone -b . ../former.deb; dpkg -i ../former.deb; rm -r ../former ../former.deb")
 	d.do("systemctl is-active ds4relay-changed.path ds4relay-restore.path; nft flush ruleset; touch /run/ufw.lock")
 	d.settles()
 	d.do("rm /run/ds4relay/applied") // it had no such record

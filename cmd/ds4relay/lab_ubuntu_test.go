@@ -24,11 +24,11 @@ func TestUbuntu(t *testing.T) {
 		d.works("with the unit")
 	})
 	d.chapter(t, "ufw, and a boot", func(t *testing.T) {
-		d.ufw(t, func(*testing.T) {
-			d.reboot()
-			d.settles()
-			d.works("after a boot")
-		})
+		d.ufw(t)
+		d.reboot()
+		d.settles()
+		d.works("after a boot")
+		d.ufwEnds(t)
 	})
 	d.chapter(t, "netplan", func(*testing.T) {
 		d.do("netplan apply; systemctl restart systemd-networkd; systemctl restart ds4relay-watch")
