@@ -213,8 +213,8 @@ func newDebian(ctx context.Context, opts *Options, dir string) (*second, error) 
 		return nil, fmt.Errorf("qemu-img: %w: %s (is qemu-utils installed?)", err, out)
 	}
 	args := append(x86Args(1), "-m", "768", "-drive", "file="+layer+",format=qcow2,if=virtio,cache=unsafe",
-		"-kernel", filepath.Join(root, "vmlinux"), "-initrd", initrd, "-append", "console=ttyS0 panic=-1 "+x86Append+
-			knownTSC())
+		"-kernel", filepath.Join(root, "vmlinux"), "-initrd", initrd, "-append", "console=ttyS0 panic=-1 "+
+			"norandmaps audit=0 psi=0 hardened_usercopy=off "+x86Append+coarseTimers+knownTSC())
 	return &second{name: "debian", qemu: "qemu-system-x86_64", args: args, dir: dir, cards: debianCards,
 		opts: opts}, nil
 }

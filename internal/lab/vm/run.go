@@ -242,6 +242,10 @@ func isClosed(c <-chan struct{}) bool {
 const x86Append = "quiet mitigations=off tsc=reliable clocksource=tsc no_timer_check init_on_alloc=0 " +
 	"rcupdate.rcu_expedited=1"
 
+// coarseTimers lets timers fire at the kernel's ticks, 250 times a second, and not at any time in between. Each timer
+// that is set exactly wakes QEMU's main thread, and Go's runtime sets one every 20 microseconds while it has work.
+const coarseTimers = " highres=off"
+
 // x86Args returns the machine type and CPUs. Each CPU is a QEMU thread. If the computer runs only one of two, that one
 // spins at the guest's locks, which on a busy computer costs up to ten times the work (docs/dev/lab.md). The CPU lacks
 // features that are slow in software: fast copies (ERMS), vectors of 32 bytes, and checks of each access.
@@ -255,11 +259,11 @@ func qemuArgs(kernel Kernel, opts *Options, dir, console string, cards []int) []
 	if memory == 0 {
 		memory = 2048
 	}
-	args, tsc := x86Args(max(opts.CPUs, 1)), knownTSC()
+	args, timers := x86Args(max(opts.CPUs, 1)), coarseTimers+knownTSC()
 	if opts.Icount { // with the CPU with which the figures of docs/dev/ were taken
 		args = []string{"-machine", "pc,hpet=off", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", "-smp",
 			"1", "-cpu", "max"}
-		tsc = "" // it counts instructions
+		timers = "" // it counts instructions
 	}
 	args = append(args,
 		"-m", strconv.Itoa(memory),
@@ -269,7 +273,7 @@ func qemuArgs(kernel Kernel, opts *Options, dir, console string, cards []int) []
 		// that hangs for a minute (twice watchdog_thresh) ends the guest, with the kernel's log. There is no cgroup
 		// memory accounting and no check of copies to and from user space.
 		"-append", "console=ttyS0 panic=-1 rdinit=/init norandmaps lsm= audit=0 psi=0 cgroup_disable=memory "+
-			"hardened_usercopy=off watchdog_thresh=30 softlockup_panic=1 "+x86Append+tsc+" ds4relay.spec="+dir,
+			"hardened_usercopy=off watchdog_thresh=30 softlockup_panic=1 "+x86Append+timers+" ds4relay.spec="+dir,
 		"-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap", "-device",
 		"virtio-serial-pci")
 	if opts.Share != "" {
