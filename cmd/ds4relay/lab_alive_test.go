@@ -182,7 +182,7 @@ func TestKeepsOpen(t *testing.T) {
 	// left waits until the firewall will forget the tunnel in less than a time, and returns that time: -1 if it has.
 	left := func(less int) int {
 		t.Helper()
-		for end := time.Now().Add(12 * patience); ; time.Sleep(100 * time.Millisecond) {
+		for end := time.Now().Add(12 * patience); ; time.Sleep(500 * time.Millisecond) {
 			out, err := r.ISP.Run("sed", "-n", "s/^ipv6 *10 *unknown *4 *\\([0-9]*\\) .*/\\1/p", "/proc/net/nf_conntrack")
 			if err != nil {
 				t.Fatal(err)

@@ -212,7 +212,7 @@ func (d *debianRelayLab) settles() {
 // emulates its processor, a loop of them would take longer than one command may.
 func (d *debianRelayLab) comes(command string) bool {
 	d.t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(500 * time.Millisecond) {
 		if status, _ := d.try(command); status == 0 {
 			return true
 		} else if time.Now().After(end) {

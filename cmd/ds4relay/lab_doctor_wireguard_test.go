@@ -232,7 +232,7 @@ func TestDoctorClock(t *testing.T) {
 func (l *wireGuardLab) traced(t *testing.T) {
 	t.Helper()
 	serveTCP(t, l.Host, 80)
-	vps, router := l.vps.traces("-t", "3", "-c", "6", client4), l.router.traces("-t", "3", "-c", "6")
+	vps, router := l.vps.traces("-t", "20", "-c", "6", client4), l.router.traces("-t", "20", "-c", "6")
 	seenTCP(t, l.Client, public+":80", client4)
 	text := vps()
 	t.Logf("trace on the VPS\n%s", text)

@@ -114,7 +114,7 @@ func (r *room) do(t *testing.T, command, input string) string {
 func (r *room) pushes(t *testing.T, state, word string) {
 	t.Helper()
 	text := ""
-	for end := time.Now().Add(24 * patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(24 * patience); time.Now().Before(end); time.Sleep(300 * time.Millisecond) {
 		text = r.do(t, "cat /run/ds4relay/push-*.json", "")
 		var push struct{ State string }
 		if json.Unmarshal([]byte(text), &push) == nil && push.State == state && strings.Contains(text, word) {
@@ -210,7 +210,7 @@ func moves(t *testing.T, r *relay, vps, home *room, relay string) {
 		}
 	}
 	home.do(t, "ds4relay reload", "")
-	for end := time.Now().Add(4 * patience); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(4 * patience); ; time.Sleep(300 * time.Millisecond) {
 		if text := vps.do(t, "cat "+record, ""); strings.Contains(text, `"2001:db8:fdd3:`) {
 			break
 		} else if time.Now().After(end) {

@@ -66,10 +66,10 @@ func (s *stays) stop() {
 	s.ends()
 }
 
-// awaits waits until a condition holds.
+// awaits waits until a condition holds, which may start programs: not without a pause, as the watcher needs the CPU too.
 func (s *stays) awaits(what string, condition func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); !condition(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(40 * time.Second); !condition(); time.Sleep(300 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			_, status, _ := s.try("status")
 			s.t.Fatalf("%s: %s: in vain\n%s%s", s.host.Name, what, status, s.said())

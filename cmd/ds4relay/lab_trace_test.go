@@ -70,7 +70,7 @@ func TestTrace(t *testing.T) {
 	r := newRelay(t, lab.Options{}, forwardAll+forwardWeb)
 	serveTCP(t, r.Host2, 80)
 	r.up()
-	vps, router := r.vps.traces("-t", "3", "-c", "6", client4), r.router.traces("-t", "3", "-c", "6")
+	vps, router := r.vps.traces("-t", "20", "-c", "6", client4), r.router.traces("-t", "20", "-c", "6")
 	seenTCP(t, r.Client, public+":8080", client4)
 	text := vps()
 	t.Logf("trace on the VPS\n%s", text)
@@ -96,7 +96,7 @@ func TestTrace(t *testing.T) {
 		"drop; }; }"); err != nil {
 		t.Fatal(err)
 	}
-	vps, router = r.vps.traces("-t", "2"), r.router.traces("-t", "2")
+	vps, router = r.vps.traces("-t", "4"), r.router.traces("-t", "4")
 	refusedTCP(t, r.Client, public+":8080")
 	text = vps()
 	t.Logf("trace on the VPS, with a silent host\n%s", text)
