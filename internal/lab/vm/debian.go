@@ -212,9 +212,11 @@ func newDebian(ctx context.Context, opts *Options, dir string) (*second, error) 
 	if out, err := create.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("qemu-img: %w: %s (is qemu-utils installed?)", err, out)
 	}
+	// Without the LSM of BPF the first process takes 23 s of CPU time for a boot of Debian 13, with it 55 s. No unit of
+	// the package asks for it, and no profile of AppArmor is installed.
 	args := append(x86Args(1), "-m", "768", "-drive", "file="+layer+",format=qcow2,if=virtio,cache=unsafe",
 		"-kernel", filepath.Join(root, "vmlinux"), "-initrd", initrd, "-append", "console=ttyS0 panic=-1 "+
-			"norandmaps audit=0 psi=0 hardened_usercopy=off "+x86Append+coarseTimers+knownTSC())
+			"norandmaps lsm=landlock,lockdown,yama audit=0 psi=0 hardened_usercopy=off "+x86Append+coarseTimers+knownTSC())
 	return &second{name: "debian", qemu: "qemu-system-x86_64", args: args, dir: dir, cards: debianCards,
 		opts: opts}, nil
 }
