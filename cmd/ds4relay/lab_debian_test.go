@@ -756,7 +756,8 @@ func (d *debianRelayLab) formerPackage(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.do("cd /root/former; for f in changed restore; do ln -s ../ds4relay-$f.path " +
-		"usr/lib/systemd/system/paths.target.wants; done; dpkg-deb -Znone -b . ../former.deb; dpkg -i ../former.deb; rm -r ../former ../former.deb")
+		"usr/lib/systemd/system/paths.target.wants; done; dpkg-deb -Znone -b . ../former.deb; dpkg -i " +
+		"../former.deb; rm -r ../former ../former.deb")
 	d.do("systemctl is-active ds4relay-changed.path ds4relay-restore.path; nft flush ruleset; touch /run/ufw.lock")
 	d.settles()
 	d.do("rm /run/ds4relay/applied") // it had no such record

@@ -156,7 +156,7 @@ func TestDrift(t *testing.T) {
 // makes it longer. Package reconcile has the same test on a kernel in memory, with many more rounds. Meanwhile the
 // virtual machine's clock jumps.
 func TestFaults(t *testing.T) {
-	rounds, seed := setting(t, "DS4RELAY_ROUNDS", 60), setting(t, "DS4RELAY_SEED", rand.Uint64())
+	rounds, seed := setting(t, "DS4RELAY_ROUNDS", 30), setting(t, "DS4RELAY_SEED", rand.Uint64())
 	fmt.Printf("TestFaults: DS4RELAY_SEED=%d\n", seed)
 	r := newRelay(t, lab.Options{}, "")
 	if out, err := r.VPS.Run("ip", "addr", "add", "198.51.100.145/24", "dev", "eth0"); err != nil {

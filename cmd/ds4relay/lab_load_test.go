@@ -44,7 +44,7 @@ const conntrackMax = "/proc/sys/net/netfilter/nf_conntrack_max"
 
 // TestFlood: a stream survives a flood of SYNs and datagrams from everywhere, which fill the table of connections.
 func TestFlood(t *testing.T) {
-	const packets, limit = 30000, 4000
+	const packets, limit = 12000, 4000
 	r := newRelay(t, lab.Options{}, forwardAll)
 	serveTCP(t, r.Host, 80)
 	serveUDP(t, r.Host, 5000)

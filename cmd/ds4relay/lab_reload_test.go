@@ -332,10 +332,10 @@ func TestAloneEveryStepInvisible(t *testing.T) {
 	}
 }
 
-// TestAloneReloadInvisible changes the forwards sixty times under 200 TCP streams and a UDP stream of another
+// TestAloneReloadInvisible changes the forwards forty times under 200 TCP streams and a UDP stream of another
 // forward. Only the few packets that the kernel itself discards may be lost.
 func TestAloneReloadInvisible(t *testing.T) {
-	const streams, changes, bearable = 200, 60, 10
+	const streams, changes, bearable = 200, 40, 10
 	r := newRelay(t, lab.Options{Second: true}, forwardWeb)
 	serveTCP(t, r.Host2, 80)
 	serveUDP(t, r.Host2, 80)
