@@ -13,9 +13,9 @@ import (
 	"github.com/ds4relay/ds4relay/internal/config"
 )
 
-// handful is how many sessions one client may cause in a loop: one for each proxy, and one that another thread accepted
-// at the same time.
-const handful = 4
+// handful is how many sessions one client may cause in a loop: one for each proxy, and some that another thread
+// accepted at the same time. A busy machine has seen two of these; without an end there would be hundreds.
+const handful = 8
 
 // ring returns proxies of which each leads to the next and the last to the first. They use names, so that the
 // configuration cannot detect the loop.
