@@ -36,7 +36,7 @@ func TestFeeds(t *testing.T) {
 		feedMakefile: {"include ../../lang/golang/golang-package.mk", "PKG_LICENSE:=Apache-2.0",
 			"PKG_SOURCE:=$(PKG_NAME)-$(PKG_VERSION).tar.gz",
 			"PKG_SOURCE_URL:=https://codeload.github.com/ds4relay/ds4relay/tar.gz/v$(PKG_VERSION)?",
-			"GO_PKG_LDFLAGS_X:=main.version=$(PKG_VERSION)"},
+			"GO_PKG_LDFLAGS_X:=main.version=$(PKG_VERSION) main.commit=v$(PKG_VERSION)"},
 		luciMakefile: {"include ../../luci.mk", "PKG_LICENSE:=Apache-2.0",
 			"# call BuildPackage - OpenWrt buildroot signature"},
 	} {
