@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -296,8 +297,8 @@ func TestTwoVPS(t *testing.T) {
 			serveUDP(t, r.Host, 5000)
 			serveTCP(t, r.Client, 90)
 			before := r.router.snapshot()
+			vps2.do("up") // WireGuard tries again only after five seconds if nobody listens
 			r.up()
-			vps2.do("up")
 			first, second := capture(t, r.Router, "wrap1"), capture(t, r.Router, "wrap2")
 			from := &net.TCPAddr{IP: net.ParseIP(client4), Port: 12345}
 			for _, to := range []string{public, "198.51.100.200"} {
@@ -518,7 +519,11 @@ func TestSameAddresses(t *testing.T) {
 			cabin.do("up")
 			// The VPS's answers to the cabin go to the other home, so the cabin hears only the VPS's own probes.
 			r.vps.listens(t, "equal homes", "heard", 0)
-			cabin.listens(t, "equal homes", "unknown", 0)
+			heard := "unknown"
+			if os.Getenv(transportEnv) == "wireguard" {
+				heard = "heard" // the handshake of the tunnel itself
+			}
+			cabin.listens(t, "equal homes", heard, 0)
 			for range 2 { // the VPS probes the cabin although it has heard of it
 				r.vps.do("watch")
 				cabin.listens(t, "equal homes, the VPS's probe", "heard", 0)
