@@ -66,7 +66,7 @@ func (s *stays) stop() {
 	s.ends()
 }
 
-// awaits waits until a condition holds, which may start programs: not without a pause, as the watcher needs the CPU too.
+// awaits waits until a condition holds, which may start programs: the pause leaves the watcher the CPU.
 func (s *stays) awaits(what string, condition func() bool) {
 	s.t.Helper()
 	for deadline := time.Now().Add(40 * time.Second); !condition(); time.Sleep(300 * time.Millisecond) {
