@@ -240,7 +240,8 @@ func (d *debianRelayLab) comesBack(command string) {
 // unwatched is a time without the watcher, until the returned function is called.
 func (d *debianRelayLab) unwatched() (end func()) {
 	d.t.Helper()
-	d.do("systemctl stop ds4relay-watch.path ds4relay-watch.service")
+	// One by one: in one call systemd stops the service first, and the path may start it again.
+	d.do("systemctl stop ds4relay-watch.path; systemctl stop ds4relay-watch.service")
 	return func() {
 		d.t.Helper()
 		d.do("systemctl start ds4relay-watch.path")
@@ -741,9 +742,9 @@ func (d *debianRelayLab) boot(t *testing.T) {
 
 // formerPackage installs a package with the units and scripts of the previous release.
 func (d *debianRelayLab) formerPackage(t *testing.T) {
-	d.do("systemctl stop ds4relay-watch.path ds4relay-watch.service; dpkg-deb -R /root/ds4relay.deb /root/former; cd " +
-		"/root/former; sed -i 's/^Version: .*/Version: 0.1.0-0/' DEBIAN/control; rm DEBIAN/md5sums; mkdir -p " +
-		"usr/lib/systemd/system/{nftables,ufw,docker}.service.d")
+	d.unwatched()
+	d.do("dpkg-deb -R /root/ds4relay.deb /root/former; cd /root/former; sed -i 's/^Version: .*/Version: 0.1.0-0/' DEBIAN/control; rm " +
+		"DEBIAN/md5sums; mkdir -p usr/lib/systemd/system/{nftables,ufw,docker}.service.d")
 	const files = "testdata/former/debian"
 	err := fs.WalkDir(former, files, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
