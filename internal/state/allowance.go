@@ -196,8 +196,14 @@ func (s DelAllowance) Commands() []string {
 func (s DelAllowance) Undo() []Step { return []Step{AddAllowance(s)} }
 
 func (p *planner) removeAllowances() {
-	for _, allowance := range missing(p.want.Allowances, p.have.Allowances) {
-		p.add(DelAllowance{allowance})
+	wanted := map[Allowance]int{} // a rule that is there twice, too, is one too many
+	for _, allowance := range p.want.Allowances {
+		wanted[allowance]++
+	}
+	for _, allowance := range p.have.Allowances {
+		if wanted[allowance]--; wanted[allowance] < 0 {
+			p.add(DelAllowance{allowance})
+		}
 	}
 }
 

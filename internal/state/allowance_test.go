@@ -63,6 +63,11 @@ func TestAllowances(t *testing.T) {
 	if got := allowances(link, nil); got != nil {
 		t.Errorf("without iptables: %v", got)
 	}
+	twice := Observed{State: State{Allowances: []Allowance{want[0], want[1], want[0]}}}
+	if steps, err := Plan(twice, State{Allowances: want[:2]}); err != nil || len(steps) != 1 ||
+		steps[0] != (DelAllowance{want[0]}) {
+		t.Errorf("a rule that is there twice: %v, %v", steps, err)
+	}
 	steps, err := Plan(Observed{State: State{Allowances: want[:2]}}, State{Allowances: want[1:]})
 	if err != nil || len(steps) != 2 {
 		t.Fatal(steps, err)
