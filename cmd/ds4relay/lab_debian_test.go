@@ -743,8 +743,8 @@ func (d *debianRelayLab) boot(t *testing.T) {
 // formerPackage installs a package with the units and scripts of the previous release.
 func (d *debianRelayLab) formerPackage(t *testing.T) {
 	d.unwatched()
-	d.do("dpkg-deb -R /root/ds4relay.deb /root/former; cd /root/former; sed -i 's/^Version: .*/Version: 0.1.0-0/' DEBIAN/control; rm " +
-		"DEBIAN/md5sums; mkdir -p usr/lib/systemd/system/{nftables,ufw,docker}.service.d")
+	d.do("dpkg-deb -R /root/ds4relay.deb /root/former; cd /root/former; sed -i 's/^Version: .*/Version: 0.1.0-0/' " +
+		"DEBIAN/control; rm DEBIAN/md5sums; mkdir -p usr/lib/systemd/system/{nftables,ufw,docker}.service.d")
 	const files = "testdata/former/debian"
 	err := fs.WalkDir(former, files, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {

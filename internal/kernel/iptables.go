@@ -91,8 +91,8 @@ func iptablesRules() (map[string]string, error) {
 	return rules, nil
 }
 
-// list returns the rules of a chain. Docker and ufw replace whole tables: who reads in the middle of it may get an error,
-// and tries again.
+// list returns the rules of a chain. Docker and ufw replace whole tables: who reads in the middle of it may get an
+// error, and tries again.
 func (b backend) list(table, chain string) (listing string, err error) {
 	for range 3 {
 		listing, err = iptables(b.program, "-t", table, "-w", "-S", chain)
