@@ -30,8 +30,7 @@ func TestOldestGo(t *testing.T) {
 		}
 	}
 	said := regexp.MustCompile(`\bGo(?:\]\(https://go\.dev/dl\))? (1\.\d+) (?:or later|oder neuer)`)
-	for _, file := range []string{"README.md", "CONTRIBUTING.md", "docs/getting-started.md",
-		"docs/de/erste-schritte.md", "scripts/apt"} {
+	for _, file := range []string{"README.md", "CONTRIBUTING.md", "docs/install.md", "scripts/apt"} {
 		text, err := os.ReadFile(root + "/" + file)
 		if err != nil {
 			t.Fatal(err)
