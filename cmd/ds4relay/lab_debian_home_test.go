@@ -166,11 +166,10 @@ func (d *debianHome) state() string {
 	return out
 }
 
-// comes waits until the relay is as its file says, with this endpoint on the card: the run of each minute sees to that
-// if no change of the card does.
+// comes waits until the relay is as its file says, with this endpoint on the card.
 func (d *debianHome) comes(endpoint string) {
 	d.t.Helper()
-	if status, out := d.try("for i in $(seq 300); do ip -6 -o addr show dev ens3 deprecated | grep -q '" + endpoint +
+	if status, out := d.try("for i in $(seq 150); do ip -6 -o addr show dev ens3 deprecated | grep -q '" + endpoint +
 		"/128' && ds4relay status && exit; sleep 0.3; done; exit 1"); status != 0 {
 		d.t.Fatalf("the endpoint %s does not come: %s\n%s", endpoint, out, d.state())
 	}

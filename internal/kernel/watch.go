@@ -126,7 +126,7 @@ func concernsRoutes(m syscall.NetlinkMessage) bool {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return concernsLink(m.Data)
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		return !added || len(m.Data) > 0 && m.Data[0] == unix.AF_INET || fresh(m.Data)
+		return !added || len(m.Data) > 0 && m.Data[0] == unix.AF_INET || fresh(m.Data) || deprecated(m.Data)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		if len(m.Data) < unix.SizeofRtMsg {
 			return false
@@ -155,6 +155,12 @@ func fresh(data []byte) bool {
 	}
 	created, updated := binary.NativeEndian.Uint32(cache[8:]), binary.NativeEndian.Uint32(cache[12:])
 	return updated-created < freshTime
+}
+
+// deprecated reports whether an IPv6 address is of a prefix that a router has taken back. If the home had the prefix
+// that takes its place a while ago, that is all that is told: the address of that one is not new.
+func deprecated(data []byte) bool {
+	return len(data) > 2 && data[2]&unix.IFA_F_DEPRECATED != 0 // struct ifaddrmsg
 }
 
 // netconfaForwarding is NETCONFA_FORWARDING of linux/netconf.h.

@@ -48,6 +48,7 @@ func TestConcerns(t *testing.T) {
 		{"an address that was renewed", unix.RTM_NEWADDR, address(0, 1000, 5000), false},
 		{"an address that has come", unix.RTM_NEWADDR, address(0, 1000, 1000), true},
 		{"an address that is tried", unix.RTM_NEWADDR, address(unix.IFA_F_TENTATIVE, 1000, 1000), false},
+		{"an address of a prefix that was taken back", unix.RTM_NEWADDR, address(unix.IFA_F_DEPRECATED, 1000, 5000), true},
 		{"an IPv4 address", unix.RTM_NEWADDR, []byte{unix.AF_INET, 24, 0, 0, 2, 0, 0, 0}, true},
 		{"our route is gone", unix.RTM_DELROUTE, rtm(unix.AF_INET, 32, 46), true},
 		{"our route", unix.RTM_NEWROUTE, rtm(unix.AF_INET, 32, 46), false},
