@@ -78,7 +78,7 @@ func iptablesRules() (map[string]string, error) {
 			if !used {
 				continue
 			}
-			listing, err := b.list(c.table, c.chain)
+			listing, err := iptables(b.program, "-t", c.table, "-w", "-S", c.chain)
 			var limit *program.LimitError
 			if errors.As(err, &limit) {
 				return nil, err // unknown whether there are rules of ours
@@ -89,20 +89,6 @@ func iptablesRules() (map[string]string, error) {
 		}
 	}
 	return rules, nil
-}
-
-// list returns the rules of a chain. Docker and ufw replace whole tables: who reads in the middle of it may get an
-// error, and tries again.
-func (b backend) list(table, chain string) (listing string, err error) {
-	for range 3 {
-		listing, err = iptables(b.program, "-t", table, "-w", "-S", chain)
-		var limit *program.LimitError
-		if err == nil || errors.As(err, &limit) || strings.Contains(err.Error(), "incompatible") { // made with nft
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	return listing, err
 }
 
 // iptablesInUse returns the programs whose chains may need our rules.
