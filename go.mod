@@ -12,5 +12,6 @@ require (
 	github.com/vishvananda/netns v0.0.5
 	golang.org/x/crypto v0.45.0
 	golang.org/x/sys v0.41.0
+	golang.org/x/tools v0.42.0
 	rsc.io/qr v0.2.0
 )

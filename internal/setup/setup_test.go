@@ -15,9 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/tools/txtar"
+
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/transport"
-	"github.com/ds4relay/ds4relay/internal/txtar"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
@@ -144,7 +145,7 @@ func TestMachines(t *testing.T) {
 			}
 			files := map[string]string{}
 			for _, f := range archive.Files {
-				files[f.Name] = f.Data
+				files[f.Name] = string(f.Data)
 			}
 			var former []byte
 			if text, ok := files["file"]; ok {
@@ -155,7 +156,7 @@ func TestMachines(t *testing.T) {
 			if *update {
 				for i := range archive.Files {
 					if archive.Files[i].Name == "outcome" {
-						archive.Files[i].Data = got
+						archive.Files[i].Data = []byte(got)
 					}
 				}
 				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {

@@ -11,9 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/tools/txtar"
+
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/transport"
-	"github.com/ds4relay/ds4relay/internal/txtar"
 	"github.com/ds4relay/ds4relay/internal/uci"
 )
 
@@ -36,10 +37,10 @@ func TestPlan(t *testing.T) {
 			for i := range archive.Files {
 				parts[archive.Files[i].Name] = &archive.Files[i]
 			}
-			facts := parseFacts(t, parts["facts"].Data)
+			facts := parseFacts(t, string(parts["facts"].Data))
 			have := Observed{SysctlValues: map[string]string{}}
 			if from := parts["from"]; from != nil {
-				have.State = compile(t, []byte(from.Data), facts)
+				have.State = compile(t, from.Data, facts)
 				for _, s := range have.Sysctls {
 					have.SysctlValues[s.Key] = s.Value
 					if s.Device == "" {
@@ -47,7 +48,7 @@ func TestPlan(t *testing.T) {
 					}
 				}
 			}
-			want := compile(t, []byte(parts["ds4relay"].Data), facts)
+			want := compile(t, parts["ds4relay"].Data, facts)
 			steps, err := Plan(have, want)
 			if err != nil {
 				t.Fatal(err)
@@ -59,11 +60,11 @@ func TestPlan(t *testing.T) {
 				}
 			}
 			if *update {
-				parts["plan"].Data = got.String()
+				parts["plan"].Data = []byte(got.String())
 				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
 					t.Fatal(err)
 				}
-			} else if got.String() != parts["plan"].Data {
+			} else if got.String() != string(parts["plan"].Data) {
 				t.Errorf("got\n%s", got.String())
 			}
 			checkUndo(t, steps)
