@@ -12,7 +12,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 )
 
@@ -20,19 +19,10 @@ import (
 // Packages for all architectures get the one of the feed, as `apk index --rewrite-arch` does it: apk looks for them in
 // its folder. Source: apk-tools, doc/apk-v2.5.scd and src/app_index.c.
 func APK(dir, arch string) ([]byte, error) {
-	files, err := packages(dir, "*.apk")
+	var index bytes.Buffer
+	err := each(dir, "*.apk", func(_ string, data []byte) error { return describe(&index, data, arch) })
 	if err != nil {
 		return nil, err
-	}
-	var index bytes.Buffer
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
-		if err := describe(&index, data, arch); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
 	}
 	return archive(true, [2]string{"DESCRIPTION", "ds4relay"}, [2]string{"APKINDEX", index.String()})
 }

@@ -16,33 +16,38 @@ import (
 // Opkg returns the index of the packages (*.ipk) of a folder: the file that an opkg feed calls Packages, a paragraph
 // for each package, in the order of the files' names. Source: OpenWrt's scripts/ipkg-make-index.sh.
 func Opkg(dir string) ([]byte, error) {
-	files, err := packages(dir, "*.ipk")
-	if err != nil {
-		return nil, err
-	}
 	var index bytes.Buffer
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
+	err := each(dir, "*.ipk", func(name string, data []byte) error {
 		control, err := ipkControl(data)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+		if err == nil {
+			fmt.Fprintf(&index, "%s\nFilename: %s\nSize: %d\nSHA256sum: %x\n\n", strings.TrimSpace(control), name,
+				len(data), sha256.Sum256(data))
 		}
-		fmt.Fprintf(&index, "%s\nFilename: %s\nSize: %d\nSHA256sum: %x\n\n", strings.TrimSpace(control),
-			filepath.Base(file), len(data), sha256.Sum256(data))
-	}
-	return index.Bytes(), nil
+		return err
+	})
+	return index.Bytes(), err
 }
 
-// packages lists the packages of a folder. None at all is an error: a feed without packages is a mistake of its maker.
-func packages(dir, pattern string) ([]string, error) {
+// each reads the packages of a folder, in the order of their names. None at all is an error: a feed without packages is
+// a mistake of its maker.
+func each(dir, pattern string, do func(name string, data []byte) error) error {
 	files, err := filepath.Glob(filepath.Join(dir, pattern))
 	if err == nil && len(files) == 0 {
 		err = fmt.Errorf("%s: no %s", dir, pattern)
 	}
-	return files, err
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := do(filepath.Base(file), data); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return nil
 }
 
 // ipkControl returns the control file of a package: control.tar.gz in a gzipped tar file has it.
