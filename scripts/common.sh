@@ -16,6 +16,7 @@ git_here() { GIT_CEILING_DIRECTORIES=$(dirname "$root") git "$@"; }
 # description.
 package_version=${PACKAGE_VERSION:-$(sed -n 's/^PKG_VERSION:=//p' openwrt/ds4relay/Makefile)}
 version=${VERSION:-$(git_here describe --tags --dirty 2>/dev/null || echo "$package_version-dev")}
+version=${version#v} # the tag of version 1.2.3 is v1.2.3
 
 # Two builds of one commit are identical: the files' time is the commit's.
 SOURCE_DATE_EPOCH=$(git_here log -1 --format=%ct 2>/dev/null || echo 0)
@@ -104,8 +105,8 @@ declare -A debian_arch=(
 site_url=${SITE_URL:-https://ds4relay.github.io/ds4relay}
 signers=(gnupg signify-openbsd openssl)
 
-# gpg_home KEYS: a GNUPGHOME that is gone with the script, with the key of a folder, or empty. It is not in that folder: the path
-# of gpg's socket must be short.
+# gpg_home KEYS: a GNUPGHOME that is gone with the script, with the key of a folder, or empty. It is not in that folder:
+# the path of gpg's socket must be short.
 gpg_home() {
 	GNUPGHOME=$(mktemp -d)
 	export GNUPGHOME
