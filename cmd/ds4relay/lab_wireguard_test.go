@@ -53,11 +53,12 @@ func newWireGuard(t *testing.T, options lab.Options, peeraddr, forwards string) 
 	return r
 }
 
-// shakesHands waits until the tunnel of an end has had a handshake.
+// shakesHands waits until each tunnel of WireGuard at an end has had a handshake.
 func shakesHands(t *testing.T, e *end) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		if strings.Contains(e.do("status", "--json"), `"handshake_s"`) {
+		status := e.do("status", "--json")
+		if n := strings.Count(status, `"handshake_s"`); n > 0 && n == strings.Count(status, `"transport": "wireguard"`) {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -398,6 +399,7 @@ func TestBothTransports(t *testing.T) {
 	serveNamed(t, r.CabinHost, "cabin", 80)
 	r.up()
 	cabin.do("up")
+	shakesHands(t, r.vps)
 	for _, e := range []*end{r.vps, r.router, cabin} {
 		if out := e.do("up"); !strings.HasPrefix(out, "Nothing to do") {
 			t.Errorf("%s: a second up: %s", e.host.Name, out)
