@@ -128,7 +128,7 @@ func (a *app) joinBy(yes, replace bool, forward *firstForward) error {
 			return err
 		}
 	}
-	if err := j.enrol(enrolTime); err != nil {
+	if err := j.enrol(joinTime); err != nil {
 		return err
 	}
 	if err := a.startUp(a); err != nil {
@@ -178,8 +178,9 @@ func errReplaces(relay, former string) error {
 		relay, former)
 }
 
-// enrolTime limits how long the VPS may take: a small router and a small VPS need some seconds for keys and the tunnel.
-const enrolTime = time.Minute
+// joinTime limits how long the VPS may take to answer on the command line, where a person waits: a small router and a
+// small VPS need some seconds for keys and the tunnel.
+const joinTime = time.Minute
 
 // inviting is what a form shows of an invitation, before anything is done.
 type inviting struct {
@@ -529,7 +530,7 @@ const pushTime = 80 * time.Second
 // pushed waits until the VPS knows this home's forwards and its endpoint.
 func (j *joining) pushed() error {
 	for end := time.Now().Add(pushTime); ; time.Sleep(5 * time.Second) {
-		if err := j.pushAll(true); err != nil {
+		if err := j.pushAll(true, joinTime); err != nil {
 			return err
 		}
 		last := j.kernel().Pushed(j.Relay)
@@ -540,11 +541,19 @@ func (j *joining) pushed() error {
 			plain.Mark(j.stdout, plain.Good, "the VPS knows what this home wants\n")
 			return nil
 		case last.Code == pairing.ErrDenied.Code, last.State == kernel.PushRefused, time.Now().After(end):
-			lines := last.Text
-			for i := range last.Problems {
-				lines += "\n" + last.Problems[i].Error()
-			}
-			return errors.New(lines)
+			return untold(last)
 		}
 	}
+}
+
+// untold says that the home is joined, and why the VPS does not know what it wants.
+func untold(last *kernel.Push) error {
+	lines := "this home is joined to the VPS, but the VPS does not know its forwards yet: " + last.Text
+	for i := range last.Problems {
+		lines += "\n" + last.Problems[i].Error()
+	}
+	if last.State == kernel.PushFailed {
+		lines += "\nIt is told again every minute: ds4relay status says how that ends."
+	}
+	return errors.New(lines)
 }

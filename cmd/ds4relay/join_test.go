@@ -593,7 +593,7 @@ func TestPush(t *testing.T) {
 	}
 	push := func(wait bool) *kernel.Push {
 		t.Helper()
-		if err := h.pushAll(wait); err != nil {
+		if err := h.pushAll(wait, pairing.Limit); err != nil {
 			t.Fatal(err)
 		}
 		return h.kernel.Pushed("home")
@@ -632,6 +632,14 @@ func TestPush(t *testing.T) {
 	failed := push(false)
 	if failed.State != kernel.PushFailed || failed.Text != pairing.ErrSilent.Error() {
 		t.Errorf("failed: %+v", failed)
+	}
+	if limit := h.sessions[len(h.sessions)-1].Limit; limit != pairing.Limit {
+		t.Errorf("the VPS may take %v, want %v", limit, pairing.Limit)
+	}
+	// Who has just joined is told that this much has worked, and what becomes of the rest.
+	if said := untold(failed).Error(); !strings.HasPrefix(said, "this home is joined to the VPS, but ") ||
+		!strings.Contains(said, pairing.ErrSilent.Error()+"\n") || !strings.Contains(said, "told again every minute") {
+		t.Errorf("after joining: %s", said)
 	}
 	failed.Since = 7
 	if again := push(false); again.Since != 7 {

@@ -83,13 +83,13 @@ func (a *app) push(*flag.FlagSet) func([]string) error {
 		if err := needRoot(); err != nil {
 			return err
 		}
-		return a.pushAll(true)
+		return a.pushAll(true, pairing.Limit)
 	}
 }
 
 // pushAll tells the VPSs what is due when no other process tells them something. Without wait, nothing is done if one
-// does.
-func (a *app) pushAll(wait bool) error {
+// does. limit is how long each VPS may take.
+func (a *app) pushAll(wait bool, limit time.Duration) error {
 	c, _, err := config.Load(a.path, a.defaults())
 	if err != nil || len(a.pushes(c)) == 0 {
 		return err
@@ -109,7 +109,7 @@ func (a *app) pushAll(wait bool) error {
 	}
 	var errs []error
 	for _, d := range a.pushes(c) {
-		result := a.pushOne(&d)
+		result := a.pushOne(&d, limit)
 		if d.last != nil && d.last.State == result.State && d.last.Text == result.Text && d.last.Sum == result.Sum {
 			result.Since = d.last.Since
 		}
@@ -119,13 +119,13 @@ func (a *app) pushAll(wait bool) error {
 }
 
 // pushOne tells one VPS.
-func (a *app) pushOne(d *due) *kernel.Push {
+func (a *app) pushOne(d *due, limit time.Duration) *kernel.Push {
 	vps, err := a.pairings.VPS(d.relay.Name)
 	if err != nil {
 		return d.answer(kernel.PushFailed, err)
 	}
 	session := pairing.Session{VPS: vps, Key: a.pairings.Key(d.relay.Name), From: d.from, Input: d.text, Run: a.run,
-		Limit: pairing.Limit}
+		Limit: limit}
 	answer, err := a.session(&session)
 	if err != nil {
 		return d.answer(kernel.PushFailed, err)

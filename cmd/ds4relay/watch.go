@@ -8,6 +8,7 @@ import (
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
+	"github.com/ds4relay/ds4relay/internal/pairing"
 	"github.com/ds4relay/ds4relay/internal/platform"
 	"github.com/ds4relay/ds4relay/internal/probe"
 	"github.com/ds4relay/ds4relay/internal/program"
@@ -80,7 +81,7 @@ func (a *app) watchOnce(missing, mends bool) error {
 	}
 	m.NoteServed()
 	watched.Relays, err = (&probe.Prober{Kernel: m.Kernel}).Listen(c.Relays, watched.Relays)
-	return errors.Join(append(errs, err, m.NoteWatched(watched), a.pushAll(false))...)
+	return errors.Join(append(errs, err, m.NoteWatched(watched), a.pushAll(false, pairing.Limit))...)
 }
 
 // followNames checks whether the DNS name of another end has a new address, or this end another prefix, and moves the
