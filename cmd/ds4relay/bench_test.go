@@ -446,6 +446,11 @@ var pathVariants = []struct {
 	{name: "as up makes it"},
 	{"no flowtable on the VPS", "nft list table ip ds4relay_flows >/run/offload.nft; nft delete table ip " +
 		"ds4relay_flows\n", "nft -f /run/offload.nft\n", "", ""},
+	{"no flowtable on the router", "", "", "nft list table ip ds4relay_flows >/run/home.nft; nft delete table ip " +
+		"ds4relay_flows\n", "nft -f /run/home.nft\n"},
+	{"the router's flowtable on the bridge's port, too", "", "", "nft add flowtable ip ds4relay_flows established '{ " +
+		"hook ingress priority 0; devices = { lan-host }; }'\n", "nft delete flowtable ip ds4relay_flows established '{ " +
+		"hook ingress priority 0; devices = { lan-host }; }'\n"},
 	{"the VPS's tunnel without GRO", "ethtool -K wrap1 gro off\n", "ethtool -K wrap1 gro on\n", "", ""},
 	{"the router's tunnel without GRO", "", "", "ethtool -K wrap1 gro off\n", "ethtool -K wrap1 gro on\n"},
 	{"both tunnels without GSO", "ethtool -K wrap1 tso off gso off\n", "ethtool -K wrap1 tso on gso on\n",

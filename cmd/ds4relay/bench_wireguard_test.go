@@ -35,7 +35,7 @@ func wireGuardWays(t *testing.T, r *relay, ours keys) []way {
 	_, blogRule, _ := strings.Cut(asBlogsHaveIt["router"], "up\n")
 	vpsDown := "ip link del wrap1; nft delete table ip byhand; sysctl -qw net.ipv4.ip_forward=0\n"
 	return []way{
-		ours.way(r, oursWireGuard, ""),
+		ours.way(r, oursWireGuard, "", ""),
 		scriptWay(r, byHandWireGuard, map[*lab.Host]string{
 			r.VPS:    vps + nat,
 			r.Router: router + strings.ReplaceAll(marks, "size set 1420", "size set 1380"),
@@ -51,11 +51,12 @@ type keys struct{ vps, router transport.Key }
 
 func (r *relay) newKeys() keys { return keys{r.vps.newKey(), r.router.newKey()} }
 
-// way is ds4relay with transport wireguard, with more lines in the VPS's relay.
-func (k keys) way(r *relay, name, more string) way {
+// way is ds4relay with transport wireguard, with more lines in the relay of each end.
+func (k keys) way(r *relay, name, vps, router string) way {
 	return way{name, func() func() {
-		r.vps.write(r.vps.wireGuardHead("vps", k.router, "\tlist keep 'tcp:22'\n"+more) + forwardAll)
-		r.router.write(r.router.wireGuardHead("router", k.vps, "\toption peeraddr '"+benchPeer+"'\n") + forwardAll)
+		r.vps.write(r.vps.wireGuardHead("vps", k.router, "\tlist keep 'tcp:22'\n"+vps) + forwardAll)
+		r.router.write(r.router.wireGuardHead("router", k.vps, "\toption peeraddr '"+benchPeer+"'\n"+router) +
+			forwardAll)
 		r.vps.do("-q", "up")
 		r.router.do("-q", "up")
 		r.wait(name, public+":80")
@@ -100,15 +101,16 @@ ip link set wrap1 mtu 1420 up
 	return vps, router
 }
 
-// TestBenchWireGuard compares ds4relay's transport wireguard, with and without a flowtable on the VPS, with WireGuard
-// by hand.
+// TestBenchWireGuard compares ds4relay's transport wireguard, with and without flowtables, with WireGuard by hand.
 func TestBenchWireGuard(t *testing.T) {
 	for _, offloads := range []bool{true, false} {
 		r := newCompared(t, offloads)
 		ours := r.newKeys()
 		ways := wireGuardWays(t, r, ours)
 		ways[0], ways[1] = ways[1], ways[0]
-		ways = append(ways, ours.way(r, oursWireGuard+", no flowtable", "\toption flow_offloading '0'\n"))
+		const off = "\toption flow_offloading '0'\n"
+		ways = append(ways, ours.way(r, oursWireGuard+", no flowtable", off, off),
+			ours.way(r, oursWireGuard+", on the VPS only", "", off))
 		c := &benchmark.Comparison{Metrics: compareMetrics}
 		compareWays(t, r, c, ways, compareRepetitions)
 		fmt.Printf("\nsegmentation offloads: %v\n%s", offloads, c.Table())

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/lab"
@@ -127,6 +129,119 @@ func TestFlowOffloading(t *testing.T) {
 	}
 }
 
+// TestFlowOffloadingHome: the same on a router, also beside fw4's own flowtable, and nothing that guards a host is lost.
+func TestFlowOffloadingHome(t *testing.T) {
+	const size = 4 << 20
+	option := "\toption egress 'all'\n"
+	r := newRelay(t, lab.Options{}, forwardWeb+option)
+	serveTCP(t, r.Host2, 80)
+	serveTCP(t, r.Client, 90)
+	r.up()
+	counted := func(h *lab.Host, to string) int {
+		t.Helper()
+		count := forwarded(t, r.Router)
+		transfers(t, h, to, size)
+		return count()
+	}
+	few := func(what string) {
+		t.Helper()
+		for _, way := range []struct {
+			h  *lab.Host
+			to string
+		}{{r.Client, public + ":8080"}, {r.Host2, client4 + ":90"}} {
+			if n := counted(way.h, way.to); n > 20 {
+				t.Errorf("%s: %d packets from %s met the rules", what, n, way.h.Name)
+			}
+		}
+	}
+	fw4 := flowtable("wan, lan-host, lan-host2, ds-wan6_4").ruleset
+	few("after up")
+	if err := r.Router.NFT(fw4); err != nil {
+		t.Fatal(err)
+	}
+	few("beside fw4's flowtable")
+
+	// What others do to it is put back.
+	for _, command := range []string{"ip link del wrap1", "nft delete table ip ds4relay_flows"} {
+		if out, err := r.Router.Run("sh", "-c", command); err != nil {
+			t.Fatal(err, out)
+		}
+		if code, out, _ := r.router.try("status"); code != 3 {
+			t.Errorf("%s: status ends with %d: %s", command, code, out)
+		}
+		r.router.do("watch")
+		few(command)
+		if out := r.router.do("up"); !strings.HasPrefix(out, "Nothing to do") {
+			t.Errorf("%s: a second up: %s", command, out)
+		}
+	}
+
+	// With a kill switch neither what is in our flowtable leaves another way, nor what was in fw4's before.
+	leaves := func(what string, conn net.Conn) {
+		t.Helper()
+		if n := received(t, r.Client, "eth0", "leak", func() {
+			conn.SetDeadline(time.Now().Add(patience))
+			conn.Write([]byte("leak"))
+		}); n > 0 {
+			t.Errorf("with the kill switch, and no tunnel, %s leaves", what)
+		}
+	}
+	killed := routerRelay + forwardWeb + option + "\toption killswitch '1'\n"
+	own := open(t, r.Host2, client4+":90")
+	alive(t, "a connection through the tunnel", own)
+	r.router.write(killed)
+	r.router.do("reload")
+	alive(t, "a connection through the tunnel, with the kill switch", own)
+	if out, err := r.Router.Run("ip", "link", "set", "wrap1", "down"); err != nil {
+		t.Fatal(err, out)
+	}
+	leaves("a connection that was in our flowtable", own)
+	r.router.do("up")
+	few("with the kill switch")
+	r.router.write(routerRelay + forwardWeb)
+	r.router.do("reload")
+	own = open(t, r.Host2, client4+":90")
+	alive(t, "a connection through the line", own)
+	alive(t, "a connection through the line", own)
+	r.vps.do("down")
+	r.router.write(killed)
+	r.router.do("reload")
+	leaves("a connection that was in fw4's flowtable", own)
+	r.vps.do("up")
+
+	// A change of who may come, and of what is forwarded, applies to what is in the flowtable.
+	for what, file := range map[string]string{
+		"src_ip":     routerRelay + forwardWeb + "\toption src_ip '192.0.2.7'\n",
+		"no forward": routerRelay + forwardAll,
+	} {
+		stream := open(t, r.Client, public+":8080")
+		alive(t, "a client's", stream)
+		r.router.write(file)
+		r.router.do("reload")
+		ended(t, what+": a client's connection", stream)
+		r.router.write(routerRelay + forwardWeb)
+		r.router.do("reload")
+	}
+
+	// Turned off, packets meet the rules, and a flow goes on.
+	stream := open(t, r.Client, public+":8080")
+	alive(t, "a stream", stream)
+	r.router.write(strings.Replace(routerRelay, "\toption device", "\toption flow_offloading '0'\n\toption device", 1) +
+		forwardWeb)
+	r.router.do("reload")
+	alive(t, "a stream, without offloading", stream)
+	if out, err := r.Router.Run("nft", "delete table inet fastpath"); err != nil {
+		t.Fatal(err, out)
+	}
+	if n := counted(r.Client, public+":8080"); n < 100 {
+		t.Errorf("flow_offloading 0: only %d packets met the rules", n)
+	}
+	r.router.do("down")
+	if out, _ := r.Router.Run("nft", "list", "tables"); strings.Contains(out, "ds4relay") {
+		t.Errorf("after down:\n%s", out)
+	}
+}
+
 // TestFlowTableFull: the kernel takes as many devices in a flowtable as package state gives it at most, and no more.
 func TestFlowTableFull(t *testing.T) {
 	const most = 255
@@ -144,13 +259,13 @@ func TestFlowTableFull(t *testing.T) {
 	if out, err := host.Run("ip", "-batch", file); err != nil {
 		t.Fatal(err, out)
 	}
-	if err := host.NFT(state.OffloadTable(devices[1:], []string{"eth0"}).Ruleset); err != nil {
+	if err := host.NFT(state.OffloadTable(state.Flows{VPS: devices[1:], Access: []string{"eth0"}}).Ruleset); err != nil {
 		t.Errorf("%d devices: %v", most, err)
 	}
 	if out, err := host.Run("nft", "delete table ip "+state.FlowTableName); err != nil {
 		t.Fatal(err, out)
 	}
-	if err := host.NFT(state.OffloadTable(devices, []string{"eth0"}).Ruleset); err == nil {
+	if err := host.NFT(state.OffloadTable(state.Flows{VPS: devices, Access: []string{"eth0"}}).Ruleset); err == nil {
 		t.Errorf("%d devices are taken: there is room for more tunnels", most+1)
 	}
 }

@@ -63,7 +63,7 @@ var Abouts = map[string]map[string]About{
 		"killswitch": {Meaning: "router: hosts with egress all reach the IPv4 internet through the tunnel or " +
 			"not at all"},
 		"masq": {Default: "0; with peer plain 1", Meaning: "the default for the forwards of this relay"},
-		"flow_offloading": {Meaning: "VPS: established TCP and UDP connections bypass the rules of nft and iptables, " +
+		"flow_offloading": {Meaning: "established TCP and UDP connections bypass the rules of nft and iptables, " +
 			"if the kernel has flowtables (the module nft_flow_offload)"},
 		"target_local": {Meaning: "VPS: its own programs reach the home by `ipaddr` like other clients; 0: they " +
 			"reach the VPS itself. 0 in one relay counts for all with the same `ipaddr`"},

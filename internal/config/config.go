@@ -81,7 +81,7 @@ type Relay struct {
 	Table      uint32
 	Priority   int // of the first ip rule
 	Egress     Egress
-	Offloading bool // of flows, on a VPS
+	Offloading bool // of flows
 
 	TargetLocal bool // on a VPS: its own programs reach the forwards, too
 

@@ -1,5 +1,3 @@
-//go:build !openwrt
-
 package kernel
 
 import (
@@ -10,17 +8,17 @@ import (
 	"github.com/ds4relay/ds4relay/internal/state"
 )
 
-// flowTables reports whether the kernel and nft support the flowtables of a VPS. They do if the module nft_flow_offload
+// flowTables reports whether the kernel and nft support flowtables. They do if the module nft_flow_offload
 // is loaded or our table exists. Otherwise nft checks a ruleset without applying it, which loads the module. nft must
 // be 1.0.2 or later (the .deb depends on it): earlier versions do not accept quoted devices there.
 func flowTables(relays []*config.Relay) bool {
-	if !slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Role == config.VPS && r.Offloading }) {
+	if !slices.ContainsFunc(relays, func(r *config.Relay) bool { return r.Offloading }) {
 		return false
 	}
 	if _, err := os.Stat("/sys/module/nft_flow_offload"); err == nil {
 		return true
 	}
-	trial := state.OffloadTable([]string{"lo"}, []string{"lo"})
+	trial := state.OffloadTable(state.Flows{VPS: []string{"lo"}, Access: []string{"lo"}})
 	if _, _, ours, err := tableSum(trial); ours && err == nil {
 		return true
 	}

@@ -19,8 +19,5 @@ func changeAllowance(state.Allowance, string) error { return nil }
 // heldBy is for a VPS.
 func (k *Kernel) heldBy(*config.Relay, netip.Addr, netip.Addr) string { return "" }
 
-// flowTables is false, see state.Offloading.
-func flowTables([]*config.Relay) bool { return false }
-
 // KeepTables does nothing: OpenWrt's firewall does not touch other programs' tables.
 func (k *Kernel) KeepTables([]state.Table) error { return nil }

@@ -121,7 +121,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 	if table, ok := outerTable(vps, router); ok {
 		s.Tables = append(s.Tables, table)
 	}
-	if table, ok := offloadTable(onVPS, facts, vps.slots); ok {
+	if table, ok := offloadTable(relays, facts, vps.slots); ok {
 		s.Tables = append(s.Tables, table)
 	}
 	s.normalize()

@@ -547,8 +547,7 @@ return view.extend({
 		fields.add(s, 'advanced', form.Value, 'priority',
 			_('The first of six priorities of ip rules.'));
 		fields.add(s, 'advanced', form.Flag, 'flow_offloading',
-			_('Established connections bypass the firewall’s rules if the kernel supports it.'),
-			{ retain: true }).depends('role', 'vps');
+			_('Established connections bypass the firewall’s rules if the kernel supports it.'));
 		fields.add(s, 'advanced', form.Flag, 'target_local',
 			_('Programs on the VPS reach the home by the public address, as clients on the Internet do.'),
 			{ retain: true }).depends('role', 'vps');

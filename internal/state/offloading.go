@@ -1,6 +1,0 @@
-//go:build !openwrt
-
-package state
-
-// Offloading reports whether this program makes flowtables.
-const Offloading = true
