@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/lab"
 	"github.com/ds4relay/ds4relay/internal/reconcile"
@@ -259,13 +260,21 @@ func TestFlowTableFull(t *testing.T) {
 	if out, err := host.Run("ip", "-batch", file); err != nil {
 		t.Fatal(err, out)
 	}
-	if err := host.NFT(state.OffloadTable(state.Flows{VPS: devices[1:], Access: []string{"eth0"}}).Ruleset); err != nil {
+	table := func(tunnels []string) string {
+		var flows state.Flows
+		for _, tunnel := range tunnels {
+			flows.Add(config.VPS, tunnel, "eth0")
+		}
+		return flows.Table().Ruleset
+	}
+	if err := host.NFT(table(devices)); err != nil {
 		t.Errorf("%d devices: %v", most, err)
 	}
 	if out, err := host.Run("nft", "delete table ip "+state.FlowTableName); err != nil {
 		t.Fatal(err, out)
 	}
-	if err := host.NFT(state.OffloadTable(state.Flows{VPS: devices, Access: []string{"eth0"}}).Ruleset); err == nil {
+	one := strings.Replace(table(devices), "devices = {", `devices = { "lo",`, 1)
+	if err := host.NFT(one); err == nil {
 		t.Errorf("%d devices are taken: there is room for more tunnels", most+1)
 	}
 }

@@ -18,7 +18,9 @@ func flowTables(relays []*config.Relay) bool {
 	if _, err := os.Stat("/sys/module/nft_flow_offload"); err == nil {
 		return true
 	}
-	trial := state.OffloadTable(state.Flows{VPS: []string{"lo"}, Access: []string{"lo"}})
+	var flows state.Flows
+	flows.Add(config.VPS, "lo", "lo")
+	trial := flows.Table()
 	if _, _, ours, err := tableSum(trial); ours && err == nil {
 		return true
 	}

@@ -32,91 +32,69 @@ func offloadTable(relays []*config.Relay, facts Facts, slots slots) (Table, bool
 	var f Flows
 	for _, r := range relays {
 		var ways []string
-		if r.Role == config.VPS {
-			if _, shared := slots.of[r.Name]; !shared {
-				ways = append(ways, facts.Access[r.Name])
+		_, shared := slots.of[r.Name]
+		switch {
+		case !r.Offloading:
+		case r.Role == config.VPS:
+			if !shared {
+				ways = []string{facts.Access[r.Name]}
 			}
-		} else if publics[r.IPAddr] == 1 {
+		case publics[r.IPAddr] == 1:
 			for _, host := range hosts(r) {
 				if !facts.Self[host] {
 					ways = append(ways, facts.LAN[host])
 				}
 			}
 		}
-		ways = slices.DeleteFunc(ways, func(device string) bool { return device == "" || device == r.Device })
-		if r.Offloading && len(ways) > 0 {
-			f = f.with(r, ways)
+		for _, way := range ways {
+			if way != "" && way != r.Device {
+				f.Add(r.Role, r.Device, way)
+			}
 		}
 	}
-	return OffloadTable(f), f.VPS != nil || f.Router != nil
+	return f.Table(), f.devices != nil
 }
 
-// Flows says which flows bypass the rules: between each tunnel of a VPS and each device on which clients arrive, and
-// between the devices of each pair on a router, a tunnel and one of the home network.
+// Flows says which flows bypass the rules. All lists have devices in quotes.
 type Flows struct {
-	VPS, Access []string
-	Router      [][2]string
+	devices         []string // of the flowtable
+	tunnels, access []string // of a VPS: between each of the former and each of the latter
+	pairs           []string // of a router, as elements of a set: between a tunnel and a device of the home network
 }
 
-// with adds a relay's tunnel, unless that makes too many devices.
-func (f Flows) with(r *config.Relay, ways []string) Flows {
-	more := f
-	if r.Role == config.VPS {
-		more.VPS, more.Access = append(f.VPS, r.Device), unique(slices.Concat(f.Access, ways))
-	} else {
-		for _, device := range ways {
-			more.Router = append(more.Router, [2]string{r.Device, device})
-		}
-		more.Router = unique(more.Router)
+// Add adds the flows between a tunnel and another device, unless that makes too many devices.
+func (f *Flows) Add(role config.Role, tunnel, way string) {
+	tunnel, way = quote(tunnel), quote(way)
+	devices := unique(append(slices.Clone(f.devices), way, tunnel))
+	switch {
+	case len(devices) > maxFlowDevices:
+		return
+	case role == config.VPS:
+		f.tunnels, f.access = unique(append(f.tunnels, tunnel)), unique(append(f.access, way))
+	default:
+		f.pairs = unique(append(f.pairs, tunnel+" . "+way, way+" . "+tunnel))
 	}
-	if len(more.devices()) > maxFlowDevices {
-		return f
-	}
-	return more
+	f.devices = devices
 }
 
-// devices are those of the flowtable.
-func (f Flows) devices() []string {
-	devices := slices.Concat(f.Access, f.VPS)
-	for _, pair := range f.Router {
-		devices = append(devices, pair[:]...)
-	}
-	return unique(devices)
-}
-
-// OffloadTable is the table for these flows. With family inet the kernel would track IPv6 too. On a VPS it applies
-// after other firewalls (priority filter) have admitted a connection's first packets. On a router it precedes fw4's own
+// Table is the flowtable with these flows. With family inet the kernel would track IPv6 too. On a VPS it applies after
+// other firewalls (priority filter) have admitted a connection's first packets. On a router it precedes fw4's own
 // flowtable, which would take them otherwise, and has no tunnel. Source:
 // https://docs.kernel.org/networking/nf_flowtable.html
-func OffloadTable(f Flows) Table {
-	const established = "meta l4proto { tcp, udp } ct state established flow add @established\n\t}\n"
-	list := func(devices []string) string {
-		quoted := make([]string, len(devices))
-		for i, device := range devices {
-			quoted[i] = quote(device)
-		}
-		return "{ " + strings.Join(quoted, ", ") + " }"
-	}
+func (f *Flows) Table() Table {
 	t := Table{Family: "ip", Name: FlowTableName}
-	body := `
-	flowtable established {
-		hook ingress priority 0
-		devices = ` + list(f.devices()) + `
-		counter
-	}
-`
-	if f.VPS != nil {
-		body += "\tchain forward {\n\t\ttype filter hook forward priority 10; policy accept;\n\t\tiifname " + list(f.VPS) +
-			" oifname " + list(f.Access) + " " + established
-	}
-	if f.Router != nil {
-		var pairs []string
-		for _, pair := range f.Router {
-			tunnel, device := quote(pair[0]), quote(pair[1])
-			pairs = append(pairs, tunnel+" . "+device, device+" . "+tunnel)
+	list := func(items []string) string { return "{ " + strings.Join(items, ", ") + " }" }
+	body := "\n\tflowtable established {\n\t\thook ingress priority 0\n\t\tdevices = " + list(f.devices) +
+		"\n\t\tcounter\n\t}\n"
+	for _, c := range []struct{ name, priority, match string }{
+		{"forward", "10", "iifname " + list(f.tunnels) + " oifname " + list(f.access)},
+		{"forward_home", "-1", "iifname . oifname " + list(f.pairs)},
+	} {
+		if !strings.Contains(c.match, "{  }") {
+			body += "\tchain " + c.name + " {\n\t\ttype filter hook forward priority " + c.priority +
+				"; policy accept;\n\t\t" + c.match +
+				" meta l4proto { tcp, udp } ct state established flow add @established\n\t}\n"
 		}
-		body += "\tchain forward_home {\n\t\ttype filter hook forward priority -1; policy accept;\n\t\tiifname . oifname { " +
-			strings.Join(pairs, ", ") + " } " + established
 	}
 	t.Ruleset = tableText(t, body)
 	return t
