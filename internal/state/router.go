@@ -35,8 +35,8 @@ var egressChains string
 //go:embed nft/tunnel_limited.nft
 var limitedSets string
 
-const limitedRules = `		ip daddr . meta l4proto . th dport . ip saddr @DEVICE_port goto DEVICE_new
-		ip daddr . meta l4proto . ip saddr @DEVICE_protocol goto DEVICE_new
+const limitedRules = `		ip daddr . ip protocol . th dport . ip saddr @DEVICE_port goto DEVICE_new
+		ip daddr . ip protocol . ip saddr @DEVICE_protocol goto DEVICE_new
 		ip daddr . ip saddr @DEVICE_host goto DEVICE_new
 `
 
