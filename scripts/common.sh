@@ -35,6 +35,9 @@ export DS4RELAY_CACHE=$cache/lab DS4RELAY_NODE=$cache/node DS4RELAY_BINARY=$buil
 export DS4RELAY_PROMTOOL=$cache/bin/promtool DS4RELAY_UBUNTU=${UBUNTU:-}
 labctl=$build/labctl
 
+# What labctl needs to boot its machine with another Debian's kernel: KERNEL=trixie. Empty: this computer's release.
+other_kernel=${KERNEL:+-kernel $KERNEL}
+
 # go_release PROGRAM TAGS FILE: a program as it is installed.
 go_release() {
 	mkdir -p "$(dirname "$3")"

@@ -53,7 +53,7 @@ func main() {
 			}
 			return
 		}
-		kernel, err := vm.Prepare(ctx, os.Stderr)
+		kernel, err := vm.Prepare(ctx, "", os.Stderr)
 		if err != nil {
 			fail(err)
 		}
@@ -99,6 +99,7 @@ func run(args []string) int {
 	debian := flags.String("debian", "", "a second virtual machine as the VPS: `SUITE` is bookworm or trixie")
 	agent := flags.String("agent", "", "the agent for the second virtual machine, `FILE`")
 	pkg := flags.String("package", "", "the package that is installed on the router, `FILE`.ipk")
+	suite := flags.String("kernel", "", "boot the kernel of another Debian, `SUITE` such as trixie-backports")
 	verbose := flags.Bool("v", false, "say how long the boot took")
 	flags.Parse(args)
 	if flags.NArg() == 0 {
@@ -111,7 +112,7 @@ func run(args []string) int {
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 
-	kernel, err := vm.Prepare(ctx, os.Stderr)
+	kernel, err := vm.Prepare(ctx, *suite, os.Stderr)
 	if err != nil {
 		fail(err)
 	}

@@ -41,25 +41,24 @@ func CacheDir() (string, error) {
 	return filepath.Join(base, "ds4relay", "lab"), nil
 }
 
-// Prepare returns the cached kernel, or downloads and unpacks one if there is none. It reports progress to log. To get
-// a newer kernel, delete the cache directory.
-func Prepare(ctx context.Context, log io.Writer) (Kernel, error) {
-	cache, err := CacheDir()
-	if err != nil {
-		return Kernel{}, err
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return Kernel{}, err
-	}
-	unlock, err := lock(ctx, filepath.Join(cache, "lock"))
+// Prepare returns the cached kernel of a Debian suite, such as trixie or trixie-backports, or downloads and unpacks one
+// if there is none. Without a suite it is the kernel of this computer's release. It reports progress to log. To get a
+// newer kernel, delete the cache directory.
+func Prepare(ctx context.Context, suite string, log io.Writer) (Kernel, error) {
+	cache, unlock, err := lockCache(ctx)
 	if err != nil {
 		return Kernel{}, err
 	}
 	defer unlock()
-
+	if suite != "" {
+		cache = filepath.Join(cache, "kernel-"+suite)
+		if err := os.MkdirAll(cache, 0o755); err != nil {
+			return Kernel{}, err
+		}
+	}
 	version, err := cachedVersion(cache)
 	if err != nil {
-		if version, err = download(ctx, cache, log); err != nil {
+		if version, err = download(ctx, cache, suite, log); err != nil {
 			return Kernel{}, err
 		}
 	}
@@ -86,6 +85,18 @@ func Prepare(ctx context.Context, log io.Writer) (Kernel, error) {
 	return kernel, writeFile(kernel.Initramfs, data)
 }
 
+// lockCache makes the cache directory, if it does not exist, and waits until no other process prepares a kernel in it.
+func lockCache(ctx context.Context) (cache string, unlock func(), err error) {
+	if cache, err = CacheDir(); err != nil {
+		return "", nil, err
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", nil, err
+	}
+	unlock, err = lock(ctx, filepath.Join(cache, "lock"))
+	return cache, unlock, err
+}
+
 // initramfsKey changes with the content of the initramfs.
 func initramfsKey() string {
 	sum := sha256.Sum256(append([]byte(strings.Join(bootModules, " ")), initScript...))
@@ -100,52 +111,6 @@ func cachedVersion(cache string) (string, error) {
 	version := strings.TrimSpace(string(data))
 	_, err = os.Stat(filepath.Join(cache, version, "boot", "vmlinuz-"+version))
 	return version, err
-}
-
-func download(ctx context.Context, cache string, log io.Writer) (version string, err error) {
-	pkg, err := newestKernel()
-	if err != nil {
-		return "", err
-	}
-	version = strings.TrimPrefix(pkg, "linux-image-")
-	tmp, err := os.MkdirTemp(cache, "download-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(tmp)
-	fmt.Fprintf(log, "labctl: downloading %s\n", pkg)
-	get := exec.CommandContext(ctx, "apt-get", "-q", "download", pkg)
-	if os.Geteuid() == 0 { // apt's own user cannot write to the cache
-		get.Args = append(get.Args, "-o", "APT::Sandbox::User=root")
-	}
-	get.Dir = tmp
-	if out, err := get.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("apt-get download %s: %w: %s (run apt-get update and try again)", pkg, err, lastLine(out))
-	}
-	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
-	if err != nil || len(debs) != 1 {
-		return "", fmt.Errorf("apt-get download %s left %d packages", pkg, len(debs))
-	}
-	root := filepath.Join(tmp, "root")
-	for _, step := range [][]string{
-		{"dpkg", "-x", debs[0], root},
-		{"depmod", "-b", root, version},
-	} {
-		if out, err := exec.CommandContext(ctx, step[0], step[1:]...).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%s: %w: %s", strings.Join(step, " "), err, lastLine(out))
-		}
-	}
-	final := filepath.Join(cache, version)
-	if err := os.RemoveAll(final); err != nil {
-		return "", err
-	}
-	if err := os.Chmod(root, 0o755); err != nil {
-		return "", err
-	}
-	if err := os.Rename(root, final); err != nil {
-		return "", err
-	}
-	return version, writeFile(filepath.Join(cache, "version"), []byte(version+"\n"))
 }
 
 // packings are the compressions of Debian's bzImages: how the stream starts and what unpacks it.
@@ -177,20 +142,6 @@ func unpackKernel(image, to string) error {
 		return fmt.Errorf("%s finds no kernel in %s (is it installed?): %w", packing.command[0], image, withStderr(err))
 	}
 	return fmt.Errorf("%s is compressed neither with xz nor with zstd", image)
-}
-
-func newestKernel() (string, error) {
-	out, err := exec.Command("apt-cache", "depends", kernelPackage).Output()
-	if err != nil {
-		return "", fmt.Errorf("apt-cache depends %s: %w (run apt-get update and try again)", kernelPackage,
-			withStderr(err))
-	}
-	for line := range strings.Lines(string(out)) {
-		if pkg, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: linux-image-"); ok {
-			return "linux-image-" + pkg, nil
-		}
-	}
-	return "", fmt.Errorf("apt-cache depends %s names no kernel (run apt-get update and try again)", kernelPackage)
 }
 
 // lock waits for other processes that are preparing, such as other packages of a go test.

@@ -75,14 +75,7 @@ func PrepareRouter(ctx context.Context, arch string, log io.Writer) (root, versi
 	if !ok {
 		return "", "", fmt.Errorf("no router of architecture %q; there are mipsel and arm64", arch)
 	}
-	cache, err := CacheDir()
-	if err != nil {
-		return "", "", err
-	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", "", err
-	}
-	unlock, err := lock(ctx, filepath.Join(cache, "lock"))
+	cache, unlock, err := lockCache(ctx)
 	if err != nil {
 		return "", "", err
 	}
