@@ -82,6 +82,13 @@ func TestFlowOffloading(t *testing.T) {
 			t.Errorf("%s: only %d packets met the rules", what, n)
 		}
 	}
+	if release, err := r.VPS.Run("uname", "-r"); err != nil || release >= "7" { // KERNEL=trixie-backports
+		many("Linux " + release)
+		if out, err := r.VPS.Run("nft", "list", "tables"); err != nil || strings.Contains(out, "ds4relay_flows") {
+			t.Errorf("Linux %s would mistake the tunnel for IPv6 in IPv6: %v, %s", release, err, out)
+		}
+		return
+	}
 	few("after up")
 	web := decoded(t, r.vps.do("status", "--json")).Relays[0].Forwards[0]
 	if web.Flows == nil || web.Flows.In == nil || web.Flows.In.Bytes < size || web.Flows.Out.Bytes < size ||

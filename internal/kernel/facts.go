@@ -33,7 +33,7 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	if f.IPTables, err = iptablesInUse(); err != nil && !forRoot(err) {
 		return f, err
 	}
-	f.FlowTables = flowTables(relays)
+	f.FlowTables, f.MistakenTunnels = flowTables(relays), mistakesTunnels(release())
 	f.Local, f.Waiting = map[string]netip.Addr{}, map[string]*message.Text{}
 	networks, networksErr := k.networksFor(relays)
 	f.Failed = map[string]error{}

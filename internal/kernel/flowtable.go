@@ -3,6 +3,10 @@ package kernel
 import (
 	"os"
 	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/state"
@@ -26,4 +30,22 @@ func flowTables(relays []*config.Relay) bool {
 	}
 	_, err := Nft(trial.Ruleset, "--check", "-f", "-")
 	return err == nil
+}
+
+// mistakesTunnels reports whether the kernel of a release takes flows into a tunnel of IPv4 in IPv6 for IPv6 in IPv6
+// (ip6_tnl_fill_forward_path, docs/dev/kernel.md). Linux 7.0 to 7.2 send them to a wrong address, 7.3 does not take
+// them, and looks for a route for each packet instead.
+func mistakesTunnels(release string) bool {
+	major, _, _ := strings.Cut(release, ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n >= 7
+}
+
+// release is the kernel's, such as 6.1.0-57-amd64.
+func release() string {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(name.Release[:])
 }

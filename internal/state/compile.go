@@ -40,6 +40,8 @@ type Facts struct {
 
 	IPTables   IPTables
 	FlowTables bool // whether the kernel and nft have them
+	// A flowtable takes a tunnel of IPv4 in IPv6 for one of IPv6 in IPv6 (docs/dev/kernel.md, Linux 7).
+	MistakenTunnels bool
 }
 
 // Keys are the secrets of one end of a relay.
