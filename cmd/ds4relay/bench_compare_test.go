@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +27,22 @@ type way struct {
 	name  string
 	start func() (stop func())
 	to    string // address and port
+	group string // heading in the chart
+}
+
+// Groups of ways.
+const (
+	groupTunnel = "A tunnel in the kernel, not encrypted"
+	groupCrypto = "An encrypted tunnel in the kernel"
+	groupProxy  = "A program that copies (the server does not see the client's address)"
+)
+
+// inGroup puts ways below a heading.
+func inGroup(group string, ways ...way) []way {
+	for i := range ways {
+		ways[i].group = group
+	}
+	return ways
 }
 
 // scriptWay is a path that shell scripts on both ends set up.
@@ -37,11 +54,11 @@ func scriptWay(r *relay, name string, up, down map[*lab.Host]string) way {
 			}
 		}
 	}
-	return way{name, func() func() {
+	return way{name: name, start: func() func() {
 		run(up)
 		r.wait(name, public+":80") // WireGuard: until the home has sent its first packet
 		return func() { run(down) }
-	}, public + ":80"}
+	}, to: public + ":80"}
 }
 
 // daemon is a program that runs on a host while its path is measured.
@@ -52,7 +69,7 @@ type daemon struct {
 
 // daemonWay is a path through programs in user space.
 func daemonWay(r *relay, name string, daemons ...daemon) way {
-	return way{name, func() func() {
+	return way{name: name, start: func() func() {
 		var running []*lab.Cmd
 		for _, d := range daemons {
 			cmd := d.host.Command(d.args[0], d.args[1:]...)
@@ -68,7 +85,7 @@ func daemonWay(r *relay, name string, daemons ...daemon) way {
 				cmd.Wait()
 			}
 		}
-	}, public + ":80"}
+	}, to: public + ":80"}
 }
 
 // wait waits until a connection over the path succeeds.
@@ -84,10 +101,10 @@ func (r *relay) wait(name, to string) {
 	r.vps.t.Fatalf("%s: nobody listens at %s", name, to)
 }
 
-// asBlogsHaveIt is the relay from the shell script that people copy from blogs: the default encapsulation limit, a
-// source rule on the router, no clamp, no guards. (They use iptables for DNAT and SNAT; for an established connection,
-// nft does the same work.)
-var asBlogsHaveIt = map[string]string{
+// minimal is the relay from the shell script that people copy from blogs: the default encapsulation limit, a source
+// rule on the router, no clamp, no guards. (They use iptables for DNAT and SNAT; for an established connection, nft does
+// the same work.)
+var minimal = map[string]string{
 	"vps": `
 ip -6 addr add 2001:db8:6ef9:0:198:51:100:144/128 dev eth0 preferred_lft 0
 ip link add wrap1 type ip6tnl mode ipip6 local 2001:db8:6ef9:0:198:51:100:144 remote 2001:db8:fdd2:0:198:51:100:144
@@ -142,9 +159,9 @@ listen web
 	onVPS := func(args ...string) daemon { return daemon{r.VPS, args} }
 	listen, connect := "TCP4-LISTEN:80,bind="+public+",fork,reuseaddr", "TCP6:"+target
 	ways := []way{
-		daemonWay(r, "HAProxy, TCP mode", onVPS("haproxy", "-f", haproxy)),
-		daemonWay(r, "socat, fork", onVPS("socat", listen, connect)),
-		daemonWay(r, "socat -b 65536, fork", onVPS("socat", "-b", "65536", listen, connect)),
+		daemonWay(r, "HAProxy", onVPS("haproxy", "-f", haproxy)),
+		daemonWay(r, "socat", onVPS("socat", listen, connect)),
+		daemonWay(r, "socat (64 KiB buffers)", onVPS("socat", "-b", "65536", listen, connect)),
 		daemonWay(r, "6tunnel", onVPS("6tunnel", "-d", "-4", "-l", public, "80", home6, "80")),
 	}
 	if frp := os.Getenv("DS4RELAY_FRP"); frp != "" {
@@ -159,7 +176,7 @@ localIP = "127.0.0.1"
 localPort = 80
 remotePort = 80
 `)
-		ways = append(ways, daemonWay(r, "frp, its default (TLS, mux)", onVPS(filepath.Join(frp, "frps"), "-c", server),
+		ways = append(ways, daemonWay(r, "frp (encrypted)", onVPS(filepath.Join(frp, "frps"), "-c", server),
 			daemon{r.Host, []string{filepath.Join(frp, "frpc"), "-c", client}}))
 	}
 	return ways
@@ -224,8 +241,8 @@ func newCompared(t *testing.T, offloads bool) *relay {
 func compareWays(t *testing.T, r *relay, c *benchmark.Comparison, ways []way, repetitions int) {
 	t.Helper()
 	for _, w := range ways {
-		ours := w.name == "ds4relay" || w.name == oursWireGuard
-		c.Paths = append(c.Paths, &benchmark.Path{Name: w.name, Ours: ours})
+		ours := w.name == oursIPIP6 || w.name == oursWireGuard
+		c.Paths = append(c.Paths, &benchmark.Path{Name: w.name, Group: w.group, Ours: ours})
 	}
 	for repetition := range repetitions + 1 {
 		for i, w := range ways {
@@ -242,25 +259,34 @@ func compareWays(t *testing.T, r *relay, c *benchmark.Comparison, ways []way, re
 	}
 }
 
+// unlike keeps encrypted ways and those in clear from being compared.
+func unlike(ours, other *benchmark.Path) bool {
+	encrypted := func(p *benchmark.Path) bool { return p.Group == groupCrypto || strings.Contains(p.Name, "encrypted") }
+	return encrypted(ours) != encrypted(other)
+}
+
 // TestBenchCompare compares common ways to reach a home server, with and without segmentation offloads, and writes the
 // data for the benchmark page.
 func TestBenchCompare(t *testing.T) {
 	compare := func(t *testing.T, offloads bool) *benchmark.Comparison {
 		r := newCompared(t, offloads)
 		ways := []way{
-			{"plain IPv6 routing", func() func() { return func() {} }, "[" + home6 + "]:80"},
-			{"ds4relay", func() func() {
+			{name: "plain IPv6 routing", start: func() func() { return func() {} }, to: "[" + home6 + "]:80"}}
+		ways = append(ways, inGroup(groupTunnel,
+			way{name: oursIPIP6, start: func() func() {
 				r.vps.do("-q", "up")
 				r.router.do("-q", "up")
 				return func() { r.vps.do("-q", "down"); r.router.do("-q", "down") }
-			}, public + ":80"},
-			scriptWay(r, "4in6 by hand, nft", map[*lab.Host]string{r.VPS: byHand["vps"], r.Router: byHand["router"]},
+			}, to: public + ":80"},
+			scriptWay(r, "IPv4 in IPv6 by hand", map[*lab.Host]string{r.VPS: byHand["vps"], r.Router: byHand["router"]},
 				map[*lab.Host]string{r.VPS: byHand["vps down"], r.Router: byHand["router down"]}),
-			scriptWay(r, "4in6 as blogs have it",
-				map[*lab.Host]string{r.VPS: asBlogsHaveIt["vps"], r.Router: asBlogsHaveIt["router"]},
-				map[*lab.Host]string{r.VPS: byHand["vps down"], r.Router: asBlogsHaveIt["router down"]}),
+			scriptWay(r, "minimal IPv4 in IPv6",
+				map[*lab.Host]string{r.VPS: minimal["vps"], r.Router: minimal["router"]},
+				map[*lab.Host]string{r.VPS: byHand["vps down"], r.Router: minimal["router down"]}))...)
+		ways = append(ways, inGroup(groupCrypto, wireGuardWays(t, r, r.newKeys())...)...)
+		if os.Getenv("DS4RELAY_BENCH_TUNNELS") == "" {
+			ways = append(ways, inGroup(groupProxy, proxies(t, r)...)...)
 		}
-		ways = append(append(ways, wireGuardWays(t, r, r.newKeys())...), proxies(t, r)...)
 		c := &benchmark.Comparison{Metrics: compareMetrics}
 		compareWays(t, r, c, ways, compareRepetitions)
 		return c
@@ -274,15 +300,16 @@ func TestBenchCompare(t *testing.T) {
 	}
 	t.Run("without", func(t *testing.T) {
 		c := compare(t, false)
-		fmt.Print(c.Table())
+		text := c.Table() + "\n" + c.Ahead(unlike)
+		fmt.Print(text)
 		write(t, "without.md", "Without segmentation offloads, packet by packet, as a router and a rented machine "+
-			"see them:\n\n"+c.Table()+"\n")
-		write(t, "benchmark.svg", c.SVG("To the home server, ratios to plain IPv6 routing (longer is better)", 0, 1,
-			2, 3))
+			"see them:\n\n"+text+"\n")
+		write(t, "benchmark.svg", c.SVG("The ways to a home server, packet by packet", 0, 1, 2, 3))
 	})
 	t.Run("with", func(t *testing.T) {
 		c := compare(t, true)
-		fmt.Print(c.Table())
-		write(t, "with.md", "With them, as inside one machine:\n\n"+c.Table())
+		text := c.Table() + "\n" + c.Ahead(unlike)
+		fmt.Print(text)
+		write(t, "with.md", "With them, as inside one machine:\n\n"+text)
 	})
 }

@@ -14,25 +14,26 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// Names of the paths through WireGuard.
+// Names of ways.
 const (
-	oursWireGuard   = "ds4relay, wireguard"
-	byHandWireGuard = "WireGuard by hand, nft"
+	oursIPIP6       = "ds4relay (IPv4 in IPv6)"
+	oursWireGuard   = "ds4relay (WireGuard)"
+	byHandWireGuard = "WireGuard by hand"
 )
 
 // benchPeer is where the home finds the VPS in all of them: over IPv6, as with the other tunnels.
 const benchPeer = "2001:db8:6ef9::1"
 
-// wireGuardWays are ds4relay's transport wireguard, and WireGuard set up with wg, ip and nft: as people do who know
-// nft, with the NAT and marks of byHand, and as blogs have it, like asBlogsHaveIt.
+// wireGuardWays are ds4relay's transport wireguard, and WireGuard set up with wg, ip and nft: with the NAT
+// and marks of byHand, and like minimal.
 func wireGuardWays(t *testing.T, r *relay, ours keys) []way {
 	t.Helper()
 	vps, router := tunnelByHand(t, r)
 	_, nat, _ := strings.Cut(byHand["vps"], "up\n")
 	_, marks, _ := strings.Cut(byHand["router"], "up\n")
-	_, blogNAT, _ := strings.Cut(asBlogsHaveIt["vps"], "up\n")
-	blogNAT = strings.Replace(blogNAT, "ip saddr 192.168.1.210 snat to 198.51.100.144", "masquerade", 1)
-	_, blogRule, _ := strings.Cut(asBlogsHaveIt["router"], "up\n")
+	_, minimalNAT, _ := strings.Cut(minimal["vps"], "up\n")
+	minimalNAT = strings.Replace(minimalNAT, "ip saddr 192.168.1.210 snat to 198.51.100.144", "masquerade", 1)
+	_, minimalRule, _ := strings.Cut(minimal["router"], "up\n")
 	vpsDown := "ip link del wrap1; nft delete table ip byhand; sysctl -qw net.ipv4.ip_forward=0\n"
 	return []way{
 		ours.way(r, oursWireGuard, "", ""),
@@ -40,9 +41,9 @@ func wireGuardWays(t *testing.T, r *relay, ours keys) []way {
 			r.VPS:    vps + nat,
 			r.Router: router + strings.ReplaceAll(marks, "size set 1420", "size set 1380"),
 		}, map[*lab.Host]string{r.VPS: vpsDown, r.Router: byHand["router down"]}),
-		scriptWay(r, "WireGuard as blogs have it",
-			map[*lab.Host]string{r.VPS: vps + blogNAT, r.Router: router + blogRule},
-			map[*lab.Host]string{r.VPS: vpsDown, r.Router: asBlogsHaveIt["router down"]}),
+		scriptWay(r, "minimal WireGuard",
+			map[*lab.Host]string{r.VPS: vps + minimalNAT, r.Router: router + minimalRule},
+			map[*lab.Host]string{r.VPS: vpsDown, r.Router: minimal["router down"]}),
 	}
 }
 
@@ -53,7 +54,7 @@ func (r *relay) newKeys() keys { return keys{r.vps.newKey(), r.router.newKey()} 
 
 // way is ds4relay with transport wireguard, with more lines in the relay of each end.
 func (k keys) way(r *relay, name, vps, router string) way {
-	return way{name, func() func() {
+	return way{name: name, start: func() func() {
 		r.vps.write(r.vps.wireGuardHead("vps", k.router, "\tlist keep 'tcp:22'\n"+vps) + forwardAll)
 		r.router.write(r.router.wireGuardHead("router", k.vps, "\toption peeraddr '"+benchPeer+"'\n"+router) +
 			forwardAll)
@@ -66,7 +67,7 @@ func (k keys) way(r *relay, name, vps, router string) way {
 			r.vps.write(vpsRelay + forwardAll)
 			r.router.write(routerRelay + forwardAll)
 		}
-	}, public + ":80"}
+	}, to: public + ":80"}
 }
 
 // tunnelByHand returns the scripts of a tunnel of WireGuard.

@@ -29,6 +29,7 @@ const (
 // A Path is one way to reach the home server, and its measurements.
 type Path struct {
 	Name   string
+	Group  string      // heading in the chart, above the first path that has it
 	Ours   bool        // drawn in the accent colour
 	Values [][]float64 // a row per repetition, a column per metric; NaN: not measured on this path
 }
@@ -96,6 +97,55 @@ func (c *Comparison) Table() string {
 		b.WriteString("\n")
 	}
 	return b.String()
+}
+
+// noise is how far a path must be ahead to count: two runs differ by that much.
+const noise = 1.02
+
+// Ahead says for each of our paths, and each metric, which other paths are ahead of it by more than noise. Paths of
+// other groups count unless apart says that the two groups are not comparable. The reference does not count.
+func (c *Comparison) Ahead(apart func(ours, other *Path) bool) string {
+	var b strings.Builder
+	for i, ours := range c.Paths {
+		if !ours.Ours {
+			continue
+		}
+		for metric, m := range c.Metrics {
+			var ahead []string
+			for j, other := range c.Paths {
+				if j > 0 && !other.Ours && !apart(ours, other) && c.share(j, metric) > c.share(i, metric)*noise {
+					ahead = append(ahead, fmt.Sprintf("%s %.2f", other.Name, c.Ratio(j, metric)))
+				}
+			}
+			if len(ahead) > 0 {
+				b.WriteString(wrapped(fmt.Sprintf("- %s, %s %.2f: %s.", ours.Name, m.Name, c.Ratio(i, metric),
+					strings.Join(ahead, ", "))))
+			}
+		}
+	}
+	if b.Len() == 0 {
+		return "ds4relay is first in every column, within 2%.\n"
+	}
+	return "Where ds4relay is not first, by more than 2%:\n\n" + b.String()
+}
+
+// wrapped breaks an item of a list into lines of at most 120 columns.
+func wrapped(item string) string {
+	const columns = 120
+	var b strings.Builder
+	line := ""
+	for i, word := range strings.Fields(item) {
+		switch {
+		case i == 0:
+			line = word
+		case len(line)+1+len(word) > columns:
+			b.WriteString(line + "\n")
+			line = "  " + word
+		default:
+			line += " " + word
+		}
+	}
+	return b.String() + line + "\n"
 }
 
 // number formats a value with three significant digits, or with all digits before the point.

@@ -18,7 +18,7 @@ func comparison() *Comparison {
 		Paths: []*Path{
 			{Name: "plain IPv6", Values: [][]float64{{100, 50, 10, none, 20}, {300, 40, 10, none, 20},
 				{200, 60, 10, none, 20}}},
-			{Name: "ours & <fast>", Ours: true,
+			{Name: "ours & <fast>", Group: "tunnels", Ours: true,
 				Values: [][]float64{{180, 100, none, 7.25, 31}, {10, 100, none, 7.25, 31}, {190, 100, none, 7.25, 31}}},
 		},
 	}
@@ -48,9 +48,33 @@ func TestSVG(t *testing.T) {
 	if strings.Contains(svg, "NaN") {
 		t.Error("NaN in the chart")
 	}
-	for _, part := range []string{"ours &amp; &lt;fast&gt;", ">0.90<", ">0.50<"} { // the inverse of a time
+	for _, part := range []string{"ours &amp; &lt;fast&gt;", ">90 %<", ">50 %<", ">tunnels<", // the inverse of a time
+		"A longer bar is better everywhere. 100 % is plain IPv6. For the round trip it is the inverse: longer is faster."} {
 		if !strings.Contains(svg, part) {
 			t.Errorf("no %q in the chart", part)
 		}
+	}
+}
+
+func TestAhead(t *testing.T) {
+	c := &Comparison{
+		Metrics: []Metric{{Name: "TCP up"}, {Name: "round trip", LessIsBetter: true}},
+		Paths: []*Path{
+			{Name: "plain", Values: [][]float64{{100, 10}}},
+			{Name: "ours", Ours: true, Values: [][]float64{{50, 20}}},
+			{Name: "by hand", Values: [][]float64{{50.5, 16}}}, // the first is noise
+			{Name: "proxy", Values: [][]float64{{60, 15}}},
+			{Name: "slow", Values: [][]float64{{10, 200}}},
+		},
+	}
+	all := func(*Path, *Path) bool { return false }
+	want := "Where ds4relay is not first, by more than 2%:\n\n" +
+		"- ours, TCP up 0.50: proxy 0.60.\n- ours, round trip 2.00: by hand 1.60, proxy 1.50.\n"
+	if got := c.Ahead(all); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	none := func(*Path, *Path) bool { return true }
+	if got, want := c.Ahead(none), "ds4relay is first in every column, within 2%.\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

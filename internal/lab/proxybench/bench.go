@@ -359,6 +359,6 @@ func bench(s settings) (err error) {
 	return errors.Join(
 		os.WriteFile(filepath.Join(s.out, "benchmark-proxy-table.md"), []byte(tables), 0o644),
 		os.WriteFile(filepath.Join(s.out, "benchmark-proxy.svg"),
-			[]byte(chart.SVG("Proxies, ratios to plain IPv6 routing (longer is better)", 0, 2, 1, len(fast.Metrics))),
+			[]byte(chart.SVG("Proxies, through a VPS to a home server", 0, 2, 1, len(fast.Metrics))),
 			0o644))
 }
