@@ -99,13 +99,20 @@ type WireGuardDevice struct {
 // ReadWireGuard reads a device. Only root may.
 func ReadWireGuard(device string) (WireGuardDevice, error) { return wireGuardDevice(device) }
 
+// genlHeader is struct genlmsghdr: command, version, and two reserved bytes, which Linux 7 requires to be 0 for this
+// family. nl.Genlmsg sends whatever is behind it in memory.
+type genlHeader [nl.SizeofGenlmsg]byte
+
+func (h genlHeader) Len() int          { return len(h) }
+func (h genlHeader) Serialize() []byte { return h[:] }
+
 func wireGuardRequest(command uint8, flags int, device string) (*nl.NetlinkRequest, error) {
 	family, err := netlink.GenlFamilyGet(wgFamily)
 	if err != nil {
 		return nil, err
 	}
 	request := nl.NewNetlinkRequest(int(family.ID), flags)
-	request.AddData(&nl.Genlmsg{Command: command, Version: wgVersion})
+	request.AddData(genlHeader{command, wgVersion})
 	request.AddData(nl.NewRtAttr(wgIfName, nl.ZeroTerminated(device)))
 	return request, nil
 }
