@@ -121,6 +121,12 @@ gpg_home() {
 # The routers of the lab: QEMU's name, and OpenWrt's architecture.
 declare -A lab_router=([mipsel]=mipsel_24kc [arm64]=aarch64_generic)
 
+# go_agent ROUTER: the lab's agent for one of them, as build/agent-ROUTER.
+go_agent() (
+	arch_for openwrt_arch "${lab_router[$1]}"
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags "-s -w" -o "$build/agent-$1" ./internal/lab/agent
+)
+
 fail() {
 	echo "$(basename "$0"): $*" >&2
 	exit 1

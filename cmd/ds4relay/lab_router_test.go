@@ -24,10 +24,9 @@ func onRouter(t *testing.T, input string, args ...string) remote.Answer {
 	return answer
 }
 
-// TestRouterVM runs the home's end on a second machine with a router's CPU and the package's files.
-func TestRouterVM(t *testing.T) {
-	const memoryLimit = 16 << 20
-	arch := os.Getenv(lab.RouterEnvironment)
+// newRouterVM returns a lab whose router is a second machine, once that has booted.
+func newRouterVM(t *testing.T) *lab.Net {
+	t.Helper()
 	n, err := lab.New(lab.Options{RouterVM: true})
 	if err != nil {
 		t.Fatal(err)
@@ -39,12 +38,18 @@ func TestRouterVM(t *testing.T) {
 	})
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		if answer, err := remote.Run("", "uname", "-srm"); err == nil {
-			t.Logf("the router (%s): %s", arch, strings.TrimSpace(answer.Output))
-			break
+			t.Logf("the router (%s): %s", os.Getenv(lab.RouterEnvironment), strings.TrimSpace(answer.Output))
+			return n
 		} else if time.Now().After(deadline) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestRouterVM runs the home's end on a second machine with a router's CPU and the package's files.
+func TestRouterVM(t *testing.T) {
+	const memoryLimit = 16 << 20
+	n := newRouterVM(t)
 	forwards := forwardAll + "\toption egress 'all'\n"
 	vps := newEnd(t, n.VPS, vpsRelay+forwards)
 	onRouter(t, routerRelay+forwards, "sh", "-c", "cat >/etc/config/ds4relay")

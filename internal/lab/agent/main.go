@@ -26,8 +26,16 @@ import (
 func main() {
 	hold := flag.Bool("hold-keys", false, "keep the kernel from altering its code for packets, by hooks in a network "+
 		"namespace of the agent's own")
+	spinning := flag.Duration("spin", 0, "take what nobody else wants of the CPU for this long, and print a remote.Spun")
 	flag.Parse()
 	err := error(nil)
+	if *spinning > 0 {
+		if err := spin(*spinning); err != nil {
+			fmt.Fprintln(os.Stderr, "agent:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if *hold {
 		err = holdKeys()
 	}

@@ -96,6 +96,7 @@ func run(args []string) int {
 	timeout := flags.Duration("timeout", 20*time.Minute, "end the virtual machine after this time")
 	share := flags.String("share", "", "mount `DIR` writable at /mnt/share")
 	router := flags.String("router", "", "a second virtual machine as the home's router: `ARCH` is mipsel or arm64")
+	routerIcount := flags.Bool("router-icount", false, "the router's clock counts instructions, one per nanosecond")
 	debian := flags.String("debian", "", "a second virtual machine as the VPS: `SUITE` is bookworm or trixie")
 	agent := flags.String("agent", "", "the agent for the second virtual machine, `FILE`")
 	pkg := flags.String("package", "", "the package that is installed on the router, `FILE`.ipk")
@@ -131,7 +132,7 @@ func run(args []string) int {
 		}
 	}
 	if *router != "" {
-		opts.Router = &vm.RouterOptions{Arch: *router, Agent: *agent, Package: *pkg}
+		opts.Router = &vm.RouterOptions{Arch: *router, Agent: *agent, Package: *pkg, Icount: *routerIcount}
 		opts.Env = append(opts.Env, lab.RouterEnvironment+"="+*router)
 	}
 	if *debian != "" {

@@ -31,6 +31,14 @@ type Answer struct {
 	Memory int64
 }
 
+// Spun is what "agent -spin" prints: how often a loop of the lowest priority went round, and how many packets each
+// network card received meanwhile.
+type Spun struct {
+	Rounds  int64
+	Elapsed time.Duration
+	Packets map[string]int64
+}
+
 // Run lets the agent run a command.
 func Run(input string, args ...string) (answer Answer, err error) {
 	return Within(Limit, input, args...)

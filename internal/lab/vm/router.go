@@ -22,6 +22,7 @@ type RouterOptions struct {
 	Arch    string // mipsel or arm64
 	Agent   string // path of internal/lab/agent, built for this architecture
 	Package string // path of an .ipk
+	Icount  bool   // its clock counts instructions, one per nanosecond
 }
 
 // Network cards between the two machines, by the last byte of the MAC address in the first machine: the line to the
@@ -60,7 +61,8 @@ var routerArchs = map[string]routerArch{
 
 // routerModules are loaded in this order, after their dependencies.
 var routerModules = []string{"virtio_pci", "virtio_net", "ip6_tunnel", "wireguard", "nf_tables", "nft_ct",
-	"nft_chain_nat", "nft_nat", "nft_masq", "nft_reject_ipv4", "nf_conntrack_netlink"}
+	"nft_chain_nat", "nft_nat", "nft_masq", "nft_reject_ipv4", "nf_conntrack_netlink", "nft_flow_offload",
+	"nf_flow_table_inet"}
 
 // routerPackages are the router's Debian programs with their libraries. Everything else is in the package.
 var routerPackages = []string{"busybox-static", "nftables", "libnftables1", "libnftnl11", "libmnl0", "libjansson4",
@@ -318,7 +320,11 @@ func newRouter(ctx context.Context, opts *Options, dir string) (*second, error) 
 		return nil, err
 	}
 	a := routerArchs[o.Arch]
-	args := append(slices.Clone(a.qemuArgs), "-kernel", filepath.Join(root, "boot", "vmlinuz-"+version), "-initrd",
+	args := slices.Clone(a.qemuArgs)
+	if o.Icount { // a Malta's kernel measures its CPU's clock with the real-time clock
+		args = append(args, "-icount", "shift=0,sleep=on", "-rtc", "clock=vm")
+	}
+	args = append(args, "-kernel", filepath.Join(root, "boot", "vmlinuz-"+version), "-initrd",
 		initrd, "-append", "console="+a.console+" panic=-1 quiet rdinit=/init")
 	return &second{name: "router", qemu: a.qemu, args: args, dir: dir, cards: routerCards, opts: opts}, nil
 }
