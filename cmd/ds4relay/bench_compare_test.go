@@ -102,8 +102,8 @@ func (r *relay) wait(name, to string) {
 }
 
 // minimal is the relay from the shell script that people copy from blogs: the default encapsulation limit, a source
-// rule on the router, no clamp, no guards. (They use iptables for DNAT and SNAT; for an established connection, nft does
-// the same work.)
+// rule on the router, no clamp, no guards. (They use iptables for DNAT and SNAT; for an established connection, nft
+// does the same work.)
 var minimal = map[string]string{
 	"vps": `
 ip -6 addr add 2001:db8:6ef9:0:198:51:100:144/128 dev eth0 preferred_lft 0

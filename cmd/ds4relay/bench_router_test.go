@@ -16,9 +16,11 @@ import (
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
 
-// handMade is what takes the place of ds4relay's tables on the router: marks and MSS clamp, as in byHand. The tunnel,
-// its addresses, routes and policy rules stay.
-const handMade = `nft flush ruleset; nft -f - <<EOF
+// handMade is what takes the place of ds4relay's tables on the router: marks and MSS clamp, as in byHand, and no
+// rp_filter. The tunnel, its addresses, routes and policy rules stay.
+const handMade = `nft flush ruleset
+echo 0 >/proc/sys/net/ipv4/conf/wrap1/rp_filter
+nft -f - <<EOF
 table ip byhand {
 	chain prerouting {
 		type filter hook prerouting priority mangle;
