@@ -125,11 +125,11 @@ func (f *flood) run(direction int, stop <-chan struct{}) {
 	}
 }
 
-// spin lets a loop take what is left of the router's CPU for a fifth of a second of its clock.
-func spin(t *testing.T) remote.Spun {
+// spin lets a loop take what is left of the router's CPU, for a time of its clock.
+func spin(t *testing.T, long time.Duration) remote.Spun {
 	t.Helper()
 	var s remote.Spun
-	output := onRouter(t, "", "/sbin/agent", "-spin", "200ms").Output
+	output := onRouter(t, "", "/sbin/agent", "-spin", long.String()).Output
 	if err := json.Unmarshal([]byte(output), &s); err != nil {
 		t.Fatal(err, output)
 	}
@@ -141,7 +141,11 @@ func spin(t *testing.T) remote.Spun {
 // nanosecond, and never stands still, as a loop of the lowest priority takes what is left. The rounds that it does not
 // get are the datagrams' cost.
 func TestBenchRouter(t *testing.T) {
-	const repetitions = 5
+	const (
+		repetitions = 5
+		calibration = time.Second
+		measurement = calibration / 2
+	)
 	n := newRouterVM(t)
 	vps := newEnd(t, n.VPS, vpsRelay+forwardAll)
 	here := vps.newKey()
@@ -162,8 +166,8 @@ func TestBenchRouter(t *testing.T) {
 			vps.keyFile(), "/etc/ds4relay/keys/home", 1)
 		up(vps.wireGuardHead("vps", there, "")+forwardAll, head+forwardAll)
 	}
-	spin(t) // the first start reads the program
-	idle := spin(t)
+	spin(t, measurement) // the first start reads the program
+	idle := spin(t, calibration)
 	round := float64(idle.Elapsed.Nanoseconds()) / float64(idle.Rounds) // instructions
 	fmt.Print("| path | to the home server | to the client |\n| --- | --- | --- |\n")
 	for _, way := range []struct {
@@ -189,7 +193,7 @@ func TestBenchRouter(t *testing.T) {
 				for range repetitions {
 					stop, stopped := make(chan struct{}), make(chan struct{})
 					go func() { f.run(direction, stop); close(stopped) }()
-					s := spin(t)
+					s := spin(t, measurement)
 					close(stop)
 					<-stopped
 					t.Logf("%s: %d packets, %d rounds in %v", card, s.Packets[card], s.Rounds, s.Elapsed)
