@@ -47,6 +47,22 @@ func forwarded(t *testing.T, h *lab.Host) func() int {
 	}
 }
 
+// mistakesTunnels reports whether the lab has a kernel whose flowtables must not have tunnels of IPv4 in IPv6, as with
+// KERNEL=trixie-backports (docs/dev/kernel.md).
+func mistakesTunnels(t *testing.T) bool {
+	t.Helper()
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		t.Fatal(err)
+	}
+	major, _, _ := strings.Cut(string(release), ".")
+	n, err := strconv.Atoi(major)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n >= 7
+}
+
 // decoded reads the output of status --json.
 func decoded(t *testing.T, output string) (status reconcile.Status) {
 	t.Helper()
@@ -82,10 +98,10 @@ func TestFlowOffloading(t *testing.T) {
 			t.Errorf("%s: only %d packets met the rules", what, n)
 		}
 	}
-	if release, err := r.VPS.Run("uname", "-r"); err != nil || release >= "7" { // KERNEL=trixie-backports
-		many("Linux " + release)
+	if mistakesTunnels(t) {
+		many("on Linux 7")
 		if out, err := r.VPS.Run("nft", "list", "tables"); err != nil || strings.Contains(out, "ds4relay_flows") {
-			t.Errorf("Linux %s would mistake the tunnel for IPv6 in IPv6: %v, %s", release, err, out)
+			t.Errorf("Linux 7 would mistake the tunnel for IPv6 in IPv6: %v, %s", err, out)
 		}
 		return
 	}
@@ -139,6 +155,9 @@ func TestFlowOffloading(t *testing.T) {
 
 // TestFlowOffloadingHome: the same on a router, also beside fw4's own flowtable, and nothing that guards a host is lost.
 func TestFlowOffloadingHome(t *testing.T) {
+	if mistakesTunnels(t) {
+		t.Skip("no tunnel of IPv4 in IPv6 is in a flowtable of Linux 7")
+	}
 	const size = 4 << 20
 	option := "\toption egress 'all'\n"
 	r := newRelay(t, lab.Options{}, forwardWeb+option)
