@@ -19,7 +19,7 @@ export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT UBUN
 	lab-bookworm lab-trixie lab-home lab-jammy lab-noble lab-ubuntu test-one flaky boots lint ipk apk deb \
 	release release-draft release-publish release-site release-keys \
 	test-packages size test-luci-app test-luci luci-pot luci-po luci-screens bench bench-up bench-path \
-	bench-wireguard bench-compare bench-mips bench-setup \
+	bench-wireguard bench-where bench-compare bench-mips bench-setup \
 	bench-proxy recording fuzz faults race-proxy soak-proxy idle-proxy \
 	deps labctl test-deps packages node clean stages
 
@@ -85,7 +85,7 @@ luci-pot luci-po: node ; scripts/$@
 test-luci luci-screens: node ; scripts/luci-browser $(patsubst luci-%,%,$(patsubst test-luci,luci-test,$@))
 
 bench: bench-compare bench-up bench-path
-bench-up bench-path bench-wireguard bench-compare bench-mips bench-proxy: bench-%: labctl bench-deps ; scripts/bench $*
+bench-up bench-path bench-wireguard bench-where bench-compare bench-mips bench-proxy: bench-%: labctl bench-deps ; scripts/bench $*
 bench-setup: labctl packages ; scripts/bench setup
 
 # README's picture of a terminal: setup on a VPS and join at home, in the lab.

@@ -232,11 +232,7 @@ func TestBenchPath(t *testing.T) {
 		}
 		benchServer(t, r.Host)
 		if !offloads {
-			for _, h := range []*lab.Host{r.Client, r.Host} {
-				if out, err := h.Run("ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off"); err != nil {
-					t.Fatal(err, out)
-				}
-			}
+			withoutOffloads(t, r)
 		}
 		sh := func(h *lab.Host, script string) {
 			if out, err := h.RunInput("set -e\n"+script, "sh"); err != nil {
@@ -505,11 +501,7 @@ func TestBenchVariants(t *testing.T) {
 		}
 		benchServer(t, r.Host)
 		if !offloads {
-			for _, h := range []*lab.Host{r.Client, r.VPS, r.Host} {
-				if out, err := h.Run("ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off"); err != nil {
-					t.Fatal(err, out)
-				}
-			}
+			withoutOffloads(t, r)
 		}
 		r.up()
 		sh := func(h *lab.Host, script string) {

@@ -37,11 +37,11 @@ func wireGuardWays(t *testing.T, r *relay, ours keys) []way {
 	vpsDown := "ip link del wrap1; nft delete table ip byhand; sysctl -qw net.ipv4.ip_forward=0\n"
 	return []way{
 		ours.way(r, oursWireGuard, "", ""),
-		scriptWay(r, byHandWireGuard, map[*lab.Host]string{
+		scriptWay(r, byHandWireGuard, public+":80", map[*lab.Host]string{
 			r.VPS:    vps + nat,
 			r.Router: router + strings.ReplaceAll(marks, "size set 1420", "size set 1380"),
 		}, map[*lab.Host]string{r.VPS: vpsDown, r.Router: byHand["router down"]}),
-		scriptWay(r, "minimal WireGuard",
+		scriptWay(r, "minimal WireGuard", public+":80",
 			map[*lab.Host]string{r.VPS: vps + minimalNAT, r.Router: router + minimalRule},
 			map[*lab.Host]string{r.VPS: vpsDown, r.Router: minimal["router down"]}),
 	}

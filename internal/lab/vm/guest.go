@@ -125,7 +125,21 @@ func setUp(s spec) error {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return err
 	}
+	if s.Icount {
+		return forFigures()
+	}
 	return holdKeys()
+}
+
+// forFigures lets a packet cost what it does where each host is a machine of its own: with no key held (holdKeys), and
+// without a task preempting the softirq that has woken it. All hosts share the only CPU, so otherwise a packet for one
+// of them would leave what is on its way to others to ksoftirqd, which then runs for a while, even for single packets.
+func forFigures() error {
+	const debug = "/sys/kernel/debug"
+	if err := unix.Mount("none", debug, "debugfs", 0, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", debug, err)
+	}
+	return os.WriteFile(debug+"/sched/features", []byte("NO_WAKEUP_PREEMPTION"), 0)
 }
 
 const tracing = "/sys/kernel/tracing"

@@ -54,6 +54,7 @@ func Run(ctx context.Context, kernel Kernel, opts Options) (status int, err erro
 	}
 	todo := spec{
 		Args: opts.Args, Env: opts.Env, Dir: opts.Dir, Modules: kernel.Modules, Share: opts.Share != "",
+		Icount: opts.Icount,
 	}
 	if !opts.Icount { // the figures of docs/dev/ were taken with all files on the host
 		todo.Warm = warmPaths(warmPrograms)

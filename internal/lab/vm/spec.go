@@ -14,6 +14,7 @@ type spec struct {
 	Modules string   // becomes /lib/modules
 	Share   bool     // mount the writable share
 	Warm    []string // files to copy into the guest's memory
+	Icount  bool     // Options.Icount
 }
 
 const (
