@@ -38,10 +38,10 @@ var FenceSet = Set{Name: "fence", Key: []Type{IfName}}
 const errorRules = `		icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } ip6 daddr LOCAL meta mark set meta mark & 0x00ffffff | MARK
 `
 
-// guardSets and guardRules admit IPv4 in IPv6 (protocol 4) to a VPS's endpoint only from the other end of a relay. The
-// kernel checks that it is the right relay: a tunnel accepts only packets from its remote to its local address
-// (ip6_tnl_lookup). Other tunnels of the machine have other endpoints. A first fragment may end before the header with
-// the protocol: then no comparison matches, and the packet is dropped.
+// guardSets, guardChain and guardRules admit IPv4 in IPv6 (protocol 4) to a VPS's endpoint only from the other end of a
+// relay. The kernel checks that it is the right relay: a tunnel accepts only packets from its remote to its local
+// address (ip6_tnl_lookup). Other tunnels of the machine have other endpoints. A first fragment may end before the
+// header with the protocol: then no comparison matches, and the packet is dropped.
 const guardSets = `
 	# our endpoints, and those of the other ends
 	set endpoint { type ipv6_addr; }
@@ -49,12 +49,13 @@ const guardSets = `
 
 const guardChain = `
 	chain to_endpoint {
-		ip6 saddr @peer accept
 		meta l4proto != 4 accept
 		drop
 	}`
 
-const guardRules = `		ip6 daddr @endpoint goto to_endpoint
+// guardRules accept the packets of the tunnels by one lookup, in a set of fixed size.
+const guardRules = `		ip6 saddr @peer accept
+		ip6 daddr @endpoint goto to_endpoint
 `
 
 // outerTable is table ip6 ds4relay, for the outer packets of tunnels of IPv4 in IPv6; false if there are none.
@@ -71,7 +72,7 @@ func outerTable(vps *vpsTables, router *routerTables) (Table, bool) {
 	table.Ruleset = tableText(table, sets+`
 	chain input {
 		type filter hook input priority mangle; policy accept;
-`+rules+router.errorRules.String()+`	}
+`+router.errorRules.String()+rules+`	}
 `)
 	return table, endpoints || router.errorRules.Len() > 0
 }
