@@ -25,10 +25,10 @@ var measuredUnits = []struct {
 	{"a round trip", 1500, func(r *relay, to string, n int) time.Duration {
 		c := r.ask(to, 'e', n)
 		defer c.Close()
-		return inParts(n, func() { r.echo(c) })
+		return inParts(r.vps.t, n, func() { r.echo(c) })
 	}},
 	{"a new connection", 250, func(r *relay, to string, n int) time.Duration {
-		return inParts(n, func() {
+		return inParts(r.vps.t, n, func() {
 			c := r.ask(to, 'e', 1)
 			r.echo(c)
 			c.Close()
@@ -77,15 +77,17 @@ func (r *relay) echo(c io.ReadWriter) {
 }
 
 // inParts runs something n times, in parts with a pause before each, and returns the median of the parts' time of one.
-func inParts(n int, run func()) time.Duration {
+func inParts(t *testing.T, n int, run func()) time.Duration {
+	t.Helper()
 	var times []time.Duration
 	for range parts {
 		time.Sleep(rest)
-		start := time.Now()
-		for range n / parts {
-			run()
-		}
-		times = append(times, time.Since(start)/time.Duration(n/parts))
+		took := computing(t, func() {
+			for range n / parts {
+				run()
+			}
+		})
+		times = append(times, took/time.Duration(n/parts))
 	}
 	return median(times)
 }
