@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -62,7 +63,7 @@ func New(file *uci.File, defaults Defaults) (*Config, Problems, error) {
 // read checks a file together with what the homes of these relays have pushed.
 func read(file *uci.File, defaults Defaults, pushes []string) (*Config, Problems, error) {
 	r := &reader{file: file, config: &Config{Path: file.Path, Sum: sumOf(file)}, relays: map[string]*Relay{},
-		unfinished: map[string]bool{}, lines: map[any]func(string) int{}}
+		unfinished: map[string]bool{}, lines: make(map[any]*section, len(file.Sections))}
 	r.sections(defaults)
 	if pairing && len(r.problems.kept) == 0 {
 		for _, name := range pushes {
@@ -100,7 +101,7 @@ type reader struct {
 	words      int // of lists that are written as one option
 	turns      int // how many homes have pushed something
 	forwards   []pending
-	lines      map[any]func(option string) int // relay, forward or proxy → line of its option
+	lines      map[any]*section // of relays, forwards and proxies
 }
 
 // pending is a forward whose relay is looked up after all sections were read.
@@ -156,6 +157,12 @@ func (r *reader) sections(defaults Defaults) {
 		types = append(types, spec.Type)
 	}
 	anonymous := map[string]int{}
+	sections, options := make([]section, len(r.file.Sections)), 0
+	for i := range r.file.Sections {
+		options += len(r.file.Sections[i].Options)
+	}
+	room := make([]optionValues, options) // in one piece for all sections
+	r.forwards = make([]pending, 0, len(sections))
 	for i := range r.file.Sections {
 		raw := &r.file.Sections[i]
 		name := raw.Name
@@ -172,7 +179,9 @@ func (r *reader) sections(defaults Defaults) {
 			r.warnings.add(r.at(raw.Line, "", "", "", text))
 			continue
 		}
-		s := &section{r: r, spec: spec, name: name, line: raw.Line, options: make([]optionValues, 0, len(raw.Options))}
+		s, n := &sections[i], len(raw.Options)
+		*s = section{r: r, spec: spec, name: name, line: raw.Line, options: room[:0:n]}
+		room = room[n:]
 		s.disabled = disabled(raw)
 		s.collect(raw)
 		switch raw.Type {
@@ -275,7 +284,7 @@ func (s *section) collect(raw *uci.Section) {
 			values = values[:1]
 		}
 		if spec.List && !option.List {
-			values = s.split(option.Name, values[0])
+			values = s.split(option.Name, values)
 		}
 		s.options = append(s.options, optionValues{option.Name, values})
 	}
@@ -287,7 +296,12 @@ func (s *section) collect(raw *uci.Section) {
 }
 
 // split turns an option's words into a list.
-func (s *section) split(option string, value uci.Value) []uci.Value {
+func (s *section) split(option string, whole []uci.Value) []uci.Value {
+	value := whole[0]
+	if value.Text != "" && !strings.ContainsFunc(value.Text, unicode.IsSpace) && s.r.words < allWords {
+		s.r.words++
+		return whole
+	}
 	var values []uci.Value
 	for word := range strings.FieldsSeq(value.Text) {
 		if s.r.words++; len(values) == maxWords || s.r.words > allWords {
@@ -658,7 +672,7 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 	if port, ok := relay.KeptPort(); ok && !slices.Contains(relay.Keep, port) {
 		relay.Keep = append(relay.Keep, port)
 	}
-	s.r.lines[relay] = s.lineOf
+	s.r.lines[relay] = s
 	return relay
 }
 
@@ -804,7 +818,7 @@ func (s *section) forward(name string) pending {
 		}
 	}
 	f.Clients = Outermost(f.Clients)
-	s.r.lines[f] = s.lineOf
+	s.r.lines[f] = s
 	return pending{s, f, parse(s, "enabled", boolean)}
 }
 
@@ -815,7 +829,7 @@ func title(s string) (string, bool) {
 // ports combines the options proto, src_dport and dest_port.
 func (s *section) ports(f *Forward, protos []uci.Value) {
 	ranges, ok := s.publicPorts()
-	var withPorts, withoutPorts []string
+	withPorts, withoutPorts := false, ""
 	for _, value := range protos {
 		word := strings.ToLower(value.Text)
 		if word == "all" || word == "any" {
@@ -823,21 +837,21 @@ func (s *section) ports(f *Forward, protos []uci.Value) {
 			continue
 		}
 		if word == "tcpudp" {
-			f.Ports = append(append(f.Ports, portsOf(TCP, ranges)...), portsOf(UDP, ranges)...)
-			withPorts = append(withPorts, "tcp")
+			f.Ports = appendPorts(appendPorts(f.Ports, TCP, ranges), UDP, ranges)
+			withPorts = true
 			continue
 		}
 		proto, ok := ParseProto(word)
 		switch {
 		case !ok:
 			s.refuse(value, "proto")
-			withPorts = append(withPorts, value.Text)
+			withPorts = true
 		case HasPorts(proto):
-			f.Ports = append(f.Ports, portsOf(proto, ranges)...)
-			withPorts = append(withPorts, value.Text)
+			f.Ports = appendPorts(f.Ports, proto, ranges)
+			withPorts = true
 		default:
 			f.Ports = append(f.Ports, PortSet{Proto: proto})
-			withoutPorts = append(withoutPorts, value.Text)
+			withoutPorts = cmp.Or(withoutPorts, value.Text)
 		}
 	}
 	switch {
@@ -845,10 +859,10 @@ func (s *section) ports(f *Forward, protos []uci.Value) {
 		s.problem("proto", "all cannot stand beside other protocols; allowed is all alone, or a list without it")
 	case f.All && s.has("src_dport"):
 		s.problem("src_dport", "proto all has no ports; allowed is no src_dport, or a protocol with ports such as tcp")
-	case len(withoutPorts) > 0 && s.has("src_dport"):
+	case withoutPorts != "" && s.has("src_dport"):
 		s.problem("src_dport", "proto %s has no ports; allowed is no src_dport, or a forward of its own for that "+
-			"protocol", withoutPorts[0])
-	case len(withPorts) > 0 && !s.has("src_dport"):
+			"protocol", withoutPorts)
+	case withPorts && !s.has("src_dport"):
 		s.problem("", "option src_dport is missing; it takes %s (or set proto to all: every protocol and port)",
 			allowed(portWords))
 	}
@@ -900,11 +914,10 @@ func (s *section) publicPorts() (ranges []PortSet, ok bool) {
 	return ranges, ok
 }
 
-// portsOf returns the ranges as ports of a protocol.
-func portsOf(proto uint8, ranges []PortSet) []PortSet {
-	sets := slices.Clone(ranges)
-	for i := range sets {
-		sets[i].Proto = proto
+// appendPorts appends the ranges as ports of a protocol.
+func appendPorts(sets []PortSet, proto uint8, ranges []PortSet) []PortSet {
+	for _, r := range ranges {
+		sets = append(sets, PortSet{proto, r.First, r.Last})
 	}
 	return sets
 }

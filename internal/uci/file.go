@@ -102,7 +102,7 @@ func parse(path, text string) (*File, error) {
 		return nil, message.New("%s: longer than 4 MiB; that is no configuration of ds4relay", path)
 	}
 	text = strings.TrimPrefix(text, byteOrderMark)
-	p := &parser{path: path, lexer: lexer{data: text, line: 1}, names: map[string]int{}}
+	p := &parser{path: path, lexer: lexer{data: text, line: 1}}
 	p.parse()
 	if len(p.errors) > 0 {
 		return nil, p.errors

@@ -3,7 +3,6 @@ package uci
 import (
 	"bytes"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -13,60 +12,55 @@ import (
 	"github.com/ds4relay/ds4relay/internal/message"
 )
 
-// Limits of what go-uci reads at once. It searches sections, options and list values one after the other, so its time
-// grows with their square.
+// Limits of what go-uci reads at once. It searches sections and options one after the other, so its time grows with
+// their square.
 const (
-	chunkSections = 64
 	chunkBytes    = 64 << 10
-	sectionPieces = 16
-	pieceValues   = 8
-	maxSeen       = 4096 // different values to remember
+	chunkColumns  = 1024
+	columnsAtOnce = 16 // in one section of go-uci's
 )
 
-// A piece is a part of an option's values, as many as go-uci reads at once.
-type piece struct {
-	option *Option
-	values []Value
+// A column is an option's name, with its values from anywhere in the file: one value for go-uci, which takes much longer
+// for a statement than for a long value.
+type column struct {
+	name   string
+	text   []byte
+	values []*Value
 }
 
+// separator precedes each value of a column. Values have it only encoded.
+const separator = '\t'
+
 // readBack writes the file's options in go-uci's subset and replaces each value by what go-uci reads, a chunk at a
-// time. An option with the same value in many sections is read once.
+// time. If a value is like the one of that option before it, as many are, it is read only once.
 func readBack(file *File) error {
-	type key struct{ name, value string }
-	seen := map[key]bool{}
 	r, err := newReader()
 	if err != nil {
 		return message.New("no room to read the configuration: %v", err)
 	}
 	defer r.file.Close()
 	for i := range file.Sections {
-		r.open = false // options of different sections may share a name
 		for j := range file.Sections[i].Options {
 			option := &file.Sections[i].Options[j]
-			if k := (key{option.Name, option.Values[0].Text}); len(option.Values) == 1 {
-				if seen[k] {
-					continue
+			for k := range option.Values {
+				if r.size > chunkBytes || len(r.columns) == chunkColumns {
+					if err := r.flush(); err != nil {
+						return err
+					}
 				}
-				if len(seen) < maxSeen {
-					seen[k] = true
-				}
-			}
-			for values := range slices.Chunk(option.Values, pieceValues) {
-				if err := r.add(piece{option, values}); err != nil {
-					return err
-				}
+				r.add(option.Name, &option.Values[k])
 			}
 		}
 	}
 	return r.flush()
 }
 
-// reader collects pieces into a chunk.
+// reader collects columns into a chunk.
 type reader struct {
-	file     *os.File // in memory; go-uci reads only files
-	sections [][]piece
-	open     bool // the last section has room
-	size     int
+	file    *os.File // in memory; go-uci reads only files
+	columns []*column
+	named   map[string]*column
+	size    int
 }
 
 func newReader() (*reader, error) {
@@ -77,42 +71,32 @@ func newReader() (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &reader{file: os.NewFile(uintptr(fd), "ds4relay")}, nil
+	return &reader{file: os.NewFile(uintptr(fd), "ds4relay"), named: map[string]*column{}}, nil
 }
 
-func (r *reader) add(p piece) error {
-	last := len(r.sections) - 1
-	if !r.open || len(r.sections[last]) == sectionPieces ||
-		r.sections[last][len(r.sections[last])-1].option == p.option {
-		if len(r.sections) == chunkSections || r.size > chunkBytes {
-			if err := r.flush(); err != nil {
-				return err
-			}
-		}
-		if n := len(r.sections); n < cap(r.sections) {
-			r.sections = r.sections[:n+1]
-			r.sections[n] = r.sections[n][:0]
-		} else {
-			r.sections = append(r.sections, nil)
-		}
-		last, r.open = len(r.sections)-1, true
+func (r *reader) add(option string, value *Value) {
+	c := r.named[option]
+	if c == nil {
+		c = &column{name: option}
+		r.named[option], r.columns = c, append(r.columns, c)
 	}
-	r.sections[last] = append(r.sections[last], p)
-	for _, v := range p.values {
-		r.size += len(v.Text)
+	if n := len(c.values); n > 0 && c.values[n-1].Text == value.Text {
+		return
 	}
-	return nil
+	before := len(c.text)
+	c.text, c.values = encode(append(c.text, separator), value.Text), append(c.values, value)
+	r.size += len(c.text) - before
 }
 
-// flush passes the collected pieces to go-uci.
+// flush passes the collected columns to go-uci.
 func (r *reader) flush() error {
-	if len(r.sections) == 0 {
+	if len(r.columns) == 0 {
 		return nil
 	}
 	if err := r.file.Truncate(0); err != nil {
 		return err
 	}
-	if _, err := r.file.WriteAt(rewrite(r.sections), 0); err != nil {
+	if _, err := r.file.WriteAt(rewrite(r.columns), 0); err != nil {
 		return message.New("no room to read the configuration: %v", err)
 	}
 	name := strconv.Itoa(int(r.file.Fd()))
@@ -120,68 +104,63 @@ func (r *reader) flush() error {
 	if err := tree.LoadConfig(name, false); err != nil {
 		return message.New("go-uci: %v", err)
 	}
-	for i, pieces := range r.sections {
-		for _, p := range pieces {
-			values, _ := tree.Get(name, sectionName(i), p.option.Name)
-			if len(values) != len(p.values) {
-				return message.New("line %d: go-uci has %d values of %s, the file %d", p.option.Line, len(values),
-					p.option.Name, len(p.values))
+	for i, c := range r.columns {
+		text, _ := tree.GetLast(name, sectionName(i), c.name)
+		for _, value := range c.values {
+			var ok bool
+			if text, ok = strings.CutPrefix(text, string(separator)); !ok {
+				return message.New("line %d: go-uci has fewer values of %s than the file", value.Line, c.name)
 			}
-			for k, value := range values {
-				text, err := decode(value)
-				if err != nil {
-					return message.New("line %d: %v", p.option.Line, err)
-				}
-				if p.values[k].Text != text { // else keep the file's string, so that memory holds one copy
-					p.values[k].Text = text
-				}
+			end := strings.IndexByte(text, separator)
+			if end < 0 {
+				end = len(text)
 			}
+			read, err := decode(text[:end])
+			if err != nil {
+				return message.New("line %d: %v", value.Line, err)
+			}
+			if value.Text != read { // else keep the file's string, so that memory holds one copy
+				value.Text = read
+			}
+			text = text[end:]
 		}
 	}
-	r.sections, r.size, r.open = r.sections[:0], 0, false
+	clear(r.named)
+	r.columns, r.size = r.columns[:0], 0
 	return nil
 }
 
-func sectionName(index int) string { return "s" + strconv.Itoa(index) }
+func sectionName(column int) string { return "s" + strconv.Itoa(column/columnsAtOnce) }
 
-// rewrite writes a file in go-uci's subset: one-line values in single quotes, without quotes and backslashes, all
-// different within a list (go-uci drops duplicates). The original section names and types are not needed.
-func rewrite(sections [][]piece) []byte {
+// rewrite writes a file in go-uci's subset: one-line values in single quotes, without quotes and backslashes. The
+// original sections are not needed.
+func rewrite(columns []*column) []byte {
 	var b bytes.Buffer
-	for i, pieces := range sections {
-		b.WriteString("config section '" + sectionName(i) + "'\n")
-		for _, p := range pieces {
-			keyword := "\toption "
-			if p.option.List {
-				keyword = "\tlist "
-			}
-			for k, value := range p.values {
-				b.WriteString(keyword)
-				b.WriteString(p.option.Name)
-				b.WriteString(" '")
-				encode(&b, k, value.Text)
-				b.WriteString("'\n")
-			}
+	for i, c := range columns {
+		if i%columnsAtOnce == 0 {
+			b.WriteString("config section '" + sectionName(i) + "'\n")
 		}
+		b.WriteString("\toption " + c.name + " '")
+		b.Write(c.text)
+		b.WriteString("'\n")
 	}
 	return b.Bytes()
 }
 
-// encode writes a value as its number, a colon, and its text, with %XX for characters that go-uci does not accept.
-func encode(b *bytes.Buffer, number int, text string) {
+// encode appends a value's text, with %XX for characters that go-uci does not accept.
+func encode(b []byte, text string) []byte {
 	const hex = "0123456789abcdef"
-	b.WriteString(strconv.Itoa(number) + ":")
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c == '\'' || c == '\\' || c == '%' || c >= 0x7f {
-			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+			b = append(b, '%', hex[c>>4], hex[c&15])
 		} else {
-			b.WriteByte(c)
+			b = append(b, c)
 		}
 	}
+	return b
 }
 
-func decode(s string) (string, error) {
-	_, text, _ := strings.Cut(s, ":")
+func decode(text string) (string, error) {
 	if !strings.Contains(text, "%") {
 		return text, nil
 	}
@@ -192,11 +171,11 @@ func decode(s string) (string, error) {
 			continue
 		}
 		if i+2 >= len(text) {
-			return "", message.New("go-uci returned %q", s)
+			return "", message.New("go-uci returned %q", text)
 		}
 		c, err := strconv.ParseUint(text[i+1:i+3], 16, 8)
 		if err != nil {
-			return "", message.New("go-uci returned %q", s)
+			return "", message.New("go-uci returned %q", text)
 		}
 		b.WriteByte(byte(c))
 		i += 2

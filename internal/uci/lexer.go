@@ -120,20 +120,28 @@ func (l *lexer) semicolon() error {
 // plain is a fast path for the usual kind of word: on one line, without escapes, quoted as a whole or not at all.
 func (l *lexer) plain() (string, bool) {
 	rest := l.data[l.pos:]
-	end := strings.IndexAny(rest, " \t\n\v\f\r'\"\\#;")
-	if end == 0 && (rest[0] == '\'' || rest[0] == '"') {
-		end = strings.IndexByte(rest[1:], rest[0]) + 1
-		if end == 0 || strings.ContainsAny(rest[1:end], "\n\\") || end+1 < len(rest) && !isSpace(rest[end+1]) {
+	if rest[0] == '\'' || rest[0] == '"' {
+		end := strings.IndexByte(rest[1:], rest[0]) + 1
+		if end == 0 || end+1 < len(rest) && !isSpace(rest[end+1]) {
+			return "", false
+		}
+		text := rest[1:end]
+		if strings.IndexByte(text, '\n') >= 0 || strings.IndexByte(text, '\\') >= 0 {
 			return "", false
 		}
 		l.pos += end + 1
-		return rest[1:end], true
+		return text, true
 	}
-	if end <= 0 || !isSpace(rest[end]) {
-		return "", false
+	for end := range len(rest) {
+		switch c := rest[end]; {
+		case isSpace(c):
+			l.pos += end
+			return rest[:end], true
+		case c == '\'' || c == '"' || c == '\\' || c == '#' || c == ';':
+			return "", false
+		}
 	}
-	l.pos += end
-	return rest[:end], true
+	return "", false
 }
 
 func (l *lexer) word() (word, error) {

@@ -16,6 +16,8 @@ type parser struct {
 	sections []Section
 	names    map[string]int // section name → index
 	current  *Section       // new options go here
+	usual    int            // options of the section before
+	spare    []Value        // for options, in one piece for many
 	total    int            // options and list values
 	errors   Errors         // the first ones
 	more     int            // number of further errors
@@ -53,6 +55,8 @@ func (p *parser) parse() {
 		p.fail(1+strings.Count(p.data[:i], "\n"), "a byte of value 0; allowed is text")
 		return
 	}
+	sections := min(strings.Count(p.data, "\nconfig "), maxSections) + 1
+	p.sections, p.names = make([]Section, 0, sections), make(map[string]int, sections)
 	for p.skipEmpty(); !p.end() && !p.full; p.skipEmpty() {
 		line, pos := p.line, p.pos
 		keyword := p.keyword()
@@ -106,6 +110,9 @@ func isName(s string, hyphen bool) bool {
 }
 
 func (p *parser) section(words []word, line int) {
+	if p.current != nil {
+		p.usual = len(p.current.Options)
+	}
 	// Even if this statement is wrong, its options must not count as those of the previous section.
 	p.current = &Section{}
 	switch {
@@ -186,14 +193,33 @@ func (p *parser) option(words []word, line int, list bool) {
 	case i < 0 && len(p.current.Options) == maxOptions:
 		p.stop(line, "more than %d options in one section", maxOptions)
 	case i < 0:
+		if p.current.Options == nil {
+			p.current.Options = make([]Option, 0, min(max(p.usual, 1), maxUsual))
+		}
 		p.current.Options = append(p.current.Options,
-			Option{Name: name, List: list, Values: []Value{value}, Line: line})
+			Option{Name: name, List: list, Values: p.only(value), Line: line})
 	case list && len(p.current.Options[i].Values) == maxValues:
 		p.stop(line, "more than %d values of one list", maxValues)
 	case list:
 		option := &p.current.Options[i]
 		option.List, option.Values = true, append(option.Values, value)
 	default:
-		p.current.Options[i] = Option{Name: name, Values: []Value{value}, Line: line}
+		p.current.Options[i] = Option{Name: name, Values: p.only(value), Line: line}
 	}
+}
+
+// maxUsual limits the room that a section gets for options before they are read.
+const maxUsual = 8
+
+// valuesAtOnce is how many values get their memory in one piece.
+const valuesAtOnce = 64
+
+// only returns a list of one value.
+func (p *parser) only(value Value) []Value {
+	if len(p.spare) == 0 {
+		p.spare = make([]Value, valuesAtOnce)
+	}
+	list := p.spare[:1:1]
+	p.spare, list[0] = p.spare[1:], value
+	return list
 }
