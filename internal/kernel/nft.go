@@ -2,13 +2,10 @@ package kernel
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"math/bits"
-	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -187,183 +184,13 @@ func filled(family string, sets []state.Set) ([]state.Set, error) {
 	return all, nil
 }
 
-func elements(family uint8, set state.Set) ([]state.Element, error) {
-	found, err := nftDump(unix.NFT_MSG_GETSETELEM, family,
-		nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_TABLE, nl.ZeroTerminated(state.TableName)),
-		nl.NewRtAttr(unix.NFTA_SET_ELEM_LIST_SET, nl.ZeroTerminated(set.Name)))
-	if err != nil {
-		return nil, err
-	}
-	var result []state.Element
-	for _, attrs := range found {
-		list, err := nl.ParseRouteAttr(attrs[unix.NFTA_SET_ELEM_LIST_ELEMENTS])
-		if err != nil {
-			return nil, err
-		}
-		for _, item := range list {
-			element, err := attributes(item.Value)
-			if err != nil {
-				return nil, err
-			}
-			e, err := decode(element, set)
-			if err != nil {
-				return nil, err
-			}
-			result = append(result, e)
-		}
-	}
-	return result, nil
-}
-
-// nftaSetElemKeyEnd is NFTA_SET_ELEM_KEY_END of linux/netfilter/nf_tables.h: the end of an interval element.
-const nftaSetElemKeyEnd = 10
-
-// fieldSizes are the types' sizes in bytes.
-var fieldSizes = map[state.Type]int{state.IPv4: 4, state.IPv6: 16, state.Proto: 1, state.Service: 2, state.IfName: 16,
-	state.CtState: 4}
-
-// ctStates are the bits of a connection's state (NF_CT_STATE_BIT).
-var ctStates = map[uint32]string{1: "invalid", 2: "established", 4: "related", 8: "new", 64: "untracked"}
-
-// errElement is returned for an element that our sets never have: another program has added it.
-var errElement = errors.New("an nft element that is none of ours")
-
-// decode reads an element of a set: consecutive fields of the key and the value, each padded to four bytes.
-func decode(element map[uint16][]byte, set state.Set) (e state.Element, err error) {
-	first, err := datum(element[unix.NFTA_SET_ELEM_KEY])
-	if err != nil {
-		return e, err
-	}
-	last := first
-	if end := element[nftaSetElemKeyEnd]; end != nil { // of an element of intervals
-		if last, err = datum(end); err != nil {
-			return e, err
-		}
-	}
-	ok := true
-	for i, t := range set.Key {
-		again := slices.Contains(set.Key[:i], t)
-		var low, high []byte
-		if low, first = field(t, first); low == nil {
-			return e, errElement
-		}
-		if high, last = field(t, last); high == nil {
-			return e, errElement
-		}
-		ranges := t == state.Service || t == state.IPv4 && again
-		if !ranges && !bytes.Equal(low, high) {
-			return e, errElement
-		}
-		switch {
-		case t == state.Proto:
-			e.Key.Proto = low[0]
-		case t == state.Service:
-			e.Key.First, e.Key.Last = binary.BigEndian.Uint16(low), binary.BigEndian.Uint16(high)
-		case t == state.IfName && again:
-			e.Key.Other, ok = deviceName(low)
-		case t == state.IfName:
-			e.Key.Device, ok = deviceName(low)
-		case t == state.CtState:
-			e.Key.CtState, ok = ctStates[binary.NativeEndian.Uint32(low)]
-		case again:
-			e.Key.Client, ok = network(low, high)
-		default:
-			e.Key.Addr, _ = netip.AddrFromSlice(low)
-		}
-		if !ok {
-			return e, errElement
-		}
-	}
-	if set.Value == nil {
-		return e, nil
-	}
-	attrs, err := attributes(element[unix.NFTA_SET_ELEM_DATA])
-	if err != nil {
-		return e, err
-	}
-	if set.Value[0] == state.Verdict {
-		e.Value.Verdict, err = verdict(attrs[unix.NFTA_DATA_VERDICT])
-		return e, err
-	}
-	rest := attrs[unix.NFTA_DATA_VALUE]
-	for _, t := range set.Value {
-		var b []byte
-		if b, rest = field(t, rest); b == nil {
-			return e, errElement
-		}
-		if t == state.Service {
-			e.Value.Port = binary.BigEndian.Uint16(b)
-		} else {
-			e.Value.Addr, _ = netip.AddrFromSlice(b)
-		}
-	}
-	return e, nil
-}
-
-// deviceName returns a device's name, if nft can read it: it has no escape for a double quote.
-func deviceName(b []byte) (string, bool) {
-	name := text(b)
-	return name, !strings.Contains(name, `"`)
-}
-
-// datum returns the value of a nested attribute of a key or a value (NFTA_DATA_VALUE).
-func datum(nested []byte) ([]byte, error) {
-	attrs, err := attributes(nested)
-	return attrs[unix.NFTA_DATA_VALUE], err
-}
-
-// field cuts off a field of a type; it returns nil if too few bytes are left.
-func field(t state.Type, data []byte) (b, rest []byte) {
-	size := fieldSizes[t]
-	if size == 0 || len(data) < size {
-		return nil, nil
-	}
-	return data[:size], data[min(len(data), (size+3)&^3):]
-}
-
-// network returns the IPv4 addresses from first to last as a network, if they are one.
-func network(first, last []byte) (netip.Prefix, bool) {
-	a, b := binary.BigEndian.Uint32(first), binary.BigEndian.Uint32(last)
-	hosts := a ^ b
-	addr, ok := netip.AddrFromSlice(first)
-	return netip.PrefixFrom(addr, bits.LeadingZeros32(hosts)), ok && hosts&(hosts+1) == 0 && a&hosts == 0
-}
-
-// verdict decodes the value of a verdict map (NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN; linux/netfilter/nf_tables.h).
-func verdict(nested []byte) (string, error) {
-	attrs, err := attributes(nested)
-	if err != nil {
-		return "", err
-	}
-	code := attrs[unix.NFTA_VERDICT_CODE]
-	if len(code) != 4 {
-		return "", message.New("an nft verdict without a code")
-	}
-	switch code := int32(binary.BigEndian.Uint32(code)); code {
-	case unix.NFT_GOTO:
-		return "goto " + text(attrs[unix.NFTA_VERDICT_CHAIN]), nil
-	case unix.NFT_JUMP:
-		return "jump " + text(attrs[unix.NFTA_VERDICT_CHAIN]), nil
-	case 1:
-		return "accept", nil
-	default:
-		return "", errElement
-	}
-}
-
-// loadTables runs a script as one transaction and records the resulting tables.
+// loadTables runs a script as one transaction, changes elements in another one, and records the resulting tables.
 func (k *Kernel) loadTables(step state.LoadTables) error {
-	before := generation()
-	_, err := Nft(step.Script, "-f", "-")
-	var limit *program.LimitError
-	if errors.As(err, &limit) && (before == [4]byte{} || generation() != before) {
-		// nft was killed, perhaps after its transaction. Without a transaction, the undo script does nothing or fails.
-		_, back := Nft(step.Back, "-f", "-")
-		switch {
-		case back == nil:
-			err = errors.Join(err, k.noteTables(state.LoadTables{Loaded: step.Former, Former: step.Loaded}))
-		case errors.As(back, &limit):
-			err = errors.Join(err, back)
+	err := k.runScript(step)
+	if err == nil {
+		if err = changeElements(step.Elements); err != nil && step.Script != "" {
+			back, note := k.unload(step)
+			err = errors.Join(err, back, note)
 		}
 	}
 	if err != nil {
@@ -373,6 +200,37 @@ func (k *Kernel) loadTables(step state.LoadTables) error {
 		return &Unrecorded{err}
 	}
 	return nil
+}
+
+func (k *Kernel) runScript(step state.LoadTables) error {
+	if step.Script == "" {
+		return nil
+	}
+	before := generation()
+	_, err := Nft(step.Script, "-f", "-")
+	var limit *program.LimitError
+	if errors.As(err, &limit) && (before == [4]byte{} || generation() != before) {
+		// nft was killed, perhaps after its transaction. Without a transaction, the undo script does nothing or fails.
+		back, note := k.unload(step)
+		if errors.As(back, &limit) {
+			err = errors.Join(err, back)
+		}
+		err = errors.Join(err, note)
+	}
+	return err
+}
+
+// unload reverses a step's script, whose elements were not changed. Where that succeeds, note is an error about the
+// records.
+func (k *Kernel) unload(step state.LoadTables) (back, note error) {
+	if _, err := Nft(step.Back, "-f", "-"); err != nil {
+		return err, nil
+	}
+	former := slices.DeleteFunc(slices.Clone(step.BackElements), func(c state.SetChange) bool { return !c.New })
+	if err := changeElements(former); err != nil {
+		return err, nil
+	}
+	return nil, k.noteTables(state.LoadTables{Loaded: step.Former, Former: step.Loaded})
 }
 
 // generation counts nf_tables transactions in the kernel (NFTA_GEN_ID); 0 if it is unknown.

@@ -2,6 +2,7 @@ package state
 
 import (
 	"cmp"
+	"encoding/binary"
 	"net/netip"
 	"sort"
 	"strconv"
@@ -65,64 +66,105 @@ func (k Key) contains(packet Key) bool {
 		(!k.Client.IsValid() || k.Client.Contains(packet.Client.Addr()))
 }
 
-// text formats the fields of these types like nft(8).
-func (k Key) text(types []Type) string {
-	var words []string
-	addrs, devices := []string{k.Addr.String(), clientText(k.Client)}, []string{quote(k.Device), quote(k.Other)}
-	for _, t := range types {
+// appendText appends the fields of these types as nft(8) reads them.
+func (k *Key) appendText(b []byte, types []Type) []byte {
+	addrs, devices := 0, 0
+	for i, t := range types {
+		if i > 0 {
+			b = append(b, concatenation...)
+		}
 		switch t {
 		case IPv4, IPv6:
-			words, addrs = append(words, addrs[0]), addrs[1:]
+			if addrs++; addrs == 1 {
+				b = k.Addr.AppendTo(b)
+			} else {
+				b = append(b, clientText(k.Client)...)
+			}
 		case IfName:
-			words, devices = append(words, devices[0]), devices[1:]
+			name := k.Device
+			if devices++; devices > 1 {
+				name = k.Other
+			}
+			b = append(b, quote(name)...)
 		case Proto:
-			words = append(words, config.ProtoName(k.Proto))
+			b = append(b, config.ProtoName(k.Proto)...)
 		case Service:
-			words = append(words, portText(k.First, k.Last))
+			b = strconv.AppendUint(b, uint64(k.First), 10)
+			if k.Last != k.First {
+				b = strconv.AppendUint(append(b, '-'), uint64(k.Last), 10)
+			}
 		case CtState:
-			words = append(words, k.CtState)
+			b = append(b, k.CtState...)
 		}
 	}
-	return strings.Join(words, concatenation)
+	return b
 }
 
-func (v Value) text(types []Type) string {
-	var words []string
-	for _, t := range types {
+func (v *Value) appendText(b []byte, types []Type) []byte {
+	for i, t := range types {
+		if i > 0 {
+			b = append(b, concatenation...)
+		}
 		switch t {
 		case IPv4:
-			words = append(words, v.Addr.String())
+			b = v.Addr.AppendTo(b)
 		case Service:
-			words = append(words, strconv.Itoa(int(v.Port)))
+			b = strconv.AppendUint(b, uint64(v.Port), 10)
 		case Verdict:
-			words = append(words, v.Verdict)
+			b = append(b, v.Verdict...)
 		}
 	}
-	return strings.Join(words, concatenation)
+	return b
 }
 
 // concatenation separates the fields of a key or a value (nft(8), "Concatenations").
 const concatenation = " . "
 
-// text formats the element like nft(8) does in the set.
-func (e Element) text(s Set) string {
-	if s.Value == nil {
-		return e.Key.text(s.Key)
+// appendText appends the element of a set as nft(8) reads it.
+func (e *Element) appendText(b []byte, s *Set) []byte {
+	b = e.Key.appendText(b, s.Key)
+	if s.Value != nil {
+		b = e.Value.appendText(append(b, " : "...), s.Value)
 	}
-	return e.Key.text(s.Key) + " : " + e.Value.text(s.Value)
+	return b
 }
 
-// compare orders keys.
-func (k Key) compare(other Key) int {
-	return cmp.Or(strings.Compare(k.Device, other.Device), strings.Compare(k.Other, other.Other),
-		strings.Compare(k.CtState, other.CtState), k.Addr.Compare(other.Addr),
-		k.Client.Addr().Compare(other.Client.Addr()), k.Client.Bits()-other.Client.Bits(),
-		int(k.Proto)-int(other.Proto), int(k.First)-int(other.First), int(k.Last)-int(other.Last))
+// compare orders keys, by their texts' fields.
+func (k *Key) compare(other *Key) int {
+	c := strings.Compare(k.Device, other.Device)
+	if c == 0 {
+		c = k.Addr.Compare(other.Addr)
+	}
+	if c == 0 {
+		c = int(k.Proto) - int(other.Proto)
+	}
+	if c == 0 {
+		c = int(k.First) - int(other.First)
+	}
+	if c == 0 {
+		c = cmp.Or(int(k.Last)-int(other.Last), k.Client.Addr().Compare(other.Client.Addr()),
+			k.Client.Bits()-other.Client.Bits(), strings.Compare(k.Other, other.Other),
+			strings.Compare(k.CtState, other.CtState))
+	}
+	return c
 }
 
-// distinct sorts the elements in place and keeps the first of each key. There may be many.
+// inOrder reports whether the elements are sorted, and no key is there twice.
+func inOrder(elements []Element) bool {
+	for i := 1; i < len(elements); i++ {
+		if elements[i-1].Key.compare(&elements[i].Key) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// distinct sorts the elements in place and keeps the first of each key. There may be many, and mostly they are sorted.
 func distinct(elements []Element) []Element {
-	sort.SliceStable(elements, func(i, j int) bool { return elements[i].Key.compare(elements[j].Key) < 0 })
+	if inOrder(elements) {
+		return elements
+	}
+	sort.SliceStable(elements, func(i, j int) bool { return elements[i].Key.compare(&elements[j].Key) < 0 })
 	kept := elements[:0]
 	for _, e := range elements {
 		if len(kept) == 0 || e.Key != kept[len(kept)-1].Key {
@@ -130,4 +172,60 @@ func distinct(elements []Element) []Element {
 		}
 	}
 	return kept
+}
+
+// sum tells keys from others, mostly.
+func (k *Key) sum() uint64 {
+	const prime = 1099511628211 // of FNV-1a
+	sum := uint64(k.Proto)<<32 | uint64(k.First)<<16 | uint64(k.Last)
+	for _, addr := range [...]netip.Addr{k.Addr, k.Client.Addr()} {
+		bytes := addr.As16()
+		sum = (sum ^ binary.BigEndian.Uint64(bytes[:8])) * prime
+		sum = (sum ^ binary.BigEndian.Uint64(bytes[8:])) * prime
+	}
+	for _, word := range [...]string{k.Device, k.Other, k.CtState} {
+		for i := range len(word) {
+			sum = (sum ^ uint64(word[i])) * prime
+		}
+	}
+	return sum
+}
+
+// difference returns the elements that only have has, and those that only want has, each in its order. No key is in one
+// of them twice.
+func difference(have, want []Element) (gone, added []Element) {
+	if len(have) == 0 || len(want) == 0 {
+		return have, want
+	}
+	places := make(map[uint64]int, len(have)) // sum → place; equal sums take the next numbers
+	for i := range have {
+		sum := have[i].Key.sum()
+		for {
+			if _, taken := places[sum]; !taken {
+				break
+			}
+			sum++
+		}
+		places[sum] = i
+	}
+	stays := make([]bool, len(have))
+	for i := range want {
+		sum := want[i].Key.sum()
+		place, found := places[sum]
+		for found && have[place].Key != want[i].Key {
+			sum++
+			place, found = places[sum]
+		}
+		if found && have[place].Value == want[i].Value {
+			stays[place] = true
+		} else {
+			added = append(added, want[i])
+		}
+	}
+	for i := range have {
+		if !stays[i] {
+			gone = append(gone, have[i])
+		}
+	}
+	return gone, added
 }

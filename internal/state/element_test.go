@@ -6,7 +6,8 @@ import "testing"
 func TestDeviceName(t *testing.T) {
 	for name, want := range map[string]string{"br-lan": `"br-lan"`, `a\b`: `"a\b"`, "é": `"é"`, "a*b": `"a*b"`,
 		"lan*": `"lan\*"`} {
-		if got := (Key{Device: name}).text([]Type{IfName}); got != want {
+		key := Key{Device: name}
+		if got := string(key.appendText(nil, []Type{IfName})); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}

@@ -253,7 +253,11 @@ func (p *planner) endFlows() {
 }
 
 func sameElements(a, b Set) bool {
-	return len(a.Elements) == len(b.Elements) && len(missing(a.Elements, b.Elements)) == 0
+	if len(a.Elements) != len(b.Elements) {
+		return false
+	}
+	gone, added := difference(a.Elements, b.Elements)
+	return len(gone)+len(added) == 0
 }
 
 func (p *planner) addEndFlows(from, to Table) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -18,13 +17,6 @@ const MarkChain = "made_by_ds4relay"
 const expandable = 64
 
 func wide(first, last uint16) bool { return int(last)-int(first) >= expandable }
-
-func portText(first, last uint16) string {
-	if first == last {
-		return strconv.Itoa(int(first))
-	}
-	return fmt.Sprintf("%d-%d", first, last)
-}
 
 func clientText(p netip.Prefix) string {
 	if p.Bits() == 32 {

@@ -373,7 +373,9 @@ func (s *State) named(family, name string) *Table {
 	return nil
 }
 
-// tables adds one transaction that loads new or altered tables completely, and changes single elements of the others.
+// tables adds one step that loads new or altered tables completely, and changes single elements of the others. A new
+// table gets its elements after its rules: they are many sometimes, and nft takes much longer for them than the kernel.
+// Until then no packet meets the rules: tunnels, addresses and rules of routing follow.
 func (p *planner) tables() {
 	var script, back strings.Builder
 	var step LoadTables
@@ -384,30 +386,59 @@ func (p *planner) tables() {
 		switch {
 		case have == nil && want == nil:
 		case have == nil:
-			script.WriteString(want.script())
+			script.WriteString(want.Ruleset)
 			fmt.Fprintf(&back, "delete table %s\n", want)
+			step.Elements = append(step.Elements, want.filled()...)
 			step.Loaded = append(step.Loaded, *want)
 		case want == nil:
 			fmt.Fprintf(&script, "delete table %s\n", have)
-			back.WriteString(have.script())
+			back.WriteString(have.Ruleset)
+			step.BackElements = append(step.BackElements, have.filled()...)
 			step.Former = append(step.Former, *have)
 		case have.Ruleset != want.Ruleset:
 			script.WriteString(have.become(want))
 			back.WriteString(want.become(have))
 			step.Loaded, step.Former = append(step.Loaded, *want), append(step.Former, *have)
 		default:
-			for i := range want.Sets {
-				former := have.set(want.Sets[i].Name)
-				script.WriteString(elementChanges(table.Family, former, want.Sets[i]))
-				back.WriteString(elementChanges(table.Family, want.Sets[i], former))
+			for _, change := range want.changes(have) {
+				step.Elements = append(step.Elements, change)
+				change.Gone, change.Added = change.Added, change.Gone
+				step.BackElements = append(step.BackElements, change)
 			}
 		}
 	}
 	step.Script, step.Back = script.String(), back.String()
 	p.changeOffload(&step)
-	if step.Script != "" {
+	if step.Script != "" || len(step.Elements) > 0 {
 		p.add(step)
 	}
+}
+
+// filled are the changes that give a new table its elements.
+func (t *Table) filled() []SetChange {
+	changes := t.changes(&Table{})
+	for i := range changes {
+		changes[i].New = true
+	}
+	return changes
+}
+
+// changes are those that lead from the elements that a table has.
+func (t *Table) changes(have *Table) (changes []SetChange) {
+	var declarations map[string]string
+	for _, set := range t.Sets {
+		gone, added := difference(have.set(set.Name).Elements, set.Elements)
+		if len(gone)+len(added) == 0 {
+			continue
+		}
+		if declarations == nil {
+			_, declarations = declared(t.Ruleset)
+		}
+		set.Elements = nil
+		changes = append(changes, SetChange{Family: t.Family, Set: set, Gone: gone, Added: added,
+			Interval: strings.Contains(declarations[set.Name], "flags interval")})
+	}
+	return changes
 }
 
 func (t *Table) set(name string) Set {
@@ -421,12 +452,11 @@ func (t *Table) set(name string) Set {
 
 // script creates the table from nothing.
 func (t *Table) script() string {
-	var b strings.Builder
-	b.WriteString(t.Ruleset)
+	b := []byte(t.Ruleset)
 	for _, set := range t.Sets {
-		b.WriteString(elementChanges(t.Family, Set{Name: set.Name}, set))
+		b = appendElements(b, "add", t.Family, &set, set.Elements)
 	}
-	return b.String()
+	return string(b)
 }
 
 // Include is text for an nft file to include: it creates the table, whether it exists or not.
@@ -460,7 +490,6 @@ func declared(ruleset string) (chains, sets map[string]string) {
 // table that somebody has altered has no sets here and is replaced; so is one of another version with other sets or
 // hooks.
 func (t *Table) become(want *Table) string {
-	var b strings.Builder
 	chains, sets := declared(t.Ruleset)
 	wantChains, wantSets := declared(want.Ruleset)
 	replace := len(t.Sets) == 0 || len(want.Sets) == 0
@@ -473,44 +502,41 @@ func (t *Table) become(want *Table) string {
 	if replace {
 		return fmt.Sprintf("delete table %s\n%s", t, want.script())
 	}
-	fmt.Fprintf(&b, "flush table %s\n", t)
+	b := fmt.Appendf(nil, "flush table %s\n", t)
 	for _, name := range slices.Sorted(maps.Keys(sets)) {
 		if wantSets[name] == "" {
 			kind, _, _ := strings.Cut(sets[name], " ")
-			fmt.Fprintf(&b, "delete %s %s %s\n", kind, t, name)
+			b = fmt.Appendf(b, "delete %s %s %s\n", kind, t, name)
 		}
 	}
-	var added strings.Builder
+	add := []byte(want.Ruleset)
 	for _, set := range want.Sets {
-		former := t.set(set.Name)
-		writeElements(&b, "delete", t.Family, set, missing(set.Elements, former.Elements))
-		writeElements(&added, "add", t.Family, set, missing(former.Elements, set.Elements))
+		gone, added := difference(t.set(set.Name).Elements, set.Elements)
+		b = appendElements(b, "delete", t.Family, &set, gone)
+		add = appendElements(add, "add", t.Family, &set, added)
 	}
 	for _, name := range slices.Sorted(maps.Keys(chains)) {
 		if wantChains[name] == "" {
-			fmt.Fprintf(&b, "delete chain %s %s\n", t, name)
+			b = fmt.Appendf(b, "delete chain %s %s\n", t, name)
 		}
 	}
-	return b.String() + want.Ruleset + added.String()
+	return string(b) + string(add)
 }
 
-// elementChanges is the part of a script that turns the set's elements into those of want. To change a value, it
-// removes the element and adds it again in the same transaction.
-func elementChanges(family string, have, want Set) string {
-	var b strings.Builder
-	writeElements(&b, "delete", family, want, missing(want.Elements, have.Elements))
-	writeElements(&b, "add", family, want, missing(have.Elements, want.Elements))
-	return b.String()
-}
-
-func writeElements(b *strings.Builder, verb, family string, set Set, elements []Element) {
+// appendElements appends a command of nft, if there are elements.
+func appendElements(b []byte, verb, family string, set *Set, elements []Element) []byte {
 	if len(elements) == 0 {
-		return
+		return b
 	}
-	words := make([]string, len(elements))
-	for i, e := range elements {
-		words[i] = e.text(set)
+	if !inOrder(elements) { // as they come from the kernel
+		elements = distinct(slices.Clone(elements))
 	}
-	slices.Sort(words)
-	fmt.Fprintf(b, "%s element %s %s %s { %s }\n", verb, family, TableName, set.Name, strings.Join(words, ", "))
+	b = fmt.Appendf(b, "%s element %s %s %s { ", verb, family, TableName, set.Name)
+	for i := range elements {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = elements[i].appendText(b, set)
+	}
+	return append(b, " }\n"...)
 }

@@ -67,14 +67,25 @@ type (
 		Key, From, To string
 		Save, Forget  bool
 	}
-	// LoadTables changes nft tables in one transaction.
+	// LoadTables changes nft tables: Script in one transaction, and then Elements in another one. Back and BackElements
+	// reverse that.
 	LoadTables struct {
-		Script string
-		Back   string  // the script that reverses it
-		Loaded []Table // the tables afterwards, without those whose elements alone change
-		Former []Table // the same before
+		Script, Back           string
+		Elements, BackElements []SetChange
+		Loaded                 []Table // the tables afterwards, without those whose elements alone change
+		Former                 []Table // the same before
 	}
 )
+
+// A SetChange changes elements of a set. The set has no Elements.
+type SetChange struct {
+	Family   string
+	Set      Set
+	Interval bool // its elements are intervals, also where they have one value
+	New      bool // the script before it creates the set's table
+	Gone     []Element
+	Added    []Element
+}
 
 // Device returns the device that a step changes, or "" for none or several.
 func Device(step Step) string {
@@ -304,12 +315,27 @@ func (s SetSysctl) Undo() []Step {
 
 // Commands implements Step with nft(8).
 func (s LoadTables) Commands() []string {
-	return []string{"nft -f - <<'EOF'\n" + s.Script + "EOF"}
+	return []string{"nft -f - <<'EOF'\n" + s.Whole() + "EOF"}
+}
+
+// Whole is a script of nft for all of the step.
+func (s LoadTables) Whole() string { return s.Script + ElementsScript(s.Elements) }
+
+// ElementsScript is a script of nft for changes of elements. To change a value, it removes the element and adds it
+// again.
+func ElementsScript(changes []SetChange) string {
+	var b []byte
+	for _, c := range changes {
+		b = appendElements(b, "delete", c.Family, &c.Set, c.Gone)
+		b = appendElements(b, "add", c.Family, &c.Set, c.Added)
+	}
+	return string(b)
 }
 
 // Undo implements Step.
 func (s LoadTables) Undo() []Step {
-	return []Step{LoadTables{Script: s.Back, Back: s.Script, Loaded: s.Former, Former: s.Loaded}}
+	return []Step{LoadTables{Script: s.Back, Back: s.Script, Elements: s.BackElements, BackElements: s.Elements,
+		Loaded: s.Former, Former: s.Loaded}}
 }
 
 // Line returns the step as one line: its command, or for a ruleset its size.
@@ -341,7 +367,8 @@ func (s LoadTables) size() string {
 	}
 	chain := false
 	var last *table
-	for _, line := range strings.Split(s.Script, "\n") {
+	for line := range strings.Lines(s.Script) {
+		line = strings.TrimSuffix(line, "\n")
 		words := append(strings.Fields(line), "", "", "", "")
 		n := strings.Count(line, ",") + 1
 		switch verb := words[0] + " " + words[1]; {
@@ -359,6 +386,11 @@ func (s LoadTables) size() string {
 		case chain && words[0] != "type" && words[0] != "#":
 			last.rules++
 		}
+	}
+	for _, c := range s.Elements {
+		t := named([]string{c.Family, TableName})
+		t.elements += len(c.Added)
+		t.removed += len(c.Gone)
 	}
 	var parts []string
 	for _, t := range tables {

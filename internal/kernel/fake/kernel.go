@@ -230,7 +230,7 @@ func remove[T comparable](items *[]T, item T, missing error) error {
 // Apply implements reconcile.Kernel. It returns the same errors as a kernel.
 func (k *Kernel) Apply(step state.Step) error {
 	operation := Change
-	if _, ok := step.(state.LoadTables); ok {
+	if load, ok := step.(state.LoadTables); ok && load.Script != "" {
 		operation = Nft
 	}
 	if err := k.fail(operation); err != nil {
@@ -441,22 +441,45 @@ func (k *Kernel) setSysctl(s state.SetSysctl) error {
 	return err
 }
 
-// loadTables works like package kernel: nft's transaction, then the records.
+// loadTables works like package kernel: nft's transaction, that of the elements, then the records.
 func (k *Kernel) loadTables(s state.LoadTables) error {
-	after, err := k.ruleset.run(s.Script, k.hasDevice)
+	before := k.ruleset
+	after, err := before.run(s.Script, k.hasDevice)
 	if err != nil {
 		return err
 	}
-	before := k.ruleset
 	k.ruleset = after
-	if err := k.fail(NftDone); err != nil {
-		if k.ruleset, _ = after.run(s.Back, k.hasDevice); k.ruleset == nil {
-			k.ruleset = before
-			return err
+	if s.Script != "" {
+		err = k.fail(NftDone)
+		if err == nil && len(s.Elements) > 0 {
+			k.interrupt()
+			err = k.fail(Change)
 		}
-		return errors.Join(err, k.noteTables(state.LoadTables{Loaded: s.Former, Former: s.Loaded}))
 	}
+	if err == nil {
+		after, err = k.ruleset.run(state.ElementsScript(s.Elements), k.hasDevice)
+	}
+	switch {
+	case err != nil && s.Script == "":
+		return err
+	case err != nil:
+		return k.unload(s, before, err)
+	}
+	k.ruleset = after
 	return k.noteTables(s)
+}
+
+// unload takes back a script, whose elements were not changed. What it cannot take back is as before anyway: nft was
+// killed before its transaction.
+func (k *Kernel) unload(s state.LoadTables, before ruleset, err error) error {
+	former := slices.DeleteFunc(slices.Clone(s.BackElements), func(c state.SetChange) bool { return !c.New })
+	back, failed := k.ruleset.run(s.Back+state.ElementsScript(former), k.hasDevice)
+	if failed != nil {
+		k.ruleset = before
+		return err
+	}
+	k.ruleset = back
+	return errors.Join(err, k.noteTables(state.LoadTables{Loaded: s.Former, Former: s.Loaded}))
 }
 
 // Snapshot returns the whole state as text in a fixed order: equal texts mean equal kernels.
