@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/doctor"
@@ -88,12 +87,11 @@ func (a *app) obstacles(c *config.Config, enabled []*config.Relay) (problems []*
 	if len(enabled) == 0 {
 		return nil
 	}
-	status, err := (&reconcile.End{Config: c, Kernel: a.kernel()}).Status()
+	problems, err := (&reconcile.End{Config: c, Kernel: a.kernel()}).Blocked()
 	if err != nil {
 		return []*message.Text{message.Of(err)}
 	}
-	problems = slices.Clone(status.Codes.Blocked)
-	if f, err := doctor.New(a.examined()).Run("system", ""); err == nil && f.State == doctor.Failed {
+	if f, err := doctor.Of(a.examined(), c).Run("system", ""); err == nil && f.State == doctor.Failed {
 		problems = append(problems, message.New("%v: %v", f.Codes.Evidence, f.Codes.Remedy))
 	}
 	return append(problems, a.unheard(enabled, c.Proxies)...)

@@ -125,6 +125,11 @@ func New(m Prober) *Doctor {
 	return d
 }
 
+// Of is New for a configuration that was read already, without mistakes.
+func Of(m Prober, c *config.Config) *Doctor {
+	return &Doctor{prober: m, patients: map[string]*patient{}, config: c}
+}
+
 func (d *Doctor) sys() System {
 	if d.known == nil {
 		s := d.prober.System()
