@@ -66,7 +66,7 @@ func (r *reader) cross() {
 	r.masqs(enabled)
 	r.proxies(enabled)
 	if relays := r.config.Relays; len(enabled) == 0 && len(relays) > 0 && len(r.config.Proxies) == 0 {
-		r.warnings.add(r.at(r.lines[relays[0]].lineOf("enabled"), label("relay", relays[0].Name), "enabled", "0",
+		r.warnings.add(r.at(r.lineOf(relays[0], "enabled"), label("relay", relays[0].Name), "enabled", "0",
 			message.New("no relay is enabled, so `up` brings up nothing; write '1' here once the values are yours")))
 	}
 }
@@ -123,7 +123,7 @@ func (r *reader) cards(relays []*Relay) {
 }
 
 func (r *reader) relayProblem(relay *Relay, option, value, code string, args ...any) {
-	r.problems.add(r.at(r.lines[relay].lineOf(option), label("relay", relay.Name), option, value, message.New(code, args...)))
+	r.problems.add(r.at(r.lineOf(relay, option), label("relay", relay.Name), option, value, message.New(code, args...)))
 }
 
 // pair is what a tunnel's endpoints are made of. An end that is not known yet has what makes it: the public address in
@@ -319,7 +319,7 @@ func (r *reader) masqs(relays []*Relay) {
 		first := map[netip.Addr]*Forward{}
 		for _, f := range relay.Forwards {
 			if relay.Role == Router && f.Masq && f.Egress == All {
-				r.warnings.add(r.at(r.lines[f].lineOf("egress"), label("forward", f.Section), "egress", "all", message.New(
+				r.warnings.add(r.at(r.lineOf(f, "egress"), label("forward", f.Section), "egress", "all", message.New(
 					"is only for what %s sends through this machine; with masq '1' its gateway is another router, and "+
 						"its own connections do not come here", f.DestIP)))
 			}
@@ -336,7 +336,7 @@ func (r *reader) masqs(relays []*Relay) {
 }
 
 func (r *reader) forwardProblem(f *Forward, option, value, code string, args ...any) {
-	p := r.at(r.lines[f].lineOf(option), label("forward", f.Section), option, value, message.New(code, args...))
+	p := r.at(r.lineOf(f, option), label("forward", f.Section), option, value, message.New(code, args...))
 	if f.Pushed != "" {
 		p.File = f.Pushed
 	}

@@ -63,7 +63,7 @@ func New(file *uci.File, defaults Defaults) (*Config, Problems, error) {
 // read checks a file together with what the homes of these relays have pushed.
 func read(file *uci.File, defaults Defaults, pushes []string) (*Config, Problems, error) {
 	r := &reader{file: file, config: &Config{Path: file.Path, Sum: sumOf(file)}, relays: map[string]*Relay{},
-		unfinished: map[string]bool{}, lines: make(map[any]*section, len(file.Sections))}
+		unfinished: map[string]bool{}, lines: map[any]*section{}}
 	r.sections(defaults)
 	if pairing && len(r.problems.kept) == 0 {
 		for _, name := range pushes {
@@ -101,7 +101,23 @@ type reader struct {
 	words      int // of lists that are written as one option
 	turns      int // how many homes have pushed something
 	forwards   []pending
-	lines      map[any]*section // of relays, forwards and proxies
+	owned      []owned
+	lines      map[any]*section // of owned, as far as lineOf was asked
+}
+
+// owned is a relay, forward or proxy, and its section.
+type owned struct {
+	by      any
+	section *section
+}
+
+// lineOf returns the line of an option of a relay, forward or proxy.
+func (r *reader) lineOf(owner any, option string) int {
+	for _, o := range r.owned {
+		r.lines[o.by] = o.section
+	}
+	r.owned = nil
+	return r.lines[owner].lineOf(option)
 }
 
 // pending is a forward whose relay is looked up after all sections were read.
@@ -361,12 +377,11 @@ func (s *section) refuse(value uci.Value, option string) {
 
 // parse reads a single option, or its default, with f. If f refuses it, parse reports a problem and returns zero.
 func parse[T any](s *section, option string, f func(string) (T, bool)) T {
-	value := uci.Value{Text: s.spec.option(option).Default, Line: s.line}
-	if s.has(option) {
-		value = s.values(option)[0]
-	}
 	var zero T
-	if value.Text == "" && !s.has(option) {
+	var value uci.Value
+	if values := s.values(option); len(values) > 0 {
+		value = values[0]
+	} else if value = (uci.Value{Text: s.spec.option(option).Default, Line: s.line}); value.Text == "" {
 		return zero
 	}
 	result, ok := f(value.Text)
@@ -672,7 +687,7 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 	if port, ok := relay.KeptPort(); ok && !slices.Contains(relay.Keep, port) {
 		relay.Keep = append(relay.Keep, port)
 	}
-	s.r.lines[relay] = s
+	s.r.owned = append(s.r.owned, owned{relay, s})
 	return relay
 }
 
@@ -818,7 +833,7 @@ func (s *section) forward(name string) pending {
 		}
 	}
 	f.Clients = Outermost(f.Clients)
-	s.r.lines[f] = s
+	s.r.owned = append(s.r.owned, owned{f, s})
 	return pending{s, f, parse(s, "enabled", boolean)}
 }
 

@@ -232,7 +232,7 @@ func (s *section) proxy(name string) (p *Proxy, enabled bool) {
 			s.problem("proxy_protocol", "version 1 knows only tcp; allowed with udp is 0 or 2")
 		}
 	}
-	s.r.lines[p] = s
+	s.r.owned = append(s.r.owned, owned{p, s})
 	return p, parse(s, "enabled", boolean)
 }
 
@@ -420,6 +420,6 @@ func (r *reader) forwarded(w wanted, p *ports) {
 }
 
 func (r *reader) proxyProblem(w wanted, code string, args ...any) {
-	r.problems.add(r.at(r.lines[w.proxy].lineOf("listen"), label("proxy", w.proxy.Section), "listen", w.Listen.String(),
+	r.problems.add(r.at(r.lineOf(w.proxy, "listen"), label("proxy", w.proxy.Section), "listen", w.Listen.String(),
 		message.New(code, args...)))
 }

@@ -37,7 +37,7 @@ func (r *reader) loops() {
 		}
 		for _, l := range p.Listen {
 			if way := search.from(p, l); len(way) > 0 {
-				r.problems.add(r.at(r.lines[p].lineOf("target"), fmt.Sprintf("proxy %q", p.Section), "target",
+				r.problems.add(r.at(r.lineOf(p, "target"), fmt.Sprintf("proxy %q", p.Section), "target",
 					p.Target.String(),
 					message.New("leads back to what it listens on (%s) "+
 						"by way of proxy %s; allowed is another address or port", l, strings.Join(way, ", "))))

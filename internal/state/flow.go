@@ -232,6 +232,12 @@ func (s *State) egressMarks() map[netip.Addr]uint32 {
 // endFlows is the last step if the destination of some flows may change.
 func (p *planner) endFlows() {
 	have, want := p.have.table("ip"), p.want.table("ip")
+	if have != nil && want != nil && have.Ruleset == want.Ruleset { // tables has compared them
+		if p.moved {
+			p.addEndFlows(*have, *want)
+		}
+		return
+	}
 	if have == nil {
 		have = &Table{}
 	}

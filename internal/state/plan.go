@@ -93,6 +93,7 @@ type planner struct {
 	want    State
 	steps   []Step
 	offload *Table // the flowtable after the steps so far
+	moved   bool   // elements of table ip change, without its rules
 }
 
 func (p *planner) add(s ...Step) { p.steps = append(p.steps, s...) }
@@ -400,7 +401,9 @@ func (p *planner) tables() {
 			back.WriteString(want.become(have))
 			step.Loaded, step.Former = append(step.Loaded, *want), append(step.Former, *have)
 		default:
-			for _, change := range want.changes(have) {
+			changes := want.changes(have)
+			p.moved = p.moved || table.Family == "ip" && len(changes) > 0
+			for _, change := range changes {
 				step.Elements = append(step.Elements, change)
 				change.Gone, change.Added = change.Added, change.Gone
 				step.BackElements = append(step.BackElements, change)

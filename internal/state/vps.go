@@ -67,6 +67,7 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 			}
 		}
 	}
+	t.elements["port_forward"] = slices.Grow(t.elements["port_forward"], len(r.Forwards)) // most are one port
 	for _, f := range r.Forwards {
 		for _, m := range f.Mappings() {
 			for _, addr := range r.Addresses() {
