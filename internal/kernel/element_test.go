@@ -95,15 +95,15 @@ func TestElements(t *testing.T) {
 		many = append(many, state.Element{Key: state.Key{Addr: addr, Proto: 6, First: port + 1, Last: port + 1},
 			Value: state.Value{Addr: host, Port: port}})
 	}
-	for _, c := range []state.SetChange{
+	for i, c := range []state.SetChange{
 		{Set: state.Set{Name: "port_forward", Key: []state.Type{state.IPv4, state.Proto, state.Service},
 			Value: []state.Type{state.IPv4, state.Service}}, Added: many},
 		{Set: state.Set{Name: "port_client", Key: []state.Type{state.IPv4, state.Proto, state.Service, state.IPv4}},
-			Interval: true, Added: []state.Element{{Key: state.Key{Addr: addr, Proto: 17, First: 53, Last: 100,
+			Added: []state.Element{{Key: state.Key{Addr: addr, Proto: 17, First: 53, Last: 100,
 				Client: netip.MustParsePrefix("203.0.113.0/25")}},
 				{Key: state.Key{Addr: addr, Proto: 6, First: 80, Last: 80, Client: netip.MustParsePrefix("0.0.0.0/1")}}}},
 		{Set: state.Set{Name: "client_forward", Key: []state.Type{state.IPv4, state.IPv4}, Value: []state.Type{state.IPv4}},
-			Interval: true, Added: []state.Element{{Key: state.Key{Addr: addr, Client: netip.MustParsePrefix("203.0.113.9/32")},
+			Added: []state.Element{{Key: state.Key{Addr: addr, Client: netip.MustParsePrefix("203.0.113.9/32")},
 				Value: state.Value{Addr: host}}}},
 		{Set: state.Set{Name: "host", Key: []state.Type{state.IfName, state.IPv4, state.CtState},
 			Value: []state.Type{state.Verdict}}, Added: []state.Element{
@@ -116,7 +116,7 @@ func TestElements(t *testing.T) {
 		{Family: "ip6", Set: state.Set{Name: "peer", Key: []state.Type{state.IPv6}},
 			Added: []state.Element{{Key: state.Key{Addr: netip.MustParseAddr("2001:db8::1")}}}},
 	} {
-		var b batch
+		b := batch{interval: i == 1 || i == 2}
 		b.add(&c, unix.NFT_MSG_NEWSETELEM, c.Added)
 		var got []state.Element
 		for rest := b.bytes; len(rest) > 0; {

@@ -218,18 +218,42 @@ func changeElements(changes []state.SetChange) error {
 		return nil
 	}
 	b := batch{bytes: nftMessage(nil, unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)}
+	intervals := map[string]map[string]bool{} // family → names of sets
 	for i := range changes {
-		b.add(&changes[i], unix.NFT_MSG_DELSETELEM, changes[i].Gone)
-		b.add(&changes[i], unix.NFT_MSG_NEWSETELEM, changes[i].Added)
+		c := &changes[i]
+		if intervals[c.Family] == nil {
+			sets, err := intervalSets(c.Family)
+			if err != nil {
+				return message.New("list sets of nft: %v", err)
+			}
+			intervals[c.Family] = sets
+		}
+		b.interval = intervals[c.Family][c.Set.Name]
+		b.add(c, unix.NFT_MSG_DELSETELEM, c.Gone)
+		b.add(c, unix.NFT_MSG_NEWSETELEM, c.Added)
 	}
 	b.acknowledge()
 	return transact(nftMessage(b.bytes, unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES))
 }
 
+// intervalSets returns the names of those sets whose elements are intervals, also where they have one value.
+func intervalSets(family string) (map[string]bool, error) {
+	table := nl.NewRtAttr(unix.NFTA_SET_TABLE, nl.ZeroTerminated(state.TableName))
+	sets, err := nftDump(unix.NFT_MSG_GETSET, families[family], table)
+	names := map[string]bool{}
+	for _, set := range sets {
+		if text(set[unix.NFTA_SET_TABLE]) == state.TableName {
+			names[text(set[unix.NFTA_SET_NAME])] = number(set[unix.NFTA_SET_FLAGS], 4)&unix.NFT_SET_INTERVAL != 0
+		}
+	}
+	return names, err
+}
+
 // batch is messages of one transaction.
 type batch struct {
-	bytes []byte
-	last  int // where the last message begins
+	bytes    []byte
+	last     int  // where the last message begins
+	interval bool // of the set whose elements are added
 }
 
 // nftMessage appends the header of a message without attributes (linux/netfilter/nfnetlink.h).
@@ -296,7 +320,7 @@ func (b *batch) value(kind uint16, value ...byte) {
 func (b *batch) element(c *state.SetChange, e *state.Element, add bool) {
 	item := b.nest(unix.NFTA_LIST_ELEM)
 	b.key(unix.NFTA_SET_ELEM_KEY, &c.Set, &e.Key, false)
-	if c.Interval {
+	if b.interval {
 		b.key(nftaSetElemKeyEnd, &c.Set, &e.Key, true)
 	}
 	if add && c.Set.Value != nil {

@@ -8,7 +8,6 @@ import (
 	"hash/fnv"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"time"
 
@@ -185,12 +184,28 @@ func filled(family string, sets []state.Set) ([]state.Set, error) {
 }
 
 // loadTables runs a script as one transaction, changes elements in another one, and records the resulting tables.
-func (k *Kernel) loadTables(step state.LoadTables) error {
-	err := k.runScript(step)
-	if err == nil {
-		if err = changeElements(step.Elements); err != nil && step.Script != "" {
-			back, note := k.unload(step)
-			err = errors.Join(err, back, note)
+func (k *Kernel) loadTables(step state.LoadTables) (err error) {
+	before := generation()
+	if step.Script != "" {
+		_, err = Nft(step.Script, "-f", "-")
+	}
+	var limit *program.LimitError
+	// nft was killed, perhaps after its transaction. Without a transaction, the undo script does nothing or fails.
+	loaded := errors.As(err, &limit) && (before == [4]byte{} || generation() != before)
+	if err == nil && state.Direct {
+		err = changeElements(step.Elements)
+		loaded = err != nil && step.Script != ""
+	}
+	if loaded {
+		_, back := Nft(step.Back, "-f", "-")
+		if back == nil && state.Direct {
+			back = changeElements(ofNew(step.BackElements))
+		}
+		switch {
+		case back == nil:
+			err = errors.Join(err, k.noteTables(state.LoadTables{Loaded: step.Former, Former: step.Loaded}))
+		case limit == nil, errors.As(back, &limit):
+			err = errors.Join(err, back)
 		}
 	}
 	if err != nil {
@@ -202,35 +217,14 @@ func (k *Kernel) loadTables(step state.LoadTables) error {
 	return nil
 }
 
-func (k *Kernel) runScript(step state.LoadTables) error {
-	if step.Script == "" {
-		return nil
-	}
-	before := generation()
-	_, err := Nft(step.Script, "-f", "-")
-	var limit *program.LimitError
-	if errors.As(err, &limit) && (before == [4]byte{} || generation() != before) {
-		// nft was killed, perhaps after its transaction. Without a transaction, the undo script does nothing or fails.
-		back, note := k.unload(step)
-		if errors.As(back, &limit) {
-			err = errors.Join(err, back)
+// ofNew returns those changes that belong to tables which a script has created.
+func ofNew(changes []state.SetChange) (created []state.SetChange) {
+	for _, change := range changes {
+		if change.New {
+			created = append(created, change)
 		}
-		err = errors.Join(err, note)
 	}
-	return err
-}
-
-// unload reverses a step's script, whose elements were not changed. Where that succeeds, note is an error about the
-// records.
-func (k *Kernel) unload(step state.LoadTables) (back, note error) {
-	if _, err := Nft(step.Back, "-f", "-"); err != nil {
-		return err, nil
-	}
-	former := slices.DeleteFunc(slices.Clone(step.BackElements), func(c state.SetChange) bool { return !c.New })
-	if err := changeElements(former); err != nil {
-		return err, nil
-	}
-	return nil, k.noteTables(state.LoadTables{Loaded: step.Former, Former: step.Loaded})
+	return created
 }
 
 // generation counts nf_tables transactions in the kernel (NFTA_GEN_ID); 0 if it is unknown.

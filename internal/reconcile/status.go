@@ -207,71 +207,63 @@ func onlyForRoot(step state.Step) bool {
 	return false
 }
 
-// comparison is that of the kernel with the configuration.
-type comparison struct {
-	way
-	blocked []*message.Text // what keeps relays from coming up
-	waiting []*message.Text // notes about relays that wait, as they are meant to
-}
-
-// compare compares the kernel with the result of Up for these names.
-func (m *End) compare(names []string) (c comparison, err error) {
-	if c.relays, err = m.wantUp(names); err != nil {
-		return c, err
-	}
-	var factsErr error
-	c.facts, factsErr = m.Kernel.Facts(c.relays)
-	if factsErr != nil { // what keeps relays from coming up is a state to report, not a failure to report it
-		c.blocked = append(c.blocked, message.Lines(factsErr)...)
-	}
-	for _, r := range c.relays {
-		if reason := c.facts.Failed[r.Name]; reason != nil {
-			c.blocked = append(c.blocked, message.Lines(reason)...)
-		}
-		switch reason, waits := c.facts.Waiting[r.Name]; {
-		case waits && r.Awaited(): // as it is meant to be
-			c.waiting = append(c.waiting, state.Waiting(r.Name, reason))
-		case waits:
-			c.blocked = append(c.blocked, state.Waiting(r.Name, reason))
-		}
-	}
-	c.want, c.failed = state.Compile(c.relays, c.facts), c.facts.Failed
-	if c.have, err = m.Kernel.Observe(c.want); err != nil {
-		return c, err
-	}
-	if factsErr == nil && c.unchanged() == nil {
-		if c.steps, err = state.Plan(c.have, c.want); err != nil {
-			c.blocked = append(c.blocked, message.Lines(err)...)
-		}
-	}
-	return c, nil
-}
-
-// Blocked returns what keeps relays from coming up: the Blocked of Status, without all that belongs to a status else.
-func (m *End) Blocked() ([]*message.Text, error) {
-	c, err := m.compare(nil)
-	return c.blocked, err
-}
-
 // Status compares the kernel with the configuration: all enabled relays up, nothing else. With names it compares with
 // the result of Up for these names, and shows only these relays.
-func (m *End) Status(names ...string) (*Status, error) {
-	c, err := m.compare(names)
+func (m *End) Status(names ...string) (*Status, error) { return m.status(names, false) }
+
+// Blocked returns what keeps relays from coming up: the codes of Blocked in Status, without all else.
+func (m *End) Blocked() ([]*message.Text, error) {
+	status, err := m.status(nil, true)
 	if err != nil {
 		return nil, err
 	}
-	relays, facts, have := c.relays, c.facts, c.have
+	return status.Codes.Blocked, nil
+}
+
+func (m *End) status(names []string, onlyBlocked bool) (*Status, error) {
+	relays, err := m.wantUp(names)
+	if err != nil {
+		return nil, err
+	}
+	facts, factsErr := m.Kernel.Facts(relays)
 	status := &Status{Version: StatusVersion, Relays: []RelayStatus{}, Differs: []string{}}
-	status.block(c.blocked...)
-	status.note(c.waiting...)
+	if factsErr != nil { // what keeps relays from coming up is a state to report, not a failure to report it
+		status.block(message.Lines(factsErr)...)
+	}
+	for _, r := range relays {
+		if reason := facts.Failed[r.Name]; reason != nil {
+			status.block(message.Lines(reason)...)
+		}
+		switch reason, waits := facts.Waiting[r.Name]; {
+		case waits && r.Awaited(): // as it is meant to be
+			status.note(state.Waiting(r.Name, reason))
+		case waits:
+			status.block(state.Waiting(r.Name, reason))
+		}
+	}
+	want := state.Compile(relays, facts)
+	have, err := m.Kernel.Observe(want)
+	if err != nil {
+		return nil, err
+	}
 	status.down = len(have.Links)+len(have.Addrs)+len(have.Routes)+len(have.Rules)+len(have.Tables)+
 		len(have.Allowances) == 0
 	status.Unseen = have.Unseen
-	for _, step := range c.steps {
-		if len(status.Unseen) > 0 && onlyForRoot(step) {
-			continue
+	w := way{relays: relays, facts: facts, have: have, want: want, failed: facts.Failed}
+	if factsErr == nil && w.unchanged() == nil {
+		steps, err := state.Plan(have, want)
+		if err != nil {
+			status.block(message.Lines(err)...)
 		}
-		status.Differs = append(status.Differs, step.Commands()...)
+		for _, step := range steps {
+			if onlyBlocked || len(status.Unseen) > 0 && onlyForRoot(step) {
+				continue
+			}
+			status.Differs = append(status.Differs, step.Commands()...)
+		}
+	}
+	if onlyBlocked {
+		return status, nil
 	}
 	status.note(facts.Notes...)
 	status.note(have.Notes...)

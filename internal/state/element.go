@@ -2,7 +2,6 @@ package state
 
 import (
 	"cmp"
-	"encoding/binary"
 	"net/netip"
 	"sort"
 	"strconv"
@@ -174,49 +173,19 @@ func distinct(elements []Element) []Element {
 	return kept
 }
 
-// sum tells keys from others, mostly.
-func (k *Key) sum() uint64 {
-	const prime = 1099511628211 // of FNV-1a
-	sum := uint64(k.Proto)<<32 | uint64(k.First)<<16 | uint64(k.Last)
-	for _, addr := range [...]netip.Addr{k.Addr, k.Client.Addr()} {
-		bytes := addr.As16()
-		sum = (sum ^ binary.BigEndian.Uint64(bytes[:8])) * prime
-		sum = (sum ^ binary.BigEndian.Uint64(bytes[8:])) * prime
-	}
-	for _, word := range [...]string{k.Device, k.Other, k.CtState} {
-		for i := range len(word) {
-			sum = (sum ^ uint64(word[i])) * prime
-		}
-	}
-	return sum
-}
-
 // difference returns the elements that only have has, and those that only want has, each in its order. No key is in one
 // of them twice.
 func difference(have, want []Element) (gone, added []Element) {
 	if len(have) == 0 || len(want) == 0 {
 		return have, want
 	}
-	places := make(map[uint64]int, len(have)) // sum → place; equal sums take the next numbers
+	places := make(map[Key]int, len(have))
 	for i := range have {
-		sum := have[i].Key.sum()
-		for {
-			if _, taken := places[sum]; !taken {
-				break
-			}
-			sum++
-		}
-		places[sum] = i
+		places[have[i].Key] = i
 	}
 	stays := make([]bool, len(have))
 	for i := range want {
-		sum := want[i].Key.sum()
-		place, found := places[sum]
-		for found && have[place].Key != want[i].Key {
-			sum++
-			place, found = places[sum]
-		}
-		if found && have[place].Value == want[i].Value {
+		if place, found := places[want[i].Key]; found && have[place].Value == want[i].Value {
 			stays[place] = true
 		} else {
 			added = append(added, want[i])

@@ -374,9 +374,9 @@ func (s *State) named(family, name string) *Table {
 	return nil
 }
 
-// tables adds one step that loads new or altered tables completely, and changes single elements of the others. A new
-// table gets its elements after its rules: they are many sometimes, and nft takes much longer for them than the kernel.
-// Until then no packet meets the rules: tunnels, addresses and rules of routing follow.
+// tables adds one step that loads new or altered tables completely, and changes single elements of the others. With
+// Direct, a new table gets its elements after its rules. Until then no packet meets the rules: tunnels, addresses and
+// rules of routing follow.
 func (p *planner) tables() {
 	var script, back strings.Builder
 	var step LoadTables
@@ -387,26 +387,23 @@ func (p *planner) tables() {
 		switch {
 		case have == nil && want == nil:
 		case have == nil:
-			script.WriteString(want.Ruleset)
+			script.WriteString(want.create(&step.Elements))
 			fmt.Fprintf(&back, "delete table %s\n", want)
-			step.Elements = append(step.Elements, want.filled()...)
 			step.Loaded = append(step.Loaded, *want)
 		case want == nil:
 			fmt.Fprintf(&script, "delete table %s\n", have)
-			back.WriteString(have.Ruleset)
-			step.BackElements = append(step.BackElements, have.filled()...)
+			back.WriteString(have.create(&step.BackElements))
 			step.Former = append(step.Former, *have)
 		case have.Ruleset != want.Ruleset:
 			script.WriteString(have.become(want))
 			back.WriteString(want.become(have))
 			step.Loaded, step.Former = append(step.Loaded, *want), append(step.Former, *have)
 		default:
-			changes := want.changes(have)
-			p.moved = p.moved || table.Family == "ip" && len(changes) > 0
-			for _, change := range changes {
-				step.Elements = append(step.Elements, change)
-				change.Gone, change.Added = change.Added, change.Gone
-				step.BackElements = append(step.BackElements, change)
+			for i := range want.Sets {
+				gone, added := difference(have.set(want.Sets[i].Name).Elements, want.Sets[i].Elements)
+				p.moved = p.moved || table.Family == "ip" && len(gone)+len(added) > 0
+				script.WriteString(want.alter(i, gone, added, false, &step.Elements))
+				back.WriteString(want.alter(i, added, gone, false, &step.BackElements))
 			}
 		}
 	}
@@ -417,31 +414,29 @@ func (p *planner) tables() {
 	}
 }
 
-// filled are the changes that give a new table its elements.
-func (t *Table) filled() []SetChange {
-	changes := t.changes(&Table{})
-	for i := range changes {
-		changes[i].New = true
+// create is the part of a script that creates the table with its elements. With Direct they are changes instead.
+func (t *Table) create(changes *[]SetChange) string {
+	if !Direct {
+		return t.script()
 	}
-	return changes
+	for i := range t.Sets {
+		t.alter(i, nil, t.Sets[i].Elements, true, changes)
+	}
+	return t.Ruleset
 }
 
-// changes are those that lead from the elements that a table has.
-func (t *Table) changes(have *Table) (changes []SetChange) {
-	var declarations map[string]string
-	for _, set := range t.Sets {
-		gone, added := difference(have.set(set.Name).Elements, set.Elements)
-		if len(gone)+len(added) == 0 {
-			continue
-		}
-		if declarations == nil {
-			_, declarations = declared(t.Ruleset)
-		}
-		set.Elements = nil
-		changes = append(changes, SetChange{Family: t.Family, Set: set, Gone: gone, Added: added,
-			Interval: strings.Contains(declarations[set.Name], "flags interval")})
+// alter is the part of a script that changes elements of a set, or of a new one. To change a value, it removes the
+// element and adds it again. With Direct it is a change instead.
+func (t *Table) alter(number int, gone, added []Element, isNew bool, changes *[]SetChange) string {
+	set := &t.Sets[number]
+	if !Direct {
+		return string(appendElements(appendElements(nil, "delete", t.Family, set, gone), "add", t.Family, set, added))
 	}
-	return changes
+	if len(gone)+len(added) > 0 {
+		*changes = append(*changes, SetChange{Family: t.Family, Set: Set{set.Name, set.Key, set.Value, nil}, New: isNew,
+			Gone: gone, Added: added})
+	}
+	return ""
 }
 
 func (t *Table) set(name string) Set {
@@ -532,7 +527,7 @@ func appendElements(b []byte, verb, family string, set *Set, elements []Element)
 		return b
 	}
 	if !inOrder(elements) { // as they come from the kernel
-		elements = distinct(slices.Clone(elements))
+		elements = distinct(append([]Element(nil), elements...))
 	}
 	b = fmt.Appendf(b, "%s element %s %s %s { ", verb, family, TableName, set.Name)
 	for i := range elements {

@@ -67,8 +67,8 @@ type (
 		Key, From, To string
 		Save, Forget  bool
 	}
-	// LoadTables changes nft tables: Script in one transaction, and then Elements in another one. Back and BackElements
-	// reverse that.
+	// LoadTables changes nft tables: Script in one transaction, and then Elements in another one, if the program is
+	// Direct. Back and BackElements reverse that.
 	LoadTables struct {
 		Script, Back           string
 		Elements, BackElements []SetChange
@@ -79,12 +79,11 @@ type (
 
 // A SetChange changes elements of a set. The set has no Elements.
 type SetChange struct {
-	Family   string
-	Set      Set
-	Interval bool // its elements are intervals, also where they have one value
-	New      bool // the script before it creates the set's table
-	Gone     []Element
-	Added    []Element
+	Family string
+	Set    Set
+	New    bool // the script before it creates the set's table
+	Gone   []Element
+	Added  []Element
 }
 
 // Device returns the device that a step changes, or "" for none or several.
@@ -319,7 +318,12 @@ func (s LoadTables) Commands() []string {
 }
 
 // Whole is a script of nft for all of the step.
-func (s LoadTables) Whole() string { return s.Script + ElementsScript(s.Elements) }
+func (s LoadTables) Whole() string {
+	if !Direct {
+		return s.Script
+	}
+	return s.Script + ElementsScript(s.Elements)
+}
 
 // ElementsScript is a script of nft for changes of elements. To change a value, it removes the element and adds it
 // again.
@@ -367,8 +371,7 @@ func (s LoadTables) size() string {
 	}
 	chain := false
 	var last *table
-	for line := range strings.Lines(s.Script) {
-		line = strings.TrimSuffix(line, "\n")
+	for _, line := range strings.Split(s.Script, "\n") {
 		words := append(strings.Fields(line), "", "", "", "")
 		n := strings.Count(line, ",") + 1
 		switch verb := words[0] + " " + words[1]; {

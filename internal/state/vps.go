@@ -67,7 +67,9 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 			}
 		}
 	}
-	t.elements["port_forward"] = slices.Grow(t.elements["port_forward"], len(r.Forwards)) // most are one port
+	if t.elements["port_forward"] == nil { // most forwards are one port
+		t.elements["port_forward"] = make([]Element, 0, len(r.Forwards))
+	}
 	for _, f := range r.Forwards {
 		for _, m := range f.Mappings() {
 			for _, addr := range r.Addresses() {

@@ -105,7 +105,10 @@ func (r *reader) flush() error {
 		return message.New("go-uci: %v", err)
 	}
 	for i, c := range r.columns {
-		text, _ := tree.GetLast(name, sectionName(i), c.name)
+		text := ""
+		if values, _ := tree.Get(name, sectionName(i), c.name); len(values) > 0 {
+			text = values[0]
+		}
 		for _, value := range c.values {
 			var ok bool
 			if text, ok = strings.CutPrefix(text, string(separator)); !ok {
@@ -125,8 +128,7 @@ func (r *reader) flush() error {
 			text = text[end:]
 		}
 	}
-	clear(r.named)
-	r.columns, r.size = r.columns[:0], 0
+	r.columns, r.named, r.size = nil, map[string]*column{}, 0
 	return nil
 }
 
