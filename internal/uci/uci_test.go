@@ -3,6 +3,7 @@ package uci
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -177,6 +178,56 @@ func TestBounds(t *testing.T) {
 	}
 	if _, err := Parse("F", []byte(strings.Repeat("c r\no a 1\n", maxSections))); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMany: go-uci reads values a chunk at a time, with many names of options, and whatever is in them.
+func TestMany(t *testing.T) {
+	var b strings.Builder
+	values := []string{"", "1", "1", "a\tb", "\t", "a\nb", "%09", "it's", `\`, "\xff\x01", strings.Repeat("long ", 5000)}
+	for i := range 3000 {
+		fmt.Fprintf(&b, "config r 's%d'\n\toption o%d 'x'\n\toption same '%d'\n", i, i, i/3)
+		if i%100 == 0 {
+			for _, value := range values {
+				b.WriteString("\tlist l '" + strings.ReplaceAll(value, "'", `'\''`) + "'\n")
+			}
+		}
+	}
+	file, err := Parse("F", []byte(b.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range file.Sections {
+		options := file.Sections[i].Options
+		if name := "o" + strconv.Itoa(i); options[0].Name != name || options[0].Values[0].Text != "x" ||
+			options[1].Values[0].Text != strconv.Itoa(i/3) {
+			t.Fatalf("section %d: %+v", i, options)
+		}
+		if i%100 != 0 {
+			continue
+		}
+		for k, value := range values {
+			if got := options[2].Values[k].Text; got != value {
+				t.Fatalf("section %d: value %d is %.50q, want %.50q", i, k, got, value)
+			}
+		}
+	}
+}
+
+// TestColumn: go-uci's answer takes the place of what was read before.
+func TestColumn(t *testing.T) {
+	values := []Value{{Text: "a"}, {Text: "b"}, {Text: "b"}}
+	r, err := newReader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.file.Close()
+	for i := range values {
+		r.add("o", &values[i])
+	}
+	values[0].Text, values[1].Text = "", "" // only go-uci has them now
+	if err := r.flush(); err != nil || values[0].Text != "a" || values[1].Text != "b" {
+		t.Error(values, err)
 	}
 }
 
