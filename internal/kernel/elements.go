@@ -224,7 +224,7 @@ func changeElements(changes []state.SetChange) error {
 		if intervals[c.Family] == nil {
 			sets, err := intervalSets(c.Family)
 			if err != nil {
-				return message.New("list sets of nft: %v", err)
+				return message.New("change elements of nft's sets: %v", err)
 			}
 			intervals[c.Family] = sets
 		}

@@ -193,6 +193,7 @@ _('bring the line up first: `ip route get %s` has to name a device');
 _('came in by %s');
 _('came out of %s');
 _('cannot send a test packet: %v');
+_('change elements of nft\'s sets: %v');
 _('comes after the kill switch of relay %q for %s, which both have; allowed is at most %d');
 _('compare the WireGuard client\'s configuration at home with what `ds4relay export --wireguard %s` prints here: keys, Endpoint and AllowedIPs; its clock has to be right, and the host on');
 _('compare the forwards of both ends: option dest_ip has to name the same hosts; if it does, run `ds4relay doctor` there, and %s');
@@ -270,7 +271,7 @@ _('leave out option ip6addr, or write a prefix that %s has (`ip -6 address show 
 _('let the provider pass UDP port %d of its public address on to this machine, and open it in its firewall (security group)');
 _('let the service listen on that address, and look for filters that nft does not show (`iptables-legacy -S`)');
 _('line %d: %v');
-_('line %d: go-uci has %d values of %s, the file %d');
+_('line %d: go-uci has fewer values of %s than the file');
 _('links, addresses, routes, rules, sysctls and nft tables are as configured');
 _('list addresses and routes: %v');
 _('list addresses: %v');
