@@ -20,8 +20,8 @@ const (
 	columnsAtOnce = 16 // in one section of go-uci's
 )
 
-// A column is an option's name, with its values from anywhere in the file: one value for go-uci, which takes much longer
-// for a statement than for a long value.
+// A column is an option's name, with its values from anywhere in the file: one value for go-uci, which takes much
+// longer for a statement than for a long value.
 type column struct {
 	name   string
 	text   []byte
