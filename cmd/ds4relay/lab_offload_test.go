@@ -153,7 +153,8 @@ func TestFlowOffloading(t *testing.T) {
 	}
 }
 
-// TestFlowOffloadingHome: the same on a router, also beside fw4's own flowtable, and nothing that guards a host is lost.
+// TestFlowOffloadingHome: the same on a router, also beside fw4's own flowtable, and nothing that guards a host is
+// lost.
 func TestFlowOffloadingHome(t *testing.T) {
 	if mistakesTunnels(t) {
 		t.Skip("no tunnel of IPv4 in IPv6 is in a flowtable of Linux 7")
