@@ -178,7 +178,7 @@ func (a *app) unheard(relays []*config.Relay, proxies []*config.Proxy) (problems
 		case device != "" && !kernel.LinkUp(device):
 			problems = append(problems, message.New("relay %q: the device %s is down: nothing can arrive", r.Name,
 				device))
-		case r.Role == config.VPS && r.Tunlink == "" && !r.NICAddr.IsValid() && !facts.Card[r.Name].IsValid() &&
+		case r.Role == config.VPS && r.Tunlink == "" && !r.Standby && !r.NICAddr.IsValid() && !facts.Card[r.Name].IsValid() &&
 			!kernel.HasAddr(r.IPAddr):
 			problems = append(problems, message.New("relay %q: no device has the address %s (option ipaddr) any more: "+
 				"nothing can arrive", r.Name, r.IPAddr))

@@ -330,6 +330,80 @@ func TestTwoVPS(t *testing.T) {
 	}
 }
 
+// inTurn is the file of a router with two relays to VPSs that have one public address by turns.
+const inTurn = routerRelay + `
+config relay 'other'
+	option role 'router'
+	option ipaddr '198.51.100.144'
+	option ip6addr '2001:db8:fdd2::/64'
+	option peeraddr '2001:db8:6efa::/64'
+	option device 'wrap2'
+	option ip4table '43'
+	option priority '4610'
+
+config forward 'server'
+	list relay 'home'
+	list relay 'other'
+	option proto 'all'
+	option dest_ip '192.168.1.210'
+`
+
+// TestOneAddress: two VPSs have one public address by turns. Both are up all the time, and a connection's answers follow
+// the tunnel that its packets came by last.
+func TestOneAddress(t *testing.T) {
+	r := newRelay(t, lab.Options{Second: true}, "")
+	standby := func(text string) string {
+		return strings.Replace(text, "\toption tunlink 'eth0'", "\toption standby '1'", 1) + forwardAll
+	}
+	r.vps.write(standby(vpsRelay))
+	other := strings.NewReplacer("2001:db8:6ef9::/64", "2001:db8:6efa::/64").Replace(standby(vpsRelay))
+	vps2 := newEnd(t, r.VPS2, other)
+	r.router.write(inTurn)
+	serveTCP(t, r.Host, 80)
+	serveUDP(t, r.Host, 5000)
+	vps2.do("up")
+	r.up()
+	has := func(e *end, want bool) {
+		t.Helper()
+		if status := decoded(t, e.do("status", "--json")).Relays[0]; status.Active == nil || *status.Active != want {
+			t.Errorf("%s: active %v, want %v", e.host.Name, status.Active, want)
+		}
+		if out := e.do("up"); !strings.HasPrefix(out, "Nothing to do") {
+			t.Errorf("%s: up changes something: %s", e.host.Name, out)
+		}
+	}
+	has(r.vps, true)
+	has(vps2, false)
+	sh := func(h *lab.Host, command string) {
+		t.Helper()
+		if out, err := h.Run("sh", "-c", command); err != nil {
+			t.Fatal(command, err, out)
+		}
+	}
+	stream := open(t, r.Client, public+":80")
+	alive(t, "a stream", stream)
+	// as keepalived does on one network, and routers behind it learn
+	sh(r.VPS, "ip addr add 198.51.100.150/24 dev eth0; ip addr del 198.51.100.144/24 dev eth0; "+
+		"ip addr show dev eth0 | grep -q 198.51.100.150 || ip addr add 198.51.100.150/24 dev eth0; "+
+		"ip route replace default via 198.51.100.1 dev eth0")
+	sh(r.VPS2, "ip addr add 198.51.100.144/32 dev eth0")
+	sh(r.Core, "ip route add 198.51.100.144/32 via 198.51.100.200")
+	has(r.vps, false)
+	has(vps2, true)
+	second := capture(t, r.Router, "wrap2")
+	alive(t, "the stream, by the other VPS", stream)
+	seenTCP(t, r.Client, public+":80", client4)
+	seenUDP(t, r.Client, public+":5000", client4, 300)
+	if n := count(second(), client4); n < 6 {
+		t.Errorf("%d packets went through the other tunnel", n)
+	}
+	sh(r.VPS2, "ip addr del 198.51.100.144/32 dev eth0")
+	sh(r.Core, "ip route del 198.51.100.144/32 via 198.51.100.200")
+	sh(r.VPS, "ip addr add 198.51.100.144/32 dev eth0")
+	alive(t, "the stream, by the first VPS again", stream)
+	seenTCP(t, r.Client, public+":80", client4)
+}
+
 // twoHomes is the file of a VPS with two homes that have the same addresses: one public address whose ports they share,
 // and one for the cabin alone.
 const twoHomes = `config relay 'home'

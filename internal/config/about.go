@@ -65,6 +65,8 @@ var Abouts = map[string]map[string]About{
 		"masq": {Default: "0; with peer plain 1", Meaning: "the default for the forwards of this relay"},
 		"flow_offloading": {Meaning: "established TCP and UDP connections bypass the rules of nft and iptables, " +
 			"if the kernel has flowtables (the module nft_flow_offload)"},
+		"standby": {Meaning: "VPS: another VPS may have `ipaddr` in its place, by turns, as keepalived decides: this " +
+			"one is ready without it"},
 		"target_local": {Meaning: "VPS: its own programs reach the home by `ipaddr` like other clients; 0: they " +
 			"reach the VPS itself. 0 in one relay counts for all with the same `ipaddr`"},
 		"keep": {Meaning: "VPS, a list: what stays on the VPS, such as `tcp:22`, `udp:60000-61000` or " +
@@ -75,8 +77,9 @@ var Abouts = map[string]map[string]About{
 	},
 	"forward": {
 		"enabled": {Meaning: "0: ignore this forward"},
-		"relay":   {Default: "the only one", Meaning: "the relay's name"},
-		"name":    {Meaning: "a description"},
+		"relay": {Default: "the only one", Meaning: "the relay's name; on a router a list of several relays with the same " +
+			"`ipaddr`, if several VPSs have it in turn"},
+		"name": {Meaning: "a description"},
 		"proto": {Meaning: "a list of protocols, by name or number; or only `all`: the host gets the " +
 			"VPS's address"},
 		"src_dport": {Default: "required with tcp, udp, sctp, dccp, udplite",

@@ -83,6 +83,7 @@ type Relay struct {
 	Egress     Egress
 	Offloading bool // of flows
 
+	Standby     bool // on a VPS: another one may have the public address in its place
 	TargetLocal bool // on a VPS: its own programs reach the forwards, too
 
 	EgressPrivate bool // on a VPS: hosts with egress all may open connections to private addresses

@@ -432,6 +432,16 @@ func TestMistakes(t *testing.T) {
 		{base, delegated("vps.example.org") + delegatedSecond("198.51.100.144", "vps.example.org"),
 			`F:30: relay "cabin": option peeraddr "vps.example.org": relay "home" has a tunnel between the same two ` +
 				`endpoints; one of the four must differ`},
+		{base, base + second + "\nconfig forward 'b'\n\tlist relay 'home'\n\tlist relay 'cabin'\n\toption src_dport '1'\n" +
+			"\toption dest_ip '192.168.1.2'\n", `F:36: forward "b": option relay "cabin": has another public address than ` +
+			`relay "home", or is at its VPS; allowed are several relays of a router with the same ipaddr`},
+		{base, base + "\nconfig forward 'b'\n\toption relay 'home home'\n\toption src_dport '1'\n" +
+			"\toption dest_ip '192.168.1.2'\n",
+			`F:28: forward "b": option relay "home": is given twice; remove one of the two`},
+		{base, base + strings.ReplaceAll(second, "198.51.100.145", "198.51.100.144") + "\nconfig forward 'b'\n" +
+			"\tlist relay 'home'\n\tlist relay 'cabin'\n\toption src_dport '1'\n\toption dest_ip '192.168.1.2'\n" +
+			"\toption egress 'all'\n", `F:39: forward "b": option egress "all": is for forwards with one relay: only one ` +
+			`of several has the public address at a time; allowed is replies`},
 		{base, base + second + "\nconfig forward\n\toption src_dport '1'\n\toption dest_ip '192.168.1.2'\n",
 			`F:34: forward "forward[0]": option relay is missing; with several relays it takes one of: home, cabin`},
 		{base, base + "\nconfig forward 'too'\n\toption src_dport '440-450'\n\toption dest_ip " +

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sort"
 
 	"github.com/ds4relay/ds4relay/internal/message"
@@ -184,6 +185,9 @@ func (r *reader) overlaps(relays []*Relay) {
 			r.forwardProblem(f, "dest_ip", f.DestIP.String(), "is the public address itself; allowed is %s",
 				allowed(sectionSpec("forward").option("dest_ip").Allowed))
 		}
+		if f.All && all != nil && all.forward.same(f) {
+			continue
+		}
 		if f.All && all != nil && f.Pushed != "" && all.relay != relay {
 			r.forwardProblem(f, "proto", "all", "another home of the VPS has it already; only one host can")
 		} else if f.All && all != nil {
@@ -245,7 +249,7 @@ func (r *reader) clashes(claims []claim) {
 		return a.First < b.First || a.First == b.First && a.order < b.order
 	})
 	for i, furthest := 1, 0; i < len(claims); i++ {
-		if claims[i].First <= claims[furthest].Last {
+		if claims[i].First <= claims[furthest].Last && !claims[i].forward.same(claims[furthest].forward) {
 			later, earlier := claims[i], claims[furthest]
 			if later.order < earlier.order {
 				later, earlier = earlier, later
@@ -269,6 +273,9 @@ func (r *reader) clashes(claims []claim) {
 	}
 }
 
+// same reports whether two forwards are one section, which is for several relays.
+func (f *Forward) same(other *Forward) bool { return f.Line == other.Line && f.Pushed == other.Pushed }
+
 // egresses reports hosts of a router whose own connections would have to go through two tunnels.
 func (r *reader) egresses(relays []*Relay) {
 	through := map[netip.Addr]*Relay{}
@@ -277,7 +284,13 @@ func (r *reader) egresses(relays []*Relay) {
 			if relay.Role != Router || f.Egress != All {
 				continue
 			}
-			if other := through[f.DestIP]; other != nil && other != relay {
+			other := through[f.DestIP]
+			if other != nil && other != relay && slices.ContainsFunc(other.Forwards, f.same) {
+				r.forwardProblem(f, "egress", "all", "is for forwards with one relay: only one of several has the public "+
+					"address at a time; allowed is replies")
+				continue
+			}
+			if other != nil && other != relay {
 				r.forwardProblem(f, "egress", "all", "%s sends its own connections through relay %q already; allowed "+
 					"is egress 'replies' in one of the two", f.DestIP, other.Name)
 				continue

@@ -233,35 +233,44 @@ func (r *reader) sections(defaults Defaults) {
 		if p.section.unfinished || r.withoutRelay(p.section) {
 			continue
 		}
-		relay := p.section.relayOf(names)
-		if relay == nil {
-			continue
+		for i, relay := range p.section.relaysOf(names) {
+			forward := p.forward
+			if i > 0 {
+				again := *forward
+				forward = &again
+				r.owned = append(r.owned, owned{forward, p.section})
+			}
+			p.section.takeDefaults(forward, relay)
+			if p.enabled {
+				relay.Forwards = append(relay.Forwards, forward)
+			}
 		}
-		if !p.section.has("egress") {
-			p.forward.Egress = relay.Egress
-		}
-		switch all := p.forward.Egress == All; {
-		case !p.section.has("killswitch"):
-			p.forward.KillSwitch = relay.KillSwitch && all
-		case p.forward.KillSwitch && !all:
-			p.section.problem("killswitch", "is for hosts whose own connections go through the tunnel; allowed is 0, "+
-				"or egress all beside it")
-		}
-		if !p.section.has("masq") {
-			p.forward.Masq = relay.Masq
-		} else {
-			p.section.masq(relay, p.forward.Masq)
-		}
-		if p.enabled {
-			relay.Forwards = append(relay.Forwards, p.forward)
-		}
+	}
+}
+
+// takeDefaults gives a forward what its relay says about it, where the forward itself does not.
+func (s *section) takeDefaults(f *Forward, relay *Relay) {
+	if !s.has("egress") {
+		f.Egress = relay.Egress
+	}
+	switch all := f.Egress == All; {
+	case !s.has("killswitch"):
+		f.KillSwitch = relay.KillSwitch && all
+	case f.KillSwitch && !all:
+		s.problem("killswitch", "is for hosts whose own connections go through the tunnel; allowed is 0, "+
+			"or egress all beside it")
+	}
+	if !s.has("masq") {
+		f.Masq = relay.Masq
+	} else {
+		s.masq(relay, f.Masq)
 	}
 }
 
 // withoutRelay reports whether a forward belongs to a relay that is disabled and unfinished.
 func (r *reader) withoutRelay(forward *section) bool {
 	if forward.has("relay") {
-		return r.unfinished[forward.values("relay")[0].Text]
+		return slices.ContainsFunc(forward.values("relay"), func(v uci.Value) bool { return r.unfinished[v.Text] })
 	}
 	return len(r.config.Relays) == 0 && len(r.unfinished) > 0
 }
@@ -641,6 +650,7 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 		Egress:     Replies,
 		Offloading: parse(s, "flow_offloading", boolean),
 
+		Standby:     parse(s, "standby", boolean),
 		TargetLocal: parse(s, "target_local", boolean),
 
 		EgressPrivate: parse(s, "egress_private", boolean),
@@ -659,7 +669,7 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 	if relay.Role == VPS {
 		relay.NICAddr = parse(s, "nicaddr", unicast4)
 	} else {
-		s.unused(message.New("is ignored: it is for the VPS"), "nicaddr")
+		s.unused(message.New("is ignored: it is for the VPS"), "nicaddr", "standby")
 	}
 	if s.has("egress") {
 		relay.Egress = parse(s, "egress", oneOf(Replies, All))
@@ -937,26 +947,35 @@ func appendPorts(sets []PortSet, proto uint8, ranges []PortSet) []PortSet {
 	return sets
 }
 
-// relayOf finds the relay that a forward belongs to, or reports why there is none; names are the existing relays.
-func (s *section) relayOf(names string) *Relay {
+// relaysOf finds the relays that a forward belongs to, or reports why there is none; names are the existing relays.
+// Several are the ways from one public address to a router.
+func (s *section) relaysOf(names string) (relays []*Relay) {
 	if !s.has("relay") {
 		switch len(s.r.config.Relays) {
 		case 0:
 			s.problem("", "there is no relay section for it; add one: config relay 'home'")
 		case 1:
-			return s.r.config.Relays[0]
+			return s.r.config.Relays
 		default:
 			s.problem("", "option relay is missing; with several relays it takes one of: %s", names)
 		}
 		return nil
 	}
-	if relay := s.r.relays[s.values("relay")[0].Text]; relay != nil {
-		return relay
+	for _, value := range s.values("relay") {
+		relay := s.r.relays[value.Text]
+		switch {
+		case relay == nil && names == "":
+			s.problemAt(value, "relay", "there is no relay section of that name")
+		case relay == nil:
+			s.problemAt(value, "relay", "there is no relay section of that name; allowed is %s", names)
+		case slices.Contains(relays, relay):
+			s.problemAt(value, "relay", "is given twice; remove one of the two")
+		case len(relays) > 0 && (relay.Role != Router || relays[0].Role != Router || relay.IPAddr != relays[0].IPAddr):
+			s.problemAt(value, "relay", "has another public address than relay %q, or is at its VPS; allowed are "+
+				"several relays of a router with the same ipaddr", relays[0].Name)
+		default:
+			relays = append(relays, relay)
+		}
 	}
-	if names == "" {
-		s.problem("relay", "there is no relay section of that name")
-	} else {
-		s.problem("relay", "there is no relay section of that name; allowed is %s", names)
-	}
-	return nil
+	return relays
 }

@@ -63,6 +63,7 @@ var Schema = []SectionSpec{
 		{Name: "killswitch", Default: "0", Allowed: boolWords},
 		{Name: "masq", Default: "0", Allowed: boolWords}, // 1 with peer plain
 		{Name: "flow_offloading", Default: "1", Allowed: boolWords},
+		{Name: "standby", Default: "0", Allowed: boolWords},
 		{Name: "target_local", Default: "1", Allowed: boolWords},
 		{Name: "keep", List: true, Allowed: "protocol:port, protocol:first-last or protocol, such as tcp:22, " +
 			"udp:60000-61000 or icmp"},
@@ -70,7 +71,7 @@ var Schema = []SectionSpec{
 	}},
 	{Type: "forward", Options: []Spec{
 		{Name: "enabled", Default: "1", Allowed: boolWords},
-		{Name: "relay", Allowed: "the name of a relay section"},
+		{Name: "relay", List: true, Allowed: "the name of a relay section"},
 		{Name: "name", Allowed: "any text of at most 64 characters on one line"},
 		{Name: "proto", List: true, Default: "tcp udp", Allowed: "tcp, udp, icmp, another protocol's name or " +
 			"number, or all"},

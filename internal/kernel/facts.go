@@ -402,6 +402,12 @@ func devices(r *config.Relay, cardErr error, here platform.Platform) (tunlink, a
 		return tunlink, "", nil
 	case cardErr != nil:
 		return "", "", cardErr
+	case r.Standby:
+		if tunlink = cmp.Or(tunlink, standbyDevice(r)); tunlink == "" {
+			return "", "", message.New("no IPv4 default route says by which device clients arrive when this VPS has %s "+
+				"(option standby); name it with: option tunlink", r.IPAddr)
+		}
+		return tunlink, tunlink, nil
 	}
 	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, unix.AF_INET) })
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 // network card, if a cloud translates. device is the one on which clients arrive.
 func Unheard(r *config.Relay, device string) *message.Text {
 	link, err := netlink.LinkByName(device)
-	if err != nil || r.Role != config.VPS {
-		return nil // others report a device that is not there
+	if err != nil || r.Role != config.VPS || r.Standby {
+		return nil // others report a device that is not there; with standby the address may be elsewhere
 	}
 	switch {
 	case !r.NICAddr.IsValid():
@@ -29,6 +29,29 @@ func Unheard(r *config.Relay, device string) *message.Text {
 	default:
 		return nil
 	}
+}
+
+// Active reports whether this machine has a relay's address now, of a VPS that takes turns with another one (option
+// standby); nil for others.
+func Active(r *config.Relay) *bool {
+	if r.Role != config.VPS || !r.Standby {
+		return nil
+	}
+	has := HasAddr(r.Card())
+	return &has
+}
+
+// standbyDevice is where clients arrive while this machine has the address of a relay that takes turns: not the device
+// that has it now, since nothing may change when it comes and goes.
+func standbyDevice(r *config.Relay) string {
+	if !r.Standby {
+		return ""
+	}
+	link, err := netlink.LinkByIndex(defaultDevice(unix.AF_INET))
+	if err != nil {
+		return ""
+	}
+	return link.Attrs().Name
 }
 
 // HasAddr reports whether a device of this machine has the IPv4 address, or if that is not known.

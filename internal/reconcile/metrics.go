@@ -36,6 +36,9 @@ func (r *RelayStatus) metrics(set *metrics.Set) {
 	set.Add("relay_info", 1, relay+","+metrics.Label("role", string(r.Role))+","+metrics.Label("ipaddr", r.IPAddr)+","+
 		metrics.Label("device", r.Device)+","+metrics.Label("transport", string(r.Transport)))
 	set.Is("relay_up", r.Up, relay)
+	if r.Active != nil {
+		set.Is("relay_active", *r.Active, relay)
+	}
 	if r.HeardS != nil {
 		set.Add("peer_heard_seconds", uint64(*r.HeardS), relay)
 	}

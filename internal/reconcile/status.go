@@ -74,6 +74,7 @@ type RelayStatus struct {
 	Waiting    string           `json:"waiting,omitempty"` // for what
 	IPAddr     string           `json:"ipaddr"`            // the public IPv4 address
 	NICAddr    string           `json:"nicaddr,omitempty"` // what a cloud translates it to, on a VPS
+	Active     *bool            `json:"active,omitempty"`  // on a VPS with standby: it has the public address now
 	Device     string           `json:"device"`
 	Transport  config.Transport `json:"transport"`
 	Tunlink    string           `json:"tunlink,omitempty"`
@@ -350,7 +351,8 @@ func relayStatus(r *config.Relay, facts state.Facts, have state.Observed, flows 
 	s := RelayStatus{Waiting: waiting.Error(), Codes: RelayCodes{waiting}, Name: r.Name, Enabled: r.Enabled,
 		Role: r.Role, IPAddr: r.IPAddr.String(), Device: r.Device,
 		Transport: r.Transport, Tunlink: facts.Tunlink[r.Name], Local: addrText(local),
-		Peer: addrText(state.PeerOf(r, facts)), MTU: state.TunnelMTU(r, facts), Forwards: []ForwardStatus{}}
+		Peer: addrText(state.PeerOf(r, facts)), MTU: state.TunnelMTU(r, facts), Forwards: []ForwardStatus{},
+		Active: kernel.Active(r)}
 	if onCard := state.OnCard(r, facts.Card[r.Name]); onCard.Translated() {
 		s.NICAddr = onCard.NICAddr.String()
 	}
@@ -460,7 +462,7 @@ func (s *Status) Print(w io.Writer) {
 		fmt.Fprintf(w, "relay %s (%s): ", r.Name, r.Role)
 		plain.Mark(w, style, condition)
 		fmt.Fprintln(w)
-		fmt.Fprintf(w, "  public address  %s%s\n", r.IPAddr, r.onCard())
+		fmt.Fprintf(w, "  public address  %s%s\n", r.IPAddr, r.onCard()+r.turn())
 		r.printTunnel(w)
 		if c := r.Counters; c != nil {
 			fmt.Fprintf(w, "  traffic         %d packets, %s in; %d packets, %s out\n", c.RxPackets,
@@ -552,6 +554,18 @@ func (r *RelayStatus) onCard() string {
 		return ""
 	}
 	return fmt.Sprintf(", on this machine %s (a cloud translates it)", r.NICAddr)
+}
+
+// turn says which of two VPSs has the public address.
+func (r *RelayStatus) turn() string {
+	switch {
+	case r.Active == nil:
+		return ""
+	case *r.Active:
+		return ", on this machine now (option standby)"
+	default:
+		return ", not on this machine now (option standby)"
+	}
 }
 
 // printTunnel writes what carries the relay's packets.

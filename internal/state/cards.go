@@ -18,7 +18,9 @@ type CardAddr struct {
 }
 
 // SeeksCard reports whether a relay's address on the network card has to be found out.
-func SeeksCard(r *config.Relay) bool { return r.Role == config.VPS && !r.NICAddr.IsValid() }
+func SeeksCard(r *config.Relay) bool {
+	return r.Role == config.VPS && !r.NICAddr.IsValid() && !r.Standby
+}
 
 // Cards finds the cards' addresses of those relays that have no option nicaddr, by relay, among the machine's
 // addresses.

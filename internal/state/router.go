@@ -42,8 +42,9 @@ const limitedRules = `		ip daddr . ip protocol . th dport . ip saddr @DEVICE_por
 
 // routerRules are for one tunnel. NAME stands for its device's name, DEVICE for the prefix of its chains, MARK, MARKS
 // and MSS for its values, LIMITED for limitedRules or nothing, GROUP for Group. Only the upper eight bits of marks
-// change (config.MarkMask). MARKS are the marks of all relays with the same public address: a VPS may answer through
-// another tunnel.
+// change (config.MarkMask). MARKS are the marks of all relays with the same public address: a connection may go on
+// through another tunnel. KNOWN is mark, or new if there are such relays: then the connection's mark follows, and with
+// it its answers.
 //
 // Order in DEVICE_from: packets of known connections come first, as they are the majority. ICMP errors belong to known
 // connections or are dropped: otherwise a host with a forward of all would apply them to its other connections.
@@ -97,7 +98,7 @@ type routerTables struct {
 	elements
 	declarations, rules, errorRules strings.Builder
 	limited, masqs                  []Set
-	hosts                           map[netip.Addr]bool     // of the relays added so far
+	zones                           map[netip.Addr]uint32   // public address → zone
 	marks                           map[netip.Addr][]string // public address → marks of its relays
 	inside                          string                  // list of networks
 	selves                          []string                // hosts that are the router itself
@@ -106,7 +107,7 @@ type routerTables struct {
 }
 
 func newRouterTables(relays []*config.Relay, facts Facts) *routerTables {
-	t := &routerTables{elements: elements{}, hosts: map[netip.Addr]bool{}, marks: map[netip.Addr][]string{}}
+	t := &routerTables{elements: elements{}, zones: zones(relays), marks: map[netip.Addr][]string{}}
 	inside := slices.Clone(facts.Inside)
 	for _, r := range relays {
 		if r.Role != config.Router {
@@ -149,14 +150,29 @@ func (t *routerTables) marksText(r *config.Relay) string {
 	return "== " + markText(r)
 }
 
-// alone reports whether no earlier relay leads to a host of this one.
-func (t *routerTables) alone(r *config.Relay) bool {
-	alone := true
-	for _, host := range hosts(r) {
-		alone = alone && !t.hosts[host]
-		t.hosts[host] = true
+// zones returns the zones of connection tracking of what comes out of tunnels, by public address: one if relays with an
+// earlier address lead to a host of one with this address. Those with the same address have the same zone, because a
+// connection may go on through another of them.
+func zones(relays []*config.Relay) map[netip.Addr]uint32 {
+	zones, first, earliest := map[netip.Addr]uint32{}, map[netip.Addr]int{}, map[netip.Addr]int{}
+	for i, r := range relays {
+		if _, known := first[r.IPAddr]; r.Role == config.Router && !known {
+			first[r.IPAddr] = i
+		}
+		for _, host := range hosts(r) {
+			if before, known := earliest[host]; r.Role == config.Router && (!known || first[r.IPAddr] < before) {
+				earliest[host] = first[r.IPAddr]
+			}
+		}
 	}
-	return alone
+	for _, r := range relays {
+		for _, host := range hosts(r) {
+			if i := first[r.IPAddr]; r.Role == config.Router && earliest[host] < i {
+				zones[r.IPAddr] = relays[i].Mark() >> 24
+			}
+		}
+	}
+	return zones
 }
 
 // ipTCPHeaders is the size of the IPv4 and TCP headers without options, in bytes: the MTU minus the MSS.
@@ -172,12 +188,17 @@ func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
 			Set{Name: chain + "_protocol", Key: []Type{IPv4, Proto, IPv4}},
 			Set{Name: chain + "_host", Key: []Type{IPv4, IPv4}})
 	}
-	if !t.alone(r) {
+	if zone := t.zones[r.IPAddr]; zone != 0 {
 		t.rules.WriteString(strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "ZONE",
-			fmt.Sprint(r.Mark()>>24)).Replace(apart(sharedRules)))
+			fmt.Sprint(zone)).Replace(apart(sharedRules)))
+	}
+	known := "mark"
+	if len(t.marks[r.IPAddr]) > 1 {
+		known = "new"
 	}
 	fill := strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "MARKS", t.marksText(r), "MARK", markText(r),
-		"MSS", fmt.Sprint(link.MTU-ipTCPHeaders), "LOCAL", link.Local().String(), "GROUP", strconv.Itoa(Group))
+		"MSS", fmt.Sprint(link.MTU-ipTCPHeaders), "LOCAL", link.Local().String(), "GROUP", strconv.Itoa(Group),
+		"KNOWN", known)
 	for _, host := range egressHosts(r) {
 		t.insert("egress_host", Key{Addr: host})
 	}

@@ -79,6 +79,7 @@ const table = {
 		killswitch: [ '0', '1', 'off', 'x' ],
 		masq: [ '0', '1', 'off', 'x' ],
 		flow_offloading: [ '0', '1', 'off', 'x' ],
+		standby: [ '0', '1', 'off', 'x' ],
 		target_local: [ '0', '1', 'off', 'x' ],
 		keep: [
 			'tcp:22', 'udp:60000-61000', 'icmp', 'tcp', 'icmp:1', 'gre', '47', '6:22', '22', 'tcp:', 'tcp:0',

@@ -227,6 +227,7 @@ _('handshakes come from the home at %s, with a time before the last one\'s (%s),
 _('handshakes come from the home at %s, with another key than option public_key has');
 _('has %d ports, listen %s has %d; allowed is as many (mapped one to one), one port for all, or none (the port that the client came to)');
 _('has %d ports, src_dport has %d; allowed is as many, mapped one to one');
+_('has another public address than relay %q, or is at its VPS; allowed are several relays of a router with the same ipaddr');
 _('has too many words; allowed are at most %d, and %d in all such options');
 _('hop limit exceeded');
 _('host unreachable');
@@ -236,10 +237,12 @@ _('is also kept for the VPS (list keep \'%s\' of relay %q); remove one of the tw
 _('is an address of the VPS\'s own network %s; allowed is one that only the home has');
 _('is another relay; this home\'s is %q');
 _('is for a home with ds4relay, and peer plain for one without; allowed is one of the two');
+_('is for forwards with one relay: only one of several has the public address at a time; allowed is replies');
 _('is for hosts whose own connections go through the tunnel; allowed is 0, or egress all beside it');
 _('is for routers; on a VPS allowed is %s');
 _('is for tcp; udp has no connections');
 _('is given %d times as a list; allowed is one option');
+_('is given twice; remove one of the two');
 _('is ignored: it is for a VPS with Debian');
 _('is ignored: it is for the VPS');
 _('is ignored: it is for the router, or for a VPS with peer plain');
@@ -315,6 +318,7 @@ _('nft\'s tables');
 _('nft: %v: %s');
 _('no IPv%d address for %s');
 _('no IPv%d address for %s: %v');
+_('no IPv4 default route says by which device clients arrive when this VPS has %s (option standby); name it with: option tunlink');
 _('no answer');
 _('no client\'s connection is open now; ds4relay doctor on the router tries it from outside, and ds4relay trace here shows whether a client\'s packets arrive');
 _('no copy of %s can be kept: %v');

@@ -17,7 +17,7 @@ const labels = {
 		private_key_file: _('File with the private key'), preshared_key_file: _('File with the preshared key'),
 		listen_port: _('UDP port of the VPS'), endpoint_port: _('UDP port of the VPS'),
 		persistent_keepalive: _('Keepalive'), peer: _('The home has'), flow_offloading: _('Flow offloading'),
-		target_local: _('Also for programs on the VPS')
+		standby: _('Takes turns with another VPS'), target_local: _('Also for programs on the VPS')
 	},
 	forward: {
 		enabled: _('Enabled'), name: _('Name'), relay: _('Relay', 'tunnel to a VPS'), proto: _('Protocol'),

@@ -504,7 +504,18 @@ function homes(interfaces) {
 		(!inside.length || inside.some(({ address, mask }) => rules.isWithin4(ip, address, mask)));
 }
 
+/* Which relays of the file lead from one public address to this router: the names of each group, with blanks between. */
+function together(relays) {
+	const groups = new Map();
+
+	for (const relay of relays)
+		if (relay.role != 'vps' && relay.ipaddr)
+			groups.set(relay.ipaddr, [ ...(groups.get(relay.ipaddr) ?? []), relay['.name'] ]);
+
+	return [ ...groups.values() ].filter((names) => names.length > 1).map((names) => names.join(' '));
+}
+
 return baseclass.extend({
 	condition, parts, summary, head, label, serves, observed, obstacle, remedies, remedy, keyless, withoutKey, rates,
-	opens, name, split, hosts, homes, missing, ago
+	opens, name, split, hosts, homes, missing, together, ago
 });

@@ -77,6 +77,11 @@ function asText(section) {
 	};
 }
 
+/* A forward's relays: a list, or words with blanks between them. */
+function relaysOf(forward) {
+	return L.toArray(forward?.relay).flatMap((names) => names.split(/\s+/).filter(Boolean));
+}
+
 /* Rows can be moved with the arrow keys too. */
 function sortByKeys(section) {
 	section.renderRowActions = function(sid, ...args) {
@@ -548,6 +553,9 @@ return view.extend({
 			_('The first of six priorities of ip rules.'));
 		fields.add(s, 'advanced', form.Flag, 'flow_offloading',
 			_('Established connections bypass the firewall’s rules if the kernel supports it.'));
+		fields.add(s, 'advanced', form.Flag, 'standby',
+			_('Another VPS may have the public address in its place, as keepalived decides.'),
+			{ retain: true }).depends('role', 'vps');
 		fields.add(s, 'advanced', form.Flag, 'target_local',
 			_('Programs on the VPS reach the home by the public address, as clients on the Internet do.'),
 			{ retain: true }).depends('role', 'vps');
@@ -599,12 +607,17 @@ return view.extend({
 
 	/* A forward without its relay would be a mistake: they go together. */
 	removeRelay(section, sid) {
-		const forwards = config.of('forward').filter((forward) =>
-			forward.relay == sid || (!forward.relay && config.of('relay').length == 1));
+		const others = (forward) => relaysOf(forward).filter((name) => name != sid),
+		      all = config.of('forward').filter((forward) =>
+		      	relaysOf(forward).includes(sid) || (!forward.relay && config.of('relay').length == 1)),
+		      forwards = all.filter((forward) => !others(forward).length);
 
 		const remove = () => {
-			for (const forward of forwards)
-				uci.remove('ds4relay', forward['.name']);
+			for (const forward of all)
+				if (others(forward).length)
+					uci.set('ds4relay', forward['.name'], 'relay', others(forward).join(' '));
+				else
+					uci.remove('ds4relay', forward['.name']);
 
 			return form.GridSection.prototype.handleRemove.call(section, sid);
 		};
@@ -663,7 +676,7 @@ return view.extend({
 		if (relays.length > 1) {
 			o = s.option(form.DummyValue, '_relay', _('Relay', 'tunnel to a VPS'));
 			o.modalonly = false;
-			o.textvalue = (sid) => E('span', [ uci.get('ds4relay', sid, 'relay') ?? '' ]);
+			o.textvalue = (sid) => E('span', [ relaysOf(uci.get('ds4relay', sid)).join(', ') ]);
 		}
 
 		fields.add(s, null, form.Flag, 'enabled', null, { editable: true });
@@ -675,15 +688,16 @@ return view.extend({
 			needed: relays.length > 1
 		});
 		o.load = function(sid) {
-			const given = uci.get('ds4relay', sid, 'relay');
+			const given = relaysOf(uci.get('ds4relay', sid)).join(' '),
+			      choices = relays.concat(model.together(config.of('relay')));
 
 			this.keylist = [];
 			this.vallist = [];
 
-			for (const name of relays.concat((given && !relays.includes(given)) ? [ given ] : []))
-				this.value(name);
+			for (const names of choices.concat((given && !choices.includes(given)) ? [ given ] : []))
+				this.value(names, names.split(' ').join(', '));
 
-			return given;
+			return given || null;
 		};
 
 		fields.add(s, 'general', fields.Protocols, 'proto',
