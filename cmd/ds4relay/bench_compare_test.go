@@ -340,7 +340,7 @@ func TestBenchCompare(t *testing.T) {
 		text := c.Table() + "\n" + c.Ahead(unlike)
 		fmt.Print(text)
 		write(t, "without.md", "Without segmentation offloads: each card sends packet by packet and merges what "+
-			"arrives, like those of a router and a rented machine:\n\n"+text+"\n")
+			"arrives:\n\n"+text+"\n")
 		write(t, "benchmark.svg", c.SVG("The ways to a home server, packet by packet", 0, 1, 2, 3))
 	})
 	t.Run("with", func(t *testing.T) {

@@ -348,8 +348,8 @@ config forward 'server'
 	option dest_ip '192.168.1.210'
 `
 
-// TestOneAddress: two VPSs have one public address by turns. Both are up all the time, and a connection's answers follow
-// the tunnel that its packets came by last.
+// TestOneAddress: two VPSs have one public address by turns. Both are up all the time, and a connection's answers
+// follow the tunnel that its packets came by last.
 func TestOneAddress(t *testing.T) {
 	r := newRelay(t, lab.Options{Second: true}, "")
 	standby := func(text string) string {

@@ -36,7 +36,9 @@ func everything() *reconcile.Status {
 	relay := reconcile.RelayStatus{Name: "home", Enabled: true, Role: config.Router, Up: true, IPAddr: "198.51.100.144",
 		Device: "wrap1", Transport: config.IPIP6, MTU: 1452, OtherEnd: "heard", HeardS: &heard, Forwards: forwards,
 		Counters: &kernel.Counters{RxBytes: 1, RxPackets: 2, TxBytes: 3, TxPackets: 4, RxErrors: 5, TxErrors: 6}}
+	turn := true
 	silent := relay
+	silent.Active = &turn
 	silent.Name, silent.OtherEnd, silent.HeardS, silent.Counters, silent.Forwards = "cabin", "silent", nil, nil,
 		[]reconcile.ForwardStatus{}
 	encrypted := silent

@@ -510,7 +510,7 @@ test('who sees the example sees that nothing is set up', () => {
 test('relays of a router with one public address can carry a forward together', () => {
 	const relay = (name, ipaddr, role) => ({ '.name': name, ipaddr, role });
 
-	assert.deepEqual(model.together([ relay('a', '198.51.100.144'), relay('b', '198.51.100.145', 'router'),
+	assert.deepEqual(model.inTurn([ relay('a', '198.51.100.144'), relay('b', '198.51.100.145', 'router'),
 		relay('c', '198.51.100.144', 'router'), relay('d', '198.51.100.145', 'vps'), relay('e'), relay('f') ]),
 	[ 'a c' ]);
 });

@@ -504,8 +504,8 @@ function homes(interfaces) {
 		(!inside.length || inside.some(({ address, mask }) => rules.isWithin4(ip, address, mask)));
 }
 
-/* Which relays of the file lead from one public address to this router: the names of each group, with blanks between. */
-function together(relays) {
+/* Which relays of the file lead from one public address to this router: the names of each group, in one text. */
+function inTurn(relays) {
 	const groups = new Map();
 
 	for (const relay of relays)
@@ -517,5 +517,5 @@ function together(relays) {
 
 return baseclass.extend({
 	condition, parts, summary, head, label, serves, observed, obstacle, remedies, remedy, keyless, withoutKey, rates,
-	opens, name, split, hosts, homes, missing, together, ago
+	opens, name, split, hosts, homes, missing, inTurn, ago
 });

@@ -689,7 +689,7 @@ return view.extend({
 		});
 		o.load = function(sid) {
 			const given = relaysOf(uci.get('ds4relay', sid)).join(' '),
-			      choices = relays.concat(model.together(config.of('relay')));
+			      choices = relays.concat(model.inTurn(config.of('relay')));
 
 			this.keylist = [];
 			this.vallist = [];
