@@ -38,6 +38,7 @@ local function collect(answer, add)
       add("relay_info", 1, { relay = name, role = relay.role, ipaddr = relay.ipaddr, device = escape(relay.device),
         transport = relay.transport })
       add("relay_up", truth(relay.up), labels)
+      add("relay_active", ({ [true] = 1, [false] = 0 })[relay.active], labels)
       add("peer_heard_seconds", relay.heard_s, labels)
       add("peer_silent", ({ heard = 0, silent = 1 })[relay.other_end or ""], labels)
       if relay.peer_public_key then
