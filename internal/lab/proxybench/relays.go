@@ -85,7 +85,7 @@ func relays(l *lab.ProxyNet, dir, ds4relay, frp string, most int) ([]*relay, err
 		conf := ""
 		for _, proto := range []string{"tcp", "udp"} {
 			conf += fmt.Sprintf("config proxy '%s'\n\toption proto '%s'\n\tlist listen '%s'\n\toption target "+
-				"'%s'\n\toption max_sessions '100000'\n\n", proto, proto, listen, target)
+				"'%s'\n\toption max_sessions '100000'\n\toption max_per_client '0'\n\n", proto, proto, listen, target)
 		}
 		return []*lab.Cmd{l.VPS.Command(ds4relay, "-c", file("ds4relay", conf), "--run", filepath.Join(dir, "run"),
 			"proxy")}
