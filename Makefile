@@ -13,7 +13,8 @@ BENCH_PACKAGES := haproxy socat 6tunnel nginx-light libnginx-mod-stream
 
 # LAB=vm boots Debian's kernel in QEMU; LAB=host uses namespaces on this machine's own kernel.
 export LAB ?= vm
-export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT UBUNTU KERNEL ARCHES DEB_ARCHES KEYS TAG SITE_URL
+export CACHE BUILD PACKAGE_VERSION VERSION ROUTER FRP LUCI PROXYBENCH COUNT UBUNTU KERNEL ARCHES DEB_ARCHES KEYS TAG \
+	SITE_URL
 
 .PHONY: all demo test unit labs lab lab-alone lab-first lab-second lab-routers lab-mipsel lab-arm64 lab-debian \
 	lab-bookworm lab-trixie lab-home lab-jammy lab-noble lab-ubuntu test-one flaky boots lint ipk apk deb \
@@ -85,7 +86,8 @@ luci-pot luci-po: node ; scripts/$@
 test-luci luci-screens: node ; scripts/luci-browser $(patsubst luci-%,%,$(patsubst test-luci,luci-test,$@))
 
 bench: bench-compare bench-up bench-path
-bench-up bench-path bench-wireguard bench-where bench-compare bench-mips bench-proxy: bench-%: labctl bench-deps ; scripts/bench $*
+bench-up bench-path bench-wireguard bench-where bench-compare bench-mips bench-proxy: bench-%: labctl bench-deps
+	scripts/bench $*
 bench-setup: labctl packages ; scripts/bench setup
 
 # README's picture of a terminal: setup on a VPS and join at home, in the lab.

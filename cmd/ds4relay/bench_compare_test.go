@@ -315,7 +315,8 @@ func TestBenchCompare(t *testing.T) {
 				r.router.do("-q", "up")
 				return func() { r.vps.do("-q", "down"); r.router.do("-q", "down") }
 			}, to: public + ":80"},
-			scriptWay(r, "IPv4 in IPv6 by hand", public+":80", map[*lab.Host]string{r.VPS: byHand["vps"], r.Router: byHand["router"]},
+			scriptWay(r, "IPv4 in IPv6 by hand", public+":80",
+				map[*lab.Host]string{r.VPS: byHand["vps"], r.Router: byHand["router"]},
 				map[*lab.Host]string{r.VPS: byHand["vps down"], r.Router: byHand["router down"]}),
 			scriptWay(r, "minimal IPv4 in IPv6", public+":80",
 				map[*lab.Host]string{r.VPS: minimal["vps"], r.Router: minimal["router"]},

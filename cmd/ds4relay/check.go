@@ -33,9 +33,8 @@ func (a *app) check(args []string) error {
 	if err != nil {
 		return err
 	}
-	enabled, forwards := []*config.Relay{}, 0
+	enabled, forwards := []*config.Relay{}, config.Sections(c.Relays)
 	for _, r := range c.Relays {
-		forwards += len(r.Forwards)
 		if r.Enabled {
 			enabled = append(enabled, r)
 		}

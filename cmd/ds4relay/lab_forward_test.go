@@ -374,6 +374,14 @@ func TestOneAddress(t *testing.T) {
 	}
 	has(r.vps, true)
 	has(vps2, false)
+	for _, e := range []*end{r.vps, vps2, r.router} {
+		if out := e.do("doctor"); strings.Contains(out, "nothing of it can be tried") {
+			t.Errorf("%s: %s", e.host.Name, out)
+		}
+		if out := e.do("check"); !strings.Contains(out, "forwards: 1)") {
+			t.Errorf("%s: %s", e.host.Name, out)
+		}
+	}
 	sh := func(h *lab.Host, command string) {
 		t.Helper()
 		if out, err := h.Run("sh", "-c", command); err != nil {
@@ -390,6 +398,7 @@ func TestOneAddress(t *testing.T) {
 	sh(r.Core, "ip route add 198.51.100.144/32 via 198.51.100.200")
 	has(r.vps, false)
 	has(vps2, true)
+	sh(r.VPS, "ip link set wrap1 down") // nothing gets through by the first VPS
 	second := capture(t, r.Router, "wrap2")
 	alive(t, "the stream, by the other VPS", stream)
 	seenTCP(t, r.Client, public+":80", client4)
@@ -400,6 +409,7 @@ func TestOneAddress(t *testing.T) {
 	sh(r.VPS2, "ip addr del 198.51.100.144/32 dev eth0")
 	sh(r.Core, "ip route del 198.51.100.144/32 via 198.51.100.200")
 	sh(r.VPS, "ip addr add 198.51.100.144/32 dev eth0")
+	r.vps.do("up")
 	alive(t, "the stream, by the first VPS again", stream)
 	seenTCP(t, r.Client, public+":80", client4)
 }

@@ -231,6 +231,11 @@ func TestFlowOffloadingHome(t *testing.T) {
 	own = open(t, r.Host2, client4+":90")
 	alive(t, "a connection through the line", own)
 	alive(t, "a connection through the line", own)
+	from := "sport=" + fmt.Sprint(own.LocalAddr().(*net.TCPAddr).Port) + " "
+	if out, err := r.Router.Run("sh", "-c", "grep OFFLOAD /proc/net/nf_conntrack"); err != nil ||
+		!strings.Contains(out, from) {
+		t.Errorf("a connection through the line is in no flowtable: %v\n%s", err, out)
+	}
 	r.vps.do("down")
 	r.router.write(killed)
 	r.router.do("reload")

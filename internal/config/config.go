@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/ds4relay/ds4relay/internal/transport"
@@ -141,6 +142,20 @@ type Forward struct {
 
 	KillSwitch bool // with egress all: the host leaves for the internet by the tunnel, or not at all
 	Masq       bool // the host sees an address of this end instead of the client's
+}
+
+// Sections is how many forwards the relays have, of which several may have the same one.
+func Sections(relays []*Relay) (n int) {
+	for i, r := range relays {
+		for _, f := range r.Forwards {
+			if !slices.ContainsFunc(relays[:i], func(earlier *Relay) bool {
+				return earlier.IPAddr == r.IPAddr && r.Role == Router && slices.ContainsFunc(earlier.Forwards, f.Same)
+			}) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // String describes it in one line for status: `tcp:443, udp:443 → 192.168.1.210:8443 for 203.0.113.0/24`.

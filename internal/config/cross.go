@@ -185,7 +185,7 @@ func (r *reader) overlaps(relays []*Relay) {
 			r.forwardProblem(f, "dest_ip", f.DestIP.String(), "is the public address itself; allowed is %s",
 				allowed(sectionSpec("forward").option("dest_ip").Allowed))
 		}
-		if f.All && all != nil && all.forward.same(f) {
+		if f.All && all != nil && all.forward.Same(f) {
 			continue
 		}
 		if f.All && all != nil && f.Pushed != "" && all.relay != relay {
@@ -249,7 +249,7 @@ func (r *reader) clashes(claims []claim) {
 		return a.First < b.First || a.First == b.First && a.order < b.order
 	})
 	for i, furthest := 1, 0; i < len(claims); i++ {
-		if claims[i].First <= claims[furthest].Last && !claims[i].forward.same(claims[furthest].forward) {
+		if claims[i].First <= claims[furthest].Last && !claims[i].forward.Same(claims[furthest].forward) {
 			later, earlier := claims[i], claims[furthest]
 			if later.order < earlier.order {
 				later, earlier = earlier, later
@@ -273,8 +273,10 @@ func (r *reader) clashes(claims []claim) {
 	}
 }
 
-// same reports whether two forwards are one section, which is for several relays.
-func (f *Forward) same(other *Forward) bool { return f.Line == other.Line && f.Pushed == other.Pushed }
+// Same reports whether two forwards are one section, which is for several relays.
+func (f *Forward) Same(other *Forward) bool {
+	return other != nil && f.Line == other.Line && f.Pushed == other.Pushed
+}
 
 // egresses reports hosts of a router whose own connections would have to go through two tunnels.
 func (r *reader) egresses(relays []*Relay) {
@@ -285,7 +287,7 @@ func (r *reader) egresses(relays []*Relay) {
 				continue
 			}
 			other := through[f.DestIP]
-			if other != nil && other != relay && slices.ContainsFunc(other.Forwards, f.same) {
+			if other != nil && other != relay && slices.ContainsFunc(other.Forwards, f.Same) {
 				r.forwardProblem(f, "egress", "all", "is for forwards with one relay: only one of several has the public "+
 					"address at a time; allowed is replies")
 				continue

@@ -28,14 +28,15 @@ func (d *Doctor) configuration() Finding {
 		return failed(message.Of(d.loadErr),
 			"write the configuration: `man 5 ds4relay` has every option, `ds4relay check` names mistakes")
 	}
-	enabled, forwards, paired, awaited := 0, 0, false, false
+	var relays []*config.Relay
+	paired, awaited := false, false
 	for _, r := range d.config.Relays {
 		if r.Enabled {
-			enabled++
-			forwards += len(r.Forwards)
+			relays = append(relays, r)
 			paired, awaited = paired || r.Allow != nil, awaited || r.Awaited()
 		}
 	}
+	enabled, forwards := len(relays), config.Sections(relays)
 	switch {
 	case d.proxiesOnly():
 		return ok("%s: proxies: %d", d.config.Path, len(d.config.Proxies))

@@ -24,6 +24,7 @@ type line struct {
 	own      *Sighting // it left
 	outer    *Sighting // the VPS sent it here, to whatever host
 	arrived  *Sighting // it came out of the tunnel
+	turn     *Sighting // it came out of another one, of a VPS that has the public address now
 	answered *Sighting // the public address answered
 }
 
@@ -41,6 +42,8 @@ func (p *patient) dial(w *walk) (l line) {
 			return &l.own
 		case begins(s) && !s.Out && s.Device == p.Device && s.Dst == w.forward.DestIP && s.DstPort == w.port:
 			return &l.arrived
+		case begins(s) && !s.Out && p.takesTurns(s.Device) && s.Dst == w.forward.DestIP && s.DstPort == w.port:
+			return &l.turn
 		case begins(s) && !s.Out && s.Device == p.Device && p.Transport == config.WireGuard && l.own != nil &&
 			s.ID == l.own.ID:
 			return &l.outer
@@ -54,10 +57,17 @@ func (p *patient) dial(w *walk) (l line) {
 	t.Match = func(s Sighting) bool { return step(s) != nil }
 	t.Done = func(s Sighting) bool {
 		*step(s) = &s
-		return l.arrived != nil && (l.answered != nil || !answers(w.proto))
+		return (l.arrived != nil || l.turn != nil) && (l.answered != nil || !answers(w.proto))
 	}
 	p.prober.Try(t)
 	return l
+}
+
+// takesTurns reports whether a device is the tunnel of another of this router's relays with the same public address.
+func (p *patient) takesTurns(device string) bool {
+	return slices.ContainsFunc(p.config.Relays, func(r *config.Relay) bool {
+		return r.Device == device && r != p.Relay && r.Enabled && r.Role == p.Role && r.IPAddr == p.IPAddr
+	})
 }
 
 // lines are what can be tried over this router's own line.
@@ -128,6 +138,9 @@ func (p *patient) overLine(w *walk) Finding {
 	switch {
 	case l.own == nil || l.own.Device == p.Device:
 		return skipped("what this router sends to %s does not take its own line", target)
+	case l.turn != nil:
+		return skipped("what this router sends to %s comes in by %s: another VPS has the address now", target,
+			l.turn.Device)
 	case l.arrived != nil && l.answered != nil:
 		return ok("%s answers over this router's own line", target)
 	case l.arrived != nil && !answers(w.proto):

@@ -74,7 +74,7 @@ func (p *patient) entrances(f *config.Forward, m config.Mapping) (free []entranc
 			e.port = m.Port + (public - set.First)
 		}
 		_, taker := config.Takes(relays, p.IPAddr, clientOf(f), proto, public)
-		if taker == f && testable(proto) && len(free) < maxPorts && !slices.Contains(free, e) {
+		if f.Same(taker) && testable(proto) && len(free) < maxPorts && !slices.Contains(free, e) {
 			free = append(free, e)
 		}
 	}

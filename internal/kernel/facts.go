@@ -404,8 +404,8 @@ func devices(r *config.Relay, cardErr error, here platform.Platform) (tunlink, a
 		return "", "", cardErr
 	case r.Standby:
 		if tunlink = cmp.Or(tunlink, standbyDevice(r)); tunlink == "" {
-			return "", "", message.New("no IPv4 default route says by which device clients arrive when this VPS has %s "+
-				"(option standby); name it with: option tunlink", r.IPAddr)
+			return "", "", message.New("it is not known by which device clients arrive when this VPS has %s (option "+
+				"standby); name it with: option tunlink", r.IPAddr)
 		}
 		return tunlink, tunlink, nil
 	}
