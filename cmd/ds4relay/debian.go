@@ -32,6 +32,8 @@ func hostCommands() []command {
 			summary: "make this machine a VPS: find its addresses, write the configuration, start it, invite the home"},
 		{name: "invite", args: "[RELAY]", setup: (*app).invitation,
 			summary: "print another invitation for a home; the former one is worth nothing from then on"},
+		{name: "announce", args: "[RELAY…]", setup: bare((*app).announcement),
+			summary: "tell the homes that this VPS has the public address now, of several that have it by turns"},
 		{name: "proxy", summary: "run the proxies of the configuration in the foreground, or ask those that run",
 			setup: (*app).proxy},
 		{name: "metrics", summary: "print what status knows as figures for Prometheus", setup: (*app).metrics},

@@ -111,6 +111,15 @@ var manual = map[string]detail{
 			{"ds4relay status --watch", "again every two seconds, until Ctrl-C"},
 			{"ds4relay status --json", "for programs"},
 		}},
+	"announce": {
+		"For relays with option standby: keepalived runs it when the public address has come to this VPS. A packet " +
+			"goes into each tunnel for each host at home, three times within half a second: what the hosts answer " +
+			"goes through this VPS from then on, also where the client is only waiting. Otherwise a connection " +
+			"follows the next packet of its client. The run of each minute sends one, too, on the VPS that has the " +
+			"address.",
+		[]example{
+			{"ds4relay announce", "all relays with standby '1'"},
+		}},
 	"forget": {
 		"The keys of the home and of an open invitation are removed, its ssh sessions are ended, and what it has said " +
 			"and pushed is gone. The relay waits for a home then. Other homes go on.",

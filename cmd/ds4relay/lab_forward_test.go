@@ -388,8 +388,19 @@ func TestOneAddress(t *testing.T) {
 			t.Fatal(command, err, out)
 		}
 	}
+	here := func(device string, want bool) {
+		t.Helper()
+		out, err := r.Router.Run("nft", "list", "set", "ip", "ds4relay", "t_"+device+"_here")
+		if err != nil || strings.Contains(out, home4) != want {
+			t.Errorf("%s has announced itself: want %v: %v, %s", device, want, err, out)
+		}
+	}
 	stream := open(t, r.Client, public+":80")
 	alive(t, "a stream", stream)
+	vps2.do("watch") // its test packet is no announcement
+	here("wrap2", false)
+	r.vps.do("watch")
+	here("wrap1", true)
 	// as keepalived does on one network, and routers behind it learn
 	sh(r.VPS, "ip addr add 198.51.100.150/24 dev eth0; ip addr del 198.51.100.144/24 dev eth0; "+
 		"ip addr show dev eth0 | grep -q 198.51.100.150 || ip addr add 198.51.100.150/24 dev eth0; "+
@@ -400,6 +411,9 @@ func TestOneAddress(t *testing.T) {
 	has(vps2, true)
 	sh(r.VPS, "ip link set wrap1 down") // nothing gets through by the first VPS
 	second := capture(t, r.Router, "wrap2")
+	here("wrap2", false)
+	vps2.do("announce")
+	here("wrap2", true)
 	alive(t, "the stream, by the other VPS", stream)
 	seenTCP(t, r.Client, public+":80", client4)
 	seenUDP(t, r.Client, public+":5000", client4, 300)
@@ -410,8 +424,18 @@ func TestOneAddress(t *testing.T) {
 	sh(r.Core, "ip route del 198.51.100.144/32 via 198.51.100.200")
 	sh(r.VPS, "ip addr add 198.51.100.144/32 dev eth0")
 	r.vps.do("up")
-	alive(t, "the stream, by the first VPS again", stream)
+	alive(t, "the stream, by the first VPS again", stream) // which has not announced itself
+	here("wrap2", false)
 	seenTCP(t, r.Client, public+":80", client4)
+	r.vps.do("announce", "home")
+	here("wrap1", true)
+	alive(t, "the stream, by the first VPS", stream)
+	if code, _, stderr := r.vps.try("announce", "hom"); code != exitUsage || !strings.Contains(stderr, "unknown relay") {
+		t.Errorf("announce hom: exit status %d, %s", code, stderr)
+	}
+	if code, _, stderr := r.router.try("announce", "home"); code != 1 || !strings.Contains(stderr, "is for a VPS") {
+		t.Errorf("announce at home: exit status %d, %s", code, stderr)
+	}
 }
 
 // twoHomes is the file of a VPS with two homes that have the same addresses: one public address whose ports they share,

@@ -27,6 +27,9 @@ func (a *app) proxy(f *flag.FlagSet) func([]string) error {
 	}
 }
 
+// announceAgain is for a VPS with Debian.
+func announceAgain(*reconcile.End) error { return nil }
+
 func (a *app) defaults() config.Defaults { return config.Defaults{Role: here().DefaultRole()} }
 
 const reloadSummary = "the same as up"

@@ -63,8 +63,9 @@ func (a *app) unlessSaid(err error) error {
 }
 
 // watchOnce follows the DNS names of other ends and the prefixes of this one, puts back what other programs have
-// removed (mends), notes which relays clients have used, and listens whether the other ends are alive. It
-// tells VPSs what they have not taken yet. One failure does not keep it from the rest.
+// removed (mends), notes which relays clients have used, and listens whether the other ends are alive:
+// another relay may take a silent one's place. It tells VPSs what they have not taken yet, and homes that this VPS has
+// their address. One failure does not keep it from the rest.
 func (a *app) watchOnce(missing, mends bool) error {
 	if err := needRoot(); err != nil {
 		return err
@@ -80,8 +81,19 @@ func (a *app) watchOnce(missing, mends bool) error {
 		errs = append(errs, a.mend(m, &watched))
 	}
 	m.NoteServed()
+	silent := kernel.SilentRelays(c.Relays, &watched)
 	watched.Relays, err = (&probe.Prober{Kernel: m.Kernel}).Listen(c.Relays, watched.Relays)
-	return errors.Join(append(errs, err, m.NoteWatched(watched), a.pushAll(false, pairing.Limit))...)
+	errs = append(errs, err, m.NoteWatched(watched), a.followSilence(m, silent), announceAgain(m))
+	return errors.Join(append(errs, a.pushAll(false, pairing.Limit))...)
+}
+
+// followSilence lets another relay take the place of one whose VPS has become silent, and gives it back.
+func (a *app) followSilence(m *reconcile.End, before map[string]bool) error {
+	names := m.Switched(before)
+	if len(names) == 0 {
+		return nil
+	}
+	return a.changeRelays(m, names)
 }
 
 // followNames checks whether the DNS name of another end has a new address, or this end another prefix, and moves the

@@ -10,6 +10,16 @@ type Watch struct {
 	Said    string // the error of the last run of a service, empty without one
 }
 
+// Silent reports whether the last run found the other end of a relay silent.
+func (w *Watch) Silent(relay string) bool {
+	record := w.Relays[relay]
+	if record == nil {
+		return false
+	}
+	state, _ := record.Judge(&record.Tunnel, record.Run)
+	return state == Silent
+}
+
 // Tunnel is a relay's tunnel as the kernel has it now.
 type Tunnel struct {
 	Index   int    // of the device: down and up make another one

@@ -62,6 +62,8 @@ var Abouts = map[string]map[string]About{
 			"other networks, and its cloud's services"},
 		"killswitch": {Meaning: "router: hosts with egress all reach the IPv4 internet through the tunnel or " +
 			"not at all"},
+		"backup": {Default: "none", Meaning: "router: the relay by which hosts with egress all open connections while " +
+			"[this one's VPS is silent](more-than-one.md#two-vpss-two-addresses); they have egress all there, too"},
 		"masq": {Default: "0; with peer plain 1", Meaning: "the default for the forwards of this relay"},
 		"flow_offloading": {Meaning: "established TCP and UDP connections bypass the rules of nft and iptables, " +
 			"if the kernel has flowtables (the module nft_flow_offload)"},

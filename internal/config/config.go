@@ -84,8 +84,9 @@ type Relay struct {
 	Egress     Egress
 	Offloading bool // of flows
 
-	Standby     bool // on a VPS: another one may have the public address in its place
-	TargetLocal bool // on a VPS: its own programs reach the forwards, too
+	Standby     bool   // on a VPS: another one may have the public address in its place
+	Backup      string // on a router: the relay by which hosts with egress all leave while this one's VPS is silent
+	TargetLocal bool   // on a VPS: its own programs reach the forwards, too
 
 	EgressPrivate bool // on a VPS: hosts with egress all may open connections to private addresses
 	KillSwitch    bool // on a router: what its forwards have by default

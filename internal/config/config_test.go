@@ -408,7 +408,7 @@ func TestMistakes(t *testing.T) {
 		{base, base + second + "\nconfig forward 'ssh'\n\toption relay 'cabin'\n\toption proto 'all'\n\toption " +
 			"dest_ip '192.168.1.210'\n\toption egress 'all'\n",
 			`F:38: forward "ssh": option egress "all": 192.168.1.210 sends its own connections through relay "home" ` +
-				`already; allowed is egress 'replies' in one of the two`},
+				`already; allowed is egress 'replies' in one of the two, or option backup in relay "home"`},
 		{base, base + strings.ReplaceAll(second, "198.51.100.145", "198.51.100.144") + "\nconfig forward " +
 			"'ssh'\n\toption relay 'cabin'\n\toption proto 'tcp'\n\toption src_dport '22'\n\toption dest_ip " +
 			"'192.168.1.211'\n",
@@ -440,8 +440,8 @@ func TestMistakes(t *testing.T) {
 			`F:28: forward "b": option relay "home": is given twice; remove one of the two`},
 		{base, base + strings.ReplaceAll(second, "198.51.100.145", "198.51.100.144") + "\nconfig forward 'b'\n" +
 			"\tlist relay 'home'\n\tlist relay 'cabin'\n\toption src_dport '1'\n\toption dest_ip '192.168.1.2'\n" +
-			"\toption egress 'all'\n", `F:39: forward "b": option egress "all": is for forwards with one relay: only one ` +
-			`of several has the public address at a time; allowed is replies`},
+			"\toption egress 'all'\n", `F:39: forward "b": option egress "all": is for several relays only if one ` +
+			`is the backup of the other; allowed is replies, or option backup in relay "home"`},
 		{base, base + second + "\nconfig forward\n\toption src_dport '1'\n\toption dest_ip '192.168.1.2'\n",
 			`F:34: forward "forward[0]": option relay is missing; with several relays it takes one of: home, cabin`},
 		{base, base + "\nconfig forward 'too'\n\toption src_dport '440-450'\n\toption dest_ip " +

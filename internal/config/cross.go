@@ -62,6 +62,7 @@ func (r *reader) cross() {
 	for _, key := range order {
 		r.overlaps(addresses[key])
 	}
+	r.backups(enabled)
 	r.egresses(enabled)
 	r.killSwitches(enabled)
 	r.masqs(enabled)
@@ -280,24 +281,28 @@ func (f *Forward) Same(other *Forward) bool {
 
 // egresses reports hosts of a router whose own connections would have to go through two tunnels.
 func (r *reader) egresses(relays []*Relay) {
-	through := map[netip.Addr]*Relay{}
+	through := map[netip.Addr][]*Relay{}
 	for _, relay := range relays {
 		for _, f := range relay.Forwards {
 			if relay.Role != Router || f.Egress != All {
 				continue
 			}
-			other := through[f.DestIP]
-			if other != nil && other != relay && slices.ContainsFunc(other.Forwards, f.Same) {
-				r.forwardProblem(f, "egress", "all", "is for forwards with one relay: only one of several has the public "+
-					"address at a time; allowed is replies")
-				continue
-			}
-			if other != nil && other != relay {
+			others := through[f.DestIP]
+			i := slices.IndexFunc(others, func(other *Relay) bool {
+				return other != relay && !r.backsUp(relay, other) && !r.backsUp(other, relay)
+			})
+			switch {
+			case slices.Contains(others, relay):
+			case i < 0:
+				through[f.DestIP] = append(others, relay)
+			case slices.ContainsFunc(others[i].Forwards, f.Same):
+				r.forwardProblem(f, "egress", "all", "is for several relays only if one is the backup of the other; "+
+					"allowed is replies, or option backup in relay %q", others[i].Name)
+			default:
 				r.forwardProblem(f, "egress", "all", "%s sends its own connections through relay %q already; allowed "+
-					"is egress 'replies' in one of the two", f.DestIP, other.Name)
-				continue
+					"is egress 'replies' in one of the two, or option backup in relay %q", f.DestIP, others[i].Name,
+					others[i].Name)
 			}
-			through[f.DestIP] = relay
 		}
 	}
 }
@@ -305,11 +310,11 @@ func (r *reader) egresses(relays []*Relay) {
 // killSwitches reports relays of a router whose ip rules come after the kill switch of another one for a host of both:
 // the host's answers to their clients would not leave.
 func (r *reader) killSwitches(relays []*Relay) {
-	strict := map[netip.Addr]*Relay{}
+	strict, ways := map[netip.Addr]*Relay{}, OwnWays(relays)
 	for _, relay := range relays {
 		for _, f := range relay.Forwards {
-			if relay.Role == Router && f.KillSwitch {
-				strict[f.DestIP] = relay
+			if relay.Role == Router && f.KillSwitch && f.Egress == All {
+				strict[f.DestIP] = KillPlace(ways[f.DestIP])
 			}
 		}
 	}

@@ -668,8 +668,12 @@ func (s *section) relay(name string, defaults Defaults) *Relay {
 	}
 	if relay.Role == VPS {
 		relay.NICAddr = parse(s, "nicaddr", unicast4)
+		s.unused(message.New("is ignored: it is for the router"), "backup")
 	} else {
 		s.unused(message.New("is ignored: it is for the VPS"), "nicaddr", "standby")
+		if s.has("backup") {
+			relay.Backup = s.values("backup")[0].Text
+		}
 	}
 	if s.has("egress") {
 		relay.Egress = parse(s, "egress", oneOf(Replies, All))

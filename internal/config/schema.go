@@ -61,6 +61,7 @@ var Schema = []SectionSpec{
 		{Name: "egress", Default: "replies", Allowed: "replies or all"},
 		{Name: "egress_private", Default: "0", Allowed: boolWords},
 		{Name: "killswitch", Default: "0", Allowed: boolWords},
+		{Name: "backup", Allowed: "the name of another relay section of this router"},
 		{Name: "masq", Default: "0", Allowed: boolWords}, // 1 with peer plain
 		{Name: "flow_offloading", Default: "1", Allowed: boolWords},
 		{Name: "standby", Default: "0", Allowed: boolWords},

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"github.com/ds4relay/ds4relay/internal/config"
@@ -33,6 +34,16 @@ func (p *patient) knockBy(e entry, id uint16, size int) *Knock {
 	}
 	k.Packet = packet.MakeEcho(k.from, k.to, 1, id, 1, max(size-28, 8))
 	return k
+}
+
+// Announcement is a packet for a VPS's tunnel by which it tells the router that it has the public address now, of
+// several VPSs that have it by turns: a test packet with the DSCP of network control (CS6, RFC 4594 §3.2).
+func Announcement(r *config.Relay, f *config.Forward, id uint16) []byte {
+	p := NewKnock(r, f, id, 0).Packet
+	p[1] = 0xc0
+	p[10], p[11] = 0, 0
+	binary.BigEndian.PutUint16(p[10:], packet.Checksum(p[:20]))
+	return p
 }
 
 // knockTTL is one, so that the other end's machine answers. That of a home without ds4relay would answer with an

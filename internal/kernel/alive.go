@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/alive"
+	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/state"
 	"github.com/ds4relay/ds4relay/internal/transport"
 )
@@ -58,6 +59,18 @@ func (k *Kernel) NoteApplied(a Applied) error {
 // Watched returns the record of the last run of each minute, or zero.
 func (k *Kernel) Watched() alive.Watch {
 	return read(k, watchRecord, func(alive.Watch) bool { return true })
+}
+
+// SilentRelays returns the router's relays whose VPS is silent, as far as the last run of each minute knows, where
+// another relay may be in their place.
+func SilentRelays(relays []*config.Relay, watched *alive.Watch) map[string]bool {
+	silent := map[string]bool{}
+	for _, r := range relays {
+		if config.Replaceable(relays, r) && watched.Silent(r.Name) {
+			silent[r.Name] = true
+		}
+	}
+	return silent
 }
 
 // NoteWatched writes the record, which everybody may read. Clear removes it.

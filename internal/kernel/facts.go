@@ -33,6 +33,8 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	if f.IPTables, err = iptablesInUse(); err != nil && !forRoot(err) {
 		return f, err
 	}
+	watched := k.Watched()
+	f.Silent = SilentRelays(relays, &watched)
 	f.FlowTables, f.MistakenTunnels = flowTables(relays), mistakesTunnels(release())
 	f.Local, f.Waiting = map[string]netip.Addr{}, map[string]*message.Text{}
 	networks, networksErr := k.networksFor(relays)

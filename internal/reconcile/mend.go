@@ -2,10 +2,12 @@ package reconcile
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/config"
+	"github.com/ds4relay/ds4relay/internal/kernel"
 	"github.com/ds4relay/ds4relay/internal/message"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -62,6 +64,25 @@ func (m *End) mend(show func(state.Step), waiting func(string)) (changed bool, f
 		show(step)
 	}, waiting, m.recordUp)
 	return changed, first, err
+}
+
+// Switched returns the relays that are up if, since a record of what was silent before, the VPS of one has become silent
+// or is heard again, while another relay may be in its place. A file that was edited is not applied.
+func (m *End) Switched(before map[string]bool) (names []string) {
+	watched := m.Kernel.Watched()
+	now := kernel.SilentRelays(m.Config.Relays, &watched)
+	if m.edited() || maps.Equal(before, now) {
+		return nil
+	}
+	for _, r := range m.Config.Relays {
+		switch {
+		case now[r.Name] && !before[r.Name]:
+			m.note(message.New("relay %q: its VPS is silent; until it is heard again, others take its place", r.Name))
+		case before[r.Name] && !now[r.Name]:
+			m.note(message.New("relay %q: its VPS is heard again", r.Name))
+		}
+	}
+	return slices.DeleteFunc(m.Kernel.Applied().Relays, func(name string) bool { return m.Config.Relay(name) == nil })
 }
 
 // NoteWatched writes the record of a run, unless no relay is to be up: Down has removed the record then.

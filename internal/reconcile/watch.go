@@ -3,7 +3,6 @@ package reconcile
 import (
 	"slices"
 
-	"github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/config"
 	"github.com/ds4relay/ds4relay/internal/state"
 )
@@ -54,10 +53,6 @@ func (m *End) Moved(missing bool) ([]string, error) {
 
 // silent reports whether the last run of each minute found the other end silent.
 func (m *End) silent(relay string) bool {
-	record := m.Kernel.Watched().Relays[relay]
-	if record == nil {
-		return false
-	}
-	state, _ := record.Judge(&record.Tunnel, record.Run)
-	return state == alive.Silent
+	watched := m.Kernel.Watched()
+	return watched.Silent(relay)
 }

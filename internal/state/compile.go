@@ -23,6 +23,7 @@ type Facts struct {
 	Uplink  map[string]string     // relay → device of the route to the other end; missing without a route
 	Keys    map[string]Keys       // relay → its secrets, with transport wireguard
 	IPv6    bool                  // on a VPS: there is a route to the internet of IPv6
+	Silent  map[string]bool       // relay → on a router: its VPS is silent, as far as the run of each minute knows
 	Narrow  map[string]int        // relay → the largest packet of the tunnel that passes, if a probe has measured it
 	LAN     map[netip.Addr]string // host → device of the route to it; missing where there is none
 	Self    map[netip.Addr]bool   // hosts that are this router itself
@@ -112,7 +113,7 @@ func Compile(relays []*config.Relay, facts Facts) State {
 			s.Allowances = append(s.Allowances, allowances(link, facts.IPTables)...)
 			vps.add(r, link)
 		} else {
-			s.compileRouter(r, facts, link, router.egress)
+			s.compileRouter(r, facts, link, router)
 			s.Allowances = append(s.Allowances, homeAllowances(link, facts.IPTables, homeNeeds(r, facts.Self))...)
 			router.add(r, link, facts)
 		}
@@ -279,7 +280,7 @@ var icmpErrors = [][2]uint16{{3 << 8, 3<<8 | 0xff}, {11 << 8, 12<<8 | 0xff}}
 // minIPv6MTU is the least MTU in bytes of a device with IPv6 addresses (IPV6_MIN_MTU; RFC 8200 §5).
 const minIPv6MTU = 1280
 
-func (s *State) compileRouter(r *config.Relay, facts Facts, link Link, egress uint32) {
+func (s *State) compileRouter(r *config.Relay, facts Facts, link Link, tables *routerTables) {
 	if r.Transport == config.IPIP6 {
 		endpoint := Addr{Addr: r.Local, Device: r.Device}
 		if device := facts.OnLink[r.Name]; device != "" {
@@ -330,7 +331,10 @@ func (s *State) compileRouter(r *config.Relay, facts Facts, link Link, egress ui
 		}
 	}
 	for _, host := range egressHosts(r) {
-		own := Rule{From: netip.PrefixFrom(host, 32), Mark: egress, Mask: config.MarkMask}
+		if tables.own.relay(host) != r {
+			continue
+		}
+		own := Rule{From: netip.PrefixFrom(host, 32), Mark: tables.egress, Mask: config.MarkMask}
 		local, out := own, own
 		local.Priority, local.Table, local.NoDefault = r.Priority+3, MainTable, true
 		out.Priority, out.Table = r.Priority+4, r.Table
@@ -352,6 +356,7 @@ func killSwitched(r *config.Relay) []netip.Addr {
 // ours.
 func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
 	var hosts []string
+	ways, done := config.OwnWays(relays), map[netip.Addr]bool{}
 	for _, r := range relays {
 		if r.Role != config.Router {
 			continue
@@ -361,12 +366,15 @@ func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
 			for _, network := range facts.Connected {
 				s.Rules = append(s.Rules, Rule{Priority: r.Priority + 3, From: from, To: network, Table: MainTable})
 			}
-			last := Rule{Priority: r.Priority + config.KillSwitchRule, From: from, Unreachable: true}
+			last := Rule{Priority: config.KillPlace(ways[host]).Priority + config.KillSwitchRule, From: from,
+				Unreachable: true}
 			if facts.Self[host] { // its packets get their mark, and with it their route, after a first lookup
-				last = Rule{Priority: r.Priority + config.KillSwitchRule, From: from, Table: lastTable}
+				last.Unreachable, last.Table = false, lastTable
 			}
-			s.Rules = append(s.Rules, last)
-			hosts = append(hosts, host.String())
+			if !done[host] {
+				s.Rules, hosts = append(s.Rules, last), append(hosts, host.String())
+			}
+			done[host] = true
 		}
 	}
 	if len(hosts) == 0 {
@@ -374,7 +382,7 @@ func (s *State) compileKillSwitch(relays []*config.Relay, facts Facts) {
 	}
 	slices.Sort(hosts)
 	table := Table{Family: "ip", Name: KillTableName}
-	table.Ruleset = tableText(table, strings.NewReplacer("HOSTS", strings.Join(slices.Compact(hosts), ", "),
+	table.Ruleset = tableText(table, strings.NewReplacer("HOSTS", strings.Join(hosts, ", "),
 		"GROUP", strconv.Itoa(Group), "LOCAL",
 		prefixList(append(slices.Clone(facts.Connected), notUnicast...))).Replace(apart(killRules)))
 	s.Tables = append(s.Tables, table)

@@ -43,14 +43,24 @@ const limitedRules = `		ip daddr . ip protocol . th dport . ip saddr @DEVICE_por
 // routerRules are for one tunnel. NAME stands for its device's name, DEVICE for the prefix of its chains, MARK, MARKS
 // and MSS for its values, LIMITED for limitedRules or nothing, GROUP for Group. Only the upper eight bits of marks
 // change (config.MarkMask). MARKS are the marks of all relays with the same public address: a connection may go on
-// through another tunnel. KNOWN is mark, or new if there are such relays: then the connection's mark follows, and with
-// it its answers.
+// through another tunnel. If there are such relays, KNOWN is new instead of mark, so that the connection's mark
+// follows; ANSWER is turn instead of mark, and CAME jumps to turnRules.
 //
 // Order in DEVICE_from: packets of known connections come first, as they are the majority. ICMP errors belong to known
 // connections or are dropped: otherwise a host with a forward of all would apply them to its other connections.
 //
 //go:embed nft/tunnel.nft
 var routerRules string
+
+// turnRules are for a tunnel of several with one public address: which of them carries what leaves for it. LEFT takes
+// a host from the other tunnels' sets, TURN are the cases.
+//
+//go:embed nft/tunnel_turn.nft
+var turnRules string
+
+// turnSet contains the hosts of which a tunnel's VPS has announced that it has their address. The rules fill it, not
+// the planner.
+const turnSet = "	set DEVICE_here { type ipv4_addr; size 65535; flags dynamic; }\n"
 
 // egressRules are for a tunnel with a host's own connections: their answers are recognised by the mark.
 //
@@ -98,22 +108,24 @@ type routerTables struct {
 	elements
 	declarations, rules, errorRules strings.Builder
 	limited, masqs                  []Set
-	zones                           map[netip.Addr]uint32   // public address → zone
-	marks                           map[netip.Addr][]string // public address → marks of its relays
-	inside                          string                  // list of networks
-	selves                          []string                // hosts that are the router itself
-	egress                          uint32                  // packet mark of hosts with egress all
-	outer                           uint32                  // packet mark of WireGuard's outer packets; 0: none
+	zones                           map[netip.Addr]uint32 // public address → zone
+	own                             ownWays
+	turns                           map[netip.Addr][]*config.Relay // public address → its relays
+	inside                          string                         // list of networks
+	selves                          []string                       // hosts that are the router itself
+	egress                          uint32                         // packet mark of hosts with egress all
+	outer                           uint32                         // packet mark of WireGuard's outer packets; 0: none
 }
 
 func newRouterTables(relays []*config.Relay, facts Facts) *routerTables {
-	t := &routerTables{elements: elements{}, zones: zones(relays), marks: map[netip.Addr][]string{}}
+	t := &routerTables{elements: elements{}, zones: zones(relays), own: newOwnWays(relays, facts),
+		turns: map[netip.Addr][]*config.Relay{}}
 	inside := slices.Clone(facts.Inside)
 	for _, r := range relays {
 		if r.Role != config.Router {
 			continue
 		}
-		t.marks[r.IPAddr] = append(t.marks[r.IPAddr], markText(r))
+		t.turns[r.IPAddr] = append(t.turns[r.IPAddr], r)
 		for _, host := range hosts(r) {
 			inside = append(inside, netip.PrefixFrom(host, 32))
 			if text := host.String(); facts.Self[host] && !slices.Contains(t.selves, text) {
@@ -142,12 +154,16 @@ func egressMark(relays []*config.Relay) uint32 {
 
 func markText(r *config.Relay) string { return fmt.Sprintf("%#08x", r.Mark()) }
 
-// marksText matches the marks of all relays with the relay's public address.
-func (t *routerTables) marksText(r *config.Relay) string {
-	if marks := t.marks[r.IPAddr]; len(marks) > 1 {
+// marksText matches the mark of any of the relays.
+func marksText(relays []*config.Relay) string {
+	var marks []string
+	for _, r := range relays {
+		marks = append(marks, markText(r))
+	}
+	if len(marks) > 1 {
 		return "{ " + strings.Join(marks, ", ") + " }"
 	}
-	return "== " + markText(r)
+	return "== " + marks[0]
 }
 
 // zones returns the zones of connection tracking of what comes out of tunnels, by public address: one if relays with an
@@ -192,15 +208,19 @@ func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
 		t.rules.WriteString(strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "ZONE",
 			fmt.Sprint(zone)).Replace(apart(sharedRules)))
 	}
-	known := "mark"
-	if len(t.marks[r.IPAddr]) > 1 {
-		known = "new"
+	turns := t.turns[r.IPAddr]
+	known, answer, came := "mark", "mark", ""
+	if len(turns) > 1 {
+		known, answer, came = "new", "turn", "\t\tjump "+chain+"_came\n"
+		t.takeTurns(r, turns)
 	}
-	fill := strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "MARKS", t.marksText(r), "MARK", markText(r),
+	fill := strings.NewReplacer("DEVICE", chain, "NAME", link.Name, "MARKS", marksText(turns), "MARK", markText(r),
 		"MSS", fmt.Sprint(link.MTU-ipTCPHeaders), "LOCAL", link.Local().String(), "GROUP", strconv.Itoa(Group),
-		"KNOWN", known)
+		"KNOWN", known, "ANSWER", answer, "CAME", came)
 	for _, host := range egressHosts(r) {
-		t.insert("egress_host", Key{Addr: host})
+		if t.own.relay(host) == r {
+			t.insert("egress_host", Key{Addr: host})
+		}
 	}
 	fill.WriteString(&t.rules, strings.Replace(apart(routerRules), "LIMITED", limitedPart, 1))
 	if masqs := destinations(r, func(f *config.Forward) bool { return f.Masq }); len(masqs) > 0 {
@@ -221,6 +241,57 @@ func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
 		t.outer = link.Tunnel.(transport.WireGuard).Mark
 	}
 	t.addHairpin(r, facts)
+}
+
+// takeTurns adds the rules by which a tunnel takes turns with those of the other relays with its public address. One
+// whose VPS is silent carries nothing, and the first of the others takes over its connections.
+func (t *routerTables) takeTurns(r *config.Relay, turns []*config.Relay) {
+	var left, turn string
+	var live []*config.Relay
+	takes := []*config.Relay{r}
+	for _, other := range turns {
+		last := "@" + chainName(other.Device) + "_here"
+		if other != r {
+			left += "\t\tip daddr " + last + " delete " + last + " { ip daddr }\n"
+		}
+		switch {
+		case t.own.out[other]:
+			takes = append(takes, other)
+			continue
+		case other != r:
+			turn += "\t\tip saddr " + last + " return\n"
+		}
+		live = append(live, other)
+	}
+	if live[0] != r {
+		takes = takes[:1]
+	}
+	chain := chainName(r.Device)
+	turn = "\t\tip saddr @" + chain + "_here goto " + chain + "_mark\n" + turn + "\t\tct mark & 0xff000000 " +
+		marksText(takes) + " goto " + chain + "_mark\n"
+	if t.own.out[r] {
+		turn = ""
+	}
+	t.declarations.WriteString(strings.ReplaceAll(apart(turnSet), "DEVICE", chain))
+	strings.NewReplacer("DEVICE", chain, "LEFT", left, "TURN", turn).WriteString(&t.rules, apart(turnRules))
+}
+
+// kept are the rules for packets of hosts with egress all whose connections do not simply leave by the tunnel that is
+// preferred now: they stay where they began or where their last answer came from, and go where a VPS with an address by
+// turns has announced itself.
+func (t *routerTables) kept() string {
+	var follow, stay string
+	for _, r := range t.own.several {
+		if t.own.out[r] {
+			continue
+		}
+		mark := " goto " + chainName(r.Device) + "_mark\n"
+		if len(t.turns[r.IPAddr]) > 1 {
+			follow += "\t\tip saddr @" + chainName(r.Device) + "_here" + mark
+		}
+		stay += "\t\tct mark & 0xff000000 == " + markText(r) + mark
+	}
+	return follow + stay
 }
 
 // open adds what the forwards admit on the host's side, and reports whether any of it is limited to some clients or is
@@ -287,7 +358,7 @@ func (t *routerTables) open(r *config.Relay, device string) (limited bool) {
 // text returns the router's part of table ip, with its sets.
 func (t *routerTables) text() (string, []Set) {
 	var public []string
-	for addr := range t.marks {
+	for addr := range t.turns {
 		public = append(public, addr.String())
 	}
 	slices.Sort(public)
@@ -299,7 +370,7 @@ func (t *routerTables) text() (string, []Set) {
 			outer = fmt.Sprintf("meta mark & 0xff000000 != %#08x ", t.outer)
 		}
 		body += strings.NewReplacer("GROUP", strconv.Itoa(Group), "EGRESS", fmt.Sprintf("%#08x", t.egress),
-			"OUTER", outer).Replace(apart(egressChains))
+			"OUTER", outer, "KEPT", t.kept()).Replace(apart(egressChains))
 	}
 	if len(t.selves) > 0 {
 		body += strings.NewReplacer("SELVES", strings.Join(t.selves, ", "), "INSIDE",

@@ -40,7 +40,9 @@ func TestPlan(t *testing.T) {
 			facts := parseFacts(t, string(parts["facts"].Data))
 			have := Observed{SysctlValues: map[string]string{}}
 			if from := parts["from"]; from != nil {
-				have.State = compile(t, from.Data, facts)
+				former := facts
+				former.Silent = nil // all VPSs were heard then
+				have.State = compile(t, from.Data, former)
 				for _, s := range have.Sysctls {
 					have.SysctlValues[s.Key] = s.Value
 					if s.Device == "" {
@@ -92,12 +94,12 @@ func compile(t *testing.T, text []byte, facts Facts) State {
 }
 
 // parseFacts reads lines: tunlink RELAY DEVICE, access RELAY DEVICE, mtu RELAY BYTES, peer RELAY ADDRESS, lan HOST
-// DEVICE, self HOST, own TABLE HOST DEVICE, connected NETWORK, closed DEVICE, flowtables, mistaken, onlink RELAY
-// DEVICE, keys RELAY, iptables PROGRAM …
+// DEVICE, self HOST, own TABLE HOST DEVICE, connected NETWORK, closed DEVICE, flowtables, mistaken, silent RELAY, onlink
+// RELAY DEVICE, keys RELAY, iptables PROGRAM …
 func parseFacts(t *testing.T, text string) Facts {
 	t.Helper()
 	f := Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
-		PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}}
+		PathMTU: map[string]int{}, LAN: map[netip.Addr]string{}, Self: map[netip.Addr]bool{}, Silent: map[string]bool{}}
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
 		switch words[0] {
@@ -126,6 +128,8 @@ func parseFacts(t *testing.T, text string) Facts {
 			f.Closed = map[string]bool{words[1]: true}
 		case "flowtables":
 			f.FlowTables = true
+		case "silent":
+			f.Silent[words[1]] = true
 		case "mistaken":
 			f.MistakenTunnels = true
 		case "onlink":

@@ -66,6 +66,7 @@ func (k *Kernel) Facts(relays []*config.Relay) (state.Facts, error) {
 	if err := k.fail(Dump); err != nil {
 		return f, err
 	}
+	f.Silent = kernel.SilentRelays(relays, &k.records.watched)
 	for _, r := range relays {
 		if r.PeerName != "" {
 			var err error

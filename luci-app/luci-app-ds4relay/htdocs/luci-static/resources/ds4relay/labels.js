@@ -9,7 +9,7 @@ const labels = {
 		peeraddr: _('The VPS’s end of the tunnel'),
 		ip6addr: _('IPv6 address of this home'), tunlink: _('Interface to the Internet'),
 		keep: _('Stays with the VPS'), role: _('This machine is'), egress: _('What goes out by the VPS'),
-		killswitch: _('Kill switch'), masq: _('Hide clients’ addresses'),
+		killswitch: _('Kill switch'), backup: _('While the VPS is silent'), masq: _('Hide clients’ addresses'),
 		egress_private: _('Private networks of the VPS'), mtu: _('MTU'),
 		encaplimit: _('Encapsulation limit', 'RFC 2473'), ttl: _('Hop limit'),
 		device: _('Name of the tunnel device'), ip4table: _('Routing table'), priority: _('Priority of its rules'),

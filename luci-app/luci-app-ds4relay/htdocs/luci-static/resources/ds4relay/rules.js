@@ -350,6 +350,8 @@ return baseclass.extend({
 			egress: (text) => allowed(text == 'replies' || text == 'all'),
 			egress_private: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			killswitch: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
+			/* Which relays there are is looked up by the method check. */
+			backup: () => null,
 			masq: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			flow_offloading: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),
 			standby: (text) => allowed(/^(?:1|on|true|yes|enabled|0|off|false|no|disabled)$/.test(text)),

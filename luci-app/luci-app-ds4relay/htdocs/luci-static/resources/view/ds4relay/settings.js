@@ -516,6 +516,13 @@ return view.extend({
 			_('Hosts that send everything through the VPS reach the IPv4 internet through the tunnel or not at ' +
 				'all. IPv6 is not affected.'))
 			.depends({ role: 'vps', '!reverse': true });
+		const backup = fields.add(s, 'advanced', form.ListValue, 'backup',
+			_('The relay by which hosts that send everything through the VPS open connections while it is silent.'),
+			{ retain: true, placeholder: _('no other relay') });
+		for (const relay of config.of('relay'))
+			if (relay.role != 'vps')
+				backup.value(relay['.name'], relay['.name']);
+		backup.depends({ role: 'vps', '!reverse': true });
 		fields.add(s, 'advanced', form.Flag, 'masq',
 			_('Hosts see this router’s address instead of the client’s. For hosts whose default gateway is ' +
 				'another router.'))
@@ -613,6 +620,10 @@ return view.extend({
 		      forwards = all.filter((forward) => !others(forward).length);
 
 		const remove = () => {
+			for (const relay of config.of('relay'))
+				if (relay.backup == sid)
+					uci.unset('ds4relay', relay['.name'], 'backup');
+
 			for (const forward of all)
 				if (others(forward).length)
 					uci.set('ds4relay', forward['.name'], 'relay', others(forward).join(' '));
