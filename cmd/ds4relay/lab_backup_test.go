@@ -40,19 +40,25 @@ func TestBackup(t *testing.T) {
 	r.up()
 	seenTCP(t, r.Host, to, public)
 	r.router.do("watch")
-	nothing := func() {
+	nothing := func(active bool) {
 		t.Helper()
 		if out := r.router.do("up"); !strings.HasPrefix(out, "Nothing to do") {
 			t.Errorf("up changes something: %s", out)
 		}
+		_, out, _ := r.router.try("status", "--json")
+		for i, s := range decoded(t, out).Relays {
+			if s.Active == nil || *s.Active != (active == (i == 0)) {
+				t.Errorf("status: relay %s: active %v", s.Name, s.Active)
+			}
+		}
 	}
-	nothing()
+	nothing(true)
 
 	if out, err := r.VPS.Run("ip", "link", "set", "wrap1", "down"); err != nil {
 		t.Fatal(err, out)
 	}
 	watchedAs(t, r.router, life.Silent)
-	nothing()
+	nothing(false)
 	own := capture(t, r.Router, lab.DSLiteDevice)
 	seenTCP(t, r.Host, to, second4)
 	stays := open(t, r.Host, to)
@@ -63,7 +69,7 @@ func TestBackup(t *testing.T) {
 
 	r.vps.do("up")
 	watchedAs(t, r.router, life.Heard)
-	nothing()
+	nothing(true)
 	seenTCP(t, r.Host, to, public)
 	second := capture(t, r.Router, "wrap2")
 	alive(t, "a connection by the second VPS", stays)

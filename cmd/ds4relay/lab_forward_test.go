@@ -394,6 +394,12 @@ func TestOneAddress(t *testing.T) {
 		if err != nil || strings.Contains(out, home4) != want {
 			t.Errorf("%s has announced itself: want %v: %v, %s", device, want, err, out)
 		}
+		_, status, _ := r.router.try("status", "--json")
+		for _, s := range decoded(t, status).Relays {
+			if want && (s.Active == nil || *s.Active != (s.Device == device)) {
+				t.Errorf("%s has announced itself, status: relay %s: active %v", device, s.Name, s.Active)
+			}
+		}
 	}
 	stream := open(t, r.Client, public+":80")
 	alive(t, "a stream", stream)

@@ -131,3 +131,10 @@ func (k *Kernel) located(s state.SetPeer) state.SetPeer {
 	}
 	return s
 }
+
+// Announced reports whether a router's tunnel is the one whose VPS has announced that it has the public address, of
+// several.
+func Announced(device string) bool {
+	hosts, err := elements(families["ip"], state.TurnSet(device))
+	return err == nil && len(hosts) > 0
+}

@@ -13,7 +13,7 @@ conntrack_entries Connections that this machine keeps track of.
 conntrack_entries_limit Connections that it can keep track of.
 relay_info What a relay is.
 relay_up Whether the tunnel is set up (1) or not (0).
-relay_active Whether this VPS has the public address now (1) or another one may have it (0).
+relay_active Of several VPSs, whether this one has the public address now, or at home whether its relay is used (1).
 peer_heard_seconds Time since the other end was last heard.
 peer_silent Whether the other end is silent (1) or heard (0).
 wireguard_info Which key the other end has, and where it is.

@@ -67,14 +67,16 @@ func (s *Status) Warn(warnings config.Problems) {
 
 // RelayStatus is one relay seen from this end.
 type RelayStatus struct {
-	Name       string           `json:"name"`
-	Enabled    bool             `json:"enabled"`
-	Role       config.Role      `json:"role"`
-	Up         bool             `json:"up"`
-	Waiting    string           `json:"waiting,omitempty"` // for what
-	IPAddr     string           `json:"ipaddr"`            // the public IPv4 address
-	NICAddr    string           `json:"nicaddr,omitempty"` // what a cloud translates it to, on a VPS
-	Active     *bool            `json:"active,omitempty"`  // on a VPS with standby: it has the public address now
+	Name    string      `json:"name"`
+	Enabled bool        `json:"enabled"`
+	Role    config.Role `json:"role"`
+	Up      bool        `json:"up"`
+	Waiting string      `json:"waiting,omitempty"` // for what
+	IPAddr  string      `json:"ipaddr"`            // the public IPv4 address
+	NICAddr string      `json:"nicaddr,omitempty"` // what a cloud translates it to, on a VPS
+	// On a VPS with standby: it has the public address now. On a router with several relays in each other's place: what
+	// leaves goes by this one now.
+	Active     *bool            `json:"active,omitempty"`
 	Device     string           `json:"device"`
 	Transport  config.Transport `json:"transport"`
 	Tunlink    string           `json:"tunlink,omitempty"`
@@ -286,9 +288,13 @@ func (m *End) status(names []string, onlyBlocked bool) (*Status, error) {
 		status.note(message.New("another program removes or changes what ds4relay installs, again and again: it is " +
 			"put back every ten minutes only; the log has the step"))
 	}
+	active := actives(m.Config.Relays, facts, have)
 	for _, r := range m.Config.Relays {
 		if len(names) == 0 || slices.Contains(names, r.Name) {
 			s := relayStatus(r, facts, have, flows, watched, hosts)
+			if r.Role == config.Router {
+				s.Active = active[r.Name]
+			}
 			s.Served = m.served(r, flows)
 			s.Joined = r.Role == config.Router && m.Joined != nil && m.Joined(r.Name)
 			s.Push = m.pushed(r)
@@ -296,6 +302,29 @@ func (m *End) status(names []string, onlyBlocked bool) (*Status, error) {
 		}
 	}
 	return status, nil
+}
+
+// actives says of a router's relays that may be in each other's place, and are up, by which of them what leaves goes now.
+// Those with one public address are left out until one of their VPSs has announced itself.
+func actives(relays []*config.Relay, facts state.Facts, have state.Observed) map[string]*bool {
+	up := slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool {
+		return !slices.ContainsFunc(have.Links, func(l state.Link) bool { return l.Relay == r.Name })
+	})
+	active := map[string]*bool{}
+	for name, is := range state.Leaving(up, facts) {
+		active[name] = &is
+	}
+	for _, r := range up {
+		turns := slices.DeleteFunc(slices.Clone(up), func(other *config.Relay) bool {
+			return r.Role != config.Router || other.Role != config.Router || other.IPAddr != r.IPAddr
+		})
+		here := slices.IndexFunc(turns, func(other *config.Relay) bool { return kernel.Announced(other.Device) })
+		if len(turns) > 1 && here >= 0 {
+			is := turns[here] == r
+			active[r.Name] = &is
+		}
+	}
+	return active
 }
 
 // onCards returns the relays with the addresses of network cards that clouds translate theirs to, as far as these are
@@ -556,11 +585,15 @@ func (r *RelayStatus) onCard() string {
 	return fmt.Sprintf(", on this machine %s (a cloud translates it)", r.NICAddr)
 }
 
-// turn says which of two VPSs has the public address.
+// turn says which of several VPSs has the public address, or is used now.
 func (r *RelayStatus) turn() string {
 	switch {
 	case r.Active == nil:
 		return ""
+	case r.Role == config.Router && *r.Active:
+		return ", used now by what leaves (of several relays)"
+	case r.Role == config.Router:
+		return ", stands by (of several relays)"
 	case *r.Active:
 		return ", on this machine now (option standby)"
 	default:

@@ -54,3 +54,22 @@ func (w *ownWays) relay(host netip.Addr) *config.Relay {
 	}
 	return ways[0]
 }
+
+// Leaving returns those relays of a router by which hosts' own connections may leave, of several for a host, and whether
+// new ones leave by them now.
+func Leaving(relays []*config.Relay, facts Facts) map[string]bool {
+	w := newOwnWays(relays, facts)
+	leaving := map[string]bool{}
+	for _, r := range w.several {
+		leaving[r.Name] = false
+	}
+	for host, ways := range w.ways {
+		if len(ways) > 1 {
+			leaving[w.relay(host).Name] = true
+		}
+	}
+	return leaving
+}
+
+// TurnSet is the set of the hosts for which a tunnel's VPS has announced itself, of several with one public address.
+func TurnSet(device string) Set { return Set{Name: chainName(device) + "_here", Key: []Type{IPv4}} }

@@ -102,7 +102,8 @@ function sentence(relay, state, names) {
 	};
 
 	return words.fill(_('Client, then VPS %s (%s), tunnel %s (%s), router %s (%s), host %s'), [
-		relay.ipaddr, how[state.vps], relay.device, how[state.tunnel], relay.local || '–', how[state.router],
+		relay.ipaddr, [ how[state.vps], turn(relay) ].filter((word) => word).join(', '),
+		relay.device, how[state.tunnel], relay.local || '–', how[state.router],
 		hostNames(relay, names, (host) => host + ' – ' + _('no answer')).join(', ') || '–'
 	]);
 }
@@ -131,7 +132,12 @@ function tunnelName(relay) {
 
 /* The addresses of the VPS; WireGuard may use the public one too. */
 function vpsLines(relay) {
-	return [ ...new Set([ relay.ipaddr, relay.peer ]) ].filter((address) => address);
+	return [ ...new Set([ relay.ipaddr, relay.peer, turn(relay) ]) ].filter((entry) => entry);
+}
+
+/* Which of several VPSs is used now. */
+function turn(relay) {
+	return (relay.active == null) ? '' : relay.active ? _('used now') : _('stands by');
 }
 
 /* The addresses of a router; with WireGuard its own outer one does not matter. */
