@@ -33,6 +33,7 @@ type Invitation struct {
 	PublicKey string     // of the VPS, with wireguard
 	Port      uint16     // UDP port of the VPS, with wireguard
 	IPAddr    netip.Addr // the public IPv4 address
+	Standby   bool       // another VPS has the public address by turns: the home joins both
 	Expires   time.Time  // to the second
 }
 
@@ -58,6 +59,7 @@ type wire struct {
 	PublicKey string     `json:"public_key,omitempty"`
 	Port      uint16     `json:"port,omitempty"`
 	IPAddr    netip.Addr `json:"ipaddr"`
+	Standby   bool       `json:"standby,omitempty"` // former releases do not read it
 	Expires   int64      `json:"expires"`
 }
 
@@ -70,7 +72,7 @@ func checksum(text string) string {
 // Encode writes an invitation as text.
 func Encode(i Invitation) string {
 	data, err := json.Marshal(wire{version, i.Relay, i.Hosts, i.SSHPort, i.HostKey, i.Key[:], i.Transport, i.PublicKey,
-		i.Port, i.IPAddr, i.Expires.Unix()})
+		i.Port, i.IPAddr, i.Standby, i.Expires.Unix()})
 	if err != nil {
 		panic(err) // strings, numbers and bytes only
 	}
@@ -123,7 +125,7 @@ func Decode(text string, now time.Time) (Invitation, error) {
 			"use the same version at both ends")
 	}
 	i := Invitation{w.Relay, w.Hosts, w.SSHPort, w.HostKey, [64]byte(w.Key), w.Transport, w.PublicKey, w.Port, w.IPAddr,
-		time.Unix(w.Expires, 0)}
+		w.Standby, time.Unix(w.Expires, 0)}
 	if !now.Before(i.Expires) {
 		return Invitation{}, errOld
 	}

@@ -27,7 +27,9 @@ func example() Invitation {
 func TestInvitation(t *testing.T) {
 	plain := example()
 	plain.Transport, plain.PublicKey, plain.Port = "ipip6", "", 0
-	for _, want := range []Invitation{example(), plain} {
+	standby := example()
+	standby.Standby = true
+	for _, want := range []Invitation{example(), plain, standby} {
 		text := Encode(want)
 		if strings.ContainsAny(text, " \n'\"\\$=") || !strings.HasPrefix(text, "ds4relay1.") {
 			t.Errorf("not one word for a shell: %s", text)

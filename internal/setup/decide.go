@@ -21,6 +21,7 @@ type Options struct {
 	Relay     string           // its name
 	Transport config.Transport // "" to choose one
 	IPAddr    netip.Addr       // the public IPv4 address; not valid: it is to be found
+	Standby   bool             // another VPS has the public address by turns
 	Defaults  config.Defaults
 }
 
@@ -46,6 +47,10 @@ var ErrByHand = message.New("was written by hand (it has no list allow), so setu
 // ErrHome is returned on a machine that is a home's end.
 var ErrHome = message.New("this machine is a home's end (option role 'router'); run setup on the VPS, and here: " +
 	"ds4relay join")
+
+// ErrShared is returned without the address that two VPSs share: a card's address may be the VPS's own.
+var ErrShared = message.New("setup --standby takes the public IPv4 address that the VPSs share, too: ds4relay setup " +
+	"--standby --ipaddr ADDRESS")
 
 // allowed is what a home may ask for: any port. What stays on the VPS is kept from it.
 var allowed = []string{"tcp:1-65535", "udp:1-65535"}
@@ -85,7 +90,7 @@ func Decide(m Machine, former []byte, o Options) (Plan, error) {
 // differs reports whether a home that knows a relay by its former invitation would not find it.
 func differs(former, r *config.Relay) bool {
 	return former.Transport != r.Transport || former.IPAddr != r.IPAddr || former.Local != r.Local ||
-		former.WireGuard.Port != r.WireGuard.Port
+		former.WireGuard.Port != r.WireGuard.Port || former.Standby != r.Standby
 }
 
 // writer collects the changes of a file.
@@ -162,6 +167,7 @@ func (w *writer) decide() error {
 			return message.New("%s: relay %q %v", w.Path, w.Relay, ErrByHand)
 		}
 	}
+	w.standby()
 	ipaddr, err := w.address()
 	if err != nil {
 		return err
@@ -180,7 +186,10 @@ func (w *writer) decide() error {
 	w.set("role", string(config.VPS))
 	w.set("transport", string(carrier))
 	w.set("ipaddr", ipaddr.String())
-	if private := w.private(); len(private) > 1 && !w.has(ipaddr) && w.first("nicaddr") == "" {
+	if w.Standby && !w.isStandby() {
+		w.set("standby", "1")
+	}
+	if private := w.private(); !w.Standby && len(private) > 1 && !w.has(ipaddr) && w.first("nicaddr") == "" {
 		w.set("nicaddr", private[0].String())
 		w.note("%s has several private addresses; setup assumes that the cloud translates %s to %s (option nicaddr)",
 			w.IPv4, ipaddr, private[0])
@@ -230,10 +239,26 @@ func (w *writer) nameRelays() {
 	}
 }
 
+// standby finds out whether another VPS has the public address by turns: the file says so of this relay, or of another
+// one with the address that was given.
+func (w *writer) standby() {
+	if w.former == nil {
+		return
+	}
+	for _, r := range w.former.Relays {
+		w.Standby = w.Standby || r.Standby && (r.Name == w.Relay || r.IPAddr == w.IPAddr)
+	}
+}
+
+// isStandby reports whether the file says it of the relay.
+func (w *writer) isStandby() bool { return w.section != nil && w.former.Relay(w.Relay).Standby }
+
 // address returns the public IPv4 address: the one that was given, the one in the file as long as it can be, or one
 // that is found.
 func (w *writer) address() (netip.Addr, error) {
 	switch {
+	case w.Standby:
+		return w.shared()
 	case w.IPAddr.IsValid() && w.IPv4 == "" && !w.has(w.IPAddr):
 		return netip.Addr{}, message.New("no network device has the address %s, and there is no IPv4 default route by "+
 			"which a cloud could translate it; `ip -4 address` shows the addresses", w.IPAddr)
@@ -266,6 +291,21 @@ func (w *writer) address() (netip.Addr, error) {
 	return found, nil
 }
 
+// shared returns the public IPv4 address that this VPS has by turns: the one that was given, else the one in the file.
+func (w *writer) shared() (netip.Addr, error) {
+	former, err := netip.ParseAddr(w.first("ipaddr"))
+	switch {
+	case w.IPv4 == "" && w.first("tunlink") == "":
+		return former, message.New("there is no IPv4 default route, so it is not known by which device clients arrive " +
+			"while this VPS has the address; a VPS with standby needs one")
+	case w.IPAddr.IsValid():
+		return w.IPAddr, nil
+	case err == nil && w.isStandby():
+		return former, nil
+	}
+	return former, ErrShared
+}
+
 // transport chooses WireGuard: it passes any home's NAT and firewall, needs no IPv6 there, and nobody on the way reads
 // along. IPv4 in IPv6 is faster, but whether a home's line and its router let it in is not known here.
 func (w *writer) transport() (config.Transport, error) {
@@ -281,6 +321,10 @@ func (w *writer) transport() (config.Transport, error) {
 	case asked == config.IPIP6 && noIPv6 && w.first("ip6addr") == "":
 		return "", message.New("transport ipip6 needs a global IPv6 address on the device with the IPv6 default route, " +
 			"and this machine has none; use wireguard: ds4relay setup --transport wireguard")
+	case asked == config.IPIP6 && w.Standby && w.IPv6 != w.IPv4 && w.first("tunlink") == "":
+		return "", message.New("with standby, clients and an ipip6 tunnel arrive by one device, but the default routes of "+
+			"this machine are on two (IPv4: %s, IPv6: %s); use wireguard: ds4relay setup --transport wireguard", w.IPv4,
+			w.IPv6)
 	case asked == config.IPIP6 && !w.IP6Tunnel:
 		return "", message.New("the kernel has no module ip6_tunnel, which transport ipip6 needs")
 	case asked == config.WireGuard && !w.WireGuard:

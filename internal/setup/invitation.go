@@ -28,15 +28,21 @@ func Invitation(m Machine, r *config.Relay, keys Keys, now time.Time) (invite.In
 			"send its forwards: apt install openssh-server")
 	}
 	i := invite.Invitation{Relay: r.Name, SSHPort: ports[0], HostKey: keys.Host, Key: keys.OneTime,
-		Transport: string(r.Transport), IPAddr: r.IPAddr, Expires: now.Add(invite.Good).Truncate(time.Second)}
+		Transport: string(r.Transport), IPAddr: r.IPAddr, Standby: r.Standby,
+		Expires: now.Add(invite.Good).Truncate(time.Second)}
 	var hosts []netip.Addr
-	for _, host := range []netip.Addr{r.Local, m.ipv6(), r.IPAddr} {
+	for _, host := range []netip.Addr{r.Local, m.ipv6(), m.ipv4(r)} {
 		if host.IsValid() && m.answersSSH(host, ports[0]) {
 			hosts = append(hosts, host)
 		}
 	}
 	if len(hosts) == 0 { // ssh may have an address that the relay has not
-		hosts = m.sshAddrs(ports[0])
+		hosts = m.sshAddrs(r, ports[0])
+	}
+	if len(hosts) == 0 && r.Standby {
+		return invite.Invitation{}, message.New("the ssh server listens on no public address of this VPS's own, beside %s, "+
+			"which another VPS may have (option standby); give the VPS an address, or check ListenAddress in "+
+			"/etc/ssh/sshd_config", r.IPAddr)
 	}
 	if len(hosts) == 0 {
 		return invite.Invitation{}, message.New("the ssh server listens on no address that the home can reach; check " +
@@ -76,12 +82,26 @@ func (m Machine) answersSSH(addr netip.Addr, port uint16) bool {
 		}) || m.session().Addr() == addr
 }
 
+// ipv4 returns the IPv4 address by which a home reaches the machine, if it is not translated: with standby not the
+// public address of the relay, which another VPS may have.
+func (m Machine) ipv4(r *config.Relay) netip.Addr {
+	if !r.Standby {
+		return r.IPAddr
+	}
+	for _, addr := range m.public() {
+		if addr != r.IPAddr {
+			return addr
+		}
+	}
+	return netip.Addr{}
+}
+
 // sshAddrs returns the public addresses on which the ssh server listens on a port, those of IPv6 first.
-func (m Machine) sshAddrs(port uint16) (list []netip.Addr) {
+func (m Machine) sshAddrs(r *config.Relay, port uint16) (list []netip.Addr) {
 	for _, s := range m.sshSockets() {
 		addr := s.Addr.Unmap()
 		switch {
-		case s.Port != port || len(list) == mostAddrs:
+		case s.Port != port || len(list) == mostAddrs || r.Standby && addr == r.IPAddr:
 		case addr.Is4() && slices.Contains(m.public(), addr):
 			list = append(list, addr)
 		case addr.Is6() && addr.IsGlobalUnicast() && !addr.IsPrivate():

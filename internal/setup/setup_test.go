@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -81,6 +82,9 @@ func machineOf(t *testing.T, files map[string]string) Machine {
 func options(line string) Options {
 	o := Options{Path: "ds4relay", Relay: "home", Defaults: config.Defaults{Role: config.VPS}}
 	words := strings.Fields(line)
+	if i := slices.Index(words, "--standby"); i >= 0 {
+		o.Standby, words = true, slices.Delete(words, i, i+1)
+	}
 	for i := 0; i+1 < len(words); i += 2 {
 		switch words[i] {
 		case "--relay":
@@ -125,6 +129,9 @@ func outcome(m Machine, former []byte, o Options) (string, []byte) {
 	if err != nil {
 		fmt.Fprintf(&b, "no invitation: %v\n", err)
 	} else {
+		if i.Standby {
+			b.WriteString("one of several VPSs: ")
+		}
 		fmt.Fprintf(&b, "invitation: %v ssh %d %s %d\n", i.Hosts, i.SSHPort, i.Transport, i.Port)
 	}
 	return b.String(), plan.Text
@@ -231,6 +238,16 @@ func TestDecideErrors(t *testing.T) {
 		{nil, atHome, "--relay cabin", "ds4relay: " + ErrHome.Error()},
 		{nil, atHome + strings.ReplaceAll(byHand, "'home'", "'attic'"), "", "ds4relay: relay \"home\" is a home's end " +
 			"(option role 'router'); choose another name: ds4relay setup --relay NAME"},
+		{nil, "", "--standby", ErrShared.Error()},
+		{nil, byHand + "config relay 'paired'\n\toption transport 'wireguard'\n\toption ipaddr '198.51.100.20'\n\tlist allow " +
+			"'tcp:80'\n", "--standby --relay paired", ErrShared.Error()},
+		{func(m *Machine) { m.IPv4 = "" }, "", "--standby --ipaddr 198.51.100.144", "there is no IPv4 default route, so " +
+			"it is not known by which device clients arrive while this VPS has the address; a VPS with standby needs one"},
+		{func(m *Machine) {
+			m.IPv6, m.Addrs = "he6", append(m.Addrs, Addr{Addr: netip.MustParseAddr("2001:db8::2"), Device: "he6"})
+		}, "", "--standby --ipaddr 198.51.100.144 --transport ipip6", "with standby, clients and an ipip6 tunnel arrive by " +
+			"one device, but the default routes of this machine are on two (IPv4: eth0, IPv6: he6); use wireguard: ds4relay " +
+			"setup --transport wireguard"},
 		{nil, "confg\n", "", `ds4relay:1: unknown word "confg"; a line begins with config, option or list`},
 	} {
 		machine := m
@@ -275,6 +292,19 @@ func TestInvitation(t *testing.T) {
 		if got := fmt.Sprint(i.Hosts); got != want || (err != nil) != (want == "[]") {
 			t.Errorf("ssh at %s: %s, %v; want %s", addr, got, err, want)
 		}
+	}
+	// With standby the home needs an address that stays here, for ssh and for the tunnel.
+	alone := Machine{IPv4: "eth0", Addrs: []Addr{{Addr: r.IPAddr, Device: "eth0"}}, Sockets: []Socket{{config.TCP, r.IPAddr,
+		22, "sshd"}}}
+	standby := *r
+	standby.Standby = true
+	if _, err := Invitation(alone, &standby, keys, now); err == nil || !strings.Contains(err.Error(), "(option standby)") {
+		t.Error(err)
+	}
+	alone.Addrs = append(alone.Addrs, Addr{Addr: netip.MustParseAddr("198.51.100.21"), Device: "eth0"})
+	alone.Sockets[0].Addr = netip.IPv4Unspecified()
+	if i, err := Invitation(alone, &standby, keys, now); err != nil || fmt.Sprint(i.Hosts) != "[198.51.100.21]" || !i.Standby {
+		t.Errorf("%v, %+v", err, i)
 	}
 	vpn := Machine{Addrs: []Addr{{Addr: r.IPAddr, Device: "eth0"}}, Sockets: []Socket{{config.TCP,
 		netip.MustParseAddr("10.8.0.1"), 22, "sshd"}}}
