@@ -199,11 +199,15 @@ var manual = map[string]detail{
 			"run has nothing to do, or shows what has changed; after another address, port or transport it says that " +
 			"the home must join again, and prints an invitation. If a step fails, everything is as it was.\n\n" +
 			"The transport is wireguard, since it passes any home's firewall and NAT and needs no IPv6 there; " +
-			"`--transport ipip6` is faster where both ends have IPv6 and nothing on the way filters IP protocol 4.",
+			"`--transport ipip6` is faster where both ends have IPv6 and nothing on the way filters IP protocol 4.\n\n" +
+			"With `--standby` two VPSs have one public address by turns, as keepalived moves it. Run it on both with " +
+			"the same `--ipaddr`; the address need not be on the VPS now. The invitation contains only the VPS's own " +
+			"addresses, and the home joins both VPSs. For a further home, `--relay NAME --ipaddr ADDRESS` is enough.",
 		[]example{
 			{"ds4relay setup", "set up this VPS, and print an invitation"},
 			{"ds4relay setup --yes --ipaddr 198.51.100.144", "without questions"},
 			{"ds4relay setup --relay cabin", "add a second home"},
+			{"ds4relay setup --standby --ipaddr 198.51.100.144", "on each of two VPSs with this address"},
 		}},
 	"invite": {
 		"The invitation is good once, within 24 hours, for `join` at home, or for the page in LuCI. It contains a " +
@@ -228,9 +232,10 @@ var manual = map[string]detail{
 			"checks of `doctor`. From then on the VPS is told of each change here. If the VPS does not take this " +
 			"home, the keys stay for the next try, and nothing else has changed.\n\nAn invitation of another VPS for a " +
 			"relay that is here already takes that VPS's place; the forwards stay. `join` says so before it asks, and " +
-			"with `--yes` does it only with `--replace`.\n\nExit status 1: the VPS has not taken this home, or a check has " +
-			"failed. 2: the invitation cannot be used, it would replace another VPS, or the configuration has " +
-			"mistakes.",
+			"with `--yes` does it only with `--replace`. If both have one public address by turns (`setup --standby`), " +
+			"each gets a relay of its own (home, home2) instead, and all forwards are for both.\n\nExit status 1: the " +
+			"VPS has not taken this home, or a check has failed. 2: the invitation cannot be used, it would replace " +
+			"another VPS, or the configuration has mistakes.",
 		[]example{
 			{"ds4relay join", "ask for the invitation, and for the first server"},
 			{"ds4relay join --yes --host 192.168.1.210 --port tcp:443 <invitation", "ask nothing"},

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -79,6 +80,7 @@ type joining struct {
 	vps     pairing.VPS
 	forward *firstForward // may be nil
 	peer    string        // option peeraddr
+	others  []string      // relays to other VPSs that have the public address by turns
 }
 
 // newJoining reads an invitation.
@@ -88,7 +90,53 @@ func (a *app) newJoining(text string) (*joining, error) {
 		return nil, err
 	}
 	vps := pairing.VPS{Version: 1, Hosts: i.Hosts, Port: i.SSHPort, HostKey: i.HostKey}
-	return &joining{app: a, Invitation: i, vps: vps, peer: i.Hosts[0]}, nil
+	j := &joining{app: a, Invitation: i, vps: vps, peer: i.Hosts[0]}
+	return j, j.place()
+}
+
+// place gives the relay of one of several VPSs its name here: both may say "home".
+func (j *joining) place() error {
+	if !j.Standby {
+		return nil
+	}
+	_, file, err := j.parsed()
+	if err != nil {
+		return err
+	}
+	name := j.Relay
+	for n := 2; j.taken(file.Sections, name); n++ {
+		name = j.Relay[:min(len(j.Relay), maxBase)] + strconv.Itoa(n)
+	}
+	j.Relay = name
+	j.others = slices.DeleteFunc(j.ways(file.Sections), func(other string) bool { return other == name })
+	return nil
+}
+
+// maxBase leaves place for a number in the name of a relay.
+const maxBase = 8
+
+// taken reports whether the invitation's relay cannot have a name, because a relay to another VPS of its public address
+// has it. A number makes another name, which nothing else may have.
+func (j *joining) taken(list present, name string) bool {
+	if !slices.Contains(j.ways(list), name) {
+		return name != j.Relay && list.has(name)
+	}
+	if vps, err := j.pairings.VPS(name); err == nil && j.pairings.Paired(name) && bytes.Equal(vps.HostKey, j.HostKey) {
+		return false
+	}
+	return !slices.Contains(j.Hosts, list.value(name, "peeraddr"))
+}
+
+// ways are the relays of this home to VPSs with the invitation's public address.
+func (j *joining) ways(list present) (names []string) {
+	for i := range list {
+		s := &list[i]
+		if s.Type == "relay" && valueOf(s, "ipaddr") == j.IPAddr.String() && !list.example(s.Name) &&
+			cmp.Or(config.Role(valueOf(s, "role")), here().DefaultRole()) == config.Router {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 func (a *app) joinBy(yes, replace bool, forward *firstForward) error {
@@ -101,6 +149,10 @@ func (a *app) joinBy(yes, replace bool, forward *firstForward) error {
 	fmt.Fprintf(a.stdout, "relay %s: %s by the VPS at %s\nits ssh host key: %s\n", j.Relay, j.IPAddr,
 		strings.Join(j.vps.Hosts, ", "), j.vps.Fingerprint())
 	j.forward = forward
+	if len(j.others) > 0 {
+		fmt.Fprintf(a.stdout, "the VPS of relay %s has this address, too, by turns: the forwards are for both\n",
+			strings.Join(j.others, ", "))
+	}
 	former, err := j.replaces()
 	switch {
 	case err != nil:
@@ -239,7 +291,7 @@ func (a *app) readInvitation(in io.Reader, terminal bool) (*joining, error) {
 		line, err := readLine(in)
 		text += line
 		j, bad := a.newJoining(text)
-		if bad == nil || err != nil || strings.TrimSpace(line) == "" || len(text) > maxInvitation {
+		if j != nil || err != nil || strings.TrimSpace(line) == "" || len(text) > maxInvitation {
 			return j, bad
 		}
 	}
@@ -282,7 +334,7 @@ func (a *app) agreed(in io.Reader, text string) bool {
 }
 
 func (j *joining) askForward(in io.Reader) (err error) {
-	if j.forward != nil {
+	if j.forward != nil || len(j.others) > 0 {
 		return nil
 	}
 	host := j.question(in, "The server at home, such as 192.168.1.210 (empty: later): ")
@@ -461,8 +513,9 @@ func (j *joining) changes(list present) (changes []uci.Change) {
 			changes = append(changes, uci.Set(r, option, text))
 		}
 	}
-	if !list.has(r) {
-		changes = append(changes, uci.AddSection("relay", r))
+	added := !list.has(r) || list.example(r)
+	if added {
+		changes = append(list.share(r, j.others), uci.AddSection("relay", r))
 	}
 	if list.example(exampleRelay) {
 		web := list.value(exampleForward, "dest_ip") == exampleHost
@@ -495,6 +548,9 @@ func (j *joining) changes(list present) (changes []uci.Change) {
 	set("transport", carrier)
 	set("public_key", public)
 	set("endpoint_port", port)
+	if added {
+		set("ip4table", list.freeTable())
+	}
 	if j.forward == nil {
 		return changes
 	}
@@ -502,9 +558,91 @@ func (j *joining) changes(list present) (changes []uci.Change) {
 	for i := 2; list.has(name); i++ {
 		name = "server" + strconv.Itoa(i)
 	}
-	return append(changes, uci.AddSection("forward", name), uci.Set(name, "relay", r),
+	changes = append(changes, uci.AddSection("forward", name))
+	to := uci.Set
+	if len(j.others) > 0 {
+		to = uci.AddList
+	}
+	for _, relay := range append(j.others, r) {
+		changes = append(changes, to(name, "relay", relay))
+	}
+	return append(changes,
 		uci.Set(name, "proto", j.forward.proto), uci.Set(name, "src_dport", j.forward.ports),
 		uci.Set(name, "dest_ip", j.forward.host))
+}
+
+// freeTable returns the routing table for one more relay; "" for the default.
+func (list present) freeTable() string {
+	const first, last = 42, 252
+	marks := map[int]bool{} // the connection mark, which repeats every 255 tables
+	for i := range list {
+		if s := &list[i]; s.Type == "relay" && !list.example(s.Name) {
+			n, _ := strconv.Atoi(cmp.Or(valueOf(s, "ip4table"), strconv.Itoa(first)))
+			marks[n%255] = true
+		}
+	}
+	n := first
+	for n < last && marks[n] {
+		n++
+	}
+	if n == first {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+// share lets forwards name their relay, which they need not while there is only one, and gives those of the others to
+// the relay r, too.
+func (list present) share(r string, others []string) (changes []uci.Change) {
+	var only []string // the relay of forwards that name none
+	for i := range list {
+		if s := &list[i]; s.Type == "relay" && s.Name != r && !list.example(s.Name) {
+			only = append(only, s.Name)
+		}
+	}
+	n := -1
+	for i := range list {
+		s := &list[i]
+		if s.Type != "forward" {
+			continue
+		}
+		n++
+		section := s.Name
+		if s.Anonymous {
+			section = fmt.Sprintf("@forward[%d]", n)
+		}
+		relays, isList := relaysOf(s)
+		unnamed := relays == nil && len(only) == 1
+		if unnamed {
+			relays = only
+		}
+		switch {
+		case slices.ContainsFunc(others, func(other string) bool { return slices.Contains(relays, other) }):
+			if !isList {
+				changes = append(changes, uci.Delete(section, "relay"))
+				for _, relay := range relays {
+					changes = append(changes, uci.AddList(section, "relay", relay))
+				}
+			}
+			changes = append(changes, uci.AddList(section, "relay", r))
+		case unnamed:
+			changes = append(changes, uci.Set(section, "relay", only[0]))
+		}
+	}
+	return changes
+}
+
+// relaysOf returns the relays that a forward names, also in one option, and whether they are a list.
+func relaysOf(s *uci.Section) (names []string, isList bool) {
+	for i := range s.Options {
+		if o := &s.Options[i]; o.Name == "relay" {
+			isList = o.List
+			for _, value := range o.Values {
+				names = append(names, strings.Fields(value.Text)...)
+			}
+		}
+	}
+	return names, isList
 }
 
 // startService starts the service now and at each boot, or lets it read its configuration again.

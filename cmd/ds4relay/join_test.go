@@ -457,6 +457,146 @@ func TestJoinAgain(t *testing.T) {
 	}
 }
 
+// second is the invitation of another VPS with the same public address.
+func second(i *invite.Invitation) {
+	i.Standby, i.HostKey[50], i.Hosts = true, 7, []string{"2001:db8:6efa::1", "198.51.100.200"}
+}
+
+// TestJoinStandby: two VPSs have one public address by turns. The second becomes a relay of its own, under another name,
+// and all forwards are for both. Joining one of them again changes neither.
+func TestJoinStandby(t *testing.T) {
+	first := func(i *invite.Invitation) { i.Standby = true }
+	const web = "config forward 'web'\n\toption proto 'tcp'\n\toption src_dport '443'\n\toption dest_ip '192.168.1.210'\n"
+	h := newPaired(t, web+strings.ReplaceAll(strings.ReplaceAll(web, " 'web'", ""), "443", "80")+
+		"\toption relay 'home'   # mine\n")
+	if err := h.enrolled(t, invitation(first)); err != nil {
+		t.Fatal(err)
+	}
+	alone := h.file(t)
+	for _, again := range []bool{false, true} {
+		code, out := h.joins(invitation(second))
+		if last := h.sessions[len(h.sessions)-1]; last.VPS.Hosts[0] != "2001:db8:6efa::1" ||
+			!strings.Contains(out, "relay home2: 198.51.100.144 by the VPS at 2001:db8:6efa::1") ||
+			!strings.Contains(out, "the VPS of relay home has this address, too") {
+			t.Errorf("exit status %d, %s", code, out)
+		}
+		c, warnings, err := config.Load(h.path, h.defaults())
+		if err != nil || len(warnings) > 0 {
+			t.Fatalf("%v, %v\n%s", err, warnings, h.file(t))
+		}
+		one, two := c.Relay("home"), c.Relay("home2")
+		if len(c.Relays) != 2 || len(one.Forwards) != 2 || len(two.Forwards) != 2 || one.Table == two.Table ||
+			one.Device == two.Device || two.Peer != netip.MustParseAddr("2001:db8:6efa::1") || two.IPAddr != one.IPAddr ||
+			one.Peer != netip.MustParseAddr("2001:db8:6ef9::1") || !two.Enabled {
+			t.Errorf("%+v\n%+v\n%s", one, two, h.file(t))
+		}
+		if n := strings.Count(h.file(t), "list relay 'home'\n\tlist relay 'home2'\n"); n != 2 {
+			t.Errorf("the forwards' relays:\n%s", h.file(t))
+		}
+		former := h.file(t)
+		if err := h.enrolled(t, invitation(first)); err != nil || h.file(t) != former || !h.pairings.Paired("home2") {
+			t.Errorf("joined the first again (%v): %v\n%s", again, err, h.file(t))
+		}
+	}
+	// A third one, and a VPS that was installed anew at its address.
+	third := func(i *invite.Invitation) {
+		second(i)
+		i.HostKey[50], i.Hosts = 8, []string{"2001:db8:6efb::1"}
+	}
+	if err := h.enrolled(t, invitation(third)); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(h.file(t), "\tlist relay 'home2'\n\tlist relay 'home3'\n"); n != 2 {
+		t.Errorf("the forwards' relays:\n%s", h.file(t))
+	}
+	anew := func(i *invite.Invitation) {
+		second(i)
+		i.HostKey[50] = 9
+	}
+	former := h.file(t)
+	if code, out := h.joins(invitation(anew)); code != exitUsage || !strings.Contains(out, `relay "home2" is with another VPS`) {
+		t.Errorf("installed anew: %d, %s", code, out)
+	}
+	if h.joins(invitation(anew), "--replace"); h.file(t) != former {
+		t.Errorf("installed anew, replaced:\n%s", h.file(t))
+	}
+	// A server in the same go is for all of them.
+	if h.joins(invitation(first), "--host", "192.168.1.3", "--port", "tcp:25"); !strings.Contains(h.file(t),
+		"config forward 'server'\n\tlist relay 'home2'\n\tlist relay 'home3'\n\tlist relay 'home'\n") {
+		t.Errorf("with a server:\n%s", h.file(t))
+	}
+	// Without standby it is as before: somebody has to say what becomes of the first one.
+	h = newPaired(t, alone)
+	if err := h.enrolled(t, invitation(nil)); err != nil {
+		t.Fatal(err)
+	}
+	former = h.file(t)
+	alike := func(i *invite.Invitation) {
+		second(i)
+		i.Standby = false
+	}
+	if code, out := h.joins(invitation(alike)); code != exitUsage || !strings.Contains(out, "--replace") || h.file(t) != former {
+		t.Errorf("without standby: %d, %s", code, out)
+	}
+}
+
+// TestJoinStandbyNames: what else may have the name of the second VPS's relay.
+func TestJoinStandbyNames(t *testing.T) {
+	relay := func(name, ipaddr, peer, table string) string {
+		return "config relay '" + name + "'\n\toption role 'router'\n\toption ipaddr '" + ipaddr + "'\n\toption peeraddr '" +
+			peer + "'\n\toption ip4table '" + table + "'\n"
+	}
+	const public, other = "198.51.100.144", "203.0.113.9"
+	for name, c := range map[string]struct{ file, invited, want string }{
+		"nothing":          {"", "home", "home"},
+		"by hand":          {relay("home", public, "2001:db8:6ef9::1", "42"), "home", "home2"},
+		"the same VPS":     {relay("home", public, "2001:db8:6efa::1", "42"), "home", "home"},
+		"another name":     {relay("home", public, "2001:db8:6ef9::1", "42"), "other", "other"},
+		"another address":  {relay("home", other, "2001:db8:6ef9::1", "42"), "home", "home"},
+		"a long name":      {relay("abcdefghijk", public, "2001:db8:6ef9::1", "42"), "abcdefghijk", "abcdefgh2"},
+		"a forward's":      {relay("home", public, "2001:db8:6ef9::1", "42") + "config forward 'home2'\n", "home", "home3"},
+		"a relay of other": {relay("home", public, "2001:db8:6ef9::1", "42") + relay("home2", other, "::1", "43"), "home", "home3"},
+	} {
+		h := newPaired(t, c.file)
+		j, err := h.newJoining(invitation(func(i *invite.Invitation) {
+			second(i)
+			i.Relay = c.invited
+		}))
+		if err != nil || j.Relay != c.want {
+			t.Errorf("%s: %v, %v, want %s", name, j, err, c.want)
+		}
+	}
+	h := newPaired(t, "confg\n")
+	if _, err := h.newJoining(invitation(second)); err == nil || !strings.Contains(err.Error(), "unknown word") {
+		t.Error(err)
+	}
+}
+
+// TestJoinTable: a relay beside another one gets a routing table of its own, and forwards name the first, which they
+// need not have done.
+func TestJoinTable(t *testing.T) {
+	const cabin = "config relay 'cabin'\n\toption role 'router'\n\toption ipaddr '203.0.113.9'\n\toption peeraddr " +
+		"'2001:db8:9::1'\n"
+	const web = "config forward\n\toption src_dport '443'\n\toption dest_ip '192.168.1.210'\n"
+	for file, want := range map[string]uint32{cabin: 43, cabin + "\toption ip4table '43'\n": 42,
+		cabin + "\toption ip4table '297'\n": 43} {
+		h := newPaired(t, file+web)
+		if err := h.enrolled(t, invitation(nil)); err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := config.Load(h.path, h.defaults())
+		if err != nil || c.Relay("home").Table != want || len(c.Relay("cabin").Forwards) != 1 {
+			t.Errorf("%v, want table %d\n%s", err, want, h.file(t))
+		}
+	}
+	// What cannot be shared stops it before the invitation is used.
+	h := newPaired(t, strings.ReplaceAll(cabin, "203.0.113.9", "198.51.100.144")+web+"\toption egress 'all'\n")
+	if err := h.enrolled(t, invitation(second)); err == nil || !strings.Contains(err.Error(), `option egress "all"`) ||
+		len(h.sessions) > 0 {
+		t.Errorf("%v, %d sessions", err, len(h.sessions))
+	}
+}
+
 // TestExportPaired: the VPS of a paired relay has a file of its own.
 func TestExportPaired(t *testing.T) {
 	h := newPaired(t, "config relay 'home'\n\toption role 'router'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr "+

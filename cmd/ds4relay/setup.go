@@ -55,9 +55,11 @@ func (a *app) setup(f *flag.FlagSet) func([]string) error {
 	relay := f.String("relay", "home", "set up the relay `NAME`, else home; each home has its own")
 	carrier := f.String("transport", "", "take `TRANSPORT` (wireguard or ipip6), else wireguard if the kernel has it")
 	ipaddr := f.String("ipaddr", "", "the public IPv4 address is `ADDRESS`, else it is found or asked for")
+	standby := f.Bool("standby", false, "another VPS has the address of --ipaddr by turns")
 	yes := f.Bool("yes", false, "do not ask: write the file and start the service")
 	return func([]string) error {
-		o := setup.Options{Path: a.path, Relay: *relay, Transport: config.Transport(*carrier), Defaults: a.defaults()}
+		o := setup.Options{Path: a.path, Relay: *relay, Transport: config.Transport(*carrier), Standby: *standby,
+			Defaults: a.defaults()}
 		var err error
 		if *ipaddr != "" {
 			o.IPAddr, err = netip.ParseAddr(*ipaddr)
@@ -162,6 +164,8 @@ func (a *app) planSetup(h host, m setup.Machine, former []byte, o setup.Options,
 	case yes:
 	case errors.Is(err, setup.ErrAddress):
 		question = "The public IPv4 address of this VPS, as your provider's control panel shows it: "
+	case errors.Is(err, setup.ErrShared):
+		question = "The public IPv4 address that the VPSs share: "
 	case err == nil && len(plan.Choices) > 1:
 		question = fmt.Sprintf("This VPS has several public IPv4 addresses: %s\nWhich one does the home get? (%s) ",
 			addresses(plan.Choices), plan.Choices[0])
@@ -201,6 +205,10 @@ func (a *app) showSetup(plan setup.Plan, former []byte, changed bool) error {
 	if len(plan.Choices) > 1 {
 		fmt.Fprintf(a.stdout, "this VPS has several public addresses: %s; to use another one: ds4relay setup --ipaddr "+
 			"ADDRESS\n", addresses(plan.Choices))
+	}
+	if r.Standby {
+		fmt.Fprintf(a.stdout, "another VPS has %s by turns; run there, too: ds4relay setup --standby --ipaddr %s\nthe home "+
+			"joins both, one after the other\n", r.IPAddr, r.IPAddr)
 	}
 	for _, kept := range plan.Kept {
 		fmt.Fprintf(a.stdout, "stays on this VPS: %s\n", kept)

@@ -425,6 +425,55 @@ func TestSetupByHand(t *testing.T) {
 	}
 }
 
+// TestSetupStandby: the address that two VPSs share is asked for, and the home gets to know of it, also by a later
+// invitation. A VPS that was alone before has to be joined again.
+func TestSetupStandby(t *testing.T) {
+	o := ask("home")
+	o.Standby = true
+	h, a, out := newFakeHost(t)
+	var usage usageError
+	if err := a.setUp(h, o, true); !errors.As(err, &usage) || !strings.Contains(err.Error(), "--standby --ipaddr ADDRESS") ||
+		a.fileText(t) != "" {
+		t.Errorf("%v\n%s", err, a.fileText(t))
+	}
+	h.answers = []string{"198.51.100.144", "y"}
+	if err := a.setUp(h, o, false); err != nil {
+		t.Fatal(err)
+	}
+	shared := func(i invite.Invitation) {
+		t.Helper()
+		if !i.Standby || i.IPAddr.String() != "198.51.100.144" ||
+			strings.Join(i.Hosts, " ") != "2001:db8:c17:5::1 198.51.100.20" {
+			t.Errorf("%+v", i)
+		}
+	}
+	shared(printed(t, out.String()))
+	const other = "another VPS has 198.51.100.144 by turns; run there, too: ds4relay setup --standby --ipaddr 198.51.100.144"
+	if len(h.asked) != 2 || !strings.Contains(a.fileText(t), "option standby '1'") || !strings.Contains(out.String(), other) {
+		t.Errorf("%q\n%s", h.asked, out)
+	}
+	out.Reset()
+	if err := a.inviteTo(h, nil); err != nil {
+		t.Fatal(err)
+	}
+	shared(printed(t, out.String()))
+
+	h, a, out = newFakeHost(t)
+	if err := a.setUp(h, ask("home"), true); err != nil {
+		t.Fatal(err)
+	}
+	h.enrolled = true
+	h.machine.Addrs = append(h.machine.Addrs, setup.Addr{Addr: netip.MustParseAddr("198.51.100.21"), Device: "eth0"})
+	o.IPAddr = netip.MustParseAddr("198.51.100.20") // the one that it had
+	out.Reset()
+	if err := a.setUp(h, o, true); err != nil || !strings.Contains(out.String(), "its home must join again") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if i := printed(t, out.String()); strings.Join(i.Hosts, " ") != "2001:db8:c17:5::1 198.51.100.21" {
+		t.Errorf("%+v", i)
+	}
+}
+
 // TestSetupUsage: exit status 2 and one line.
 func TestSetupUsage(t *testing.T) {
 	for line, want := range map[string]string{
