@@ -348,6 +348,24 @@ config forward 'server'
 	option dest_ip '192.168.1.210'
 `
 
+// addressMoves gives the public address to the second VPS, as keepalived does on one network, and routers behind it
+// learn.
+func addressMoves(t *testing.T, r *relay) {
+	t.Helper()
+	sh(t, r.VPS, "ip addr add 198.51.100.150/24 dev eth0; ip addr del 198.51.100.144/24 dev eth0; "+
+		"ip addr show dev eth0 | grep -q 198.51.100.150 || ip addr add 198.51.100.150/24 dev eth0; "+
+		"ip route replace default via 198.51.100.1 dev eth0")
+	sh(t, r.VPS2, "ip addr add 198.51.100.144/32 dev eth0")
+	sh(t, r.Core, "ip route add 198.51.100.144/32 via 198.51.100.200")
+}
+
+func sh(t *testing.T, h *lab.Host, command string) {
+	t.Helper()
+	if out, err := h.Run("sh", "-c", command); err != nil {
+		t.Fatal(command, err, out)
+	}
+}
+
 // TestOneAddress: two VPSs have one public address by turns. Both are up all the time, and a connection's answers
 // follow the tunnel that its packets came by last.
 func TestOneAddress(t *testing.T) {
@@ -382,12 +400,6 @@ func TestOneAddress(t *testing.T) {
 			t.Errorf("%s: %s", e.host.Name, out)
 		}
 	}
-	sh := func(h *lab.Host, command string) {
-		t.Helper()
-		if out, err := h.Run("sh", "-c", command); err != nil {
-			t.Fatal(command, err, out)
-		}
-	}
 	here := func(device string, want bool) {
 		t.Helper()
 		out, err := r.Router.Run("nft", "list", "set", "ip", "ds4relay", "t_"+device+"_here")
@@ -407,15 +419,10 @@ func TestOneAddress(t *testing.T) {
 	here("wrap2", false)
 	r.vps.do("watch")
 	here("wrap1", true)
-	// as keepalived does on one network, and routers behind it learn
-	sh(r.VPS, "ip addr add 198.51.100.150/24 dev eth0; ip addr del 198.51.100.144/24 dev eth0; "+
-		"ip addr show dev eth0 | grep -q 198.51.100.150 || ip addr add 198.51.100.150/24 dev eth0; "+
-		"ip route replace default via 198.51.100.1 dev eth0")
-	sh(r.VPS2, "ip addr add 198.51.100.144/32 dev eth0")
-	sh(r.Core, "ip route add 198.51.100.144/32 via 198.51.100.200")
+	addressMoves(t, r)
 	has(r.vps, false)
 	has(vps2, true)
-	sh(r.VPS, "ip link set wrap1 down") // nothing gets through by the first VPS
+	sh(t, r.VPS, "ip link set wrap1 down") // nothing gets through by the first VPS
 	second := capture(t, r.Router, "wrap2")
 	here("wrap2", false)
 	vps2.do("announce")
@@ -426,9 +433,9 @@ func TestOneAddress(t *testing.T) {
 	if n := count(second(), client4); n < 6 {
 		t.Errorf("%d packets went through the other tunnel", n)
 	}
-	sh(r.VPS2, "ip addr del 198.51.100.144/32 dev eth0")
-	sh(r.Core, "ip route del 198.51.100.144/32 via 198.51.100.200")
-	sh(r.VPS, "ip addr add 198.51.100.144/32 dev eth0")
+	sh(t, r.VPS2, "ip addr del 198.51.100.144/32 dev eth0")
+	sh(t, r.Core, "ip route del 198.51.100.144/32 via 198.51.100.200")
+	sh(t, r.VPS, "ip addr add 198.51.100.144/32 dev eth0")
 	r.vps.do("up")
 	alive(t, "the stream, by the first VPS again", stream) // which has not announced itself
 	here("wrap2", false)

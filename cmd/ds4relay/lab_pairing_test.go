@@ -226,8 +226,14 @@ func moves(t *testing.T, r *relay, vps, home *room, relay string) {
 const moreForward = "\nconfig forward 'more'\n\toption proto 'tcp'\n\toption src_dport '8080'\n\toption dest_ip '" +
 	home4 + "'\n\toption dest_port '80'\n"
 
-// newPairable makes rooms of a VPS, with sshd and the service for homes, and of a home without the hidden programs.
+// newPairable makes rooms of a VPS and of a home without the hidden programs.
 func newPairable(t *testing.T, n *lab.Net, hidden string) (vps, home *room) {
+	t.Helper()
+	return newPairableVPS(t, n.VPS), newRoom(t, n.Router, "for program in "+hidden+"; do mount --bind /dev/null $program; done")
+}
+
+// newPairableVPS makes a room of a VPS with sshd and the service for homes.
+func newPairableVPS(t *testing.T, h *lab.Host) *room {
 	t.Helper()
 	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "socket"))
 	if err != nil {
@@ -238,11 +244,11 @@ func newPairable(t *testing.T, n *lab.Net, hidden string) (vps, home *room) {
 		t.Fatal(err)
 	}
 	// One host key, the one that invitations have: an emulated processor takes long to find an RSA key.
-	vps = newRoom(t, n.VPS, "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key\n"+
+	vps := newRoom(t, h, "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key\n"+
 		"/usr/sbin/sshd -f /dev/null -E /run/sshd.log\n"+
 		"touch /run/ds4relay-receive.sock; mount --bind "+listener.Addr().String()+" /run/ds4relay-receive.sock")
 	go vps.receives(t, listener)
-	return vps, newRoom(t, n.Router, "for program in "+hidden+"; do mount --bind /dev/null $program; done")
+	return vps
 }
 
 // pairs lets a home without the hidden programs join a VPS.
@@ -331,5 +337,50 @@ func pairs(t *testing.T, relay, transport, hidden string) {
 		home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", shellForward)
 		home.pushes(t, "refused", "src_dport")
 		moves(t, r, vps, home, relay)
+	}
+}
+
+// TestPairingStandby: a home joins two VPSs that have one public address by turns, and tells both of its forwards. With
+// the address clients move to the other VPS.
+func TestPairingStandby(t *testing.T) {
+	if err := installed(); err != nil {
+		t.Fatal(err)
+	}
+	r := newRelay(t, lab.Options{Second: true}, "")
+	serveTCP(t, r.Host, 80)
+	vps, home := newPairable(t, r.Net, "/usr/bin/dbclient")
+	vps2 := newPairableVPS(t, r.VPS2)
+	for i, end := range []*room{vps, vps2} {
+		command := "ds4relay setup --yes --standby --relay pair --ipaddr " + public + " --transport " +
+			[]string{"wireguard", "ipip6"}[i]
+		invitation := regexp.MustCompile(`ds4relay1\.\S+`).FindString(end.do(t, command, ""))
+		first := []string{" --host " + home4 + " --port tcp:80", ""}[i]
+		if out := home.do(t, "ds4relay join --yes"+first, invitation); !strings.Contains(out,
+			"the VPS knows what this home wants") || strings.Contains(out, "No port is open") {
+			t.Errorf("%s: join: %s", end.host.Name, out)
+		}
+	}
+	if out := home.do(t, "ds4relay check && ds4relay status", ""); !strings.Contains(out, "forwards: 1)") ||
+		!strings.Contains(out, "pair ") || !strings.Contains(out, "pair2 ") {
+		t.Errorf("check and status: %s", out)
+	}
+	seenTCP(t, r.Client, public+":80", client4)
+	home.do(t, "cat >>/etc/config/ds4relay && ds4relay up", moreForward+"\tlist relay 'pair'\n\tlist relay 'pair2'\n")
+	for _, end := range []*room{vps, vps2} {
+		for stop := time.Now().Add(24 * patience); ; time.Sleep(300 * time.Millisecond) {
+			if text := end.do(t, "cat /var/lib/ds4relay/relays/pair", ""); strings.Contains(text, "8080") {
+				break
+			} else if time.Now().After(stop) {
+				t.Fatalf("%s has\n%s\n%s", end.host.Name, text, home.do(t, "ds4relay status", ""))
+			}
+			home.try(t, "ds4relay watch", "")
+		}
+	}
+	seenTCP(t, r.Client, public+":8080", client4)
+	addressMoves(t, r)
+	seenTCP(t, r.Client, public+":80", client4)
+	seenTCP(t, r.Client, public+":8080", client4)
+	if out := vps2.do(t, "ds4relay status", ""); !strings.Contains(out, "on this machine now") {
+		t.Errorf("the second VPS: %s", out)
 	}
 }
