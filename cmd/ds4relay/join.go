@@ -550,6 +550,7 @@ func (j *joining) changes(list present) (changes []uci.Change) {
 	set("endpoint_port", port)
 	if added {
 		set("ip4table", list.freeTable())
+		changes = append(changes, list.standIn(r, j.others)...)
 	}
 	if j.forward == nil {
 		return changes
@@ -628,6 +629,31 @@ func (list present) share(r string, others []string) (changes []uci.Change) {
 		case unnamed:
 			changes = append(changes, uci.Set(section, "relay", only[0]))
 		}
+	}
+	return changes
+}
+
+// standIn makes the relay r the backup of the others where hosts open connections through these.
+func (list present) standIn(r string, others []string) (changes []uci.Change) {
+	if len(others) == 0 {
+		return nil
+	}
+	last := others[len(others)-1]
+	all := list.value(last, "egress") == string(config.All)
+	if all {
+		changes = append(changes, uci.Set(r, "egress", string(config.All)))
+	}
+	if strict := list.value(last, "killswitch"); strict != "" {
+		changes = append(changes, uci.Set(r, "killswitch", strict))
+	}
+	for i := range list {
+		if s := &list[i]; s.Type == "forward" && valueOf(s, "egress") == string(config.All) {
+			relays, _ := relaysOf(s)
+			all = all || relays == nil || slices.Contains(relays, last)
+		}
+	}
+	if all && list.value(last, "backup") == "" {
+		changes = append(changes, uci.Set(last, "backup", r))
 	}
 	return changes
 }

@@ -589,11 +589,30 @@ func TestJoinTable(t *testing.T) {
 			t.Errorf("%v, want table %d\n%s", err, want, h.file(t))
 		}
 	}
+	// Hosts that open connections through the first go on by the second while that VPS is silent.
+	public := strings.ReplaceAll(cabin, "203.0.113.9", "198.51.100.144")
+	const all = "\toption egress 'all'\n"
+	for _, file := range []string{public + web + all, public + all + "\toption killswitch '1'\n" + web} {
+		h := newPaired(t, file)
+		if err := h.enrolled(t, invitation(second)); err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := config.Load(h.path, h.defaults())
+		if err != nil || c.Relay("cabin").Backup != "home" {
+			t.Fatalf("%v\n%s", err, h.file(t))
+		}
+		for _, r := range c.Relays {
+			if f := r.Forwards[0]; f.Egress != config.All || f.KillSwitch != strings.Contains(file, "killswitch") {
+				t.Errorf("relay %s: egress %s, kill switch %v", r.Name, f.Egress, f.KillSwitch)
+			}
+		}
+	}
 	// What cannot be shared stops it before the invitation is used.
-	h := newPaired(t, strings.ReplaceAll(cabin, "203.0.113.9", "198.51.100.144")+web+"\toption egress 'all'\n")
-	if err := h.enrolled(t, invitation(second)); err == nil || !strings.Contains(err.Error(), `option egress "all"`) ||
-		len(h.sessions) > 0 {
-		t.Errorf("%v, %d sessions", err, len(h.sessions))
+	file := public + all + "\toption backup 'gone'\n" + web
+	h := newPaired(t, file)
+	if err := h.enrolled(t, invitation(second)); err == nil || !strings.Contains(err.Error(), `option backup "gone"`) ||
+		len(h.sessions) > 0 || h.file(t) != file {
+		t.Errorf("%v, %d sessions\n%s", err, len(h.sessions), h.file(t))
 	}
 }
 

@@ -442,6 +442,10 @@ func TestMistakes(t *testing.T) {
 			"\tlist relay 'home'\n\tlist relay 'cabin'\n\toption src_dport '1'\n\toption dest_ip '192.168.1.2'\n" +
 			"\toption egress 'all'\n", `F:39: forward "b": option egress "all": is for several relays only if one ` +
 			`is the backup of the other; allowed is replies, or option backup in relay "home"`},
+		{base, base + strings.ReplaceAll(second, "198.51.100.145", "198.51.100.144") + "\toption egress 'all'\n\nconfig " +
+			"forward 'b'\n\tlist relay 'home'\n\tlist relay 'cabin'\n\toption src_dport '1'\n\toption dest_ip " +
+			"'192.168.1.2'\n", `F:35: forward "b": option egress "all": is the default of relay "cabin", but not of relay ` +
+			`"home", which has this forward, too; give it here`},
 		{base, base + second + "\nconfig forward\n\toption src_dport '1'\n\toption dest_ip '192.168.1.2'\n",
 			`F:34: forward "forward[0]": option relay is missing; with several relays it takes one of: home, cabin`},
 		{base, base + "\nconfig forward 'too'\n\toption src_dport '440-450'\n\toption dest_ip " +

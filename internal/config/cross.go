@@ -282,9 +282,26 @@ func (f *Forward) Same(other *Forward) bool {
 // egresses reports hosts of a router whose own connections would have to go through two tunnels.
 func (r *reader) egresses(relays []*Relay) {
 	through := map[netip.Addr][]*Relay{}
+	type section struct {
+		line   int
+		pushed string
+	}
+	replies := map[section]*Relay{} // forwards with egress replies → a relay of theirs
+	for _, relay := range relays {
+		for _, f := range relay.Forwards {
+			if f.Egress != All {
+				replies[section{f.Line, f.Pushed}] = relay
+			}
+		}
+	}
 	for _, relay := range relays {
 		for _, f := range relay.Forwards {
 			if relay.Role != Router || f.Egress != All {
+				continue
+			}
+			if other := replies[section{f.Line, f.Pushed}]; other != nil {
+				r.forwardProblem(f, "egress", "all", "is the default of relay %q, but not of relay %q, which has this "+
+					"forward, too; give it here", relay.Name, other.Name)
 				continue
 			}
 			others := through[f.DestIP]

@@ -257,6 +257,7 @@ _('is no private address; allowed is one out of 10.0.0.0/8, 172.16.0.0/12 or 192
 _('is not for a home to say; allowed are %s');
 _('is not for a home to say; allowed are forwards with names');
 _('is only for what %s sends through this machine; with masq \'1\' its gateway is another router, and its own connections do not come here');
+_('is the default of relay %q, but not of relay %q, which has this forward, too; give it here');
 _('is the port of relay %q\'s own WireGuard; allowed is another one, or another port for the relay (option listen_port on the VPS, endpoint_port at home)');
 _('is the public address itself; allowed is %s');
 _('is what it listens on itself (%s); allowed is another address or port');
