@@ -462,7 +462,7 @@ func second(i *invite.Invitation) {
 	i.Standby, i.HostKey[50], i.Hosts = true, 7, []string{"2001:db8:6efa::1", "198.51.100.200"}
 }
 
-// TestJoinStandby: two VPSs have one public address by turns. The second becomes a relay of its own, under another name,
+// TestJoinStandby: two VPSs have one public address by turns. The second becomes a relay of its own with another name,
 // and all forwards are for both. Joining one of them again changes neither.
 func TestJoinStandby(t *testing.T) {
 	first := func(i *invite.Invitation) { i.Standby = true }

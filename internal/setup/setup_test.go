@@ -239,8 +239,8 @@ func TestDecideErrors(t *testing.T) {
 		{nil, atHome + strings.ReplaceAll(byHand, "'home'", "'attic'"), "", "ds4relay: relay \"home\" is a home's end " +
 			"(option role 'router'); choose another name: ds4relay setup --relay NAME"},
 		{nil, "", "--standby", ErrShared.Error()},
-		{nil, byHand + "config relay 'paired'\n\toption transport 'wireguard'\n\toption ipaddr '198.51.100.20'\n\tlist allow " +
-			"'tcp:80'\n", "--standby --relay paired", ErrShared.Error()},
+		{nil, byHand + "config relay 'paired'\n\toption transport 'wireguard'\n\toption ipaddr '198.51.100.20'\n\tlist " +
+			"allow 'tcp:80'\n", "--standby --relay paired", ErrShared.Error()},
 		{func(m *Machine) { m.IPv4 = "" }, "", "--standby --ipaddr 198.51.100.144", "there is no IPv4 default route, so " +
 			"it is not known by which device clients arrive while this VPS has the address; a VPS with standby needs one"},
 		{func(m *Machine) {
