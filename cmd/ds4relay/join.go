@@ -103,12 +103,17 @@ func (j *joining) place() error {
 	if err != nil {
 		return err
 	}
+	list := present(file.Sections)
 	name := j.Relay
-	for n := 2; j.taken(file.Sections, name); n++ {
+	for n := 2; j.taken(list, name); n++ {
 		name = j.Relay[:min(len(j.Relay), maxBase)] + strconv.Itoa(n)
 	}
 	j.Relay = name
-	j.others = slices.DeleteFunc(j.ways(file.Sections), func(other string) bool { return other == name })
+	for i := range list {
+		if s := &list[i]; s.Name != name && j.sameAddress(list, s) {
+			j.others = append(j.others, s.Name)
+		}
+	}
 	return nil
 }
 
@@ -118,25 +123,20 @@ const maxBase = 8
 // taken reports whether the invitation's relay cannot have a name, because a relay to another VPS of its public address
 // has it. A number makes another name, which nothing else may have.
 func (j *joining) taken(list present, name string) bool {
-	if !slices.Contains(j.ways(list), name) {
-		return name != j.Relay && list.has(name)
+	s := list.section(name)
+	if s == nil || !j.sameAddress(list, s) {
+		return s != nil && name != j.Relay
 	}
 	if vps, err := j.pairings.VPS(name); err == nil && j.pairings.Paired(name) && bytes.Equal(vps.HostKey, j.HostKey) {
 		return false
 	}
-	return !slices.Contains(j.Hosts, list.value(name, "peeraddr"))
+	return !slices.Contains(j.Hosts, valueOf(s, "peeraddr"))
 }
 
-// ways are the relays of this home to VPSs with the invitation's public address.
-func (j *joining) ways(list present) (names []string) {
-	for i := range list {
-		s := &list[i]
-		if s.Type == "relay" && valueOf(s, "ipaddr") == j.IPAddr.String() && !list.example(s.Name) &&
-			cmp.Or(config.Role(valueOf(s, "role")), here().DefaultRole()) == config.Router {
-			names = append(names, s.Name)
-		}
-	}
-	return names
+// sameAddress reports whether a section is a relay of this home to a VPS with the invitation's public address.
+func (j *joining) sameAddress(list present, s *uci.Section) bool {
+	return s.Type == "relay" && valueOf(s, "ipaddr") == j.IPAddr.String() && !list.example(s.Name) &&
+		cmp.Or(config.Role(valueOf(s, "role")), here().DefaultRole()) == config.Router
 }
 
 func (a *app) joinBy(yes, replace bool, forward *firstForward) error {
@@ -469,22 +469,22 @@ const (
 // present are the sections of a file.
 type present []uci.Section
 
-// has reports whether there is a section of that name.
-func (list present) has(name string) bool {
+// section returns the section of that name, nil for none.
+func (list present) section(name string) *uci.Section {
 	for i := range list {
 		if list[i].Name == name {
-			return true
+			return &list[i]
 		}
 	}
-	return false
+	return nil
 }
+
+func (list present) has(name string) bool { return list.section(name) != nil }
 
 // value is that of an option of the section of that name, "" for none.
 func (list present) value(name, option string) string {
-	for i := range list {
-		if list[i].Name == name {
-			return valueOf(&list[i], option)
-		}
+	if s := list.section(name); s != nil {
+		return valueOf(s, option)
 	}
 	return ""
 }
@@ -559,14 +559,7 @@ func (j *joining) changes(list present) (changes []uci.Change) {
 	for i := 2; list.has(name); i++ {
 		name = "server" + strconv.Itoa(i)
 	}
-	changes = append(changes, uci.AddSection("forward", name))
-	to := uci.Set
-	if len(j.others) > 0 {
-		to = uci.AddList
-	}
-	for _, relay := range append(j.others, r) {
-		changes = append(changes, to(name, "relay", relay))
-	}
+	changes = lead(append(changes, uci.AddSection("forward", name)), name, append(j.others, r))
 	return append(changes,
 		uci.Set(name, "proto", j.forward.proto), uci.Set(name, "src_dport", j.forward.ports),
 		uci.Set(name, "dest_ip", j.forward.host))
@@ -575,16 +568,16 @@ func (j *joining) changes(list present) (changes []uci.Change) {
 // freeTable returns the routing table for one more relay; "" for the default.
 func (list present) freeTable() string {
 	const first, last = 42, 252
-	marks := map[int]bool{} // the connection mark, which repeats every 255 tables
-	for i := range list {
-		if s := &list[i]; s.Type == "relay" && !list.example(s.Name) {
-			n, _ := strconv.Atoi(cmp.Or(valueOf(s, "ip4table"), strconv.Itoa(first)))
-			marks[n%255] = true
-		}
-	}
 	n := first
-	for n < last && marks[n] {
-		n++
+	for i := 0; i < len(list) && n < last; i++ {
+		s := &list[i]
+		if s.Type != "relay" || list.example(s.Name) {
+			continue
+		}
+		taken, _ := strconv.Atoi(cmp.Or(valueOf(s, "ip4table"), "42"))
+		if (taken-n)%255 == 0 { // the connection mark repeats every 255 tables
+			n, i = n+1, -1
+		}
 	}
 	if n == first {
 		return ""
@@ -610,24 +603,21 @@ func (list present) share(r string, others []string) (changes []uci.Change) {
 		n++
 		section := s.Name
 		if s.Anonymous {
-			section = fmt.Sprintf("@forward[%d]", n)
+			section = "@forward[" + strconv.Itoa(n) + "]"
 		}
-		relays, isList := relaysOf(s)
-		unnamed := relays == nil && len(only) == 1
-		if unnamed {
+		relays := relaysOf(s)
+		named := len(relays)
+		if named == 0 && len(only) == 1 {
 			relays = only
 		}
-		switch {
-		case slices.ContainsFunc(others, func(other string) bool { return slices.Contains(relays, other) }):
-			if !isList {
-				changes = append(changes, uci.Delete(section, "relay"))
-				for _, relay := range relays {
-					changes = append(changes, uci.AddList(section, "relay", relay))
-				}
+		for _, other := range others {
+			if slices.Contains(relays, other) {
+				relays = append(relays, r)
+				break
 			}
-			changes = append(changes, uci.AddList(section, "relay", r))
-		case unnamed:
-			changes = append(changes, uci.Set(section, "relay", only[0]))
+		}
+		if len(relays) != named {
+			changes = lead(changes, section, relays)
 		}
 	}
 	return changes
@@ -648,7 +638,7 @@ func (list present) standIn(r string, others []string) (changes []uci.Change) {
 	}
 	for i := range list {
 		if s := &list[i]; s.Type == "forward" && valueOf(s, "egress") == string(config.All) {
-			relays, _ := relaysOf(s)
+			relays := relaysOf(s)
 			all = all || relays == nil || slices.Contains(relays, last)
 		}
 	}
@@ -658,17 +648,28 @@ func (list present) standIn(r string, others []string) (changes []uci.Change) {
 	return changes
 }
 
-// relaysOf returns the relays that a forward names, also in one option, and whether they are a list.
-func relaysOf(s *uci.Section) (names []string, isList bool) {
+// lead adds the changes that make a forward one of these relays.
+func lead(changes []uci.Change, section string, relays []string) []uci.Change {
+	change := uci.Set
+	if len(relays) > 1 {
+		changes, change = append(changes, uci.Delete(section, "relay")), uci.AddList
+	}
+	for _, relay := range relays {
+		changes = append(changes, change(section, "relay", relay))
+	}
+	return changes
+}
+
+// relaysOf returns the relays that a forward names, as a list or in one option.
+func relaysOf(s *uci.Section) (names []string) {
 	for i := range s.Options {
 		if o := &s.Options[i]; o.Name == "relay" {
-			isList = o.List
 			for _, value := range o.Values {
 				names = append(names, strings.Fields(value.Text)...)
 			}
 		}
 	}
-	return names, isList
+	return names
 }
 
 // startService starts the service now and at each boot, or lets it read its configuration again.
