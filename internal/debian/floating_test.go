@@ -33,6 +33,7 @@ type account struct {
 	faults   map[string][]fault // the next answers to a request ("METHOD PATH"), before it works
 	jobs     []string           // how the next jobs end: success or error, if not with success
 	polls    int                // of the job that runs
+	hold     chan struct{}      // if any, requests wait for its end
 	assigned int                // how often the address was assigned to this server
 	asked    []string
 }
@@ -44,6 +45,9 @@ type fault struct {
 }
 
 func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if a.hold != nil {
+		<-a.hold
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	request := r.Method + " " + r.URL.Path
@@ -188,10 +192,10 @@ func newFloating(t *testing.T, provider string) *floating {
 		f.program(program, "printf '%s\\n' \"$*\" >>$dir/public; export -p >>$dir/public; exec "+path+` "$@"`)
 	}
 	f.program("logger", `printf '%s\n' "$*" >>$dir/log`)
-	f.program("ip", `[ "$*" = "-4 -o addr show to 198.51.100.144/32" ] && cat $dir/master 2>/dev/null`)
-	f.program("sleep", `printf '%s\n' "$1" >>$dir/pauses; [ ! -e $dir/loses ] || rm -f $dir/master`)
+	f.program("ip", `[ "$*" = "-4 -o addr show to 198.51.100.144/32" ] && [ -e $dir/master ] && echo "2: eth0"`)
+	f.program("sleep", `[ "$1" = 10 ] || printf '%s\n' "$1" >>$dir/pauses; [ ! -e $dir/loses ] || rm $dir/master`)
 	f.program("ds4relay", `printf '%s\n' "$*" >>$dir/told; [ ! -e $dir/down ] || { echo "no relay is up" >&2; exit 1; }`)
-	f.write("master", "2: eth0    inet 198.51.100.144/32 scope global eth0\n")
+	f.write("master", "")
 	server := httptest.NewServer(f.account)
 	t.Cleanup(server.Close)
 	api := server.URL
@@ -323,7 +327,9 @@ func TestFloatingAssigns(t *testing.T) {
 			t.Errorf("the log: %q", lines)
 		}
 		before := f.assigned
-		f.run(0)
+		if out := f.run(0); out != "" {
+			t.Errorf("the address is here already, and the script says: %s", out)
+		}
 		if n := f.count("^(POST /v1|PATCH)"); n != 2 || f.assigned != before {
 			t.Errorf("assigned %d times, though the address is here", n)
 		}
@@ -424,22 +430,39 @@ func TestFloatingRefused(t *testing.T) {
 	})
 }
 
-// TestFloatingTwice: two runs at once assign the address once.
-func TestFloatingTwice(t *testing.T) {
+// TestFloatingMany: of runs at the same time one assigns the address, at most one waits to look after that, and the
+// others end at once.
+func TestFloatingMany(t *testing.T) {
 	each(t, func(t *testing.T, f *floating) {
-		first, out1 := f.command()
-		second, out2 := f.command()
-		if err := first.Start(); err != nil {
-			t.Fatal(err)
+		const runs = 6
+		commands, outs := make([]*exec.Cmd, runs), make([]*strings.Builder, runs)
+		for i := range runs {
+			commands[i], outs[i] = f.command()
 		}
-		if err := second.Run(); err != nil {
-			t.Errorf("%v: %s", err, out2)
+		release := make(chan struct{})
+		f.hold = release
+		for _, cmd := range commands {
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := first.Wait(); err != nil {
-			t.Errorf("%v: %s", err, out1)
+		ended := make(chan error, runs)
+		for _, cmd := range commands {
+			go func() { ended <- cmd.Wait() }()
 		}
-		if f.assigned != 1 {
-			t.Errorf("assigned %d times", f.assigned)
+		for range runs - 2 { // one is held by the provider, one waits for it
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		close(release)
+		for range 2 {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		if told := f.read("told"); f.assigned != 1 || len(told) < 1 || len(told) > 2 {
+			t.Errorf("assigned %d times, told the homes %d times: %q", f.assigned, len(told), outs)
 		}
 	})
 }
