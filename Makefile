@@ -6,7 +6,7 @@ SSH_PACKAGES := openssh-client openssh-server dropbear-bin
 # The lab needs QEMU and a kernel to boot, and the programs that the tests compare with and listen with.
 LAB_PACKAGES := qemu-system-x86 qemu-system-mips qemu-system-arm qemu-utils busybox-static cpio kmod xz-utils zstd \
 	wireguard-tools iptables iproute2 iputils-ping procps diffutils nftables ethtool curl iperf3 mmdebstrap e2fsprogs \
-	$(SSH_PACKAGES)
+	keepalived conntrackd $(SSH_PACKAGES)
 UNIT_PACKAGES := curl jq lua5.1 python3-prometheus-client $(SSH_PACKAGES)
 TEST_PACKAGES := shellcheck zopfli lintian dbus-daemon zsh fish $(UNIT_PACKAGES)
 BENCH_PACKAGES := haproxy socat 6tunnel nginx-light libnginx-mod-stream

@@ -6,8 +6,9 @@ import (
 	"net/netip"
 )
 
-// Addresses that Options.Second adds.
+// Addresses that Options.Second and Options.OneNetwork add.
 var (
+	VPSOwnIPv4 = netip.MustParseAddr("198.51.100.150") // the VPS's with OneNetwork, in place of VPSIPv4
 	VPS2IPv4   = netip.MustParseAddr("198.51.100.200")
 	VPS2Prefix = netip.MustParsePrefix("2001:db8:6efa::/64")
 	CabinLAN   = netip.MustParsePrefix("2001:db8:fdd6::/64")
@@ -30,9 +31,13 @@ func (n *Net) addSecond() error {
 	if err := n.CabinRouter.forward(); err != nil {
 		return err
 	}
+	core, vps2 := []string{"198.51.100.193/26", "2001:db8:6efa::ff/64"}, "198.51.100.200/26"
+	gateway := "198.51.100.193"
+	if n.options.OneNetwork {
+		core, vps2, gateway = nil, "198.51.100.200/24", "198.51.100.1"
+	}
 	for i, cable := range []struct{ a, b port }{
-		{port{n.Core, "vps2", []string{"198.51.100.193/26", "2001:db8:6efa::ff/64"}},
-			port{n.VPS2, "eth0", []string{"198.51.100.200/26", "2001:db8:6efa::1/64"}}},
+		{port{n.Core, "vps2", core}, port{n.VPS2, "eth0", []string{vps2, "2001:db8:6efa::1/64"}}},
 		{port{n.ISP, "cabin", []string{"2001:db8:fdd5::1/64"}},
 			port{n.CabinRouter, WANDevice, []string{"2001:db8:fdd5::2/64"}}},
 		{port{n.CabinRouter, LANDevice, []string{"192.168.1.1/24", "2001:db8:fdd6::1/64"}},
@@ -42,12 +47,17 @@ func (n *Net) addSecond() error {
 			return err
 		}
 	}
+	if n.options.OneNetwork {
+		if err := n.addNetwork(); err != nil {
+			return err
+		}
+	}
 	for _, r := range []struct {
 		host             *Host
 		destination, via string
 		device           string
 	}{
-		{n.VPS2, "0.0.0.0/0", "198.51.100.193", "eth0"},
+		{n.VPS2, "0.0.0.0/0", gateway, "eth0"},
 		{n.VPS2, "::/0", "2001:db8:6efa::ff", "eth0"},
 		{n.Core, "2001:db8:fdd5::/64", "2001:db8:fdd0::2", "isp"},
 		{n.Core, "2001:db8:fdd6::/56", "2001:db8:fdd0::2", "isp"},
@@ -61,4 +71,18 @@ func (n *Net) addSecond() error {
 		}
 	}
 	return nil
+}
+
+// addNetwork puts both VPSs into one network with their gateway, as a provider's switch does: an address may move from
+// one to the other. Their IPv6 prefixes stay apart.
+func (n *Net) addNetwork() error {
+	const name = "network"
+	if err := n.Core.bridge(name, []byte{2, 0, 0, 0, 0xff, 2}, "vps", "vps2"); err != nil {
+		return err
+	}
+	gateway := port{n.Core, name, []string{"198.51.100.1/24", "2001:db8:6ef9::ff/64", "2001:db8:6efa::ff/64"}}
+	if err := gateway.up(); err != nil {
+		return err
+	}
+	return n.Core.awaitCarrier(name)
 }

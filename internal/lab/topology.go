@@ -47,6 +47,7 @@ type Options struct {
 	RPFilter       int    // net.ipv4.conf.{all,default}.rp_filter on the router
 	RouterFirewall bool   // a home router's firewall, see OpenRouterFirewall
 	Second         bool   // another VPS and another home
+	OneNetwork     bool   // with Second: both VPSs are in one network, and none has VPSIPv4 yet, see addNetwork
 	Cloud          bool   // the VPS's public address is translated to a private one, see addCloud
 	VPSVM          bool   // the VPS is its own virtual machine, see connectVPSVM
 	Host2VM        bool   // Host2 is its own virtual machine, which has to set up its network itself
@@ -168,14 +169,17 @@ func (n *Net) addHosts() error {
 }
 
 func (n *Net) connectHosts() error {
+	core, vps := []string{"198.51.100.1/24", "2001:db8:6ef9::ff/64"}, "198.51.100.144/24"
+	if n.options.OneNetwork {
+		core, vps = nil, VPSOwnIPv4.String()+"/24"
+	}
 	for i, cable := range []struct {
 		mtu  int
 		a, b port
 	}{
 		{1500, port{n.Core, "client", []string{"203.0.113.1/24", "2001:db8:c::1/64"}},
 			port{n.Client, "eth0", []string{"203.0.113.10/24", "2001:db8:c::10/64"}}},
-		{1500, port{n.Core, "vps", []string{"198.51.100.1/24", "2001:db8:6ef9::ff/64"}},
-			port{n.VPS, "eth0", []string{"198.51.100.144/24", "2001:db8:6ef9::1/64"}}},
+		{1500, port{n.Core, "vps", core}, port{n.VPS, "eth0", []string{vps, "2001:db8:6ef9::1/64"}}},
 		{1500, port{n.Core, "carrier", []string{"192.0.2.254/24", "2001:db8:af::ff/64"}},
 			port{n.Carrier, "eth0", []string{"192.0.2.1/24", "2001:db8:af::1/64"}}},
 		{n.options.PathMTU, port{n.Core, "isp", []string{"2001:db8:fdd0::1/64"}},
