@@ -135,6 +135,11 @@ func Compile(relays []*config.Relay, facts Facts) State {
 // drivers/net/wireguard/device.c). A step does it before, so that `down` puts it back.
 const redirectsKey = "net/ipv4/conf/all/send_redirects"
 
+// liberalKey is the sysctl with which connection tracking takes segments outside the window that it has seen for valid
+// ones. Of a connection that another VPS has carried for a while, it has not seen the last window. Packets that are not
+// valid are not translated either: they would reach this machine, which resets the connection.
+const liberalKey = "net/netfilter/nf_conntrack_tcp_be_liberal"
+
 // TunnelMTU is the MTU of a relay's tunnel in bytes.
 func TunnelMTU(r *config.Relay, facts Facts) int {
 	mtu := RouteMTU(r, facts)
@@ -242,6 +247,9 @@ func (s *State) compileVPS(r *config.Relay, facts Facts, slots slots) {
 	}
 	if access := facts.Access[r.Name]; access != "" {
 		s.Sysctls = append(s.Sysctls, Sysctl{Key: deviceKey(access, "forwarding"), Value: "1"})
+	}
+	if r.Standby {
+		s.Sysctls = append(s.Sysctls, Sysctl{Key: liberalKey, Value: "1"})
 	}
 	slot, hasSlot := slots.of[r.Name]
 	for _, host := range hosts(r) {

@@ -322,6 +322,9 @@ func (p *planner) sysctls() {
 		if want.Device != "" && p.have.link(want.Device) == nil {
 			value = "0" // the value on a new device does not matter: it is set anyway
 		}
+		if value == "" && want.Key == liberalKey {
+			value = "0" // the module comes with the tables; this is its default
+		}
 		if value == want.Value {
 			continue
 		}
