@@ -419,6 +419,18 @@ func TestOneAddress(t *testing.T) {
 	here("wrap2", false)
 	r.vps.do("watch")
 	here("wrap1", true)
+	// What is not valid is not translated. The VPS does not answer it: it may be of a connection of the other one.
+	const synFIN, rst = 3, 4
+	for _, p := range arrivals(t, r.Client, "\x06", func() {
+		packet := lab.TCP4(netip.MustParseAddrPort(client4+":7"), netip.MustParseAddrPort(public+":80"), synFIN)
+		if err := lab.SendRaw4(r.Client, "eth0", packet); err != nil {
+			t.Fatal(err)
+		}
+	}) {
+		if p.TCPFlags&rst != 0 {
+			t.Errorf("the VPS resets what belongs to the home: %+v", p)
+		}
+	}
 	addressMoves(t, r)
 	has(r.vps, false)
 	has(vps2, true)
@@ -428,6 +440,7 @@ func TestOneAddress(t *testing.T) {
 	vps2.do("announce")
 	here("wrap2", true)
 	alive(t, "the stream, by the other VPS", stream)
+	echoes(t, "the stream, by the other VPS", stream, 1<<20) // more than a window, which the first VPS does not see
 	seenTCP(t, r.Client, public+":80", client4)
 	seenUDP(t, r.Client, public+":5000", client4, 300)
 	if n := count(second(), client4); n < 6 {

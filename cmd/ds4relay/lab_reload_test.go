@@ -47,6 +47,23 @@ func alive(t *testing.T, what string, conn net.Conn) {
 	}
 }
 
+// echoes fails the test unless the connection echoes that many bytes.
+func echoes(t *testing.T, what string, conn net.Conn, size int) {
+	t.Helper()
+	conn.SetDeadline(time.Now().Add(12 * patience))
+	sent := make(chan error, 1)
+	go func() {
+		_, err := conn.Write(make([]byte, size))
+		sent <- err
+	}()
+	if _, err := io.ReadFull(conn, make([]byte, size)); err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+	if err := <-sent; err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+}
+
 // ended fails the test unless the connection is broken or nothing is echoed.
 func ended(t *testing.T, what string, conn net.Conn) {
 	t.Helper()

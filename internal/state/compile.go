@@ -137,7 +137,7 @@ const redirectsKey = "net/ipv4/conf/all/send_redirects"
 
 // liberalKey is the sysctl with which connection tracking takes segments outside the window that it has seen for valid
 // ones. Of a connection that another VPS has carried for a while, it has not seen the last window. Packets that are not
-// valid are not translated either: they would reach this machine, which resets the connection.
+// valid are not translated either: they reach this machine, which resets the connection (or drops them, vps.nft).
 const liberalKey = "net/netfilter/nf_conntrack_tcp_be_liberal"
 
 // TunnelMTU is the MTU of a relay's tunnel in bytes.

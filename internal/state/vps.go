@@ -31,6 +31,7 @@ type vpsTables struct {
 	slots slots
 	keeps map[Key][]span // by public address and protocol
 	plain []string       // tunnels to homes without ds4relay
+	turns []string       // public addresses that another VPS has by turns
 }
 
 func (t *vpsTables) add(r *config.Relay, link Link) {
@@ -40,6 +41,9 @@ func (t *vpsTables) add(r *config.Relay, link Link) {
 		t.insert("inside", Key{Addr: addr})
 	}
 	t.addCard(r)
+	if r.Standby {
+		t.turns = append(t.turns, r.Card().String())
+	}
 	if r.WireGuard.Plain {
 		t.plain = append(t.plain, quote(link.Name))
 	}
@@ -270,7 +274,12 @@ func (t *vpsTables) text() (string, []Set) {
 	if len(t.plain) > 0 {
 		plain = fmt.Sprintf("\t\toifname { %s } snat to %s\n", strings.Join(t.plain, ", "), config.PlainAddr)
 	}
+	stray := ""
+	if len(t.turns) > 0 {
+		slices.Sort(t.turns)
+		stray = fmt.Sprintf("\t\tip daddr { %s } ct state invalid drop\n", strings.Join(slices.Compact(t.turns), ", "))
+	}
 	fill := strings.NewReplacer("GROUP", strconv.Itoa(Group), "PRIVATE", prefixList(config.ReservedNetworks()),
-		"PLAIN", plain)
+		"PLAIN", plain, "STRAY", stray)
 	return fill.Replace(body), sets
 }
