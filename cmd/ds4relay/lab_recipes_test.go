@@ -34,7 +34,7 @@ func (b block) begins(section string) bool {
 	return len(b.lines) > 0 && strings.HasPrefix(b.lines[0], "config "+section)
 }
 
-var blockHead = regexp.MustCompile(`^# ((?:VPS|router|VPS and router): /\S+)`)
+var blockHead = regexp.MustCompile(`^# ((?:VPS|router|VPS and router|VPS [12]|both VPSs): /\S+)`)
 
 // blocks returns the code blocks of a page, each without its indentation.
 func blocks(page string) (found []block) {

@@ -31,7 +31,7 @@ func (e *end) overWireGuard(text string) string {
 			role, other = other, role
 		}
 		var kept []string
-		peer := regexp.MustCompile(`option ipaddr '?([\d.]+)`).FindStringSubmatch(section)[1]
+		peer := regexp.MustCompile(`option ipaddr\s+'?([\d.]+)`).FindStringSubmatch(section)[1]
 		for line := range strings.Lines(section) {
 			words := append(strings.Fields(line), "", "")
 			if words[1] == "peeraddr" {
