@@ -21,17 +21,18 @@ import (
 	"github.com/ds4relay/ds4relay/internal/setup"
 )
 
-func (a *app) invitation(*flag.FlagSet) func([]string) error {
+func (a *app) invitation(f *flag.FlagSet) func([]string) error {
+	standby := f.Bool("standby", false, "only if another VPS has the relay's public address by turns")
 	return func(names []string) error {
 		if len(names) > 1 {
 			return usageError("invite takes the name of one relay")
 		}
-		return a.inviteTo(a.host(), names)
+		return a.inviteTo(a.host(), names, *standby)
 	}
 }
 
 // inviteTo invites the home of a relay, which must be named if there are several that wait for homes.
-func (a *app) inviteTo(h host, names []string) error {
+func (a *app) inviteTo(h host, names []string, standby bool) error {
 	c, _, err := a.load(a.path)
 	if err != nil {
 		return err
@@ -39,6 +40,10 @@ func (a *app) inviteTo(h host, names []string) error {
 	r, err := invited(c, names)
 	if err != nil {
 		return err
+	}
+	if standby && !r.Standby {
+		return message.New("relay %q is for this VPS alone; if another one has %s by turns: ds4relay setup --standby "+
+			"--relay %s --ipaddr %s", r.Name, r.IPAddr, r.Name, r.IPAddr)
 	}
 	if err := h.Root(); err != nil {
 		return err

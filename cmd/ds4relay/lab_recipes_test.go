@@ -567,55 +567,14 @@ func (k *kitchen) serveESP(t *testing.T, h *lab.Host) {
 	}()
 }
 
-// takeTurns follows the pages for two VPSs with one address. It moves the address as keepalived's file there says;
-// TestFloatingAssigns and others of internal/debian run the script that this file names.
-func takeTurns(t *testing.T) {
-	t.Parallel()
-	r := newRelay(t, lab.Options{Prefix: "recipes-turns-", Second: true}, "")
-	k := &kitchen{relay: r}
-	for _, port := range []int{80, 443} {
-		serve(t, r.Host, "tcp", port)
-	}
-	var address string // with its device, as keepalived adds it
-	for _, b := range read(t, "floating-ip") {
-		if i := slices.Index(b.lines, "    virtual_ipaddress {"); i >= 0 {
-			address = b.lines[i+1]
-		}
-	}
-	// The card has the VPS's own address for good, as the page wants it.
-	k.run(t, r.VPS, "ip -4 addr flush dev eth0; ip addr add 198.51.100.150/24 dev eth0; "+
-		"ip route replace default via 198.51.100.1 dev eth0; ip addr add "+address)
-	k.follow(t, read(t, "two-vps"))
-	vps2 := newEnd(t, r.VPS2, strings.ReplaceAll(r.vps.text, "2001:db8:6ef9:", "2001:db8:6efa:"))
-	vps2.do("up")
-	active := func(want, not *end) {
-		t.Helper()
-		for e, want := range map[*end]bool{want: true, not: false} {
-			relay := decoded(t, e.do("status", "--json")).Relays[0]
-			if relay.Active == nil || *relay.Active != want {
-				t.Errorf("%s: active %v, want %v", e.host.Name, relay.Active, want)
-			}
-		}
-		web(t, k)
-	}
-	active(r.vps, vps2)
-	stream := open(t, r.Client, public+":80")
-	alive(t, "a connection", stream)
-	k.run(t, r.VPS, "ip addr del "+address)
-	k.run(t, r.VPS2, "ip addr add "+address)
-	k.run(t, r.Core, "ip route add 198.51.100.144/32 via 198.51.100.200") // the provider
-	alive(t, "the connection, by the other VPS", stream)
-	active(vps2, r.vps)
-}
-
 // TestRecipes does what the pages of docs/recipes say, with the networks that they are for.
 func TestRecipes(t *testing.T) {
 	if os.Getenv(transportEnv) != "" {
 		t.Skip("the pages say which transport it is")
 	}
-	// TestHomeBesideRouter follows pi, and nobody other-systems, which says so.
-	tried := map[string]bool{"README": true, "pi": true, "other-systems": true, "two-vps": true, "floating-ip": true}
-	t.Run("turns", takeTurns)
+	// TestHomeBesideRouter follows pi, TestFloatingAssigns and others of internal/debian run the script of floating-ip,
+	// and nobody follows other-systems, which says so.
+	tried := map[string]bool{"README": true, "pi": true, "other-systems": true, "floating-ip": true}
 	for name, recipes := range map[string][]recipe{"vps": providers, "cloud": clouds, "home": append(services, homes...)} {
 		for _, c := range recipes {
 			for _, page := range strings.Fields(c.pages) {

@@ -214,7 +214,7 @@ func TestSetup(t *testing.T) {
 	}
 
 	out.Reset()
-	if err := a.inviteTo(h, []string{"home"}); err != nil {
+	if err := a.inviteTo(h, []string{"home"}, false); err != nil {
 		t.Fatal(err)
 	}
 	if again := printed(t, out.String()); again.Key == i.Key || again.Relay != "home" {
@@ -224,7 +224,7 @@ func TestSetup(t *testing.T) {
 		t.Errorf("the former invitation is still good:\n%s", keys)
 	}
 	var usage usageError
-	if err := a.inviteTo(h, nil); !errors.As(err, &usage) || !strings.Contains(err.Error(), "home, cabin") {
+	if err := a.inviteTo(h, nil, false); !errors.As(err, &usage) || !strings.Contains(err.Error(), "home, cabin") {
 		t.Error(err)
 	}
 }
@@ -416,11 +416,11 @@ func TestSetupByHand(t *testing.T) {
 		t.Errorf("%v, the copy:\n%s", err, copied)
 	}
 	for _, args := range [][]string{{"home"}, {"none"}} {
-		if err := a.inviteTo(h, args); err == nil {
+		if err := a.inviteTo(h, args, false); err == nil {
 			t.Error("invited", args)
 		}
 	}
-	if err := a.inviteTo(h, nil); err != nil { // the only one that waits for a home
+	if err := a.inviteTo(h, nil, false); err != nil { // the only one that waits for a home
 		t.Error(err)
 	}
 }
@@ -453,7 +453,7 @@ func TestSetupStandby(t *testing.T) {
 		t.Errorf("%q\n%s", h.asked, out)
 	}
 	out.Reset()
-	if err := a.inviteTo(h, nil); err != nil {
+	if err := a.inviteTo(h, nil, true); err != nil {
 		t.Fatal(err)
 	}
 	shared(printed(t, out.String()))
@@ -461,6 +461,9 @@ func TestSetupStandby(t *testing.T) {
 	h, a, out = newFakeHost(t)
 	if err := a.setUp(h, ask("home"), true); err != nil {
 		t.Fatal(err)
+	}
+	if err := a.inviteTo(h, nil, true); err == nil || !strings.Contains(err.Error(), "for this VPS alone") {
+		t.Error(err)
 	}
 	h.enrolled = true
 	h.machine.Addrs = append(h.machine.Addrs, setup.Addr{Addr: netip.MustParseAddr("198.51.100.21"), Device: "eth0"})
