@@ -153,6 +153,49 @@ func TestConnectionsEnd(t *testing.T) {
 	}
 }
 
+// TestEgressEnds: when a host has no egress all any more, at either end alone, its open connections do not go on past
+// that: on the router they belong to another line from then on, and are answered there.
+func TestEgressEnds(t *testing.T) {
+	all := forwardWeb + "\toption egress 'all'\n"
+	r := newRelay(t, lab.Options{}, all)
+	serveTCP(t, r.Client, 90)
+	serveUDP(t, r.Client, 90)
+	r.up()
+	udp, err := r.Host2.Dial("udp4", client4+":90", patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	answered := func(what, want string) {
+		t.Helper()
+		answer := make([]byte, 100)
+		udp.SetDeadline(time.Now().Add(patience))
+		udp.Write([]byte("?"))
+		n, err := udp.Read(answer)
+		if seen, _, _ := strings.Cut(string(answer[:n]), ":"); err != nil || seen != want {
+			t.Errorf("%s: a datagram comes from %q (%v), want %s", what, seen, err, want)
+		}
+	}
+	for _, e := range []*end{r.router, r.vps} {
+		relay := map[*end]string{r.router: routerRelay, r.vps: vpsRelay}[e]
+		tcp := open(t, r.Host2, client4+":90")
+		alive(t, "a connection through the tunnel", tcp)
+		answered("through the tunnel", public)
+		e.write(relay + forwardWeb)
+		e.do("reload")
+		ended(t, e.host.Name+": a connection that was in the tunnel", tcp)
+		if e == r.router {
+			answered("by the line", lab.CarrierIPv4.String())
+		} else {
+			ended(t, e.host.Name+": what was in the tunnel over UDP", udp)
+		}
+		e.write(relay + all)
+		e.do("reload")
+		lab.Settle()
+		answered(e.host.Name+": egress all again", public)
+	}
+}
+
 // countDiscards counts the packets that the kernel discards from now on because another CPU has just renewed the
 // exception of their route (docs/dev/kernel.md, "Renewed exceptions"): a program cannot prevent that.
 func countDiscards(t *testing.T) func() int {

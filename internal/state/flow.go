@@ -36,7 +36,8 @@ func (t *Traffic) Add(more Traffic) {
 
 // EndFlows deletes connection tracking entries whose destination has changed or is gone; their next packet is treated
 // like the first of a connection. Otherwise a removed forward would continue for its present clients, and a new one
-// would not work for clients who had tried before.
+// would not work for clients who had tried before. A host's own connections end when it has no egress all any more:
+// behind a router they have not been translated, and would go on to another line as they are.
 type EndFlows struct {
 	From, To Table // family ip; as it was and as it is loaded
 	// FromDevices and ToDevices are a router's tunnels by connection mark, before and after.
@@ -70,7 +71,11 @@ func (s EndFlows) Ender() func(Flow) bool {
 			from, to = newWays(s.From, s.FromDevices), newWays(s.To, s.ToDevices)
 		}
 		if mark := f.Mark & config.MarkMask; s.FromDevices[mark] != "" || s.ToDevices[mark] != "" {
-			return from.open(f) && (!to.open(f) || from.masqs(f) != to.masqs(f))
+			return from.open(f) && (!to.open(f) || from.masqs(f) != to.masqs(f)) ||
+				from.leaves(f) && !to.leaves(f)
+		}
+		if from.outgoing[f.Src] && !to.outgoing[f.Src] {
+			return true
 		}
 		if !from.public[f.Dst] && !to.public[f.Dst] {
 			return false
@@ -93,17 +98,22 @@ type way struct {
 type ways struct {
 	elements map[string]map[Key]Value // by the names of sets
 	public   map[netip.Addr]bool      // addresses with forwards
+	outgoing map[netip.Addr]bool      // a VPS's hosts with egress all
 	devices  map[uint32]string
 }
 
 func newWays(table Table, devices map[uint32]string) *ways {
-	w := &ways{elements: map[string]map[Key]Value{}, public: map[netip.Addr]bool{}, devices: devices}
+	w := &ways{elements: map[string]map[Key]Value{}, public: map[netip.Addr]bool{}, outgoing: map[netip.Addr]bool{},
+		devices: devices}
 	for _, set := range table.Sets {
 		m := make(map[Key]Value, len(set.Elements))
 		for _, e := range set.Elements {
 			m[e.Key] = e.Value
 			if strings.HasSuffix(set.Name, "_forward") {
 				w.public[e.Key.Addr] = true
+			}
+			if set.Name == "source" {
+				w.outgoing[e.Key.Addr] = true
 			}
 		}
 		w.elements[set.Name] = m
@@ -188,6 +198,12 @@ func (w *ways) open(f Flow) bool {
 		}
 	}
 	return false
+}
+
+// leaves reports whether a router sends the flow, which its host has opened, through the tunnel.
+func (w *ways) leaves(f Flow) bool {
+	_, ok := w.elements["egress_host"][Key{Addr: f.Src}]
+	return ok
 }
 
 // masqs reports whether a router hides a flow's client from the host.

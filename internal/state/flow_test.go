@@ -29,7 +29,12 @@ func TestEnder(t *testing.T) {
 	wideLimited, wideStill := wide+"\toption src_ip '192.0.2.0/24'\n", wide+"\toption src_ip '203.0.113.0/24'\n"
 	kept := "config relay 'other'\n\toption role 'vps'\n\toption ipaddr '198.51.100.144'\n\toption ip6addr " +
 		"'2001:db8:6ef9::/64'\n\toption peeraddr '2001:db8:fdd6::/64'\n\tlist keep 'tcp:400-600'\n"
+	out := web + "\toption egress 'all'\n"
+	outElsewhere := elsewhere + "\toption egress 'all'\n"
 	ping := "config forward 'ping'\n\toption proto 'icmp'\n\toption dest_ip '192.168.1.210'\n"
+	outside := Flow{Proto: 17, Src: host, Dst: client, DstPort: 53, AnswerSrc: client, AnswerPort: 53}
+	marked := outside
+	marked.Mark = 0x46000000
 	flow := func(proto uint8, port uint16, answer netip.Addr) Flow {
 		return Flow{Proto: proto, Src: client, Dst: public, DstPort: port, AnswerSrc: answer, AnswerPort: port}
 	}
@@ -63,6 +68,11 @@ func TestEnder(t *testing.T) {
 		{"a kept port", "", all, flow(6, 22, public), false},
 		{"a kept port's neighbour", "", all, flow(6, 23, public), true},
 		{"ping", ping, "", flow(1, 0, host), true},
+		{"a host's own, which may not leave any more", out, web, outside, true},
+		{"a host's own, and the relay goes", out, "none", outside, true},
+		{"a host's own, which may still leave", out, out + ping, outside, false},
+		{"a host's own, which may leave now", web, out, outside, false},
+		{"another host's own, which may leave instead", out, outElsewhere, outside, true},
 		{"somebody else's address", web, "", Flow{Proto: 6, Src: client, Dst: addr("198.51.100.9"), DstPort: 80,
 			AnswerSrc: host, AnswerPort: 80}, false},
 	} {
@@ -86,6 +96,11 @@ func TestEnder(t *testing.T) {
 		{"not for this client any more", web, limited, inside(6, 80, 0x46000000), true},
 		{"still for this client", web, still, inside(6, 80, 0x46000000), false},
 		{"ping", ping, web, inside(1, 0, 0x46000000), true},
+		{"a host's own, which leaves by another line from now on", out, web, marked, true},
+		{"a host's own, and the relay goes", out, "none", marked, true},
+		{"a host's own, which leaves by the tunnel as before", out, out + ping, marked, false},
+		{"a host's own, which leaves by the tunnel from now on", web, out, outside, false},
+		{"a host's own by another line or in the home", out, web, outside, false},
 		{"now within all", web, all, inside(6, 80, 0x46000000), false},
 		{"the client hidden from now on", web, hidden, inside(6, 80, 0x46000000), true},
 		{"the client not hidden any more", hidden, web, inside(6, 80, 0x46000000), true},
