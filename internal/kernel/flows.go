@@ -127,7 +127,7 @@ func parseFlow(m []byte) (flow state.Flow, identity []byte, err error) {
 			return err
 		case nl.CTA_TUPLE_REPLY:
 			t, err := parseTuple(value)
-			flow.AnswerSrc, flow.AnswerPort = t.src, t.srcPort
+			flow.AnswerSrc, flow.AnswerPort, flow.AnswerDst = t.src, t.srcPort, t.dst
 			return err
 		case nl.CTA_COUNTERS_ORIG:
 			flow.Counted = true

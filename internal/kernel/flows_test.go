@@ -46,8 +46,8 @@ func TestParseFlow(t *testing.T) {
 	flow, identity, err := parseFlow(message)
 	addr := func(last byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, last}) }
 	want := state.Flow{Proto: 6, Src: addr(1), Dst: addr(2), DstPort: 260, AnswerSrc: addr(5), AnswerPort: 262,
-		Mark: 0x46000001, Answered: true, Dying: true, Counted: true, In: state.Traffic{Packets: 10, Bytes: 1 << 40},
-		Out: state.Traffic{Packets: 20, Bytes: 2000}}
+		AnswerDst: addr(1), Mark: 0x46000001, Answered: true, Dying: true, Counted: true,
+		In: state.Traffic{Packets: 10, Bytes: 1 << 40}, Out: state.Traffic{Packets: 20, Bytes: 2000}}
 	if err != nil || flow != want {
 		t.Errorf("got  %+v, %v\nwant %+v", flow, err, want)
 	}

@@ -15,6 +15,7 @@ type Flow struct {
 	DstPort    uint16     // 0 if the protocol has none
 	AnswerSrc  netip.Addr // who answers: the destination after DNAT
 	AnswerPort uint16
+	AnswerDst  netip.Addr // to whom: the source after NAT
 	Mark       uint32
 	Answered   bool    // of TCP: it was established
 	Dying      bool    // it has ended, and leaves the table now
@@ -37,7 +38,8 @@ func (t *Traffic) Add(more Traffic) {
 // EndFlows deletes connection tracking entries whose destination has changed or is gone; their next packet is treated
 // like the first of a connection. Otherwise a removed forward would continue for its present clients, and a new one
 // would not work for clients who had tried before. A host's own connections end when it has no egress all any more:
-// behind a router they have not been translated, and would go on to another line as they are.
+// behind a router they have not been translated, and would go on to another line as they are. When it gets egress all,
+// those end that were translated for another line.
 type EndFlows struct {
 	From, To Table // family ip; as it was and as it is loaded
 	// FromDevices and ToDevices are a router's tunnels by connection mark, before and after.
@@ -73,6 +75,9 @@ func (s EndFlows) Ender() func(Flow) bool {
 		if mark := f.Mark & config.MarkMask; s.FromDevices[mark] != "" || s.ToDevices[mark] != "" {
 			return from.open(f) && (!to.open(f) || from.masqs(f) != to.masqs(f)) ||
 				from.leaves(f) && !to.leaves(f)
+		}
+		if s.Adopted(f) != 0 && f.AnswerDst != f.Src && !from.leaves(f) {
+			return true // translated for another line
 		}
 		if from.outgoing[f.Src] && !to.outgoing[f.Src] {
 			return true

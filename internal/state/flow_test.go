@@ -33,6 +33,11 @@ func TestEnder(t *testing.T) {
 	outElsewhere := elsewhere + "\toption egress 'all'\n"
 	ping := "config forward 'ping'\n\toption proto 'icmp'\n\toption dest_ip '192.168.1.210'\n"
 	outside := Flow{Proto: 17, Src: host, Dst: client, DstPort: 53, AnswerSrc: client, AnswerPort: 53}
+	outside.AnswerDst = host
+	translated := outside
+	translated.AnswerDst = addr("203.0.113.77")
+	hairpin := translated
+	hairpin.Dst = addr("192.168.2.1")
 	marked := outside
 	marked.Mark = 0x46000000
 	flow := func(proto uint8, port uint16, answer netip.Addr) Flow {
@@ -101,6 +106,9 @@ func TestEnder(t *testing.T) {
 		{"a host's own, which leaves by the tunnel as before", out, out + ping, marked, false},
 		{"a host's own, which leaves by the tunnel from now on", web, out, outside, false},
 		{"a host's own by another line or in the home", out, web, outside, false},
+		{"a host's own, translated for another line", web, out, translated, true},
+		{"a host's own, translated, which stays at home", web, out, hairpin, false},
+		{"a host's own, translated, not by the tunnel", out, out + ping, translated, false},
 		{"now within all", web, all, inside(6, 80, 0x46000000), false},
 		{"the client hidden from now on", web, hidden, inside(6, 80, 0x46000000), true},
 		{"the client not hidden any more", hidden, web, inside(6, 80, 0x46000000), true},
@@ -123,7 +131,8 @@ func ender(t *testing.T, role, from, to string) func(Flow) bool {
 		return compile(t, []byte(text), Facts{Tunlink: map[string]string{"home": "eth0"}})
 	}
 	have, want := make(from), make(to)
-	step := EndFlows{FromDevices: have.tunnelsByMark(), ToDevices: want.tunnelsByMark()}
+	step := EndFlows{FromDevices: have.tunnelsByMark(), ToDevices: want.tunnelsByMark(),
+		Adopt: want.egressMarks()}
 	if table := have.table("ip"); table != nil {
 		step.From = *table
 	}
