@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 const (
@@ -439,8 +440,8 @@ func TestFloatingMany(t *testing.T) {
 		for i := range runs {
 			commands[i], outs[i] = f.command()
 		}
-		release := make(chan struct{})
-		f.hold = release
+		f.hold = make(chan struct{})
+		release := sync.OnceFunc(func() { close(f.hold) })
 		for _, cmd := range commands {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
@@ -450,15 +451,23 @@ func TestFloatingMany(t *testing.T) {
 		for _, cmd := range commands {
 			go func() { ended <- cmd.Wait() }()
 		}
-		for range runs - 2 { // one is held by the provider, one waits for it
-			if err := <-ended; err != nil {
-				t.Error(err)
+		bound := time.After(2 * time.Minute)
+		for i := range runs {
+			if i == runs-2 { // one is held by the provider, one waits for it
+				release()
 			}
-		}
-		close(release)
-		for range 2 {
-			if err := <-ended; err != nil {
-				t.Error(err)
+			select {
+			case err := <-ended:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-bound:
+				t.Errorf("%d runs have ended", i)
+				release()
+				for range runs - i {
+					<-ended
+				}
+				return
 			}
 		}
 		if told := f.read("told"); f.assigned != 1 || len(told) < 1 || len(told) > 2 {
