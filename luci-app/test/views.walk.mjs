@@ -40,9 +40,8 @@ after(() => lab.stop());
 function check(text) {
 	const file = join(mkdtempSync(join(tmpdir(), 'walk-')), 'ds4relay');
 
-	writeFileSync(file, /option role/.test(text)
-		? text
-		: text.replace(/(config relay '\w+'\n)/g, "$1\toption role 'router'\n"));
+	writeFileSync(file, text.replace(/^config relay .*\n(?=((?:\t.*\n)*))/gm, (head, options) =>
+		/option role/.test(options) ? head : head + "\toption role 'router'\n"));
 
 	return execFileSync(process.env.DS4RELAY_BINARY, [ 'check', file ], { encoding: 'utf8' });
 }
@@ -684,6 +683,57 @@ test('with several relays a new forward asks which one it is of', async () => {
 	await modal(page).locator('.cbi-button-positive').click();
 	await modal(page).waitFor({ state: 'hidden' });
 	assert.match(check((await page.state()).staged), /correct \(relays: 2, forwards: 3\)/);
+	noErrors(page);
+});
+
+test('two VPSs that have one public address by turns: a forward of both, and standby on a VPS', async () => {
+	const page = await lab.open('settings', {
+		config: complete + `
+config relay 'spare'
+	option ipaddr '198.51.100.144'
+	option peeraddr '2001:db8:5::/64'
+	option ip4table '43'
+
+config relay 'cabin'
+	option role 'vps'
+	option ipaddr '203.0.113.5'
+	option ip6addr '2001:db8:100::/64'
+	option peeraddr '2001:db8:7::/64'
+`
+	});
+	const close = async () => {
+		await modal(page).locator('.cbi-button-positive').click();
+		await modal(page).waitFor({ state: 'hidden' });
+	};
+
+	await edit(page, 'Web server');
+	assert.deepEqual(await field(page, 'web', 'relay').locator('option').allTextContents(),
+		[ '-- Please choose --', 'home', 'spare', 'cabin', 'home, spare' ]);
+	assert.match(await modal(page).locator('[data-name="relay"]').innerText(), /the same public address/);
+	await field(page, 'web', 'relay').selectOption('home, spare');
+	await close();
+	assert.match(await row(page, 'Web server').innerText(), /home, spare/);
+
+	for (const [ relay, visible ] of [ [ 'home', false ], [ 'cabin', true ] ]) {
+		await edit(page, relay);
+		await modal(page).locator('.cbi-tabmenu [data-tab="advanced"] a').click();
+		assert.ok(await modal(page).locator('[data-name="flow_offloading"]').isVisible());
+		assert.equal(await modal(page).locator('[data-name="standby"]').isVisible(), visible, relay);
+
+		if (visible)
+			await modal(page).locator('[data-name="standby"] input[type="checkbox"]').check();
+
+		await close();
+	}
+
+	await saved(page);
+
+	const { staged } = await page.state();
+
+	assert.match(staged, /config forward 'web'\n(\t.*\n)*?\toption relay 'home spare'\n/);
+	assert.match(staged, /config relay 'cabin'\n(\t.*\n)*?\toption standby '1'\n/);
+	assert.equal(staged.match(/standby/g).length, 1);
+	assert.match(check(staged), /correct \(relays: 3, forwards: 2\)/);
 	noErrors(page);
 });
 

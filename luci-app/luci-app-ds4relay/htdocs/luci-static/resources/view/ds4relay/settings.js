@@ -700,10 +700,14 @@ return view.extend({
 		});
 		o.load = function(sid) {
 			const given = relaysOf(uci.get('ds4relay', sid)).join(' '),
-			      choices = relays.concat(model.inTurn(config.of('relay')));
+			      together = model.inTurn(config.of('relay')),
+			      choices = relays.concat(together);
 
 			this.keylist = [];
 			this.vallist = [];
+			this.description = together.length
+				? _('Relays with the same public address can have a forward together.')
+				: null;
 
 			for (const names of choices.concat((given && !choices.includes(given)) ? [ given ] : []))
 				this.value(names, names.split(' ').join(', '));
