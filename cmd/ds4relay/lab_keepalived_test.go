@@ -8,10 +8,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/ds4relay/ds4relay/internal/lab"
@@ -83,10 +86,12 @@ func newTwin(t *testing.T, h *lab.Host, name, port string) *twin {
 func (v *twin) relays(t *testing.T, h *lab.Host, name, text string) string {
 	if peer, ok := map[string]string{"VPS 1": "first", "VPS 2": "second"}[name]; ok { // keys go by the home's names
 		text = strings.Replace(text, "config relay 'home'\n", "config relay '"+peer+"'\n\toption device 'ds4-home'\n", 1)
-		v.do(t, "sed -i 's/status home/status "+peer+"/' /etc/keepalived/ds4relay 2>/dev/null || true", "")
 	}
 	if os.Getenv(transportEnv) == "wireguard" {
 		text += "\toption egress 'all'\n" // of the forward, which is the last section
+		if name == "router" {
+			text = strings.Replace(text, "relay 'first'\n", "relay 'first'\n\toption backup 'second'\n", 1)
+		}
 	}
 	e := newEnd(t, h, text)
 	written, err := os.ReadFile(e.config)
@@ -137,47 +142,56 @@ func (v *twin) logged(t *testing.T, name, what string, after int) int {
 	return 0
 }
 
-// kill ends the processes of a program in the machine at once, and waits until they are gone.
+// kill ends the processes of a program in the machine at once, and waits until they are gone. They are stopped first:
+// none may see another one's end, and clean up.
 func (v *twin) kill(t *testing.T, name string) {
 	t.Helper()
-	here, err := os.Readlink("/proc/" + v.pid + "/ns/mnt")
-	if err != nil {
-		t.Error(err)
-		return
-	}
+	signal := unix.SIGSTOP
 	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		left := 0
-		spaces, _ := filepath.Glob("/proc/[0-9]*/ns/mnt")
-		for _, space := range spaces {
-			process := filepath.Dir(filepath.Dir(space))
-			its, _ := os.Readlink(space)
-			said, _ := os.ReadFile(process + "/comm")
-			var pid int
-			if _, err := fmt.Sscan(filepath.Base(process), &pid); err != nil || its != here ||
-				!strings.HasPrefix(string(said), name) {
-				continue
-			}
-			unix.Kill(pid, unix.SIGKILL)
-			left++
+		left := v.processes(t, name)
+		for _, pid := range left {
+			unix.Kill(pid, signal)
 		}
-		if left == 0 {
+		if len(left) == 0 {
 			return
 		}
 		if time.Now().After(end) {
 			t.Errorf("%s: %s cannot be killed", v.host.Name, name)
 			return
 		}
+		signal = unix.SIGKILL
 	}
+}
+
+// processes lists those of a program in the machine.
+func (v *twin) processes(t *testing.T, name string) (pids []int) {
+	t.Helper()
+	here, err := os.Readlink("/proc/" + v.pid + "/ns/mnt")
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	spaces, _ := filepath.Glob("/proc/[0-9]*/ns/mnt")
+	for _, space := range spaces {
+		process := filepath.Dir(filepath.Dir(space))
+		its, _ := os.Readlink(space)
+		said, _ := os.ReadFile(process + "/comm")
+		pid, err := strconv.Atoi(filepath.Base(process))
+		if err == nil && its == here && strings.HasPrefix(string(said), name) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // has reports whether the machine has the public address.
 func (v *twin) has(t *testing.T) bool {
 	t.Helper()
-	out, err := v.host.Run("ip", "-4", "addr", "show", "dev", "eth0")
+	addrs, err := v.host.Netlink.AddrList(nil, unix.AF_INET)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Contains(out, " "+public+"/")
+	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.IP.String() == public })
 }
 
 // takes waits until the machine has the public address, and returns when.
@@ -352,7 +366,9 @@ func (p *pairedVPSs) unsynced() {
 	for _, v := range []*twin{p.first, p.second} {
 		v.kill(p.t, "conntrackd")
 	}
-	p.second.do(p.t, "ds4relay down && ds4relay up", "")
+	if err := p.second.host.Netlink.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // stranded: without conntrackd the other VPS does not know connections whose clients only listen.
@@ -386,13 +402,15 @@ func (p *pairedVPSs) reset() {
 	p.unsynced()
 	p.off(p.first)
 	p.traffic.since("without conntrackd", p.second.takes(t), "UDP to the home", "UDP from the home")
-	for end := time.Now().Add(12 * patience); p.traffic.cut.Load() == 0; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(12 * patience); p.traffic.cut("downloads") == 0; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Error("without conntrackd no connection of a host with egress all is cut")
+			t.Error("without conntrackd no download of a host with egress all is cut")
 			return
 		}
 	}
-	t.Logf("without conntrackd: %d connections of a host with egress all are cut", p.traffic.cut.Load())
+	t.Logf("without conntrackd, of a host with egress all are cut: %d downloads, %d uploads, %d echoes, %d of its own",
+		p.traffic.cut("downloads"), p.traffic.cut("uploads"), p.traffic.cut("echoes"),
+		p.traffic.cut("connections of the host"))
 }
 
 // TestKeepalived: two VPSs have one public address by turns, as keepalived decides, with the files of the page. Over

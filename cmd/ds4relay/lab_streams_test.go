@@ -37,6 +37,7 @@ type stream struct {
 	// wait is the longest time since the last call of restart that something took to arrive, or over UDP, that nothing
 	// has arrived.
 	wait atomic.Int64
+	cut  atomic.Bool
 }
 
 // arrived takes note of a time stamp.
@@ -59,7 +60,6 @@ type streams struct {
 	stop   chan struct{}
 	ending atomic.Bool
 	doomed sync.Map // kinds of which some may be cut
-	cut    atomic.Int64
 	wait   sync.WaitGroup
 }
 
@@ -101,11 +101,7 @@ func (s *streams) add(kind string, send, receive net.Conn) {
 			case err == nil:
 				one.arrived(stamp)
 			case !one.lossy:
-				if _, ok := s.doomed.Load(kind); ok {
-					s.cut.Add(1)
-				} else {
-					s.t.Errorf("%s %d is cut: %v", kind, one.number, err)
-				}
+				s.fails(one, err)
 				return
 			}
 		}
@@ -133,11 +129,30 @@ func (s *streams) begin() {
 				}
 				if (slot+i)%period == 0 {
 					binary.BigEndian.PutUint64(stamp, uint64(time.Now().UnixNano()))
-					one.send.Write(stamp) // the reader sees what goes wrong
+					if _, err := one.send.Write(stamp); err != nil && !one.lossy {
+						s.fails(one, err)
+					}
 				}
 			}
 		}
 	}()
+}
+
+// fails notes that one end of a stream is broken.
+func (s *streams) fails(one *stream, err error) {
+	if _, ok := s.doomed.Load(one.kind); !one.cut.Swap(true) && !ok && !s.ending.Load() {
+		s.t.Errorf("%s %d is cut: %v", one.kind, one.number, err)
+	}
+}
+
+// cut counts the broken streams of a kind.
+func (s *streams) cut(kind string) (n int) {
+	for _, one := range s.all {
+		if one.kind == kind && one.cut.Load() {
+			n++
+		}
+	}
+	return n
 }
 
 // since waits until something that was sent later has arrived on each stream of these kinds, and says what happened.

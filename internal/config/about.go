@@ -67,8 +67,8 @@ var Abouts = map[string]map[string]About{
 		"masq": {Default: "0; with peer plain 1", Meaning: "the default for the forwards of this relay"},
 		"flow_offloading": {Meaning: "established TCP and UDP connections bypass the rules of nft and iptables, " +
 			"if the kernel has flowtables (the module nft_flow_offload)"},
-		"standby": {Meaning: "VPS: another VPS may have `ipaddr` in its place, by turns, as keepalived decides: this " +
-			"one is ready without it"},
+		"standby": {Meaning: "VPS: another VPS may have `ipaddr` in its place, by turns, [as keepalived " +
+			"decides](more-than-one.md#two-vpss-one-address): this one is ready without it"},
 		"target_local": {Meaning: "VPS: its own programs reach the home by `ipaddr` like other clients; 0: they " +
 			"reach the VPS itself. 0 in one relay counts for all with the same `ipaddr`"},
 		"keep": {Meaning: "VPS, a list: what stays on the VPS, such as `tcp:22`, `udp:60000-61000` or " +
