@@ -147,7 +147,7 @@ func (v *twin) logged(t *testing.T, name, what string, after int) int {
 func (v *twin) kill(t *testing.T, name string) {
 	t.Helper()
 	signal := unix.SIGSTOP
-	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(12 * patience); ; time.Sleep(10 * time.Millisecond) {
 		left := v.processes(t, name)
 		for _, pid := range left {
 			unix.Kill(pid, signal)
