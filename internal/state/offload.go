@@ -18,7 +18,8 @@ func (s *State) flows() *Table { return s.named("ip", FlowTableName) }
 // offloadTable is table ip ds4relay_flows: a flowtable over the tunnels and the devices on the other side of this
 // machine, from which clients or hosts answer. Its packets bypass all rules. Tunnels are left out if rules have to tell
 // their packets apart: on a VPS those to homes with the same addresses, on a router those with the same public address,
-// of which any may carry the answers. Tunnels that the kernel would mistake are left out, too.
+// of which any may carry the answers. Of a VPS with standby, conntrackd could not tell the other one of such flows.
+// Tunnels that the kernel would mistake are left out, too.
 func offloadTable(relays []*config.Relay, facts Facts, slots slots) (Table, bool) {
 	if !facts.FlowTables {
 		return Table{}, false
@@ -36,7 +37,7 @@ func offloadTable(relays []*config.Relay, facts Facts, slots slots) (Table, bool
 		switch {
 		case !r.Offloading, facts.MistakenTunnels && r.Transport == config.IPIP6:
 		case r.Role == config.VPS:
-			if !shared {
+			if !shared && !r.Standby {
 				ways = []string{facts.Access[r.Name]}
 			}
 		case publics[r.IPAddr] == 1:
