@@ -66,8 +66,8 @@ func (m *End) mend(show func(state.Step), waiting func(string)) (changed bool, f
 	return changed, first, err
 }
 
-// Switched returns the relays that are up if, since a record of what was silent before, the VPS of one has become silent
-// or is heard again, while another relay may be in its place. A file that was edited is not applied.
+// Switched returns the relays that are up if the VPS of one that another may be in place of has become silent, or is
+// heard again; before is what was silent. A file that was edited is not applied.
 func (m *End) Switched(before map[string]bool) (names []string) {
 	watched := m.Kernel.Watched()
 	now := kernel.SilentRelays(m.Config.Relays, &watched)

@@ -304,8 +304,8 @@ func (m *End) status(names []string, onlyBlocked bool) (*Status, error) {
 	return status, nil
 }
 
-// actives says of a router's relays that may be in each other's place, and are up, by which of them what leaves goes now.
-// Those with one public address are left out until one of their VPSs has announced itself.
+// actives says of a router's relays that are up, and may be in each other's place, by which of them what leaves goes
+// now. Those with one public address are left out until one of their VPSs has announced itself.
 func actives(relays []*config.Relay, facts state.Facts, have state.Observed) map[string]*bool {
 	up := slices.DeleteFunc(slices.Clone(relays), func(r *config.Relay) bool {
 		return !slices.ContainsFunc(have.Links, func(l state.Link) bool { return l.Relay == r.Name })

@@ -55,8 +55,8 @@ func (w *ownWays) relay(host netip.Addr) *config.Relay {
 	return ways[0]
 }
 
-// Leaving returns those relays of a router by which hosts' own connections may leave, of several for a host, and whether
-// new ones leave by them now.
+// Leaving returns the relays of a router that are among several by which a host may open connections, and whether
+// they leave by them now.
 func Leaving(relays []*config.Relay, facts Facts) map[string]bool {
 	w := newOwnWays(relays, facts)
 	leaving := map[string]bool{}

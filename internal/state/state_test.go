@@ -94,8 +94,8 @@ func compile(t *testing.T, text []byte, facts Facts) State {
 }
 
 // parseFacts reads lines: tunlink RELAY DEVICE, access RELAY DEVICE, mtu RELAY BYTES, peer RELAY ADDRESS, lan HOST
-// DEVICE, self HOST, own TABLE HOST DEVICE, connected NETWORK, closed DEVICE, flowtables, mistaken, silent RELAY, onlink
-// RELAY DEVICE, keys RELAY, iptables PROGRAM …
+// DEVICE, self HOST, own TABLE HOST DEVICE, connected NETWORK, closed DEVICE, flowtables, mistaken, silent RELAY,
+// onlink RELAY DEVICE, keys RELAY, iptables PROGRAM …
 func parseFacts(t *testing.T, text string) Facts {
 	t.Helper()
 	f := Facts{Peer: map[string]netip.Addr{}, Tunlink: map[string]string{}, Access: map[string]string{},
