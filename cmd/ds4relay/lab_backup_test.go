@@ -3,8 +3,11 @@
 package main
 
 import (
+	"errors"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	life "github.com/ds4relay/ds4relay/internal/alive"
 	"github.com/ds4relay/ds4relay/internal/lab"
@@ -54,6 +57,7 @@ func TestBackup(t *testing.T) {
 	}
 	nothing(true)
 
+	ends := open(t, r.Host, to)
 	if out, err := r.VPS.Run("ip", "link", "set", "wrap1", "down"); err != nil {
 		t.Fatal(err, out)
 	}
@@ -61,6 +65,14 @@ func TestBackup(t *testing.T) {
 	nothing(false)
 	own := capture(t, r.Router, lab.DSLiteDevice)
 	seenTCP(t, r.Host, to, second4)
+	ends.SetDeadline(time.Now().Add(patience))
+	_, err := ends.Write([]byte("!"))
+	if err == nil {
+		_, err = ends.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a connection by the first VPS: %v, want a reset", err)
+	}
 	stays := open(t, r.Host, to)
 	seenTCP(t, r.Client, second4+":80", client4)
 	if n := count(own(), client4); n != 0 {
