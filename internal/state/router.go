@@ -244,18 +244,23 @@ func (t *routerTables) add(r *config.Relay, link Link, facts Facts) {
 }
 
 // takeTurns adds the rules by which a tunnel takes turns with those of the other relays with its public address. One
-// whose VPS is silent carries nothing, and the first of the others takes over its connections.
+// whose VPS is silent carries nothing, and the first of the others takes over its connections; if all are silent, they
+// stay where they are.
 func (t *routerTables) takeTurns(r *config.Relay, turns []*config.Relay) {
 	var left, turn string
 	var live []*config.Relay
 	takes := []*config.Relay{r}
+	alive := func(other *config.Relay) bool { return !t.own.out[other] }
+	if !slices.ContainsFunc(turns, alive) {
+		alive = func(*config.Relay) bool { return true }
+	}
 	for _, other := range turns {
 		last := "@" + chainName(other.Device) + "_here"
 		if other != r {
 			left += "\t\tip daddr " + last + " delete " + last + " { ip daddr }\n"
 		}
 		switch {
-		case t.own.out[other]:
+		case !alive(other):
 			takes = append(takes, other)
 			continue
 		case other != r:
@@ -269,7 +274,7 @@ func (t *routerTables) takeTurns(r *config.Relay, turns []*config.Relay) {
 	chain := chainName(r.Device)
 	turn = "\t\tip saddr @" + chain + "_here goto " + chain + "_mark\n" + turn + "\t\tct mark & 0xff000000 " +
 		marksText(takes) + " goto " + chain + "_mark\n"
-	if t.own.out[r] {
+	if !alive(r) {
 		turn = ""
 	}
 	t.declarations.WriteString(strings.ReplaceAll(apart(turnSet), "DEVICE", chain))

@@ -227,3 +227,38 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// TestSilence: whichever VPSs are silent, a host's own connections leave by exactly one relay, by one that is heard if
+// there is one, and of those with one public address at least one carries the answers.
+func TestSilence(t *testing.T) {
+	relay := func(name, last, more string) string {
+		return "config relay '" + name + "'\n\toption role 'router'\n\toption ipaddr '198.51.100." + last +
+			"'\n\toption ip6addr '2001:db8:fdd2::/64'\n\toption peeraddr '2001:db8:" + name + "::/64'\n\toption ip4table '" +
+			name + "'\n\toption device 'wrap" + name + "'\n" + more
+	}
+	text := []byte(relay("1", "1", "\toption backup '2'\n") + relay("2", "1", "\toption backup '3'\n") +
+		relay("3", "3", "") + "config forward 'all'\n\tlist relay '1'\n\tlist relay '2'\n\toption src_dport '80'\n" +
+		"\toption dest_ip '192.168.1.210'\n\toption egress 'all'\nconfig forward 'third'\n\toption relay '3'\n" +
+		"\toption src_dport '80'\n\toption dest_ip '192.168.1.210'\n\toption egress 'all'\n")
+	for silent := range 8 {
+		facts := Facts{Silent: map[string]bool{}, LAN: map[netip.Addr]string{}}
+		for i := range 3 {
+			if silent&(1<<i) != 0 {
+				facts.Silent[strconv.Itoa(i+1)] = true
+			}
+		}
+		s := compile(t, text, facts)
+		var tables []uint32
+		for _, rule := range s.Rules {
+			if rule.Mark != 0 && rule.From.IsValid() && !rule.NoDefault {
+				tables = append(tables, rule.Table)
+			}
+		}
+		if len(tables) != 1 || silent != 7 && facts.Silent[strconv.Itoa(int(tables[0]))] {
+			t.Errorf("silent %v: own connections by tables %v", facts.Silent, tables)
+		}
+		if !strings.Contains(s.table("ip").Ruleset, "_turn {\n\t\tip saddr") {
+			t.Errorf("silent %v: no tunnel carries the answers", facts.Silent)
+		}
+	}
+}
