@@ -3,11 +3,11 @@ package proxy
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,6 +49,10 @@ type loop struct {
 	connections atomic.Int64 // TCP only
 	datagrams   datagrams
 }
+
+// bulkWait is for how many milliseconds a loop that has data in transit waits for its next event without telling Go's
+// scheduler. The scheduler would hand the loop's processor to another thread and wake it.
+const bulkWait = 10
 
 // maxEvents is how many events one call takes from the kernel.
 const maxEvents = 256
@@ -166,6 +170,7 @@ func (w wakener) event(uint32) {
 
 func (l *loop) run() {
 	defer close(l.done)
+	runtime.LockOSThread() // the loop stays on one thread; another one would have to be woken for each move
 	list := make([]unix.EpollEvent, maxEvents)
 	for !l.quit {
 		n := l.wait(list)
@@ -194,15 +199,22 @@ func (l *loop) unqueue(d *direction) {
 // wait returns the number of events.
 func (l *loop) wait(list []unix.EpollEvent) int {
 	// Under load there are usually events waiting, so the call does not block and the Go scheduler need not know.
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll),
-		uintptr(unsafe.Pointer(unsafe.SliceData(list))), uintptr(len(list)), 0, 0, 0)
-	if errno == 0 && n > 0 || len(l.ready) > 0 {
-		return max(0, int(n))
+	if n, err := events(l.epoll, list, 0); err == nil && n > 0 || len(l.ready) > 0 {
+		return n
 	}
 	timeout := -1
 	if next, ok := l.timers.next(); ok {
 		left := next - time.Since(l.start)
 		timeout = max(0, int((left+time.Millisecond-1)/time.Millisecond))
+	}
+	if l.pipes.busy() {
+		most := bulkWait
+		if timeout >= 0 {
+			most = min(most, timeout)
+		}
+		if n, err := events(l.epoll, list, most); err == nil && (n > 0 || most == timeout) {
+			return n
+		}
 	}
 	got, err := unix.EpollWait(l.epoll, list, timeout)
 	if err != nil {

@@ -65,6 +65,9 @@ func (p *pipes) give(empty pipe) {
 	p.discard(empty)
 }
 
+// busy reports whether a direction has a pipe.
+func (p *pipes) busy() bool { return p.count > len(p.free) }
+
 // discard closes a pipe with its content.
 func (p *pipes) discard(used pipe) {
 	unix.Close(used.read)

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// These calls never block, because their descriptors are non-blocking. RawSyscall skips the Go scheduler's bookkeeping
-// for blocking calls, which would be a tenth of a small packet's cost.
+// These calls never block, because their descriptors are non-blocking; only events may, for as long as it is told.
+// RawSyscall skips the Go scheduler's bookkeeping for blocking calls, which would be a tenth of a small packet's cost.
 
 func splice(from, to, length int) (int, error) {
 	for {
@@ -49,6 +49,17 @@ func send(fd int, buf []byte, flags int) (int, error) {
 			return 0, errno
 		}
 	}
+}
+
+// events is epoll_wait(2), without the scheduler: a wait has to be short. A signal, such as the one with which Go stops
+// a goroutine, ends it with EINTR.
+func events(epoll int, list []unix.EpollEvent, milliseconds int) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epoll),
+		uintptr(unsafe.Pointer(unsafe.SliceData(list))), uintptr(len(list)), uintptr(milliseconds), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 // accept also returns the client's address.
