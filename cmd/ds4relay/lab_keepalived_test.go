@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,6 +30,9 @@ type twin struct {
 	dir  string // with what its daemons say
 	port string // its end of the cable at the provider
 }
+
+// peers are the relays of the VPSs: with transport wireguard, keys go by the names, so they have those of the home.
+var peers = map[string]string{"VPS 1": "first", "VPS 2": "second"}
 
 // pairFiles returns the files of the page for the machine of that name, by path. The second VPS's are those of the
 // first with both addresses and prefixes exchanged, and with the other priority, as the page says.
@@ -76,6 +80,7 @@ func newTwin(t *testing.T, h *lab.Host, name, port string) *twin {
 		mode := "0644"
 		if strings.HasPrefix(text, "#!") {
 			mode = "0755"
+			text = strings.Replace(text, "status home", "status "+peers[name], 1)
 		}
 		v.do(t, "cat >"+path+" && chmod "+mode+" "+path, text)
 	}
@@ -84,8 +89,12 @@ func newTwin(t *testing.T, h *lab.Host, name, port string) *twin {
 
 // relays returns the relays of a machine with the transport of the test.
 func (v *twin) relays(t *testing.T, h *lab.Host, name, text string) string {
-	if peer, ok := map[string]string{"VPS 1": "first", "VPS 2": "second"}[name]; ok { // keys go by the home's names
-		text = strings.Replace(text, "config relay 'home'\n", "config relay '"+peer+"'\n\toption device 'ds4-home'\n", 1)
+	if peer, ok := peers[name]; ok {
+		prefix := map[string]netip.Prefix{"first": lab.VPSPrefix, "second": lab.VPS2Prefix}[peer]
+		text = strings.NewReplacer("config relay 'home'\n", "config relay '"+peer+"'\n\toption device 'ds4-home'\n",
+			"config forward 'server'\n",
+			fmt.Sprintf(cabinOfVPS, peer, public, prefix, lab.CabinLAN, cabinPort, cabinHost)+
+				"config forward 'server'\n\toption relay '"+peer+"'\n").Replace(text)
 	}
 	if os.Getenv(transportEnv) == "wireguard" {
 		text += "\toption egress 'all'\n" // of the forward, which is the last section
@@ -99,6 +108,66 @@ func (v *twin) relays(t *testing.T, h *lab.Host, name, text string) string {
 		t.Fatal(err)
 	}
 	return string(written)
+}
+
+// The public address has a port of another home, which has relays with both VPSs as well. conntrackd knows no zones:
+// its hosts have other addresses than the first home.s.
+const (
+	cabinPort   = "9000"
+	cabinRouter = "192.168.2.1"
+	cabinHost   = "192.168.2.210"
+
+	cabinOfVPS = `config relay 'far_%[1]s'
+	option device   'ds4-cabin'
+	option role     'vps'
+	option ipaddr   '%[2]s'
+	option standby  '1'
+	option ip6addr  '%[3]s'
+	option peeraddr '%[4]s'
+
+config forward 'cabin_port'
+	option relay     'far_%[1]s'
+	option proto     'udp'
+	option src_dport '%[5]s'
+	option dest_ip   '%[6]s'
+
+`
+	cabinRelay = `config relay 'far_%[1]s'
+	option device   'ds4-%[1]s'
+	option role     'router'
+	option ipaddr   '%[2]s'
+	option ip6addr  '%[3]s'
+	option peeraddr '%[4]s'
+	option ip4table '%[5]d'
+	option priority '%[6]d'
+
+`
+	cabinForward = `config forward 'cabin_port'
+	list   relay     'far_first'
+	list   relay     'far_second'
+	option proto     'udp'
+	option src_dport '%s'
+	option dest_ip   '%s'
+`
+)
+
+// newCabin is the other home's router.
+func newCabin(t *testing.T, n *lab.Net) *end {
+	t.Helper()
+	for _, a := range []struct {
+		host            *lab.Host
+		device, address string
+	}{{n.CabinRouter, lab.LANDevice, cabinRouter}, {n.CabinHost, "eth0", cabinHost}} {
+		if out, err := a.host.Run("ip", "addr", "add", a.address+"/24", "dev", a.device); err != nil {
+			t.Fatal(err, out)
+		}
+	}
+	e := newEnd(t, n.CabinRouter,
+		fmt.Sprintf(cabinRelay, "first", public, lab.CabinLAN, lab.VPSPrefix, 42, 4600)+
+			fmt.Sprintf(cabinRelay, "second", public, lab.CabinLAN, lab.VPS2Prefix, 43, 4610)+
+			fmt.Sprintf(cabinForward, cabinPort, cabinHost))
+	e.do("up")
+	return e
 }
 
 // start runs a daemon until the test ends or it is killed.
@@ -222,6 +291,8 @@ type pairedVPSs struct {
 	first   *twin
 	second  *twin
 	home    *twin
+	cabin   *end           // another home, with a port of the same address
+	stray   net.PacketConn // of the home's server, where the cabin's packets must not arrive
 	traffic *streams
 	kinds   []string // of the streams
 }
@@ -249,6 +320,7 @@ func newPair(t *testing.T) *pairedVPSs {
 	for _, v := range []*twin{p.first, p.second, p.home} {
 		v.do(t, "ds4relay up", "")
 	}
+	p.cabin = newCabin(t, n)
 	for _, v := range []*twin{p.first, p.second} {
 		v.start(t, conntrackd)
 	}
@@ -303,7 +375,18 @@ func (p *pairedVPSs) load(half int) {
 	there, back := pairUDP(t, p.Client, public+":5000", datagrams)
 	p.traffic.add("UDP to the home", there, back)
 	p.traffic.add("UDP from the home", back, there)
-	p.kinds = append(p.kinds, "UDP to the home", "UDP from the home")
+	cabin, err := p.CabinHost.ListenPacket("udp4", cabinHost+":"+cabinPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.stray, err = p.Host.ListenPacket("udp4", ":"+cabinPort); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.stray.Close() })
+	there, back = pairUDP(t, p.Client, public+":"+cabinPort, cabin)
+	p.traffic.add("UDP to the cabin", there, back)
+	p.traffic.add("UDP from the cabin", back, there)
+	p.kinds = append(p.kinds, "UDP to the home", "UDP from the home", "UDP to the cabin", "UDP from the cabin")
 	p.traffic.begin()
 }
 
@@ -413,6 +496,30 @@ func (p *pairedVPSs) reset() {
 		p.traffic.cut("connections of the host"))
 }
 
+// apart checks that each home has received its own packets only.
+func (p *pairedVPSs) apart(cabin []lab.Packet) {
+	t := p.t
+	t.Helper()
+	received := 0
+	for _, packet := range cabin {
+		if packet.IPv6 != nil {
+			continue
+		}
+		received++
+		if packet.Proto != unix.IPPROTO_UDP || strconv.Itoa(int(packet.SrcPort)) != cabinPort &&
+			strconv.Itoa(int(packet.DstPort)) != cabinPort {
+			t.Errorf("the cabin's server has seen %+v", packet)
+		}
+	}
+	if received == 0 {
+		t.Error("the cabin's server has seen nothing")
+	}
+	p.stray.SetReadDeadline(time.Now())
+	if _, from, err := p.stray.ReadFrom(make([]byte, 1)); err == nil {
+		t.Errorf("the home's server has received a packet for the cabin, from %s", from)
+	}
+}
+
 // TestKeepalived: two VPSs have one public address by turns, as keepalived decides, with the files of the page. Over
 // WireGuard the host has egress all.
 func TestKeepalived(t *testing.T) {
@@ -420,7 +527,7 @@ func TestKeepalived(t *testing.T) {
 		t.Run(transport, func(t *testing.T) {
 			t.Setenv(transportEnv, transport)
 			p := newPair(t)
-			elsewhere := capture(t, p.CabinRouter, lab.WANDevice)
+			cabin := capture(t, p.CabinHost, "eth0")
 			p.load(100)
 			p.second.start(t, keepalived)
 			p.second.logged(t, "keepalived", "VRRP_Script(heard) succeeded", 0)
@@ -430,6 +537,12 @@ func TestKeepalived(t *testing.T) {
 			p.measure("the first is back with its relay", p.first, func() {
 				p.first.do(t, "ds4relay up", "")
 				p.home.do(t, "ds4relay watch", "") // the run of each minute
+				p.cabin.do("watch")
+				// Over WireGuard a VPS cannot send anything to the home before its handshake.
+				p.first.takes(t)
+				if out := p.first.do(t, "ds4relay status first || true", ""); strings.Contains(out, "no handshake") {
+					t.Errorf("the first has taken the address before it can send to the home:\n%s", out)
+				}
 			})
 			p.measure("the first is cut off", p.second, func() { p.network(p.first, "0") })
 			p.measure("the first is connected again", p.first, func() {
@@ -450,11 +563,7 @@ func TestKeepalived(t *testing.T) {
 				p.reset()
 			}
 			p.traffic.end()
-			for _, packet := range elsewhere() {
-				if packet.IPv6 == nil || packet.IPv6.NextHeader != unix.IPPROTO_ICMPV6 {
-					t.Errorf("another home has received %+v", packet)
-				}
-			}
+			p.apart(cabin())
 		})
 	}
 }
