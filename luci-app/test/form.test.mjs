@@ -126,6 +126,23 @@ test('lists are lists, switches are switches, and the default is shown', async (
 		}
 });
 
+test('the backup of a relay is another relay of a router, or what the file has', async () => {
+	const { relay: options } = await formOf([
+		{ '.name': 'home', '.type': 'relay', backup: 'second' }, { '.name': 'second', '.type': 'relay' },
+		{ '.name': 'third', '.type': 'relay', backup: 'gone' }, { '.name': 'cabin', '.type': 'relay', role: 'vps' }
+	], 'allSettings');
+	const backup = options.find((option) => option.option == 'backup');
+
+	for (const [ sid, given, choices ] of [
+		[ 'home', 'second', [ 'third', 'second' ] ], [ 'second', null, [ 'home', 'third' ] ],
+		[ 'third', 'gone', [ 'home', 'second', 'gone' ] ]
+	]) {
+		backup.keys = []; // as form.ListValue's keylist
+		assert.equal(backup.load(sid), given, sid);
+		assert.deepEqual(backup.keys, choices, sid);
+	}
+});
+
 test('the first visit asks for four values and two choices, and has what is required among them', async () => {
 	const sections = await formOf([], 'firstVisit');
 	const asked = Object.values(sections).flat().map((option) => option.option);

@@ -737,6 +737,103 @@ config relay 'cabin'
 	noErrors(page);
 });
 
+// Two relays of this router, each with a public address of its own, and the relay of a VPS.
+const pair = complete.replace("'2001:db8:6ef9::/64'\n", "'2001:db8:6ef9::/64'\n\toption egress 'all'\n") + `
+config relay 'second'
+	option ipaddr '198.51.100.200'
+	option peeraddr '2001:db8:6efa::/64'
+	option ip4table '43'
+	option egress 'all'
+
+config relay 'cabin'
+	option role 'vps'
+	option ipaddr '203.0.113.5'
+	option ip6addr '2001:db8:100::/64'
+	option peeraddr '2001:db8:7::/64'
+	option egress 'replies'
+
+config forward 'second_web'
+	option relay 'second'
+	list proto 'tcp'
+	option src_dport '443'
+	option dest_ip '192.168.1.210'
+
+config forward 'second_nas'
+	option relay 'second'
+	list proto 'tcp'
+	option src_dport '8000'
+	option dest_ip '192.168.1.23'
+`;
+
+test('a backup: another relay of this router, which takes the option with it when it goes', async () => {
+	const page = await lab.open('settings', { config: pair }),
+	      close = async () => {
+		await modal(page).locator('.cbi-button-positive').click();
+		await modal(page).waitFor({ state: 'hidden' });
+	};
+	const dismiss = async () => {
+		await modal(page).locator('button', { hasText: 'Dismiss' }).click();
+		await modal(page).waitFor({ state: 'hidden' });
+	};
+	const advanced = async (relay) => {
+		await edit(page, relay);
+		await modal(page).locator('.cbi-tabmenu [data-tab="advanced"] a').click();
+	};
+
+	// Without it both relays would have the hosts' own connections.
+	assert.match(await page.locator('.ds4-alert').first().innerText(),
+		/sends its own connections through relay "home" already/);
+	await advanced('cabin');
+	assert.equal(await modal(page).locator('[data-name="backup"]').isVisible(), false, 'it is of a VPS');
+	await dismiss();
+
+	for (const [ relay, other ] of [ [ 'home', 'second' ], [ 'second', 'home' ] ]) {
+		await advanced(relay);
+		assert.deepEqual(await field(page, relay, 'backup').locator('option')
+			.evaluateAll((options) => options.map((option) => option.value)), [ '', other ], relay);
+		await field(page, relay, 'backup').selectOption(other);
+
+		if (relay == 'home')
+			await close();
+	}
+
+	// Each cannot be the other's.
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).locator('.ds4-problems').waitFor();
+	assert.match(await modal(page).locator('.ds4-problems').innerText(),
+		/While the VPS is silent: leads back to this relay; allowed is another one/);
+	await dismiss();
+	await saved(page);
+
+	let { staged } = await page.state();
+
+	assert.match(staged, /config relay 'home'\n(\t.*\n)*?\toption backup 'second'\n/);
+	assert.equal(staged.match(/backup/g).length, 1);
+	assert.match(check(staged), /correct \(relays: 3, forwards: 4\)/);
+
+	// A backup cannot become the relay of a VPS.
+	await advanced('second');
+	await field(page, 'second', 'role').selectOption('vps');
+	await modal(page).locator('.cbi-tabmenu [data-tab="general"] a').click();
+	await field(page, 'second', 'ip6addr').fill('2001:db8:200::/64');
+	await modal(page).locator('.cbi-button-positive').click();
+	await modal(page).locator('.ds4-problems').waitFor();
+	assert.match(await modal(page).locator('.ds4-problems').innerText(),
+		/Relay home, While the VPS is silent: is a relay of a VPS; allowed is one of this router/);
+	await dismiss();
+
+	// It goes, with its forwards, and nothing names it any more.
+	await row(page, 'second').locator('.cbi-button-remove').click();
+	assert.match(await modal(page).innerText(), /These forwards go with relay second/);
+	await modal(page).locator('.cbi-button-negative').click();
+	await row(page, 'second').waitFor({ state: 'detached' });
+	await saved(page);
+	({ staged } = await page.state());
+	assert.doesNotMatch(staged, /second|backup/);
+	assert.match(check(staged), /correct \(relays: 2, forwards: 2\)/);
+	noErrors(page);
+});
+
 test('overview: a relay that runs, and one that does not', async () => {
 	let page = await lab.open('overview', { config: complete, answers: { 'ds4relay.status': fixture('running') } });
 

@@ -519,9 +519,19 @@ return view.extend({
 		const backup = fields.add(s, 'advanced', form.ListValue, 'backup',
 			_('The relay by which hosts that send everything through the VPS open connections while it is silent.'),
 			{ retain: true, placeholder: _('no other relay') });
-		for (const relay of config.of('relay'))
-			if (relay.role != 'vps')
-				backup.value(relay['.name'], relay['.name']);
+		backup.load = function(sid) {
+			const given = uci.get('ds4relay', sid, 'backup'),
+			      choices = config.of('relay').filter((relay) => relay.role != 'vps').map((relay) => relay['.name'])
+			      	.filter((name) => name != sid && name != given);
+
+			this.keylist = [];
+			this.vallist = [];
+
+			for (const name of choices.concat(given ?? []))
+				this.value(name, name);
+
+			return given ?? null;
+		};
 		backup.depends({ role: 'vps', '!reverse': true });
 		fields.add(s, 'advanced', form.Flag, 'masq',
 			_('Hosts see this router’s address instead of the client’s. For hosts whose default gateway is ' +
