@@ -216,11 +216,11 @@ test('texts about the other end’s file have its words, all others the labels o
 		],
 		[
 			'option ip6addr has to lie in the prefix that the provider delegates to this router (`ifstatus wan6`: ipv6-prefix), and peeraddr at the VPS has to be the same',
-			[], /^“IPv6 address of this home” has to lie [^]* and `peeraddr` at the VPS/
+			[], /^“IPv6 address of this end” has to lie [^]* and `peeraddr` at the VPS/
 		],
 		[
 			'at the VPS run `ds4relay status`: its endpoint has to be %s (else correct option peeraddr here), and it has to be up; then `ds4relay doctor` there',
-			[ '2001:db8::1' ], /correct “The VPS’s end of the tunnel” here/
+			[ '2001:db8::1' ], /correct “The other end of the tunnel” here/
 		]
 	]) {
 		assert.ok(codes.includes(code), code);

@@ -285,7 +285,7 @@ test('first visit: what is left out is named, and nothing is saved', async () =>
 
 	assert.match(said,
 		/Public IPv4 address: allowed is the VPS's public IPv4 address \(not a private, multicast or reserved one\)/);
-	assert.match(said, /“The VPS’s end of the tunnel” is missing; it takes an IPv6 address such as/);
+	assert.match(said, /“The other end of the tunnel” is missing; it takes an IPv6 address such as/);
 	assert.match(said, /“Port” is missing; it takes [^\n]*such as 8000-8010$/m, 'this form cannot take all');
 	assert.ok(await page.locator('.cbi-input-invalid').count() >= 4);
 	assert.equal((await page.state()).changes, 0);
@@ -779,6 +779,11 @@ test('a backup: another relay of this router, which takes the option with it whe
 		await edit(page, relay);
 		await modal(page).locator('.cbi-tabmenu [data-tab="advanced"] a').click();
 	};
+
+	// One title for both roles: for a relay of a VPS it is the home's end.
+	for (const relay of [ 'home', 'cabin' ])
+		assert.equal(await row(page, relay).locator('[data-name="peeraddr"]').getAttribute('data-title'),
+			'The other end of the tunnel');
 
 	// Without it both relays would have the hosts' own connections.
 	assert.match(await page.locator('.ds4-alert').first().innerText(),

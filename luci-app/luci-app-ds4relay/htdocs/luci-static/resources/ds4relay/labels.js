@@ -6,8 +6,8 @@
 const labels = {
 	relay: {
 		enabled: _('Enabled'), ipaddr: _('Public IPv4 address'), nicaddr: _('Address on the network card'),
-		peeraddr: _('The VPS’s end of the tunnel'),
-		ip6addr: _('IPv6 address of this home'), tunlink: _('Interface to the Internet'),
+		peeraddr: _('The other end of the tunnel'),
+		ip6addr: _('IPv6 address of this end'), tunlink: _('Interface to the Internet'),
 		keep: _('Stays with the VPS'), role: _('This machine is'), egress: _('What goes out by the VPS'),
 		killswitch: _('Kill switch'), backup: _('While the VPS is silent'), masq: _('Hide clients’ addresses'),
 		egress_private: _('Private networks of the VPS'), mtu: _('MTU'),
