@@ -597,6 +597,61 @@ test('the router makes its key for WireGuard, and the file for the VPS has the p
 	noErrors(page);
 });
 
+test('overview: by which of two VPSs what leaves goes, and nothing is cut off', async () => {
+	const status = fixture('running'), [ relay ] = status.relays,
+	      second = {
+		...structuredClone(relay), name: 'second', ipaddr: '198.51.100.200', device: 'ds4-second',
+		peer: '2001:db8:6efa:0:198:51:100:200', active: false
+	};
+
+	relay.active = true;
+	status.relays.push(second);
+
+	for (const [ language, used, reserve ] of [
+		[ undefined, 'used now for outgoing traffic', 'stands by for outgoing traffic' ],
+		[ 'de', 'jetzt für ausgehenden Verkehr', 'Reserve für ausgehenden Verkehr' ]
+	])
+		for (const screen of [ {}, { width: 320, touch: true } ]) {
+			const setting = { config: pair, language, answers: { 'ds4relay.status': status } },
+			      page = await lab.open('overview', setting, screen),
+			      drawings = page.locator('svg.ds4-path');
+
+			await drawings.nth(1).waitFor();
+			assert.ok((await drawings.nth(0).textContent()).includes(used));
+			assert.ok((await drawings.nth(1).textContent()).includes(reserve));
+			assert.ok((await drawings.nth(1).getAttribute('aria-label')).includes(reserve));
+
+			// All words are within the drawing, and no line covers another.
+			assert.deepEqual(await page.evaluate(() => [ ...document.querySelectorAll('svg.ds4-path') ].flatMap((svg) => {
+				const frame = svg.getBoundingClientRect(), seen = [];
+
+				return [ ...svg.querySelectorAll('text') ].filter((node) => {
+					const box = node.getBoundingClientRect(),
+					      covers = seen.some((one) => box.left < one.right && one.left < box.right &&
+						box.top + 3 < one.bottom && one.top + 3 < box.bottom);
+
+					seen.push(box);
+
+					return covers || box.left < frame.left || box.right > frame.right || box.bottom > frame.bottom;
+				}).map((node) => node.textContent);
+			})), [], `${language} ${screen.width}`);
+			noErrors(page);
+		}
+
+	// A silent VPS does not stand by.
+	const silent = structuredClone(status);
+
+	Object.assign(silent.relays[0], { active: false, other_end: 'silent', heard_s: 200 });
+	silent.relays[1].active = true;
+
+	const page = await lab.open('overview', { config: pair, answers: { 'ds4relay.status': silent } });
+
+	await page.locator('svg.ds4-path').nth(1).waitFor();
+	assert.doesNotMatch(await page.locator('svg.ds4-path').nth(0).textContent(), /outgoing/);
+	assert.match(await page.locator('svg.ds4-path').nth(1).textContent(), /used now for outgoing traffic/);
+	noErrors(page);
+});
+
 test('overview: a tunnel of WireGuard', async () => {
 	const status = fixture('running'),
 	      relay = status.relays[0];

@@ -135,9 +135,12 @@ function vpsLines(relay) {
 	return [ ...new Set([ relay.ipaddr, relay.peer, turn(relay) ]) ].filter((entry) => entry);
 }
 
-/* Which of several VPSs is used now. */
+/* By which of several VPSs what leaves goes now. Clients may reach all of them; a silent one does not stand by. */
 function turn(relay) {
-	return (relay.active == null) ? '' : relay.active ? _('used now') : _('stands by');
+	if (relay.active)
+		return _('used now for outgoing traffic');
+
+	return (relay.active == null || relay.other_end == 'silent') ? '' : _('stands by for outgoing traffic');
 }
 
 /* The addresses of a router; with WireGuard its own outer one does not matter. */
