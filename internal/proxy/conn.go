@@ -194,7 +194,8 @@ func (k *conn) finished() {
 	}
 }
 
-// end closes both sockets, with a reset unless both directions are done.
+// end closes both sockets, with a reset unless both directions are done. The session is counted as ended before: a
+// client that sees its end may connect again at once, and has its place back.
 func (k *conn) end(why string, cause error) {
 	if k.closed {
 		return
@@ -208,6 +209,10 @@ func (k *conn) end(why string, cause error) {
 	}
 	for _, d := range []*direction{&k.up, &k.down} {
 		d.release()
+	}
+	s.left(k.from.Addr(), k.counted)
+	if cause != nil && !errors.Is(cause, unix.ECONNRESET) && !errors.Is(cause, unix.EPIPE) && !k.client.gone {
+		s.stats.fail(fmt.Errorf("connection to %s: %w", k.to, cause))
 	}
 	for _, side := range []*side{&k.client, &k.target} {
 		if side.fd < 0 {
@@ -227,9 +232,5 @@ func (k *conn) end(why string, cause error) {
 		k.idlers = nil
 	}
 	l.connections.Add(-1)
-	s.left(k.from.Addr(), k.counted)
-	if cause != nil && !errors.Is(cause, unix.ECONNRESET) && !errors.Is(cause, unix.EPIPE) && !k.client.gone {
-		s.stats.fail(fmt.Errorf("connection to %s: %w", k.to, cause))
-	}
 	s.logSession(k.config, k.from, k.to, l.now-k.began, k.up.bytes, k.down.bytes, why)
 }

@@ -483,6 +483,29 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestPlaceBack tests that a client whose session the proxy ends has its place back when it sees that.
+func TestPlaceBack(t *testing.T) {
+	p := tcp(t, "127.0.0.1:0")
+	p.Target.Port, p.MaxPerClient, p.MaxSessions = freePort(t).First, 1, 1
+	s := start(t, Options{}, p)
+	const times = 2000
+	for range times {
+		// The reset may come before dialling is done.
+		if c, err := net.DialTimeout("tcp", p.Listen[0].String(), patience); err == nil {
+			c.SetDeadline(time.Now().Add(patience))
+			_, err := c.Read(make([]byte, 1))
+			c.Close()
+			if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("not refused: %v", err)
+			}
+		}
+		if n := s.Status()[0].Sessions; n != 0 {
+			t.Fatalf("%d sessions after the last one's end", n)
+		}
+	}
+	counts(t, s, Status{Total: times, Refused: map[string]uint64{"target unreachable": times}})
+}
+
 func TestClientKey(t *testing.T) {
 	c := clients{}
 	addr := netip.MustParseAddr
