@@ -240,7 +240,7 @@ func (k kind) section(options string) string {
 
 // TestDoctorKinds compares the doctor's word on every kind of forward with what a client gets.
 func TestDoctorKinds(t *testing.T) {
-	tests := map[string]func(*testing.T, *kindLab){
+	for name, test := range map[string]func(*testing.T, *kindLab){
 		"flows": func(t *testing.T, l *kindLab) { l.judge(t, working, true, func() {}) },
 		"idle": func(t *testing.T, l *kindLab) {
 			l.judge(t, idle, false, func() {
@@ -252,20 +252,25 @@ func TestDoctorKinds(t *testing.T) {
 				}
 			})
 		},
-	}
-	// Those of everything, each alone, in four labs: most of the time they wait, and longest where nothing answers.
-	const labs = 4
-	for first := range labs {
-		tests[alls[first].name] = func(t *testing.T, l *kindLab) {
-			for i := first; i < len(alls); i += labs {
-				l.judge(t, []kind{alls[i].kind}, alls[i].flows, func() {})
-			}
-		}
-	}
-	for name, test := range tests {
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, newKindLab(t, name+"-"))
+		})
+	}
+}
+
+// TestDoctorEverything does the same with forwards of everything, each alone. Most of the time it waits, so there are
+// two labs; with more, on a busy machine, the doctor did not see each test packet in time.
+func TestDoctorEverything(t *testing.T) {
+	const labs = 2
+	for first := range labs {
+		t.Run(alls[first].name, func(t *testing.T) {
+			t.Parallel()
+			l := newKindLab(t, alls[first].name+"-")
+			for i := first; i < len(alls); i += labs {
+				l.judge(t, []kind{alls[i].kind}, alls[i].flows, func() {})
+			}
 		})
 	}
 }
