@@ -111,7 +111,7 @@ func (v *twin) relays(t *testing.T, h *lab.Host, name, text string) string {
 }
 
 // The public address has a port of another home, which has relays with both VPSs as well. conntrackd knows no zones:
-// its hosts have other addresses than the first home.s.
+// its hosts have other addresses than the first home's.
 const (
 	cabinPort   = "9000"
 	cabinRouter = "192.168.2.1"
